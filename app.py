@@ -1,0 +1,15 @@
+"""Start the app: `python app.py [--checkpoint NAME_OR_PATH] [--host HOST] [--port PORT]`. Also the entry of a Space."""
+
+from __future__ import annotations
+
+import argparse
+
+from app.studio import Studio
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Judge pairs of generated videos.")
+    parser.add_argument("--checkpoint", default="bundled", help="a checkpoint folder, a Hub id, or 'bundled' (default)")
+    parser.add_argument("--host", help="address to listen on (default: 127.0.0.1; 0.0.0.0 for all)")
+    parser.add_argument("--port", type=int, help="port to listen on (default: the first free one from 7860)")
+    arguments = parser.parse_args()
+    Studio.open(arguments.checkpoint).launch(host=arguments.host, port=arguments.port)

@@ -1,0 +1,131 @@
+"""Videos on their way in and out of the app: checked, kept, and served under opaque ids with HTTP Range.
+
+    shelf = ClipShelf(database)
+    video = shelf.take_in(uploaded_path)     # checked, copied into the managed folder; raises descore.video.VideoError
+    shelf.original(video)                    # the path that the model reads
+    shelf.view(video)                        # what a page gets: an address that says nothing, frame rate, duration
+"""
+
+from __future__ import annotations
+
+import io
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import av
+from starlette.requests import Request
+from starlette.responses import FileResponse, PlainTextResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from descore.video import content_hash, make_playable, probe
+from storage import Database, NotInStore
+from storage.media import playable_path, store_video, video_path
+from storage.pairs import Video, add_video, find_video, video_by_public_id
+
+ROUTE = "/clips"
+POSTER_SIDE = 320  # pixels
+_HEADERS = {"Cache-Control": "private, max-age=86400", "X-Content-Type-Options": "nosniff"}
+_MEDIA_TYPES = {".webm": "video/webm", ".ogv": "video/ogg"}
+
+
+class ClipShelf:
+    """The videos of one store, as a browser may see them."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def take_in(self, path: Path) -> Video:
+        """Check a file and keep it by its content; the same content again is found and not copied.
+
+        Raises:
+            descore.video.VideoError: not a readable video; nothing of it is kept.
+            StorageError: the store can't be written.
+        """
+        with self._database.read() as session:
+            known = find_video(session, content_hash(path))
+        if known is not None:
+            return known
+        info = probe(path)
+        stored = store_video(path, self._database.home)
+        if not info.browser_playable:
+            make_playable(stored.path, playable_path(stored.sha256, self._database.home))
+        with self._database.write() as session:
+            return add_video(
+                session,
+                sha256=stored.sha256,
+                file=stored.file,
+                original_name=path.name,
+                width=info.width,
+                height=info.height,
+                fps=info.fps,
+                duration=info.duration,
+            )
+
+    def by_id(self, public_id: str) -> Video:
+        """The video that a page names.
+
+        Raises:
+            NotInStore: unknown id.
+        """
+        with self._database.read() as session:
+            return video_by_public_id(session, public_id)
+
+    def original(self, video: Video) -> Path:
+        """The file as it came.
+
+        Raises:
+            NotInStore: the file was removed by hand.
+        """
+        return video_path(video.file, self._database.home)
+
+    def shown(self, video: Video) -> Path:
+        """The file that a browser can play: the re-encoded copy where there is one, else the original."""
+        copy = playable_path(video.sha256, self._database.home)
+        return copy if copy.is_file() else self.original(video)
+
+    def view(self, video: Video) -> dict[str, Any]:
+        """What the player gets of a video."""
+        return {"url": f".{ROUTE}/{video.public_id}", "fps": round(video.fps, 3), "duration": round(video.duration, 3)}
+
+    def poster_url(self, video: Video) -> str:
+        """Address of a still picture of the video's middle."""
+        return f".{ROUTE}/{video.public_id}/poster"
+
+    def routes(self) -> list[BaseRoute]:
+        """The web routes for videos and posters, for the app that Gradio launches."""
+        return [
+            Route(f"{ROUTE}/{{public_id}}", self._serve_video, methods=["GET"]),
+            Route(f"{ROUTE}/{{public_id}}/poster", self._serve_poster, methods=["GET"]),
+        ]
+
+    def _serve_video(self, request: Request) -> Response:
+        try:
+            path = self.shown(self.by_id(request.path_params["public_id"]))
+        except NotInStore:
+            return PlainTextResponse("no such video", status_code=404)
+        return FileResponse(path, media_type=_MEDIA_TYPES.get(path.suffix, "video/mp4"), headers=_HEADERS)
+
+    def _serve_poster(self, request: Request) -> Response:
+        try:
+            video = self.by_id(request.path_params["public_id"])
+            picture = _poster(self.shown(video), video.duration / 2)
+        except NotInStore:
+            return PlainTextResponse("no such video", status_code=404)
+        return Response(picture, media_type="image/jpeg", headers=_HEADERS)
+
+
+@lru_cache(maxsize=512)
+def _poster(path: Path, time: float) -> bytes:
+    """JPEG of the frame at `time` seconds, of a file that was checked when it was taken in."""
+    with av.open(str(path)) as container:
+        picture = next(container.decode(video=0))
+        for frame in container.decode(video=0):
+            picture = frame
+            if frame.time is not None and frame.time >= time:
+                break
+        image = picture.to_image()
+    image.thumbnail((POSTER_SIDE, POSTER_SIDE))
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=85)
+    return buffer.getvalue()

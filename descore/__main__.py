@@ -1,0 +1,104 @@
+"""Command line.
+
+python -m descore judge --prompt "a red circle bounces" A.mp4 B.mp4 [--checkpoint NAME] [--mode think|quick|k] [--json]
+python -m descore score pairs.csv --out scores.csv [--checkpoint NAME] [--mode think|quick|k]
+
+A mistake of the caller ends with one line on stderr and exit code 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from descore.events import MODES, Judgement, Verdict
+
+_WRONG_USE = 2
+_INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.run(options)
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except (ValueError, RuntimeError, OSError) as error:  # CheckpointError, VideoError, RewardError are among these
+        print("descore:", " ".join(str(error).split()), file=sys.stderr)
+        return _WRONG_USE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m descore", description="A video reward model that thinks, then scores.")
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    judge = commands.add_parser("judge", help="judge one or more videos of one prompt")
+    judge.add_argument("videos", nargs="+", metavar="VIDEO")
+    judge.add_argument("--prompt", required=True, help="what the videos were asked to show")
+    judge.add_argument("--json", action="store_true", help="print one JSON object")
+    judge.set_defaults(run=_judge)
+
+    score = commands.add_parser("score", help="score the pairs of a CSV with path_A, path_B, prompt")
+    score.add_argument("table", type=Path, metavar="PAIRS.csv", help="paths in it are relative to its folder")
+    score.add_argument("--out", type=Path, required=True, help="CSV to write; a run that was stopped goes on in it")
+    score.set_defaults(run=_score)
+
+    for command in (judge, score):
+        command.add_argument("--checkpoint", default="bundled", help="folder, Hub id or 'bundled' (the default)")
+        command.add_argument("--mode", choices=MODES, default="think", help="think (the default), quick, or k thoughts")
+    return parser
+
+
+def _judge(options: argparse.Namespace) -> int:
+    verdict = _load(options.checkpoint).judge(options.videos, options.prompt, options.mode)
+    print(json.dumps(verdict.to_json_dict(), ensure_ascii=False) if options.json else _readable(verdict))
+    return 0
+
+
+def _score(options: argparse.Namespace) -> int:
+    from descore.score_csv import read_pairs, score_pairs
+
+    pairs = read_pairs(options.table)  # before the model is loaded, which takes longer
+    failed = score_pairs(_load(options.checkpoint), pairs, options.out, options.mode)
+    print(f"{len(pairs)} pairs in {options.out}" + (f", {failed} of them with an error" if failed else ""), file=sys.stderr)
+    return 0
+
+
+def _load(checkpoint: str):  # type: ignore[no-untyped-def]  # DeScore, imported late so that --help is quick
+    from transformers.utils import logging
+
+    from descore.judge import DeScore
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    return DeScore.from_pretrained(checkpoint)
+
+
+def _readable(verdict: Verdict) -> str:
+    blocks = [_block(chr(ord("A") + place), video) for place, video in enumerate(verdict.videos)]
+    if verdict.p_first_preferred is not None:
+        outcome = "too close to call" if verdict.verdict == "tie" else f"{verdict.verdict} is preferred"
+        blocks.append(f"{outcome} (P(A preferred) = {verdict.p_first_preferred:.2f})")
+    return "\n\n".join(blocks)
+
+
+def _block(letter: str, video: Judgement) -> str:
+    lines = [f"{letter}  {video.path}", video.thought]
+    if video.sub_scores is not None:
+        lines.append("  ".join(f"{name} {score}" for name, score in video.sub_scores.items()))
+    if video.parse_note:
+        lines.append(f"({video.parse_note})")
+    if video.reward is None:
+        lines.append("no reward: this checkpoint has no trained scoring module")
+    else:
+        standard = "" if video.standardised_reward is None else f" ({video.standardised_reward:+.2f} sd)"
+        lines.append(f"reward {video.reward:.4f}{standard}")
+    return "\n".join(line for line in lines if line)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,68 @@
+"""A LoRA adapter inside a backbone, saved beside the checkpoint instead of a second copy of the backbone.
+
+peft's layers are injected in place, so the backbone keeps its class and everything that is composed around it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, PeftConfig, get_peft_model_state_dict, inject_adapter_in_model, set_peft_model_state_dict
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from transformers import PreTrainedModel
+
+from descore.errors import CheckpointError
+
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+_NAME = "default"
+
+
+def add_adapter(backbone: PreTrainedModel, config: PeftConfig) -> None:
+    """Inject a fresh adapter; its weights (and `modules_to_save`) are what trains from now on."""
+    inject_adapter_in_model(config, backbone, adapter_name=_NAME)
+
+
+def adapter_config(backbone: PreTrainedModel) -> PeftConfig | None:
+    """The settings of the backbone's adapter, None if it has none."""
+    return getattr(backbone, "peft_config", {}).get(_NAME)
+
+
+def save_adapter(backbone: PreTrainedModel, folder: Path) -> None:
+    """Write the adapter's settings and weights into `folder`, in peft's own format."""
+    config = adapter_config(backbone)
+    if config is None:
+        raise CheckpointError("the backbone has no adapter to save")
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = get_peft_model_state_dict(backbone, adapter_name=_NAME)
+    save_file({key: value.detach().cpu().contiguous() for key, value in weights.items()}, folder / ADAPTER_WEIGHTS)
+    config.save_pretrained(str(folder))
+
+
+def load_adapter(backbone: PreTrainedModel, folder: Path) -> None:
+    """Inject the adapter that `save_adapter` wrote.
+
+    Raises:
+        CheckpointError: it is incomplete or damaged, or belongs to another backbone.
+    """
+    try:
+        config = LoraConfig.from_pretrained(str(folder))
+        weights = load_file(folder / ADAPTER_WEIGHTS)
+        config.inference_mode = True
+        add_adapter(backbone, config)
+        result = set_peft_model_state_dict(backbone, weights, adapter_name=_NAME)
+    except (OSError, ValueError, RuntimeError, TypeError, SafetensorError) as error:
+        raise CheckpointError(f"the adapter in {folder} does not load into this backbone: {error}") from error
+    wanted = set(get_peft_model_state_dict(backbone, adapter_name=_NAME))
+    if result.unexpected_keys or wanted != set(weights):
+        raise CheckpointError(f"the adapter in {folder} belongs to another backbone or is incomplete")
+
+
+def without_adapter(backbone: PreTrainedModel) -> dict[str, torch.Tensor]:
+    """The backbone's own state dict, as if no adapter had been injected."""
+    return {
+        key.replace(".base_layer.", ".").replace(".original_module.", "."): value
+        for key, value in backbone.state_dict().items()
+        if ".lora_" not in key and ".modules_to_save." not in key
+    }

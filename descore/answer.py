@@ -1,0 +1,185 @@
+"""The answer grammar: sub-dimensions, strict parse, tolerant parse.
+
+    <think> ...free text... </think><answer>{"subject": "2", ..., "style": "N/A", "overall_score": 4.33}</answer>
+
+The strict parser decides the format reward R_fmt; the tolerant one serves readers of a page. Neither guesses: what
+can't be parsed raises `AnswerError` with the reason. Source: DeScore (arXiv 2605.05922), section on the rollout reward.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+PRIMARY = ("subject", "dynamics")
+SECONDARY = ("camera", "environment", "style")
+DIMENSIONS = PRIMARY + SECONDARY
+NOT_ASKED = "N/A"
+SUB_SCORES = ("2", "1", "0", NOT_ASKED)
+OVERALL_RANGE = (1.0, 5.0)
+
+_STRICT = re.compile(r"\s*<think>(?P<think>.*?)</think>\s*<answer>(?P<answer>.*?)</answer>\s*", re.DOTALL)
+
+
+class AnswerError(ValueError):
+    """The text does not hold an answer of the grammar; the message says which rule it breaks."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One parsed answer.
+
+    `reasoning` is the text inside `<think>`, `sub_scores` maps each of `DIMENSIONS` to one of `SUB_SCORES`,
+    `overall_score` lies in 1.00 .. 5.00 (None only from the tolerant parser), `notes` lists what the tolerant
+    parser had to overlook (empty after a strict parse).
+    """
+
+    reasoning: str
+    sub_scores: dict[str, str]
+    overall_score: float | None
+    notes: tuple[str, ...] = ()
+
+
+def render_answer(reasoning: str, sub_scores: Mapping[str, str], overall_score: float) -> str:
+    """Write an answer in the strict grammar, dimensions in their fixed order, the overall score with two decimals."""
+    cells = ", ".join(f'"{name}": "{sub_scores[name]}"' for name in DIMENSIONS)
+    return f'<think>{reasoning}</think><answer>{{{cells}, "overall_score": {overall_score:.2f}}}</answer>'
+
+
+def parse_strict(text: str) -> Answer:
+    """Parse an answer that follows the grammar to the letter.
+
+    Raises:
+        AnswerError: anything outside the two blocks, blocks repeated or nested, JSON that has missing, repeated or
+            additional keys, a sub-score that is not one of the strings in `SUB_SCORES`, an overall score that is
+            not a number in 1 .. 5.
+    """
+    match = _STRICT.fullmatch(text)
+    if match is None:
+        raise AnswerError("the text is not exactly <think>...</think><answer>...</answer>")
+    for tag in ("<think>", "</think>", "<answer>", "</answer>"):
+        if text.count(tag) != 1:
+            raise AnswerError(f"{tag} must occur exactly once")
+    fields = _load_object(match["answer"])
+    if set(fields) != {*DIMENSIONS, "overall_score"}:
+        raise AnswerError(f"the keys must be {', '.join(DIMENSIONS)} and overall_score; found {', '.join(fields)}")
+    for name in DIMENSIONS:
+        if not isinstance(fields[name], str) or fields[name] not in SUB_SCORES:
+            raise AnswerError(f'{name} must be one of the strings {SUB_SCORES}; found {fields[name]!r}')
+    overall = _overall(fields["overall_score"])
+    return Answer(match["think"].strip(), {name: str(fields[name]) for name in DIMENSIONS}, overall)
+
+
+def parse_tolerant(text: str) -> Answer:
+    """Parse what a person would still read without doubt: code fences, missing tags, trailing text, integer scores.
+
+    Every liberty taken is listed in `Answer.notes`. Values are never invented: a dimension that is missing or not
+    readable raises.
+
+    Raises:
+        AnswerError: no JSON object, or one without the five readable sub-scores.
+    """
+    try:
+        return parse_strict(text)
+    except AnswerError as error:
+        notes = [str(error)]
+    reasoning, tail = _split_thought(text)
+    fields = _last_object_with_scores(tail)
+    sub_scores = {name: _tolerant_score(name, fields) for name in DIMENSIONS}
+    changed = [name for name in DIMENSIONS if fields[name] != sub_scores[name]]
+    notes += [f'{name}: {fields[name]!r} was read as "{sub_scores[name]}"' for name in changed]
+    try:
+        overall: float | None = _overall(_number(fields.get("overall_score")))
+    except AnswerError as error:
+        notes.append(str(error))
+        overall = None
+    return Answer(reasoning, sub_scores, overall, tuple(notes))
+
+
+def _load_object(text: str) -> dict[str, object]:
+    def unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        keys = [key for key, _ in pairs]
+        if len(set(keys)) != len(keys):
+            raise AnswerError("a key of the JSON is repeated")
+        return dict(pairs)
+
+    try:
+        fields = json.loads(text, object_pairs_hook=unique)
+    except json.JSONDecodeError as error:
+        raise AnswerError(f"the answer is not valid JSON: {error.msg}") from None
+    except (RecursionError, ValueError) as error:
+        if isinstance(error, AnswerError):
+            raise
+        # Python refuses integers of thousands of digits with a plain ValueError.
+        raise AnswerError("the answer's JSON is nested too deeply or holds an endless number") from None
+    if not isinstance(fields, dict):
+        raise AnswerError("the answer is not a JSON object")
+    return fields
+
+
+def _overall(value: object) -> float:
+    low, high = OVERALL_RANGE
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+        raise AnswerError(f"overall_score must be a number from {low} to {high}; found {value!r}")
+    return float(value)
+
+
+def _split_thought(text: str) -> tuple[str, str]:
+    head, separator, tail = text.rpartition("</think>")
+    if not separator:
+        head, separator, tail = text.partition("<answer>")
+        if not separator:
+            return "", text
+    return head.replace("<think>", "").strip(), tail
+
+
+def _last_object_with_scores(text: str) -> dict[str, object]:
+    """The last JSON object of the text that names a dimension: drafts come first, the answer comes last.
+
+    Code fences need no care of their own: an object is found wherever it begins.
+    """
+    decoder, found, position = json.JSONDecoder(object_pairs_hook=_keep_contradictions), None, 0
+    while (start := text.find("{", position)) >= 0:
+        try:
+            value, position = decoder.raw_decode(text, start)
+        except (ValueError, RecursionError):
+            position = start + 1
+            continue
+        if isinstance(value, dict) and any(name in value for name in DIMENSIONS):
+            found = value
+    if found is None:
+        raise AnswerError("no JSON object with sub-scores in the text")
+    return found
+
+
+def _keep_contradictions(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """A key that is repeated with another value keeps both, as a list, which no reader of a value accepts."""
+    fields: dict[str, object] = {}
+    for key, value in pairs:
+        fields[key] = value if key not in fields or fields[key] == value else [fields[key], value]
+    return fields
+
+
+def _tolerant_score(name: str, fields: Mapping[str, object]) -> str:
+    if name not in fields:
+        raise AnswerError(f"the JSON has no {name}")
+    value = fields[name]
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and value in (0, 1, 2):
+        return str(int(value))
+    text = str(value).strip().upper()
+    if text in ("NA", "N.A.", "NOT APPLICABLE"):
+        text = NOT_ASKED
+    if isinstance(value, bool) or text not in SUB_SCORES:
+        raise AnswerError(f"{name} has no readable sub-score: {value!r}")
+    return text
+
+
+def _number(value: object) -> object:
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value

@@ -1,0 +1,212 @@
+"""The readable scale of a checkpoint's rewards: standardised reward, P(A preferred), "too close to call".
+
+    calibration = Calibration({"think": fit_mode(rewards_a, rewards_b, labels, reference_rewards)})
+    think = calibration.for_mode("think")
+    think.standardise(1.7), think.p_first(1.7, 0.4), think.verdict(1.7, 0.4)
+
+A raw reward has no unit: only differences of one checkpoint's rewards mean something. The calibration travels
+in the checkpoint, one for each way of asking, since a reward without a thought has another scale than one
+with it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from descore.metrics import MetricsError, best_tie_threshold, margins_of
+
+Outcome = Literal["A", "B", "tie"]
+
+# The flattest curve that is fitted: a typical margin moves P(A preferred) by a quarter of a percent.
+_LEAST_SHARPNESS = 0.01
+_BISECTIONS = 80
+
+
+class CalibrationError(ValueError):
+    """A calibration that can't be fitted or read; the message says what is wrong with it."""
+
+
+@dataclass(frozen=True)
+class ModeCalibration:
+    """The scale of the rewards of one mode.
+
+    mean, std: of the rewards of `reference_videos` videos (population std; 1.0 where they have no spread).
+    temperature: P(A preferred) = sigmoid((r_A - r_B) / temperature); tie_threshold: the largest |r_A - r_B|
+    that is called a tie. Both fitted on `validation_pairs` pairs; all four in units of the raw reward.
+    """
+
+    mean: float
+    std: float
+    temperature: float
+    tie_threshold: float
+    reference_videos: int
+    validation_pairs: int
+
+    def __post_init__(self) -> None:
+        for name in ("mean", "std", "temperature", "tie_threshold"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+                raise CalibrationError(f"{name} must be a finite number; found {value!r}")
+        for name in ("reference_videos", "validation_pairs"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise CalibrationError(f"{name} must be a whole number from 1 on; found {value!r}")
+        if self.std <= 0 or self.temperature <= 0 or self.tie_threshold < 0:
+            raise CalibrationError("std and temperature must be above 0, the tie threshold not below")
+
+    def standardise(self, reward: float) -> float:
+        """The reward in standard deviations of the reference videos."""
+        return (reward - self.mean) / self.std
+
+    def p_first(self, reward_a: float, reward_b: float) -> float:
+        """Probability (0 .. 1) that people prefer the first video. `p_first(b, a)` is one minus it."""
+        return _sigmoid((reward_a - reward_b) / self.temperature)
+
+    def verdict(self, reward_a: float, reward_b: float) -> Outcome:
+        """Which video is preferred, or "tie" where the margin is within the threshold.
+
+        Raises:
+            CalibrationError: a reward is NaN or infinite, which must not pass for a preference.
+        """
+        margin = reward_a - reward_b
+        if not math.isfinite(margin):
+            raise CalibrationError(f"no verdict from rewards {reward_a} and {reward_b}: not finite")
+        if abs(margin) <= self.tie_threshold:
+            return "tie"
+        return "A" if margin > 0 else "B"
+
+    def to_dict(self) -> dict[str, float | int]:
+        """The fields as JSON types."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> ModeCalibration:
+        """Read what `to_dict` wrote.
+
+        Raises:
+            CalibrationError: a key is missing or unknown, or a value is out of range.
+        """
+        names = {field.name for field in fields(cls)}
+        if set(data) != names:
+            raise CalibrationError(f"a mode's calibration has the keys {sorted(names)}; found {sorted(data)}")
+        return cls(**data)
+
+
+@dataclass(frozen=True)
+class Calibration(Mapping[str, ModeCalibration]):
+    """The calibrations of a checkpoint by mode: "think", "quick", and "k" if it has one of its own."""
+
+    modes: Mapping[str, ModeCalibration]
+
+    def __getitem__(self, mode: str) -> ModeCalibration:
+        return self.modes[mode]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.modes)
+
+    def __len__(self) -> int:
+        return len(self.modes)
+
+    def for_mode(self, mode: str) -> ModeCalibration | None:
+        """The calibration to use in a mode; None where there is none.
+
+        "k" averages rewards of sampled thoughts, so it may borrow the scale of "think"; "quick" may not.
+        """
+        own = self.modes.get(mode)
+        return self.modes.get("think") if own is None and mode == "k" else own
+
+    def to_dict(self) -> dict[str, dict[str, float | int]]:
+        """Mode -> fields, as JSON types."""
+        return {mode: one.to_dict() for mode, one in self.modes.items()}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Calibration:
+        """Read what `to_dict` wrote.
+
+        Raises:
+            CalibrationError: as `ModeCalibration.from_dict`, with the mode's name.
+        """
+        modes = {}
+        for mode, one in data.items():
+            if not isinstance(one, Mapping):
+                raise CalibrationError(f"the calibration of mode {mode!r} is not an object")
+            try:
+                modes[mode] = ModeCalibration.from_dict(one)
+            except CalibrationError as error:
+                raise CalibrationError(f"calibration of mode {mode!r}: {error}") from None
+        return cls(modes)
+
+
+def fit_mode(
+    rewards_a: npt.ArrayLike,
+    rewards_b: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    reference_rewards: npt.ArrayLike,
+) -> ModeCalibration:
+    """Fit one mode's scale.
+
+    Args:
+        rewards_a, rewards_b: raw rewards of the validation pairs, shape (n,).
+        labels: +1 (A preferred), -1 (B preferred), 0 (tie), shape (n,).
+        reference_rewards: raw rewards of the reference videos, shape (v,).
+
+    Raises:
+        CalibrationError: nothing to fit on, shapes that differ, rewards that are not finite, unknown labels.
+    """
+    try:
+        margins = margins_of(rewards_a, rewards_b)
+        threshold = best_tie_threshold(margins, labels)
+        reference = margins_of(reference_rewards, np.zeros(np.shape(reference_rewards)))
+    except MetricsError as error:
+        raise CalibrationError(f"can't calibrate: {error}") from error
+    mean, std = float(reference.mean()), float(reference.std())
+    # Equal rewards leave a rounding error as their spread; dividing by it would blow up noise.
+    if std <= 1e-9 * max(1.0, abs(mean)):
+        std = 1.0
+    return ModeCalibration(
+        mean=mean,
+        std=std,
+        temperature=_fit_temperature(margins, np.asarray(labels, dtype=np.float64)),
+        tie_threshold=threshold.eps,
+        reference_videos=len(reference),
+        validation_pairs=len(margins),
+    )
+
+
+def _fit_temperature(margins: npt.NDArray[np.float64], labels: npt.NDArray[np.float64]) -> float:
+    """The temperature with the least Bradley-Terry log-loss; a human tie counts half for each side.
+
+    The loss is convex in the sharpness 1/temperature, so its slope is bisected. The sharpness is bounded
+    relative to the typical (root mean square) margin: from below because rewards that contradict people would
+    ask for zero or less, from above because separable pairs would ask for infinity. The upper bound is where
+    a typical margin gives P = 1 - 1/(n + 2), the most that n pairs without an error can vouch for (rule of
+    succession).
+    """
+    typical = float(np.sqrt(np.mean(margins**2)))
+    if typical == 0:
+        return 1.0
+    scaled, target = margins / typical, (labels + 1) / 2
+    low, high = _LEAST_SHARPNESS, math.log(len(margins) + 1)
+
+    def slope(sharpness: float) -> float:
+        # tanh is the sigmoid without its overflow
+        return float(np.mean(scaled * (0.5 * (1 + np.tanh(0.5 * sharpness * scaled)) - target)))
+
+    if slope(low) >= 0:
+        return typical / low
+    if slope(high) <= 0:
+        return typical / high
+    for _ in range(_BISECTIONS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if slope(middle) < 0 else (low, middle)
+    return typical / ((low + high) / 2)
+
+
+def _sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))

@@ -1,0 +1,163 @@
+"""From clips, prompts and thoughts to the tensors of a batch: the sequence layout of `descore.prompt` made of numbers.
+
+    inputs = encode(processor, clips, prompts, thoughts, policy=policy)       # thoughts None: quick, no thought
+    rewards = model.rewards(inputs)
+
+Each row is encoded on its own and then padded on the left, so what a row holds never depends on its neighbours.
+
+Keys of a batch (B rows, S tokens): `input_ids`, `attention_mask`, `mm_token_type_ids`, `thought_mask` (1 on the thought's
+tokens), each (B, S) int64; and the vision inputs of the processor, rows one after the other, e.g. Qwen3-VL's
+`pixel_values_videos` (patches, values) float32 and `video_grid_thw` (B, 3).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from descore.prompt import DEFAULT_PROMPT_VERSION, render_turns
+from descore.video_types import FramePolicy, VideoClip
+
+Row = dict[str, torch.Tensor]
+Batch = dict[str, torch.Tensor]
+Thought = str | Sequence[int]
+
+SEQUENCE_KEYS = ("input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids", "thought_mask")
+# Timestamps travel as whole milliseconds: processors know frame numbers and a rate, not times.
+_TICKS_PER_SECOND = 1000
+
+
+def encode(
+    processor: Any,
+    clips: Sequence[VideoClip],
+    prompts: Sequence[str],
+    thoughts: Sequence[Thought] | None = None,
+    *,
+    policy: FramePolicy,
+    prompt_version: str = DEFAULT_PROMPT_VERSION,
+) -> Batch:
+    """Encode a batch, one row for each clip with its prompt and thought.
+
+    Args:
+        processor: the backbone's transformers processor.
+        thoughts: text, or token ids as they were sampled; "" (or None for the whole batch) is a row without a thought.
+            The end-of-turn token is no part of a thought.
+
+    Returns:
+        The batch described at the top of this module, without the query token (it has no id; the model adds it).
+
+    Raises:
+        ValueError: lists of unequal length, an empty prompt, control tokens inside a prompt or a thought, a frame
+            shape that the processor can't take.
+    """
+    thoughts = [""] * len(clips) if thoughts is None else thoughts
+    rows = [
+        with_thought(processor, encode_prompt(processor, clip, prompt, policy, prompt_version), thought)
+        for clip, prompt, thought in zip(clips, prompts, thoughts, strict=True)
+    ]
+    return collate(rows, pad_token_id(processor))
+
+
+def encode_prompt(
+    processor: Any, clip: VideoClip, prompt: str, policy: FramePolicy, prompt_version: str = DEFAULT_PROMPT_VERSION
+) -> Row:
+    """One row up to the opened assistant turn; sequence keys have shape (S,)."""
+    frames = torch.from_numpy(clip.frames).permute(0, 3, 1, 2)  # (T, C, H, W)
+    times = [round(float(t) * _TICKS_PER_SECOND) for t in clip.timestamps]
+    patch = getattr(processor.video_processor, "temporal_patch_size", 1)
+    if len(times) < patch:  # a single frame fills its temporal patch by being shown twice
+        frames, times = frames.expand(patch, -1, -1, -1), times * patch
+    encoded = processor(
+        text=[render_turns(processor, prompt, prompt_version)],
+        videos=[frames],
+        videos_kwargs={
+            "video_metadata": [_metadata(clip, times)],
+            "do_sample_frames": False,
+            "input_data_format": "channels_first",
+            **_size(processor.video_processor, policy, len(times)),
+        },
+        text_kwargs={"padding": False},
+        return_tensors="pt",
+    )
+    row = {key: value[0] if key in SEQUENCE_KEYS else value for key, value in encoded.items()}
+    row["thought_mask"] = torch.zeros_like(row["input_ids"])
+    return row
+
+
+def with_thought(processor: Any, row: Row, thought: Thought) -> Row:
+    """A copy of the row (one without a thought) with the thought's tokens at its end.
+
+    Raises:
+        ValueError: the thought holds control tokens, which would be read as such.
+    """
+    tokenizer = processor.tokenizer
+    ids = tokenizer(thought, add_special_tokens=False)["input_ids"] if isinstance(thought, str) else list(thought)
+    if control := set(ids) & set(tokenizer.all_special_ids):
+        tokens = ", ".join(tokenizer.convert_ids_to_tokens(sorted(control)))
+        raise ValueError(f"the thought holds control tokens ({tokens}); remove them")
+    tail = {key: torch.zeros(len(ids), dtype=torch.long) for key in SEQUENCE_KEYS if key in row}
+    tail["input_ids"] = torch.tensor(ids, dtype=torch.long)
+    tail["attention_mask"] = tail["thought_mask"] = torch.ones(len(ids), dtype=torch.long)
+    return {key: torch.cat([value, tail[key].to(value.dtype)]) if key in tail else value for key, value in row.items()}
+
+
+def collate(rows: Sequence[Row], pad_id: int) -> Batch:
+    """Pad the rows on the left to one length and put their vision inputs one after the other."""
+    length = max(len(row["input_ids"]) for row in rows)
+    batch = {}
+    for key in rows[0]:
+        if key in SEQUENCE_KEYS:
+            fill = pad_id if key == "input_ids" else 0
+            padded = [torch.nn.functional.pad(row[key], (length - len(row[key]), 0), value=fill) for row in rows]
+            batch[key] = torch.stack(padded)
+        else:
+            batch[key] = torch.cat([torch.as_tensor(row[key]) for row in rows])
+    return batch
+
+
+def content_digest(row: Row) -> str:
+    """SHA-256 of everything the row holds: the same video, prompt and thought give the same digest anywhere."""
+    digest = hashlib.sha256()
+    for key in sorted(row):
+        value = torch.as_tensor(row[key]).contiguous()
+        digest.update(f"{key}{tuple(value.shape)}{value.dtype}".encode())
+        digest.update(value.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def pad_token_id(processor: Any) -> int:
+    """The id on padded places; they are masked, so any id will do where a tokenizer has none."""
+    return processor.tokenizer.pad_token_id or 0
+
+
+def _metadata(clip: VideoClip, times: Sequence[int]) -> Mapping[str, Any]:
+    height, width = clip.frames.shape[1:3]
+    total = max(round(clip.duration * _TICKS_PER_SECOND), max(times) + 1)
+    return {
+        "fps": float(_TICKS_PER_SECOND),
+        "frames_indices": list(times),
+        "total_num_frames": total,
+        "duration": clip.duration,
+        "height": height,
+        "width": width,
+    }
+
+
+def _size(video_processor: Any, policy: FramePolicy, frames: int) -> Mapping[str, Any]:
+    """The pixel budget in Qwen3-VL's terms: `size` bounds the pixels of ALL frames together.
+
+    Its own cap is off, since it compares one frame with the bound of all frames and so lifts the budget of short clips.
+    Processors of other families keep their own sizing.
+    """
+    if not hasattr(video_processor, "cap_pixels_per_frame"):
+        return {}
+    return {
+        "size": {
+            "shortest_edge": policy.min_pixels_per_frame * frames,
+            "longest_edge": policy.max_pixels_per_frame * frames,
+        },
+        "cap_pixels_per_frame": False,
+    }

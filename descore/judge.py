@@ -1,0 +1,266 @@
+"""What the app and the command line call: judge one video, a pair, or many.
+
+    judge = DeScore.from_pretrained("bundled")
+    for event in judge.stream(["a.mp4", "b.mp4"], "a red circle bounces"):
+        ...                                       # ThoughtDelta, ..., Judged, Judged, Verdict
+    verdict = judge.judge(["a.mp4", "b.mp4"], "a red circle bounces", mode="quick")
+
+The videos of a call are thought about in one batch, and none of them depends on which others are beside it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import statistics
+import threading
+import time
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from descore.calibration import ModeCalibration
+from descore.checkpoint import Manifest, load_checkpoint, save_checkpoint
+from descore.encode import Row, collate, content_digest, encode_prompt, pad_token_id
+from descore.errors import RewardError
+from descore.events import MODES, Event, Judged, Judgement, Mode, ThoughtDelta, Verdict
+from descore.model import DeScoreModel
+from descore.reading import read_thoughts
+from descore.text_stream import TextStream
+from descore.video import VideoClip, read_clips
+
+# Rows that think at the same time in `score`: enough to fill a machine, few enough for an 8B's memory.
+_ROWS_AT_ONCE = 8
+# Without a calibration: P = sigmoid(r_A - r_B), and only equal rewards tie.
+_PLAIN = ModeCalibration(
+    mean=0.0, std=1.0, temperature=1.0, tie_threshold=0.0, reference_videos=1, validation_pairs=1
+)
+
+
+@dataclass(frozen=True)
+class _Thought:
+    """One finished thought of one video, "" in mode quick."""
+
+    text: str
+    truncated: bool
+    reward: float | None
+
+
+class DeScore:
+    """A checkpoint, ready to judge. Threads may share it: single model calls take turns."""
+
+    def __init__(self, model: DeScoreModel, manifest: Manifest) -> None:
+        self.model = model
+        self.manifest = manifest
+        self._turn = threading.Lock()
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path_or_hub_id: str | Path,
+        device: str | torch.device | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> DeScore:
+        """Load a checkpoint folder, one on the Hub, "bundled", or a bare backbone (which has no reward).
+
+        Args:
+            device, dtype: by default CUDA in bfloat16 where there is a GPU, else the CPU in float32.
+
+        Raises:
+            descore.errors.CheckpointError: there is none, or it is incomplete; the message says what to do.
+        """
+        return cls(*load_checkpoint(path_or_hub_id, device=device, dtype=dtype))
+
+    def save_pretrained(self, folder: str | Path) -> Path:
+        """Write the checkpoint folder, atomically; see `descore.checkpoint.save_checkpoint`."""
+        return save_checkpoint(folder, self.model, self.manifest)
+
+    @property
+    def name(self) -> str:
+        """The checkpoint's name."""
+        return self.manifest.name
+
+    @property
+    def has_reward(self) -> bool:
+        """False for a backbone without a trained scoring module: thoughts and sub-scores, but no reward."""
+        return self.model.scoring is not None
+
+    def stream(
+        self,
+        videos: Sequence[str | Path],
+        prompt: str,
+        mode: Mode = "think",
+        k: int = 8,
+        seed: int = 0,
+        cancel: threading.Event | None = None,
+    ) -> Iterator[Event]:
+        """Judge the videos of one prompt, giving out text as it comes and the `Verdict` last.
+
+        Args:
+            mode: "think" (greedy, deterministic), "quick" (no thought) or "k" (k sampled thoughts from one prefill).
+            k, seed: number and seed of the sampled thoughts; a video's thoughts depend on nothing but the seed, the video
+                and the prompt.
+            cancel: once set, the stream ends within one token, without a verdict. Closing the iterator does the same.
+
+        Raises:
+            descore.video.VideoError: a video can't be read; before any event.
+            ValueError: no videos, an empty prompt, an unknown mode or k below 2.
+            RewardError: mode quick without a scoring module, or a reward that is not finite.
+        """
+        start = time.monotonic()
+        self._check(mode, k)
+        if not videos:
+            raise ValueError("there is no video to judge")
+        rows = self._encode(self._read(videos), [prompt] * len(videos))
+        thoughts = yield from self._think(rows, mode, k, seed, cancel)
+        if thoughts is None:
+            return
+        seconds = time.monotonic() - start
+        judged = tuple(self._judgement(str(p), mode, t, seconds) for p, t in zip(videos, thoughts, strict=True))
+        for index, judgement in enumerate(judged):
+            yield Judged(index, judgement)
+        yield self._verdict(mode, prompt, judged)
+
+    def judge(
+        self, videos: Sequence[str | Path], prompt: str, mode: Mode = "think", k: int = 8, seed: int = 0
+    ) -> Verdict:
+        """The verdict of `stream`, without the events before it."""
+        *_, verdict = self.stream(videos, prompt, mode, k, seed)
+        assert isinstance(verdict, Verdict)
+        return verdict
+
+    def score(
+        self,
+        videos: Sequence[str | Path],
+        prompts: Sequence[str] | str,
+        mode: Mode = "think",
+        k: int = 8,
+        seed: int = 0,
+    ) -> list[Judgement]:
+        """Judge many videos, each with its own prompt (or all with one), in batches.
+
+        Raises:
+            As `stream`; ValueError also for lists of unequal length.
+        """
+        self._check(mode, k)
+        prompts = [prompts] * len(videos) if isinstance(prompts, str) else list(prompts)
+        if len(prompts) != len(videos):
+            raise ValueError(f"{len(videos)} videos need as many prompts (or one for all), not {len(prompts)}")
+        size = max(1, _ROWS_AT_ONCE // k) if mode == "k" else _ROWS_AT_ONCE
+        judgements: list[Judgement] = []
+        for first in range(0, len(videos), size):
+            start, part = time.monotonic(), videos[first : first + size]
+            rows = self._encode(self._read(part), prompts[first : first + size])
+            thoughts = self._drain(self._think(rows, mode, k, seed, None))
+            seconds = time.monotonic() - start
+            judgements += [self._judgement(str(p), mode, t, seconds) for p, t in zip(part, thoughts, strict=True)]
+        return judgements
+
+    # the stages of a call
+
+    def _check(self, mode: Mode, k: int) -> None:
+        if mode not in MODES:
+            raise ValueError(f"unknown mode {mode!r}; choose one of {', '.join(MODES)}")
+        if mode == "k" and k < 2:
+            raise ValueError(f"mode k needs at least 2 thoughts, not {k}")
+        if mode == "quick" and not self.has_reward:
+            raise RewardError(f"{self.name} has no trained scoring module, so without a thought it has nothing to say")
+
+    def _read(self, videos: Sequence[str | Path]) -> list[VideoClip]:
+        return read_clips(videos, self.manifest.frame_policy)
+
+    def _encode(self, clips: Sequence[VideoClip], prompts: Sequence[str]) -> list[Row]:
+        manifest, processor = self.manifest, self.model.processor
+        return [
+            encode_prompt(processor, clip, prompt, manifest.frame_policy, manifest.prompt_version)
+            for clip, prompt in zip(clips, prompts, strict=True)
+        ]
+
+    def _think(
+        self, rows: list[Row], mode: Mode, k: int, seed: int, cancel: threading.Event | None
+    ) -> Generator[ThoughtDelta, None, list[list[_Thought]] | None]:
+        """One batch from prefill to rewards: yields text, returns each video's thoughts, None once cancelled.
+
+        The lock is held for single model calls, never over a yield: a slow reader of one stream holds up no other.
+        """
+        each = k if mode == "k" else 1
+        limit = 0 if mode == "quick" else self.manifest.max_thought_tokens
+        uniforms = _uniforms(rows, k, limit, seed) if mode == "k" else None
+        with self._turn:
+            state = self.model.prefill(collate(rows, pad_token_id(self.model.processor)))
+            if each > 1:
+                state = self.model.repeat(state, each)
+        streams = [TextStream(self.model.processor.tokenizer) for _ in state.thoughts]
+        steps = self.model.think(state, limit, uniforms)
+        while True:
+            if cancel is not None and cancel.is_set():
+                return None
+            with self._turn:
+                tokens = next(steps, None)
+            if tokens is None:
+                break
+            for place, (stream, token) in enumerate(zip(streams, tokens, strict=True)):
+                piece = stream.finish() if token is None else stream.push(token)
+                if piece and place % each == 0:
+                    yield ThoughtDelta(place // each, piece)
+        for place, stream in enumerate(streams):
+            if (piece := stream.finish()) and place % each == 0:
+                yield ThoughtDelta(place // each, piece)
+        rewards: list[float | None] = [None] * len(streams)
+        if self.has_reward:
+            with self._turn:
+                rewards = list(self.model.score(state).tolist())
+        thoughts = [
+            _Thought(stream.text, running and mode != "quick", reward)
+            for stream, running, reward in zip(streams, state.running, rewards, strict=True)
+        ]
+        return [thoughts[first : first + each] for first in range(0, len(thoughts), each)]
+
+    @staticmethod
+    def _drain(thinking: Generator[ThoughtDelta, None, list[list[_Thought]] | None]) -> list[list[_Thought]]:
+        while True:
+            try:
+                next(thinking)
+            except StopIteration as end:
+                return end.value
+
+    def _judgement(self, path: str, mode: Mode, thoughts: list[_Thought], seconds: float) -> Judgement:
+        rewards = [thought.reward for thought in thoughts if thought.reward is not None]
+        reward = statistics.fmean(rewards) if rewards else None
+        scale = self.manifest.calibration.for_mode(mode)
+        reading = None if mode == "quick" else read_thoughts([thought.text for thought in thoughts])
+        return Judgement(
+            path=path,
+            mode=mode,
+            thought=thoughts[0].text,
+            sub_scores=reading.sub_scores if reading else None,
+            overall_score=reading.overall_score if reading else None,
+            parse_note=reading.note if reading else None,
+            strict_format=reading is not None and reading.strict,
+            reward=reward,
+            standardised_reward=None if reward is None or scale is None else scale.standardise(reward),
+            reward_spread=statistics.stdev(rewards) if mode == "k" and rewards else None,
+            sub_score_votes=reading.votes if reading and mode == "k" else None,
+            truncated=any(thought.truncated for thought in thoughts),
+            seconds=seconds,
+        )
+
+    def _verdict(self, mode: Mode, prompt: str, judged: tuple[Judgement, ...]) -> Verdict:
+        rewards = [judgement.reward for judgement in judged if judgement.reward is not None]
+        if len(judged) != 2 or len(rewards) != 2:
+            return Verdict(self.name, mode, prompt, judged, None, None)
+        scale = self.manifest.calibration.for_mode(mode) or _PLAIN
+        return Verdict(self.name, mode, prompt, judged, scale.p_first(*rewards), scale.verdict(*rewards))
+
+
+def _uniforms(rows: Sequence[Row], k: int, limit: int, seed: int) -> torch.Tensor:
+    """The chance behind k thoughts of each row, (rows * k, limit) in [0, 1), from seed, content and rollout alone."""
+    draws = []
+    for row in rows:
+        content = content_digest(row)
+        for rollout in range(k):
+            digest = hashlib.sha256(f"{seed}/{content}/{rollout}".encode()).digest()
+            generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little", signed=True))
+            draws.append(torch.rand(limit, generator=generator, dtype=torch.float64))
+    return torch.stack(draws)

@@ -1,0 +1,212 @@
+"""What the video modules share: the frame policy, a read clip, a file's facts, and the typed errors.
+
+    policy = FramePolicy(fps=2.0, max_frames=64)
+    policy.sample_times(duration=3.0, available_frames=72)      # array([0.25, 0.75, ..., 2.75])
+
+Only numpy is needed here, so that the decoding process starts quickly.
+"""
+
+from __future__ import annotations
+
+import bisect
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class FramePolicy:
+    """Which frames of a clip a model sees, and how large. It is part of a checkpoint.
+
+    fps: frames sampled per second of video. min_frames, max_frames: bounds of the number of samples (a clip
+    with fewer frames gives what it has). max_pixels_per_frame, min_pixels_per_frame: area budget, in pixels,
+    of one frame after the processor's resize.
+
+    Raises:
+        ValueError: a setting that can't be met (fps not positive, bounds crossed).
+    """
+
+    fps: float = 2.0
+    min_frames: int = 4
+    max_frames: int = 64
+    max_pixels_per_frame: int = 448 * 448
+    min_pixels_per_frame: int = 64 * 64
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.fps) and self.fps > 0):
+            raise ValueError(f"fps must be a positive number, not {self.fps!r}")
+        if not 1 <= self.min_frames <= self.max_frames:
+            raise ValueError(
+                f"need 1 <= min_frames <= max_frames, not {self.min_frames} and {self.max_frames}"
+            )
+        if not 1 <= self.min_pixels_per_frame <= self.max_pixels_per_frame:
+            raise ValueError(
+                "need 1 <= min_pixels_per_frame <= max_pixels_per_frame, not "
+                f"{self.min_pixels_per_frame} and {self.max_pixels_per_frame}"
+            )
+
+    def to_dict(self) -> dict[str, float | int]:
+        """The policy as plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> FramePolicy:
+        """Read what `to_dict` wrote.
+
+        Raises:
+            ValueError: a key this version doesn't know, or a value that can't be met.
+        """
+        unknown = sorted(set(values) - {field.name for field in fields(cls)})
+        if unknown:
+            raise ValueError(f"unknown frame policy settings: {', '.join(unknown)}")
+        return cls(**values)
+
+    def sample_count(self, duration: float | Fraction, available_frames: int) -> int:
+        """Number of samples: duration x fps, within the bounds, no more than there are frames.
+
+        Above one it is made even by leaving one out, because video backbones merge frames in pairs.
+        """
+        wanted = round(Fraction(duration) * Fraction(self.fps))
+        wanted = min(max(wanted, self.min_frames), self.max_frames)
+        count = max(1, min(wanted, available_frames))
+        return count if count == 1 else count - count % 2
+
+    def sample_times(self, duration: float | Fraction, available_frames: int) -> np.ndarray:
+        """Sample times in seconds after the first displayed frame, float64 (n,): (i + 0.5) * duration / n."""
+        count = self.sample_count(duration, available_frames)
+        return np.array([float(t) for t in exact_times(Fraction(duration), count)], dtype=np.float64)
+
+    def sample_indices(self, starts: Sequence[Fraction], duration: Fraction) -> list[int]:
+        """Index of the frame on screen at each sample time: the last one that starts at or before it.
+
+        starts: ascending display times of all frames in seconds, the first one 0. Exact rational arithmetic,
+        since sample times often fall on the very instant at which a frame appears.
+        """
+        times = exact_times(Fraction(duration), self.sample_count(duration, len(starts)))
+        return [max(0, bisect.bisect_right(starts, t) - 1) for t in times]
+
+    def constant_rate_indices(self, frames: int, fps: float | Fraction) -> list[int]:
+        """`sample_indices` for `frames` frames shown at a constant `fps`, e.g. frames rendered in memory."""
+        step = 1 / as_rate(fps)
+        return self.sample_indices([i * step for i in range(frames)], frames * step)
+
+
+def exact_times(duration: Fraction, count: int) -> list[Fraction]:
+    """The middles of `count` equal parts of `duration` seconds."""
+    return [Fraction(2 * i + 1, 2 * count) * duration for i in range(count)]
+
+
+def as_rate(fps: float | Fraction) -> Fraction:
+    """A frame rate as the fraction it stands for: 23.976 is 24000/1001, 12.5 is 25/2.
+
+    Raises:
+        ValueError: not a positive finite number.
+    """
+    if not math.isfinite(fps) or fps <= 0:
+        raise ValueError(f"a frame rate must be a positive number, not {fps!r}")
+    if isinstance(fps, Fraction):
+        return fps.limit_denominator(60000)
+    ntsc = Fraction(round(fps * 1001 / 1000) * 1000, 1001)
+    if abs(float(ntsc) - fps) < 5e-4 and fps != round(fps):
+        return ntsc
+    return Fraction(fps).limit_denominator(1000)
+
+
+@dataclass(frozen=True)
+class VideoClip:
+    """The sampled frames of one video, as a player shows them.
+
+    frames: uint8 (T, H, W, 3) RGB, upright. timestamps: float64 (T,), display time of each sampled frame in
+    seconds, the first displayed frame of the file being 0. duration: seconds the whole video is on screen.
+    reader: "decord" or "pyav".
+    """
+
+    frames: np.ndarray
+    timestamps: np.ndarray
+    duration: float
+    reader: str
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """Facts of a video file, from its packets and its first frame.
+
+    width, height: pixels as displayed, i.e. after rotation. fps: average display rate. duration: seconds on
+    screen.
+    frames: displayed frames. rotation: degrees counter-clockwise (0, 90, 180, 270) that a player turns the
+    coded picture. browser_playable: today's browsers can show it without re-encoding.
+    """
+
+    width: int
+    height: int
+    fps: float
+    duration: float
+    frames: int
+    codec: str
+    pix_fmt: str
+    container: str
+    rotation: int
+    browser_playable: bool
+
+
+@dataclass(frozen=True)
+class VideoLimits:
+    """What is refused before it can hurt: bounds on one video.
+
+    max_pixels: coded width x height of a frame. max_seconds: duration on screen. max_packets: coded frames.
+    max_bytes: size of the file.
+    """
+
+    max_pixels: int = 4096 * 2304
+    max_seconds: float = 600.0
+    max_packets: int = 40_000
+    max_bytes: int = 2 * 1024**3
+
+
+class VideoError(ValueError):
+    """A video that can't be used. `path` is the file, `reason` one sentence on what is wrong with it."""
+
+    def __init__(self, path: str | os.PathLike[str], reason: str) -> None:
+        super().__init__(f"{os.path.basename(os.fspath(path)) or os.fspath(path)}: {reason}")
+        self.path = os.fspath(path)
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type[VideoError], tuple[str, str]]:
+        return type(self), (self.path, self.reason)
+
+
+class VideoMissing(VideoError):
+    """There is no regular local file at this path."""
+
+
+class VideoEmpty(VideoError):
+    """The file holds zero bytes, or no frame at all."""
+
+
+class VideoUnreadable(VideoError):
+    """The file is not a video, or its codec can't be decoded, or its data is damaged."""
+
+
+class VideoHasNoStream(VideoError):
+    """The file is a media file without a video stream."""
+
+
+class VideoTruncated(VideoError):
+    """The file ends before the video does."""
+
+
+class VideoTooLarge(VideoError):
+    """The frame size or the file size exceeds the limits."""
+
+
+class VideoTooLong(VideoError):
+    """The video lasts longer, or holds more frames, than the limits allow."""
+
+
+class VideoTimeout(VideoError):
+    """Decoding did not end within its time limit."""

@@ -1,0 +1,10 @@
+"""The store: videos, pairs, judgements and votes. SQLite by default, PostgreSQL by DATABASE_URL.
+
+Open it with `open_database`, then use the functions of `storage.pairs`, `storage.judgements`, `storage.votes`
+and `storage.media`; they return frozen dataclasses.
+"""
+
+from storage.database import Database, open_database
+from storage.errors import NotInStore, StorageError
+
+__all__ = ["Database", "NotInStore", "StorageError", "open_database"]

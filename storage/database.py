@@ -1,0 +1,168 @@
+"""Opening the store, and the only two ways to talk to it.
+
+    database = open_database()                     # DATABASE_URL, else a SQLite file in the data folder
+    with database.write() as session:              # one transaction: all of it or nothing
+        saved = votes.save_vote(session, ...)
+    with database.read() as session:               # a consistent view; writing in here is refused
+        pair = pairs.get_pair(session, 7)
+
+SQLite runs in WAL mode, and a writing transaction takes the write lock when it begins (`BEGIN IMMEDIATE`):
+one that starts as a reader and writes later would fail, or lose what another process wrote in between.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from storage.errors import StorageError
+from storage.home import data_home, ensure_folder
+from storage.migrate import upgrade
+
+DATABASE_FILE = "descore.db"
+BUSY_SECONDS = 30.0
+_WRITES = "storage_writes"
+
+
+@dataclass(frozen=True)
+class Database:
+    """An open store, safe to share between threads. Another process opens its own.
+
+    home: the data folder that holds the video files of this store (and the SQLite file by default).
+    """
+
+    engine: Engine
+    home: Path
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """A session with one consistent view of the store.
+
+        Raises:
+            StorageError: the database refuses, for example because the block tried to write.
+        """
+        with self._session(self.engine.execution_options(postgresql_readonly=True)) as session:
+            yield session
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """A session whose changes are committed at the end of the block, and undone if the block raises.
+
+        Raises:
+            StorageError: the database refuses: locked for too long, disk full, a constraint broken.
+        """
+        with self._session(self.engine.execution_options(**{_WRITES: True})) as session:
+            session.connection()  # begins now, and with it the lock, not only at the first statement
+            yield session
+
+    def close(self) -> None:
+        """Give the connections back to the operating system."""
+        self.engine.dispose()
+
+    @contextmanager
+    def _session(self, engine: Engine) -> Iterator[Session]:
+        try:
+            with Session(engine, expire_on_commit=False) as session, session.begin():
+                yield session
+        except SQLAlchemyError as error:
+            raise StorageError(f"the store refused: {_reason(error)}") from error
+
+
+def open_database(url: str | None = None, home: Path | None = None) -> Database:
+    """Open the store and bring its tables up to date; safe when several processes do so at once.
+
+    Args:
+        url: an SQLAlchemy URL; without one `DATABASE_URL` counts, and without that a SQLite file in `home`.
+        home: the data folder, `data_home()` by default.
+
+    Raises:
+        StorageError: the address is no database that can be opened, the folder is not writable, or the store
+        was
+            written by a newer version of this program.
+    """
+    folder = ensure_folder(home or data_home())
+    address = _address(url or os.environ.get("DATABASE_URL", "").strip() or None, folder)
+    try:
+        engine = _sqlite_engine(address) if address.get_backend_name() == "sqlite" else create_engine(address)
+    except (ArgumentError, NoSuchModuleError, ImportError) as error:
+        raise StorageError(f"can't open the store {address.render_as_string()}: {error}") from error
+    try:
+        upgrade(engine)
+    except SQLAlchemyError as error:
+        engine.dispose()
+        raise StorageError(f"can't open the store {address.render_as_string()}: {_reason(error)}") from error
+    except StorageError:
+        engine.dispose()
+        raise
+    return Database(engine=engine, home=folder)
+
+
+def _address(url: str | None, folder: Path) -> URL:
+    if url is None:
+        return URL.create("sqlite", database=str(folder / DATABASE_FILE))
+    try:
+        address = make_url(url)
+    except ArgumentError as error:
+        raise StorageError("not a database address, such as postgresql://user@host/name") from error
+    if address.drivername in ("postgres", "postgresql"):
+        return address.set(drivername="postgresql+psycopg")
+    if address.get_backend_name() == "sqlite" and address.database in (None, "", ":memory:"):
+        raise StorageError("a store in memory would be a different one in each thread: give SQLite a file")
+    return address
+
+
+def _sqlite_engine(address: URL) -> Engine:
+    engine = create_engine(address, connect_args={"timeout": BUSY_SECONDS})
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: sqlite3.Connection, _: Any) -> None:
+        # Python's own transaction handling would begin late and deferred; `begin` below replaces it.
+        connection.isolation_level = None
+        connection.execute("PRAGMA foreign_keys = ON")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        writes = connection.get_execution_options().get(_WRITES, False)
+        connection.exec_driver_sql(f"PRAGMA query_only = {'OFF' if writes else 'ON'}")
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    _enable_wal(str(address.database))
+    return engine
+
+
+def _enable_wal(path: str) -> None:
+    """Switch the file to WAL, once: the mode is kept in the file.
+
+    SQLite does not wait for other connections here, however long the busy timeout, so processes that start
+    together on a new file have to try again.
+    """
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
+            try:
+                connection.execute("PRAGMA journal_mode = WAL")
+            finally:
+                connection.close()
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise StorageError(f"can't open the store {path}: {error}") from error
+            time.sleep(0.02)
+        except sqlite3.DatabaseError as error:
+            raise StorageError(f"can't open the store {path}: {error}") from error
+
+
+def _reason(error: SQLAlchemyError) -> str:
+    """The database's own words, without the statement and its parameters: those hold what people wrote."""
+    return str(getattr(error, "orig", None) or error).strip()

@@ -1,0 +1,30 @@
+"""Where the app keeps its data: one private folder outside anything that is served."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from storage.errors import StorageError
+
+
+def data_home() -> Path:
+    """The data folder, not yet created: `DESCORE_HOME` if set, else `~/.local/share/descore-studio`."""
+    configured = os.environ.get("DESCORE_HOME", "").strip()
+    if configured:
+        return Path(configured).expanduser().absolute()
+    return Path.home() / ".local" / "share" / "descore-studio"
+
+
+def ensure_folder(folder: Path) -> Path:
+    """Create a folder that only this user can read, with its parents.
+
+    Raises:
+        StorageError: it can't be created.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        problem = f"can't create the data folder {folder}: {error.strerror or error}"
+        raise StorageError(f"{problem}. Set DESCORE_HOME to another one.") from error
+    return folder

@@ -1,0 +1,158 @@
+"""Videos and pairs. Adding what is there already returns what is there."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from storage.errors import NotInStore, StorageError
+from storage.rows import insert_or_get
+from storage.schema import PairRow, VideoRow, text_hash
+
+
+@dataclass(frozen=True)
+class Video:
+    """A stored video.
+
+    public_id: random and url-safe, the name under which a browser gets it. file: see
+    `storage.media.video_path`. original_name may tell which generator made it: never show it before a label
+    is saved. duration in seconds.
+    """
+
+    id: int
+    public_id: str
+    sha256: str
+    file: str
+    original_name: str
+    width: int
+    height: int
+    fps: float
+    duration: float
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two videos of one prompt, in the order in which they came."""
+
+    id: int
+    video_a: Video
+    video_b: Video
+    prompt: str
+    source: str
+    created_at: datetime
+
+
+def add_video(
+    session: Session,
+    *,
+    sha256: str,
+    file: str,
+    original_name: str,
+    width: int,
+    height: int,
+    fps: float,
+    duration: float,
+) -> Video:
+    """Add a video of the managed folder; one of the same content keeps its id and its first name."""
+    row = VideoRow(
+        public_id=secrets.token_urlsafe(16),
+        sha256=sha256,
+        file=file,
+        original_name=original_name,
+        width=width,
+        height=height,
+        fps=fps,
+        duration=duration,
+    )
+    return _video(insert_or_get(session, row, select(VideoRow).where(VideoRow.sha256 == sha256)))
+
+
+def find_video(session: Session, sha256: str) -> Video | None:
+    """The video with this content."""
+    row = session.scalars(select(VideoRow).where(VideoRow.sha256 == sha256)).one_or_none()
+    return None if row is None else _video(row)
+
+
+def video_by_public_id(session: Session, public_id: str) -> Video:
+    """The video that a browser asks for.
+
+    Raises:
+        NotInStore: there is none.
+    """
+    row = session.scalars(select(VideoRow).where(VideoRow.public_id == public_id)).one_or_none()
+    if row is None:
+        raise NotInStore("no video under this id")
+    return _video(row)
+
+
+def add_pair(session: Session, video_a: Video, video_b: Video, prompt: str, source: str) -> Pair:
+    """Add a pair; the same videos in this order with the same prompt keep their id and their first source.
+
+    Raises:
+        StorageError: the prompt is empty.
+    """
+    prompt = prompt.strip()
+    if not prompt:
+        raise StorageError("a pair needs the prompt that its videos were made from")
+    row = PairRow(
+        video_a_id=video_a.id,
+        video_b_id=video_b.id,
+        prompt=prompt,
+        prompt_hash=text_hash(prompt),
+        source=source,
+    )
+    same = select(PairRow).where(
+        PairRow.video_a_id == row.video_a_id,
+        PairRow.video_b_id == row.video_b_id,
+        PairRow.prompt_hash == row.prompt_hash,
+    )
+    return _pair(insert_or_get(session, row, same))
+
+
+def get_pair(session: Session, pair_id: int) -> Pair:
+    """A pair by its id.
+
+    Raises:
+        NotInStore: there is none.
+    """
+    row = session.get(PairRow, pair_id)
+    if row is None:
+        raise NotInStore(f"there is no pair {pair_id}")
+    return _pair(row)
+
+
+def list_pairs(session: Session, source: str) -> tuple[Pair, ...]:
+    """The pairs of one source, oldest first."""
+    rows = session.scalars(select(PairRow).where(PairRow.source == source).order_by(PairRow.id))
+    return tuple(_pair(row) for row in rows)
+
+
+def _video(row: VideoRow) -> Video:
+    return Video(
+        id=row.id,
+        public_id=row.public_id,
+        sha256=row.sha256,
+        file=row.file,
+        original_name=row.original_name,
+        width=row.width,
+        height=row.height,
+        fps=row.fps,
+        duration=row.duration,
+        created_at=row.created_at,
+    )
+
+
+def _pair(row: PairRow) -> Pair:
+    return Pair(
+        id=row.id,
+        video_a=_video(row.video_a),
+        video_b=_video(row.video_b),
+        prompt=row.prompt,
+        source=row.source,
+        created_at=row.created_at,
+    )

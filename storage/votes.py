@@ -1,0 +1,123 @@
+"""What people said of pairs: an append-only record.
+
+A vote is never changed or removed. A person who votes again on a pair adds a vote that replaces the former
+one, so the votes of one person on one pair form a chain whose end counts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, get_args
+
+from sqlalchemy import Select, select
+from sqlalchemy.orm import Session, aliased
+
+from storage.errors import NotInStore, StorageError
+from storage.schema import Choice, PairRow, Side, VoteRow
+
+
+@dataclass(frozen=True)
+class Vote:
+    """One vote. `choice` names the pair's video, whichever side it was shown on; `left_video` stood left."""
+
+    id: int
+    pair_id: int
+    choice: Choice
+    note: str
+    voter: str
+    left_video: Side
+    replaces_id: int | None
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class SavedVote:
+    """The outcome of a submission. `is_new` is False where the same submission had arrived before."""
+
+    vote: Vote
+    is_new: bool
+
+
+def save_vote(
+    session: Session,
+    *,
+    pair_id: int,
+    choice: Choice,
+    voter: str,
+    token: str,
+    left_video: Side = "A",
+    note: str = "",
+) -> SavedVote:
+    """Save a vote, once for each token.
+
+    Args:
+        voter: who votes; votes of the same voter on the same pair replace each other.
+        token: made new by the page for each submission. A retry or double click repeats it and saves nothing.
+
+    Raises:
+        NotInStore: there is no such pair.
+        StorageError: an unknown choice, no voter or token, or a token that came with another vote before.
+    """
+    if choice not in get_args(Choice) or left_video not in get_args(Side):
+        choices = ", ".join(get_args(Choice))
+        raise StorageError(f"a vote is one of {choices}; found {choice!r} (left: {left_video!r})")
+    if not voter or not token:
+        raise StorageError("a vote needs a voter and a token")
+    # The lock orders votes on one pair where the database does not order all writers anyway (PostgreSQL).
+    if session.scalar(select(PairRow.id).where(PairRow.id == pair_id).with_for_update()) is None:
+        raise NotInStore(f"there is no pair {pair_id}")
+    before = session.scalars(select(VoteRow).where(VoteRow.token == token)).one_or_none()
+    if before is not None:
+        if (before.pair_id, before.voter, before.choice, before.note) != (pair_id, voter, choice, note):
+            raise StorageError(f"this form was sent before, as {before.choice}; reload the page to vote anew")
+        return SavedVote(_vote(before), is_new=False)
+    replaced = current_vote(session, pair_id, voter)
+    row = VoteRow(
+        pair_id=pair_id,
+        choice=choice,
+        note=note,
+        voter=voter,
+        left_video=left_video,
+        token=token,
+        replaces_id=None if replaced is None else replaced.id,
+    )
+    session.add(row)
+    session.flush()
+    return SavedVote(_vote(row), is_new=True)
+
+
+def current_vote(session: Session, pair_id: int, voter: str) -> Vote | None:
+    """What this voter says of this pair by now."""
+    row = session.scalars(_current().where(VoteRow.pair_id == pair_id, VoteRow.voter == voter)).one_or_none()
+    return None if row is None else _vote(row)
+
+
+def current_votes(session: Session, pair_id: int) -> tuple[Vote, ...]:
+    """The votes on a pair that count: one of each voter, oldest first."""
+    return tuple(_vote(row) for row in session.scalars(_current().where(VoteRow.pair_id == pair_id)))
+
+
+def all_votes(session: Session, pair_id: int) -> tuple[Vote, ...]:
+    """Every vote ever saved on a pair, the replaced ones too, oldest first."""
+    rows = session.scalars(select(VoteRow).where(VoteRow.pair_id == pair_id).order_by(VoteRow.id))
+    return tuple(_vote(row) for row in rows)
+
+
+def _current() -> Select[Any]:
+    later = aliased(VoteRow)
+    replaced = select(later.id).where(later.replaces_id == VoteRow.id).exists()
+    return select(VoteRow).where(~replaced).order_by(VoteRow.id)
+
+
+def _vote(row: VoteRow) -> Vote:
+    return Vote(
+        id=row.id,
+        pair_id=row.pair_id,
+        choice=row.choice,
+        note=row.note,
+        voter=row.voter,
+        left_video=row.left_video,
+        replaces_id=row.replaces_id,
+        created_at=row.created_at,
+    )

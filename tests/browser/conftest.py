@@ -1,0 +1,83 @@
+"""Fixtures of the browser tests: a running app, and the system's Chromium, which plays real H.264."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from tests.app.studios import Running, running_studio
+
+QUIET = [
+    "--no-sandbox",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+    "--mute-audio",
+]
+
+
+@dataclass
+class Watched:
+    """A page, with what it asked of other machines and what went wrong in it."""
+
+    page: Page
+    elsewhere: list[str] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+
+
+@pytest.fixture(scope="session")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """One app for all tests of this folder."""
+    with running_studio(tmp_path_factory.mktemp("studio")) as app:
+        yield app
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """The system's Chromium, else the one that Playwright installed."""
+    with sync_playwright() as playwright:
+        names = ("chromium", "chromium-browser", "google-chrome")
+        found = next(filter(None, map(shutil.which, names)), None) or playwright.chromium.executable_path
+        try:
+            browser = playwright.chromium.launch(executable_path=found, args=QUIET)
+        except Exception as error:
+            pytest.fail(f"no Chromium to test with ({error!s:.80}): install chromium, or run `playwright install chromium`")
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def watched(browser: Browser, running: Running) -> Iterator[Watched]:
+    """The Judge page, loaded with its first pair, in a fresh profile. Faults and foreign requests fail the test."""
+    context = browser.new_context(viewport={"width": 1360, "height": 900})
+    watched = Watched(context.new_page())
+    watch(watched, running.url)
+    open_page(watched.page, running.url)
+    yield watched
+    context.close()
+    assert watched.elsewhere == [], "the page asked other machines"
+    assert watched.faults == [], "the browser's console reports errors"
+
+
+def watch(watched: Watched, url: str) -> None:
+    """Record console errors, script errors and requests that leave this machine."""
+    page = watched.page
+    page.on("console", lambda message: watched.faults.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: watched.faults.append(str(error)))
+    local = (url, "data:", "blob:")
+    page.on("request", lambda sent: None if sent.url.startswith(local) else watched.elsewhere.append(sent.url))
+
+
+def open_page(page: Page, url: str) -> None:
+    """Load the page and wait until both videos can be played."""
+    page.goto(url)
+    page.wait_for_function(
+        "() => { const videos = [...document.querySelectorAll('.pair video')];"
+        " return videos.length === 2 && videos.every((video) => video.readyState >= 3); }",
+        timeout=20_000,
+    )

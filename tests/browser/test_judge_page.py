@@ -1,0 +1,232 @@
+"""The Judge page as a person meets it, in a real browser that plays real H.264."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.app.studios import PROMPTS, Running, make_clip
+from tests.browser.conftest import Watched, open_page, watch
+
+TIMES = "() => [...document.querySelectorAll('.pair video')].map((video) => video.currentTime)"
+SHOWN = "() => [...document.querySelectorAll('.view-raw')].map((box) => box.textContent.length)"
+# Sampled inside the page, so that a busy machine can't come between the two readings.
+PLAYED = """async () => {
+  const videos = [...document.querySelectorAll('.pair video')], samples = [];
+  while (videos[0].currentTime < 1.8) {
+    await new Promise(requestAnimationFrame);
+    if (videos.every((video) => !video.paused && !video.seeking)) samples.push(videos.map((video) => video.currentTime));
+  }
+  return samples;
+}"""
+PHASE = "() => document.querySelector('.verdict').dataset.phase"
+
+
+def times(page: Page) -> tuple[float, float]:
+    a, b = page.evaluate(TIMES)
+    return a, b
+
+
+def wait_for_phase(page: Page, phase: str) -> None:
+    page.wait_for_function(f"() => document.querySelector('.verdict').dataset.phase === '{phase}'", timeout=30_000)
+
+
+# ---- the player --------------------------------------------------------------------------------------------------
+
+
+def test_pair_plays_in_sync_and_the_shorter_clip_holds_its_last_frame(watched: Watched) -> None:
+    page = watched.page
+    page.click(".pair-loop")
+    page.click(".pair-play")
+    samples = page.evaluate(PLAYED)
+    assert len(samples) > 10 and samples[-1][0] - samples[0][0] > 1
+    assert max(abs(a - b) for a, b in samples) < 0.1
+    page.wait_for_function("() => !document.querySelector('.pair').classList.contains('is-playing')", timeout=8_000)
+    a, b = times(page)
+    assert 1.9 <= a <= 2.0 and 2.85 <= b <= 3.0
+    expect(page.locator(".side-a .pair-held")).to_be_visible()
+    expect(page.locator(".side-b .pair-held")).to_be_hidden()
+
+
+def test_loop_starts_both_again(watched: Watched) -> None:
+    page = watched.page
+    page.click("[data-rate='2']")
+    page.click(".pair-play")
+    page.wait_for_function("() => document.querySelectorAll('.pair video')[1].currentTime > 2")
+    page.wait_for_function("() => document.querySelectorAll('.pair video')[1].currentTime < 1.5", timeout=5_000)
+    page.wait_for_timeout(300)
+    a, b = times(page)
+    assert abs(a - b) < 0.1 and page.locator(".pair").get_attribute("class") == "pair is-playing"
+
+
+def test_keyboard_drives_the_player_but_not_while_writing(watched: Watched) -> None:
+    page = watched.page
+    page.keyboard.press("ArrowRight")
+    page.wait_for_timeout(200)
+    assert times(page) == pytest.approx((0.5, 0.5), abs=0.02)
+    page.keyboard.press("Period")
+    page.wait_for_timeout(200)
+    # A and B have 24 and 12 frames a second: one step of the faster one, to the middle of its frame.
+    assert times(page) == pytest.approx(((12 + 1.5) / 24, (12 + 1.5) / 24), abs=0.02)
+    page.keyboard.press("Comma")
+    page.wait_for_timeout(200)
+    assert times(page)[0] == pytest.approx((12 + 0.5) / 24, abs=0.02)
+    page.keyboard.press("l")
+    assert page.get_attribute(".pair-loop", "aria-pressed") == "false"
+    page.keyboard.press("Space")
+    expect(page.locator(".pair")).to_have_class(re.compile("is-playing"))
+    page.keyboard.press("Space")
+    page.fill("#prompt textarea", "")
+    page.type("#prompt textarea", "l , . x")
+    assert page.input_value("#prompt textarea") == "l , . x"
+    assert page.get_attribute(".pair-loop", "aria-pressed") == "false"
+
+
+def test_scrubbing_moves_both(watched: Watched) -> None:
+    page = watched.page
+    box = page.locator(".pair-scrub").bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 5, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    for share in (0.2, 0.5, 0.35):
+        page.mouse.move(box["x"] + share * box["width"], box["y"] + box["height"] / 2, steps=4)
+    page.mouse.up()
+    page.wait_for_timeout(400)
+    a, b = times(page)
+    assert abs(a - b) < 0.05 and 0.9 < a < 1.2
+
+
+# ---- judging -----------------------------------------------------------------------------------------------------
+
+
+def test_both_thoughts_stream_before_either_ends_then_the_rewards_appear(watched: Watched) -> None:
+    page = watched.page
+    page.click("#judge")
+    page.wait_for_function(f"() => ({SHOWN})().every((length) => length > 10)")
+    assert page.evaluate(PHASE) == "running"
+    assert page.locator(".reward-main").all_inner_texts() == ["–", "–"]
+    lengths = [page.evaluate(SHOWN)]
+    page.wait_for_function(f"(before) => ({SHOWN})().every((length, side) => length > before[side])", arg=lengths[0])
+    heights = page.evaluate("() => document.querySelector('#verdict').offsetHeight")
+    wait_for_phase(page, "done")
+    assert page.evaluate("() => document.querySelector('#verdict').offsetHeight") == heights, "the page jumped"
+    assert all(re.search(r"\d\.\d\d sd", text) for text in page.locator(".reward-main").all_inner_texts())
+    assert re.search(r"preferred|Too close", page.inner_text(".odds-headline"))
+    expect(page.locator("#judge")).to_be_enabled()
+    page.click("#judge")
+    page.wait_for_function("() => document.querySelector('.verdict').dataset.source === 'store'")
+    assert "from the store" in page.inner_text(".odds-status")
+
+
+def test_cancel_stops_and_the_next_question_is_answered(watched: Watched) -> None:
+    page = watched.page
+    page.fill("#prompt textarea", "A question that will be cancelled.")
+    page.click("#judge")
+    page.wait_for_function(f"() => ({SHOWN})().every((length) => length > 5)")
+    page.click("#cancel")
+    wait_for_phase(page, "cancelled")
+    stopped = page.evaluate(SHOWN)
+    page.wait_for_timeout(500)
+    assert page.evaluate(SHOWN) == stopped
+    page.click("text=Quick, no thought")
+    page.click("#judge")
+    wait_for_phase(page, "done")
+
+
+def test_reload_in_mid_stream_leaves_a_working_app(watched: Watched, running: Running) -> None:
+    page = watched.page
+    page.fill("#prompt textarea", "A question that nobody waits for.")
+    page.click("#judge")
+    page.wait_for_function(f"() => ({SHOWN})().every((length) => length > 5)")
+    open_page(page, running.url)
+    assert page.input_value("#prompt textarea") == "A question that nobody waits for."
+    page.click("text=Quick, no thought")
+    page.click("#judge")
+    wait_for_phase(page, "done")
+
+
+def test_error_is_shown_in_place_and_the_app_goes_on(watched: Watched) -> None:
+    page = watched.page
+    page.fill("#prompt textarea", "  ")
+    page.click("#judge")
+    wait_for_phase(page, "error")
+    assert "prompt" in page.inner_text(".odds-status")
+    page.fill("#prompt textarea", "A square.")
+    page.click("text=Quick, no thought")
+    page.click("#judge")
+    wait_for_phase(page, "done")
+
+
+# ---- choosing, bringing, voting ----------------------------------------------------------------------------------
+
+
+def test_vote_survives_a_reload_and_belongs_to_its_pair(watched: Watched, running: Running) -> None:
+    page = watched.page
+    page.click("[data-id='blue']")
+    expect(page.locator("#prompt textarea")).to_have_value(PROMPTS["blue"])
+    page.fill(".vote-note", "A is steadier")
+    page.click("[data-choice='A']")
+    expect(page.locator("[data-choice='A']")).to_have_attribute("aria-pressed", "true")
+    expect(page.locator(".vote-status")).to_contain_text("saved")
+    open_page(page, running.url)
+    expect(page.locator("[data-id='blue']")).to_have_attribute("aria-pressed", "true")
+    expect(page.locator("[data-choice='A']")).to_have_attribute("aria-pressed", "true")
+    assert page.input_value(".vote-note") == "A is steadier"
+    page.click("[data-id='red']")
+    expect(page.locator("[data-choice='A']")).to_have_attribute("aria-pressed", "false")
+
+
+def test_own_videos_play_and_are_judged_and_a_bad_one_is_refused(watched: Watched, tmp_path: Path) -> None:
+    page = watched.page
+    good = make_clip(tmp_path / "good.mp4", (200, 200, 40), seconds=1.5)
+    other = make_clip(tmp_path / "other.mp4", (40, 200, 200), seconds=1.0)
+    bad = tmp_path / "bad.mp4"
+    bad.write_bytes(good.read_bytes()[:900])
+    page.fill("#prompt textarea", "A yellow square.")
+    page.click("#own > button")
+    files = page.locator("#own input[type=file]")
+    files.nth(0).set_input_files(good)
+    page.locator("#own video").first.wait_for()
+    page.locator("#own input[type=file]").last.set_input_files(bad)
+    page.wait_for_timeout(1000)
+    page.click("#use-own")
+    expect(page.locator("#own-error")).to_contain_text("Video B can't be used")
+    page.locator("#own [aria-label='Clear']").last.click()
+    page.locator("#own input[type=file]").last.set_input_files(other)
+    page.wait_for_timeout(1000)
+    page.click("#use-own")
+    page.wait_for_function("() => Math.abs(document.querySelector('.pair video').duration - 1.5) < 0.1")
+    page.click("text=Quick, no thought")
+    page.click("#judge")
+    wait_for_phase(page, "done")
+    watched.faults.clear()  # the browser itself complains about the damaged preview
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_phone_has_no_sideways_scroll_and_keeps_the_transport_in_reach(
+    browser: Browser, running: Running, scheme: str
+) -> None:
+    context = browser.new_context(
+        viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True, color_scheme=scheme  # type: ignore[arg-type]
+    )
+    watched = Watched(context.new_page())
+    watch(watched, running.url)
+    page = watched.page
+    open_page(page, running.url)
+    assert page.evaluate("() => document.documentElement.scrollWidth") <= 390
+    a, b = (page.locator(f".pair-side.side-{side}").bounding_box() for side in "ab")
+    assert a is not None and b is not None and b["y"] >= a["y"] + a["height"], "the videos are not stacked"
+    play = page.locator(".pair-play").bounding_box()
+    assert play is not None and play["y"] + play["height"] <= 844, "the transport is off the screen"
+    page.tap(".pair-play")
+    page.wait_for_function("() => [...document.querySelectorAll('.pair video')].every((video) => video.currentTime > 0.2)")
+    page.tap(".pair-play")
+    page.tap("text=Quick, no thought")
+    page.tap("#judge")
+    wait_for_phase(page, "done")
+    assert page.evaluate("() => document.documentElement.scrollWidth") <= 390
+    assert watched.elsewhere == [] and watched.faults == []
+    context.close()

@@ -1,0 +1,59 @@
+"""Rendered clips for training: the frames the model will see, at the times and the size its frame policy asks for.
+
+Training reads frames drawn directly instead of decoding H.264; the times are the policy's own, and each frame is drawn
+at twice the model's size and reduced by the processor's filter. Evaluation never comes through here: it reads mp4 files.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2 import functional as tvF
+
+from trainer.shapes.backbone import FRAME_SIDE, POLICY
+from trainer.shapes.pairs import pair
+from trainer.shapes.render import frame_times, render
+from trainer.shapes.scene import Scene
+
+_CHUNK = 250
+
+
+def sampled_times(scene: Scene) -> np.ndarray:
+    """The moments (FRAMES,) in seconds that the frame policy samples from the scene's clip, exactly as a reader would."""
+    shown = frame_times(scene)
+    return shown[POLICY.constant_rate_indices(len(shown), scene.look.fps)]
+
+
+def model_frames(scene: Scene) -> np.ndarray:
+    """(FRAMES, FRAME_SIDE, FRAME_SIDE, 3) uint8."""
+    drawn = torch.from_numpy(render(scene, sampled_times(scene), 2 * FRAME_SIDE)).permute(0, 3, 1, 2)
+    small = tvF.resize(drawn, [FRAME_SIDE, FRAME_SIDE], InterpolationMode.BICUBIC, antialias=True)
+    return small.permute(0, 2, 3, 1).numpy()
+
+
+def clip_pool(split: str, count: int, folder: Path, workers: int = 2) -> np.ndarray:
+    """Both clips of the first `count` pairs of a split, (count, 2, FRAMES, FRAME_SIDE, FRAME_SIDE, 3) uint8, on disk.
+
+    Chunks that are already there are kept, so an interrupted run goes on where it stopped.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    starts = range(0, count, _CHUNK)
+    with ProcessPoolExecutor(workers) as executor:
+        paths = list(executor.map(_render_chunk, *zip(*((split, start, folder) for start in starts), strict=True)))
+    return np.concatenate([np.load(path, mmap_mode="r") for path in paths])[:count]
+
+
+def _render_chunk(split: str, start: int, folder: Path) -> Path:
+    torch.set_num_threads(1)
+    path = folder / f"{split}-{start:06d}.npy"
+    if not path.exists():
+        scenes = (pair(split, index).scenes for index in range(start, start + _CHUNK))
+        frames = np.stack([np.stack([model_frames(a), model_frames(b)]) for a, b in scenes])
+        partial = path.with_suffix(".partial.npy")
+        np.save(partial, frames)
+        partial.replace(path)
+    return path

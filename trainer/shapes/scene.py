@@ -1,0 +1,128 @@
+"""What ShapeWorld can hold: the attributes of a scene, what a prompt may ask for, and the exact rules of judgement.
+
+A `Wish` is what a prompt asks for, a `Scene` is what a clip shows. The sub-scores, the overall score and the preference
+between two clips follow from the two by rule, so every label in this world is exact.
+
+The subject is filmed in its own plane: camera pans and zooms are seen in the environment, the subject's own motion
+against the frame. A monochrome style drains the environment of colour and leaves the subject a trace of it, so that
+every attribute stays visible in every scene.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from descore.answer import NOT_ASKED, PRIMARY, SECONDARY
+
+COLOURS = ("red", "yellow", "green", "blue", "purple", "white")
+SHAPES = ("circle", "square", "triangle", "star", "cross", "heart")
+DYNAMICS = (
+    "moves left", "moves right", "moves up", "moves down", "bounces", "spins", "grows", "shrinks", "stays still",
+)  # fmt: skip
+CAMERAS = ("static", "pan left", "pan right", "zoom in", "zoom out", "shake")
+PLACES = ("checkerboard", "stripes", "bricks", "meadow", "sea", "starry sky")
+LIGHTS = ("bright", "dim")
+STYLES = ("plain", "grayscale", "sepia", "grain", "pixelated")
+ASKED_STYLES = STYLES[1:]
+
+# Members of one family are near each other: asked for one and shown another, the clip follows the prompt partly.
+FAMILIES: tuple[frozenset[str], ...] = (
+    frozenset({"moves left", "moves right", "moves up", "moves down"}),
+    frozenset({"grows", "shrinks"}),
+    frozenset({"pan left", "pan right"}),
+    frozenset({"zoom in", "zoom out"}),
+    frozenset({"grayscale", "sepia"}),
+)
+
+# Overall scores nearer than this are a tie (the smallest step of the scale is 1/12).
+TIE_MARGIN = 0.05
+
+Preference = Literal["A", "B", "tie"]
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a scene is drawn where its attributes leave freedom. Lengths are fractions of the frame's side."""
+
+    seconds: float
+    fps: int
+    radius: float
+    x: float
+    y: float
+    tempo: float
+    tilt: float
+    texture: int
+    palette: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What a clip shows; `look` holds everything that no prompt speaks of."""
+
+    colour: str
+    shape: str
+    dynamics: str
+    camera: str
+    place: str
+    light: str
+    style: str
+    look: Look
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a prompt asks for; None where it does not ask. `light` is only asked together with `place`."""
+
+    colour: str
+    shape: str
+    dynamics: str
+    camera: str | None
+    place: str | None
+    light: str | None
+    style: str | None
+
+
+def _grade(asked: str | None, shown: str) -> str:
+    if asked is None:
+        return NOT_ASKED
+    if asked == shown:
+        return "2"
+    return "1" if any(asked in family and shown in family for family in FAMILIES) else "0"
+
+
+def sub_scores(wish: Wish, scene: Scene) -> dict[str, str]:
+    """The exact sub-score of each dimension, "2" / "1" / "0" / "N/A"."""
+    right = (wish.colour == scene.colour) + (wish.shape == scene.shape)
+    environment = _grade(wish.place, scene.place)
+    if environment == "2" and wish.light not in (None, scene.light):
+        environment = "1"
+    return {
+        "subject": str(right),
+        "dynamics": _grade(wish.dynamics, scene.dynamics),
+        "camera": _grade(wish.camera, scene.camera),
+        "environment": environment,
+        "style": _grade(wish.style, scene.style),
+    }
+
+
+def overall_score(scores: dict[str, str]) -> float:
+    """The overall score, 1.00 .. 5.00, by the bands of the method.
+
+    The primaries choose the band; within it each secondary flaw costs its share (an unasked dimension costs nothing).
+    """
+    points = sorted((int(scores[name]) for name in PRIMARY), reverse=True)
+    top, span = {
+        (2, 2): (5.0, 1.0), (2, 1): (4.0, 0.5), (1, 1): (3.5, 0.5),
+        (2, 0): (3.0, 0.5), (1, 0): (2.5, 0.5), (0, 0): (2.0, 1.0),
+    }[tuple(points)]  # fmt: skip
+    missing = sum(2 - int(scores[name]) for name in SECONDARY if scores[name] != NOT_ASKED)
+    return round(top - span * missing / (2 * len(SECONDARY)), 2)
+
+
+def preference(score_a: float, score_b: float) -> Preference:
+    """The label of a pair: the higher overall score wins, a difference below `TIE_MARGIN` is a tie."""
+    if abs(score_a - score_b) < TIE_MARGIN:
+        return "tie"
+    return "A" if score_a > score_b else "B"
