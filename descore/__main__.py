@@ -1,7 +1,7 @@
 """Command line.
 
-python -m descore judge --prompt "a red circle bounces" A.mp4 B.mp4 [--checkpoint NAME] [--mode think|quick|k] [--json]
-python -m descore score pairs.csv --out scores.csv [--checkpoint NAME] [--mode think|quick|k]
+    python -m descore judge --prompt "a red circle bounces" A.mp4 B.mp4 --json
+    python -m descore score pairs.csv --out scores.csv --mode quick
 
 A mistake of the caller ends with one line on stderr and exit code 2.
 """
@@ -27,13 +27,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return options.run(options)
     except KeyboardInterrupt:
         return _INTERRUPTED
-    except (ValueError, RuntimeError, OSError) as error:  # CheckpointError, VideoError, RewardError are among these
+    except (ValueError, RuntimeError, OSError) as error:  # the typed errors are kinds of these
         print("descore:", " ".join(str(error).split()), file=sys.stderr)
         return _WRONG_USE
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m descore", description="A video reward model that thinks, then scores.")
+    parser = argparse.ArgumentParser(
+        prog="python -m descore", description="A video reward model that thinks, then scores."
+    )
     commands = parser.add_subparsers(required=True, metavar="command")
 
     judge = commands.add_parser("judge", help="judge one or more videos of one prompt")
@@ -44,12 +46,18 @@ def _parser() -> argparse.ArgumentParser:
 
     score = commands.add_parser("score", help="score the pairs of a CSV with path_A, path_B, prompt")
     score.add_argument("table", type=Path, metavar="PAIRS.csv", help="paths in it are relative to its folder")
-    score.add_argument("--out", type=Path, required=True, help="CSV to write; a run that was stopped goes on in it")
+    score.add_argument(
+        "--out", type=Path, required=True, help="CSV to write; a run that was stopped goes on in it"
+    )
     score.set_defaults(run=_score)
 
     for command in (judge, score):
-        command.add_argument("--checkpoint", default="bundled", help="folder, Hub id or 'bundled' (the default)")
-        command.add_argument("--mode", choices=MODES, default="think", help="think (the default), quick, or k thoughts")
+        command.add_argument(
+            "--checkpoint", default="bundled", help="folder, Hub id or 'bundled' (the default)"
+        )
+        command.add_argument(
+            "--mode", choices=MODES, default="think", help="think (the default), quick, or k thoughts"
+        )
     return parser
 
 
@@ -64,7 +72,10 @@ def _score(options: argparse.Namespace) -> int:
 
     pairs = read_pairs(options.table)  # before the model is loaded, which takes longer
     failed = score_pairs(_load(options.checkpoint), pairs, options.out, options.mode)
-    print(f"{len(pairs)} pairs in {options.out}" + (f", {failed} of them with an error" if failed else ""), file=sys.stderr)
+    print(
+        f"{len(pairs)} pairs in {options.out}" + (f", {failed} of them with an error" if failed else ""),
+        file=sys.stderr,
+    )
     return 0
 
 

@@ -1,14 +1,21 @@
 """A LoRA adapter inside a backbone, saved beside the checkpoint instead of a second copy of the backbone.
 
-peft's layers are injected in place, so the backbone keeps its class and everything that is composed around it.
+peft's layers are injected in place, so the backbone keeps its class and all that is composed around it.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
-from peft import LoraConfig, PeftConfig, get_peft_model_state_dict, inject_adapter_in_model, set_peft_model_state_dict
+from peft import (
+    LoraConfig,
+    PeftConfig,
+    get_peft_model_state_dict,
+    inject_adapter_in_model,
+    set_peft_model_state_dict,
+)
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
@@ -36,7 +43,9 @@ def save_adapter(backbone: PreTrainedModel, folder: Path) -> None:
         raise CheckpointError("the backbone has no adapter to save")
     folder.mkdir(parents=True, exist_ok=True)
     weights = get_peft_model_state_dict(backbone, adapter_name=_NAME)
-    save_file({key: value.detach().cpu().contiguous() for key, value in weights.items()}, folder / ADAPTER_WEIGHTS)
+    save_file(
+        {key: value.detach().cpu().contiguous() for key, value in weights.items()}, folder / ADAPTER_WEIGHTS
+    )
     config.save_pretrained(str(folder))
 
 
@@ -51,7 +60,7 @@ def load_adapter(backbone: PreTrainedModel, folder: Path) -> None:
         weights = load_file(folder / ADAPTER_WEIGHTS)
         config.inference_mode = True
         add_adapter(backbone, config)
-        result = set_peft_model_state_dict(backbone, weights, adapter_name=_NAME)
+        result: Any = set_peft_model_state_dict(backbone, weights, adapter_name=_NAME)
     except (OSError, ValueError, RuntimeError, TypeError, SafetensorError) as error:
         raise CheckpointError(f"the adapter in {folder} does not load into this backbone: {error}") from error
     wanted = set(get_peft_model_state_dict(backbone, adapter_name=_NAME))

@@ -2,7 +2,8 @@
 
     backbone, processor = load_backbone("Qwen/Qwen3-VL-8B-Instruct")        # a Hub id or a local folder
 
-Device and dtype follow the machine: CUDA in bfloat16 where there is a GPU, else the CPU in float32. Attention is SDPA.
+Device and dtype follow the machine: CUDA in bfloat16 where there is a GPU, else the CPU in float32.
+Attention is SDPA.
 """
 
 from __future__ import annotations
@@ -43,12 +44,12 @@ def load_backbone(
         device, dtype: default to what the machine has (`default_device`, `default_dtype`).
 
     Raises:
-        CheckpointError: nothing loadable there, weights missing or of other shapes, or a model without video input.
+        CheckpointError: nothing loadable there, weights missing or of other shapes, or no video input.
     """
     device = torch.device(device) if device is not None else default_device()
     processor = load_processor(source, revision)
     try:
-        backbone, report = AutoModelForImageTextToText.from_pretrained(
+        loaded: Any = AutoModelForImageTextToText.from_pretrained(
             source,
             revision=revision,
             dtype=dtype or default_dtype(device),
@@ -57,10 +58,15 @@ def load_backbone(
             output_loading_info=True,
         )
     except (OSError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"no image-text-to-text backbone could be loaded from {source}: {error}") from error
+        raise CheckpointError(
+            f"no image-text-to-text backbone could be loaded from {source}: {error}"
+        ) from error
+    backbone, report = loaded
     if report["missing_keys"]:
         some = ", ".join(sorted(report["missing_keys"])[:3])
-        raise CheckpointError(f"the backbone in {source} lacks {len(report['missing_keys'])} weights ({some} ...)")
+        raise CheckpointError(
+            f"the backbone in {source} lacks {len(report['missing_keys'])} weights ({some} ...)"
+        )
     batch_equal_frames(backbone)
     return backbone.eval(), processor
 
@@ -76,15 +82,17 @@ def load_processor(source: str | Path, revision: str | None = None) -> Any:
     except (OSError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"no processor could be loaded from {source}: {error}") from error
     if getattr(processor, "video_processor", None) is None:
-        raise CheckpointError(f"{source} takes no video: choose a backbone whose processor has a video processor")
+        raise CheckpointError(
+            f"{source} takes no video: choose a backbone whose processor has a video processor"
+        )
     return processor
 
 
 def fingerprint(weights: Mapping[str, torch.Tensor]) -> str:
     """A short hash that tells backbones apart: the first values of every tensor, with its name and shape.
 
-    Training moves every tensor, so a sample of each is enough, and an 8B takes a moment instead of minutes. Values are
-    rounded to bfloat16 first, so the hash is the same whichever dtype the backbone is loaded in.
+    Training moves every tensor, so a sample of each is enough, and an 8B takes a moment instead of minutes.
+    Values are rounded to bfloat16 first, so the hash is the same whichever dtype the backbone is loaded in.
     """
     digest = hashlib.sha256()
     for name in sorted(weights):

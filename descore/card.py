@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 _ABOUT = """\
-A video reward model that thinks, then scores: it writes a thought about one video and its prompt, gives the sub-scores
-{dimensions}, and one scalar reward from a query token that reads video, prompt and thought. Of two videos of one prompt,
-the one with the higher reward is preferred."""
+A video reward model that thinks, then scores: it writes a thought about one video and its prompt, gives the
+sub-scores {dimensions}, and one scalar reward from a query token that reads video, prompt and thought. Of two
+videos of one prompt, the one with the higher reward is preferred."""
 _USAGE = """\
 ```python
 from descore import DeScore
@@ -23,7 +23,7 @@ def render_card(manifest: Mapping[str, Any]) -> str:
     """Markdown with the Hub's front matter.
 
     Args:
-        manifest: `descore.checkpoint.Manifest.to_dict()`; metrics are split -> name -> number, interval or text.
+        manifest: `Manifest.to_dict()`; its metrics are split -> name -> number, interval or text.
     """
     name, base = manifest["name"], manifest["base_model"]
     front = {
@@ -56,19 +56,25 @@ def _facts(manifest: Mapping[str, Any]) -> str:
             f"- Backbone: {'embedded in this folder' if base is None else base['source'] + revision}",
             f"- Frames: {policy['fps']:g} a second, {policy['min_frames']} to {policy['max_frames']}",
             f"- Pixels of a frame: at most {policy['max_pixels_per_frame']}",
-            f"- Instruction: `{manifest['prompt_version']}`; thoughts of at most {manifest['max_thought_tokens']} tokens",
+            f"- Instruction: `{manifest['prompt_version']}`",
+            f"- Thought: at most {manifest['max_thought_tokens']} tokens",
         ]
     )
 
 
 def _metrics_table(metrics: Mapping[str, Any]) -> str:
-    """One row for each split; names that hold numbers, intervals or text become columns, anything deeper is left out."""
+    """One row for each split, one column for each number, interval or text; anything deeper is left out."""
     rows = {split: values for split, values in metrics.items() if isinstance(values, Mapping)}
     if not rows:
         return "Nothing was measured yet."
-    columns = list(dict.fromkeys(key for row in rows.values() for key, value in row.items() if _is_cell(value)))
+    columns = list(
+        dict.fromkeys(key for row in rows.values() for key, value in row.items() if _is_cell(value))
+    )
     lines = ["| split | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
-    lines += [f"| {split} | " + " | ".join(_cell(row.get(key)) for key in columns) + " |" for split, row in rows.items()]
+    lines += [
+        f"| {split} | " + " | ".join(_cell(row.get(key)) for key in columns) + " |"
+        for split, row in rows.items()
+    ]
     return "\n".join(lines)
 
 
@@ -77,7 +83,10 @@ def _calibration_table(calibration: Mapping[str, Mapping[str, Any]]) -> str:
         return "Not calibrated: rewards can be compared, and have no standard scale."
     lines = ["| mode | mean | std | temperature | tie threshold |", "|---|---|---|---|---|"]
     keys = ("mean", "std", "temperature", "tie_threshold")
-    lines += [f"| {mode} | " + " | ".join(_cell(one[key]) for key in keys) + " |" for mode, one in calibration.items()]
+    lines += [
+        f"| {mode} | " + " | ".join(_cell(one[key]) for key in keys) + " |"
+        for mode, one in calibration.items()
+    ]
     return "\n".join(lines)
 
 

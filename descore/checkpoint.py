@@ -1,14 +1,13 @@
 """One folder format for checkpoints, local or on the Hub.
 
-    descore.json            the manifest: format version, name, base model or embedded backbone, frame policy, prompt
-                            version, dimensions, calibration, lineage, metrics, and every other file with size and hash
+    descore.json            the manifest (`descore.manifest`), and every other file with its size and hash
     scoring.safetensors     query token and head
     backbone/               weights, configuration and processor, if the backbone is embedded
     adapter/                a peft adapter, if there is one
     README.md               the model card
 
-A folder is written under a temporary name beside its place and renamed into it, so a reader finds the old checkpoint or
-the new one, never half of one. What is incomplete is refused when it is read.
+A folder is written under a temporary name beside its place and renamed into it, so a reader finds the old
+checkpoint or the new one, never half of one. What is incomplete is refused when it is read.
 """
 
 from __future__ import annotations
@@ -48,9 +47,13 @@ def save_checkpoint(folder: str | Path, model: DeScoreModel, manifest: Manifest)
         CheckpointError: the model has no scoring module, or the folder holds something that is no checkpoint.
     """
     if model.scoring is None:
-        raise CheckpointError("there is no scoring module to save; save a bare backbone with transformers instead")
+        raise CheckpointError(
+            "there is no scoring module to save; save a bare backbone with transformers instead"
+        )
     folder = Path(folder).absolute()
-    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / MANIFEST_FILE).exists())):
+    if folder.exists() and (
+        not folder.is_dir() or (any(folder.iterdir()) and not (folder / MANIFEST_FILE).exists())
+    ):
         raise CheckpointError(f"{folder} exists and is no checkpoint; choose another place")
     folder.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
@@ -68,7 +71,7 @@ def save_checkpoint(folder: str | Path, model: DeScoreModel, manifest: Manifest)
 def load_checkpoint(
     path_or_hub_id: str | Path, device: str | torch.device | None = None, dtype: torch.dtype | None = None
 ) -> tuple[DeScoreModel, Manifest]:
-    """Load a checkpoint folder, the one on the Hub, or "bundled"; a bare backbone loads without a scoring module.
+    """Load a checkpoint: a folder, a Hub id, or "bundled". A bare backbone loads without a scoring module.
 
     Raises:
         CheckpointError: there is none, or it is incomplete or damaged; the message says what to do.
@@ -76,7 +79,9 @@ def load_checkpoint(
     folder, base = locate(path_or_hub_id)
     if not (folder / MANIFEST_FILE).exists():
         if not (folder / "config.json").exists():
-            raise CheckpointError(f"{folder} is no checkpoint: it holds neither {MANIFEST_FILE} nor a backbone's config.json")
+            raise CheckpointError(
+                f"{folder} is no checkpoint: it holds neither {MANIFEST_FILE} nor a backbone's config.json"
+            )
         backbone, processor = load_backbone(folder, device=device, dtype=dtype)
         name = folder.name if base.revision is None else base.source
         return DeScoreModel(backbone, processor).eval(), Manifest(name=name, base_model=base)
@@ -105,12 +110,22 @@ def locate(path_or_hub_id: str | Path, revision: str | None = None) -> tuple[Pat
         folder = previous  # a crash between the two renames of `_swap_in`
     if folder.is_dir():
         return folder, BaseModel(source if source == BUNDLED else str(folder.absolute()))
-    if folder.exists() or folder.is_absolute() or source == BUNDLED or source.count("/") != 1 or source[0] in ".~":
-        raise CheckpointError(f"there is no checkpoint folder {folder}; give a folder, a Hub id (owner/name) or {BUNDLED!r}")
+    if (
+        folder.exists()
+        or folder.is_absolute()
+        or source == BUNDLED
+        or source.count("/") != 1
+        or source[0] in ".~"
+    ):
+        raise CheckpointError(
+            f"there is no checkpoint folder {folder}; give a folder, a Hub id (owner/name) or {BUNDLED!r}"
+        )
     try:
         snapshot = Path(snapshot_download(source, revision=revision, allow_patterns=_HUB_FILES))
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{source} is no local folder and can't be fetched from the Hub: {error}") from error
+        raise CheckpointError(
+            f"{source} is no local folder and can't be fetched from the Hub: {error}"
+        ) from error
     return snapshot, BaseModel(source, snapshot.name)
 
 
@@ -142,7 +157,9 @@ def _check_file(folder: Path, name: str, facts: Any) -> None:
     if not path.is_file():
         raise CheckpointError(f"{name} is missing; copy or download the whole folder again")
     if path.stat().st_size != facts.get("bytes"):
-        raise CheckpointError(f"{name} has {path.stat().st_size} bytes instead of {facts.get('bytes')}; fetch it again")
+        raise CheckpointError(
+            f"{name} has {path.stat().st_size} bytes instead of {facts.get('bytes')}; fetch it again"
+        )
     if path.stat().st_size <= _HASHED_UP_TO and _sha256(path) != facts.get("sha256"):
         raise CheckpointError(f"{name} is not the file that was saved (its hash differs); fetch it again")
 
@@ -151,20 +168,25 @@ def _backbone_folder(folder: Path, manifest: Manifest) -> Path:
     """Where the backbone's weights lie: inside the folder, or with the base model."""
     if manifest.base_model is None:
         if not (folder / BACKBONE_DIR / "config.json").exists():
-            raise CheckpointError(f"{BACKBONE_DIR}/ is missing and no base model is named; fetch the whole folder again")
+            raise CheckpointError(
+                f"{BACKBONE_DIR}/ is missing and no base model is named; fetch the whole folder again"
+            )
         return folder / BACKBONE_DIR
     base, _ = locate(manifest.base_model.source, manifest.base_model.revision)
     if not (base / MANIFEST_FILE).exists():
         return base
     if read_manifest(base).base_model is not None or (base / ADAPTER_DIR).exists():
-        raise CheckpointError(f"the base model {manifest.base_model.source} is itself built on another; name that one")
+        raise CheckpointError(
+            f"the base model {manifest.base_model.source} is itself built on another; name that one"
+        )
     return base / BACKBONE_DIR
 
 
 def _check_base(backbone: PreTrainedModel, base: BaseModel | None) -> None:
     if base is not None and base.fingerprint not in (None, fingerprint(backbone.state_dict())):
         raise CheckpointError(
-            f"its base model {base.source} is not the one it was trained on (other weights); restore that one, or train again"
+            f"its base model {base.source} is not the one it was trained on: the weights differ. "
+            "Restore that one, or train again"
         )
 
 
@@ -176,7 +198,9 @@ def _write_files(work: Path, model: DeScoreModel, manifest: Manifest) -> None:
         model.backbone.save_pretrained(work / BACKBONE_DIR, state_dict=weights)
         model.processor.save_pretrained(work / BACKBONE_DIR)
     else:
-        manifest = replace(manifest, base_model=replace(manifest.base_model, fingerprint=fingerprint(weights)))
+        manifest = replace(
+            manifest, base_model=replace(manifest.base_model, fingerprint=fingerprint(weights))
+        )
     if adapter_config(model.backbone) is not None:
         save_adapter(model.backbone, work / ADAPTER_DIR)
     files = {
@@ -190,7 +214,7 @@ def _write_files(work: Path, model: DeScoreModel, manifest: Manifest) -> None:
 
 
 def _swap_in(work: Path, folder: Path) -> None:
-    """Put `work` in the place of `folder`. Two renames; `locate` finds the old one should a crash fall between them."""
+    """Put `work` in the place of `folder`: two renames; after a crash between them `locate` finds both."""
     previous = _previous(folder)
     if folder.exists():
         shutil.rmtree(previous, ignore_errors=True)

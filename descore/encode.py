@@ -1,13 +1,14 @@
-"""From clips, prompts and thoughts to the tensors of a batch: the sequence layout of `descore.prompt` made of numbers.
+"""From clips, prompts and thoughts to the tensors of a batch: the layout of `descore.prompt` in numbers.
 
-    inputs = encode(processor, clips, prompts, thoughts, policy=policy)       # thoughts None: quick, no thought
+    inputs = encode(processor, clips, prompts, thoughts, policy=policy)     # thoughts None: quick
     rewards = model.rewards(inputs)
 
-Each row is encoded on its own and then padded on the left, so what a row holds never depends on its neighbours.
+Each row is encoded on its own and then padded on the left, so what a row holds never depends on its
+neighbours.
 
-Keys of a batch (B rows, S tokens): `input_ids`, `attention_mask`, `mm_token_type_ids`, `thought_mask` (1 on the thought's
-tokens), each (B, S) int64; and the vision inputs of the processor, rows one after the other, e.g. Qwen3-VL's
-`pixel_values_videos` (patches, values) float32 and `video_grid_thw` (B, 3).
+Keys of a batch (B rows, S tokens): `input_ids`, `attention_mask`, `mm_token_type_ids`, `thought_mask` (1 on
+the thought's tokens), each (B, S) int64; and the vision inputs of the processor, rows one after the other,
+e.g. Qwen3-VL's `pixel_values_videos` (patches, values) float32 and `video_grid_thw` (B, 3).
 """
 
 from __future__ import annotations
@@ -43,14 +44,16 @@ def encode(
 
     Args:
         processor: the backbone's transformers processor.
-        thoughts: text, or token ids as they were sampled; "" (or None for the whole batch) is a row without a thought.
+        thoughts: text, or token ids as they were sampled; "" is a row without a thought, None a batch
+            without any.
             The end-of-turn token is no part of a thought.
 
     Returns:
-        The batch described at the top of this module, without the query token (it has no id; the model adds it).
+        The batch that the top of this module describes. The query token has no id; the model adds it.
 
     Raises:
-        ValueError: lists of unequal length, an empty prompt, control tokens inside a prompt or a thought, a frame
+        ValueError: lists of unequal length, an empty prompt, control tokens inside a prompt or a thought, a
+        frame
             shape that the processor can't take.
     """
     thoughts = [""] * len(clips) if thoughts is None else thoughts
@@ -62,7 +65,11 @@ def encode(
 
 
 def encode_prompt(
-    processor: Any, clip: VideoClip, prompt: str, policy: FramePolicy, prompt_version: str = DEFAULT_PROMPT_VERSION
+    processor: Any,
+    clip: VideoClip,
+    prompt: str,
+    policy: FramePolicy,
+    prompt_version: str = DEFAULT_PROMPT_VERSION,
 ) -> Row:
     """One row up to the opened assistant turn; sequence keys have shape (S,)."""
     frames = torch.from_numpy(clip.frames).permute(0, 3, 1, 2)  # (T, C, H, W)
@@ -94,14 +101,21 @@ def with_thought(processor: Any, row: Row, thought: Thought) -> Row:
         ValueError: the thought holds control tokens, which would be read as such.
     """
     tokenizer = processor.tokenizer
-    ids = tokenizer(thought, add_special_tokens=False)["input_ids"] if isinstance(thought, str) else list(thought)
+    ids = (
+        tokenizer(thought, add_special_tokens=False)["input_ids"]
+        if isinstance(thought, str)
+        else list(thought)
+    )
     if control := set(ids) & set(tokenizer.all_special_ids):
         tokens = ", ".join(tokenizer.convert_ids_to_tokens(sorted(control)))
         raise ValueError(f"the thought holds control tokens ({tokens}); remove them")
     tail = {key: torch.zeros(len(ids), dtype=torch.long) for key in SEQUENCE_KEYS if key in row}
     tail["input_ids"] = torch.tensor(ids, dtype=torch.long)
     tail["attention_mask"] = tail["thought_mask"] = torch.ones(len(ids), dtype=torch.long)
-    return {key: torch.cat([value, tail[key].to(value.dtype)]) if key in tail else value for key, value in row.items()}
+    return {
+        key: torch.cat([value, tail[key].to(value.dtype)]) if key in tail else value
+        for key, value in row.items()
+    }
 
 
 def collate(rows: Sequence[Row], pad_id: int) -> Batch:
@@ -111,7 +125,9 @@ def collate(rows: Sequence[Row], pad_id: int) -> Batch:
     for key in rows[0]:
         if key in SEQUENCE_KEYS:
             fill = pad_id if key == "input_ids" else 0
-            padded = [torch.nn.functional.pad(row[key], (length - len(row[key]), 0), value=fill) for row in rows]
+            padded = [
+                torch.nn.functional.pad(row[key], (length - len(row[key]), 0), value=fill) for row in rows
+            ]
             batch[key] = torch.stack(padded)
         else:
             batch[key] = torch.cat([torch.as_tensor(row[key]) for row in rows])
@@ -119,7 +135,7 @@ def collate(rows: Sequence[Row], pad_id: int) -> Batch:
 
 
 def content_digest(row: Row) -> str:
-    """SHA-256 of everything the row holds: the same video, prompt and thought give the same digest anywhere."""
+    """SHA-256 of everything in the row: the same video, prompt and thought give the same digest anywhere."""
     digest = hashlib.sha256()
     for key in sorted(row):
         value = torch.as_tensor(row[key]).contiguous()
@@ -149,8 +165,8 @@ def _metadata(clip: VideoClip, times: Sequence[int]) -> Mapping[str, Any]:
 def _size(video_processor: Any, policy: FramePolicy, frames: int) -> Mapping[str, Any]:
     """The pixel budget in Qwen3-VL's terms: `size` bounds the pixels of ALL frames together.
 
-    Its own cap is off, since it compares one frame with the bound of all frames and so lifts the budget of short clips.
-    Processors of other families keep their own sizing.
+    Its own cap is off, since it compares one frame with the bound of all frames and so lifts the budget of
+    short clips. Processors of other families keep their own sizing.
     """
     if not hasattr(video_processor, "cap_pixels_per_frame"):
         return {}

@@ -1,10 +1,11 @@
-"""The model core's typed errors. (Videos have theirs in `descore.video_types`, answers in `descore.answer`.)"""
+"""The model core's typed errors. Videos have theirs in `descore.video_types`, answers in `descore.answer`."""
 
 from __future__ import annotations
 
 
 class CheckpointError(ValueError):
-    """A checkpoint, backbone, adapter or scoring module that can't be used; the message says why and what to do."""
+    """A checkpoint, backbone, adapter or scoring module that can't be used; the message says why and what to
+    do."""
 
 
 class RewardError(RuntimeError):

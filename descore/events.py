@@ -1,4 +1,5 @@
-"""What a judgement gives: text as it comes, one judgement a video, and the verdict at the end. No torch in here."""
+"""What a judgement gives: text as it comes, one judgement a video, and the verdict at the end. No torch in
+here."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ MODES: tuple[Mode, ...] = ("think", "quick", "k")
 
 @dataclass(frozen=True)
 class ThoughtDelta:
-    """New text of one video's thought. index: the video's place in the call. In mode k the first thought streams."""
+    """New text of one video's thought. index: the video's place in the call. In mode k the first thought
+    streams."""
 
     index: int
     text: str
@@ -22,13 +24,16 @@ class Judgement:
     """One video, judged.
 
     thought: the generated text as it is, "" in mode quick, the first of the k thoughts in mode k.
-    sub_scores, overall_score: parsed from the thought; in mode k the majority (the earliest thought's value where votes are
-    equal) and the mean over the thoughts that could be read. None where nothing could be read.
-    parse_note: why reading was tolerant or impossible; None after a strict parse. strict_format: every thought was strict.
-    reward: raw; the mean over thoughts in mode k. standardised_reward: in standard deviations of the checkpoint's reference
-    videos. Both None without a scoring module, the latter also without a calibration.
-    reward_spread: standard deviation over the k thoughts (mode k only). sub_score_votes: dimension -> sub-score -> thoughts.
-    truncated: a thought was cut off at the checkpoint's limit. seconds: from the call to this judgement.
+    sub_scores, overall_score: parsed from the thought, None where nothing could be read. In mode k the
+        majority (where votes are equal, the earliest thought's value) and the mean of the readable thoughts.
+    parse_note: why reading was tolerant or impossible; None after a strict parse.
+    strict_format: every thought was strict.
+    reward: raw; the mean over thoughts in mode k; None without a scoring module.
+    standardised_reward: in standard deviations of the reference videos; None without reward or calibration.
+    reward_spread: standard deviation over the k thoughts (mode k only).
+    sub_score_votes: dimension -> sub-score -> number of thoughts (mode k only).
+    truncated: a thought was cut off at the checkpoint's limit.
+    seconds: from the call to this judgement.
     """
 
     path: str
@@ -58,8 +63,8 @@ class Judged:
 class Verdict:
     """The end of a call: all judgements, and for a pair which video is preferred.
 
-    p_first_preferred: P(A preferred), 0 .. 1. verdict: "tie" means too close to call, within the checkpoint's tie
-    threshold. Both None unless there are two videos with rewards. Without a calibration, P is the plain
+    p_first_preferred: P(A preferred), 0 .. 1. verdict: "tie" means too close to call, within the checkpoint's
+    tie threshold. Both None unless there are two videos with rewards. Without a calibration, P is the plain
     sigmoid(r_A - r_B) and only equal rewards tie.
     """
 

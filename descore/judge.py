@@ -98,10 +98,12 @@ class DeScore:
         """Judge the videos of one prompt, giving out text as it comes and the `Verdict` last.
 
         Args:
-            mode: "think" (greedy, deterministic), "quick" (no thought) or "k" (k sampled thoughts from one prefill).
-            k, seed: number and seed of the sampled thoughts; a video's thoughts depend on nothing but the seed, the video
-                and the prompt.
-            cancel: once set, the stream ends within one token, without a verdict. Closing the iterator does the same.
+            mode: "think" (greedy, deterministic), "quick" (no thought) or "k" (k sampled thoughts from one
+                prefill).
+            k, seed: number and seed of the sampled thoughts; a video's thoughts depend on nothing but the
+                seed, the video and the prompt.
+            cancel: once set, the stream ends within one token, without a verdict. Closing the iterator does
+                the same.
 
         Raises:
             descore.video.VideoError: a video can't be read; before any event.
@@ -117,7 +119,9 @@ class DeScore:
         if thoughts is None:
             return
         seconds = time.monotonic() - start
-        judged = tuple(self._judgement(str(p), mode, t, seconds) for p, t in zip(videos, thoughts, strict=True))
+        judged = tuple(
+            self._judgement(str(p), mode, t, seconds) for p, t in zip(videos, thoughts, strict=True)
+        )
         for index, judgement in enumerate(judged):
             yield Judged(index, judgement)
         yield self._verdict(mode, prompt, judged)
@@ -146,7 +150,9 @@ class DeScore:
         self._check(mode, k)
         prompts = [prompts] * len(videos) if isinstance(prompts, str) else list(prompts)
         if len(prompts) != len(videos):
-            raise ValueError(f"{len(videos)} videos need as many prompts (or one for all), not {len(prompts)}")
+            raise ValueError(
+                f"{len(videos)} videos need as many prompts (or one for all), not {len(prompts)}"
+            )
         size = max(1, _ROWS_AT_ONCE // k) if mode == "k" else _ROWS_AT_ONCE
         judgements: list[Judgement] = []
         for first in range(0, len(videos), size):
@@ -154,7 +160,9 @@ class DeScore:
             rows = self._encode(self._read(part), prompts[first : first + size])
             thoughts = self._drain(self._think(rows, mode, k, seed, None))
             seconds = time.monotonic() - start
-            judgements += [self._judgement(str(p), mode, t, seconds) for p, t in zip(part, thoughts, strict=True)]
+            judgements += [
+                self._judgement(str(p), mode, t, seconds) for p, t in zip(part, thoughts, strict=True)
+            ]
         return judgements
 
     # the stages of a call
@@ -165,7 +173,9 @@ class DeScore:
         if mode == "k" and k < 2:
             raise ValueError(f"mode k needs at least 2 thoughts, not {k}")
         if mode == "quick" and not self.has_reward:
-            raise RewardError(f"{self.name} has no trained scoring module, so without a thought it has nothing to say")
+            raise RewardError(
+                f"{self.name} has no trained scoring module, so without a thought it has nothing to say"
+            )
 
     def _read(self, videos: Sequence[str | Path]) -> list[VideoClip]:
         return read_clips(videos, self.manifest.frame_policy)
@@ -182,7 +192,7 @@ class DeScore:
     ) -> Generator[ThoughtDelta, None, list[list[_Thought]] | None]:
         """One batch from prefill to rewards: yields text, returns each video's thoughts, None once cancelled.
 
-        The lock is held for single model calls, never over a yield: a slow reader of one stream holds up no other.
+        The lock is held for single model calls, never over a yield: a slow reader holds up no other stream.
         """
         each = k if mode == "k" else 1
         limit = 0 if mode == "quick" else self.manifest.max_thought_tokens
@@ -255,7 +265,7 @@ class DeScore:
 
 
 def _uniforms(rows: Sequence[Row], k: int, limit: int, seed: int) -> torch.Tensor:
-    """The chance behind k thoughts of each row, (rows * k, limit) in [0, 1), from seed, content and rollout alone."""
+    """The chance behind each row's k thoughts, (rows * k, limit), from seed, content and rollout alone."""
     draws = []
     for row in rows:
         content = content_digest(row)

@@ -17,10 +17,11 @@ FORMAT_VERSION = 1
 
 @dataclass(frozen=True)
 class BaseModel:
-    """A backbone that is referred to, not copied: a Hub id, a local folder, or another checkpoint with an embedded one.
+    """A backbone that is referred to, not copied: a Hub id, a folder, or a checkpoint that embeds one.
 
-    fingerprint: `descore.backbone.fingerprint` of the backbone that the checkpoint was trained on, filled in when the
-    checkpoint is saved. An adapter on a base model that has changed since would give wrong rewards without a word.
+    fingerprint: `descore.backbone.fingerprint` of the backbone that the checkpoint was trained on, filled in
+    when the checkpoint is saved. An adapter on a base model that has changed since would give wrong rewards
+    without a word.
     """
 
     source: str
@@ -32,9 +33,9 @@ class BaseModel:
 class Manifest:
     """What `descore.json` says about a checkpoint.
 
-    trained_on: one sentence for readers of the page. base_model: None if the backbone is embedded. max_thought_tokens: a
-    thought is cut off there. lineage: where the checkpoint comes from (parent, stage, data, seeds). metrics: split -> name
-    -> number.
+    trained_on: one sentence for readers of the page. base_model: None if the backbone is embedded.
+    max_thought_tokens: a thought is cut off there. lineage: where the checkpoint comes from (parent, stage,
+    data, seeds). metrics: split -> name -> number.
 
     Raises:
         CheckpointError: a setting that this version of the code can't honour.
@@ -55,7 +56,9 @@ class Manifest:
         if self.prompt_version not in PROMPTS:
             raise CheckpointError(f"unknown prompt version {self.prompt_version!r}; update descore")
         if self.dimensions != DIMENSIONS:
-            raise CheckpointError(f"the checkpoint scores {self.dimensions}, this version of descore {DIMENSIONS}")
+            raise CheckpointError(
+                f"the checkpoint scores {self.dimensions}, this version of descore {DIMENSIONS}"
+            )
         if self.max_thought_tokens < 1:
             raise CheckpointError(f"max_thought_tokens must be at least 1, not {self.max_thought_tokens}")
 
@@ -81,16 +84,18 @@ class Manifest:
         """Read what `to_dict` wrote.
 
         Raises:
-            CheckpointError: another format version, missing or unknown keys, or values that can't be honoured.
+            CheckpointError: another format version, missing or unknown keys, values that can't be honoured.
         """
         if values.get("format_version") != FORMAT_VERSION:
             raise CheckpointError(
-                f"format version {values.get('format_version')!r}; this code reads {FORMAT_VERSION}: update descore"
+                f"format version {values.get('format_version')!r}, and this code reads {FORMAT_VERSION}: "
+                "update descore"
             )
         wanted = {item.name for item in fields(cls)}
         found = set(values) - {"format_version", "files"}
         if wanted != found:
-            raise CheckpointError(f"the manifest lacks {sorted(wanted - found)} and has unknown {sorted(found - wanted)}")
+            lacking, unknown = sorted(wanted - found), sorted(found - wanted)
+            raise CheckpointError(f"the manifest lacks {lacking} and has unknown {unknown}")
         try:
             converted = {
                 "base_model": None if values["base_model"] is None else BaseModel(**values["base_model"]),

@@ -8,8 +8,9 @@
         ...
     rewards = model.score(state)                         # ... and the query token on the same cache
 
-The backbone is composed, not subclassed, and nothing is kept in it between calls: positions, masks and caches live in the
-`Thinking` state, so several judgements may share one model as long as its single calls do not overlap.
+The backbone is composed, not subclassed, and nothing is kept in it between calls: positions, masks and caches
+live in the `Thinking` state, so several judgements may share one model as long as its single calls do not
+overlap.
 
 Shapes: B rows, S tokens so far, H hidden channels, V vocabulary.
 """
@@ -31,7 +32,7 @@ from descore.scoring import ScoringModule
 
 @dataclass
 class Forward:
-    """One training pass. rewards: (B,) float32. hidden: (B, S + 1, H), the query token's state being the last one."""
+    """One training pass. rewards: (B,) float32. hidden: (B, S + 1, H), the last one is the query token's."""
 
     rewards: torch.Tensor
     hidden: torch.Tensor
@@ -41,9 +42,10 @@ class Forward:
 class Thinking:
     """Rows in the middle of a thought: all that the next token and the reward depend on.
 
-    cache: keys and values of S slots. mask: (B, S), 1 where a row may look. next_position: (B,), the same on all position
-    axes. logits: (B, V) of the next token. thoughts: the token ids of each row's thought so far, without an end token.
-    running: rows whose thought has not ended; after `think`, these were cut off at the limit.
+    cache: keys and values of S slots. mask: (B, S), 1 where a row may look. next_position: (B,), the same on
+    all position axes. logits: (B, V) of the next token. thoughts: the token ids of each row's thought so far,
+    without an end token. running: rows whose thought has not ended; after `think`, these were cut off at the
+    limit.
     """
 
     cache: Cache
@@ -55,11 +57,13 @@ class Thinking:
 
 
 class DeScoreModel(nn.Module):
-    """A backbone (any image-text-to-text model that takes video) with its scoring module, or without one yet."""
+    """A backbone (any image-text-to-text model that takes video), with a scoring module or without one."""
 
     _never_sampled: torch.Tensor
 
-    def __init__(self, backbone: PreTrainedModel, processor: Any, scoring: ScoringModule | None = None) -> None:
+    def __init__(
+        self, backbone: PreTrainedModel, processor: Any, scoring: ScoringModule | None = None
+    ) -> None:
         """Compose them; the scoring module moves to the backbone's device.
 
         Raises:
@@ -68,12 +72,16 @@ class DeScoreModel(nn.Module):
         super().__init__()
         hidden = backbone.config.get_text_config().hidden_size
         if scoring is not None and scoring.hidden_size != hidden:
-            raise CheckpointError(f"the scoring module has {scoring.hidden_size} channels, the backbone {hidden}")
+            raise CheckpointError(
+                f"the scoring module has {scoring.hidden_size} channels, the backbone {hidden}"
+            )
         self.backbone = backbone
         self.processor = processor
         self.scoring = None if scoring is None else scoring.to(backbone.device)
         self.end_ids = _end_ids(backbone, processor)
-        self.register_buffer("_never_sampled", _never_sampled(backbone, processor, self.end_ids), persistent=False)
+        self.register_buffer(
+            "_never_sampled", _never_sampled(backbone, processor, self.end_ids), persistent=False
+        )
 
     @property
     def device(self) -> torch.device:
@@ -84,8 +92,9 @@ class DeScoreModel(nn.Module):
     def forward(self, inputs: Batch) -> Forward:
         """One pass over whole sequences, the query token last; differentiable in every trained weight.
 
-        Row b's hidden state at slot s predicts token s + 1; the last slot of the sequence (S - 1) predicts the end of the
-        turn, which stands in no sequence, and slot S is the query token's. Being causal and last, it disturbs none of them.
+        Row b's hidden state at slot s predicts token s + 1; the last slot of the sequence (S - 1) predicts
+        the end of the turn, which stands in no sequence, and slot S is the query token's. Being causal and
+        last, it disturbs none of them.
 
         Args:
             inputs: a batch of `descore.encode.encode`.
@@ -98,7 +107,9 @@ class DeScoreModel(nn.Module):
         embeds = self.backbone.get_input_embeddings()(inputs["input_ids"].to(self.device))
         embeds = torch.cat([embeds, scoring.query_embeds(len(embeds), embeds.dtype)], dim=1)
         last = next_position[:, None].expand(*positions.shape[:-1], 1)
-        extended = {key: _append(inputs[key], int(key == "attention_mask")) for key in SEQUENCE_KEYS if key in inputs}
+        extended = {
+            key: _append(inputs[key], int(key == "attention_mask")) for key in SEQUENCE_KEYS if key in inputs
+        }
         hidden = self.backbone.base_model(
             inputs_embeds=embeds,
             position_ids=torch.cat([positions, last], dim=-1).to(self.device),
@@ -140,13 +151,15 @@ class DeScoreModel(nn.Module):
         )
 
     def repeat(self, state: Thinking, times: int) -> Thinking:
-        """The state with each row `times` times (row 0, row 0, ..., row 1, ...); it takes over the cache of `state`."""
+        """The state with each row `times` times (row 0, row 0, ..., row 1, ...); takes over its cache."""
         state.cache.batch_repeat_interleave(times)
         mask, position, logits = (
             x.repeat_interleave(times, dim=0) for x in (state.mask, state.next_position, state.logits)
         )
         thoughts = [list(ids) for ids in state.thoughts for _ in range(times)]
-        return Thinking(state.cache, mask, position, logits, thoughts, [r for r in state.running for _ in range(times)])
+        return Thinking(
+            state.cache, mask, position, logits, thoughts, [r for r in state.running for _ in range(times)]
+        )
 
     def think(
         self, state: Thinking, max_tokens: int, uniforms: torch.Tensor | None = None, temperature: float = 1.0
@@ -154,8 +167,8 @@ class DeScoreModel(nn.Module):
         """Continue every row's thought until it ends or has `max_tokens` tokens.
 
         Args:
-            uniforms: (B, max_tokens) float64 in [0, 1): the chance of each row and step, so a row's thought depends on no
-                other row. None: greedy, the most likely token at each step.
+            uniforms: (B, max_tokens) float64 in [0, 1): the chance of each row and step, so a row's thought
+                depends on no other row. None: greedy, the most likely token at each step.
 
         Yields:
             After each step the new token of each row, None for a row that has ended.
@@ -164,7 +177,9 @@ class DeScoreModel(nn.Module):
             chosen = self._choose(state, None if uniforms is None else uniforms[:, step], temperature)
             if not any(state.running):
                 return
-            tokens = [token if running else None for token, running in zip(chosen, state.running, strict=True)]
+            tokens = [
+                token if running else None for token, running in zip(chosen, state.running, strict=True)
+            ]
             for thought, token in zip(state.thoughts, tokens, strict=True):
                 if token is not None:
                     thought.append(token)
@@ -175,16 +190,14 @@ class DeScoreModel(nn.Module):
 
     @torch.inference_mode()
     def score(self, state: Thinking) -> torch.Tensor:
-        """Rewards (B,) float32 on the CPU: one step of the query token on the state's cache, which is left as it was.
+        """Rewards (B,) float32 on the CPU: one step of the query token on the cache, which is left as it was.
 
         Raises:
             RewardError: there is no scoring module, or a reward is not finite.
         """
         scoring = self._require_scoring()
-        rows = len(state.mask)
-        embeds = scoring.query_embeds(rows, self.backbone.get_input_embeddings().weight.dtype)
         hidden = self.backbone.base_model(
-            inputs_embeds=embeds,
+            inputs_embeds=scoring.query_embeds(len(state.mask), self.backbone.dtype),
             attention_mask=_append(state.mask, 1),
             position_ids=self._step_positions(state),
             past_key_values=state.cache,
@@ -202,8 +215,8 @@ class DeScoreModel(nn.Module):
         """Position ids of a batch and each row's next position.
 
         Returns:
-            (3, B, S) for backbones with multimodal rotary positions (their own `get_rope_index`), else (B, S); and (B,):
-            the number of a row's tokens + the rope delta of that row.
+            (3, B, S) for backbones with multimodal rotary positions (their own `get_rope_index`), else
+            (B, S); and (B,): the number of a row's tokens + the rope delta of that row.
         """
         mask = inputs["attention_mask"]
         rope_index = getattr(self.backbone.base_model, "get_rope_index", None)
@@ -230,12 +243,14 @@ class DeScoreModel(nn.Module):
             distribution = (logits.double() / temperature).softmax(-1).cumsum(-1)
             target = uniforms.to(logits.device)[:, None] * distribution[:, -1:]
             chosen = torch.searchsorted(distribution, target, right=True).squeeze(-1).tolist()
-        state.running = [on and token not in self.end_ids for on, token in zip(state.running, chosen, strict=True)]
+        state.running = [
+            on and token not in self.end_ids for on, token in zip(state.running, chosen, strict=True)
+        ]
         return chosen
 
     @torch.inference_mode()
     def _append_tokens(self, state: Thinking, tokens: list[int | None]) -> None:
-        """Feed one token to each row. Rows that have ended get a masked slot, which nothing of theirs ever sees."""
+        """Feed one token to each row. Rows that have ended get a masked slot, which they never look at."""
         alive = torch.tensor([token is not None for token in tokens], device=self.device)
         ids = torch.tensor([[token or 0] for token in tokens], device=self.device)
         state.mask = torch.cat([state.mask, alive[:, None].to(state.mask.dtype)], dim=1)
@@ -250,7 +265,9 @@ class DeScoreModel(nn.Module):
 
     def _require_scoring(self) -> ScoringModule:
         if self.scoring is None:
-            raise RewardError("this backbone has no trained scoring module (query token and head), so it gives no reward")
+            raise RewardError(
+                "this backbone has no trained scoring module (query token and head), so it gives no reward"
+            )
         return self.scoring
 
     def _model_inputs(self, inputs: Batch, without: tuple[str, ...]) -> dict[str, Any]:
@@ -268,12 +285,14 @@ def _end_ids(backbone: PreTrainedModel, processor: Any) -> frozenset[int]:
     ids = configured if isinstance(configured, list) else [configured]
     ends = frozenset(int(i) for i in [*ids, processor.tokenizer.eos_token_id] if i is not None)
     if not ends:
-        raise CheckpointError("the tokenizer has no end-of-sequence token, so a thought could never end; set eos_token")
+        raise CheckpointError(
+            "the tokenizer has no end-of-sequence token, so a thought could never end; set eos_token"
+        )
     return ends
 
 
 def _never_sampled(backbone: PreTrainedModel, processor: Any, end_ids: frozenset[int]) -> torch.Tensor:
-    """(V,) bool: control tokens except the end of the turn, vision places, and ids that the tokenizer does not know.
+    """(V,) bool: control tokens except the end of the turn, vision places, ids unknown to the tokenizer.
 
     A sampled vision place would crash the next forward, and a forged turn would break the sequence layout.
     """

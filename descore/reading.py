@@ -1,4 +1,4 @@
-"""From the texts of one video's thoughts to its sub-scores: parse each, vote, and say what could not be read."""
+"""From the texts of one video's thoughts to its sub-scores: parse, vote, say what could not be read."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from descore.answer import DIMENSIONS, Answer, AnswerError, parse_tolerant
 class Reading:
     """What one video's thoughts say.
 
-    sub_scores: per dimension the value most thoughts give; where counts are equal, the one the earliest thought gives.
-    overall_score: the mean over the thoughts that give one, two decimals. votes: dimension -> sub-score -> thoughts.
-    All three None where no thought could be read. note: why reading was tolerant or impossible, None if all were strict.
+    sub_scores: per dimension the value most thoughts give; where counts are equal, the one the earliest
+    thought gives. overall_score: the mean over the thoughts that give one, two decimals. votes: dimension ->
+    sub-score -> thoughts. All three None where no thought could be read. note: why reading was tolerant or
+    impossible, None if all were strict.
     """
 
     sub_scores: dict[str, str] | None

@@ -1,8 +1,9 @@
 """Scoring a table of pairs, one row after the other, in a way that survives being stopped.
 
-Input is the field's pair CSV (VideoAlign): `path_A, path_B, prompt` and any further columns, paths relative to the table.
-Each finished row is appended to the output and synced; a new run with the same table, checkpoint and mode goes on after the
-last whole row. A video that can't be used costs its row (column `error`) and not the run.
+Input is the field's pair CSV (VideoAlign): `path_A, path_B, prompt` and any further columns, paths relative
+to the table. Each finished row is appended to the output and synced; a new run with the same table,
+checkpoint and mode goes on after the last whole row. A video that can't be used costs its row (column
+`error`) and not the run.
 """
 
 from __future__ import annotations
@@ -28,9 +29,10 @@ if TYPE_CHECKING:
 REQUIRED = ("path_A", "path_B", "prompt")
 # The hash stands last: a row that ends with a whole hash was written whole.
 COLUMNS = (
-    "row", "path_A", "path_B", "prompt", "checkpoint", "mode", "reward_A", "reward_B", "standardised_reward_A",
-    "standardised_reward_B", "p_first_preferred", "verdict", "overall_score_A", "overall_score_B", "sub_scores_A",
-    "sub_scores_B", "thought_A", "thought_B", "error", "row_hash",
+    "row", "path_A", "path_B", "prompt", "checkpoint", "mode", "reward_A", "reward_B",
+    "standardised_reward_A", "standardised_reward_B", "p_first_preferred", "verdict",
+    "overall_score_A", "overall_score_B", "sub_scores_A", "sub_scores_B", "thought_A", "thought_B",
+    "error", "row_hash",
 )  # fmt: skip
 _HEADER = (",".join(COLUMNS) + "\r\n").encode()
 _HASH = re.compile(r"[0-9a-f]{16}")
@@ -38,7 +40,8 @@ _HASH = re.compile(r"[0-9a-f]{16}")
 
 @dataclass(frozen=True)
 class Pair:
-    """One row of the table. row: counted from 1. path_a, path_b: as the table has them; folder: what they start from."""
+    """One row of the table. row: counted from 1. path_a, path_b: as the table has them; folder: what they
+    start from."""
 
     row: int
     path_a: str
@@ -63,7 +66,9 @@ def read_pairs(table: Path) -> list[Pair]:
             reader = csv.DictReader(file)
             missing = [name for name in REQUIRED if name not in (reader.fieldnames or [])]
             if missing:
-                raise ValueError(f"{table} lacks the columns {', '.join(missing)}; it needs {', '.join(REQUIRED)}")
+                raise ValueError(
+                    f"{table} lacks the columns {', '.join(missing)}; it needs {', '.join(REQUIRED)}"
+                )
             rows = list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{table} can't be read as a CSV: {error}") from error

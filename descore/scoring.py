@@ -1,8 +1,8 @@
 """The scoring module: one learnable query token and a bias-free linear head.
 
-The query token is a vector of its own, put in where an embedding would stand; it has no id, so nothing can sample it and
-the embedding matrix stays as it is. Placed after the thought, it sees video, prompt and thought through causal attention,
-and the head reads the reward off its last hidden state (DeScore, arXiv 2605.05922).
+The query token is a vector of its own, put in where an embedding would stand; it has no id, so nothing can
+sample it and the embedding matrix stays as it is. Placed after the thought, it sees video, prompt and thought
+through causal attention, and the head reads the reward off its last hidden state (DeScore, arXiv 2605.05922).
 
 Both stay in float32 whatever the backbone's dtype, and live in one small file, `scoring.safetensors`:
 `query_token` (hidden,) and `head.weight` (1, hidden).
@@ -55,10 +55,13 @@ class ScoringModule(nn.Module):
         """Read what `save` wrote, for a backbone with `hidden_size` channels.
 
         Raises:
-            CheckpointError: the file is missing or damaged, or holds other tensors or shapes, or values that are not finite.
+            CheckpointError: the file is missing or damaged, or holds other tensors or shapes, or values that
+                are not finite.
         """
         if not path.is_file():
-            raise CheckpointError(f"{path.name} is missing: the query token and the head that give the reward")
+            raise CheckpointError(
+                f"{path.name} is missing: the query token and the head that give the reward"
+            )
         try:
             tensors = load_file(path)
         except (SafetensorError, OSError) as error:

@@ -10,8 +10,9 @@ _BROKEN = "\ufffd"
 class TextStream:
     """Turns one row's tokens into pieces of text.
 
-    A token may end inside a character (byte-level BPE) and its text may depend on its neighbour, so a piece is given out once
-    its last character is whole. Only the tokens since the last two pieces are decoded, so a step costs the same all along.
+    A token may end inside a character (byte-level BPE) and its text may depend on its neighbour, so a piece
+    is given out once its last character is whole. Only the tokens since the last two pieces are decoded, so a
+    step costs the same all along.
     """
 
     def __init__(self, tokenizer: Any) -> None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+from descore.video_decode import Look, decoded_frames, first_look, picture_of
 from descore.video_encode import H264Writer
-from descore.video_readers import Look, decoded_frames, first_look, picture_of
 from descore.video_scan import Track, scan
 from descore.video_types import VideoInfo, VideoLimits, VideoTruncated, VideoUnreadable
 

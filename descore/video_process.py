@@ -44,6 +44,8 @@ class _Worker:
             [sys.executable, "-c", _COMMAND.format(root=_ROOT)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            # Unbuffered: after a fork in mid-request, half a message must not be sent a second time.
+            bufsize=0,
             start_new_session=True,
         )
         self.pid = self._process.pid

@@ -20,7 +20,6 @@ from descore.video_bitstream import starts_closed_gop
 from descore.video_truncation import truncation
 from descore.video_types import (
     VideoEmpty,
-    VideoError,
     VideoHasNoStream,
     VideoLimits,
     VideoMissing,
@@ -251,14 +250,3 @@ def _usual_step(stream: Any, packets: list[CodedFrame]) -> int:
 
 def _words(error: Exception) -> str:
     return str(getattr(error, "strerror", None) or error).strip() or type(error).__name__
-
-
-__all__ = [
-    "CodedFrame",
-    "Track",
-    "VideoError",
-    "open_container",
-    "require_local_file",
-    "scan",
-    "video_stream",
-]

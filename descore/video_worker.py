@@ -11,7 +11,6 @@ import json
 import math
 import os
 import signal
-import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any, BinaryIO
@@ -30,11 +29,12 @@ def main() -> None:
     """Serve requests until the parent closes the pipe or dies."""
     requests, answers = _private_pipes()
     _limit_memory()
-    # Libraries are loaded before the first request comes, so that it is answered at once.
-    import descore.video_readers  # noqa: F401
+    # Libraries are loaded before the first request comes, so that it is answered at once, and not before the
+    # pipes are set apart, as nobody knows what they print.
+    from descore import video_decord, video_ingest, video_readers  # noqa: F401
 
-    if sys.platform == "linux":
-        import decord  # noqa: F401
+    if video_decord.usable():
+        video_decord.load()
     for line in requests:
         request = json.loads(line)
         _alarm(request["seconds"])

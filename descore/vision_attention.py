@@ -1,8 +1,8 @@
 """Vision attention without a Python loop over frames.
 
-Qwen3-VL's vision tower attends within one frame (one temporal patch) at a time. Without flash attention, transformers
-runs that as a Python loop, one attention call for each frame, in every block. Frames of one clip have equal sizes, so a
-whole clip is one batched call: the same numbers, several times faster on a CPU.
+Qwen3-VL's vision tower attends within one frame (one temporal patch) at a time. Without flash attention,
+transformers runs that as a Python loop, one attention call for each frame, in every block. Frames of one clip
+have equal sizes, so a whole clip is one batched call: the same numbers, several times faster on a CPU.
 
     batch_equal_frames(backbone)     # once, after loading; safe on backbones that have no such tower
 """
@@ -44,9 +44,12 @@ def _forward(
     position_embeddings: tuple[torch.Tensor, torch.Tensor],
     **_: object,
 ) -> torch.Tensor:
-    """`Qwen3VLVisionAttention.forward` for SDPA; hidden_states (S, C), frame borders cu_seqlens (frames + 1,)."""
+    """`Qwen3VLVisionAttention.forward` for SDPA; hidden_states (S, C), frame borders cu_seqlens (frames +
+    1,)."""
     length = hidden_states.shape[0]
-    query, key, value = self.qkv(hidden_states).reshape(length, 3, self.num_heads, -1).unbind(1)  # each (S, H, D)
+    query, key, value = (
+        self.qkv(hidden_states).reshape(length, 3, self.num_heads, -1).unbind(1)
+    )  # each (S, H, D)
     query, key = apply_rotary_pos_emb_vision(query, key, *position_embeddings)
     dropout = self.attention_dropout if self.training else 0.0
 
@@ -54,8 +57,10 @@ def _forward(
     for frame_length, frames in groupby((cu_seqlens[1:] - cu_seqlens[:-1]).tolist()):
         count = len(list(frames))
         stop = start + count * frame_length
-        batched = (x[start:stop].unflatten(0, (count, frame_length)).transpose(1, 2) for x in (query, key, value))
-        attended = F.scaled_dot_product_attention(*batched, dropout_p=dropout, scale=self.scaling)
+        q, k, v = (
+            x[start:stop].unflatten(0, (count, frame_length)).transpose(1, 2) for x in (query, key, value)
+        )
+        attended = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, scale=self.scaling)
         outputs.append(attended.transpose(1, 2).reshape(stop - start, -1))
         start = stop
     return self.proj(torch.cat(outputs) if len(outputs) > 1 else outputs[0])

@@ -16,6 +16,9 @@ from sqlalchemy.orm import Session, aliased
 from storage.errors import NotInStore, StorageError
 from storage.schema import Choice, PairRow, Side, VoteRow
 
+_later = aliased(VoteRow)
+_REPLACED = select(_later.id).where(_later.replaces_id == VoteRow.id).exists()
+
 
 @dataclass(frozen=True)
 class Vote:
@@ -105,9 +108,7 @@ def all_votes(session: Session, pair_id: int) -> tuple[Vote, ...]:
 
 
 def _current() -> Select[Any]:
-    later = aliased(VoteRow)
-    replaced = select(later.id).where(later.replaces_id == VoteRow.id).exists()
-    return select(VoteRow).where(~replaced).order_by(VoteRow.id)
+    return select(VoteRow).where(~_REPLACED).order_by(VoteRow.id)
 
 
 def _vote(row: VoteRow) -> Vote:

@@ -106,11 +106,13 @@ class JudgePage:
             show_progress="minimal",
             api_visibility="private",
         )
+        # On blur, so also before a click on Judge: another prompt is another pair, with another vote.
+        self.prompt.blur(self._reword, [self.selection, self.prompt, self.saved], [self.votes, self.saved], **quiet)
         self.mode.change(lambda mode: gr.Slider(visible=mode == "k"), self.mode, self.k, queue=False, **quiet)
         self.judge.click(
             self._judge,
-            [self.selection, self.prompt, self.mode, self.k, self.saved],
-            [self.panel, self.judge, self.cancel, self.votes, self.saved],
+            [self.selection, self.prompt, self.mode, self.k],
+            [self.panel, self.judge, self.cancel],
             concurrency_limit=QUESTIONS_AT_ONCE,
             concurrency_id="model",
             **quiet,
@@ -157,7 +159,9 @@ class JudgePage:
         try:
             a, b = self._take_in(path_a, "Video A"), self._take_in(path_b, "Video B")
         except PLAIN_ERRORS as error:
-            return *(gr.skip() for _ in range(10)), gr.HTML(_error_line(str(error)), visible=True)
+            # The saved state is given back as it is: a browser state can't skip an update.
+            same = [gr.skip()] * 6
+            return *same, saved, *same[:3], gr.HTML(_error_line(str(error)), visible=True)
         page = self._page(a, b, prompt, None, saved)
         return *page, None, None, gr.Accordion(open=False), gr.HTML(visible=False)
 
@@ -183,6 +187,9 @@ class JudgePage:
             saved,
         )
 
+    def _reword(self, selection: Selection | None, prompt: str, saved: dict[str, Any]) -> tuple[Any, ...]:
+        return self._vote_view(selection, prompt, saved), saved | {"prompt": prompt}
+
     def _pair(self, selection: Selection | None, prompt: str) -> Pair:
         """The stored pair of the page's videos and prompt.
 
@@ -205,29 +212,25 @@ class JudgePage:
         prompt: str,
         mode: Mode,
         k: int,
-        saved: dict[str, Any],
         request: gr.Request,
     ) -> Iterator[tuple[Any, ...]]:
         """Stream the answer for both videos. Ends cleanly when it is cancelled or the page goes away."""
         cancel = self._begin(request.session_hash)
         said = Said(phase="running", mode=mode)
-        busy, free = (gr.Button(interactive=False), gr.Button(interactive=True)), (gr.skip(), gr.skip())
+        buttons = gr.Button(interactive=False), gr.Button(interactive=True)
         try:
             pair = self._pair(selection, prompt)
-            vote = self._vote_view(selection, prompt, saved)
-            yield verdict_view(said), *busy, vote, saved | {"prompt": prompt}
             for said in answer(self.served, self.database, self.shelf, pair, mode, int(k), cancel):
-                yield verdict_view(said), *free, gr.skip(), gr.skip()
+                yield verdict_view(said), *buttons
+                buttons = gr.skip(), gr.skip()
         except PLAIN_ERRORS as error:
             said = replace(said, phase="error", status=_plain(error))
-            yield verdict_view(said), *free, gr.skip(), gr.skip()
         except Exception as error:
             log.exception("judging failed")
             said = replace(said, phase="error", status=f"The model failed: {type(error).__name__}: {error}")
-            yield verdict_view(said), *free, gr.skip(), gr.skip()
         finally:
             cancel.set()
-        yield gr.skip(), gr.Button(interactive=True), gr.Button(interactive=False), gr.skip(), gr.skip()
+        yield verdict_view(said), gr.Button(interactive=True), gr.Button(interactive=False)
 
     def _begin(self, session: str | None) -> threading.Event:
         """The stop signal of a tab's new question; an older question of the same tab is stopped."""

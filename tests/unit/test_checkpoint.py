@@ -45,7 +45,9 @@ def folder(saved: Path, tmp_path: Path) -> Path:
 
 
 def test_round_trip(tmp_path: Path) -> None:
-    scale = ModeCalibration(mean=0.1, std=2.0, temperature=1.5, tie_threshold=0.3, reference_videos=9, validation_pairs=4)
+    scale = ModeCalibration(
+        mean=0.1, std=2.0, temperature=1.5, tie_threshold=0.3, reference_videos=9, validation_pairs=4
+    )
     judge = tiny_judge()
     judge.manifest = replace(
         judge.manifest,
@@ -61,16 +63,23 @@ def test_round_trip(tmp_path: Path) -> None:
         assert torch.equal(again.model.state_dict()[key], value), key
     card = (folder / "README.md").read_text()
     assert card.startswith("---\nlibrary_name:") and "| test | 0.931 | 0.900 to 0.950 | 400 |" in card
-    assert sorted(path.name for path in (tmp_path / "deep").iterdir()) == ["tiny"], "no temporary folder is left"
+    assert sorted(path.name for path in (tmp_path / "deep").iterdir()) == ["tiny"], (
+        "no temporary folder is left"
+    )
 
 
 def test_the_scoring_module_has_its_own_file(saved: Path) -> None:
     tensors = load_file(saved / SCORING_FILE)
-    assert {key: tuple(value.shape) for key, value in tensors.items()} == {"query_token": (64,), "head.weight": (1, 64)}
+    assert {key: tuple(value.shape) for key, value in tensors.items()} == {
+        "query_token": (64,),
+        "head.weight": (1, 64),
+    }
     assert all(value.dtype == torch.float32 for value in tensors.values())
 
 
-def test_saving_again_replaces_and_a_failed_save_leaves_the_old_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_saving_again_replaces_and_a_failed_save_leaves_the_old_one(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     judge = DeScore.from_pretrained(folder)
     assert judge.model.scoring is not None
     with torch.no_grad():
@@ -140,10 +149,16 @@ def flip_a_byte(name: str) -> Callable[[Path], None]:
 
 DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
     "head missing": (lambda f: (f / SCORING_FILE).unlink(), r"scoring.safetensors is missing"),
-    "weights missing": (lambda f: (f / "backbone/model.safetensors").unlink(), r"model.safetensors is missing"),
+    "weights missing": (
+        lambda f: (f / "backbone/model.safetensors").unlink(),
+        r"model.safetensors is missing",
+    ),
     "processor missing": (lambda f: (f / "backbone/tokenizer.json").unlink(), r"tokenizer.json is missing"),
     "backbone missing": (lambda f: shutil.rmtree(f / "backbone"), r"is missing"),
-    "weights cut short": (lambda f: (f / "backbone/model.safetensors").write_bytes(b"x" * 10), r"10 bytes instead of"),
+    "weights cut short": (
+        lambda f: (f / "backbone/model.safetensors").write_bytes(b"x" * 10),
+        r"10 bytes instead of",
+    ),
     "weights changed": (flip_a_byte("backbone/model.safetensors"), r"hash differs"),
     "head changed": (flip_a_byte(SCORING_FILE), r"hash differs"),
     "manifest cut short": (lambda f: (f / MANIFEST_FILE).write_text('{"format_v'), r"can't be read"),
@@ -156,13 +171,19 @@ DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
     "bad calibration": (edit("calibration", {"think": {"mean": 1}}), r"calibration"),
     "head not listed": (edit("files", {}), r"does not list scoring.safetensors"),
     "escaping file name": (edit("files", {SCORING_FILE: {}, "../x": {}}), r"."),
-    "wrong shape": (rewrite_head({"query_token": torch.zeros(8), "head.weight": torch.zeros(1, 8)}), r"must hold"),
+    "wrong shape": (
+        rewrite_head({"query_token": torch.zeros(8), "head.weight": torch.zeros(1, 8)}),
+        r"must hold",
+    ),
     "wrong tensors": (rewrite_head({"query_token": torch.zeros(64)}), r"must hold"),
     "head not finite": (
         rewrite_head({"query_token": torch.zeros(64), "head.weight": torch.full((1, 64), torch.nan)}),
         r"not finite",
     ),
-    "base model gone": (edit("base_model", {"source": "/nowhere/at/all", "revision": None}), r"no checkpoint folder"),
+    "base model gone": (
+        edit("base_model", {"source": "/nowhere/at/all", "revision": None}),
+        r"no checkpoint folder",
+    ),
 }
 
 
@@ -209,7 +230,8 @@ def test_an_empty_folder_and_a_backbone_without_video(tmp_path: Path) -> None:
 
 
 def trained_adapter_judge(manifest: Manifest) -> DeScore:
-    """A backbone with a LoRA on the language model, a trained merger and a head; adapter weights that matter."""
+    """A backbone with a LoRA on the language model, a trained merger and a head; adapter weights that
+    matter."""
     backbone = tiny_backbone(1)
     pattern = r"model\.language_model\..*\.(q_proj|v_proj|down_proj)"
     add_adapter(backbone, LoraConfig(r=4, target_modules=pattern, modules_to_save=["merger"]))
@@ -225,7 +247,11 @@ def trained_adapter_judge(manifest: Manifest) -> DeScore:
 def test_adapter_round_trip(saved: Path, tmp_path: Path, base: str) -> None:
     tiny_backbone(1).save_pretrained(tmp_path / "base")
     tiny_processor().save_pretrained(tmp_path / "base")
-    source = {"embedded": None, "bare folder": BaseModel(str(tmp_path / "base")), "other checkpoint": BaseModel(str(saved))}
+    source = {
+        "embedded": None,
+        "bare folder": BaseModel(str(tmp_path / "base")),
+        "other checkpoint": BaseModel(str(saved)),
+    }
     manifest = Manifest("lora", base_model=source[base], frame_policy=POLICY, prompt_version="compact-1")
     judge = trained_adapter_judge(manifest)
     folder = judge.save_pretrained(tmp_path / "lora")

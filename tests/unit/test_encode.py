@@ -16,7 +16,9 @@ from tests.unit.tiny import MERGE, PATCH, POLICY, tiny_backbone, tiny_clip, tiny
 CELL = PATCH * MERGE
 
 
-def row(clip: VideoClip, prompt: str = "A red circle", policy: FramePolicy = POLICY) -> dict[str, torch.Tensor]:
+def row(
+    clip: VideoClip, prompt: str = "A red circle", policy: FramePolicy = POLICY
+) -> dict[str, torch.Tensor]:
     return encode_prompt(tiny_processor(), clip, prompt, policy, "compact-1")
 
 
@@ -30,12 +32,14 @@ def test_layout_golden() -> None:
     cells = "<|vision_start|>" + "<|video_pad|>" * 4 + "<|vision_end|>"
     assert text == (
         "<|im_start|>user\nJudge the video.\nPrompt: A red circle"
-        f"<|vision_start|><0.5 seconds>{cells}<1.5 seconds>{cells}<|vision_end|><|im_end|>\n<|im_start|>assistant\n"
+        f"<|vision_start|><0.5 seconds>{cells}<1.5 seconds>{cells}<|vision_end|><|im_end|>\n"
+        "<|im_start|>assistant\n"
     )
 
 
 def test_positions_golden() -> None:
-    """Three axes (time, height, width): each frame starts behind its text and takes as many places as its longer side."""
+    """Three axes (time, height, width): each frame starts behind its text and takes as many places as its
+    longer side."""
     model = DeScoreModel(tiny_backbone(), tiny_processor())
     clips = [tiny_clip(1, frames=2), tiny_clip(1, frames=2, height=16, width=64)]
     batch = encode(tiny_processor(), clips, ["x", "x y z"], policy=POLICY, prompt_version="compact-1")
@@ -77,7 +81,8 @@ def test_pixel_budget_holds_for_any_size_and_length(frames: int, height: int, wi
 
 
 def test_frames_reach_the_processor_as_they_are() -> None:
-    """No second sampling, no lost colour: a clip that needs no resize comes back out of the patches exactly."""
+    """No second sampling, no lost colour: a clip that needs no resize comes back out of the patches
+    exactly."""
     clip, processor = tiny_clip(3, frames=2), tiny_processor().video_processor
     patches = row(clip)["pixel_values_videos"].reshape(2, 2, MERGE, MERGE, 3, 2, PATCH, PATCH)
     pixels = patches.permute(5, 0, 2, 6, 1, 3, 7, 4).reshape(2, 32, 32, 3)
@@ -93,7 +98,9 @@ def test_rows_do_not_depend_on_their_neighbours() -> None:
     )  # fmt: skip
     keep = batch["attention_mask"][1].bool()
     assert not keep[0] and torch.equal(batch["input_ids"][1][keep], alone["input_ids"])
-    assert torch.equal(batch["pixel_values_videos"][-len(alone["pixel_values_videos"]) :], alone["pixel_values_videos"])
+    assert torch.equal(
+        batch["pixel_values_videos"][-len(alone["pixel_values_videos"]) :], alone["pixel_values_videos"]
+    )
 
 
 def test_thought_follows_the_prompt_and_is_marked() -> None:
@@ -102,7 +109,9 @@ def test_thought_follows_the_prompt_and_is_marked() -> None:
     thought = after["input_ids"][after["thought_mask"].bool()]
     assert processor.tokenizer.decode(thought) == "<think>ééé 日本</think>"
     assert torch.equal(after["input_ids"], torch.cat([before["input_ids"], thought]))
-    assert {len(after[key]) for key in ("attention_mask", "mm_token_type_ids", "thought_mask")} == {len(after["input_ids"])}
+    assert {len(after[key]) for key in ("attention_mask", "mm_token_type_ids", "thought_mask")} == {
+        len(after["input_ids"])
+    }
     assert torch.equal(with_thought(processor, before, thought.tolist())["input_ids"], after["input_ids"])
 
 

@@ -48,7 +48,9 @@ def test_a_video_does_not_depend_on_its_neighbours(judge: DeScore, videos: list[
     beside_b = judge.judge([a, b], PROMPT, mode, k=3)
     beside_c = judge.judge([a, c], PROMPT, mode, k=3)
     swapped = judge.judge([b, a], PROMPT, mode, k=3)
-    assert same(alone, beside_b.videos[0]) and same(alone, beside_c.videos[0]) and same(alone, swapped.videos[1])
+    assert (
+        same(alone, beside_b.videos[0]) and same(alone, beside_c.videos[0]) and same(alone, swapped.videos[1])
+    )
     assert same(beside_b.videos[1], swapped.videos[0])
     assert not same(alone, beside_b.videos[1])
     assert beside_b.p_first_preferred is not None and swapped.p_first_preferred is not None
@@ -173,7 +175,10 @@ def test_sub_scores_are_read_from_the_thought(
 
 def test_k_mode_votes(judge: DeScore, videos: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     judge = DeScore(judge.model, replace(judge.manifest, max_thought_tokens=400))
-    answers = [render_answer("a", {**SCORES, "style": style}, score) for style, score in [("0", 2.0), ("1", 3.0), ("1", 4.0)]]
+    answers = [
+        render_answer("a", {**SCORES, "style": style}, score)
+        for style, score in [("0", 2.0), ("1", 3.0), ("1", 4.0)]
+    ]
     say(judge, monkeypatch, [*answers, "nothing"])
     video = judge.judge(videos[:1], PROMPT, "k", k=4).videos[0]
     assert video.sub_scores == {**SCORES, "style": "1"} and video.overall_score == 3.0

@@ -37,15 +37,21 @@ def clips() -> list[VideoClip]:
     return [tiny_clip(1, frames=4), tiny_clip(2, frames=6)]
 
 
-def sample(model: DeScoreModel, inputs: Batch, steps: int = 24, seed: int = 0, temperature: float = 1.0) -> Thinking:
+def sample(
+    model: DeScoreModel, inputs: Batch, steps: int = 24, seed: int = 0, temperature: float = 1.0
+) -> Thinking:
     state = model.prefill(inputs)
-    uniforms = torch.rand(len(state.mask), steps, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    uniforms = torch.rand(
+        len(state.mask), steps, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    )
     for _ in model.think(state, steps, uniforms, temperature):
         pass
     return state
 
 
-def clean_rewards(model: DeScoreModel, prompts: Sequence[str], thoughts: Sequence[Thought] | None) -> torch.Tensor:
+def clean_rewards(
+    model: DeScoreModel, prompts: Sequence[str], thoughts: Sequence[Thought] | None
+) -> torch.Tensor:
     """Each row alone, no padding, no cache."""
     with torch.inference_mode():
         rows = zip(clips(), prompts, thoughts or ["", ""], strict=True)
@@ -93,7 +99,9 @@ def test_rows_that_stop_early_keep_exactly_their_own_thought(
 def test_another_batch_in_between_changes_nothing(model: DeScoreModel) -> None:
     expected = model.score(sample(model, batch(clips())))
     state = model.prefill(batch(clips()))
-    steps = model.think(state, 24, torch.rand(2, 24, generator=torch.Generator().manual_seed(0), dtype=torch.float64))
+    steps = model.think(
+        state, 24, torch.rand(2, 24, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    )
     next(steps)
     other = batch([tiny_clip(5, frames=8, width=64)], ["something else"])
     model.score(sample(model, other))
@@ -118,7 +126,8 @@ def test_training_forward_with_padding_equals_rows_alone(model: DeScoreModel) ->
 
 
 def test_token_logits_of_the_training_forward_are_those_of_thinking(model: DeScoreModel) -> None:
-    """One forward gives the thought's log-probabilities too: teacher forcing agrees with what was sampled from."""
+    """One forward gives the thought's log-probabilities too: teacher forcing agrees with what was sampled
+    from."""
     inputs = batch(clips())
     state = model.prefill(inputs)
     logits, steps = [state.logits.clone()], model.think(state, 5)
@@ -243,23 +252,33 @@ def test_composes_with_the_8b_architecture() -> None:
     config = Qwen3VLConfig(
         text_config={
             "vocab_size": 151936, "hidden_size": 4096, "intermediate_size": 12288, "num_hidden_layers": 36,
-            "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128, "max_position_embeddings": 262144,
+            "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128,
+            "max_position_embeddings": 262144,
             "rope_parameters": {"rope_type": "default", "rope_theta": 5000000, "mrope_section": [24, 20, 20],
                                 "mrope_interleaved": True},
         },
         vision_config={
-            "depth": 27, "hidden_size": 1152, "intermediate_size": 4304, "num_heads": 16, "out_hidden_size": 4096,
-            "patch_size": 16, "num_position_embeddings": 2304, "deepstack_visual_indexes": [8, 16, 24],
+            "depth": 27, "hidden_size": 1152, "intermediate_size": 4304, "num_heads": 16,
+            "out_hidden_size": 4096, "patch_size": 16, "num_position_embeddings": 2304,
+            "deepstack_visual_indexes": [8, 16, 24],
         },
     )  # fmt: skip
     with torch.device("meta"):
-        backbone = Qwen3VLForConditionalGeneration._from_config(config, dtype=torch.bfloat16, attn_implementation="sdpa")
+        backbone = Qwen3VLForConditionalGeneration._from_config(
+            config, dtype=torch.bfloat16, attn_implementation="sdpa"
+        )
         model = DeScoreModel(backbone, tiny_processor(), ScoringModule(4096))
     assert sum(p.numel() for p in model.backbone.parameters()) == pytest.approx(8.77e9, rel=0.01)
-    inputs = {key: value.to("meta") for key, value in batch(clips()).items() if key in ("input_ids", "attention_mask")}
+    inputs = {
+        key: value.to("meta")
+        for key, value in batch(clips()).items()
+        if key in ("input_ids", "attention_mask")
+    }
     scoring = model.scoring
     assert scoring is not None
-    embeds = torch.cat([backbone.get_input_embeddings()(inputs["input_ids"]), scoring.query_embeds(2, torch.bfloat16)], 1)
+    embeds = torch.cat(
+        [backbone.get_input_embeddings()(inputs["input_ids"]), scoring.query_embeds(2, torch.bfloat16)], 1
+    )
     hidden = backbone.model.language_model(inputs_embeds=embeds).last_hidden_state
     assert hidden.dtype == torch.bfloat16 and hidden.shape[-1] == 4096
     rewards = scoring(hidden[:, -1])

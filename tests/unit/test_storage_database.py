@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import os
 import signal
 import sqlite3
 import subprocess
@@ -169,30 +169,43 @@ def test_a_second_writer_waits_from_its_begin(tmp_path: Path) -> None:
     assert order == ["first goes on", "second sees 1"]
 
 
-def cast_votes(home: str, number: int, barrier: Any) -> None:
-    """One process: opens the store with the others, votes for itself and for a voter that all share."""
-    barrier.wait()
-    database = open_database(home=Path(home))
-    with database.write() as session:
-        pair = make_pair(session)
-    for i in range(VOTES):
-        for voter in (f"voter-{number}", "shared"):
-            with database.write() as session:
-                token = f"{number}-{voter}-{i}"
-                save_vote(session, pair_id=pair.id, choice="A", voter=voter, token=token)
+VOTING_PROCESS = f"""
+import pathlib, sys
+from storage import open_database
+from storage.votes import save_vote
+from stores import make_pair
+home, number = pathlib.Path(sys.argv[1]), sys.argv[2]
+print("ready", flush=True)
+sys.stdin.readline()
+database = open_database(home=home)
+with database.write() as session:
+    pair = make_pair(session)
+for i in range({VOTES}):
+    for voter in ("voter-" + number, "shared"):
+        with database.write() as session:
+            save_vote(session, pair_id=pair.id, choice="A", voter=voter, token=f"{{number}}-{{voter}}-{{i}}")
+"""
 
 
 def test_votes_of_many_processes_that_start_together_are_all_there(tmp_path: Path) -> None:
-    spawn = multiprocessing.get_context("spawn")
-    barrier = spawn.Barrier(VOTERS)
+    paths = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(Path(__file__).parent)])}
     workers = [
-        spawn.Process(target=cast_votes, args=(str(tmp_path), number, barrier)) for number in range(VOTERS)
+        subprocess.Popen(
+            [sys.executable, "-c", VOTING_PROCESS, str(tmp_path), str(number)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=paths,
+        )
+        for number in range(VOTERS)
     ]
     for worker in workers:
-        worker.start()
+        assert worker.stdout is not None and worker.stdout.readline() == "ready\n"
     for worker in workers:
-        worker.join(100)
-    assert [worker.exitcode for worker in workers] == [0] * VOTERS
+        assert worker.stdin is not None
+        worker.stdin.write("go\n")
+        worker.stdin.close()
+    assert [worker.wait(200) for worker in workers] == [0] * VOTERS
     with open_database(home=tmp_path).read() as session:
         votes = all_votes(session, 1)
         current = current_votes(session, 1)

@@ -61,6 +61,13 @@ def refuse(path: str | Path, kind: type[VideoError], words: str = ".", **more: A
     return caught.value
 
 
+def right_frames(path: Path) -> int:
+    """Every frame carries the number that belongs to its time; how many came."""
+    clip = read_clip(path, ALL, timeout=5)
+    assert numbers(clip.frames) == [round(time * 24) for time in clip.timestamps]
+    return len(clip.frames)
+
+
 def halve(source: Path, target: Path, share: float = 0.5) -> Path:
     data = source.read_bytes()
     target.write_bytes(data[: int(len(data) * share)])
@@ -155,11 +162,10 @@ def test_cut_transport_stream(tmp_path: Path) -> None:
     data = whole.read_bytes()
     refuse(halve(whole, tmp_path / "cut.ts", 100.5 * 188 / len(data)), VideoTruncated, "transport packet")
     outcomes = set()
-    for packets in range(60, len(data) // 188, 7):
+    for packets in range(60, len(data) // 188, 29):
         (tmp_path / "cut.ts").write_bytes(data[: packets * 188])
         try:
-            seen = numbers(read_clip(tmp_path / "cut.ts", ALL).frames)
-            assert seen == list(range(len(seen)))
+            right_frames(tmp_path / "cut.ts")
             outcomes.add("frames")
         except VideoError as error:
             outcomes.add(type(error).__name__)
@@ -174,10 +180,9 @@ def test_live_recording_gives_the_frames_it_has(tmp_path: Path) -> None:
     )
     half = halve(whole, tmp_path / "half.webm")
     try:
-        seen = numbers(read_clip(half, ALL).frames)
+        assert 10 < right_frames(half) < 90
     except VideoTruncated:
         return
-    assert 10 < len(seen) < 90 and seen == list(range(len(seen)))
 
 
 def test_one_single_frame(tmp_path: Path) -> None:
@@ -215,7 +220,7 @@ def test_giant_frames_are_refused_before_decoding(tmp_path: Path) -> None:
         out.mux(stream.encode(av.VideoFrame(7680, 4320, "yuv420p")))
         out.mux(stream.encode())
     refuse(tmp_path / "8k.mp4", VideoTooLarge, "7680 x 4320")
-    for side, kind in ((20_000, VideoTooLarge), (60_000, VideoUnreadable)):
+    for side, kind in ((4_000, VideoTooLarge), (60_000, VideoUnreadable)):
         sides = side.to_bytes(2, "little") * 2
         picture = b"," + b"\0" * 4 + sides + b"\0" + b"\x02\x02\x44\x01\0" + b";"
         (tmp_path / "bomb.gif").write_bytes(b"GIF89a" + sides + b"\x80\0\0" + b"\0" * 6 + picture)
@@ -231,7 +236,7 @@ def test_too_long_and_too_many(good: Path, tmp_path: Path) -> None:
 
 
 def test_slow_files_are_stopped(tmp_path: Path) -> None:
-    slow = write_clip(tmp_path / "slow.mp4", 400, options={"preset": "ultrafast"}, size=(480, 240))
+    slow = write_clip(tmp_path / "slow.mp4", 60, options={"preset": "ultrafast"}, size=(480, 240))
     begin = time.monotonic()
     with pytest.raises(VideoTimeout, match=r"more than 0\.02 s"):
         read_clip(slow, ALL, timeout=0.02)
@@ -244,7 +249,7 @@ def test_damage_in_the_middle_is_found_at_ingest(tmp_path: Path) -> None:
     middle = len(data) // 2
     data[middle : middle + 2000] = bytes(2000)
     path.write_bytes(data)
-    with pytest.raises(VideoUnreadable, match="damaged|decoded"):
+    with pytest.raises(VideoUnreadable, match=r"damaged|decoded"):
         validate_full(path)
 
 
@@ -281,7 +286,6 @@ def test_file_that_still_grows(tmp_path: Path) -> None:
         for index in range(60):
             out.mux(stream.encode(av.VideoFrame.from_ndarray(frame(index), format="rgb24")))
         try:
-            seen = numbers(read_clip(path, ALL, timeout=5).frames)
-            assert seen == list(range(len(seen)))
+            right_frames(path)
         except VideoError as error:
             assert not isinstance(error, VideoTimeout)

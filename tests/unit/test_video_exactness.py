@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import platform
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,8 @@ import pytest
 from barcode_clips import frame, numbers, remux, write_clip
 
 from descore.video import FramePolicy, VideoLimits, probe, read_clip
-from descore.video_readers import decord_refusal, first_look
+from descore.video_decode import first_look
+from descore.video_decord import decord_refusal, usable
 from descore.video_scan import scan
 
 COUNT, FPS = 96, 24
@@ -87,7 +87,7 @@ def test_every_codec_and_container(name: str, tmp_path: Path) -> None:
     file, codec, options, decord_may = CLIPS[name]
     path = write_clip(tmp_path / file, COUNT, codec, FPS, options)
     reader = check(path, list(range(COUNT)))
-    if decord_may is False or platform.machine() != "x86_64":
+    if decord_may is False or not usable():
         assert reader == "pyav"
     elif decord_may:
         assert reader == "decord"
@@ -207,7 +207,7 @@ def test_both_readers_give_the_same_pixels_on_real_footage() -> None:
     spec = importlib.util.find_spec("gradio")
     if spec is None or spec.origin is None:
         pytest.skip("gradio, whose wheel ships the footage, is not installed")
-    path = Path(spec.origin).parent / "media_assets" / "videos" / "world.mp4"
+    path = Path(spec.origin).parent / "media_assets" / "videos" / "b.mp4"
     if not path.exists():
         pytest.skip("this gradio ships no footage")
     fast, exact = (read_clip(path, USUAL, use_decord=choice) for choice in (True, False))
@@ -216,12 +216,12 @@ def test_both_readers_give_the_same_pixels_on_real_footage() -> None:
     assert np.abs(fast.frames.astype(int) - exact.frames).max() <= 2
 
 
-def refusal(path: Path, policy: FramePolicy = ALL) -> str | None:
+def refusal(path: Path) -> str | None:
     track = scan(str(path), VideoLimits())
-    return decord_refusal(track, first_look(track, VideoLimits()), policy)
+    return decord_refusal(track, first_look(track, VideoLimits()))
 
 
-@pytest.mark.skipif(platform.machine() != "x86_64", reason="decord is used on x86-64 only")
+@pytest.mark.skipif(not usable(), reason="decord is used on x86-64 only")
 def test_what_keeps_decord_away(tmp_path: Path) -> None:
     """The reasons are found in the file's bits, one by one."""
 
@@ -249,7 +249,7 @@ def test_what_keeps_decord_away(tmp_path: Path) -> None:
             assert refusal(path) is None, refusal(path)
 
 
-@pytest.mark.skipif(platform.machine() != "x86_64", reason="decord is used on x86-64 only")
+@pytest.mark.skipif(not usable(), reason="decord is used on x86-64 only")
 def test_key_frame_marks_alone_prove_nothing(tmp_path: Path) -> None:
     """An open and a closed group carry the same marks in the container; only the coded bits differ."""
     tracks = [

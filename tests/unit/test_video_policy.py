@@ -83,5 +83,5 @@ def test_policy_survives_json() -> None:
     ],
 )
 def test_impossible_policies_are_refused(settings: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="must be|need"):
+    with pytest.raises(ValueError, match=r"must be|need"):
         FramePolicy(**settings)

@@ -87,7 +87,7 @@ def test_a_hanging_process_is_killed_and_replaced(clip: Path) -> None:
     for pid in stopped:
         os.kill(pid, signal.SIGSTOP)
     begin = time.monotonic()
-    with pytest.raises(VideoTimeout, match="0.5 s"):
+    with pytest.raises(VideoTimeout, match=r"0\.5 s"):
         read_clip(clip, ALL, timeout=0.5)
     assert time.monotonic() - begin < 2
     with pytest.raises(VideoTimeout):
@@ -102,6 +102,18 @@ def test_a_process_that_died_is_replaced(clip: Path) -> None:
     for pid in worker_pids():
         os.kill(pid, signal.SIGKILL)
     assert numbers(read_clip(clip, ALL).frames) == list(range(24))
+
+
+def test_a_process_that_dies_in_mid_request_costs_only_time(clip: Path) -> None:
+    read_clips([clip, clip], ALL)
+    for pid in worker_pids():
+        os.kill(pid, signal.SIGSTOP)
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(read_clip, clip, ALL)
+        time.sleep(0.3)
+        for pid in worker_pids():
+            os.kill(pid, signal.SIGKILL)
+        assert numbers(waiting.result(timeout=20).frames) == list(range(24))
 
 
 def test_processes_end_with_their_parent(clip: Path, tmp_path: Path) -> None:

@@ -2,8 +2,9 @@
 
     backbone, processor = tiny_backbone(), tiny_processor()
 
-Everything is made in the test process, nothing is downloaded. The deepstack indices lie INSIDE the vision depth, so the
-deepstack mergers run. Weights are drawn large enough that a random model reacts visibly to its inputs.
+Everything is made in the test process, nothing is downloaded. The deepstack indices lie INSIDE the vision
+depth, so the deepstack mergers run. Weights are drawn large enough that a random model reacts visibly to its
+inputs.
 """
 
 from __future__ import annotations
@@ -36,18 +37,22 @@ POLICY = FramePolicy(
     fps=2.0, min_frames=4, max_frames=8, max_pixels_per_frame=SIDE * SIDE, min_pixels_per_frame=SIDE * SIDE
 )
 SPECIAL = [
-    "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>",
+    "<|endoftext|>", "<|im_start|>", "<|im_end|>",
+    "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>",
 ]  # fmt: skip
 CHAT_TEMPLATE = (
     "{%- for message in messages -%}<|im_start|>{{ message.role }}{{ '\\n' }}"
     "{%- if message.content is string -%}{{ message.content }}{%- else -%}{%- for part in message.content -%}"
     "{%- if part.type == 'video' -%}<|vision_start|><|video_pad|><|vision_end|>"
-    "{%- elif part.type == 'text' -%}{{ part.text }}{%- endif -%}{%- endfor -%}{%- endif -%}<|im_end|>{{ '\\n' }}"
+    "{%- elif part.type == 'text' -%}{{ part.text }}{%- endif -%}{%- endfor -%}{%- endif -%}"
+    "<|im_end|>{{ '\\n' }}"
     "{%- endfor -%}{%- if add_generation_prompt -%}<|im_start|>assistant{{ '\\n' }}{%- endif -%}"
 )
 _CORPUS = [
     "A red circle bounces on a checkerboard while the camera pans left, in sepia. Judge the video.",
-    render_answer("I expect a blue square; I see one.", dict(zip(DIMENSIONS, SUB_SCORES * 2, strict=False)), 3.67),
+    render_answer(
+        "I expect a blue square; I see one.", dict(zip(DIMENSIONS, SUB_SCORES * 2, strict=False)), 3.67
+    ),
 ]
 
 
@@ -84,7 +89,8 @@ def tiny_processor() -> Qwen3VLProcessor:
 
 
 def tiny_config() -> Qwen3VLConfig:
-    """Three layers each; deepstack features of the first two vision layers enter the first two text layers."""
+    """Three layers each; deepstack features of the first two vision layers enter the first two text
+    layers."""
     tokenizer = tiny_processor().tokenizer
     ids = {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIAL}
     return Qwen3VLConfig(
@@ -114,7 +120,9 @@ def tiny_backbone(seed: int = 0) -> Qwen3VLForConditionalGeneration:
     with torch.no_grad():
         for name, parameter in backbone.named_parameters():
             if parameter.ndim > 1 and "pos_embed" not in name:
-                parameter.normal_(0.0, 1.5 / parameter.shape[-1] ** 0.5 if "embed_tokens" not in name else 0.5)
+                parameter.normal_(
+                    0.0, 1.5 / parameter.shape[-1] ** 0.5 if "embed_tokens" not in name else 0.5
+                )
     backbone.generation_config.eos_token_id = backbone.config.text_config.eos_token_id
     return backbone.eval()
 
@@ -125,7 +133,9 @@ def tiny_clip(seed: int, frames: int = 4, height: int = SIDE, width: int = SIDE)
     colours = rng.integers(0, 255, (frames, 4, 4, 3), dtype=np.uint8)
     pixels = colours.repeat(-(-height // 4), axis=1).repeat(-(-width // 4), axis=2)[:, :height, :width]
     times = (np.arange(frames) + 0.5) / 2.0
-    return VideoClip(frames=np.ascontiguousarray(pixels), timestamps=times, duration=frames / 2.0, reader="pyav")
+    return VideoClip(
+        frames=np.ascontiguousarray(pixels), timestamps=times, duration=frames / 2.0, reader="pyav"
+    )
 
 
 def tiny_judge(thought_tokens: int = 24) -> DeScore:

@@ -15,6 +15,7 @@ import torch
 
 from descore.prompt import render_turns
 from trainer.shapes.backbone import FRAME_SIDE, PATCH_SIZE
+from trainer.shapes.language import verdict_start
 
 PROMPT_VERSION = "compact-1"
 DESCRIBE = "Describe the video."
@@ -25,11 +26,12 @@ class TextBatch:
     """Model inputs and, for the language-model loss, which tokens are to be predicted.
 
     inputs: keyword arguments of the backbone, rows left-padded to L tokens. targets: (B, L) bool, true on the tokens
-    of the assistant's turn.
+    of the assistant's turn. verdicts: (B, L) bool, true on those of them that judge instead of describe.
     """
 
     inputs: dict[str, torch.Tensor]
     targets: torch.Tensor
+    verdicts: torch.Tensor
 
 
 class Batcher:
@@ -68,23 +70,30 @@ class Batcher:
             end: whether the end-of-turn token follows each reply (it does when the backbone learns to write).
         """
         before = self.tokenizer(list(turns), add_special_tokens=False).input_ids
-        after = self.tokenizer(list(replies), add_special_tokens=False).input_ids
+        replied = self.tokenizer(list(replies), add_special_tokens=False, return_offsets_mapping=True)
+        judging = [
+            sum(begin >= verdict_start(reply) for begin, _ in offsets)
+            for reply, offsets in zip(replies, replied.offset_mapping, strict=True)
+        ]
+        after = replied.input_ids
         if end:
             after = [row + [self.tokenizer.eos_token_id] for row in after]
         length = max(len(a) + len(b) for a, b in zip(before, after, strict=True))
         ids = torch.full((len(before), length), self.tokenizer.pad_token_id)
-        mask, targets = torch.zeros_like(ids), torch.zeros(len(before), length, dtype=torch.bool)
+        mask = torch.zeros_like(ids)
+        targets, verdicts = torch.zeros(2, len(before), length, dtype=torch.bool)
         for row, (a, b) in enumerate(zip(before, after, strict=True)):
             ids[row, length - len(a) - len(b) :] = torch.tensor(a + b)
             mask[row, length - len(a) - len(b) :] = 1
             targets[row, length - len(b) :] = True
+            verdicts[row, length - judging[row] - end :] = judging[row] > 0
         inputs = {
             "input_ids": ids,
             "attention_mask": mask,
             "mm_token_type_ids": 2 * (ids == self.processor.video_token_id).int(),
             **self._pixels(frames),
         }
-        return TextBatch(inputs, targets)
+        return TextBatch(inputs, targets, verdicts)
 
     def _pixels(self, frames: np.ndarray) -> dict[str, torch.Tensor]:
         video = self.processor.video_processor

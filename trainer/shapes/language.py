@@ -155,3 +155,9 @@ def write_thought(wish: Wish, scene: Scene, rng: random.Random) -> str:
         + " " + verdicts[0].upper() + verdicts[1:] + "."
     )  # fmt: skip
     return render_answer(reasoning, scores, overall_score(scores))
+
+
+def verdict_start(reply: str) -> int:
+    """Where a thought stops describing and begins to judge, as a character position; its length if it never does."""
+    start = reply.rfind(". Subject ")
+    return len(reply) if start < 0 else start + 1

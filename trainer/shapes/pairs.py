@@ -30,6 +30,8 @@ HELD_OUT_MOTIONS = frozenset(
 
 # How far the clips of a pair stray from the prompt: flawed dimensions and the share of clips.
 _FLAWS = ((0, 0.30), (1, 0.25), (2, 0.25), (3, 0.12), (5, 0.08))
+# The same for fresh wishes in pretraining: flaws are what has to be learnt.
+_PRETRAINING_FLAWS = ((0, 0.10), (1, 0.20), (2, 0.30), (3, 0.25), (5, 0.15))
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ def draw_wish_for(scene: Scene, rng: random.Random) -> Wish:
         )  # fmt: skip
         if wish.place is not None and rng.random() < 0.5:
             wish = replace(wish, light=scene.light)
-        for name in rng.sample(_ASPECTS, _draw_flaws(rng)):
+        for name in rng.sample(_ASPECTS, _draw_flaws(rng, _PRETRAINING_FLAWS)):
             wish = _spoil_wish(wish, name, rng)
         if not _held_out(wish):
             return wish
@@ -118,8 +120,8 @@ def _held_out(shown: Wish | Scene) -> bool:
     return (shown.colour, shown.shape) in HELD_OUT_SUBJECTS or (shown.dynamics, shown.camera) in HELD_OUT_MOTIONS
 
 
-def _draw_flaws(rng: random.Random) -> int:
-    return rng.choices([flaws for flaws, _ in _FLAWS], [share for _, share in _FLAWS])[0]
+def _draw_flaws(rng: random.Random, shares: tuple[tuple[int, float], ...] = _FLAWS) -> int:
+    return rng.choices([flaws for flaws, _ in shares], [share for _, share in shares])[0]
 
 
 def _draw_scene(wish: Wish, rng: random.Random, split: str, flaws: int | None = None) -> Scene:

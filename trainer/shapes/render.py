@@ -1,13 +1,13 @@
 """Draws scenes: numpy, analytic shapes and textures, so a frame can be drawn at any time and any size.
 
-Coordinates are fractions of the frame's side, y down. Arrays: T frames, H = W = size pixels.
+Coordinates are fractions of the frame's side, y down. Arrays of one frame: H = W = size pixels.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from trainer.shapes.scene import Scene
+from trainer.shapes.scene import Look, Scene
 
 Array = np.ndarray
 
@@ -54,25 +54,30 @@ def render(scene: Scene, times: Array, size: int = 256) -> Array:
     Returns:
         (T, size, size, 3) uint8 RGB.
     """
+    return np.stack([_frame(scene, float(time), size) for time in times])
+
+
+def _frame(scene: Scene, time: float, size: int) -> Array:
+    """One frame (size, size, 3) uint8; frame by frame, since arrays of one frame stay in the processor's cache."""
     drawn = _PIXEL_BLOCKS if scene.style == "pixelated" else size
-    progress = (np.asarray(times, np.float32) / scene.look.seconds)[:, None, None]
+    progress = np.float32(time / scene.look.seconds)
     axis = (np.arange(drawn, dtype=np.float32) + 0.5) / drawn
-    x, y = axis[None, None, :], axis[None, :, None]
-    shake_x, shake_y = _shake(scene, np.asarray(times))
-    ground = _ground(scene, x + shake_x, y + shake_y, progress)
-    cover, shade = _subject(scene, x + shake_x, y + shake_y, progress, drawn)
+    shake_x, shake_y = _shake(scene, time)
+    x, y = axis[None, :] + shake_x, axis[:, None] + shake_y
+    ground = _ground(scene, x, y, progress)
+    cover, shade = _subject(scene, x, y, progress, drawn)
     paint = np.array(SUBJECT_RGB[scene.colour], np.float32) * shade[..., None]
     if scene.light == "dim":
         ground = ground * 0.42
     ground, paint = _tint(scene.style, ground, 0.0), _tint(scene.style, paint, 0.45)
-    frames = ground + (paint - ground) * cover[..., None]
+    frame = ground + (paint - ground) * cover[..., None]
     if scene.style == "grain":
-        frames = frames + _grain(scene, np.asarray(times), size)
-    frames = np.clip(frames, 0, 255).astype(np.uint8)
+        frame = frame + _grain(scene, time, size)
+    frame = np.clip(frame, 0, 255).astype(np.uint8)
     if drawn != size:
         index = np.arange(size) * drawn // size
-        frames = frames[:, index][:, :, index]
-    return frames
+        frame = frame[index][:, index]
+    return frame
 
 
 def frame_times(scene: Scene) -> Array:
@@ -88,26 +93,23 @@ def _tint(style: str, rgb: Array, kept: float) -> Array:
     return toned + (rgb - toned) * kept
 
 
-def _shake(scene: Scene, times: Array) -> tuple[Array, Array]:
+def _shake(scene: Scene, time: float) -> tuple[np.float32, np.float32]:
     if scene.camera != "shake":
-        return np.zeros((1, 1, 1), np.float32), np.zeros((1, 1, 1), np.float32)
+        return np.float32(0), np.float32(0)
     phase = scene.look.seed % 97
-    x = np.sin(times * 31.0 + phase) + 0.6 * np.sin(times * 53.0 + 2 * phase)
-    y = np.sin(times * 37.0 + 3 * phase) + 0.6 * np.sin(times * 59.0 + phase)
-    return (0.028 * x[:, None, None]).astype(np.float32), (0.028 * y[:, None, None]).astype(np.float32)
+    x = np.sin(time * 31.0 + phase) + 0.6 * np.sin(time * 53.0 + 2 * phase)
+    y = np.sin(time * 37.0 + 3 * phase) + 0.6 * np.sin(time * 59.0 + phase)
+    return np.float32(0.028 * x), np.float32(0.028 * y)
 
 
-def _grain(scene: Scene, times: Array, size: int) -> Array:
+def _grain(scene: Scene, time: float, size: int) -> Array:
     """Coarse film grain, a new pattern ten times a second; the cells survive the model's small frames."""
     index = np.arange(size) * _GRAIN_CELLS // size
-    frames = []
-    for tick in (times * 10).astype(int):
-        noise = np.random.default_rng((scene.look.seed, int(tick))).standard_normal((_GRAIN_CELLS, _GRAIN_CELLS))
-        frames.append((noise.astype(np.float32) * 20)[index][:, index])
-    return np.stack(frames)[..., None]
+    noise = np.random.default_rng((scene.look.seed, int(time * 10))).standard_normal((_GRAIN_CELLS, _GRAIN_CELLS))
+    return (noise.astype(np.float32) * 20)[index][:, index][..., None]
 
 
-def _ground(scene: Scene, x: Array, y: Array, progress: Array) -> Array:
+def _ground(scene: Scene, x: Array, y: Array, progress: np.float32) -> Array:
     travel = 0.5 * scene.look.tempo * (progress - 0.5)
     zoom = 1 + 0.6 * scene.look.tempo * progress
     if scene.camera == "pan left":
@@ -120,7 +122,6 @@ def _ground(scene: Scene, x: Array, y: Array, progress: Array) -> Array:
         x, y = (x - 0.5) / zoom + 0.5, (y - 0.5) / zoom + 0.5
     offset = (scene.look.seed % 1000) / 250
     amount = _TEXTURES[scene.place](x + offset + 8, y + 8, scene.look)
-    amount = np.broadcast_to(amount, np.broadcast_shapes(amount.shape, progress.shape))
     first, second = (np.array(tone, np.float32) for tone in PLACE_RGB[scene.place][scene.look.palette])
     return first + (second - first) * amount[..., None]
 
@@ -131,21 +132,21 @@ def _hash(column: Array, row: Array, salt: int) -> Array:
     return (value - np.floor(value)).astype(np.float32)
 
 
-def _scale(look: object, train: float, unseen: float) -> float:
-    return unseen if look.texture == 1 else train  # type: ignore[attr-defined]
+def _scale(look: Look, train: float, unseen: float) -> float:
+    return unseen if look.texture == 1 else train
 
 
-def _checkerboard(x: Array, y: Array, look: object) -> Array:
+def _checkerboard(x: Array, y: Array, look: Look) -> Array:
     cell = _scale(look, 0.20, 0.26)
     return ((np.floor(x / cell) + np.floor(y / cell)) % 2).astype(np.float32)
 
 
-def _stripes(x: Array, y: Array, look: object) -> Array:
+def _stripes(x: Array, y: Array, look: Look) -> Array:
     period = _scale(look, 0.28, 0.36)
     return (np.sin(2 * np.pi * (x + 0.6 * y) / period) * 4 + 0.5).clip(0, 1).astype(np.float32)
 
 
-def _bricks(x: Array, y: Array, look: object) -> Array:
+def _bricks(x: Array, y: Array, look: Look) -> Array:
     width = _scale(look, 0.30, 0.38)
     height = width / 2.2
     row = np.floor(y / height)
@@ -164,19 +165,19 @@ def _dots(x: Array, y: Array, cell: float, radius: float, salt: int, share: floa
     return np.where(there, ((radius - distance) * 12 + 0.5).clip(0, 1), 0).astype(np.float32)
 
 
-def _meadow(x: Array, y: Array, look: object) -> Array:
+def _meadow(x: Array, y: Array, look: Look) -> Array:
     tufts = 0.10 * np.sin(38 * x + 3 * np.sin(9 * y)) * np.sin(31 * y + 2 * np.sin(11 * x))
     return (tufts - 0.05 + _dots(x, y, _scale(look, 0.17, 0.22), 0.24, 5, 0.7)).astype(np.float32)
 
 
-def _sea(x: Array, y: Array, look: object) -> Array:
+def _sea(x: Array, y: Array, look: Look) -> Array:
     row_height = _scale(look, 0.15, 0.19)
     row = np.floor(y / row_height)
     crest = 0.5 + 0.3 * np.sin(2 * np.pi * x / (2.2 * row_height) + 2.4 * row)
     return (1 - np.abs(y / row_height - row - crest) * 5).clip(0, 1).astype(np.float32)
 
 
-def _starry_sky(x: Array, y: Array, look: object) -> Array:
+def _starry_sky(x: Array, y: Array, look: Look) -> Array:
     return np.maximum(
         _dots(x, y, _scale(look, 0.14, 0.18), 0.17, 11, 0.55), 0.7 * _dots(x + 3.3, y + 1.7, 0.09, 0.14, 17, 0.3)
     )
@@ -188,8 +189,8 @@ _TEXTURES = {
 }  # fmt: skip
 
 
-def _subject(scene: Scene, x: Array, y: Array, progress: Array, pixels: int) -> tuple[Array, Array]:
-    """Cover (T, H, W) in 0 .. 1 and shade (T, H, W) as a factor on the subject's colour."""
+def _subject(scene: Scene, x: Array, y: Array, progress: np.float32, pixels: int) -> tuple[Array, Array]:
+    """Cover (H, W) in 0 .. 1 and shade (H, W) as a factor on the subject's colour."""
     centre_x, centre_y, radius, angle = _motion(scene, progress)
     dx, dy = (x - centre_x) / radius, (y - centre_y) / radius
     cos, sin = np.cos(angle), np.sin(angle)
@@ -202,28 +203,28 @@ def _subject(scene: Scene, x: Array, y: Array, progress: Array, pixels: int) -> 
     return cover.astype(np.float32), (shade * (1 - 0.72 * rim)).astype(np.float32)
 
 
-def _motion(scene: Scene, progress: Array) -> tuple[Array, Array, Array, Array]:
+def _motion(scene: Scene, progress: np.float32) -> tuple[float, float, float, float]:
+    """Centre x and y, radius and angle of the subject at a share of the clip."""
     look = scene.look
-    zero = np.zeros_like(progress)
-    x, y, radius, angle = zero + look.x, zero + look.y, zero + look.radius, zero + look.tilt
-    travel = 0.5 * look.tempo * (progress - 0.5)
+    x, y, radius, angle = look.x, look.y, look.radius, look.tilt
+    travel = 0.5 * look.tempo * (float(progress) - 0.5)
     match scene.dynamics:
         case "moves left":
-            x = x - travel
+            x -= travel
         case "moves right":
-            x = x + travel
+            x += travel
         case "moves up":
-            y = y - travel
+            y -= travel
         case "moves down":
-            y = y + travel
+            y += travel
         case "bounces":
-            y = y + 0.16 - 0.36 * np.abs(np.sin(np.pi * 2 * look.tempo * progress))
+            y += 0.16 - 0.36 * abs(np.sin(np.pi * 2 * look.tempo * float(progress)))
         case "spins":
-            angle = angle + 2 * np.pi * 1.1 * look.tempo * progress
+            angle += 2 * np.pi * 1.1 * look.tempo * float(progress)
         case "grows":
-            radius = radius * (0.55 + 0.95 * progress)
+            radius *= 0.55 + 0.95 * float(progress)
         case "shrinks":
-            radius = radius * (1.5 - 0.95 * progress)
+            radius *= 1.5 - 0.95 * float(progress)
     return x, y, radius, angle
 
 

@@ -1,0 +1,120 @@
+"""How good a checkpoint is on a split of ShapeWorld: rendered, H.264-encoded and decoded like any user's files.
+
+    report = evaluate(DeScore.from_pretrained("bundled"), "test", pairs=400)
+    report.to_dict()["accuracy_without_ties"]
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from descore.answer import DIMENSIONS
+from descore.judge import DeScore, Judgement, Mode
+from descore.metrics import PreferenceReport, preference_report, wilson_interval
+from trainer.shapes.make import clip_names, write_pairs
+from trainer.shapes.pairs import ShapePair, pairs
+
+LABELS = {"A": 1, "B": -1, "tie": 0}
+_VIDEOS_AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class ModeResult:
+    """What one mode gave on a split: raw rewards (n,) of both sides, and the judgements in the order A, B, A, B, ..."""
+
+    mode: Mode
+    rewards_a: np.ndarray
+    rewards_b: np.ndarray
+    labels: np.ndarray
+    judgements: tuple[Judgement, ...]
+    preference: PreferenceReport
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The results of a split by mode, and what the thoughts were worth against the exact truth."""
+
+    checkpoint: str
+    split: str
+    known: tuple[ShapePair, ...]
+    results: dict[str, ModeResult]
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures as plain JSON values; those of `think` stand at the top, `quick` beneath."""
+        report: dict[str, Any] = {"checkpoint": self.checkpoint, "split": self.split}
+        for mode, result in self.results.items():
+            figures = result.preference.to_dict()
+            if mode == "think":
+                report |= figures | self.thought_figures(result)
+            else:
+                report[mode] = figures
+        return report | {"seconds": round(self.seconds, 1)}
+
+    def thought_figures(self, result: ModeResult) -> dict[str, Any]:
+        """Share of thoughts in strict format, and of sub-scores that equal the truth, in all and by dimension."""
+        truth = [scores for one in self.known for scores in one.scores]
+        strict = sum(judgement.strict_format for judgement in result.judgements)
+        by_dimension = {
+            name: sum((j.sub_scores or {}).get(name) == t[name] for j, t in zip(result.judgements, truth, strict=True))
+            for name in DIMENSIONS
+        }
+        videos, right = len(truth), sum(by_dimension.values())
+        return {
+            "strict_format": strict / videos,
+            "sub_score_exact_match": right / (videos * len(DIMENSIONS)),
+            "sub_score_exact_match_interval": list(wilson_interval(right, videos * len(DIMENSIONS))),
+            "sub_score_exact_match_by_dimension": {name: hits / videos for name, hits in by_dimension.items()},
+        }
+
+
+def evaluate(
+    judge: DeScore,
+    split: str,
+    count: int = 400,
+    modes: Sequence[Mode] = ("think", "quick"),
+    folder: Path | None = None,
+) -> Evaluation:
+    """Judge the first `count` pairs of a split.
+
+    Args:
+        folder: where the split's clips are rendered to and kept; a temporary folder by default.
+
+    Raises:
+        ValueError: an unknown split.
+        descore.errors.RewardError: the checkpoint has no trained scoring module.
+    """
+    if folder is None:
+        with tempfile.TemporaryDirectory() as temporary:
+            return evaluate(judge, split, count, modes, Path(temporary))
+    write_pairs(split, count, folder)
+    began = time.monotonic()
+    known = tuple(pairs(split, count))
+    results = {mode: _judge_all(judge, known, mode, folder) for mode in modes}
+    return Evaluation(judge.name, split, known, results, time.monotonic() - began)
+
+
+def _judge_all(judge: DeScore, known: Sequence[ShapePair], mode: Mode, folder: Path) -> ModeResult:
+    paths = [folder / name for one in known for name in clip_names(one)]
+    prompts = [one.prompt for one in known for _ in range(2)]
+    judgements: list[Judgement] = []
+    with tqdm(total=len(paths), desc=f"judge ({mode})", mininterval=5) as progress:
+        for first in range(0, len(paths), _VIDEOS_AT_ONCE):
+            part = slice(first, first + _VIDEOS_AT_ONCE)
+            judgements += judge.score(paths[part], prompts[part], mode)
+            progress.update(len(paths[part]))
+    rewards = np.array([judgement.reward for judgement in judgements], dtype=np.float64).reshape(-1, 2)
+    labels = np.array([LABELS[one.label] for one in known])
+    fitted = judge.manifest.calibration.for_mode(mode)
+    report = preference_report(
+        rewards[:, 0], rewards[:, 1], labels, fitted_eps=None if fitted is None else fitted.tie_threshold
+    )
+    return ModeResult(mode, rewards[:, 0], rewards[:, 1], labels, tuple(judgements), report)
