@@ -1,9 +1,11 @@
 """Videos on their way in and out of the app: checked, kept, and served under opaque ids with HTTP Range.
 
     shelf = ClipShelf(database)
-    video = shelf.take_in(uploaded_path)     # checked, copied into the managed folder; raises descore.video.VideoError
+    video = shelf.take_in(uploaded_path)     # decoded once, copied into the managed folder
     shelf.original(video)                    # the path that the model reads
     shelf.view(video)                        # what a page gets: an address that says nothing, frame rate, duration
+
+A page never gets a path or a file name: they may tell which generator made a video.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from descore.video import content_hash, make_playable, probe
+from descore.video import content_hash, make_playable, probe, validate_full
 from storage import Database, NotInStore
 from storage.media import playable_path, store_video, video_path
 from storage.pairs import Video, add_video, find_video, video_by_public_id
@@ -36,7 +38,7 @@ class ClipShelf:
         self._database = database
 
     def take_in(self, path: Path) -> Video:
-        """Check a file and keep it by its content; the same content again is found and not copied.
+        """Decode a file once in full and keep it by its content; the same content again is found and not copied.
 
         Raises:
             descore.video.VideoError: not a readable video; nothing of it is kept.
@@ -47,6 +49,7 @@ class ClipShelf:
         if known is not None:
             return known
         info = probe(path)
+        validate_full(path)
         stored = store_video(path, self._database.home)
         if not info.browser_playable:
             make_playable(stored.path, playable_path(stored.sha256, self._database.home))

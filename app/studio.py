@@ -1,6 +1,8 @@
 """The whole app: header, pages, theme, and the web server that shows them.
 
     Studio.open("bundled").launch(port=7860)
+
+A page is built by a class of its own in `app/pages`; what it needs is handed to it here.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from app.components.assets import styles
 from app.gallery import FOLDER, load_gallery
 from app.pages.judge import JudgePage
 from app.serving import Served
+from descore.video import warm_up
 from storage import Database, open_database
 
 SANS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif"]
@@ -41,6 +44,7 @@ class Studio:
             descore.errors.CheckpointError: the checkpoint can't be used.
             StorageError: the store can't be opened.
         """
+        warm_up()
         served = Served.load(checkpoint)
         database = open_database(home=home)
         shelf = ClipShelf(database)

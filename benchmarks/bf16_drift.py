@@ -43,8 +43,7 @@ def measure(checkpoint: str, videos: Sequence[str], prompt: str) -> dict[str, An
         model, manifest = judge.model, judge.manifest
         clips = read_clips(videos, manifest.frame_policy)
         bare = [
-            encode_prompt(model.processor, clip, prompt, manifest.frame_policy, manifest.prompt_version)
-            for clip in clips
+            encode_prompt(model.processor, clip, prompt, manifest.frame_policy, manifest.prompt_version) for clip in clips
         ]
         together = _greedy(model, bare, manifest.max_thought_tokens)
         apart = [_greedy(model, [row], manifest.max_thought_tokens)[0] for row in bare]
@@ -84,9 +83,7 @@ def _largest(first: Sequence[float], second: Sequence[float]) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description="Reward drift by neighbours and cache, float32 against bfloat16."
-    )
+    parser = argparse.ArgumentParser(description="Reward drift by neighbours and cache, float32 against bfloat16.")
     parser.add_argument("videos", nargs="+", metavar="VIDEO")
     parser.add_argument("--prompt", required=True)
     parser.add_argument("--checkpoint", default="bundled")

@@ -33,9 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m descore", description="A video reward model that thinks, then scores."
-    )
+    parser = argparse.ArgumentParser(prog="python -m descore", description="A video reward model that thinks, then scores.")
     commands = parser.add_subparsers(required=True, metavar="command")
 
     judge = commands.add_parser("judge", help="judge one or more videos of one prompt")
@@ -46,18 +44,12 @@ def _parser() -> argparse.ArgumentParser:
 
     score = commands.add_parser("score", help="score the pairs of a CSV with path_A, path_B, prompt")
     score.add_argument("table", type=Path, metavar="PAIRS.csv", help="paths in it are relative to its folder")
-    score.add_argument(
-        "--out", type=Path, required=True, help="CSV to write; a run that was stopped goes on in it"
-    )
+    score.add_argument("--out", type=Path, required=True, help="CSV to write; a run that was stopped goes on in it")
     score.set_defaults(run=_score)
 
     for command in (judge, score):
-        command.add_argument(
-            "--checkpoint", default="bundled", help="folder, Hub id or 'bundled' (the default)"
-        )
-        command.add_argument(
-            "--mode", choices=MODES, default="think", help="think (the default), quick, or k thoughts"
-        )
+        command.add_argument("--checkpoint", default="bundled", help="folder, Hub id or 'bundled' (the default)")
+        command.add_argument("--mode", choices=MODES, default="think", help="think (the default), quick, or k thoughts")
     return parser
 
 

@@ -43,9 +43,7 @@ def save_adapter(backbone: PreTrainedModel, folder: Path) -> None:
         raise CheckpointError("the backbone has no adapter to save")
     folder.mkdir(parents=True, exist_ok=True)
     weights = get_peft_model_state_dict(backbone, adapter_name=_NAME)
-    save_file(
-        {key: value.detach().cpu().contiguous() for key, value in weights.items()}, folder / ADAPTER_WEIGHTS
-    )
+    save_file({key: value.detach().cpu().contiguous() for key, value in weights.items()}, folder / ADAPTER_WEIGHTS)
     config.save_pretrained(str(folder))
 
 

@@ -58,15 +58,11 @@ def load_backbone(
             output_loading_info=True,
         )
     except (OSError, ValueError, RuntimeError) as error:
-        raise CheckpointError(
-            f"no image-text-to-text backbone could be loaded from {source}: {error}"
-        ) from error
+        raise CheckpointError(f"no image-text-to-text backbone could be loaded from {source}: {error}") from error
     backbone, report = loaded
     if report["missing_keys"]:
         some = ", ".join(sorted(report["missing_keys"])[:3])
-        raise CheckpointError(
-            f"the backbone in {source} lacks {len(report['missing_keys'])} weights ({some} ...)"
-        )
+        raise CheckpointError(f"the backbone in {source} lacks {len(report['missing_keys'])} weights ({some} ...)")
     batch_equal_frames(backbone)
     return backbone.eval(), processor
 
@@ -82,9 +78,7 @@ def load_processor(source: str | Path, revision: str | None = None) -> Any:
     except (OSError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"no processor could be loaded from {source}: {error}") from error
     if getattr(processor, "video_processor", None) is None:
-        raise CheckpointError(
-            f"{source} takes no video: choose a backbone whose processor has a video processor"
-        )
+        raise CheckpointError(f"{source} takes no video: choose a backbone whose processor has a video processor")
     return processor
 
 

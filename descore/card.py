@@ -67,14 +67,9 @@ def _metrics_table(metrics: Mapping[str, Any]) -> str:
     rows = {split: values for split, values in metrics.items() if isinstance(values, Mapping)}
     if not rows:
         return "Nothing was measured yet."
-    columns = list(
-        dict.fromkeys(key for row in rows.values() for key, value in row.items() if _is_cell(value))
-    )
+    columns = list(dict.fromkeys(key for row in rows.values() for key, value in row.items() if _is_cell(value)))
     lines = ["| split | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
-    lines += [
-        f"| {split} | " + " | ".join(_cell(row.get(key)) for key in columns) + " |"
-        for split, row in rows.items()
-    ]
+    lines += [f"| {split} | " + " | ".join(_cell(row.get(key)) for key in columns) + " |" for split, row in rows.items()]
     return "\n".join(lines)
 
 
@@ -83,10 +78,7 @@ def _calibration_table(calibration: Mapping[str, Mapping[str, Any]]) -> str:
         return "Not calibrated: rewards can be compared, and have no standard scale."
     lines = ["| mode | mean | std | temperature | tie threshold |", "|---|---|---|---|---|"]
     keys = ("mean", "std", "temperature", "tie_threshold")
-    lines += [
-        f"| {mode} | " + " | ".join(_cell(one[key]) for key in keys) + " |"
-        for mode, one in calibration.items()
-    ]
+    lines += [f"| {mode} | " + " | ".join(_cell(one[key]) for key in keys) + " |" for mode, one in calibration.items()]
     return "\n".join(lines)
 
 

@@ -47,13 +47,9 @@ def save_checkpoint(folder: str | Path, model: DeScoreModel, manifest: Manifest)
         CheckpointError: the model has no scoring module, or the folder holds something that is no checkpoint.
     """
     if model.scoring is None:
-        raise CheckpointError(
-            "there is no scoring module to save; save a bare backbone with transformers instead"
-        )
+        raise CheckpointError("there is no scoring module to save; save a bare backbone with transformers instead")
     folder = Path(folder).absolute()
-    if folder.exists() and (
-        not folder.is_dir() or (any(folder.iterdir()) and not (folder / MANIFEST_FILE).exists())
-    ):
+    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / MANIFEST_FILE).exists())):
         raise CheckpointError(f"{folder} exists and is no checkpoint; choose another place")
     folder.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
@@ -110,22 +106,12 @@ def locate(path_or_hub_id: str | Path, revision: str | None = None) -> tuple[Pat
         folder = previous  # a crash between the two renames of `_swap_in`
     if folder.is_dir():
         return folder, BaseModel(source if source == BUNDLED else str(folder.absolute()))
-    if (
-        folder.exists()
-        or folder.is_absolute()
-        or source == BUNDLED
-        or source.count("/") != 1
-        or source[0] in ".~"
-    ):
-        raise CheckpointError(
-            f"there is no checkpoint folder {folder}; give a folder, a Hub id (owner/name) or {BUNDLED!r}"
-        )
+    if folder.exists() or folder.is_absolute() or source == BUNDLED or source.count("/") != 1 or source[0] in ".~":
+        raise CheckpointError(f"there is no checkpoint folder {folder}; give a folder, a Hub id (owner/name) or {BUNDLED!r}")
     try:
         snapshot = Path(snapshot_download(source, revision=revision, allow_patterns=_HUB_FILES))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{source} is no local folder and can't be fetched from the Hub: {error}"
-        ) from error
+    except Exception as error:  # whatever the Hub client's HTTP library raises: nothing was fetched
+        raise CheckpointError(f"{source} is no local folder and can't be fetched from the Hub: {error}") from error
     return snapshot, BaseModel(source, snapshot.name)
 
 
@@ -157,9 +143,7 @@ def _check_file(folder: Path, name: str, facts: Any) -> None:
     if not path.is_file():
         raise CheckpointError(f"{name} is missing; copy or download the whole folder again")
     if path.stat().st_size != facts.get("bytes"):
-        raise CheckpointError(
-            f"{name} has {path.stat().st_size} bytes instead of {facts.get('bytes')}; fetch it again"
-        )
+        raise CheckpointError(f"{name} has {path.stat().st_size} bytes instead of {facts.get('bytes')}; fetch it again")
     if path.stat().st_size <= _HASHED_UP_TO and _sha256(path) != facts.get("sha256"):
         raise CheckpointError(f"{name} is not the file that was saved (its hash differs); fetch it again")
 
@@ -168,17 +152,13 @@ def _backbone_folder(folder: Path, manifest: Manifest) -> Path:
     """Where the backbone's weights lie: inside the folder, or with the base model."""
     if manifest.base_model is None:
         if not (folder / BACKBONE_DIR / "config.json").exists():
-            raise CheckpointError(
-                f"{BACKBONE_DIR}/ is missing and no base model is named; fetch the whole folder again"
-            )
+            raise CheckpointError(f"{BACKBONE_DIR}/ is missing and no base model is named; fetch the whole folder again")
         return folder / BACKBONE_DIR
     base, _ = locate(manifest.base_model.source, manifest.base_model.revision)
     if not (base / MANIFEST_FILE).exists():
         return base
     if read_manifest(base).base_model is not None or (base / ADAPTER_DIR).exists():
-        raise CheckpointError(
-            f"the base model {manifest.base_model.source} is itself built on another; name that one"
-        )
+        raise CheckpointError(f"the base model {manifest.base_model.source} is itself built on another; name that one")
     return base / BACKBONE_DIR
 
 
@@ -198,9 +178,7 @@ def _write_files(work: Path, model: DeScoreModel, manifest: Manifest) -> None:
         model.backbone.save_pretrained(work / BACKBONE_DIR, state_dict=weights)
         model.processor.save_pretrained(work / BACKBONE_DIR)
     else:
-        manifest = replace(
-            manifest, base_model=replace(manifest.base_model, fingerprint=fingerprint(weights))
-        )
+        manifest = replace(manifest, base_model=replace(manifest.base_model, fingerprint=fingerprint(weights)))
     if adapter_config(model.backbone) is not None:
         save_adapter(model.backbone, work / ADAPTER_DIR)
     files = {

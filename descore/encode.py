@@ -101,21 +101,14 @@ def with_thought(processor: Any, row: Row, thought: Thought) -> Row:
         ValueError: the thought holds control tokens, which would be read as such.
     """
     tokenizer = processor.tokenizer
-    ids = (
-        tokenizer(thought, add_special_tokens=False)["input_ids"]
-        if isinstance(thought, str)
-        else list(thought)
-    )
+    ids = tokenizer(thought, add_special_tokens=False)["input_ids"] if isinstance(thought, str) else list(thought)
     if control := set(ids) & set(tokenizer.all_special_ids):
         tokens = ", ".join(tokenizer.convert_ids_to_tokens(sorted(control)))
         raise ValueError(f"the thought holds control tokens ({tokens}); remove them")
     tail = {key: torch.zeros(len(ids), dtype=torch.long) for key in SEQUENCE_KEYS if key in row}
     tail["input_ids"] = torch.tensor(ids, dtype=torch.long)
     tail["attention_mask"] = tail["thought_mask"] = torch.ones(len(ids), dtype=torch.long)
-    return {
-        key: torch.cat([value, tail[key].to(value.dtype)]) if key in tail else value
-        for key, value in row.items()
-    }
+    return {key: torch.cat([value, tail[key].to(value.dtype)]) if key in tail else value for key, value in row.items()}
 
 
 def collate(rows: Sequence[Row], pad_id: int) -> Batch:
@@ -125,9 +118,7 @@ def collate(rows: Sequence[Row], pad_id: int) -> Batch:
     for key in rows[0]:
         if key in SEQUENCE_KEYS:
             fill = pad_id if key == "input_ids" else 0
-            padded = [
-                torch.nn.functional.pad(row[key], (length - len(row[key]), 0), value=fill) for row in rows
-            ]
+            padded = [torch.nn.functional.pad(row[key], (length - len(row[key]), 0), value=fill) for row in rows]
             batch[key] = torch.stack(padded)
         else:
             batch[key] = torch.cat([torch.as_tensor(row[key]) for row in rows])

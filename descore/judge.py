@@ -33,9 +33,7 @@ from descore.video import VideoClip, read_clips
 # Rows that think at the same time in `score`: enough to fill a machine, few enough for an 8B's memory.
 _ROWS_AT_ONCE = 8
 # Without a calibration: P = sigmoid(r_A - r_B), and only equal rewards tie.
-_PLAIN = ModeCalibration(
-    mean=0.0, std=1.0, temperature=1.0, tie_threshold=0.0, reference_videos=1, validation_pairs=1
-)
+_PLAIN = ModeCalibration(mean=0.0, std=1.0, temperature=1.0, tie_threshold=0.0, reference_videos=1, validation_pairs=1)
 
 
 @dataclass(frozen=True)
@@ -119,16 +117,12 @@ class DeScore:
         if thoughts is None:
             return
         seconds = time.monotonic() - start
-        judged = tuple(
-            self._judgement(str(p), mode, t, seconds) for p, t in zip(videos, thoughts, strict=True)
-        )
+        judged = tuple(self._judgement(str(p), mode, t, seconds) for p, t in zip(videos, thoughts, strict=True))
         for index, judgement in enumerate(judged):
             yield Judged(index, judgement)
         yield self._verdict(mode, prompt, judged)
 
-    def judge(
-        self, videos: Sequence[str | Path], prompt: str, mode: Mode = "think", k: int = 8, seed: int = 0
-    ) -> Verdict:
+    def judge(self, videos: Sequence[str | Path], prompt: str, mode: Mode = "think", k: int = 8, seed: int = 0) -> Verdict:
         """The verdict of `stream`, without the events before it."""
         *_, verdict = self.stream(videos, prompt, mode, k, seed)
         assert isinstance(verdict, Verdict)
@@ -141,8 +135,12 @@ class DeScore:
         mode: Mode = "think",
         k: int = 8,
         seed: int = 0,
+        batch_size: int = _ROWS_AT_ONCE,
     ) -> list[Judgement]:
         """Judge many videos, each with its own prompt (or all with one), in batches.
+
+        Args:
+            batch_size: thoughts at the same time; more fill a machine better and take more memory.
 
         Raises:
             As `stream`; ValueError also for lists of unequal length.
@@ -150,19 +148,15 @@ class DeScore:
         self._check(mode, k)
         prompts = [prompts] * len(videos) if isinstance(prompts, str) else list(prompts)
         if len(prompts) != len(videos):
-            raise ValueError(
-                f"{len(videos)} videos need as many prompts (or one for all), not {len(prompts)}"
-            )
-        size = max(1, _ROWS_AT_ONCE // k) if mode == "k" else _ROWS_AT_ONCE
+            raise ValueError(f"{len(videos)} videos need as many prompts (or one for all), not {len(prompts)}")
+        size = max(1, batch_size // k) if mode == "k" else batch_size
         judgements: list[Judgement] = []
         for first in range(0, len(videos), size):
             start, part = time.monotonic(), videos[first : first + size]
             rows = self._encode(self._read(part), prompts[first : first + size])
             thoughts = self._drain(self._think(rows, mode, k, seed, None))
             seconds = time.monotonic() - start
-            judgements += [
-                self._judgement(str(p), mode, t, seconds) for p, t in zip(part, thoughts, strict=True)
-            ]
+            judgements += [self._judgement(str(p), mode, t, seconds) for p, t in zip(part, thoughts, strict=True)]
         return judgements
 
     # the stages of a call
@@ -173,9 +167,7 @@ class DeScore:
         if mode == "k" and k < 2:
             raise ValueError(f"mode k needs at least 2 thoughts, not {k}")
         if mode == "quick" and not self.has_reward:
-            raise RewardError(
-                f"{self.name} has no trained scoring module, so without a thought it has nothing to say"
-            )
+            raise RewardError(f"{self.name} has no trained scoring module, so without a thought it has nothing to say")
 
     def _read(self, videos: Sequence[str | Path]) -> list[VideoClip]:
         return read_clips(videos, self.manifest.frame_policy)

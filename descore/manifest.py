@@ -56,9 +56,7 @@ class Manifest:
         if self.prompt_version not in PROMPTS:
             raise CheckpointError(f"unknown prompt version {self.prompt_version!r}; update descore")
         if self.dimensions != DIMENSIONS:
-            raise CheckpointError(
-                f"the checkpoint scores {self.dimensions}, this version of descore {DIMENSIONS}"
-            )
+            raise CheckpointError(f"the checkpoint scores {self.dimensions}, this version of descore {DIMENSIONS}")
         if self.max_thought_tokens < 1:
             raise CheckpointError(f"max_thought_tokens must be at least 1, not {self.max_thought_tokens}")
 
@@ -88,8 +86,7 @@ class Manifest:
         """
         if values.get("format_version") != FORMAT_VERSION:
             raise CheckpointError(
-                f"format version {values.get('format_version')!r}, and this code reads {FORMAT_VERSION}: "
-                "update descore"
+                f"format version {values.get('format_version')!r}, and this code reads {FORMAT_VERSION}: update descore"
             )
         wanted = {item.name for item in fields(cls)}
         found = set(values) - {"format_version", "files"}

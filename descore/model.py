@@ -61,9 +61,7 @@ class DeScoreModel(nn.Module):
 
     _never_sampled: torch.Tensor
 
-    def __init__(
-        self, backbone: PreTrainedModel, processor: Any, scoring: ScoringModule | None = None
-    ) -> None:
+    def __init__(self, backbone: PreTrainedModel, processor: Any, scoring: ScoringModule | None = None) -> None:
         """Compose them; the scoring module moves to the backbone's device.
 
         Raises:
@@ -72,16 +70,12 @@ class DeScoreModel(nn.Module):
         super().__init__()
         hidden = backbone.config.get_text_config().hidden_size
         if scoring is not None and scoring.hidden_size != hidden:
-            raise CheckpointError(
-                f"the scoring module has {scoring.hidden_size} channels, the backbone {hidden}"
-            )
+            raise CheckpointError(f"the scoring module has {scoring.hidden_size} channels, the backbone {hidden}")
         self.backbone = backbone
         self.processor = processor
         self.scoring = None if scoring is None else scoring.to(backbone.device)
         self.end_ids = _end_ids(backbone, processor)
-        self.register_buffer(
-            "_never_sampled", _never_sampled(backbone, processor, self.end_ids), persistent=False
-        )
+        self.register_buffer("_never_sampled", _never_sampled(backbone, processor, self.end_ids), persistent=False)
 
     @property
     def device(self) -> torch.device:
@@ -107,9 +101,7 @@ class DeScoreModel(nn.Module):
         embeds = self.backbone.get_input_embeddings()(inputs["input_ids"].to(self.device))
         embeds = torch.cat([embeds, scoring.query_embeds(len(embeds), embeds.dtype)], dim=1)
         last = next_position[:, None].expand(*positions.shape[:-1], 1)
-        extended = {
-            key: _append(inputs[key], int(key == "attention_mask")) for key in SEQUENCE_KEYS if key in inputs
-        }
+        extended = {key: _append(inputs[key], int(key == "attention_mask")) for key in SEQUENCE_KEYS if key in inputs}
         hidden = self.backbone.base_model(
             inputs_embeds=embeds,
             position_ids=torch.cat([positions, last], dim=-1).to(self.device),
@@ -153,13 +145,9 @@ class DeScoreModel(nn.Module):
     def repeat(self, state: Thinking, times: int) -> Thinking:
         """The state with each row `times` times (row 0, row 0, ..., row 1, ...); takes over its cache."""
         state.cache.batch_repeat_interleave(times)
-        mask, position, logits = (
-            x.repeat_interleave(times, dim=0) for x in (state.mask, state.next_position, state.logits)
-        )
+        mask, position, logits = (x.repeat_interleave(times, dim=0) for x in (state.mask, state.next_position, state.logits))
         thoughts = [list(ids) for ids in state.thoughts for _ in range(times)]
-        return Thinking(
-            state.cache, mask, position, logits, thoughts, [r for r in state.running for _ in range(times)]
-        )
+        return Thinking(state.cache, mask, position, logits, thoughts, [r for r in state.running for _ in range(times)])
 
     def think(
         self, state: Thinking, max_tokens: int, uniforms: torch.Tensor | None = None, temperature: float = 1.0
@@ -177,9 +165,7 @@ class DeScoreModel(nn.Module):
             chosen = self._choose(state, None if uniforms is None else uniforms[:, step], temperature)
             if not any(state.running):
                 return
-            tokens = [
-                token if running else None for token, running in zip(chosen, state.running, strict=True)
-            ]
+            tokens = [token if running else None for token, running in zip(chosen, state.running, strict=True)]
             for thought, token in zip(state.thoughts, tokens, strict=True):
                 if token is not None:
                     thought.append(token)
@@ -243,9 +229,7 @@ class DeScoreModel(nn.Module):
             distribution = (logits.double() / temperature).softmax(-1).cumsum(-1)
             target = uniforms.to(logits.device)[:, None] * distribution[:, -1:]
             chosen = torch.searchsorted(distribution, target, right=True).squeeze(-1).tolist()
-        state.running = [
-            on and token not in self.end_ids for on, token in zip(state.running, chosen, strict=True)
-        ]
+        state.running = [on and token not in self.end_ids for on, token in zip(state.running, chosen, strict=True)]
         return chosen
 
     @torch.inference_mode()
@@ -265,9 +249,7 @@ class DeScoreModel(nn.Module):
 
     def _require_scoring(self) -> ScoringModule:
         if self.scoring is None:
-            raise RewardError(
-                "this backbone has no trained scoring module (query token and head), so it gives no reward"
-            )
+            raise RewardError("this backbone has no trained scoring module (query token and head), so it gives no reward")
         return self.scoring
 
     def _model_inputs(self, inputs: Batch, without: tuple[str, ...]) -> dict[str, Any]:
@@ -285,9 +267,7 @@ def _end_ids(backbone: PreTrainedModel, processor: Any) -> frozenset[int]:
     ids = configured if isinstance(configured, list) else [configured]
     ends = frozenset(int(i) for i in [*ids, processor.tokenizer.eos_token_id] if i is not None)
     if not ends:
-        raise CheckpointError(
-            "the tokenizer has no end-of-sequence token, so a thought could never end; set eos_token"
-        )
+        raise CheckpointError("the tokenizer has no end-of-sequence token, so a thought could never end; set eos_token")
     return ends
 
 

@@ -66,9 +66,7 @@ def read_pairs(table: Path) -> list[Pair]:
             reader = csv.DictReader(file)
             missing = [name for name in REQUIRED if name not in (reader.fieldnames or [])]
             if missing:
-                raise ValueError(
-                    f"{table} lacks the columns {', '.join(missing)}; it needs {', '.join(REQUIRED)}"
-                )
+                raise ValueError(f"{table} lacks the columns {', '.join(missing)}; it needs {', '.join(REQUIRED)}")
             rows = list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{table} can't be read as a CSV: {error}") from error

@@ -59,9 +59,7 @@ class ScoringModule(nn.Module):
                 are not finite.
         """
         if not path.is_file():
-            raise CheckpointError(
-                f"{path.name} is missing: the query token and the head that give the reward"
-            )
+            raise CheckpointError(f"{path.name} is missing: the query token and the head that give the reward")
         try:
             tensors = load_file(path)
         except (SafetensorError, OSError) as error:

@@ -1,8 +1,8 @@
 """decord, for the files that it is proven to read exactly.
 
-decord counts frames from key frame marks instead of looking at display times, and gives wrong frames without a
-word on open groups of pictures, HEVC, transport streams and trimmed clips. `decord_refusal` lists what must hold.
-Where it may read, it skips whole groups of pictures between samples: several times faster on long clips.
+decord counts frames from key frame marks instead of looking at display times, and gives wrong frames without
+a word on open groups of pictures, HEVC, transport streams and trimmed clips. `decord_refusal` lists what must
+hold. Where it may read, it skips whole groups of pictures between samples, which saves most on long clips.
 """
 
 from __future__ import annotations

@@ -115,9 +115,11 @@ class _Pool:
             while len(self._idle) + len(self._busy) < PROCESSES:
                 self._idle.append(_Worker())
 
-    def ask(self, request: dict[str, Any], seconds: float) -> tuple[dict[str, Any], bytearray]:
+    def ask(
+        self, request: dict[str, Any], seconds: float, fresh: bool = False
+    ) -> tuple[dict[str, Any], bytearray]:
         with self._slots:
-            worker = self._take()
+            worker = self._take(fresh)
             try:
                 return worker.ask(request, seconds)
             finally:
@@ -140,11 +142,11 @@ class _Pool:
         with self._lock:
             return [worker.pid for worker in (*self._idle, *self._busy) if worker.alive()]
 
-    def _take(self) -> _Worker:
+    def _take(self, fresh: bool) -> _Worker:
         with self._lock:
             while self._idle:
                 worker = self._idle.pop()
-                if worker.alive():
+                if worker.alive() and not fresh:
                     break
                 worker.kill()
             else:
@@ -187,7 +189,7 @@ def ask(
             header, payload = _pool.ask(request, seconds)
         except WorkerCrashed:
             # Somebody may have killed an idle process, or decord died of a file that PyAV can read.
-            header, payload = _pool.ask({**request, "use_decord": False}, seconds)
+            header, payload = _pool.ask({**request, "use_decord": False}, seconds, fresh=True)
     except TimeoutError as error:
         raise VideoTimeout(name, f"decoding took more than {seconds:g} s and was stopped") from error
     except WorkerCrashed as error:

@@ -47,9 +47,7 @@ def _forward(
     """`Qwen3VLVisionAttention.forward` for SDPA; hidden_states (S, C), frame borders cu_seqlens (frames +
     1,)."""
     length = hidden_states.shape[0]
-    query, key, value = (
-        self.qkv(hidden_states).reshape(length, 3, self.num_heads, -1).unbind(1)
-    )  # each (S, H, D)
+    query, key, value = self.qkv(hidden_states).reshape(length, 3, self.num_heads, -1).unbind(1)  # each (S, H, D)
     query, key = apply_rotary_pos_emb_vision(query, key, *position_embeddings)
     dropout = self.attention_dropout if self.training else 0.0
 
@@ -57,9 +55,7 @@ def _forward(
     for frame_length, frames in groupby((cu_seqlens[1:] - cu_seqlens[:-1]).tolist()):
         count = len(list(frames))
         stop = start + count * frame_length
-        q, k, v = (
-            x[start:stop].unflatten(0, (count, frame_length)).transpose(1, 2) for x in (query, key, value)
-        )
+        q, k, v = (x[start:stop].unflatten(0, (count, frame_length)).transpose(1, 2) for x in (query, key, value))
         attended = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, scale=self.scaling)
         outputs.append(attended.transpose(1, 2).reshape(stop - start, -1))
         start = stop

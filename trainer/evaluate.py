@@ -98,7 +98,7 @@ def evaluate(
     write_pairs(split, count, folder)
     began = time.monotonic()
     known = tuple(pairs(split, count))
-    results = {mode: _judge_all(judge, known, mode, folder) for mode in modes}
+    results: dict[str, ModeResult] = {mode: _judge_all(judge, known, mode, folder) for mode in modes}
     return Evaluation(judge.name, split, known, results, time.monotonic() - began)
 
 
@@ -109,7 +109,7 @@ def _judge_all(judge: DeScore, known: Sequence[ShapePair], mode: Mode, folder: P
     with tqdm(total=len(paths), desc=f"judge ({mode})", mininterval=5) as progress:
         for first in range(0, len(paths), _VIDEOS_AT_ONCE):
             part = slice(first, first + _VIDEOS_AT_ONCE)
-            judgements += judge.score(paths[part], prompts[part], mode)
+            judgements += judge.score(paths[part], prompts[part], mode, batch_size=_VIDEOS_AT_ONCE)
             progress.update(len(paths[part]))
     rewards = np.array([judgement.reward for judgement in judgements], dtype=np.float64).reshape(-1, 2)
     labels = np.array([LABELS[one.label] for one in known])

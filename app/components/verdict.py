@@ -19,7 +19,7 @@ from descore.answer import DIMENSIONS, NOT_ASKED
 from descore.calibration import ModeCalibration
 from descore.events import Judgement, Mode, Verdict
 
-Phase = Literal["idle", "waiting", "running", "done", "cancelled", "error"]
+Phase = Literal["idle", "running", "done", "cancelled", "error"]
 LABELS = ("A", "B")
 SHOWN_AS = {
     "subject": "the subject",
@@ -139,7 +139,6 @@ def _headline(said: Said) -> tuple[str, str]:
     if said.verdict is None:
         plain = {
             "idle": "Not judged yet",
-            "waiting": "Waiting for the model",
             "running": "Judging",
             "cancelled": "Cancelled",
             "error": "Could not judge this pair",
@@ -180,7 +179,7 @@ def _side_view(label: str, side: Side, said: Said) -> dict[str, Any]:
 def _placeholder(said: Said) -> str:
     if said.mode == "quick":
         return "Quick: the reward is read without a thought."
-    if said.phase in ("waiting", "running"):
+    if said.phase == "running":
         return "Looking at the frames ..."
     return "The thought appears here while it is written."
 
@@ -255,4 +254,3 @@ def _how(judgement: Judgement, said: Said) -> list[str]:
         )
     lines.append(f"Took {judgement.seconds:.1f} s" + (", read from the store now." if said.from_store else "."))
     return lines
-

@@ -6,6 +6,7 @@ browser too, so that a reload comes back to the same pair and to the vote that t
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import secrets
@@ -27,7 +28,7 @@ from descore.errors import CheckpointError, RewardError
 from descore.events import Mode
 from descore.video import VideoError
 from storage import Database, NotInStore, StorageError
-from storage.pairs import Pair, Video, add_pair, get_pair
+from storage.pairs import Pair, Video, add_pair
 from storage.schema import Choice
 from storage.votes import current_vote, save_vote
 
@@ -51,9 +52,7 @@ class Selection:
 class JudgePage:
     """Builds the page inside the current `gr.Blocks` and holds what its handlers need."""
 
-    def __init__(
-        self, served: Served, database: Database, shelf: ClipShelf, bundled: Sequence[BundledPair]
-    ) -> None:
+    def __init__(self, served: Served, database: Database, shelf: ClipShelf, bundled: Sequence[BundledPair]) -> None:
         self.served, self.database, self.shelf = served, database, shelf
         self.bundled = {pair.id: pair for pair in bundled}
         self._running: dict[str, threading.Event] = {}
@@ -87,9 +86,7 @@ class JudgePage:
 
     def _build_controls(self) -> None:
         with gr.Row(elem_id="ask"):
-            self.mode = gr.Radio(
-                MODES, value="think", label="How to ask", show_label=False, container=False, elem_id="mode"
-            )
+            self.mode = gr.Radio(MODES, value="think", label="How to ask", show_label=False, container=False, elem_id="mode")
             self.k = gr.Slider(2, 16, 8, step=1, label="thoughts", visible=False, container=False, elem_id="k")
             self.judge = gr.Button("Judge", variant="primary", elem_id="judge")
             self.cancel = gr.Button("Cancel", interactive=False, elem_id="cancel")
@@ -106,6 +103,8 @@ class JudgePage:
             show_progress="minimal",
             api_visibility="private",
         )
+        # A verdict belongs to the prompt that was judged; without a round trip, so that it can't overtake an answer.
+        self.prompt.input(None, None, self.panel, js=f"() => ({json.dumps(verdict_view(Said()))})", **quiet)
         # On blur, so also before a click on Judge: another prompt is another pair, with another vote.
         self.prompt.blur(self._reword, [self.selection, self.prompt, self.saved], [self.votes, self.saved], **quiet)
         self.mode.change(lambda mode: gr.Slider(visible=mode == "k"), self.mode, self.k, queue=False, **quiet)
@@ -129,9 +128,8 @@ class JudgePage:
         # A button that nobody sees: only component inputs let a client upload its files.
         files = [_upload(label, visible=False) for label in ("Video A", "Video B")]
         texts = [gr.Textbox(visible=False), gr.Radio(MODES, value="think", visible=False), gr.Number(8, visible=False)]
-        gr.Button(visible=False).click(
-            self.judge_files, [*files, *texts], gr.JSON(visible=False), api_name="judge", show_progress="hidden", **model
-        )
+        inputs, output = [*files, *texts], gr.JSON(visible=False)
+        gr.Button(visible=False).click(self.judge_files, inputs, output, api_name="judge", show_progress="hidden", **model)
 
     # ---- choosing a pair -----------------------------------------------------------------------------------------
 
@@ -230,6 +228,7 @@ class JudgePage:
             said = replace(said, phase="error", status=f"The model failed: {type(error).__name__}: {error}")
         finally:
             cancel.set()
+            self._end(request.session_hash, cancel)
         yield verdict_view(said), gr.Button(interactive=True), gr.Button(interactive=False)
 
     def _begin(self, session: str | None) -> threading.Event:
@@ -239,6 +238,10 @@ class JudgePage:
         if before is not None:
             before.set()
         return cancel
+
+    def _end(self, session: str | None, cancel: threading.Event) -> None:
+        if self._running.get(session or "") is cancel:
+            del self._running[session or ""]
 
     def _cancel(self, request: gr.Request) -> None:
         running = self._running.get(request.session_hash or "")
@@ -271,7 +274,7 @@ class JudgePage:
         return [{"id": pair.id, "prompt": pair.prompt} for pair in self.bundled.values()]
 
     def judge_bundled(self, pair: str, mode: str = "think", k: int = 8) -> dict[str, Any]:
-        """Judge a bundled pair: the verdict as the command line gives it, the pair's id, whether it was stored before."""
+        """Judge a bundled pair: the verdict as the command line gives it, the pair's id, whether it was stored."""
         if pair not in self.bundled:
             raise gr.Error(f"There is no bundled pair {pair!r}.", print_exception=False)
         chosen = self.bundled[pair]
@@ -328,7 +331,11 @@ def _upload(label: str, visible: bool = True) -> gr.Video:
 
 def _plain(error: Exception) -> str:
     """A message without file names: they may tell which generator made a video."""
-    return error.reason if isinstance(error, VideoError) else str(error)
+    if isinstance(error, VideoError):
+        return f"A video can't be used: {error.reason}"
+    if isinstance(error, NotInStore):
+        return "A video of this pair is not here any more; choose or upload it again."
+    return str(error)
 
 
 def _error_line(text: str) -> str:

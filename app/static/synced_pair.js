@@ -218,10 +218,12 @@ function onKey(event) {
   if (!root.isConnected) { document.removeEventListener("keydown", onKey); return; }
   if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || !root.offsetParent) return;
   const focus = event.target;
-  if (focus.isContentEditable || focus.closest("textarea, select, input:not(.pair-scrub)")) return;
-  // A focused button keeps its own space key; tabs and dialogs keep their arrows.
-  if (event.key === " " && focus.closest("button, summary, a, [role=button]")) return;
-  if (event.key.startsWith("Arrow") && focus.closest("[role=tablist], [role=radiogroup], [role=dialog]")) return;
+  if (focus.isContentEditable || focus.closest("textarea, select, [role=dialog]")) return;
+  const kind = focus.tagName === "INPUT" && focus !== scrub ? focus.type : "";
+  if (kind && !["radio", "checkbox", "range"].includes(kind)) return;
+  // A focused button, radio or slider keeps the keys that drive it.
+  if (event.key === " " && (kind || focus.closest("button, summary, a, [role=button]"))) return;
+  if (/^(Arrow|Home|End)/.test(event.key) && (kind || focus.closest("[role=tablist]"))) return;
   const act = KEYS[event.key.length === 1 ? event.key.toLowerCase() : event.key];
   if (!act || !alive().length) return;
   event.preventDefault();

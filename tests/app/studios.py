@@ -87,7 +87,7 @@ def running_studio(folder: Path, checkpoint: str | Path | None = None, gallery: 
     studio = Studio.open(
         str(checkpoint or talkative_checkpoint(folder / "checkpoint")),
         home=folder / "home",
-        gallery=gallery or make_gallery(folder / "gallery"),
+        gallery=make_gallery(folder / "gallery"),
     )
     _, url, _ = studio.launch(prevent_thread_lock=True, quiet=True)
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -42,7 +43,7 @@ def said(a: Judgement, b: Judgement, outcome: str | None, p: float | None) -> Sa
 def test_streamed_thought_only_grows_and_never_shows_a_tag() -> None:
     text = render_answer("I expect a < b.\nI see it.", dict.fromkeys(DIMENSIONS, "2"), 5.0)
     shown = [readable_thought(text[:size]) for size in range(len(text) + 1)]
-    assert all(later.startswith(earlier) for earlier, later in zip(shown, shown[1:], strict=False))
+    assert all(later.startswith(earlier) for earlier, later in pairwise(shown))
     assert shown[-1] == "I expect a < b.\nI see it."
     assert not any("think>" in one or "answer" in one for one in shown)
 

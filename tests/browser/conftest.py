@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -10,6 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.app.studios import Running, running_studio
+from tests.browser.chromium import find
 
 QUIET = [
     "--no-sandbox",
@@ -39,14 +39,12 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    """The system's Chromium, else the one that Playwright installed."""
+    """A Chromium that plays H.264."""
+    path = find()
+    if path is None:
+        pytest.fail("browser tests need Chromium: run `python -m tests.browser.chromium`, which installs one")
     with sync_playwright() as playwright:
-        names = ("chromium", "chromium-browser", "google-chrome")
-        found = next(filter(None, map(shutil.which, names)), None) or playwright.chromium.executable_path
-        try:
-            browser = playwright.chromium.launch(executable_path=found, args=QUIET)
-        except Exception as error:
-            pytest.fail(f"no Chromium to test with ({error!s:.80}): install chromium, or run `playwright install chromium`")
+        browser = playwright.chromium.launch(executable_path=path, args=QUIET)
         yield browser
         browser.close()
 

@@ -9,10 +9,7 @@ from tests.unit.tiny import tiny_judge, tiny_video
 
 
 def test_float32_is_exact_and_bfloat16_is_reported(tmp_path: Path) -> None:
-    videos = [
-        str(tiny_video(tmp_path / f"{seed}.mp4", seed, frames=4 * seed, width=16 * seed))
-        for seed in (2, 3, 4)
-    ]
+    videos = [str(tiny_video(tmp_path / f"{seed}.mp4", seed, frames=4 * seed, width=16 * seed)) for seed in (2, 3, 4)]
     checkpoint = tiny_judge().save_pretrained(tmp_path / "tiny")
     result = measure(str(checkpoint), videos, "A red circle")
     assert result["spread"] > 0.01

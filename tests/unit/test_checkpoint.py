@@ -14,6 +14,7 @@ import torch
 from peft import LoraConfig
 from safetensors.torch import load_file, save_file
 
+from descore import checkpoint
 from descore.adapter import add_adapter
 from descore.calibration import Calibration, ModeCalibration
 from descore.checkpoint import MANIFEST_FILE, BaseModel, Manifest, load_checkpoint
@@ -45,9 +46,7 @@ def folder(saved: Path, tmp_path: Path) -> Path:
 
 
 def test_round_trip(tmp_path: Path) -> None:
-    scale = ModeCalibration(
-        mean=0.1, std=2.0, temperature=1.5, tie_threshold=0.3, reference_videos=9, validation_pairs=4
-    )
+    scale = ModeCalibration(mean=0.1, std=2.0, temperature=1.5, tie_threshold=0.3, reference_videos=9, validation_pairs=4)
     judge = tiny_judge()
     judge.manifest = replace(
         judge.manifest,
@@ -63,9 +62,7 @@ def test_round_trip(tmp_path: Path) -> None:
         assert torch.equal(again.model.state_dict()[key], value), key
     card = (folder / "README.md").read_text()
     assert card.startswith("---\nlibrary_name:") and "| test | 0.931 | 0.900 to 0.950 | 400 |" in card
-    assert sorted(path.name for path in (tmp_path / "deep").iterdir()) == ["tiny"], (
-        "no temporary folder is left"
-    )
+    assert sorted(path.name for path in (tmp_path / "deep").iterdir()) == ["tiny"], "no temporary folder is left"
 
 
 def test_the_scoring_module_has_its_own_file(saved: Path) -> None:
@@ -77,9 +74,7 @@ def test_the_scoring_module_has_its_own_file(saved: Path) -> None:
     assert all(value.dtype == torch.float32 for value in tensors.values())
 
 
-def test_saving_again_replaces_and_a_failed_save_leaves_the_old_one(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_saving_again_replaces_and_a_failed_save_leaves_the_old_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     judge = DeScore.from_pretrained(folder)
     assert judge.model.scoring is not None
     with torch.no_grad():
@@ -196,14 +191,51 @@ def test_an_incomplete_folder_is_refused_with_the_reason(folder: Path, name: str
     assert "copy" in str(caught.value), "the message names the checkpoint"
 
 
-def test_backbone_weights_that_lack_a_tensor_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("damage", "reason"), [("lost", "lacks 1 weights"), ("reshaped", "could be loaded")])
+def test_backbone_weights_that_do_not_fit_are_refused(tmp_path: Path, damage: str, reason: str) -> None:
     tiny_backbone().save_pretrained(tmp_path)
     tiny_processor().save_pretrained(tmp_path)
     weights = load_file(tmp_path / "model.safetensors")
-    weights.pop(next(key for key in weights if "q_proj" in key))
+    name = next(key for key in weights if "q_proj" in key)
+    lost = weights.pop(name)
+    if damage == "reshaped":
+        weights[name] = lost[:-1].contiguous()
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(CheckpointError, match="lacks 1 weights"):
+    with pytest.raises(CheckpointError, match=reason):
         DeScore.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["checkpoint", "backbone"])
+def test_a_hub_id_is_fetched_at_its_commit(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    shutil.copytree(saved if kind == "checkpoint" else saved / "backbone", tmp_path / commit)
+    asked: list[tuple[str, str | None]] = []
+
+    def fetch(repo_id: str, revision: str | None = None, **_: object) -> str:
+        asked.append((repo_id, revision))
+        return str(tmp_path / commit)
+
+    monkeypatch.setattr(checkpoint, "snapshot_download", fetch)
+    judge = DeScore.from_pretrained("someone/model")
+    assert asked == [("someone/model", None)]
+    assert judge.has_reward == (kind == "checkpoint")
+    if kind == "backbone":
+        assert (judge.name, judge.manifest.base_model) == (
+            "someone/model",
+            BaseModel("someone/model", commit),
+        )
+
+
+def test_a_hub_that_can_not_be_reached_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    class NetworkDown(Exception):
+        """As HTTP libraries have them: derived from neither OSError nor ValueError."""
+
+    def fetch(*_: object, **__: object) -> str:
+        raise NetworkDown("no route to host")
+
+    monkeypatch.setattr(checkpoint, "snapshot_download", fetch)
+    with pytest.raises(CheckpointError, match=r"someone/model is no local folder and can't be fetched.*no route"):
+        DeScore.from_pretrained("someone/model")
 
 
 def test_a_bare_backbone_loads_without_a_reward(tmp_path: Path) -> None:
@@ -225,7 +257,7 @@ def test_an_empty_folder_and_a_backbone_without_video(tmp_path: Path) -> None:
         DeScore.from_pretrained(tmp_path)
     tiny_processor().tokenizer.save_pretrained(tmp_path)
     tiny_backbone().save_pretrained(tmp_path)
-    with pytest.raises(CheckpointError, match="processor|video"):
+    with pytest.raises(CheckpointError, match=r"processor|video"):
         DeScore.from_pretrained(tmp_path)
 
 
@@ -282,7 +314,7 @@ def test_an_incomplete_adapter_is_refused(tmp_path: Path) -> None:
     weights = load_file(folder / "adapter/adapter_model.safetensors")
     weights.pop(next(iter(weights)))
     save_file(weights, folder / "adapter/adapter_model.safetensors")
-    with pytest.raises(CheckpointError, match="adapter_model.safetensors has .* bytes"):
+    with pytest.raises(CheckpointError, match=r"adapter_model.safetensors has .* bytes"):
         DeScore.from_pretrained(folder)
     manifest = json.loads((folder / MANIFEST_FILE).read_text())
     manifest["files"] = {SCORING_FILE: manifest["files"][SCORING_FILE]}

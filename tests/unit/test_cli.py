@@ -81,9 +81,7 @@ def test_judge_for_people(room: Path, capsys: pytest.CaptureFixture[str]) -> Non
         (["score", "{room}/pairs.csv", "--out", "{room}/pairs.csv"], "choose another --out"),
     ],
 )
-def test_mistakes_cost_one_line(
-    room: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], says: str
-) -> None:
+def test_mistakes_cost_one_line(room: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], says: str) -> None:
     arguments = [argument.replace("{room}", str(room)) for argument in arguments]
     before = (room / "pairs.csv").read_bytes()
     if "--checkpoint" not in arguments:
@@ -100,9 +98,7 @@ def test_score_writes_every_row_and_a_bad_file_costs_its_own(room: Path, tmp_pat
     rows = table(tmp_path / "out.csv")
     assert [row["row"] for row in rows] == ["1", "2", "3", "4"]
     assert [bool(row["error"]) for row in rows] == [False, True, False, True]
-    assert (
-        "text.mp4" in rows[1]["error"] and "prompt is empty" in rows[3]["error"] and rows[1]["reward_A"] == ""
-    )
+    assert "text.mp4" in rows[1]["error"] and "prompt is empty" in rows[3]["error"] and rows[1]["reward_A"] == ""
     assert rows[2]["prompt"] == 'with "quotes",\nand lines'
     judge = tiny_judge(thought_tokens=6)
     expected = judge.judge([room / "a.mp4", room / "b.mp4"], "one")
@@ -111,21 +107,15 @@ def test_score_writes_every_row_and_a_bad_file_costs_its_own(room: Path, tmp_pat
 
 
 @pytest.mark.parametrize("torn", ["after row 1", "inside row 2", "inside the header"])
-def test_score_resumes_where_it_stopped(
-    room: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, torn: str
-) -> None:
+def test_score_resumes_where_it_stopped(room: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, torn: str) -> None:
     out = tmp_path / "out.csv"
     assert run(room, "score", str(room / "pairs.csv"), "--out", str(out)) == 0
     whole = out.read_bytes()
     second = whole.index(b"\r\n2,") + 2
-    out.write_bytes(
-        whole[: {"after row 1": second, "inside row 2": second + 30, "inside the header": 25}[torn]]
-    )
+    out.write_bytes(whole[: {"after row 1": second, "inside row 2": second + 30, "inside the header": 25}[torn]])
     judged: list[object] = []
     original = judge_module.DeScore.judge
-    monkeypatch.setattr(
-        judge_module.DeScore, "judge", lambda s, v, *a: (judged.append(v), original(s, v, *a))[1]
-    )
+    monkeypatch.setattr(judge_module.DeScore, "judge", lambda s, v, *a: (judged.append(v), original(s, v, *a))[1])
     assert run(room, "score", str(room / "pairs.csv"), "--out", str(out)) == 0
     assert out.read_bytes() == whole
     assert len(judged) == (4 if torn == "inside the header" else 3)
@@ -133,9 +123,7 @@ def test_score_resumes_where_it_stopped(
     assert out.read_bytes() == whole and len(judged) <= 4
 
 
-def test_score_does_not_mix_modes_in_one_table(
-    room: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_score_does_not_mix_modes_in_one_table(room: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = str(tmp_path / "out.csv")
     assert run(room, "score", str(room / "pairs.csv"), "--out", out, "--mode", "quick") == 0
     capsys.readouterr()
@@ -156,14 +144,10 @@ def test_a_real_process_prints_only_json_and_only_one_line_of_error(room: Path) 
         "x",
         "--json",
     ]
-    good = subprocess.run(
-        [*command, str(room / "a.mp4")], capture_output=True, text=True, timeout=400, check=False
-    )
+    good = subprocess.run([*command, str(room / "a.mp4")], capture_output=True, text=True, timeout=400, check=False)
     assert good.returncode == 0, good.stderr
     assert json.loads(good.stdout)["videos"][0]["path"] == str(room / "a.mp4")
-    bad = subprocess.run(
-        [*command, str(room / "text.mp4")], capture_output=True, text=True, timeout=400, check=False
-    )
+    bad = subprocess.run([*command, str(room / "text.mp4")], capture_output=True, text=True, timeout=400, check=False)
     assert (bad.returncode, bad.stdout) == (2, "")
     assert bad.stderr.startswith("descore: ") and bad.stderr.count("\n") == 1
 

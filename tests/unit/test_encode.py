@@ -16,9 +16,7 @@ from tests.unit.tiny import MERGE, PATCH, POLICY, tiny_backbone, tiny_clip, tiny
 CELL = PATCH * MERGE
 
 
-def row(
-    clip: VideoClip, prompt: str = "A red circle", policy: FramePolicy = POLICY
-) -> dict[str, torch.Tensor]:
+def row(clip: VideoClip, prompt: str = "A red circle", policy: FramePolicy = POLICY) -> dict[str, torch.Tensor]:
     return encode_prompt(tiny_processor(), clip, prompt, policy, "compact-1")
 
 
@@ -98,9 +96,7 @@ def test_rows_do_not_depend_on_their_neighbours() -> None:
     )  # fmt: skip
     keep = batch["attention_mask"][1].bool()
     assert not keep[0] and torch.equal(batch["input_ids"][1][keep], alone["input_ids"])
-    assert torch.equal(
-        batch["pixel_values_videos"][-len(alone["pixel_values_videos"]) :], alone["pixel_values_videos"]
-    )
+    assert torch.equal(batch["pixel_values_videos"][-len(alone["pixel_values_videos"]) :], alone["pixel_values_videos"])
 
 
 def test_thought_follows_the_prompt_and_is_marked() -> None:
@@ -109,9 +105,7 @@ def test_thought_follows_the_prompt_and_is_marked() -> None:
     thought = after["input_ids"][after["thought_mask"].bool()]
     assert processor.tokenizer.decode(thought) == "<think>ééé 日本</think>"
     assert torch.equal(after["input_ids"], torch.cat([before["input_ids"], thought]))
-    assert {len(after[key]) for key in ("attention_mask", "mm_token_type_ids", "thought_mask")} == {
-        len(after["input_ids"])
-    }
+    assert {len(after[key]) for key in ("attention_mask", "mm_token_type_ids", "thought_mask")} == {len(after["input_ids"])}
     assert torch.equal(with_thought(processor, before, thought.tolist())["input_ids"], after["input_ids"])
 
 

@@ -99,6 +99,6 @@ def test_the_store_loads_neither_model_nor_page() -> None:
         f"for name in {modules!r}: importlib.import_module(name)\n"
         "print([x for x in ('torch', 'transformers', 'gradio', 'app', 'trainer') if x in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "[]\n"

@@ -48,9 +48,7 @@ def test_a_video_does_not_depend_on_its_neighbours(judge: DeScore, videos: list[
     beside_b = judge.judge([a, b], PROMPT, mode, k=3)
     beside_c = judge.judge([a, c], PROMPT, mode, k=3)
     swapped = judge.judge([b, a], PROMPT, mode, k=3)
-    assert (
-        same(alone, beside_b.videos[0]) and same(alone, beside_c.videos[0]) and same(alone, swapped.videos[1])
-    )
+    assert same(alone, beside_b.videos[0]) and same(alone, beside_c.videos[0]) and same(alone, swapped.videos[1])
     assert same(beside_b.videos[1], swapped.videos[0])
     assert not same(alone, beside_b.videos[1])
     assert beside_b.p_first_preferred is not None and swapped.p_first_preferred is not None
@@ -73,9 +71,7 @@ def test_stream_ends_with_the_verdict_and_its_text_adds_up(judge: DeScore, video
     assert places.index(1) < len(places) - places[::-1].index(0) - 1, "both thoughts stream at the same time"
 
 
-def test_text_comes_before_the_thought_is_over(
-    judge: DeScore, videos: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_text_comes_before_the_thought_is_over(judge: DeScore, videos: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     steps = []
     append = judge.model._append_tokens
     monkeypatch.setattr(judge.model, "_append_tokens", lambda *a: (steps.append(1), append(*a))[1])
@@ -85,9 +81,7 @@ def test_text_comes_before_the_thought_is_over(
 
 
 @pytest.mark.parametrize("how", ["cancel", "close"])
-def test_stopping_takes_one_token(
-    judge: DeScore, videos: list[str], monkeypatch: pytest.MonkeyPatch, how: str
-) -> None:
+def test_stopping_takes_one_token(judge: DeScore, videos: list[str], monkeypatch: pytest.MonkeyPatch, how: str) -> None:
     steps = []
     append = judge.model._append_tokens
     monkeypatch.setattr(judge.model, "_append_tokens", lambda *a: (steps.append(1), append(*a))[1])
@@ -126,9 +120,7 @@ def test_two_streams_at_once_do_not_disturb_each_other(judge: DeScore, videos: l
     assert all(same(results[place], expected[place]) for place in range(len(videos)))
 
 
-def test_k_thoughts_from_one_look_at_the_video(
-    judge: DeScore, videos: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_k_thoughts_from_one_look_at_the_video(judge: DeScore, videos: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
     tower = judge.model.backbone.model.visual
     monkeypatch.setattr(tower, "forward", lambda *a, f=tower.forward, **k: (calls.append(1), f(*a, **k))[1])
@@ -160,9 +152,7 @@ def say(judge: DeScore, monkeypatch: pytest.MonkeyPatch, texts: list[str]) -> No
 SCORES = {"subject": "2", "dynamics": "1", "camera": "N/A", "environment": "0", "style": "2"}
 
 
-def test_sub_scores_are_read_from_the_thought(
-    judge: DeScore, videos: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_sub_scores_are_read_from_the_thought(judge: DeScore, videos: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     judge = DeScore(judge.model, replace(judge.manifest, max_thought_tokens=400))
     good, sloppy = render_answer("I see it.", SCORES, 3.5), '```json\n{"subject": 1}\n```'
     say(judge, monkeypatch, [good, sloppy])
@@ -176,8 +166,7 @@ def test_sub_scores_are_read_from_the_thought(
 def test_k_mode_votes(judge: DeScore, videos: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     judge = DeScore(judge.model, replace(judge.manifest, max_thought_tokens=400))
     answers = [
-        render_answer("a", {**SCORES, "style": style}, score)
-        for style, score in [("0", 2.0), ("1", 3.0), ("1", 4.0)]
+        render_answer("a", {**SCORES, "style": style}, score) for style, score in [("0", 2.0), ("1", 3.0), ("1", 4.0)]
     ]
     say(judge, monkeypatch, [*answers, "nothing"])
     video = judge.judge(videos[:1], PROMPT, "k", k=4).videos[0]
@@ -199,9 +188,7 @@ def test_calibration_scales_reward_and_verdict(judge: DeScore, videos: list[str]
     plain = judge.judge(videos[:2], PROMPT)
     a, b = (video.reward for video in plain.videos)
     assert a is not None and b is not None and plain.videos[0].standardised_reward is None
-    scale = ModeCalibration(
-        mean=1.0, std=2.0, temperature=3.0, tie_threshold=1000.0, reference_videos=2, validation_pairs=1
-    )
+    scale = ModeCalibration(mean=1.0, std=2.0, temperature=3.0, tie_threshold=1000.0, reference_videos=2, validation_pairs=1)
     judge = DeScore(judge.model, replace(judge.manifest, calibration=Calibration({"think": scale})))
     for mode in ("think", "k"):
         verdict = judge.judge(videos[:2], PROMPT, mode, k=2)  # type: ignore[arg-type]

@@ -27,9 +27,7 @@ def model() -> DeScoreModel:
     return DeScoreModel(tiny_backbone(), tiny_processor(), scoring).eval()
 
 
-def batch(
-    clips: Sequence[VideoClip], prompts: Sequence[str] = PROMPTS, thoughts: Sequence[Thought] | None = None
-) -> Batch:
+def batch(clips: Sequence[VideoClip], prompts: Sequence[str] = PROMPTS, thoughts: Sequence[Thought] | None = None) -> Batch:
     return encode(tiny_processor(), clips, prompts, thoughts, policy=POLICY, prompt_version="compact-1")
 
 
@@ -37,21 +35,15 @@ def clips() -> list[VideoClip]:
     return [tiny_clip(1, frames=4), tiny_clip(2, frames=6)]
 
 
-def sample(
-    model: DeScoreModel, inputs: Batch, steps: int = 24, seed: int = 0, temperature: float = 1.0
-) -> Thinking:
+def sample(model: DeScoreModel, inputs: Batch, steps: int = 24, seed: int = 0, temperature: float = 1.0) -> Thinking:
     state = model.prefill(inputs)
-    uniforms = torch.rand(
-        len(state.mask), steps, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
-    )
+    uniforms = torch.rand(len(state.mask), steps, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     for _ in model.think(state, steps, uniforms, temperature):
         pass
     return state
 
 
-def clean_rewards(
-    model: DeScoreModel, prompts: Sequence[str], thoughts: Sequence[Thought] | None
-) -> torch.Tensor:
+def clean_rewards(model: DeScoreModel, prompts: Sequence[str], thoughts: Sequence[Thought] | None) -> torch.Tensor:
     """Each row alone, no padding, no cache."""
     with torch.inference_mode():
         rows = zip(clips(), prompts, thoughts or ["", ""], strict=True)
@@ -99,9 +91,7 @@ def test_rows_that_stop_early_keep_exactly_their_own_thought(
 def test_another_batch_in_between_changes_nothing(model: DeScoreModel) -> None:
     expected = model.score(sample(model, batch(clips())))
     state = model.prefill(batch(clips()))
-    steps = model.think(
-        state, 24, torch.rand(2, 24, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    )
+    steps = model.think(state, 24, torch.rand(2, 24, generator=torch.Generator().manual_seed(0), dtype=torch.float64))
     next(steps)
     other = batch([tiny_clip(5, frames=8, width=64)], ["something else"])
     model.score(sample(model, other))
@@ -189,9 +179,7 @@ def test_sampling_follows_the_distribution(model: DeScoreModel) -> None:
     assert abs(first - 0.75) < 0.03
 
 
-def test_repeated_rows_share_one_prefill_and_think_apart(
-    model: DeScoreModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_repeated_rows_share_one_prefill_and_think_apart(model: DeScoreModel, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
     tower = model.backbone.model.visual
     monkeypatch.setattr(tower, "forward", lambda *a, f=tower.forward, **k: (calls.append(1), f(*a, **k))[1])
@@ -264,21 +252,13 @@ def test_composes_with_the_8b_architecture() -> None:
         },
     )  # fmt: skip
     with torch.device("meta"):
-        backbone = Qwen3VLForConditionalGeneration._from_config(
-            config, dtype=torch.bfloat16, attn_implementation="sdpa"
-        )
+        backbone = Qwen3VLForConditionalGeneration._from_config(config, dtype=torch.bfloat16, attn_implementation="sdpa")
         model = DeScoreModel(backbone, tiny_processor(), ScoringModule(4096))
     assert sum(p.numel() for p in model.backbone.parameters()) == pytest.approx(8.77e9, rel=0.01)
-    inputs = {
-        key: value.to("meta")
-        for key, value in batch(clips()).items()
-        if key in ("input_ids", "attention_mask")
-    }
+    inputs = {key: value.to("meta") for key, value in batch(clips()).items() if key in ("input_ids", "attention_mask")}
     scoring = model.scoring
     assert scoring is not None
-    embeds = torch.cat(
-        [backbone.get_input_embeddings()(inputs["input_ids"]), scoring.query_embeds(2, torch.bfloat16)], 1
-    )
+    embeds = torch.cat([backbone.get_input_embeddings()(inputs["input_ids"]), scoring.query_embeds(2, torch.bfloat16)], 1)
     hidden = backbone.model.language_model(inputs_embeds=embeds).last_hidden_state
     assert hidden.dtype == torch.bfloat16 and hidden.shape[-1] == 4096
     rewards = scoring(hidden[:, -1])

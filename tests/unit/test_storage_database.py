@@ -205,7 +205,7 @@ def test_votes_of_many_processes_that_start_together_are_all_there(tmp_path: Pat
         assert worker.stdin is not None
         worker.stdin.write("go\n")
         worker.stdin.close()
-    assert [worker.wait(200) for worker in workers] == [0] * VOTERS
+    assert [worker.wait(400) for worker in workers] == [0] * VOTERS
     with open_database(home=tmp_path).read() as session:
         votes = all_votes(session, 1)
         current = current_votes(session, 1)

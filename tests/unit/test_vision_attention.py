@@ -27,16 +27,12 @@ def test_forward_and_gradients_equal_the_loop(grid: list[list[int]]) -> None:
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
     for output in outputs:
         output.pooler_output.square().sum().backward()
-    for (name, expected_parameter), found_parameter in zip(
-        loop.named_parameters(), batched.parameters(), strict=True
-    ):
+    for (name, expected_parameter), found_parameter in zip(loop.named_parameters(), batched.parameters(), strict=True):
         if expected_parameter.grad is None:
             assert found_parameter.grad is None, name  # the deepstack mergers, which this loss does not read
             continue
         scale = float(expected_parameter.grad.abs().max()) + 1e-6
-        torch.testing.assert_close(
-            found_parameter.grad / scale, expected_parameter.grad / scale, atol=1e-5, rtol=1e-4
-        )
+        torch.testing.assert_close(found_parameter.grad / scale, expected_parameter.grad / scale, atol=1e-5, rtol=1e-4)
 
 
 def test_one_attention_call_for_a_clip_of_equal_frames(monkeypatch: pytest.MonkeyPatch) -> None:

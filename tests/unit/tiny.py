@@ -33,9 +33,7 @@ from descore.video_encode import encode_h264
 from descore.video_types import FramePolicy, VideoClip
 
 PATCH, MERGE, SIDE = 8, 2, 32
-POLICY = FramePolicy(
-    fps=2.0, min_frames=4, max_frames=8, max_pixels_per_frame=SIDE * SIDE, min_pixels_per_frame=SIDE * SIDE
-)
+POLICY = FramePolicy(fps=2.0, min_frames=4, max_frames=8, max_pixels_per_frame=SIDE * SIDE, min_pixels_per_frame=SIDE * SIDE)
 SPECIAL = [
     "<|endoftext|>", "<|im_start|>", "<|im_end|>",
     "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>",
@@ -50,9 +48,7 @@ CHAT_TEMPLATE = (
 )
 _CORPUS = [
     "A red circle bounces on a checkerboard while the camera pans left, in sepia. Judge the video.",
-    render_answer(
-        "I expect a blue square; I see one.", dict(zip(DIMENSIONS, SUB_SCORES * 2, strict=False)), 3.67
-    ),
+    render_answer("I expect a blue square; I see one.", dict(zip(DIMENSIONS, SUB_SCORES * 2, strict=False)), 3.67),
 ]
 
 
@@ -120,9 +116,7 @@ def tiny_backbone(seed: int = 0) -> Qwen3VLForConditionalGeneration:
     with torch.no_grad():
         for name, parameter in backbone.named_parameters():
             if parameter.ndim > 1 and "pos_embed" not in name:
-                parameter.normal_(
-                    0.0, 1.5 / parameter.shape[-1] ** 0.5 if "embed_tokens" not in name else 0.5
-                )
+                parameter.normal_(0.0, 1.5 / parameter.shape[-1] ** 0.5 if "embed_tokens" not in name else 0.5)
     backbone.generation_config.eos_token_id = backbone.config.text_config.eos_token_id
     return backbone.eval()
 
@@ -133,9 +127,7 @@ def tiny_clip(seed: int, frames: int = 4, height: int = SIDE, width: int = SIDE)
     colours = rng.integers(0, 255, (frames, 4, 4, 3), dtype=np.uint8)
     pixels = colours.repeat(-(-height // 4), axis=1).repeat(-(-width // 4), axis=2)[:, :height, :width]
     times = (np.arange(frames) + 0.5) / 2.0
-    return VideoClip(
-        frames=np.ascontiguousarray(pixels), timestamps=times, duration=frames / 2.0, reader="pyav"
-    )
+    return VideoClip(frames=np.ascontiguousarray(pixels), timestamps=times, duration=frames / 2.0, reader="pyav")
 
 
 def tiny_judge(thought_tokens: int = 24) -> DeScore:

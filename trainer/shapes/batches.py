@@ -77,7 +77,7 @@ class Batcher:
         ]
         after = replied.input_ids
         if end:
-            after = [row + [self.tokenizer.eos_token_id] for row in after]
+            after = [[*row, self.tokenizer.eos_token_id] for row in after]
         length = max(len(a) + len(b) for a, b in zip(before, after, strict=True))
         ids = torch.full((len(before), length), self.tokenizer.pad_token_id)
         mask = torch.zeros_like(ids)

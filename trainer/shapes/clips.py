@@ -7,6 +7,7 @@ at twice the model's size and reduced by the processor's filter. Evaluation neve
 from __future__ import annotations
 
 from concurrent.futures import ProcessPoolExecutor
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -42,16 +43,17 @@ def clip_pool(split: str, count: int, folder: Path, workers: int = 2) -> np.ndar
     """
     folder.mkdir(parents=True, exist_ok=True)
     starts = range(0, count, _CHUNK)
+    stops = [min(start + _CHUNK, count) for start in starts]
     with ProcessPoolExecutor(workers) as executor:
-        paths = list(executor.map(_render_chunk, *zip(*((split, start, folder) for start in starts), strict=True)))
-    return np.concatenate([np.load(path, mmap_mode="r") for path in paths])[:count]
+        paths = list(executor.map(_render_chunk, repeat(split), starts, stops, repeat(folder)))
+    return np.concatenate([np.load(path, mmap_mode="r") for path in paths])
 
 
-def _render_chunk(split: str, start: int, folder: Path) -> Path:
+def _render_chunk(split: str, start: int, stop: int, folder: Path) -> Path:
     torch.set_num_threads(1)
-    path = folder / f"{split}-{start:06d}.npy"
+    path = folder / f"{split}-{start:06d}-{stop:06d}.npy"
     if not path.exists():
-        scenes = (pair(split, index).scenes for index in range(start, start + _CHUNK))
+        scenes = (pair(split, index).scenes for index in range(start, stop))
         frames = np.stack([np.stack([model_frames(a), model_frames(b)]) for a, b in scenes])
         partial = path.with_suffix(".partial.npy")
         np.save(partial, frames)

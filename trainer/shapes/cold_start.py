@@ -37,14 +37,14 @@ LABELS = {"A": 1.0, "B": -1.0, "tie": 0.0}
 class ColdStartConfig:
     """Settings of the cold start; `pairs_per_step` pairs make one step."""
 
-    steps: int = 320
+    steps: int = 280
     pairs_per_step: int = 16
     muon_lr: float = 4e-4
     adam_lr: float = 4e-4
     scoring_lr: float = 2e-3
     anchor_weight: float = 0.2
     mask_probability: float = 0.5
-    own_thoughts_pairs: int = 1500
+    own_thoughts_pairs: int = 1000
     warmup_steps: int = 20
     decay_share: float = 0.6
     seed: int = 0
@@ -145,7 +145,11 @@ def _loss(
     reward_a, reward_b = forward.rewards[::2], forward.rewards[1::2]
     preference = bradley_terry(reward_a, reward_b, labels)
     right = (labels * (reward_a - reward_b) > 0)[labels != 0].float()
-    row = {"loss": preference.item(), "anchor": float(anchor), "accuracy": right.mean().item() if len(right) else 0.0}
+    row = {
+        "loss": preference.item(),
+        "anchor": float(torch.as_tensor(anchor).detach()),
+        "accuracy": right.mean().item() if len(right) else 0.0,
+    }
     return preference + config.anchor_weight * anchor, {name: round(value, 4) for name, value in row.items()}
 
 

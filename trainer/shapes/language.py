@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from typing import Literal
 
-from descore.answer import render_answer
+from descore.answer import NOT_ASKED, render_answer
 from trainer.shapes.scene import Scene, Wish, overall_score, sub_scores
 
 Phrasing = Literal["train", "unseen"]
@@ -73,7 +73,7 @@ _OOD_PREPOSITIONS = ("somewhere on", "with behind it")
 # Clause orders: s subject and dynamics (always), e environment, c camera, y style.
 _ORDERS = ("secy", "secy", "scey", "syec", "esyc", "ysec", "csye", "escy", "csey", "yces")
 _OOD_ORDERS = ("ycse", "cyse", "eysc")
-_SYLLABLES = "ba ko mi tu ra ne lo shi vu pa fe gri zo dal wen".split()
+_SYLLABLES = ("ba", "ko", "mi", "tu", "ra", "ne", "lo", "shi", "vu", "pa", "fe", "gri", "zo", "dal", "wen")
 
 
 def write_prompt(wish: Wish, rng: random.Random, phrasing: Phrasing = "train") -> str:
@@ -137,22 +137,38 @@ def expect(wish: Wish) -> str:
 
 _EXPECT = ("The prompt asks for {0}.", "I expect {0}.", "Asked for: {0}.")
 _OBSERVE = (" The video shows {0}.", " I see {0}.", " Seen: {0}.")
-_MATCH = {
-    "2": ("{0} matches", "{0} is right"),
-    "1": ("{0} partly matches", "{0} is partly right"),
-    "0": ("{0} fails", "{0} is wrong"),
-    "N/A": ("{0} is not asked", "{0} is free"),
-}
+_VERDICTS = (
+    {"2": "right", "1": "partly right", "0": "wrong", NOT_ASKED: "free"},
+    {"2": "matches", "1": "partly matches", "0": "fails", NOT_ASKED: "not asked"},
+)
+
+
+def _asked_and_shown(wish: Wish, scene: Scene) -> dict[str, tuple[str | None, str]]:
+    place = None if wish.place is None else " ".join(filter(None, (wish.light, wish.place)))
+    return {
+        "subject": (f"{wish.colour} {wish.shape}", f"{scene.colour} {scene.shape}"),
+        "dynamics": (wish.dynamics, scene.dynamics),
+        "camera": (wish.camera, scene.camera),
+        "environment": (place, f"{scene.light} {scene.place}"),
+        "style": (wish.style, scene.style),
+    }
 
 
 def write_thought(wish: Wish, scene: Scene, rng: random.Random) -> str:
-    """A reference thought and its answer, in the strict grammar: expectation, observation, dimension by dimension."""
+    """A reference thought and its answer, in the strict grammar: expectation, observation, dimension by dimension.
+
+    The last part puts what was asked beside what is shown before it judges, so that a reader, and a small model, compares
+    neighbours.
+    """
     scores = sub_scores(wish, scene)
-    form = rng.randrange(2)
-    verdicts = ", ".join(_MATCH[score][form].format(name) for name, score in scores.items())
+    verdicts = rng.choice(_VERDICTS)
+    assessment = "; ".join(
+        f"{name} {'' if asked is None else f'asked {asked}, shows {shown}, '}{verdicts[scores[name]]}"
+        for name, (asked, shown) in _asked_and_shown(wish, scene).items()
+    )
     reasoning = (
         rng.choice(_EXPECT).format(expect(wish)) + rng.choice(_OBSERVE).format(describe(scene))
-        + " " + verdicts[0].upper() + verdicts[1:] + "."
+        + " " + assessment[0].upper() + assessment[1:] + "."
     )  # fmt: skip
     return render_answer(reasoning, scores, overall_score(scores))
 

@@ -13,8 +13,22 @@ from dataclasses import dataclass, replace
 
 from trainer.shapes.language import write_prompt, write_thought
 from trainer.shapes.scene import (
-    ASKED_STYLES, CAMERAS, COLOURS, DYNAMICS, FAMILIES, LIGHTS, PLACES, SHAPES, STYLES,
-    Look, Preference, Scene, Wish, overall_score, preference, sub_scores,
+    ASKED_STYLES,
+    CAMERAS,
+    COLOURS,
+    DYNAMICS,
+    FAMILIES,
+    LIGHTS,
+    PLACES,
+    SHAPES,
+    STYLES,
+    Look,
+    Preference,
+    Scene,
+    Wish,
+    overall_score,
+    preference,
+    sub_scores,
 )  # fmt: skip
 
 SPLITS = ("train", "validation", "test", "unseen-combinations", "unseen-phrasings", "unseen-rendering")

@@ -37,14 +37,14 @@ class PretrainConfig:
     """Settings of the pretraining. Batch sizes count clips; learning rates are peaks."""
 
     describe_steps: int = 700
-    judge_steps: int = 1400
+    judge_steps: int = 1450
     describe_batch: int = 48
     judge_batch: int = 32
     muon_lr: float = 2e-3
     adam_lr: float = 1.5e-3
     weight_decay: float = 0.01
     warmup_steps: int = 60
-    decay_share: float = 0.45
+    decay_share: float = 0.3
     verdict_weight: float = 3.0
     seed: int = 0
     save_every: int = 100
@@ -100,7 +100,8 @@ def build_optimisers(
     module: nn.Module, muon_lr: float, adam_lr: float, weight_decay: float
 ) -> list[torch.optim.Optimizer]:
     """Muon for the matrices inside the blocks, AdamW for embeddings, norms, biases and the patch convolution."""
-    matrices, others = [], []
+    matrices: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
             inner = parameter.ndim == 2 and "embed" not in name and "lm_head" not in name

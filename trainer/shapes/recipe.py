@@ -41,7 +41,7 @@ from trainer.shapes.pretrain import PretrainConfig, pretrain
 
 log = logging.getLogger(__name__)
 
-MAX_THOUGHT_TOKENS = 160
+MAX_THOUGHT_TOKENS = 200
 # Compared by a reader of the card; `validation` is what the calibration was fitted on, so it is not among them.
 REPORTED_SPLITS = {"test": 400, "unseen-combinations": 300, "unseen-phrasings": 300, "unseen-rendering": 300}
 TRAINED_ON = (

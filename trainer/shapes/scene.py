@@ -112,11 +112,11 @@ def overall_score(scores: dict[str, str]) -> float:
 
     The primaries choose the band; within it each secondary flaw costs its share (an unasked dimension costs nothing).
     """
-    points = sorted((int(scores[name]) for name in PRIMARY), reverse=True)
+    first, second = (int(scores[name]) for name in PRIMARY)
     top, span = {
         (2, 2): (5.0, 1.0), (2, 1): (4.0, 0.5), (1, 1): (3.5, 0.5),
         (2, 0): (3.0, 0.5), (1, 0): (2.5, 0.5), (0, 0): (2.0, 1.0),
-    }[tuple(points)]  # fmt: skip
+    }[max(first, second), min(first, second)]  # fmt: skip
     missing = sum(2 - int(scores[name]) for name in SECONDARY if scores[name] != NOT_ASKED)
     return round(top - span * missing / (2 * len(SECONDARY)), 2)
 

@@ -18,7 +18,8 @@ PLAYED = """async () => {
   const videos = [...document.querySelectorAll('.pair video')], samples = [];
   while (videos[0].currentTime < 1.8) {
     await new Promise(requestAnimationFrame);
-    if (videos.every((video) => !video.paused && !video.seeking)) samples.push(videos.map((video) => video.currentTime));
+    if (videos.some((video) => video.paused || video.seeking)) continue;
+    samples.push(videos.map((video) => video.currentTime));
   }
   return samples;
 }"""
@@ -215,7 +216,10 @@ def test_phone_has_no_sideways_scroll_and_keeps_the_transport_in_reach(
     browser: Browser, running: Running, scheme: str
 ) -> None:
     context = browser.new_context(
-        viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True, color_scheme=scheme  # type: ignore[arg-type]
+        viewport={"width": 390, "height": 844},
+        has_touch=True,
+        is_mobile=True,
+        color_scheme=scheme,  # type: ignore[arg-type]
     )
     watched = Watched(context.new_page())
     watch(watched, running.url)

@@ -1,0 +1,40 @@
+# Two commands: `make app` serves the app, `make test` checks everything. Both set up what is missing first.
+# PYTHON=/path/to/python3.11 chooses the interpreter of the environment; ARGS="--port 8000" goes to app.py.
+.PHONY: app test setup lint types
+.DEFAULT_GOAL := app
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.10 python3 python; do \
+	"$$p" -c 'import sys, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' >/dev/null 2>&1 \
+	&& echo "$$p" && break; done)
+
+app: $(VENV)/.app
+	$(BIN)/python app.py $(ARGS)
+
+test: $(VENV)/.dev lint types
+	$(BIN)/python -m tests.browser.chromium
+	$(BIN)/python -m pytest tests
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+setup: $(VENV)/.app
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "setup: needs Python 3.10, 3.11 or 3.12 with venv (Debian: apt install python3-venv); or say make PYTHON=/path/to/python"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.app: requirements.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt \
+		|| { echo "setup: pip could not install requirements.txt; it needs a package index and about 8 GB of disk"; exit 1; }
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.txt requirements.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt \
+		|| { echo "setup: pip could not install requirements-dev.txt; it needs a package index and about 8 GB of disk"; exit 1; }
+	@touch $@ $(VENV)/.app

@@ -1,0 +1,70 @@
+"""How long a judgement of bundled pairs takes, from the call to the first streamed word and to the verdict.
+
+    python -m benchmarks.judgement_time [--checkpoint bundled] [--pairs 6]
+
+The last line is JSON: medians and maxima in seconds over the pairs, for each mode, and the ratio of think to quick. The
+decoding processes and the model are warm, as they are in a running app.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import time
+from pathlib import Path
+
+import torch
+
+from descore.events import MODES, Mode, ThoughtDelta
+from descore.judge import DeScore
+from descore.video import warm_up
+
+GALLERY = Path(__file__).parents[1] / "app" / "gallery"
+
+
+def measure(judge: DeScore, pairs: list[dict[str, str]], mode: Mode) -> dict[str, float]:
+    """Seconds to the first text and to the verdict over the pairs."""
+    first_words, verdicts = [], []
+    for pair in pairs:
+        start, first = time.monotonic(), None
+        for event in judge.stream([GALLERY / pair["a"], GALLERY / pair["b"]], pair["prompt"], mode):
+            if first is None and isinstance(event, ThoughtDelta):
+                first = time.monotonic() - start
+        verdicts.append(time.monotonic() - start)
+        first_words += [] if first is None else [first]
+    figures = {"verdict_median": statistics.median(verdicts), "verdict_max": max(verdicts)}
+    if first_words:
+        figures |= {"first_word_median": statistics.median(first_words), "first_word_max": max(first_words)}
+    return {name: round(value, 3) for name, value in figures.items()}
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checkpoint", default="bundled")
+    parser.add_argument("--pairs", type=int, default=6)
+    options = parser.parse_args()
+    warm_up()
+    judge = DeScore.from_pretrained(options.checkpoint)
+    pairs = json.loads((GALLERY / "pairs.json").read_text("utf-8"))[: options.pairs]
+    judge.judge([GALLERY / pairs[0]["a"], GALLERY / pairs[0]["b"]], pairs[0]["prompt"])
+    figures = {mode: measure(judge, pairs, mode) for mode in MODES}
+    ratio = figures["think"]["verdict_median"] / figures["quick"]["verdict_median"]
+    print(
+        json.dumps(
+            {
+                "checkpoint": judge.name,
+                "pairs": len(pairs),
+                "cores": os.cpu_count(),
+                "threads": torch.get_num_threads(),
+                "seconds": figures,
+                "think_over_quick": round(ratio, 2),
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
