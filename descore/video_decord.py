@@ -64,9 +64,7 @@ def decord_refusal(track: Track, look: Look) -> str | None:
 
 def _structure_refusal(track: Track) -> str | None:
     packets = track.packets
-    if any(p.discarded or p.pts is None or p.dts is None for p in packets) or len(track.shown) != len(
-        packets
-    ):
+    if any(p.discarded or p.pts is None or p.dts is None for p in packets) or len(track.shown) != len(packets):
         return "trimmed, or display times are missing or repeated"
     if track.shown[0] != 0:
         return "it doesn't start at time 0"

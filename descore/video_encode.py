@@ -52,9 +52,7 @@ class H264Writer:
     rate: average frames a second, as a hint to the encoder. time_base: seconds in one tick.
     """
 
-    def __init__(
-        self, path: str | os.PathLike[str], rate: Fraction, time_base: Fraction, crf: int = 20
-    ) -> None:
+    def __init__(self, path: str | os.PathLike[str], rate: Fraction, time_base: Fraction, crf: int = 20) -> None:
         self.frames = 0
         self._path = Path(path)
         self._partial = self._path.with_name(f".{self._path.name}.{uuid.uuid4().hex[:8]}.part")
@@ -79,9 +77,7 @@ class H264Writer:
         self._out.mux(self._stream.encode(picture))
         self.frames += 1
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         try:
             if self._stream is not None:
                 self._out.mux(self._stream.encode())

@@ -38,8 +38,7 @@ def probe(path: str, limits: VideoLimits) -> VideoInfo:
         pix_fmt=look.pix_fmt,
         container=container,
         rotation=look.rotation,
-        browser_playable=codec in _BROWSER_CODECS.get(container, ())
-        and look.pix_fmt in ("yuv420p", "yuvj420p"),
+        browser_playable=codec in _BROWSER_CODECS.get(container, ()) and look.pix_fmt in ("yuv420p", "yuvj420p"),
     )
 
 
@@ -60,9 +59,7 @@ def validate(path: str, limits: VideoLimits) -> int:
     if not ticks:
         raise VideoUnreadable(path, "none of its frames can be decoded; the file may be damaged")
     if damaged:
-        raise VideoUnreadable(
-            path, f"{len(damaged)} of its frames are damaged, the first is frame {damaged[0]}"
-        )
+        raise VideoUnreadable(path, f"{len(damaged)} of its frames are damaged, the first is frame {damaged[0]}")
     # A stream joined in mid-group may lack the frames before its first whole one.
     due = [tick for tick in track.shown if tick >= min(ticks)]
     missing = sorted(set(due) - set(ticks))

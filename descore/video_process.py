@@ -26,10 +26,7 @@ PROCESSES = 2
 
 _ROOT = str(Path(__file__).resolve().parent.parent)
 # sys.path is set by hand: the parent's __main__ and its folder must not be imported by the child.
-_COMMAND = (
-    "import sys; sys.path[:] = [{root!r}] + [p for p in sys.path if p]; "
-    "from descore.video_worker import main; main()"
-)
+_COMMAND = "import sys; sys.path[:] = [{root!r}] + [p for p in sys.path if p]; from descore.video_worker import main; main()"
 
 
 class WorkerCrashed(RuntimeError):
@@ -115,9 +112,7 @@ class _Pool:
             while len(self._idle) + len(self._busy) < PROCESSES:
                 self._idle.append(_Worker())
 
-    def ask(
-        self, request: dict[str, Any], seconds: float, fresh: bool = False
-    ) -> tuple[dict[str, Any], bytearray]:
+    def ask(self, request: dict[str, Any], seconds: float, fresh: bool = False) -> tuple[dict[str, Any], bytearray]:
         with self._slots:
             worker = self._take(fresh)
             try:
@@ -173,9 +168,7 @@ def worker_pids() -> list[int]:
     return _pool.pids()
 
 
-def ask(
-    job: str, path: str | os.PathLike[str], seconds: float, **details: Any
-) -> tuple[dict[str, Any], bytearray]:
+def ask(job: str, path: str | os.PathLike[str], seconds: float, **details: Any) -> tuple[dict[str, Any], bytearray]:
     """Have `job` done on `path` in a decoding process; the answer's header and raw bytes.
 
     Raises:

@@ -101,9 +101,7 @@ def require_local_file(path: str, limits: VideoLimits) -> int:
     if facts.st_size == 0:
         raise VideoEmpty(path, "the file holds zero bytes; upload it again")
     if facts.st_size > limits.max_bytes:
-        raise VideoTooLarge(
-            path, f"{facts.st_size / 1e9:.1f} GB is over the limit of {limits.max_bytes / 1e9:.1f} GB"
-        )
+        raise VideoTooLarge(path, f"{facts.st_size / 1e9:.1f} GB is over the limit of {limits.max_bytes / 1e9:.1f} GB")
     return facts.st_size
 
 
@@ -132,9 +130,7 @@ def video_stream(container: Any, path: str) -> Any:
     """
     streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
     if not streams:
-        raise VideoHasNoStream(
-            path, "the file has no video stream; sound or a cover picture alone can't be judged"
-        )
+        raise VideoHasNoStream(path, "the file has no video stream; sound or a cover picture alone can't be judged")
     if streams[0].codec_context is None:
         raise VideoUnreadable(path, "its video codec can't be decoded here")
     return streams[0]
@@ -170,9 +166,7 @@ def scan(path: str, limits: VideoLimits) -> Track:
             rate=Fraction(rate) if rate else None,
         )
     if track.duration > limits.max_seconds:
-        raise VideoTooLong(
-            path, f"it lasts {float(track.duration):.0f} s; the limit is {limits.max_seconds:.0f} s"
-        )
+        raise VideoTooLong(path, f"it lasts {float(track.duration):.0f} s; the limit is {limits.max_seconds:.0f} s")
     return track
 
 
@@ -201,9 +195,7 @@ def _demux(container: Any, stream: Any, path: str, limits: VideoLimits) -> list[
                 )
             )
     except av.FFmpegError as error:
-        raise VideoUnreadable(
-            path, f"its data breaks off after {len(packets)} frames ({_words(error)})"
-        ) from error
+        raise VideoUnreadable(path, f"its data breaks off after {len(packets)} frames ({_words(error)})") from error
     if corrupt_last:
         raise VideoTruncated(path, "the last frame is incomplete; the end of the file is missing")
     if not packets:
@@ -213,9 +205,7 @@ def _demux(container: Any, stream: Any, path: str, limits: VideoLimits) -> list[
 
 def _check_size(path: str, width: int, height: int, limits: VideoLimits) -> None:
     if width * height > limits.max_pixels:
-        raise VideoTooLarge(
-            path, f"frames of {width} x {height} are over the limit of {limits.max_pixels} pixels"
-        )
+        raise VideoTooLarge(path, f"frames of {width} x {height} are over the limit of {limits.max_pixels} pixels")
     if width <= 0 or height <= 0:
         raise VideoUnreadable(path, "it doesn't say how large its frames are; its beginning may be missing")
 

@@ -41,9 +41,7 @@ class FramePolicy:
         if not (math.isfinite(self.fps) and self.fps > 0):
             raise ValueError(f"fps must be a positive number, not {self.fps!r}")
         if not 1 <= self.min_frames <= self.max_frames:
-            raise ValueError(
-                f"need 1 <= min_frames <= max_frames, not {self.min_frames} and {self.max_frames}"
-            )
+            raise ValueError(f"need 1 <= min_frames <= max_frames, not {self.min_frames} and {self.max_frames}")
         if not 1 <= self.min_pixels_per_frame <= self.max_pixels_per_frame:
             raise ValueError(
                 "need 1 <= min_pixels_per_frame <= max_pixels_per_frame, not "

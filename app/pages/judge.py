@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import secrets
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, get_args
+from dataclasses import replace
+from typing import Any
 
 import gradio as gr
 
@@ -23,30 +21,24 @@ from app.components.synced_pair import synced_pair
 from app.components.verdict import Said, verdict_panel, verdict_view
 from app.components.vote import vote_bar, vote_view
 from app.gallery import BundledPair, gallery_strip, gallery_view
+from app.pages.judge_api import (
+    MODEL_QUEUE,
+    MODES,
+    MOST_THOUGHTS,
+    PLAIN_ERRORS,
+    VOTER,
+    JudgeApi,
+    Selection,
+    plain,
+    upload_box,
+)
 from app.serving import Served, answer
-from descore.errors import CheckpointError, RewardError
 from descore.events import Mode
-from descore.video import VideoError
-from storage import Database, NotInStore, StorageError
-from storage.pairs import Pair, Video, add_pair
-from storage.schema import Choice
-from storage.votes import current_vote, save_vote
+from storage import Database, NotInStore
+from storage.pairs import Video
+from storage.votes import current_vote
 
-MODES: list[tuple[str, Mode]] = [("Think", "think"), ("Quick, no thought", "quick"), ("Several thoughts", "k")]
-PLAIN_ERRORS = (VideoError, ValueError, StorageError, RewardError, CheckpointError)
-QUESTIONS_AT_ONCE = 4  # on all pages together; single model calls take turns anyway
-NOTE_LENGTH = 1000
-_VOTER = re.compile(r"[0-9a-f]{32}")
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Selection:
-    """The two videos on the page, by public id; `bundled` is the gallery's id where they come from there."""
-
-    a: str
-    b: str
-    bundled: str | None = None
 
 
 class JudgePage:
@@ -54,7 +46,8 @@ class JudgePage:
 
     def __init__(self, served: Served, database: Database, shelf: ClipShelf, bundled: Sequence[BundledPair]) -> None:
         self.served, self.database, self.shelf = served, database, shelf
-        self.bundled = {pair.id: pair for pair in bundled}
+        self.api = JudgeApi(served, database, shelf, bundled)
+        self.bundled = self.api.bundled
         self._running: dict[str, threading.Event] = {}
 
     # ---- layout --------------------------------------------------------------------------------------------------
@@ -75,19 +68,19 @@ class JudgePage:
             self.panel = verdict_panel()
             self.votes = vote_bar()
         self._connect(blocks)
-        self._connect_api()
+        self.api.connect()
 
     def _build_own(self) -> None:
         with gr.Accordion("Two videos of your own", open=False, elem_id="own") as self.own:
             with gr.Row():
-                self.own_a, self.own_b = (_upload(label) for label in ("Video A", "Video B"))
+                self.own_a, self.own_b = (upload_box(label) for label in ("Video A", "Video B"))
             self.use_own = gr.Button("Use these two videos", size="sm", elem_id="use-own")
             self.own_error = gr.HTML(visible=False, elem_id="own-error", apply_default_css=False)
 
     def _build_controls(self) -> None:
         with gr.Row(elem_id="ask"):
             self.mode = gr.Radio(MODES, value="think", label="How to ask", show_label=False, container=False, elem_id="mode")
-            self.k = gr.Slider(2, 16, 8, step=1, label="thoughts", visible=False, container=False, elem_id="k")
+            self.k = gr.Slider(2, MOST_THOUGHTS, 8, step=1, label="thoughts", visible=False, container=False, elem_id="k")
             self.judge = gr.Button("Judge", variant="primary", elem_id="judge")
             self.cancel = gr.Button("Cancel", interactive=False, elem_id="cancel")
 
@@ -112,31 +105,18 @@ class JudgePage:
             self._judge,
             [self.selection, self.prompt, self.mode, self.k],
             [self.panel, self.judge, self.cancel],
-            concurrency_limit=QUESTIONS_AT_ONCE,
-            concurrency_id="model",
+            **MODEL_QUEUE,
             **quiet,
         )
         self.cancel.click(self._cancel, queue=False, **quiet)
         self.votes.vote(self._vote, [self.selection, self.prompt, self.saved], self.votes, **quiet)
-
-    def _connect_api(self) -> None:
-        """Endpoints for programs, besides the page's own handlers."""
-        model: dict[str, Any] = {"concurrency_limit": QUESTIONS_AT_ONCE, "concurrency_id": "model"}
-        gr.api(self.list_gallery, api_name="gallery")
-        gr.api(self.judge_bundled, api_name="judge_bundled", **model)
-        gr.api(self.save_vote, api_name="vote")
-        # A button that nobody sees: only component inputs let a client upload its files.
-        files = [_upload(label, visible=False) for label in ("Video A", "Video B")]
-        texts = [gr.Textbox(visible=False), gr.Radio(MODES, value="think", visible=False), gr.Number(8, visible=False)]
-        inputs, output = [*files, *texts], gr.JSON(visible=False)
-        gr.Button(visible=False).click(self.judge_files, inputs, output, api_name="judge", show_progress="hidden", **model)
 
     # ---- choosing a pair -----------------------------------------------------------------------------------------
 
     def _restore(self, saved: dict[str, Any] | None) -> tuple[Any, ...]:
         """On load: the pair that this browser looked at last, else the first of the gallery."""
         saved = dict(saved or {})
-        if not _VOTER.fullmatch(str(saved.get("voter"))):
+        if not VOTER.fullmatch(str(saved.get("voter"))):
             saved["voter"] = secrets.token_hex(16)
         try:
             a, b = (self.shelf.by_id(str(saved.get(side))) for side in ("a", "b"))
@@ -147,29 +127,25 @@ class JudgePage:
             return None, gr.skip(), gr.skip(), gr.skip(), gr.skip(), gr.skip(), saved
         return self._page(first.a, first.b, first.prompt, first.id, saved)
 
-    def _choose(self, saved: dict[str, Any], event: gr.EventData) -> tuple[Any, ...]:
+    def _choose(self, saved: dict[str, Any], event: gr.EventData, request: gr.Request) -> tuple[Any, ...]:
+        self._abandon(request.session_hash)
         pair = self.bundled.get(str(event.id))
         if pair is None:
             raise gr.Error("This pair is not in the gallery any more; reload the page.", print_exception=False)
         return self._page(pair.a, pair.b, pair.prompt, pair.id, saved)
 
-    def _take_own(self, path_a: str | None, path_b: str | None, prompt: str, saved: dict[str, Any]) -> tuple[Any, ...]:
+    def _take_own(
+        self, path_a: str | None, path_b: str | None, prompt: str, saved: dict[str, Any], request: gr.Request
+    ) -> tuple[Any, ...]:
         try:
-            a, b = self._take_in(path_a, "Video A"), self._take_in(path_b, "Video B")
+            a, b = self.api.take_in(path_a, "Video A"), self.api.take_in(path_b, "Video B")
         except PLAIN_ERRORS as error:
             # The saved state is given back as it is: a browser state can't skip an update.
             same = [gr.skip()] * 6
             return *same, saved, *same[:3], gr.HTML(_error_line(str(error)), visible=True)
+        self._abandon(request.session_hash)
         page = self._page(a, b, prompt, None, saved)
         return *page, None, None, gr.Accordion(open=False), gr.HTML(visible=False)
-
-    def _take_in(self, path: str | None, label: str) -> Video:
-        if path is None:
-            raise ValueError(f"{label} is missing: upload or record it first.")
-        try:
-            return self.shelf.take_in(Path(path))
-        except VideoError as error:
-            raise ValueError(f"{label} can't be used: {error.reason}") from error
 
     def _page(self, a: Video, b: Video, prompt: str, bundled: Any, saved: dict[str, Any]) -> tuple[Any, ...]:
         """All outputs that depend on the pair, in the order of `page` in `_connect`."""
@@ -188,20 +164,6 @@ class JudgePage:
     def _reword(self, selection: Selection | None, prompt: str, saved: dict[str, Any]) -> tuple[Any, ...]:
         return self._vote_view(selection, prompt, saved), saved | {"prompt": prompt}
 
-    def _pair(self, selection: Selection | None, prompt: str) -> Pair:
-        """The stored pair of the page's videos and prompt.
-
-        Raises:
-            ValueError: there is no video or no prompt yet.
-        """
-        if selection is None:
-            raise ValueError("Choose a pair, or upload two videos first.")
-        if not prompt.strip():
-            raise ValueError("Write the prompt that both videos were made from.")
-        a, b = self.shelf.by_id(selection.a), self.shelf.by_id(selection.b)
-        with self.database.write() as session:
-            return add_pair(session, a, b, prompt, source="bundled" if selection.bundled else "judge page")
-
     # ---- asking the model ----------------------------------------------------------------------------------------
 
     def _judge(
@@ -217,33 +179,38 @@ class JudgePage:
         said = Said(phase="running", mode=mode)
         buttons = gr.Button(interactive=False), gr.Button(interactive=True)
         try:
-            pair = self._pair(selection, prompt)
+            pair = self.api.pair_of(selection, prompt)
             for said in answer(self.served, self.database, self.shelf, pair, mode, int(k), cancel):
                 yield verdict_view(said), *buttons
                 buttons = gr.skip(), gr.skip()
         except PLAIN_ERRORS as error:
-            said = replace(said, phase="error", status=_plain(error))
+            said = replace(said, phase="error", status=plain(error))
         except Exception as error:
             log.exception("judging failed")
             said = replace(said, phase="error", status=f"The model failed: {type(error).__name__}: {error}")
         finally:
             cancel.set()
-            self._end(request.session_hash, cancel)
+            current = self._running.get(request.session_hash or "") is cancel
+            if current:
+                del self._running[request.session_hash or ""]
+        if not current:  # the page shows another pair by now
+            said = Said()
         yield verdict_view(said), gr.Button(interactive=True), gr.Button(interactive=False)
 
     def _begin(self, session: str | None) -> threading.Event:
         """The stop signal of a tab's new question; an older question of the same tab is stopped."""
-        cancel = threading.Event()
-        before, self._running[session or ""] = self._running.get(session or ""), cancel
-        if before is not None:
-            before.set()
+        self._abandon(session)
+        cancel = self._running[session or ""] = threading.Event()
         return cancel
 
-    def _end(self, session: str | None, cancel: threading.Event) -> None:
-        if self._running.get(session or "") is cancel:
-            del self._running[session or ""]
+    def _abandon(self, session: str | None) -> None:
+        """Stop a tab's question and forget it: nobody is interested in its answer any more."""
+        running = self._running.pop(session or "", None)
+        if running is not None:
+            running.set()
 
     def _cancel(self, request: gr.Request) -> None:
+        """Stop a tab's question, and let it say so."""
         running = self._running.get(request.session_hash or "")
         if running is not None:
             running.set()
@@ -252,8 +219,8 @@ class JudgePage:
 
     def _vote(self, selection: Selection | None, prompt: str, saved: dict[str, Any], event: gr.EventData) -> Any:
         try:
-            pair = self._pair(selection, prompt)
-            self.save_vote(pair.id, str(event.choice), str(event.token), str(saved.get("voter", "")), str(event.note))
+            pair = self.api.pair_of(selection, prompt)
+            self.api.save_vote(pair.id, str(event.choice), str(event.token), str(saved.get("voter", "")), str(event.note))
         except (*PLAIN_ERRORS, gr.Error) as error:
             return self._vote_view(selection, prompt, saved) | {"status": f"not saved: {error}"}
         return self._vote_view(selection, prompt, saved)
@@ -263,79 +230,9 @@ class JudgePage:
             return vote_view(None, None)
         if not prompt.strip():
             return vote_view(None, None, "a vote needs the prompt")
-        pair = self._pair(selection, prompt)
+        pair = self.api.pair_of(selection, prompt)
         with self.database.read() as session:
             return vote_view(pair.id, current_vote(session, pair.id, str(saved.get("voter", ""))))
-
-    # ---- for programs --------------------------------------------------------------------------------------------
-
-    def list_gallery(self) -> list[dict[str, str]]:
-        """The bundled pairs: id and prompt."""
-        return [{"id": pair.id, "prompt": pair.prompt} for pair in self.bundled.values()]
-
-    def judge_bundled(self, pair: str, mode: str = "think", k: int = 8) -> dict[str, Any]:
-        """Judge a bundled pair: the verdict as the command line gives it, the pair's id, whether it was stored."""
-        if pair not in self.bundled:
-            raise gr.Error(f"There is no bundled pair {pair!r}.", print_exception=False)
-        chosen = self.bundled[pair]
-        return self._verdict_of(Selection(chosen.a.public_id, chosen.b.public_id, pair), chosen.prompt, mode, k)
-
-    def judge_files(self, path_a: str | None, path_b: str | None, prompt: str, mode: str, k: float) -> dict[str, Any]:
-        """Judge two uploaded videos of one prompt; as `judge_bundled`."""
-        try:
-            a, b = self._take_in(path_a, "Video A"), self._take_in(path_b, "Video B")
-        except PLAIN_ERRORS as error:
-            raise gr.Error(str(error), print_exception=False) from error
-        return self._verdict_of(Selection(a.public_id, b.public_id), prompt or "", mode, int(k))
-
-    def save_vote(self, pair: int, choice: str, token: str, voter: str, note: str = "") -> dict[str, Any]:
-        """Save a vote (A, tie, B, both_bad) on a pair; the same token again saves nothing."""
-        if choice not in get_args(Choice) or not _VOTER.fullmatch(voter):
-            raise gr.Error("A vote is A, tie, B or both_bad, from a voter id of 32 hex digits.", print_exception=False)
-        try:
-            with self.database.write() as session:
-                kept = save_vote(
-                    session, pair_id=int(pair), choice=choice, voter=voter, token=token, note=note[:NOTE_LENGTH]
-                )
-        except StorageError as error:
-            raise gr.Error(str(error), print_exception=False) from error
-        return {"pair": kept.vote.pair_id, "choice": kept.vote.choice, "note": kept.vote.note, "is_new": kept.is_new}
-
-    def _verdict_of(self, selection: Selection, prompt: str, mode: Any, k: int) -> dict[str, Any]:
-        try:
-            pair = self._pair(selection, prompt)
-            *_, said = answer(self.served, self.database, self.shelf, pair, mode, k, threading.Event())
-        except PLAIN_ERRORS as error:
-            raise gr.Error(_plain(error), print_exception=False) from error
-        assert said.verdict is not None
-        result = said.verdict.to_json_dict()
-        for video, public_id in zip(result["videos"], (selection.a, selection.b), strict=True):
-            # Clients take anything with a "path" for a file to download.
-            del video["path"]
-            video["id"] = public_id
-        return result | {"pair": pair.id, "from_store": said.from_store}
-
-
-def _upload(label: str, visible: bool = True) -> gr.Video:
-    # include_audio, no format, no mirror: anything else would call ffmpeg, which need not be there.
-    return gr.Video(
-        label=label,
-        sources=["upload", "webcam"],
-        include_audio=True,
-        webcam_options=gr.WebcamOptions(mirror=False),
-        height=220,
-        visible=visible,
-        elem_classes=["own-video", "side-a" if label.endswith("A") else "side-b"],
-    )
-
-
-def _plain(error: Exception) -> str:
-    """A message without file names: they may tell which generator made a video."""
-    if isinstance(error, VideoError):
-        return f"A video can't be used: {error.reason}"
-    if isinstance(error, NotInStore):
-        return "A video of this pair is not here any more; choose or upload it again."
-    return str(error)
 
 
 def _error_line(text: str) -> str:

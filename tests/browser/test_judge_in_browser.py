@@ -141,6 +141,16 @@ def test_cancel_stops_and_the_next_question_is_answered(watched: Watched) -> Non
     wait_for_phase(page, "done")
 
 
+def test_choosing_another_pair_in_mid_stream_leaves_nothing_of_the_old_one(watched: Watched) -> None:
+    page = watched.page
+    page.fill("#prompt textarea", "A question whose pair is left.")
+    page.click("#judge")
+    page.wait_for_function(f"() => ({SHOWN})().every((length) => length > 5)")
+    page.click("[data-id='blue']")
+    expect(page.locator("#judge")).to_be_enabled()
+    assert page.evaluate(PHASE) == "idle" and page.evaluate(SHOWN) == [0, 0]
+
+
 def test_reload_in_mid_stream_leaves_a_working_app(watched: Watched, running: Running) -> None:
     page = watched.page
     page.fill("#prompt textarea", "A question that nobody waits for.")

@@ -112,9 +112,7 @@ def test_playlists_are_not_followed(good: Path, tmp_path: Path) -> None:
         server.settimeout(0.2)
         address = f"http://127.0.0.1:{server.getsockname()[1]}/a.ts"
         for target in (str(good), address):
-            (tmp_path / "list.mp4").write_text(
-                f"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{target}\n#EXT-X-ENDLIST\n"
-            )
+            (tmp_path / "list.mp4").write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{target}\n#EXT-X-ENDLIST\n")
             refuse(tmp_path / "list.mp4", VideoUnreadable)
             (tmp_path / "script.mp4").write_text(f"ffconcat version 1.0\nfile '{target}'\n")
             refuse(tmp_path / "script.mp4", VideoUnreadable)
@@ -175,9 +173,7 @@ def test_cut_transport_stream(tmp_path: Path) -> None:
 def test_live_recording_gives_the_frames_it_has(tmp_path: Path) -> None:
     """A live WebM doesn't know its own length: half of one is a shorter one."""
     options = {"deadline": "realtime", "cpu-used": "8", "g": "24", "b": "0", "crf": "25"}
-    whole = write_clip(
-        tmp_path / "a.webm", 96, "libvpx-vp9", options=options, container_options={"live": "1"}
-    )
+    whole = write_clip(tmp_path / "a.webm", 96, "libvpx-vp9", options=options, container_options={"live": "1"})
     half = halve(whole, tmp_path / "half.webm")
     try:
         assert 10 < right_frames(half) < 90
@@ -265,11 +261,7 @@ def test_random_damage_never_gets_through_untyped(tmp_path: Path) -> None:
         path.write_bytes(data)
         try:
             clip = read_clip(path, FramePolicy(), timeout=10)
-            assert (
-                clip.frames.dtype == np.uint8
-                and clip.frames.ndim == 4
-                and len(clip.timestamps) == len(clip.frames)
-            )
+            assert clip.frames.dtype == np.uint8 and clip.frames.ndim == 4 and len(clip.timestamps) == len(clip.frames)
             outcomes.add("frames")
         except VideoError as error:
             assert not isinstance(error, VideoTimeout)

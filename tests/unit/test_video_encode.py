@@ -94,9 +94,7 @@ def test_make_playable(tmp_path: Path) -> None:
     for name in ("a.avi", "a.mkv", "a.ts"):
         path = write_clip(tmp_path / name, 24)
         assert not probe(path).browser_playable
-        assert numbers(read_clip(make_playable(path, tmp_path / f"{name}.mp4"), ALL).frames) == list(
-            range(24)
-        )
+        assert numbers(read_clip(make_playable(path, tmp_path / f"{name}.mp4"), ALL).frames) == list(range(24))
     (tmp_path / "bad.mp4").write_text("no film")
     with pytest.raises(VideoUnreadable):
         make_playable(tmp_path / "bad.mp4", tmp_path / "never.mp4")

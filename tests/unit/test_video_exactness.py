@@ -104,9 +104,7 @@ TRIMS = [
 
 
 @pytest.mark.parametrize(("name", "codec", "options", "first"), TRIMS, ids=[t[0] for t in TRIMS])
-def test_clips_trimmed_by_stream_copy(
-    name: str, codec: str, options: dict[str, str], first: int, tmp_path: Path
-) -> None:
+def test_clips_trimmed_by_stream_copy(name: str, codec: str, options: dict[str, str], first: int, tmp_path: Path) -> None:
     source = write_clip(tmp_path / "whole.mp4", COUNT, codec, FPS, options)
     shown = remux(source, tmp_path / "trimmed.mp4", first=first, last=80)
     with av.open(str(tmp_path / "trimmed.mp4")) as container:
@@ -193,9 +191,7 @@ def test_only_frames_far_over_the_budget_are_reduced(tmp_path: Path) -> None:
     small = FramePolicy(fps=FPS, max_pixels_per_frame=64 * 64)
     clip = read_clip(large, small)
     height, width = clip.frames.shape[1:3]
-    assert 0.98 * 1024**2 < height * width < 1.02 * 1024**2 and width / height == pytest.approx(
-        16 / 9, rel=0.01
-    )
+    assert 0.98 * 1024**2 < height * width < 1.02 * 1024**2 and width / height == pytest.approx(16 / 9, rel=0.01)
     assert numbers(clip.frames) == list(range(6))
     assert read_clip(large, FramePolicy(fps=FPS, max_pixels_per_frame=1024**2)).frames.shape[1:3] == (
         1080,
@@ -254,9 +250,7 @@ def test_key_frame_marks_alone_prove_nothing(tmp_path: Path) -> None:
     """An open and a closed group carry the same marks in the container; only the coded bits differ."""
     tracks = [
         scan(str(write_clip(tmp_path / f"{i}.mp4", 72, options=options)), VideoLimits())
-        for i, options in enumerate(
-            (OPEN, {"x264-params": OPEN["x264-params"].replace("open-gop=1", "open-gop=0")})
-        )
+        for i, options in enumerate((OPEN, {"x264-params": OPEN["x264-params"].replace("open-gop=1", "open-gop=0")}))
     ]
     keys = [[p for p in track.packets if p.key] for track in tracks]
     assert len(keys[0]) == len(keys[1]) == 3

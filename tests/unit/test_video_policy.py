@@ -63,9 +63,7 @@ def test_constant_rate_accepts_the_usual_decimal_rates() -> None:
 
 
 def test_policy_survives_json() -> None:
-    policy = FramePolicy(
-        fps=3.5, min_frames=2, max_frames=10, max_pixels_per_frame=4096, min_pixels_per_frame=64
-    )
+    policy = FramePolicy(fps=3.5, min_frames=2, max_frames=10, max_pixels_per_frame=4096, min_pixels_per_frame=64)
     assert FramePolicy.from_dict(policy.to_dict()) == policy
     with pytest.raises(ValueError, match="frame_rate"):
         FramePolicy.from_dict({**policy.to_dict(), "frame_rate": 2})

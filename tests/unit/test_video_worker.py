@@ -49,9 +49,7 @@ def run_script(source: str, folder: Path, *arguments: str) -> subprocess.Complet
     script.write_text(textwrap.dedent(source))
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, str(script), *arguments]
-    return subprocess.run(
-        command, env=environment, cwd=folder, capture_output=True, text=True, timeout=60, check=False
-    )
+    return subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
 
 
 def test_warm_processes_are_reused(clip: Path) -> None:
@@ -135,9 +133,7 @@ def test_processes_end_with_their_parent(clip: Path, tmp_path: Path) -> None:
         )
         pids = [int(word) for word in result.stdout.split()]
         assert len(pids) == PROCESSES, result.stderr
-        assert wait_until(lambda pids=pids: all(gone(pid) for pid in pids)), (
-            "a decoding process outlived its parent"
-        )
+        assert wait_until(lambda pids=pids: all(gone(pid) for pid in pids)), "a decoding process outlived its parent"
 
 
 def test_the_parents_main_module_is_not_run_again(clip: Path, tmp_path: Path) -> None:

@@ -157,13 +157,18 @@ def _asked_and_shown(wish: Wish, scene: Scene) -> dict[str, tuple[str | None, st
 def write_thought(wish: Wish, scene: Scene, rng: random.Random) -> str:
     """A reference thought and its answer, in the strict grammar: expectation, observation, dimension by dimension.
 
-    The last part puts what was asked beside what is shown before it judges, so that a reader, and a small model, compares
-    neighbours.
+    The last part puts what was asked beside what is shown before it judges, colour and shape one by one, so that a reader,
+    and a small model, compares neighbours.
     """
     scores = sub_scores(wish, scene)
     verdicts = rng.choice(_VERDICTS)
+    halves = ", ".join(
+        f"{asked} {verdicts['2' if asked == shown else '0']}"
+        for asked, shown in ((wish.colour, scene.colour), (wish.shape, scene.shape))
+    )
+    steps = {"subject": f"{halves}, "}
     assessment = "; ".join(
-        f"{name} {'' if asked is None else f'asked {asked}, shows {shown}, '}{verdicts[scores[name]]}"
+        f"{name} {'' if asked is None else f'asked {asked}, shows {shown}, {steps.get(name, str())}'}{verdicts[scores[name]]}"
         for name, (asked, shown) in _asked_and_shown(wish, scene).items()
     )
     reasoning = (

@@ -37,7 +37,7 @@ class PretrainConfig:
     """Settings of the pretraining. Batch sizes count clips; learning rates are peaks."""
 
     describe_steps: int = 700
-    judge_steps: int = 1450
+    judge_steps: int = 1600
     describe_batch: int = 48
     judge_batch: int = 32
     muon_lr: float = 2e-3
