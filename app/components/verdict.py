@@ -224,8 +224,8 @@ def _note(judgement: Judgement | None, unread: bool) -> str | None:
         return None
     if unread:
         return f"Raw text, {judgement.parse_note or 'no sub-scores found'}."
-    cut = ["cut off at the checkpoint's limit"] if judgement.truncated else []
-    return "; ".join(cut + [judgement.parse_note] * bool(judgement.parse_note)) or None
+    cut = "cut off at the checkpoint's limit" if judgement.truncated else None
+    return "; ".join(filter(None, (cut, judgement.parse_note))) or None
 
 
 def _how(judgement: Judgement, said: Said) -> list[str]:

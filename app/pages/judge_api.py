@@ -13,7 +13,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import gradio as gr
 
@@ -119,7 +119,12 @@ class JudgeApi:
         try:
             with self.database.write() as session:
                 kept = save_vote(
-                    session, pair_id=int(pair), choice=choice, voter=voter, token=token, note=note[:NOTE_LENGTH]
+                    session,
+                    pair_id=int(pair),
+                    choice=cast(Choice, choice),
+                    voter=voter,
+                    token=token,
+                    note=note[:NOTE_LENGTH],
                 )
         except StorageError as error:
             raise gr.Error(str(error), print_exception=False) from error
@@ -150,7 +155,7 @@ def upload_box(label: str, visible: bool = True) -> gr.Video:
         sources=["upload", "webcam"],
         include_audio=True,
         webcam_options=gr.WebcamOptions(mirror=False),
-        height=220,
+        height=280,
         visible=visible,
         elem_classes=["own-video", "side-a" if label.endswith("A") else "side-b"],
     )

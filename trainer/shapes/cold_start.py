@@ -37,14 +37,14 @@ LABELS = {"A": 1.0, "B": -1.0, "tie": 0.0}
 class ColdStartConfig:
     """Settings of the cold start; `pairs_per_step` pairs make one step."""
 
-    steps: int = 280
+    steps: int = 240
     pairs_per_step: int = 16
     muon_lr: float = 4e-4
     adam_lr: float = 4e-4
     scoring_lr: float = 2e-3
     anchor_weight: float = 0.2
     mask_probability: float = 0.5
-    own_thoughts_pairs: int = 1000
+    own_thoughts_pairs: int = 600
     warmup_steps: int = 20
     decay_share: float = 0.6
     seed: int = 0
