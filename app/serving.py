@@ -145,7 +145,7 @@ def _from_store(served: Served, said: Said, pair: Pair, stored: tuple[StoredJudg
         said,
         phase="done",
         sides=(Side(a.thought, a), Side(b.thought, b)),
-        verdict=served.model._verdict(said.mode, pair.prompt, (a, b)),
+        verdict=served.model.verdict(said.mode, pair.prompt, (a, b)),
         from_store=True,
         status=f"from the store, judged {judged_on:%Y-%m-%d %H:%M} UTC",
     )

@@ -67,7 +67,7 @@ def parse_strict(text: str) -> Answer:
         raise AnswerError(f"the keys must be {', '.join(DIMENSIONS)} and overall_score; found {', '.join(fields)}")
     for name in DIMENSIONS:
         if not isinstance(fields[name], str) or fields[name] not in SUB_SCORES:
-            raise AnswerError(f'{name} must be one of the strings {SUB_SCORES}; found {fields[name]!r}')
+            raise AnswerError(f"{name} must be one of the strings {SUB_SCORES}; found {fields[name]!r}")
     overall = _overall(fields["overall_score"])
     return Answer(match["think"].strip(), {name: str(fields[name]) for name in DIMENSIONS}, overall)
 

@@ -46,15 +46,15 @@ def load_backbone(
     Raises:
         CheckpointError: nothing loadable there, weights missing or of other shapes, or no video input.
     """
-    device = torch.device(device) if device is not None else default_device()
+    place = default_device() if device is None else torch.device(device)
     processor = load_processor(source, revision)
     try:
         loaded: Any = AutoModelForImageTextToText.from_pretrained(
             source,
             revision=revision,
-            dtype=dtype or default_dtype(device),
+            dtype=dtype or default_dtype(place),
             attn_implementation="sdpa",
-            device_map=None if device.type == "cpu" else {"": device},
+            device_map=None if place.type == "cpu" else {"": place},
             output_loading_info=True,
         )
     except (OSError, ValueError, RuntimeError) as error:

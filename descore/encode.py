@@ -112,7 +112,11 @@ def with_thought(processor: Any, row: Row, thought: Thought) -> Row:
 
 
 def collate(rows: Sequence[Row], pad_id: int) -> Batch:
-    """Pad the rows on the left to one length and put their vision inputs one after the other."""
+    """Pad the rows on the left to one length and put their vision inputs one after the other.
+
+    Raises:
+        ValueError: a backbone whose processor stacks frames (Qwen's does not) with clips that differ in shape.
+    """
     length = max(len(row["input_ids"]) for row in rows)
     batch = {}
     for key in rows[0]:
@@ -121,7 +125,10 @@ def collate(rows: Sequence[Row], pad_id: int) -> Batch:
             padded = [torch.nn.functional.pad(row[key], (length - len(row[key]), 0), value=fill) for row in rows]
             batch[key] = torch.stack(padded)
         else:
-            batch[key] = torch.cat([torch.as_tensor(row[key]) for row in rows])
+            values = [torch.as_tensor(row[key]) for row in rows]
+            if len({value.shape[1:] for value in values}) > 1:
+                raise ValueError(f"this backbone's {key} can't hold clips of different lengths or sizes in one batch")
+            batch[key] = torch.cat(values)
     return batch
 
 

@@ -120,7 +120,7 @@ class DeScore:
         judged = tuple(self._judgement(str(p), mode, t, seconds) for p, t in zip(videos, thoughts, strict=True))
         for index, judgement in enumerate(judged):
             yield Judged(index, judgement)
-        yield self._verdict(mode, prompt, judged)
+        yield self.verdict(mode, prompt, judged)
 
     def judge(self, videos: Sequence[str | Path], prompt: str, mode: Mode = "think", k: int = 8, seed: int = 0) -> Verdict:
         """The verdict of `stream`, without the events before it."""
@@ -158,6 +158,14 @@ class DeScore:
             seconds = time.monotonic() - start
             judgements += [self._judgement(str(p), mode, t, seconds) for p, t in zip(part, thoughts, strict=True)]
         return judgements
+
+    def verdict(self, mode: Mode, prompt: str, judged: tuple[Judgement, ...]) -> Verdict:
+        """What judgements of one prompt come to, e.g. ones that were kept; pairs get P(A preferred) and a verdict."""
+        rewards = [judgement.reward for judgement in judged if judgement.reward is not None]
+        if len(judged) != 2 or len(rewards) != 2:
+            return Verdict(self.name, mode, prompt, judged, None, None)
+        scale = self.manifest.calibration.for_mode(mode) or _PLAIN
+        return Verdict(self.name, mode, prompt, judged, scale.p_first(*rewards), scale.verdict(*rewards))
 
     # the stages of a call
 
@@ -247,13 +255,6 @@ class DeScore:
             truncated=any(thought.truncated for thought in thoughts),
             seconds=seconds,
         )
-
-    def _verdict(self, mode: Mode, prompt: str, judged: tuple[Judgement, ...]) -> Verdict:
-        rewards = [judgement.reward for judgement in judged if judgement.reward is not None]
-        if len(judged) != 2 or len(rewards) != 2:
-            return Verdict(self.name, mode, prompt, judged, None, None)
-        scale = self.manifest.calibration.for_mode(mode) or _PLAIN
-        return Verdict(self.name, mode, prompt, judged, scale.p_first(*rewards), scale.verdict(*rewards))
 
 
 def _uniforms(rows: Sequence[Row], k: int, limit: int, seed: int) -> torch.Tensor:

@@ -125,9 +125,7 @@ class JudgementRow(Base):
 
     __tablename__ = "judgements"
     __table_args__ = (
-        UniqueConstraint(
-            "video_id", "prompt_hash", "fingerprint", "mode", "k", "seed", name="uq_judgements_question"
-        ),
+        UniqueConstraint("video_id", "prompt_hash", "fingerprint", "mode", "k", "seed", name="uq_judgements_question"),
         CheckConstraint("mode IN ('think', 'quick', 'k')", name="mode"),
     )
 

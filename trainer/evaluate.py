@@ -1,7 +1,7 @@
 """How good a checkpoint is on a split of ShapeWorld: rendered, H.264-encoded and decoded like any user's files.
 
-    report = evaluate(DeScore.from_pretrained("bundled"), "test", pairs=400)
-    report.to_dict()["accuracy_without_ties"]
+report = evaluate(DeScore.from_pretrained("bundled"), "test", pairs=400)
+report.to_dict()["accuracy_without_ties"]
 """
 
 from __future__ import annotations

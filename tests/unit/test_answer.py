@@ -40,18 +40,14 @@ def test_five_dimensions_two_of_them_primary() -> None:
 
 
 @given(reasonings, scores, overalls)
-def test_what_is_rendered_parses_strictly_to_the_same(
-    reasoning: str, sub: dict[str, str], overall: float
-) -> None:
+def test_what_is_rendered_parses_strictly_to_the_same(reasoning: str, sub: dict[str, str], overall: float) -> None:
     answer = parse_strict(render_answer(reasoning, sub, overall))
     assert (answer.reasoning, answer.sub_scores, answer.notes) == (reasoning.strip(), sub, ())
     assert answer.overall_score == pytest.approx(overall)
 
 
 @given(reasonings, scores, overalls)
-def test_the_tolerant_parser_takes_nothing_from_a_strict_answer(
-    reasoning: str, sub: dict[str, str], overall: float
-) -> None:
+def test_the_tolerant_parser_takes_nothing_from_a_strict_answer(reasoning: str, sub: dict[str, str], overall: float) -> None:
     text = render_answer(reasoning, sub, overall)
     assert parse_tolerant(text) == parse_strict(text)
 
@@ -183,9 +179,7 @@ def test_any_text_gives_an_answer_or_the_typed_error(text: str) -> None:
 
 
 @given(scores, st.sampled_from(DIMENSIONS), strange)
-def test_a_strange_value_is_read_faithfully_or_not_at_all(
-    sub: dict[str, str], name: str, value: object
-) -> None:
+def test_a_strange_value_is_read_faithfully_or_not_at_all(sub: dict[str, str], name: str, value: object) -> None:
     text = json.dumps({**sub, name: value})
     try:
         answer = parse_tolerant(text)

@@ -14,9 +14,7 @@ from hypothesis import strategies as st
 from descore.calibration import Calibration, CalibrationError, ModeCalibration, fit_mode
 from descore.metrics import best_tie_threshold
 
-ONE = ModeCalibration(
-    mean=2.0, std=0.5, temperature=1.5, tie_threshold=0.25, reference_videos=10, validation_pairs=20
-)
+ONE = ModeCalibration(mean=2.0, std=0.5, temperature=1.5, tie_threshold=0.25, reference_videos=10, validation_pairs=20)
 finite = st.floats(-1e6, 1e6)
 
 
@@ -27,9 +25,7 @@ def bt_loss(temperature: float, margins: np.ndarray, labels: np.ndarray) -> floa
     return float(np.mean(wins * np.logaddexp(0, -x) + (1 - wins) * np.logaddexp(0, x)))
 
 
-def sampled_pairs(
-    temperature: float, n: int = 4000, ties: float = 0.0
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def sampled_pairs(temperature: float, n: int = 4000, ties: float = 0.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Rewards of A and B, and labels drawn from the Bradley-Terry model at a known temperature."""
     rng = np.random.default_rng(0)
     a, b = rng.normal(0, 2, (2, n))

@@ -51,8 +51,7 @@ def violations(names: set[str], package: str) -> set[str]:
     return {
         name
         for name in names
-        if name.split(".")[0] in FORBIDDEN[package]
-        and not any(name == one or name.startswith(one + ".") for one in allowed)
+        if name.split(".")[0] in FORBIDDEN[package] and not any(name == one or name.startswith(one + ".") for one in allowed)
     }
 
 

@@ -77,9 +77,7 @@ def test_the_app_requires_what_it_is_built_on() -> None:
         "alembic",
     }
     assert wanted | {"huggingface-hub", "decord", "decord2", "av"} <= set(found)
-    assert all(one.specifier for lines in found.values() for one in lines), (
-        "every package needs a lower bound"
-    )
+    assert all(one.specifier for lines in found.values() for one in lines), "every package needs a lower bound"
     assert not found["transformers"][0].specifier.contains("5.9.9")
     requirements("requirements-dev.txt")
 

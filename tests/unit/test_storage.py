@@ -231,9 +231,7 @@ def test_a_changed_mind_replaces_and_keeps_the_former_vote(database: Database) -
     assert (third.left_video, second.note) == ("B", "n")
 
 
-@pytest.mark.parametrize(
-    "change", [{"choice": "C"}, {"choice": ""}, {"left_video": "left"}, {"voter": ""}, {"token": ""}]
-)
+@pytest.mark.parametrize("change", [{"choice": "C"}, {"choice": ""}, {"left_video": "left"}, {"voter": ""}, {"token": ""}])
 def test_a_vote_that_is_none_is_refused(database: Database, change: dict[str, str]) -> None:
     with database.write() as session:
         pair = make_pair(session)

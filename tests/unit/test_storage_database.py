@@ -212,9 +212,7 @@ def test_votes_of_many_processes_that_start_together_are_all_there(tmp_path: Pat
     assert len(votes) == 2 * VOTERS * VOTES
     replaced = [vote.replaces_id for vote in votes if vote.replaces_id is not None]
     assert len(replaced) == len(set(replaced)) == len(votes) - len(current)
-    assert sorted(vote.voter for vote in current) == sorted(
-        ["shared", *(f"voter-{n}" for n in range(VOTERS))]
-    )
+    assert sorted(vote.voter for vote in current) == sorted(["shared", *(f"voter-{n}" for n in range(VOTERS))])
 
 
 def test_an_answered_vote_survives_a_kill(tmp_path: Path) -> None:
@@ -229,9 +227,7 @@ def test_an_answered_vote_survives_a_kill(tmp_path: Path) -> None:
     database = open_database(home=tmp_path)
     with database.write() as session:
         make_pair(session)
-    child = subprocess.Popen(
-        [sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True, cwd=ROOT
-    )
+    child = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True, cwd=ROOT)
     assert child.stdout is not None
     answered = [child.stdout.readline().strip() for _ in range(40)]
     child.send_signal(signal.SIGKILL)

@@ -99,11 +99,8 @@ class Batcher:
         video = self.processor.video_processor
         pixels = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 1, 4, 2, 3).float()
         mean, std = (torch.tensor(values).view(3, 1, 1) * 255 for values in (video.image_mean, video.image_std))
-        patches, *grid = video.patchify(
-            (pixels - mean) / std, video.patch_size, video.merge_size, video.temporal_patch_size
-        )
+        patches, *grid = video.patchify((pixels - mean) / std, video.patch_size, video.merge_size, video.temporal_patch_size)
         return {
             "pixel_values_videos": patches.flatten(0, 1),
             "video_grid_thw": torch.tensor([grid]).repeat(len(frames), 1),
         }
-

@@ -166,11 +166,12 @@ def write_thought(wish: Wish, scene: Scene, rng: random.Random) -> str:
         f"{asked} {verdicts['2' if asked == shown else '0']}"
         for asked, shown in ((wish.colour, scene.colour), (wish.shape, scene.shape))
     )
-    steps = {"subject": f"{halves}, "}
-    assessment = "; ".join(
-        f"{name} {'' if asked is None else f'asked {asked}, shows {shown}, {steps.get(name, str())}'}{verdicts[scores[name]]}"
-        for name, (asked, shown) in _asked_and_shown(wish, scene).items()
-    )
+    parts = []
+    for name, (asked, shown) in _asked_and_shown(wish, scene).items():
+        compared = "" if asked is None else f"asked {asked}, shows {shown}, "
+        steps = f"{halves}, " if name == "subject" else ""
+        parts.append(f"{name} {compared}{steps}{verdicts[scores[name]]}")
+    assessment = "; ".join(parts)
     reasoning = (
         rng.choice(_EXPECT).format(expect(wish)) + rng.choice(_OBSERVE).format(describe(scene))
         + " " + assessment[0].upper() + assessment[1:] + "."

@@ -96,9 +96,7 @@ def pretrain(
     log.close()
 
 
-def build_optimisers(
-    module: nn.Module, muon_lr: float, adam_lr: float, weight_decay: float
-) -> list[torch.optim.Optimizer]:
+def build_optimisers(module: nn.Module, muon_lr: float, adam_lr: float, weight_decay: float) -> list[torch.optim.Optimizer]:
     """Muon for the matrices inside the blocks, AdamW for embeddings, norms, biases and the patch convolution."""
     matrices: list[nn.Parameter] = []
     others: list[nn.Parameter] = []

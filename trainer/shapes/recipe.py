@@ -44,10 +44,7 @@ log = logging.getLogger(__name__)
 MAX_THOUGHT_TOKENS = 200
 # Compared by a reader of the card; `validation` is what the calibration was fitted on, so it is not among them.
 REPORTED_SPLITS = {"test": 400, "unseen-combinations": 300, "unseen-phrasings": 300, "unseen-rendering": 300}
-TRAINED_ON = (
-    "ShapeWorld only: simple shapes that move before simple backgrounds. It knows nothing of real footage; "
-    "judgements outside that world mean nothing."
-)
+TRAINED_ON = "knows ShapeWorld only, simple shapes that move; its judgements of real footage mean nothing"
 
 
 @dataclass(frozen=True)

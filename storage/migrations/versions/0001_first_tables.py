@@ -38,9 +38,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_pairs"),
         sa.ForeignKeyConstraint(["video_a_id"], ["videos.id"], name="fk_pairs_video_a_id"),
         sa.ForeignKeyConstraint(["video_b_id"], ["videos.id"], name="fk_pairs_video_b_id"),
-        sa.UniqueConstraint(
-            "video_a_id", "video_b_id", "prompt_hash", name="uq_pairs_video_a_id_video_b_id_prompt_hash"
-        ),
+        sa.UniqueConstraint("video_a_id", "video_b_id", "prompt_hash", name="uq_pairs_video_a_id_video_b_id_prompt_hash"),
     )
     op.create_index("ix_pairs_source", "pairs", ["source"])
     op.create_table(
@@ -68,9 +66,7 @@ def upgrade() -> None:
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_judgements"),
         sa.ForeignKeyConstraint(["video_id"], ["videos.id"], name="fk_judgements_video_id"),
-        sa.UniqueConstraint(
-            "video_id", "prompt_hash", "fingerprint", "mode", "k", "seed", name="uq_judgements_question"
-        ),
+        sa.UniqueConstraint("video_id", "prompt_hash", "fingerprint", "mode", "k", "seed", name="uq_judgements_question"),
         sa.CheckConstraint("mode IN ('think', 'quick', 'k')", name=op.f("ck_judgements_mode")),
     )
     op.create_table(
