@@ -21,7 +21,7 @@ from descore.video import encode_h264
 from tests.unit.tiny import POLICY, tiny_backbone, tiny_processor
 
 PROMPTS = {"red": "A red square moves right.", "blue": "A blue square stays still on a dark ground."}
-THOUGHT_TOKENS = 240
+THOUGHT_TOKENS = 1500
 
 
 @dataclass(frozen=True)
@@ -58,11 +58,19 @@ def make_gallery(folder: Path) -> Path:
 
 
 def talkative_checkpoint(folder: Path, with_head: bool = True) -> Path:
-    """A random checkpoint that thinks until its limit: the end token's logit is 0, and others are above it."""
+    """A random checkpoint that thinks in letters until its limit.
+
+    The logits of the end token and of every piece that is not plain text are 0, and some others are always above it:
+    half characters would be held back, and the text would not grow with each token.
+    """
     backbone, processor = tiny_backbone(), tiny_processor()
-    end = backbone.generation_config.eos_token_id
+    silent = [
+        index
+        for piece, index in processor.tokenizer.get_vocab().items()
+        if not piece.strip("Ġ").isalpha() or not piece.isascii()
+    ]
     with torch.no_grad():
-        backbone.get_input_embeddings().weight[end].zero_()
+        backbone.get_input_embeddings().weight[[backbone.generation_config.eos_token_id, *silent]] = 0.0
     if not with_head:
         backbone.save_pretrained(folder)
         processor.save_pretrained(folder)
