@@ -10,6 +10,9 @@ _ABOUT = """\
 A video reward model that thinks, then scores: it writes a thought about one video and its prompt, gives the
 sub-scores {dimensions}, and one scalar reward from a query token that reads video, prompt and thought. Of two
 videos of one prompt, the one with the higher reward is preferred."""
+_INTERVAL = "_interval"
+# How a report was made, not what it found.
+_BOOKKEEPING = frozenset({"checkpoint", "split", "resamples", "seed", "seconds"})
 _USAGE = """\
 ```python
 from descore import DeScore
@@ -63,14 +66,33 @@ def _facts(manifest: Mapping[str, Any]) -> str:
 
 
 def _metrics_table(metrics: Mapping[str, Any]) -> str:
-    """One row for each split, one column for each number, interval or text; anything deeper is left out."""
-    rows = {split: values for split, values in metrics.items() if isinstance(values, Mapping)}
-    if not rows:
+    """One row for each number, its interval behind it, one column for each split; nested ones under their joined names."""
+    splits = {split: _flat(values) for split, values in metrics.items() if isinstance(values, Mapping)}
+    if not splits:
         return "Nothing was measured yet."
-    columns = list(dict.fromkeys(key for row in rows.values() for key, value in row.items() if _is_cell(value)))
-    lines = ["| split | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
-    lines += [f"| {split} | " + " | ".join(_cell(row.get(key)) for key in columns) + " |" for split, row in rows.items()]
-    return "\n".join(lines)
+    names = list(dict.fromkeys(name for values in splits.values() for name in values))
+    lines = ["| | " + " | ".join(splits) + " |", "|---" * (len(splits) + 1) + "|"]
+    for name in names:
+        if name.endswith(_INTERVAL) and name.removesuffix(_INTERVAL) in names:
+            continue
+        cells = [_measured(values, name) for values in splits.values()]
+        lines.append(f"| {name.replace('_', ' ')} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n\nIn brackets: 95 % intervals."
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{name}: ")
+        elif name not in _BOOKKEEPING and value is not None:
+            flat[prefix + name] = value
+    return flat
+
+
+def _measured(values: Mapping[str, Any], name: str) -> str:
+    interval = values.get(name + _INTERVAL)
+    return _cell(values.get(name)) + (f" ({_cell(interval)})" if interval else "")
 
 
 def _calibration_table(calibration: Mapping[str, Mapping[str, Any]]) -> str:
@@ -80,10 +102,6 @@ def _calibration_table(calibration: Mapping[str, Mapping[str, Any]]) -> str:
     keys = ("mean", "std", "temperature", "tie_threshold")
     lines += [f"| {mode} | " + " | ".join(_cell(one[key]) for key in keys) + " |" for mode, one in calibration.items()]
     return "\n".join(lines)
-
-
-def _is_cell(value: Any) -> bool:
-    return isinstance(value, (int, float, str)) or (isinstance(value, (list, tuple)) and len(value) == 2)
 
 
 def _cell(value: Any) -> str:

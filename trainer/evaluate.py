@@ -60,7 +60,10 @@ class Evaluation:
         return report | {"seconds": round(self.seconds, 1)}
 
     def thought_figures(self, result: ModeResult) -> dict[str, Any]:
-        """Share of thoughts in strict format, and of sub-scores that equal the truth, in all and by dimension."""
+        """Share of thoughts in strict format, and of sub-scores that equal the truth, in all and by dimension.
+
+        The interval is Wilson's at 95 %, each sub-score taken as a draw of its own.
+        """
         truth = [scores for one in self.known for scores in one.scores]
         strict = sum(judgement.strict_format for judgement in result.judgements)
         by_dimension = {
@@ -82,11 +85,13 @@ def evaluate(
     count: int = 400,
     modes: Sequence[Mode] = ("think", "quick"),
     folder: Path | None = None,
+    workers: int = 2,
 ) -> Evaluation:
     """Judge the first `count` pairs of a split.
 
     Args:
         folder: where the split's clips are rendered to and kept; a temporary folder by default.
+        workers: processes that render.
 
     Raises:
         ValueError: an unknown split.
@@ -94,8 +99,8 @@ def evaluate(
     """
     if folder is None:
         with tempfile.TemporaryDirectory() as temporary:
-            return evaluate(judge, split, count, modes, Path(temporary))
-    write_pairs(split, count, folder)
+            return evaluate(judge, split, count, modes, Path(temporary), workers)
+    write_pairs(split, count, folder, workers=workers)
     began = time.monotonic()
     known = tuple(pairs(split, count))
     results: dict[str, ModeResult] = {mode: _judge_all(judge, known, mode, folder) for mode in modes}

@@ -52,7 +52,7 @@ def test_round_trip(tmp_path: Path) -> None:
         judge.manifest,
         calibration=Calibration({"think": scale}),
         lineage={"parent": None, "seed": 3},
-        metrics={"test": {"accuracy_without_ties": 0.931, "interval": [0.9, 0.95], "pairs": 400}},
+        metrics={"test": {"accuracy_without_ties": 0.931, "accuracy_without_ties_interval": [0.9, 0.95], "pairs": 400}},
     )
     folder = judge.save_pretrained(tmp_path / "deep" / "tiny")
     again = DeScore.from_pretrained(folder)
@@ -61,7 +61,7 @@ def test_round_trip(tmp_path: Path) -> None:
     for key, value in judge.model.state_dict().items():
         assert torch.equal(again.model.state_dict()[key], value), key
     card = (folder / "README.md").read_text()
-    assert card.startswith("---\nlibrary_name:") and "| test | 0.931 | 0.900 to 0.950 | 400 |" in card
+    assert card.startswith("---\nlibrary_name:") and "| accuracy without ties | 0.931 (0.900 to 0.950) |" in card
     assert sorted(path.name for path in (tmp_path / "deep").iterdir()) == ["tiny"], "no temporary folder is left"
 
 
