@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,16 +11,18 @@ import numpy as np
 import pytest
 
 from descore.video import probe, read_clip
+from trainer.shapes import gallery
 from trainer.shapes.backbone import FRAME_SIDE, POLICY
 from trainer.shapes.clips import clip_pool, model_frames, sampled_times
-from trainer.shapes.gallery import GALLERY_INDICES, write_gallery
 from trainer.shapes.make import clip_names, write_clip, write_pairs
 from trainer.shapes.pairs import pair, pairs
+from trainer.shapes.recipe import REPORTED_SPLITS
 from trainer.shapes.render import frame_times, render
 from trainer.shapes.scene import CAMERAS, COLOURS, DYNAMICS, LIGHTS, PLACES, SHAPES, STYLES, Look, Scene
 
 LOOK = Look(2.0, 12, 0.18, 0.5, 0.5, 1.0, 0.0, 0, 0, 7)
 SCENE = Scene("white", "circle", "stays still", "static", "starry sky", "dim", "plain", LOOK)
+SHIPPED = Path(__file__).parents[2] / "app" / "gallery"
 TIMES = np.linspace(0.1, 1.9, 6)
 
 
@@ -118,8 +121,15 @@ def test_a_clip_pool_is_kept_on_disk(tmp_path: Path) -> None:
     assert kept.stat().st_mtime_ns == stamp
 
 
-def test_gallery_pairs_lie_outside_the_evaluated_part_of_the_test_split() -> None:
-    from trainer.shapes.recipe import REPORTED_SPLITS
+def test_the_shipped_gallery_is_what_the_command_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gallery, "GALLERY_INDICES", gallery.GALLERY_INDICES[:1])
+    (written,) = json.loads(gallery.write_gallery(tmp_path).read_text("utf-8"))
+    shipped = json.loads((SHIPPED / "pairs.json").read_text("utf-8"))
+    assert written == shipped[0]
+    for side in ("a", "b"):
+        ours, theirs = (read_clip(folder / written[side], POLICY).frames for folder in (tmp_path, SHIPPED))
+        assert np.abs(ours.astype(float) - theirs).mean() < 1
 
-    assert min(GALLERY_INDICES) >= REPORTED_SPLITS["test"]
-    assert write_gallery.__doc__
+
+def test_gallery_pairs_lie_outside_the_evaluated_part_of_the_test_split() -> None:
+    assert min(gallery.GALLERY_INDICES) >= REPORTED_SPLITS["test"]

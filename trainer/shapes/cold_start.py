@@ -14,7 +14,7 @@ import json
 import random
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +29,7 @@ from trainer.shapes.clips import sampled_times
 from trainer.shapes.cpu_attention import plain_cpu_attention
 from trainer.shapes.pairs import ShapePair, pair
 from trainer.shapes.pretrain import build_optimisers, schedule, set_learning_rate, update
+from trainer.shapes.state import resume_state, save_state
 
 LABELS = {"A": 1.0, "B": -1.0, "tie": 0.0}
 
@@ -90,13 +91,8 @@ def cold_start(
     optimisers = build_optimisers(model, config.muon_lr, config.adam_lr, 0.0)
     model.scoring.requires_grad_(True)
     optimisers.append(torch.optim.AdamW(model.scoring.parameters(), lr=config.scoring_lr, weight_decay=0.0))
-    state_path, first = folder / "cold_start.pt", 0
-    if state_path.exists():
-        state = torch.load(state_path, weights_only=True)
-        model.load_state_dict(state["model"])
-        for optimiser, saved in zip(optimisers, state["optimisers"], strict=True):
-            optimiser.load_state_dict(saved)
-        first = state["step"]
+    state = folder / "cold_start.pt"
+    first = resume_state(state, model, optimisers)
     model.train()
     progress = tqdm(range(first, config.steps), initial=first, total=config.steps, desc="cold start", mininterval=10)
     with (folder / "cold_start.jsonl").open("a", buffering=1) as log:
@@ -108,13 +104,7 @@ def cold_start(
             log.write(json.dumps({"step": step, **row, "seconds": round(time.monotonic() - started, 2)}) + "\n")
             progress.set_postfix(row)
             if (step + 1) % config.save_every == 0 or step + 1 == config.steps:
-                saved = [optimiser.state_dict() for optimiser in optimisers]
-                partial = state_path.with_suffix(".partial")
-                torch.save(
-                    {"step": step + 1, "model": model.state_dict(), "optimisers": saved, "config": asdict(config)},
-                    partial,
-                )
-                partial.replace(state_path)
+                save_state(state, step + 1, model, optimisers)
     model.eval()
 
 

@@ -14,7 +14,7 @@ import json
 import random
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from trainer.shapes.cpu_attention import plain_cpu_attention
 from trainer.shapes.language import describe, write_prompt, write_thought
 from trainer.shapes.pairs import draw_wish_for, pair
 from trainer.shapes.scene import Scene
+from trainer.shapes.state import resume_state, save_state
 
 
 @dataclass(frozen=True)
@@ -65,13 +66,8 @@ def pretrain(
     """
     folder.mkdir(parents=True, exist_ok=True)
     optimisers = build_optimisers(backbone, config.muon_lr, config.adam_lr, config.weight_decay)
-    state_path, first = folder / "pretrain.pt", 0
-    if state_path.exists():
-        state = torch.load(state_path, weights_only=True)
-        backbone.load_state_dict(state["backbone"])
-        for optimiser, saved in zip(optimisers, state["optimisers"], strict=True):
-            optimiser.load_state_dict(saved)
-        first = state["step"]
+    state = folder / "pretrain.pt"
+    first = resume_state(state, backbone, optimisers)
     log = (folder / "pretrain.jsonl").open("a", buffering=1)
     backbone.train()
     progress = tqdm(range(first, config.steps), initial=first, total=config.steps, desc="pretrain", mininterval=10)
@@ -86,13 +82,7 @@ def pretrain(
             progress.set_postfix({"loss": f"{row['loss']:.3f}"} | row["seen"])
         log.write(json.dumps(row) + "\n")
         if (step + 1) % config.save_every == 0 or step + 1 == config.steps:
-            partial = state_path.with_suffix(".partial")
-            saved = [optimiser.state_dict() for optimiser in optimisers]
-            torch.save(
-                {"step": step + 1, "backbone": backbone.state_dict(), "optimisers": saved, "config": asdict(config)},
-                partial,
-            )
-            partial.replace(state_path)
+            save_state(state, step + 1, backbone, optimisers)
     log.close()
 
 
