@@ -183,6 +183,23 @@ def bootstrap_proportion(
     return _percentiles(draws, level)
 
 
+def bootstrap_mean(
+    values: npt.ArrayLike, resamples: int = RESAMPLES, seed: int = 0, level: float = LEVEL
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of the mean of independent observations, e.g. one share for each pair.
+
+    What belongs together (the sub-scores of one pair, say) must be one observation, or the interval is too narrow.
+
+    Raises:
+        MetricsError: no observation, or one that is not finite.
+    """
+    observed = _vector("values", values)
+    if not len(observed):
+        raise MetricsError("no observation to take an interval of")
+    drawn = np.random.default_rng(seed).integers(0, len(observed), size=(resamples, len(observed)))
+    return _percentiles(observed[drawn].mean(axis=1), level)
+
+
 def bootstrap_with_ties(
     margins: npt.ArrayLike,
     labels: npt.ArrayLike,

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from descore.answer import DIMENSIONS
 from descore.judge import DeScore, Judgement, Mode
-from descore.metrics import PreferenceReport, preference_report, wilson_interval
+from descore.metrics import PreferenceReport, bootstrap_mean, preference_report, wilson_interval
 from trainer.shapes.make import clip_names, write_pairs
 from trainer.shapes.pairs import ShapePair, pairs
 
@@ -62,20 +62,24 @@ class Evaluation:
     def thought_figures(self, result: ModeResult) -> dict[str, Any]:
         """Share of thoughts in strict format, and of sub-scores that equal the truth, in all and by dimension.
 
-        The interval is Wilson's at 95 %, each sub-score taken as a draw of its own.
+        Intervals at 95 %: Wilson's for the format, the bootstrap over pairs for the sub-scores, since the ten of one pair
+        are not independent.
         """
         truth = [scores for one in self.known for scores in one.scores]
         strict = sum(judgement.strict_format for judgement in result.judgements)
-        by_dimension = {
-            name: sum((j.sub_scores or {}).get(name) == t[name] for j, t in zip(result.judgements, truth, strict=True))
-            for name in DIMENSIONS
-        }
-        videos, right = len(truth), sum(by_dimension.values())
+        exact = np.array(
+            [
+                [(judgement.sub_scores or {}).get(name) == scores[name] for name in DIMENSIONS]
+                for judgement, scores in zip(result.judgements, truth, strict=True)
+            ],
+            dtype=float,
+        )  # (videos, dimensions), two videos a pair
         return {
-            "strict_format": strict / videos,
-            "sub_score_exact_match": right / (videos * len(DIMENSIONS)),
-            "sub_score_exact_match_interval": list(wilson_interval(right, videos * len(DIMENSIONS))),
-            "sub_score_exact_match_by_dimension": {name: hits / videos for name, hits in by_dimension.items()},
+            "strict_format": strict / len(truth),
+            "strict_format_interval": list(wilson_interval(strict, len(truth))),
+            "sub_score_exact_match": float(exact.mean()),
+            "sub_score_exact_match_interval": list(bootstrap_mean(exact.reshape(len(self.known), -1).mean(axis=1))),
+            "sub_score_exact_match_by_dimension": dict(zip(DIMENSIONS, exact.mean(axis=0).tolist(), strict=True)),
         }
 
 

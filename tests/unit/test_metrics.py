@@ -15,6 +15,7 @@ from descore.metrics import (
     accuracy_with_ties_at,
     accuracy_without_ties,
     best_tie_threshold,
+    bootstrap_mean,
     bootstrap_proportion,
     bootstrap_with_ties,
     margins_of,
@@ -190,6 +191,18 @@ def test_resampling_in_portions_covers_every_draw(monkeypatch: pytest.MonkeyPatc
     whole = bootstrap_with_ties(margins, labels, resamples=50)
     monkeypatch.setattr("descore.metrics._CELLS_AT_ONCE", 12)
     assert bootstrap_with_ties(margins, labels, resamples=50) == whole
+
+
+def test_the_interval_of_a_mean_is_wider_where_observations_hang_together() -> None:
+    hits = np.random.default_rng(0).random(200) < 0.8
+    alone = bootstrap_mean(hits)
+    together = bootstrap_mean(np.repeat(hits[::10], 10).reshape(20, 10).mean(axis=1))
+    assert alone[0] < hits.mean() < alone[1]
+    assert together[1] - together[0] > 2 * (alone[1] - alone[0])
+    expected = 1.96 * hits.std() / np.sqrt(len(hits))
+    assert alone[1] - alone[0] == pytest.approx(2 * expected, rel=0.15)
+    with pytest.raises(MetricsError):
+        bootstrap_mean([])
 
 
 def test_wilson_intervals_have_the_known_values() -> None:
