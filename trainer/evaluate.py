@@ -21,8 +21,8 @@ from descore.judge import DeScore, Judgement, Mode
 from descore.metrics import PreferenceReport, bootstrap_mean, preference_report, wilson_interval
 from trainer.shapes.make import clip_names, write_pairs
 from trainer.shapes.pairs import ShapePair, pairs
+from trainer.shapes.scene import SIGN
 
-LABELS = {"A": 1, "B": -1, "tie": 0}
 _VIDEOS_AT_ONCE = 64
 
 
@@ -121,7 +121,7 @@ def _judge_all(judge: DeScore, known: Sequence[ShapePair], mode: Mode, folder: P
             judgements += judge.score(paths[part], prompts[part], mode, batch_size=_VIDEOS_AT_ONCE)
             progress.update(len(paths[part]))
     rewards = np.array([judgement.reward for judgement in judgements], dtype=np.float64).reshape(-1, 2)
-    labels = np.array([LABELS[one.label] for one in known])
+    labels = np.array([SIGN[one.label] for one in known])
     fitted = judge.manifest.calibration.for_mode(mode)
     report = preference_report(
         rewards[:, 0], rewards[:, 1], labels, fitted_eps=None if fitted is None else fitted.tie_threshold

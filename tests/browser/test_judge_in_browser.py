@@ -51,6 +51,19 @@ def choose_quick(page: Page) -> None:
     page.get_by_role("radio", name="Quick, no thought").check()
 
 
+def judge_quickly(page: Page) -> None:
+    choose_quick(page)
+    page.click("#judge")
+    wait_for_phase(page, "done")
+
+
+def ask(page: Page, prompt: str) -> None:
+    """Ask with thoughts, and come back as soon as text of both stands on the page."""
+    page.fill("#prompt textarea", prompt)
+    page.click("#judge")
+    page.wait_for_function(f"() => ({SHOWN})().every((length) => length > 5)")
+
+
 # ---- the player --------------------------------------------------------------------------------------------------
 
 
@@ -142,24 +155,18 @@ def test_both_thoughts_stream_before_either_ends_then_the_rewards_appear(watched
 
 def test_cancel_stops_and_the_next_question_is_answered(watched: Watched) -> None:
     page = watched.page
-    page.fill("#prompt textarea", "A question that will be cancelled.")
-    page.click("#judge")
-    page.wait_for_function(f"() => ({SHOWN})().every((length) => length > 5)")
+    ask(page, "A question that will be cancelled.")
     page.click("#cancel")
     wait_for_phase(page, "cancelled")
     stopped = page.evaluate(SHOWN)
     page.wait_for_timeout(500)
     assert page.evaluate(SHOWN) == stopped
-    choose_quick(page)
-    page.click("#judge")
-    wait_for_phase(page, "done")
+    judge_quickly(page)
 
 
 def test_choosing_another_pair_in_mid_stream_leaves_nothing_of_the_old_one(watched: Watched) -> None:
     page = watched.page
-    page.fill("#prompt textarea", "A question whose pair is left.")
-    page.click("#judge")
-    page.wait_for_function(f"() => ({SHOWN})().every((length) => length > 5)")
+    ask(page, "A question whose pair is left.")
     page.click("[data-id='blue']")
     expect(page.locator("#judge")).to_be_enabled()
     assert page.evaluate(PHASE) == "idle" and page.evaluate(SHOWN) == [0, 0]
@@ -167,15 +174,11 @@ def test_choosing_another_pair_in_mid_stream_leaves_nothing_of_the_old_one(watch
 
 def test_reload_in_mid_stream_leaves_a_working_app(watched: Watched, running: Running) -> None:
     page = watched.page
-    page.fill("#prompt textarea", "A question that nobody waits for.")
-    page.click("#judge")
-    page.wait_for_function(f"() => ({SHOWN})().every((length) => length > 5)")
+    ask(page, "A question that nobody waits for.")
     open_page(page, running.url)
     watched.faults.clear()  # the abandoned stream is logged by the page that is gone
     assert page.input_value("#prompt textarea") == "A question that nobody waits for."
-    choose_quick(page)
-    page.click("#judge")
-    wait_for_phase(page, "done")
+    judge_quickly(page)
 
 
 def test_error_is_shown_in_place_and_the_app_goes_on(watched: Watched) -> None:
@@ -185,9 +188,7 @@ def test_error_is_shown_in_place_and_the_app_goes_on(watched: Watched) -> None:
     wait_for_phase(page, "error")
     assert "prompt" in page.inner_text(".odds-status")
     page.fill("#prompt textarea", "A square.")
-    choose_quick(page)
-    page.click("#judge")
-    wait_for_phase(page, "done")
+    judge_quickly(page)
 
 
 # ---- choosing, bringing, voting ----------------------------------------------------------------------------------
@@ -229,9 +230,7 @@ def test_own_videos_play_and_are_judged_and_a_bad_one_is_refused(watched: Watche
     page.wait_for_timeout(1000)
     page.click("#use-own")
     page.wait_for_function("() => Math.abs(document.querySelector('.pair video').duration - 1.5) < 0.1")
-    choose_quick(page)
-    page.click("#judge")
-    wait_for_phase(page, "done")
+    judge_quickly(page)
     watched.faults.clear()  # the browser itself complains about the damaged preview
 
 

@@ -29,9 +29,8 @@ from trainer.shapes.clips import sampled_times
 from trainer.shapes.cpu_attention import plain_cpu_attention
 from trainer.shapes.pairs import ShapePair, pair
 from trainer.shapes.pretrain import build_optimisers, schedule, set_learning_rate, update
+from trainer.shapes.scene import SIGN
 from trainer.shapes.state import resume_state, save_state
-
-LABELS = {"A": 1.0, "B": -1.0, "tie": 0.0}
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,11 @@ def collect_thoughts(
 
     Kept in `path`, one JSON line a pair, appended batch by batch: an interrupted call goes on where it stopped.
     """
-    lines = path.read_text("utf-8").splitlines() if path.exists() else []
+    written = path.read_text("utf-8") if path.exists() else ""
+    whole = written[: written.rfind("\n") + 1]
+    if whole != written:  # killed in the middle of a line
+        path.write_text(whole, "utf-8")
+    lines = whole.splitlines()
     with path.open("a", encoding="utf-8") as file:
         for start in tqdm(range(len(lines), count, 32), desc="thoughts", mininterval=10):
             known = [pair("train", index) for index in range(start, min(start + 32, count))]
@@ -131,7 +134,7 @@ def _loss(
         targets = batch.targets[:, 1:] & torch.tensor(anchored).repeat_interleave(2)[:, None]
         logits = model.token_logits(forward.hidden[:, :-2][targets])
     anchor = F.cross_entropy(logits.float(), batch.inputs["input_ids"][:, 1:][targets]) if targets.any() else 0.0
-    labels = torch.tensor([LABELS[one.label] for one in known])
+    labels = torch.tensor([SIGN[one.label] for one in known], dtype=torch.float32)
     reward_a, reward_b = forward.rewards[::2], forward.rewards[1::2]
     preference = bradley_terry(reward_a, reward_b, labels)
     right = (labels * (reward_a - reward_b) > 0)[labels != 0].float()

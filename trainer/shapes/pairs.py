@@ -91,11 +91,6 @@ def pairs(split: str, count: int, start: int = 0, noise: float = 0.0) -> Iterato
     return (pair(split, index, noise) for index in range(start, start + count))
 
 
-def draw_scene_alone(rng: random.Random) -> Scene:
-    """A scene of the training distribution with no prompt in mind (for learning to describe)."""
-    return _draw_scene(_draw_wish(rng, "train"), rng, "train", flaws=5)
-
-
 def draw_wish_for(scene: Scene, rng: random.Random) -> Wish:
     """A training wish that a given scene follows wholly, partly or not; the mirror image of drawing a scene for a wish."""
     for _ in range(200):
@@ -138,7 +133,7 @@ def _draw_flaws(rng: random.Random, shares: tuple[tuple[int, float], ...] = _FLA
     return rng.choices([flaws for flaws, _ in shares], [share for _, share in shares])[0]
 
 
-def _draw_scene(wish: Wish, rng: random.Random, split: str, flaws: int | None = None) -> Scene:
+def _draw_scene(wish: Wish, rng: random.Random, split: str) -> Scene:
     look = _draw_look(rng, unseen=split == "unseen-rendering")
     while True:
         scene = Scene(
@@ -146,7 +141,7 @@ def _draw_scene(wish: Wish, rng: random.Random, split: str, flaws: int | None = 
             wish.place or rng.choice(PLACES), wish.light or rng.choice(LIGHTS),
             wish.style or rng.choice(STYLES), look,
         )  # fmt: skip
-        for name in rng.sample(_ASPECTS, _draw_flaws(rng) if flaws is None else flaws):
+        for name in rng.sample(_ASPECTS, _draw_flaws(rng)):
             scene = _spoil_scene(scene, name, rng)
         if split == "unseen-combinations" or not _held_out(scene):
             return scene

@@ -77,7 +77,8 @@ def pretrain(
         loss = language_loss(backbone, training_batch(step, batcher, clips, config), config.verdict_weight)
         update(backbone, loss, optimisers)
         row = {"step": step, "loss": loss.item(), "seconds": round(time.monotonic() - started, 2)}
-        if (step + 1) % config.evaluate_every == 0 or step + 1 == config.steps:
+        # Later the backbone writes thoughts, and one-line descriptions no longer show what it sees.
+        if (step + 1) % config.evaluate_every == 0 and step < config.describe_steps:
             row["seen"] = observation_accuracy(backbone, batcher, held_out)
             progress.set_postfix({"loss": f"{row['loss']:.3f}"} | row["seen"])
         log.write(json.dumps(row) + "\n")

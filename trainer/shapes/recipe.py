@@ -84,7 +84,7 @@ def make_checkpoint(recipe: Recipe, work: Path, out: Path, threads: int = 1, wor
     for split, count in recipe.reported.items():
         metrics[split] = evaluate(judge, split, count, folder=work / "mp4" / split).to_dict()
         log.info("%s: %s", split, json.dumps(metrics[split]))
-    judge.model.backbone.to(torch.bfloat16)
+    judge.model.backbone.to(torch.bfloat16)  # only to be written: this also rounds the rotary frequencies in memory
     return DeScore(judge.model, replace(judge.manifest, metrics=metrics)).save_pretrained(out)
 
 

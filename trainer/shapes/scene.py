@@ -39,6 +39,8 @@ FAMILIES: tuple[frozenset[str], ...] = (
 TIE_MARGIN = 0.05
 
 Preference = Literal["A", "B", "tie"]
+# The sign that losses and metrics give a preference.
+SIGN: dict[Preference, int] = {"A": 1, "B": -1, "tie": 0}
 
 
 @dataclass(frozen=True)
