@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,9 @@ class Database:
 
     engine: Engine
     home: Path
+    # SQLite lets one writer in and makes the others sleep and try again, which starves some. Within this process they
+    # wait here instead, and are woken at once. Other processes are still held off by SQLite itself.
+    _turn: AbstractContextManager[Any] = field(default_factory=nullcontext, repr=False, compare=False)
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -61,7 +65,7 @@ class Database:
         Raises:
             StorageError: the database refuses: locked for too long, disk full, a constraint broken.
         """
-        with self._session(self.engine.execution_options(**{_WRITES: True})) as session:
+        with self._turn, self._session(self.engine.execution_options(**{_WRITES: True})) as session:
             session.connection()  # begins now, and with it the lock, not only at the first statement
             yield session
 
@@ -86,8 +90,7 @@ def open_database(url: str | None = None, home: Path | None = None) -> Database:
         home: the data folder, `data_home()` by default.
 
     Raises:
-        StorageError: the address is no database that can be opened, the folder is not writable, or the store
-        was
+        StorageError: the address is no database that can be opened, the folder is not writable, or the store was
             written by a newer version of this program.
     """
     folder = ensure_folder(home or data_home())
@@ -104,7 +107,8 @@ def open_database(url: str | None = None, home: Path | None = None) -> Database:
     except StorageError:
         engine.dispose()
         raise
-    return Database(engine=engine, home=folder)
+    turn = threading.RLock() if address.get_backend_name() == "sqlite" else nullcontext()
+    return Database(engine=engine, home=folder, _turn=turn)
 
 
 def _address(url: str | None, folder: Path) -> URL:

@@ -26,6 +26,11 @@ VOTERS, VOTES = 8, 20
 ROOT = Path(__file__).parents[2]
 
 
+def readable(index: Any) -> dict[str, Any]:
+    """An index with the condition of a partial one as text, so that two can be compared."""
+    return {**index, "dialect_options": {name: str(value) for name, value in index.get("dialect_options", {}).items()}}
+
+
 def tables_of(engine: Engine) -> dict[str, Any]:
     """All that the database knows of its tables, in an order of its own."""
     look = inspect(engine)
@@ -37,7 +42,7 @@ def tables_of(engine: Engine) -> dict[str, Any]:
             *look.get_unique_constraints(table),
             *look.get_foreign_keys(table),
             *look.get_check_constraints(table),
-            *look.get_indexes(table),
+            *map(readable, look.get_indexes(table)),
         ]
         found[table] = (columns, sorted(map(str, parts)))
     return found
@@ -72,7 +77,7 @@ def test_a_store_of_a_newer_version_is_refused_and_left_alone(tmp_path: Path) ->
     open_database(home=tmp_path).close()
     with sqlite3.connect(tmp_path / DATABASE_FILE) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
-    with pytest.raises(StorageError, match=r"newer version.*9999.*0001.*update the program"):
+    with pytest.raises(StorageError, match=r"newer version.*9999.*update the program"):
         open_database(home=tmp_path)
     with sqlite3.connect(tmp_path / DATABASE_FILE) as connection:
         assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("9999",)]

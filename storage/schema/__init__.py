@@ -1,0 +1,67 @@
+"""The tables. Rows never leave the storage package: its functions return frozen dataclasses.
+
+    pairs.py        videos (one file by content hash), pairs (two videos and their prompt)
+    judgements.py   what a checkpoint said of a video
+    votes.py        what visitors of the Judge page said of a pair, append-only
+    people.py       accounts, invitations, signed-in browsers, failed attempts
+    campaigns.py    campaigns, guidelines, their pairs, their members, running totals; imports
+    labels.py       assignments with their leases, drafts, labels as append-only revisions
+
+A change here needs a migration in `storage/migrations/versions`; a test compares the two.
+"""
+
+from storage.schema.base import NAMING, Base, Choice, Side, UtcDateTime, text_hash, utc_now
+from storage.schema.campaigns import (
+    AgreementPatternRow,
+    CampaignPairRow,
+    CampaignRow,
+    CampaignStatus,
+    GuidelineRow,
+    ImportRow,
+    MemberRow,
+    Ordering,
+    PairState,
+    Standing,
+)
+from storage.schema.judgements import JudgementRow, Mode
+from storage.schema.labels import Action, AssignmentRow, AssignmentState, DraftRow, Kind, LabelRow, Strength
+from storage.schema.pairs import PairRow, VideoRow
+from storage.schema.people import InvitationRow, Role, SignInAttemptRow, SignInRow, UserRow
+from storage.schema.votes import VoteRow
+
+__all__ = [
+    "NAMING",
+    "Action",
+    "AgreementPatternRow",
+    "AssignmentRow",
+    "AssignmentState",
+    "Base",
+    "CampaignPairRow",
+    "CampaignRow",
+    "CampaignStatus",
+    "Choice",
+    "DraftRow",
+    "GuidelineRow",
+    "ImportRow",
+    "InvitationRow",
+    "JudgementRow",
+    "Kind",
+    "LabelRow",
+    "MemberRow",
+    "Mode",
+    "Ordering",
+    "PairRow",
+    "PairState",
+    "Role",
+    "Side",
+    "SignInAttemptRow",
+    "SignInRow",
+    "Standing",
+    "Strength",
+    "UserRow",
+    "UtcDateTime",
+    "VideoRow",
+    "VoteRow",
+    "text_hash",
+    "utc_now",
+]

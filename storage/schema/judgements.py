@@ -1,0 +1,45 @@
+"""What checkpoints said of videos."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from sqlalchemy import JSON, BigInteger, CheckConstraint, Double, ForeignKey, String, Text, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from storage.schema.base import Base, UtcDateTime, utc_now
+
+Mode = Literal["think", "quick", "k"]
+
+
+class JudgementRow(Base):
+    """One video judged by one checkpoint in one mode. `k` and `seed` are 0 where the mode does not sample."""
+
+    __tablename__ = "judgements"
+    __table_args__ = (
+        UniqueConstraint("video_id", "prompt_hash", "fingerprint", "mode", "k", "seed", name="uq_judgements_question"),
+        CheckConstraint("mode IN ('think', 'quick', 'k')", name="mode"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    video_id: Mapped[int] = mapped_column(ForeignKey("videos.id"))
+    prompt: Mapped[str] = mapped_column(Text)
+    prompt_hash: Mapped[str] = mapped_column(String(64))
+    checkpoint: Mapped[str] = mapped_column(Text)
+    fingerprint: Mapped[str] = mapped_column(String(128))
+    mode: Mapped[Mode] = mapped_column(String(8))
+    k: Mapped[int]
+    seed: Mapped[int] = mapped_column(BigInteger)
+    thought: Mapped[str] = mapped_column(Text)
+    sub_scores: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    overall_score: Mapped[float | None] = mapped_column(Double)
+    parse_note: Mapped[str | None] = mapped_column(Text)
+    strict_format: Mapped[bool]
+    reward: Mapped[float | None] = mapped_column(Double)
+    standardised_reward: Mapped[float | None] = mapped_column(Double)
+    reward_spread: Mapped[float | None] = mapped_column(Double)
+    sub_score_votes: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    truncated: Mapped[bool]
+    seconds: Mapped[float] = mapped_column(Double)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utc_now)

@@ -1,0 +1,31 @@
+"""Votes of the Judge page."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import CheckConstraint, ForeignKey, Index, String, Text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from storage.schema.base import Base, Choice, Side, UtcDateTime, utc_now
+
+
+class VoteRow(Base):
+    """A person's vote on a pair. A changed mind is a new row that names the one it replaces."""
+
+    __tablename__ = "votes"
+    __table_args__ = (
+        CheckConstraint("choice IN ('A', 'B', 'tie', 'both_bad')", name="choice"),
+        CheckConstraint("left_video IN ('A', 'B')", name="left_video"),
+        Index(None, "pair_id", "voter"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    pair_id: Mapped[int] = mapped_column(ForeignKey("pairs.id"))
+    choice: Mapped[Choice] = mapped_column(String(8))
+    note: Mapped[str] = mapped_column(Text)
+    voter: Mapped[str] = mapped_column(String(64))
+    left_video: Mapped[Side] = mapped_column(String(1))
+    token: Mapped[str] = mapped_column(String(64), unique=True)
+    replaces_id: Mapped[int | None] = mapped_column(ForeignKey("votes.id"), unique=True)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utc_now)
