@@ -5,6 +5,8 @@ peft's layers are injected in place, so the backbone keeps its class and all tha
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ from peft import (
     inject_adapter_in_model,
     set_peft_model_state_dict,
 )
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils import ModulesToSaveWrapper
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
@@ -73,3 +77,22 @@ def without_adapter(backbone: PreTrainedModel) -> dict[str, torch.Tensor]:
         for key, value in backbone.state_dict().items()
         if ".lora_" not in key and ".modules_to_save." not in key
     }
+
+
+@contextmanager
+def adapter_off(backbone: PreTrainedModel) -> Iterator[None]:
+    """The backbone as it was before it was adapted, for the length of the block: the reference of a KL penalty.
+
+    Raises:
+        CheckpointError: it has no adapter.
+    """
+    layers = [module for module in backbone.modules() if isinstance(module, (BaseTunerLayer, ModulesToSaveWrapper))]
+    if not layers:
+        raise CheckpointError("the backbone has no adapter that could be switched off")
+    for layer in layers:
+        layer.enable_adapters(False)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.enable_adapters(True)

@@ -27,7 +27,11 @@ from transformers import Cache, DynamicCache, PreTrainedModel
 
 from descore.encode import SEQUENCE_KEYS, Batch
 from descore.errors import CheckpointError, RewardError
+from descore.prefix_attention import SharedPrefix, enable_prefixes, prefix_of_cache, takes_prefixes
 from descore.scoring import ScoringModule
+
+# What a vision tower made of a batch's videos, as transformers' own forward takes it (`mm_encoder_outputs`).
+VisionOutputs = dict[str, Any]
 
 
 @dataclass
@@ -42,7 +46,8 @@ class Forward:
 class Thinking:
     """Rows in the middle of a thought: all that the next token and the reward depend on.
 
-    cache: keys and values of S slots. mask: (B, S), 1 where a row may look. next_position: (B,), the same on
+    cache: keys and values of S slots. mask: (B, S), 1 where a row may look. prefix: what the rows share in groups, before
+    these slots. next_position: (B,), the same on
     all position axes. logits: (B, V) of the next token. thoughts: the token ids of each row's thought so far,
     without an end token. running: rows whose thought has not ended; after `think`, these were cut off at the
     limit.
@@ -54,12 +59,13 @@ class Thinking:
     logits: torch.Tensor
     thoughts: list[list[int]] = field(default_factory=list)
     running: list[bool] = field(default_factory=list)
+    prefix: SharedPrefix | None = None
 
 
 class DeScoreModel(nn.Module):
     """A backbone (any image-text-to-text model that takes video), with a scoring module or without one."""
 
-    _never_sampled: torch.Tensor
+    never_sampled: torch.Tensor
 
     def __init__(self, backbone: PreTrainedModel, processor: Any, scoring: ScoringModule | None = None) -> None:
         """Compose them; the scoring module moves to the backbone's device.
@@ -68,6 +74,7 @@ class DeScoreModel(nn.Module):
             CheckpointError: backbone and scoring module differ in their number of channels.
         """
         super().__init__()
+        enable_prefixes(backbone)
         hidden = backbone.config.get_text_config().hidden_size
         if scoring is not None and scoring.hidden_size != hidden:
             raise CheckpointError(f"the scoring module has {scoring.hidden_size} channels, the backbone {hidden}")
@@ -75,7 +82,7 @@ class DeScoreModel(nn.Module):
         self.processor = processor
         self.scoring = None if scoring is None else scoring.to(backbone.device)
         self.end_ids = _end_ids(backbone, processor)
-        self.register_buffer("_never_sampled", _never_sampled(backbone, processor, self.end_ids), persistent=False)
+        self.register_buffer("never_sampled", _never_sampled(backbone, processor, self.end_ids), persistent=False)
 
     @property
     def device(self) -> torch.device:
@@ -83,7 +90,7 @@ class DeScoreModel(nn.Module):
 
     # training
 
-    def forward(self, inputs: Batch) -> Forward:
+    def forward(self, inputs: Batch, vision: VisionOutputs | None = None) -> Forward:
         """One pass over whole sequences, the query token last; differentiable in every trained weight.
 
         Row b's hidden state at slot s predicts token s + 1; the last slot of the sequence (S - 1) predicts
@@ -92,11 +99,12 @@ class DeScoreModel(nn.Module):
 
         Args:
             inputs: a batch of `descore.encode.encode`.
+            vision: what the vision tower made of the batch's videos before; None: it runs here.
 
         Raises:
             RewardError: there is no scoring module.
         """
-        scoring = self._require_scoring()
+        scoring = self.require_scoring()
         positions, next_position = self.positions(inputs)
         embeds = self.backbone.get_input_embeddings()(inputs["input_ids"].to(self.device))
         embeds = torch.cat([embeds, scoring.query_embeds(len(embeds), embeds.dtype)], dim=1)
@@ -106,13 +114,13 @@ class DeScoreModel(nn.Module):
             inputs_embeds=embeds,
             position_ids=torch.cat([positions, last], dim=-1).to(self.device),
             use_cache=False,
-            **self._model_inputs({**inputs, **extended}, without=("input_ids", "thought_mask")),
+            **self.model_inputs({**inputs, **extended}, ("input_ids",), vision),
         ).last_hidden_state
         return Forward(scoring(hidden[:, -1]), hidden)
 
-    def rewards(self, inputs: Batch) -> torch.Tensor:
+    def rewards(self, inputs: Batch, vision: VisionOutputs | None = None) -> torch.Tensor:
         """The rewards (B,) of `forward`."""
-        return self.forward(inputs).rewards
+        return self.forward(inputs, vision).rewards
 
     def token_logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Next-token logits (..., V) of hidden states (..., H), e.g. of the slots that predict a thought."""
@@ -121,8 +129,8 @@ class DeScoreModel(nn.Module):
     # one pass: prefill, think, score
 
     @torch.inference_mode()
-    def prefill(self, inputs: Batch) -> Thinking:
-        """Read prompt and video (and a thought already in the batch, if any) into a new cache."""
+    def prefill(self, inputs: Batch, vision: VisionOutputs | None = None) -> Thinking:
+        """Read prompt and video (and a thought already in the batch, if any) into a new cache; `vision` as in `forward`."""
         positions, next_position = self.positions(inputs)
         cache = DynamicCache(config=self.backbone.config.get_text_config())
         logits = self.backbone(
@@ -130,7 +138,7 @@ class DeScoreModel(nn.Module):
             past_key_values=cache,
             use_cache=True,
             logits_to_keep=1,
-            **self._model_inputs(inputs, without=("thought_mask",)),
+            **self.model_inputs(inputs, vision=vision),
         ).logits[:, -1]
         rows = len(logits)
         return Thinking(
@@ -143,11 +151,20 @@ class DeScoreModel(nn.Module):
         )
 
     def repeat(self, state: Thinking, times: int) -> Thinking:
-        """The state with each row `times` times (row 0, row 0, ..., row 1, ...); takes over its cache."""
-        state.cache.batch_repeat_interleave(times)
+        """The state with each row `times` times (row 0, row 0, ..., row 1, ...); takes over its cache.
+
+        Where the backbone allows it, the rows share what was read so far instead of each holding a copy.
+        """
         mask, position, logits = (x.repeat_interleave(times, dim=0) for x in (state.mask, state.next_position, state.logits))
+        cache, prefix = state.cache, None
+        if state.prefix is None and takes_prefixes(self.backbone):
+            prefix = prefix_of_cache(cache, state.mask, times)
+            cache, mask = DynamicCache(config=self.backbone.config.get_text_config()), mask[:, :0]
+        else:
+            cache.batch_repeat_interleave(times)
         thoughts = [list(ids) for ids in state.thoughts for _ in range(times)]
-        return Thinking(state.cache, mask, position, logits, thoughts, [r for r in state.running for _ in range(times)])
+        running = [on for on in state.running for _ in range(times)]
+        return Thinking(cache, mask, position, logits, thoughts, running, prefix)
 
     def think(
         self, state: Thinking, max_tokens: int, uniforms: torch.Tensor | None = None, temperature: float = 1.0
@@ -181,13 +198,11 @@ class DeScoreModel(nn.Module):
         Raises:
             RewardError: there is no scoring module, or a reward is not finite.
         """
-        scoring = self._require_scoring()
+        scoring = self.require_scoring()
         hidden = self.backbone.base_model(
             inputs_embeds=scoring.query_embeds(len(state.mask), self.backbone.dtype),
             attention_mask=_append(state.mask, 1),
-            position_ids=self._step_positions(state),
-            past_key_values=state.cache,
-            use_cache=True,
+            **self._continued(state),
         ).last_hidden_state
         state.cache.crop(-1)
         rewards = scoring(hidden[:, -1]).cpu()
@@ -212,16 +227,19 @@ class DeScoreModel(nn.Module):
         positions, deltas = rope_index(**{key: inputs[key] for key in names})
         return positions, mask.sum(-1) + deltas.reshape(-1)
 
-    def _step_positions(self, state: Thinking) -> torch.Tensor:
+    def _continued(self, state: Thinking) -> dict[str, Any]:
+        """What a step that goes on from a state is called with, besides its token and mask."""
         position = state.next_position[:, None]
-        return position.expand(3, -1, -1) if hasattr(self.backbone.base_model, "get_rope_index") else position
+        axes = position.expand(3, -1, -1) if hasattr(self.backbone.base_model, "get_rope_index") else position
+        known = {"position_ids": axes, "past_key_values": state.cache, "use_cache": True}
+        return known if state.prefix is None else {**known, "shared_prefix": state.prefix}
 
     # steps
 
     @torch.inference_mode()
     def _choose(self, state: Thinking, uniforms: torch.Tensor | None, temperature: float) -> list[int]:
         """The next token of each row; rows that choose an end token stop running."""
-        logits = state.logits.float().masked_fill(self._never_sampled, -torch.inf)
+        logits = state.logits.float().masked_fill(self.never_sampled, -torch.inf)
         if uniforms is None:
             chosen = logits.argmax(-1).tolist()
         else:
@@ -238,22 +256,31 @@ class DeScoreModel(nn.Module):
         alive = torch.tensor([token is not None for token in tokens], device=self.device)
         ids = torch.tensor([[token or 0] for token in tokens], device=self.device)
         state.mask = torch.cat([state.mask, alive[:, None].to(state.mask.dtype)], dim=1)
-        state.logits = self.backbone(
-            input_ids=ids,
-            attention_mask=state.mask,
-            position_ids=self._step_positions(state),
-            past_key_values=state.cache,
-            use_cache=True,
-        ).logits[:, -1]
+        state.logits = self.backbone(input_ids=ids, attention_mask=state.mask, **self._continued(state)).logits[:, -1]
         state.next_position = state.next_position + alive
 
-    def _require_scoring(self) -> ScoringModule:
+    # what the backbone is called with
+
+    def require_scoring(self) -> ScoringModule:
+        """The scoring module.
+
+        Raises:
+            RewardError: there is none.
+        """
         if self.scoring is None:
             raise RewardError("this backbone has no trained scoring module (query token and head), so it gives no reward")
         return self.scoring
 
-    def _model_inputs(self, inputs: Batch, without: tuple[str, ...]) -> dict[str, Any]:
-        return {key: value.to(self.device) for key, value in inputs.items() if key not in without}
+    def model_inputs(
+        self, inputs: Batch, without: tuple[str, ...] = (), vision: VisionOutputs | None = None
+    ) -> dict[str, Any]:
+        """A batch as keyword arguments of the backbone, on its device; `vision` takes the place of the pixels."""
+        named = {
+            name: value.to(self.device)
+            for name, value in inputs.items()
+            if name not in ("thought_mask", *without) and not (vision is not None and name.startswith("pixel_values"))
+        }
+        return named if vision is None else {**named, "mm_encoder_outputs": dict(vision)}
 
 
 def _append(values: torch.Tensor, value: int) -> torch.Tensor:

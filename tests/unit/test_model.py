@@ -166,7 +166,7 @@ def test_sampling_never_leaves_the_allowed_ids_at_the_ends(model: DeScoreModel, 
     state = model.prefill(batch(clips()))
     state.logits = torch.zeros(state.logits.shape)
     chosen = model._choose(state, torch.full((2,), uniform, dtype=torch.float64), 1.0)
-    allowed = (~model._never_sampled).nonzero().squeeze(1)
+    allowed = (~model.never_sampled).nonzero().squeeze(1)
     assert chosen == [int(allowed[0 if uniform == 0.0 else -1])] * 2
 
 

@@ -1,0 +1,186 @@
+"""Attention of many rows over one prefix that they share, without a copy of the prefix for each row.
+
+The rollouts of a video all continue the same instruction, prompt and video. Repeating the prefix's keys and values for every
+rollout costs memory and, at each decoded token, the time to read them all; here the queries of all rollouts of a video meet
+its one prefix in one matrix product, and each row's own tokens are added in the same softmax. The numbers are those of plain
+attention over [prefix, own tokens]; gradients reach the prefix.
+
+    enable_prefixes(backbone)                                          # once, after loading
+    store = PrefixStore()
+    backbone.base_model(..., prefix_store=store)                       # V rows: their keys and values are kept
+    prefix = store.shared(mask, group)
+    backbone.base_model(inputs_embeds=..., shared_prefix=prefix)       # V * group rows of own tokens
+
+It hooks into transformers' attention interface; the keyword arguments travel through the backbone's own forward.
+
+Shapes: V videos, G rows a video, N = V * G, H heads of queries, K of keys, T own queries, S own keys, P slots of prefix,
+D channels a head.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AttentionInterface, AttentionMaskInterface, Cache, PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+_NAME = "descore_shared_prefix"
+_Layer = tuple[torch.Tensor, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class SharedPrefix:
+    """Keys and values (V, K, P, D) of each layer; mask (V, P) bool, None where no slot is padding; rows a video."""
+
+    layers: dict[int, _Layer]
+    mask: torch.Tensor | None
+    group: int
+
+    @property
+    def rows(self) -> int:
+        return len(next(iter(self.layers.values()))[0]) * self.group
+
+
+@dataclass
+class PrefixStore:
+    """Collects keys and values while a prefix is computed, in its graph."""
+
+    layers: dict[int, _Layer] = field(default_factory=dict)
+
+    def keep(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> None:
+        """The first ones count: gradient checkpointing computes them a second time in the backward."""
+        self.layers.setdefault(layer, (key, value))
+
+    def shared(self, mask: torch.Tensor, group: int) -> SharedPrefix:
+        """What was collected, for `group` rows a video; mask: (V, P), 1 where a slot may be looked at."""
+        return SharedPrefix(self.layers, _padding(mask), group)
+
+
+def prefix_of_cache(cache: Cache, mask: torch.Tensor, group: int) -> SharedPrefix:
+    """The keys and values of a prefilled cache as a prefix."""
+    layers = {index: (layer.keys, layer.values) for index, layer in enumerate(cache.layers)}
+    return SharedPrefix(layers, _padding(mask), group)
+
+
+def enable_prefixes(backbone: PreTrainedModel) -> None:
+    """Let the backbone's text layers understand `prefix_store` and `shared_prefix`; without these nothing changes.
+
+    Backbones with another attention than SDPA, or with layers that see only a part of the sequence, stay as they are.
+    """
+    config = backbone.config.get_text_config()
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    if (
+        config._attn_implementation == "sdpa"
+        and kinds == {"full_attention"}
+        and hasattr(backbone.base_model, "get_rope_index")
+    ):
+        config._attn_implementation = _NAME
+
+
+def takes_prefixes(backbone: PreTrainedModel) -> bool:
+    """Whether `enable_prefixes` could do so."""
+    return bool(backbone.config.get_text_config()._attn_implementation == _NAME)
+
+
+def _padding(mask: torch.Tensor) -> torch.Tensor | None:
+    return None if bool(mask.all()) else mask.bool()
+
+
+def _attention(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    prefix_store: PrefixStore | None = None,
+    shared_prefix: SharedPrefix | None = None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """transformers' attention function: query (N, H, T, D), key and value (N, K, S, D) -> (N, T, H, D)."""
+    layer = int(getattr(module, "layer_idx", 0))
+    if prefix_store is not None:
+        prefix_store.keep(layer, key, value)
+    if shared_prefix is None:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **kwargs)
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    attend = _joined if query.is_cuda and query.shape[2] > 1 else _folded
+    return attend(query, (key, value), shared_prefix.layers[layer], attention_mask, shared_prefix, scale), None
+
+
+def _folded(
+    query: torch.Tensor,
+    own: _Layer,
+    prefix: _Layer,
+    own_mask: torch.Tensor | None,
+    shared: SharedPrefix,
+    scale: float,
+) -> torch.Tensor:
+    """Queries of a video's rows stand one below the other against its prefix; softmax over both parts by their maximum."""
+    rows, heads, length, size = query.shape
+    group, kv_heads = shared.group, own[0].shape[1]
+    videos, repeats = rows // group, heads // kv_heads
+    # (V, K, G, repeats * T, D): what shares keys stands together.
+    folded = query.reshape(videos, group, kv_heads, repeats * length, size).transpose(1, 2) * scale
+    key, value = (x.reshape(videos, group, kv_heads, -1, size).transpose(1, 2) for x in own)
+    before = (folded.flatten(2, 3) @ prefix[0].transpose(-1, -2)).unflatten(2, (group, -1)).float()
+    after = (folded @ key.transpose(-1, -2)).float()
+    if shared.mask is not None:
+        before = before.masked_fill(~shared.mask[:, None, None, None, :], -torch.inf)
+    blocked = _blocked(own_mask, length, key.shape[3], query.device)
+    if blocked is not None:  # (N or 1, 1, T, S) -> one block of rows for each of the heads that share keys
+        shape = (-1, group, 1, length, key.shape[3]) if len(blocked) > 1 else (1, 1, 1, length, key.shape[3])
+        blocked = blocked.reshape(shape).transpose(1, 2)
+        after = after.unflatten(3, (repeats, length)).masked_fill(blocked[:, :, :, None], -torch.inf).flatten(3, 4)
+    highest = torch.maximum(before.amax(-1, keepdim=True), after.amax(-1, keepdim=True)).detach()
+    before, after = (before - highest).exp(), (after - highest).exp()
+    total = before.sum(-1, keepdim=True) + after.sum(-1, keepdim=True)
+    mixed = (before.to(value.dtype).flatten(2, 3) @ prefix[1]).unflatten(2, (group, -1)) + after.to(value.dtype) @ value
+    result = (mixed / total).to(query.dtype)
+    return result.transpose(1, 2).reshape(rows, heads, length, size).transpose(1, 2).contiguous()
+
+
+def _joined(
+    query: torch.Tensor,
+    own: _Layer,
+    prefix: _Layer,
+    own_mask: torch.Tensor | None,
+    shared: SharedPrefix,
+    scale: float,
+) -> torch.Tensor:
+    """Keys and values joined for the length of one layer, for GPU kernels that never write the scores to memory."""
+    length, own_length = query.shape[2], own[0].shape[2]
+    repeats = query.shape[1] // own[0].shape[1]
+    key, value = (
+        torch.cat([kept.repeat_interleave(shared.group, dim=0), now], dim=2).repeat_interleave(repeats, dim=1)
+        for kept, now in zip(prefix, own, strict=True)
+    )
+    blocked = _blocked(own_mask, length, own_length, query.device)
+    if blocked is None:
+        blocked = torch.zeros(1, 1, length, own_length, dtype=torch.bool, device=query.device)
+    blocked = blocked.expand(len(query), -1, -1, -1)
+    if shared.mask is None:
+        padding = blocked.new_zeros(len(query), 1, length, prefix[0].shape[2])
+    else:
+        padding = ~shared.mask.repeat_interleave(shared.group, dim=0)[:, None, None].expand(-1, 1, length, -1)
+    mask = ~torch.cat([padding, blocked], dim=-1)
+    attended = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale)
+    return attended.transpose(1, 2).contiguous()
+
+
+def _blocked(mask: torch.Tensor | None, length: int, keys: int, device: torch.device) -> torch.Tensor | None:
+    """Where own queries may not look, (N or 1, 1, T, S) bool; None where they may look everywhere."""
+    if mask is not None:
+        return ~mask if mask.dtype == torch.bool else mask < 0
+    if length == 1:
+        return None
+    return torch.ones(length, keys, dtype=torch.bool, device=device).triu(keys - length + 1)[None, None]
+
+
+AttentionInterface.register(_NAME, _attention)
+AttentionMaskInterface.register(_NAME, sdpa_mask)
