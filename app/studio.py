@@ -1,4 +1,4 @@
-"""The whole app: header, pages, theme, and the web server that shows them.
+"""The whole app: its pages, its other web routes, and the server that shows them.
 
     Studio.open("bundled").launch(port=7860)
 
@@ -7,38 +7,45 @@ A page is built by a class of its own in `app/pages`; what it needs is handed to
 
 from __future__ import annotations
 
-import html
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from starlette.routing import BaseRoute
 
+from app.auth import Auth
 from app.clips import ClipShelf
 from app.components.assets import styles
+from app.deployment import public_url, trust_no_proxy_unasked
 from app.gallery import FOLDER, load_gallery
 from app.pages.judge import JudgePage
+from app.pages.label import LabelPage
+from app.pages.lead import LeadPage
 from app.serving import Served
+from app.shell import JUDGE, LABEL, LEAD, build_header, theme
 from descore.video import warm_up
 from storage import Database, open_database
+from storage.pairs import add_pair
+from storage.sign_in import invite_first_lead
 
-SANS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif"]
-MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "Liberation Mono", "monospace"]
 MAX_UPLOAD = "512mb"
 
 
 @dataclass(frozen=True)
 class Studio:
-    """One running app: the checkpoint that answers, the store, the pages."""
+    """One running app: the checkpoint that answers, the store, the people, the pages."""
 
     served: Served
     database: Database
     shelf: ClipShelf
+    auth: Auth
     blocks: gr.Blocks
+    routes: tuple[BaseRoute, ...]
 
     @classmethod
     def open(cls, checkpoint: str, home: Path | None = None, gallery: Path = FOLDER) -> Studio:
-        """Load the checkpoint, open the store, build the pages.
+        """Load the checkpoint, open the store, build the pages. The gallery's pairs are in the store from then on.
 
         Raises:
             descore.errors.CheckpointError: the checkpoint can't be used.
@@ -47,76 +54,60 @@ class Studio:
         warm_up()
         served = Served.load(checkpoint)
         database = open_database(home=home)
-        shelf = ClipShelf(database)
-        page = JudgePage(served, database, shelf, load_gallery(shelf, gallery))
-        with gr.Blocks(title="DeScore", analytics_enabled=False, fill_width=True) as blocks:
-            gr.HTML(header(served), apply_default_css=False)
-            page.build(blocks)
-        return cls(served, database, shelf, blocks)
+        shelf, auth = ClipShelf(database), Auth(database)
+        bundled = load_gallery(shelf, gallery)
+        with database.write() as session:
+            for pair in bundled:
+                add_pair(session, pair.a, pair.b, pair.prompt, source="bundled")
+        judge = JudgePage(served, database, shelf, bundled)
+        label, lead = LabelPage(database, shelf, served, auth), LeadPage(database, shelf, served, auth)
+        blocks = gr.Blocks(title="DeScore", analytics_enabled=False, fill_width=True)
+        with blocks:
+            build_header(served, JUDGE)
+            judge.build(blocks)
+        with blocks.route(LABEL.name, LABEL.path):
+            build_header(served, LABEL)
+            label.build(blocks)
+        with blocks.route(LEAD.name, LEAD.path):
+            build_header(served, LEAD)
+            lead.build(blocks)
+        routes = (*shelf.routes(), *auth.routes(), *label.routes(), *lead.routes())
+        return cls(served, database, shelf, auth, blocks, routes)
 
-    def launch(self, host: str | None = None, port: int | None = None, **options: Any) -> tuple[Any, str, str]:
-        """Serve until interrupted; `options` go to `gr.Blocks.launch`, whose result is returned."""
-        return self.blocks.launch(
+    def launch(
+        self, host: str | None = None, port: int | None = None, prevent_thread_lock: bool = False, **options: Any
+    ) -> tuple[Any, str, str]:
+        """Serve until interrupted; `options` go to `gr.Blocks.launch`, whose result is returned.
+
+        prevent_thread_lock: return at once and serve in the background.
+        """
+        trust_no_proxy_unasked()
+        launched = self.blocks.launch(
             server_name=host,
             server_port=port,
             theme=theme(),
             css=styles(),
-            app_kwargs={"routes": self.shelf.routes()},
+            app_kwargs={"routes": list(self.routes)},
             footer_links=[],
             run_history=False,
             ssr_mode=False,
             show_error=True,
             max_file_size=MAX_UPLOAD,
+            prevent_thread_lock=True,
             **options,
         )
+        link = self.first_lead_link(launched[1])
+        if link is not None:
+            print(f"* No lead yet. Become the first one here, once, within a day: {link}", flush=True)
+        if not prevent_thread_lock:
+            self.blocks.block_thread()
+        return launched
 
+    def first_lead_link(self, local_url: str) -> str | None:
+        """A one-time link that makes the first lead, for the console: who can read that owns the app. None if there is one.
 
-def header(served: Served) -> str:
-    """The head of every page: which page, and which checkpoint answers."""
-    name, knows = html.escape(served.model.name), html.escape(served.knows)
-    return (
-        '<header class="page-head"><h1>DeScore</h1><span class="page-name">Judge</span>'
-        f'<span class="served"><b>{name}</b> \N{EN DASH} {knows}</span></header>'
-    )
-
-
-def theme() -> gr.themes.Base:
-    """Gradio's plain theme in the app's colours and the system's own typeface, so that no font is fetched."""
-    return gr.themes.Base(
-        primary_hue="teal", neutral_hue="slate", radius_size="sm", spacing_size="sm", font=SANS, font_mono=MONO
-    ).set(
-        body_background_fill="var(--ground)",
-        body_background_fill_dark="var(--ground)",
-        body_text_color="var(--ink)",
-        body_text_color_dark="var(--ink)",
-        body_text_color_subdued="var(--faint)",
-        body_text_color_subdued_dark="var(--faint)",
-        background_fill_primary="var(--panel)",
-        background_fill_primary_dark="var(--panel)",
-        background_fill_secondary="var(--ground)",
-        background_fill_secondary_dark="var(--ground)",
-        block_background_fill="var(--panel)",
-        block_background_fill_dark="var(--panel)",
-        block_border_color="var(--line)",
-        block_border_color_dark="var(--line)",
-        border_color_primary="var(--line)",
-        border_color_primary_dark="var(--line)",
-        block_label_text_color="var(--faint)",
-        block_label_text_color_dark="var(--faint)",
-        input_background_fill="var(--ground)",
-        input_background_fill_dark="var(--ground)",
-        input_border_color="var(--line-strong)",
-        input_border_color_dark="var(--line-strong)",
-        button_primary_background_fill="var(--accent)",
-        button_primary_background_fill_dark="var(--accent)",
-        button_primary_background_fill_hover="var(--accent-strong)",
-        button_primary_background_fill_hover_dark="var(--accent-strong)",
-        button_primary_text_color="var(--on-accent)",
-        button_primary_text_color_dark="var(--on-accent)",
-        button_secondary_background_fill="var(--panel)",
-        button_secondary_background_fill_dark="var(--panel)",
-        button_secondary_border_color="var(--line-strong)",
-        button_secondary_border_color_dark="var(--line-strong)",
-        button_secondary_text_color="var(--ink)",
-        button_secondary_text_color_dark="var(--ink)",
-    )
+        local_url: what the server listens on.
+        """
+        with self.database.write() as session:
+            token = invite_first_lead(session)
+        return None if token is None else f"{public_url(local_url)}/invite/{token}"

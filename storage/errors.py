@@ -7,3 +7,43 @@ class StorageError(RuntimeError):
 
 class NotInStore(StorageError):
     """Nothing is stored under that id."""
+
+
+class NameTaken(StorageError):
+    """Somebody has this name already, or one that reads the same."""
+
+
+class WeakPassword(StorageError):
+    """A password that is too short, too long, or nothing but one character."""
+
+
+class LastLead(StorageError):
+    """The last active lead can't be switched off or get another role."""
+
+
+class InvitationError(StorageError):
+    """The link of an invitation is unknown, used or expired."""
+
+
+class SignInRefused(StorageError):
+    """Wrong name or password (the message is the same), or too many attempts: then with seconds to wait."""
+
+    def __init__(self, message: str, retry_seconds: int | None = None) -> None:
+        super().__init__(message)
+        self.retry_seconds = retry_seconds
+
+
+class CampaignError(StorageError):
+    """A campaign can't be set up, or can't do this now: paused, closed, wrong settings."""
+
+
+class AnswerError(StorageError):
+    """A label is not complete or not valid; the message says what to fill in, in words for the annotator."""
+
+
+class NotYours(StorageError):
+    """No turn of this person has that token. Whether another's has is not told."""
+
+
+class LeaseLost(StorageError):
+    """The turn can't be gone on with: it was finished in another tab, or others have labelled the pair meanwhile."""

@@ -6,7 +6,18 @@ from functools import cache
 from pathlib import Path
 
 STATIC = Path(__file__).resolve().parent.parent / "static"
-STYLES = ("page.css", "synced_pair.css", "verdict.css", "vote.css")
+STYLES = (
+    "colours.css",
+    "page.css",
+    "header.css",
+    "synced_pair.css",
+    "verdict.css",
+    "vote.css",
+    "lead.css",
+    "lead_cases.css",
+    "label.css",
+    "label_panels.css",
+)
 
 
 @cache

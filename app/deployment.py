@@ -1,0 +1,50 @@
+"""Where the app runs: on a machine of one's own, behind a proxy, or on a Hugging Face Space."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+
+from starlette.requests import Request
+
+
+def on_space() -> bool:
+    """Whether this is a Hugging Face Space: reached through its proxy only, by https, inside a page of another site."""
+    return bool(os.environ.get("SPACE_ID"))
+
+
+def public_url(local_url: str) -> str:
+    """The address that people use, without a slash at its end; `local_url` is what the server listens on."""
+    host = os.environ.get("SPACE_HOST")
+    return f"https://{host}" if on_space() and host else local_url.rstrip("/")
+
+
+def trust_no_proxy_unasked() -> None:
+    """Let uvicorn believe `X-Forwarded-For` only from the proxies that `FORWARDED_ALLOW_IPS` names.
+
+    Its own default is to believe this machine, so that any local program could come from any address.
+    """
+    os.environ.setdefault("FORWARDED_ALLOW_IPS", "")
+
+
+def client_address(request: Request) -> str:
+    """The IP address that a request comes from, as far as it can't be forged.
+
+    A Space's proxy appends it to `X-Forwarded-For`, followed by none but private addresses of further proxies; what
+    stands before was sent by the client. Elsewhere uvicorn has put it in place, if it trusts the proxy.
+    """
+    if on_space():
+        for entry in reversed(request.headers.get("x-forwarded-for", "").split(",")):
+            try:
+                address = ipaddress.ip_address(entry.strip())
+            except ValueError:
+                break
+            if address.is_global:
+                return str(address)
+    return request.client.host if request.client else "unknown"
+
+
+def on_https(request: Request) -> bool:
+    """Whether the browser came by https, perhaps to a proxy before this server. Only the browser itself can pretend it."""
+    forwarded = request.headers.get("x-forwarded-proto", "").partition(",")[0].strip()
+    return "https" in (request.url.scheme, forwarded) or request.headers.get("origin", "").startswith("https:")
