@@ -31,8 +31,7 @@ def upgrade(engine: Engine) -> None:
     Raises:
         StorageError: the tables come from a newer version of this program, or data broke a new foreign key.
     """
-    config = Config()
-    config.set_main_option("script_location", str(_SCRIPTS).replace("%", "%%"))
+    config = _config()
     scripts = ScriptDirectory.from_config(config)
     with engine.connect() as connection:
         if _is_current(connection, scripts):
@@ -42,6 +41,18 @@ def upgrade(engine: Engine) -> None:
             return
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+
+
+def table_versions(connection: Connection) -> tuple[str, str]:
+    """The version of the tables ("" without any), and the newest one that this program knows."""
+    found = MigrationContext.configure(connection).get_current_heads()
+    return ", ".join(sorted(found)), ", ".join(ScriptDirectory.from_config(_config()).get_heads())
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(_SCRIPTS).replace("%", "%%"))
+    return config
 
 
 def _is_current(connection: Connection, scripts: ScriptDirectory) -> bool:

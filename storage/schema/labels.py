@@ -26,6 +26,7 @@ Action = Literal["label", "skip", "flag", "withdraw"]
 Strength = Literal["slightly", "clearly"]
 
 _LEASED = text("state = 'leased'")
+_OPEN = text("state IN ('leased', 'returned')")
 _LABELLED = text("state = 'labelled'")
 
 
@@ -33,7 +34,8 @@ class AssignmentRow(Base):
     """One person's turn at one pair. `token` is the only name that a browser knows it by.
 
     round: 0 for the first time (work, gold, qualification, import), 1 for the planned repeat, 2 for adjudication; with it
-    the constraint says that nobody gets a pair twice. seconds: time on task of the current label.
+    the constraint says that nobody gets a pair twice. finished_at: when the turn was last labelled, skipped or flagged; it
+    stays when that is taken back. seconds: time on task of the current label, none for an adjudication.
     """
 
     __tablename__ = "assignments"
@@ -43,6 +45,8 @@ class AssignmentRow(Base):
         CheckConstraint("kind IN ('work', 'repeat', 'gold', 'qualification', 'adjudication', 'import')", name="kind"),
         CheckConstraint("left_video IN ('A', 'B')", name="left_video"),
         Index("ix_assignments_annotator", "campaign_id", "annotator_id", "id"),
+        Index("ix_assignments_finished", "campaign_id", "annotator_id", "finished_at"),
+        Index("ix_assignments_open", "campaign_id", "annotator_id", "id", sqlite_where=_OPEN, postgresql_where=_OPEN),
         Index("ix_assignments_lease", "campaign_id", "expires_at", sqlite_where=_LEASED, postgresql_where=_LEASED),
         Index(
             "ix_assignments_seconds",

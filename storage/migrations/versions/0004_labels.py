@@ -46,6 +46,14 @@ def upgrade() -> None:
         sa.UniqueConstraint("token", name="uq_assignments_token"),
     )
     op.create_index("ix_assignments_annotator", "assignments", ["campaign_id", "annotator_id", "id"])
+    op.create_index("ix_assignments_finished", "assignments", ["campaign_id", "annotator_id", "finished_at"])
+    op.create_index(
+        "ix_assignments_open",
+        "assignments",
+        ["campaign_id", "annotator_id", "id"],
+        sqlite_where=sa.text("state IN ('leased', 'returned')"),
+        postgresql_where=sa.text("state IN ('leased', 'returned')"),
+    )
     op.create_index(
         "ix_assignments_lease",
         "assignments",

@@ -1,0 +1,206 @@
+"""What an annotator says of a pair, and whether it is complete.
+
+    answer = checked(Answer(choice="A", strength="clearly", sub_scores=...), campaign.dimensions, 3.0, 2.5)
+
+An answer names the pair's videos A and B, whichever stood left; `as_shown` turns it to what the person saw.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, get_args
+
+from descore.answer import SUB_SCORES
+from storage.errors import AnswerError
+from storage.schema import Action, Choice, Side, Strength
+
+SIDES = ("A", "B")
+LONGEST_TEXT = 4000
+MOST_MARKS = 50
+LONGEST_SECONDS = 24 * 3600.0
+# A player may report a moment shortly after the last frame.
+MARK_MARGIN_SECONDS = 0.5
+_MOST_PLAYS = 1_000_000
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A label, or the skip or flag of a pair.
+
+    sub_scores: {"A": {"subject": "2", ...}, "B": {...}}, of the dimensions that the campaign asks.
+    marks: ({"video": "A", "time": seconds}, ...), where a video breaks. reason: why it was skipped or flagged.
+    seconds: time on task. playback: {"A": {"watched": share 0..1, "plays": n}, "B": ...}.
+    """
+
+    action: Action = "label"
+    choice: Choice | None = None
+    strength: Strength | None = None
+    sub_scores: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    marks: Sequence[Mapping[str, Any]] = ()
+    note: str = ""
+    reason: str = ""
+    seconds: float = 0.0
+    playback: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+
+class Answered(Protocol):
+    """What answers and stored labels share."""
+
+    @property
+    def action(self) -> Action: ...
+    @property
+    def choice(self) -> Choice | None: ...
+    @property
+    def strength(self) -> Strength | None: ...
+    @property
+    def sub_scores(self) -> Mapping[str, Mapping[str, str]]: ...
+    @property
+    def marks(self) -> Sequence[Mapping[str, Any]]: ...
+    @property
+    def note(self) -> str: ...
+    @property
+    def reason(self) -> str: ...
+    @property
+    def seconds(self) -> float: ...
+    @property
+    def playback(self) -> Mapping[str, Mapping[str, float]]: ...
+
+
+def checked(answer: Answer, dimensions: Sequence[str], duration_a: float, duration_b: float) -> Answer:
+    """The answer as it is stored. A skip or flag keeps its reason, note, marks, time and playback, and no judgement.
+
+    Args:
+        dimensions: the sub-scores that the campaign asks, none where it asks the overall preference alone.
+        duration_a, duration_b: of the two videos, in seconds.
+
+    Raises:
+        AnswerError: something is missing, unknown or out of range.
+    """
+    if answer.action not in ("label", "skip", "flag"):
+        raise AnswerError(f"a pair is labelled, skipped or flagged; found {answer.action!r}")
+    common = replace(
+        answer,
+        marks=_checked_marks(answer.marks, {"A": duration_a, "B": duration_b}),
+        note=_checked_text(answer.note, "note"),
+        reason=_checked_text(answer.reason, "reason"),
+        seconds=_checked_seconds(answer.seconds),
+        playback=_checked_playback(answer.playback),
+    )
+    if answer.action == "label":
+        _check_choice(answer.choice, answer.strength)
+        return replace(common, reason="", sub_scores=_checked_sub_scores(answer.sub_scores, dimensions))
+    if not common.reason:
+        raise AnswerError(f"a {answer.action} needs a reason")
+    return replace(common, choice=None, strength=None, sub_scores={})
+
+
+def same_judgement(first: Answered, second: Answered) -> bool:
+    """Whether both say the same. Time and playback don't count: a retry may report later ones."""
+    names = ("action", "choice", "strength", "sub_scores", "note", "reason")
+    if any(getattr(first, name) != getattr(second, name) for name in names):
+        return False
+    return [dict(mark) for mark in first.marks] == [dict(mark) for mark in second.marks]
+
+
+def as_shown(answer: Answered, left_video: Side) -> dict[str, Any]:
+    """The answer by the sides where the videos stood, ready for JSON; nothing in it tells which one is A."""
+    side = {"A": "left", "B": "right"} if left_video == "A" else {"A": "right", "B": "left"}
+    return {
+        "action": answer.action,
+        "choice": None if answer.choice is None else side.get(answer.choice, answer.choice),
+        "strength": answer.strength,
+        "sub_scores": {side[video]: dict(scores) for video, scores in answer.sub_scores.items()},
+        "marks": [{"side": side[mark["video"]], "time": mark["time"]} for mark in answer.marks],
+        "note": answer.note,
+        "reason": answer.reason,
+        "seconds": answer.seconds,
+        "playback": {side[video]: dict(facts) for video, facts in answer.playback.items()},
+    }
+
+
+def _check_choice(choice: object, strength: object) -> None:
+    if choice is None:
+        raise AnswerError("choose which video is better, or that they tie, or that both are bad")
+    if choice not in get_args(Choice):
+        raise AnswerError(f"a choice is one of {', '.join(get_args(Choice))}; found {choice!r}")
+    if choice not in SIDES:
+        if strength is not None:
+            raise AnswerError("a tie, or both bad, has no strength")
+    elif strength not in get_args(Strength):
+        raise AnswerError("say whether the video is slightly or clearly better")
+
+
+def _checked_sub_scores(scores: object, dimensions: Sequence[str]) -> dict[str, dict[str, str]]:
+    if not isinstance(scores, Mapping):
+        raise AnswerError("sub-scores are given for each video")
+    if not dimensions:
+        if any(scores.values()):
+            raise AnswerError("this campaign asks no sub-scores")
+        return {}
+    if set(scores) != set(SIDES):
+        raise AnswerError("both videos need their sub-scores")
+    found: dict[str, dict[str, str]] = {}
+    for video in SIDES:
+        cells = scores[video]
+        if not isinstance(cells, Mapping) or any(cells.get(name) not in SUB_SCORES for name in dimensions):
+            raise AnswerError(f"each video needs one of {', '.join(SUB_SCORES)} for {', '.join(dimensions)}")
+        if set(cells) != set(dimensions):
+            raise AnswerError(f"this campaign asks only {', '.join(dimensions)}")
+        found[video] = {name: cells[name] for name in dimensions}
+    return found
+
+
+def _checked_marks(marks: object, durations: Mapping[str, float]) -> tuple[dict[str, Any], ...]:
+    if not isinstance(marks, Sequence) or isinstance(marks, str) or len(marks) > MOST_MARKS:
+        raise AnswerError(f"at most {MOST_MARKS} marks can be set")
+    found = []
+    for mark in marks:
+        if not isinstance(mark, Mapping) or set(mark) != {"video", "time"} or mark["video"] not in SIDES:
+            raise AnswerError("a mark names a video and a time")
+        time = _finite(mark["time"], "the time of a mark")
+        if not 0 <= time <= durations[mark["video"]] + MARK_MARGIN_SECONDS:
+            raise AnswerError(f"a mark at {time:g} s lies outside its video")
+        found.append({"video": mark["video"], "time": time})
+    return tuple(found)
+
+
+def _checked_text(text: object, what: str) -> str:
+    if not isinstance(text, str):
+        raise AnswerError(f"the {what} has to be text")
+    text = text.strip()
+    if len(text) > LONGEST_TEXT:
+        raise AnswerError(f"the {what} has {len(text)} characters; at most {LONGEST_TEXT} are kept")
+    if "\x00" in text:
+        raise AnswerError(f"the {what} holds a character that can't be stored")
+    return text
+
+
+def _checked_seconds(seconds: object) -> float:
+    found = _finite(seconds, "the time on task")
+    if found < 0:
+        raise AnswerError("the time on task can't be negative")
+    return min(found, LONGEST_SECONDS)
+
+
+def _checked_playback(playback: object) -> dict[str, dict[str, float]]:
+    if not isinstance(playback, Mapping) or not set(playback) <= set(SIDES):
+        raise AnswerError("playback is reported for each video")
+    found: dict[str, dict[str, float]] = {}
+    for video, facts in playback.items():
+        if not isinstance(facts, Mapping) or not set(facts) <= {"watched", "plays"}:
+            raise AnswerError("playback is the watched share and the number of plays")
+        watched, plays = _finite(facts.get("watched", 0.0), "a watched share"), facts.get("plays", 0)
+        if not 0 <= watched <= 1:
+            raise AnswerError(f"a watched share lies between 0 and 1; found {watched:g}")
+        if not isinstance(plays, int) or isinstance(plays, bool) or not 0 <= plays <= _MOST_PLAYS:
+            raise AnswerError("the number of plays is a whole number")
+        found[video] = {"watched": watched, "plays": plays}
+    return found
+
+
+def _finite(number: object, what: str) -> float:
+    if isinstance(number, bool) or not isinstance(number, (int, float)) or not math.isfinite(number):
+        raise AnswerError(f"{what} has to be a number")
+    return float(number)

@@ -1,0 +1,62 @@
+"""The tables as SQL knows them, for statements that run at every label.
+
+Those are written once, at the top of their modules, with named parameters: building a statement anew for each request
+takes several times as long as running it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from sqlalchemy import Table
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from storage.schema import (
+    AgreementPatternRow,
+    AssignmentRow,
+    Base,
+    CampaignPairRow,
+    CampaignRow,
+    DraftRow,
+    GuidelineRow,
+    LabelRow,
+    MemberRow,
+    PairRow,
+    VideoRow,
+)
+
+
+def _table(row: type[Base]) -> Table:
+    return cast(Table, row.__table__)
+
+
+CAMPAIGNS = _table(CampaignRow)
+GUIDELINES = _table(GuidelineRow)
+PLACES = _table(CampaignPairRow)
+MEMBERS = _table(MemberRow)
+PATTERNS = _table(AgreementPatternRow)
+ASSIGNMENTS = _table(AssignmentRow)
+DRAFTS = _table(DraftRow)
+LABELS = _table(LabelRow)
+PAIRS = _table(PairRow)
+VIDEOS = _table(VideoRow)
+
+
+def upsert(table: Table, columns: tuple[str, ...], add: bool = False) -> dict[str, Any]:
+    """For each dialect the statement that inserts a row, or sets these columns of the one with its primary key.
+
+    add: the new values are added to the stored ones instead.
+    """
+    statements = {}
+    for name, dialect in (("sqlite", sqlite), ("postgresql", postgresql)):
+        statement = dialect.insert(table)
+        new = {column: statement.excluded[column] for column in columns}
+        sums = {column: table.c[column] + value for column, value in new.items()} if add else new
+        statements[name] = statement.on_conflict_do_update(index_elements=list(table.primary_key), set_=sums)
+    return statements
+
+
+def for_dialect(session: Session, statements: dict[str, Any]) -> Any:
+    """The statement of `upsert` for the database of this session."""
+    return statements[session.get_bind().dialect.name]
