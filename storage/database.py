@@ -33,6 +33,8 @@ from storage.migrate import upgrade
 DATABASE_FILE = "descore.db"
 BUSY_SECONDS = 30.0
 _WRITES = "storage_writes"
+# PostgreSQL's own default would show each statement of a transaction another moment. (SQLite: see `_sqlite_engine`.)
+_READS = {"postgresql": {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}}
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class Database:
         Raises:
             StorageError: the database refuses, for example because the block tried to write.
         """
-        with self._session(self.engine.execution_options(postgresql_readonly=True)) as session:
+        with self._session(self.engine.execution_options(**_READS.get(self.engine.dialect.name, {}))) as session:
             yield session
 
     @contextmanager
@@ -82,38 +84,50 @@ class Database:
             raise StorageError(f"the store refused: {_reason(error)}") from error
 
 
-def open_database(url: str | None = None, home: Path | None = None) -> Database:
+def open_database(url: str | None = None, home: Path | None = None, *, as_it_is: bool = False) -> Database:
     """Open the store and bring its tables up to date; safe when several processes do so at once.
 
     Args:
         url: an SQLAlchemy URL; without one `DATABASE_URL` counts, and without that a SQLite file in `home`.
         home: the data folder, `data_home()` by default.
+        as_it_is: leave the tables at the version they have, and make no store where there is none (for a copy, say).
 
     Raises:
         StorageError: the address is no database that can be opened, the folder is not writable, or the store was
             written by a newer version of this program.
     """
-    folder = ensure_folder(home or data_home())
-    address = _address(url or os.environ.get("DATABASE_URL", "").strip() or None, folder)
+    folder = home or data_home()
+    address = store_address(url, folder)
+    sqlite = address.get_backend_name() == "sqlite"
+    if as_it_is and sqlite and not Path(str(address.database)).is_file():
+        raise StorageError(f"there is no store {address.database}: set DESCORE_HOME or DATABASE_URL to where it is")
+    ensure_folder(folder)
     try:
-        engine = _sqlite_engine(address) if address.get_backend_name() == "sqlite" else create_engine(address)
+        engine = _engine(address)
     except (ArgumentError, NoSuchModuleError, ImportError) as error:
         raise StorageError(f"can't open the store {address.render_as_string()}: {error}") from error
     try:
-        upgrade(engine)
+        if not as_it_is:
+            upgrade(engine)
     except SQLAlchemyError as error:
         engine.dispose()
         raise StorageError(f"can't open the store {address.render_as_string()}: {_reason(error)}") from error
     except StorageError:
         engine.dispose()
         raise
-    turn = threading.RLock() if address.get_backend_name() == "sqlite" else nullcontext()
+    turn = threading.RLock() if sqlite else nullcontext()
     return Database(engine=engine, home=folder, _turn=turn)
 
 
-def _address(url: str | None, folder: Path) -> URL:
-    if url is None:
-        return URL.create("sqlite", database=str(folder / DATABASE_FILE))
+def store_address(url: str | None, home: Path) -> URL:
+    """Where the store is: `url`, else `DATABASE_URL`, else a SQLite file in `home`.
+
+    Raises:
+        StorageError: not an address that a store can have.
+    """
+    url = url or os.environ.get("DATABASE_URL", "").strip()
+    if not url:
+        return URL.create("sqlite", database=str(home / DATABASE_FILE))
     try:
         address = make_url(url)
     except ArgumentError as error:
@@ -125,6 +139,13 @@ def _address(url: str | None, folder: Path) -> URL:
     return address
 
 
+def _engine(address: URL) -> Engine:
+    if address.get_backend_name() == "sqlite":
+        return _sqlite_engine(address)
+    # A server may be restarted while the app runs: look whether a connection is alive before it is used again.
+    return create_engine(address, pool_pre_ping=True)
+
+
 def _sqlite_engine(address: URL) -> Engine:
     engine = create_engine(address, connect_args={"timeout": BUSY_SECONDS})
 
@@ -133,6 +154,8 @@ def _sqlite_engine(address: URL) -> Engine:
         # Python's own transaction handling would begin late and deferred; `begin` below replaces it.
         connection.isolation_level = None
         connection.execute("PRAGMA foreign_keys = ON")
+        # Without this, REPLACE would delete rows past the triggers that keep votes and labels append-only.
+        connection.execute("PRAGMA recursive_triggers = ON")
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:

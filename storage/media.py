@@ -69,6 +69,22 @@ def video_path(file: str, home: Path) -> Path:
     return path
 
 
+def file_sha256(path: Path) -> str:
+    """sha256 (hex) of a file's content.
+
+    Raises:
+        StorageError: it can't be read.
+    """
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as reader:
+            while chunk := reader.read(_CHUNK):
+                digest.update(chunk)
+    except OSError as error:
+        raise StorageError(f"can't read {path.name}: {error.strerror or error}") from error
+    return digest.hexdigest()
+
+
 def playable_path(sha256: str, home: Path) -> Path:
     """Where the copy for the browser belongs, of a video that browsers can't play. The folder is created."""
     if not _HASH.fullmatch(sha256):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -36,8 +38,25 @@ class Video:
 
 
 @dataclass(frozen=True)
+class NewVideo:
+    """What the store keeps of a file that was checked and copied into the managed folder; see `Video`."""
+
+    sha256: str
+    file: str
+    original_name: str
+    width: int
+    height: int
+    fps: float
+    duration: float
+
+
+@dataclass(frozen=True)
 class Pair:
-    """Two videos of one prompt, in the order in which they came."""
+    """Two videos of one prompt, in the order in which they came.
+
+    generator_a, generator_b: which model made each video, where a file said so: never show them before a label is saved.
+    facts: what else an imported file said of the pair, by column name, to be given back on export.
+    """
 
     id: int
     video_a: Video
@@ -45,6 +64,9 @@ class Pair:
     prompt: str
     source: str
     created_at: datetime
+    generator_a: str | None = None
+    generator_b: str | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 def add_video(
@@ -72,6 +94,11 @@ def add_video(
     return _video(insert_or_get(session, row, select(VideoRow).where(VideoRow.sha256 == sha256)))
 
 
+def add_new_video(session: Session, video: NewVideo) -> Video:
+    """`add_video` for a file that was prepared before the transaction began."""
+    return add_video(session, **asdict(video))
+
+
 def find_video(session: Session, sha256: str) -> Video | None:
     """The video with this content."""
     row = session.scalars(select(VideoRow).where(VideoRow.sha256 == sha256)).one_or_none()
@@ -90,8 +117,19 @@ def video_by_public_id(session: Session, public_id: str) -> Video:
     return _video(row)
 
 
-def add_pair(session: Session, video_a: Video, video_b: Video, prompt: str, source: str) -> Pair:
-    """Add a pair; the same videos in this order with the same prompt keep their id and their first source.
+def add_pair(
+    session: Session,
+    video_a: Video,
+    video_b: Video,
+    prompt: str,
+    source: str,
+    *,
+    generator_a: str | None = None,
+    generator_b: str | None = None,
+    facts: Mapping[str, Any] | None = None,
+) -> Pair:
+    """Add a pair; the same videos in this order with the same prompt keep their id, their first source and all that was
+    said of them first.
 
     Raises:
         StorageError: the prompt is empty.
@@ -105,6 +143,9 @@ def add_pair(session: Session, video_a: Video, video_b: Video, prompt: str, sour
         prompt=prompt,
         prompt_hash=text_hash(prompt),
         source=source,
+        generator_a=generator_a,
+        generator_b=generator_b,
+        facts=dict(facts or {}),
     )
     same = select(PairRow).where(
         PairRow.video_a_id == row.video_a_id,
@@ -155,4 +196,7 @@ def _pair(row: PairRow) -> Pair:
         prompt=row.prompt,
         source=row.source,
         created_at=row.created_at,
+        generator_a=row.generator_a,
+        generator_b=row.generator_b,
+        facts=row.facts,
     )

@@ -7,6 +7,7 @@ import hashlib
 from sqlalchemy.orm import Session
 
 from descore.answer import DIMENSIONS
+from storage import Database
 from storage.judgements import JudgementRecord
 from storage.pairs import Pair, Video, add_pair, add_video
 
@@ -45,3 +46,8 @@ def make_video(session: Session, name: str) -> Video:
 def make_pair(session: Session, first: str = "a", second: str = "b", prompt: str = PROMPT) -> Pair:
     """A pair of two such videos."""
     return add_pair(session, make_video(session, first), make_video(session, second), prompt, source="test")
+
+
+def url_of(database: Database) -> str:
+    """The URL under which another process opens the same store."""
+    return database.engine.url.render_as_string(hide_password=False)

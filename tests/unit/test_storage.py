@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ast
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -13,21 +11,13 @@ import pytest
 from sqlalchemy import text
 from stores import PROMPT, RECORD, make_pair, make_video
 
-import storage
 from descore.answer import DIMENSIONS
-from storage import Database, NotInStore, StorageError, open_database, votes
+from storage import Database, NotInStore, StorageError
 from storage.judgements import Question, find_judgement, save_judgement
 from storage.media import playable_path, store_video, video_path
 from storage.pairs import add_pair, find_video, get_pair, list_pairs, video_by_public_id
 from storage.schema import VideoRow
 from storage.votes import all_votes, current_vote, current_votes, save_vote
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    opened = open_database(home=tmp_path / "home")
-    yield opened
-    opened.close()
 
 
 def test_a_video_is_stored_once_by_its_content(database: Database) -> None:
@@ -79,7 +69,7 @@ def test_a_pair_needs_a_prompt(database: Database) -> None:
 def test_a_pair_needs_videos_that_are_stored(database: Database) -> None:
     with database.write() as session:
         video = make_video(session, "a")
-    with pytest.raises(StorageError, match="FOREIGN KEY"), database.write() as session:
+    with pytest.raises(StorageError, match=r"(?i)foreign key"), database.write() as session:
         add_pair(session, video, replace(video, id=77), PROMPT, "test")
 
 
@@ -89,7 +79,8 @@ def test_times_are_utc_and_come_back_with_their_zone(database: Database) -> None
         public_id = make_video(session, "a").public_id
     with database.read() as session:
         created = video_by_public_id(session, public_id).created_at
-        raw = session.scalar(text("SELECT created_at FROM videos"))
+        in_utc = "AT TIME ZONE 'UTC'" if database.engine.dialect.name == "postgresql" else ""
+        raw = session.scalar(text(f"SELECT created_at {in_utc} FROM videos"))
     assert created.tzinfo is timezone.utc
     assert before <= created <= datetime.now(timezone.utc)
     assert str(raw) == created.strftime("%Y-%m-%d %H:%M:%S.%f")
@@ -239,16 +230,6 @@ def test_a_vote_that_is_none_is_refused(database: Database, change: dict[str, st
         save_vote(session, **{"pair_id": pair.id, "choice": "A", "voter": "v", "token": "t", **change})
     with pytest.raises(NotInStore), database.write() as session:
         save_vote(session, pair_id=99, choice="A", voter="v", token="t")
-
-
-def test_nothing_in_the_store_updates_or_deletes() -> None:
-    functions = {name for name, value in vars(votes).items() if name.islower() and "vote" in name}
-    assert functions - {"_vote"} == {"all_votes", "current_vote", "current_votes", "save_vote"}
-    for path in Path(storage.__file__).parent.glob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            called = node.func if isinstance(node, ast.Call) else None
-            name = getattr(called, "attr", getattr(called, "id", ""))
-            assert name not in {"update", "delete", "merge"} or path.name == "media.py", path.name
 
 
 def test_a_video_file_is_copied_once_under_its_hash(database: Database, tmp_path: Path) -> None:

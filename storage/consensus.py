@@ -1,0 +1,195 @@
+"""What the labels of a pair say together: the answer that training uses. Every raw label stays.
+
+    for one in consensus(session, [campaign.id], method="weighted"):
+        one.choice, one.support, one.sub_scores["A"]["camera"]
+
+Counted is one current label of each annotator on a pair, of the kinds "work" and "import"; planned repeats measure the
+annotator and not the pair. A lead's adjudication overrules all of them. Pairs that a lead dropped are left out.
+
+- majority: a choice, and a value of a sub-score, needs more than half of the labels.
+- weighted: the same with the labels weighted by the log-odds of their annotators' accuracies, see `storage.reliability`;
+  a choice needs a posterior probability above one half.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, Literal
+
+from sqlalchemy import Row, select
+from sqlalchemy.orm import Session, aliased
+
+from descore.answer import DIMENSIONS
+from storage.errors import StorageError
+from storage.reliability import CHOICES, KnownLabels, annotator_weights, posterior
+from storage.schema import AssignmentRow, CampaignPairRow, Choice, LabelRow
+
+Method = Literal["majority", "weighted"]
+COUNTED = ("work", "import")
+CHECKED = ("gold", "qualification")
+_STREAM = 5000
+_MARGIN = 1e-9  # two sums of the same weights in another order may differ by less than this
+_SIGNED = {"A": 1.0, "B": -1.0, "tie": 0.0, "both_bad": 0.0}
+_SIZE = {"clearly": 2.0, "slightly": 1.0}
+
+
+@dataclass(frozen=True)
+class Consensus:
+    """The common answer of a pair.
+
+    choice: None where no choice has enough support. strength: mean over the labels from -2 (B clearly) to +2 (A
+    clearly), 0 for ties; None where a label that prefers one video names no strength. sub_scores: {"A": {dimension:
+    value}, "B": ...}, only the values that have a majority. labels: annotators counted. support: the share of the choice
+    among the labels (majority) or its posterior probability (weighted), 0..1; of an adjudicated pair the support that
+    the lead's choice had among the annotators. 0 without a choice.
+    """
+
+    pair_id: int
+    choice: Choice | None
+    strength: float | None
+    sub_scores: dict[str, dict[str, str]]
+    labels: int
+    support: float
+    adjudicated: bool
+
+
+def consensus(
+    session: Session, campaign_ids: Sequence[int] | None = None, method: Method = "majority"
+) -> tuple[Consensus, ...]:
+    """The common answers of all pairs that have a label, by pair id.
+
+    Args:
+        campaign_ids: whose labels count; None for all campaigns and imports. A pair of several campaigns gets one answer.
+
+    Raises:
+        StorageError: unknown method.
+    """
+    return tuple(iterate_consensus(session, campaign_ids, method))
+
+
+def iterate_consensus(
+    session: Session, campaign_ids: Sequence[int] | None = None, method: Method = "majority"
+) -> Iterator[Consensus]:
+    """As `consensus`, one after the other: a large store does not have to fit into memory.
+
+    Raises:
+        StorageError: unknown method.
+    """
+    if method not in ("majority", "weighted"):
+        raise StorageError(f"a consensus is found by majority or weighted, not {method!r}")
+    weights = annotator_weights(_known_labels(session, campaign_ids)) if method == "weighted" else None
+    rows = session.execute(_labels(campaign_ids).execution_options(yield_per=_STREAM))
+    for pair_id, group in groupby(rows, key=lambda row: row.pair_id):
+        found = _common_answer(pair_id, list(group), weights)
+        if found is not None:
+            yield found
+
+
+def _labels(campaign_ids: Sequence[int] | None) -> Any:
+    """Current labels that count or overrule, pair by pair, oldest first."""
+    columns = (
+        LabelRow.pair_id,
+        LabelRow.annotator_id,
+        LabelRow.choice,
+        LabelRow.strength,
+        LabelRow.sub_scores,
+        AssignmentRow.kind,
+    )
+    return _current(select(*columns), campaign_ids, (*COUNTED, "adjudication")).order_by(LabelRow.pair_id, LabelRow.id)
+
+
+def _current(statement: Any, campaign_ids: Sequence[int] | None, kinds: Sequence[str]) -> Any:
+    """Restrict a selection from labels to those in force, of some kinds, of pairs that were not dropped."""
+    later = aliased(LabelRow)
+    statement = (
+        statement.join(AssignmentRow, AssignmentRow.id == LabelRow.assignment_id)
+        .join(CampaignPairRow, CampaignPairRow.id == LabelRow.campaign_pair_id)
+        .where(LabelRow.action == "label", AssignmentRow.kind.in_(kinds), CampaignPairRow.state != "dropped")
+        .where(~select(later.id).where(later.replaces_id == LabelRow.id).exists())
+    )
+    return statement if campaign_ids is None else statement.where(LabelRow.campaign_id.in_(campaign_ids))
+
+
+def _known_labels(session: Session, campaign_ids: Sequence[int] | None) -> KnownLabels:
+    """All that tells how reliable people are: labels among others, and answers to pairs whose answer is known."""
+    known = KnownLabels()
+    ordinary: Any = select(LabelRow.pair_id, LabelRow.annotator_id, LabelRow.choice, AssignmentRow.kind)
+    statement = _current(ordinary, campaign_ids, (*COUNTED, "adjudication")).order_by(LabelRow.pair_id, LabelRow.id)
+    for pair_id, group in groupby(session.execute(statement.execution_options(yield_per=_STREAM)), lambda row: row.pair_id):
+        counted, decision = _sorted_out(list(group))
+        for row in counted:
+            known.add(pair_id, row.annotator_id, row.choice)
+        if decision is not None:
+            known.answers[pair_id] = decision.choice
+    checked: Any = select(CampaignPairRow.id, LabelRow.annotator_id, LabelRow.choice, CampaignPairRow.gold)
+    for row in session.execute(_current(checked, campaign_ids, CHECKED).execution_options(yield_per=_STREAM)):
+        if row.gold is not None:
+            # Pairs and gold questions are told apart by the sign.
+            known.add(-row.id, row.annotator_id, row.choice)
+            known.answers[-row.id] = row.gold["choice"]
+    return known
+
+
+def _sorted_out(rows: list[Row[Any]]) -> tuple[list[Row[Any]], Row[Any] | None]:
+    """The last label of each annotator, and the last adjudication."""
+    decisions = [row for row in rows if row.kind == "adjudication"]
+    by_annotator = {row.annotator_id: row for row in rows if row.kind != "adjudication"}
+    return list(by_annotator.values()), decisions[-1] if decisions else None
+
+
+def _common_answer(pair_id: int, rows: list[Row[Any]], weights: Mapping[int, float] | None) -> Consensus | None:
+    counted, decision = _sorted_out(rows)
+    shares = _shares(counted, weights)
+    if decision is not None:
+        choice: Choice | None = decision.choice
+        strength, cells = _mean_strength([decision]), _majority_cells(counted, weights)
+        for side, values in decision.sub_scores.items():
+            cells.setdefault(side, {}).update(values)
+    else:
+        best = max(CHOICES, key=lambda name: shares[name])
+        choice = best if shares[best] > 0.5 + _MARGIN else None
+        strength, cells = _mean_strength(counted), _majority_cells(counted, weights)
+    support = shares[choice] if choice and counted else float(choice is not None)
+    return Consensus(
+        pair_id=pair_id,
+        choice=choice,
+        strength=strength,
+        sub_scores=cells,
+        labels=len(counted),
+        support=support,
+        adjudicated=decision is not None,
+    )
+
+
+def _shares(rows: list[Row[Any]], weights: Mapping[int, float] | None) -> dict[Choice, float]:
+    """How much of the labels' weight stands behind each choice."""
+    if weights is None:
+        return {name: sum(row.choice == name for row in rows) / max(1, len(rows)) for name in CHOICES}
+    sums = [sum(weights[row.annotator_id] for row in rows if row.choice == name) for name in CHOICES]
+    return dict(zip(CHOICES, posterior(sums), strict=True))
+
+
+def _mean_strength(rows: list[Row[Any]]) -> float | None:
+    if any(row.strength is None for row in rows if row.choice in ("A", "B")):
+        return None
+    return sum(_SIGNED[row.choice] * _SIZE.get(row.strength or "", 0.0) for row in rows) / len(rows)
+
+
+def _majority_cells(rows: list[Row[Any]], weights: Mapping[int, float] | None) -> dict[str, dict[str, str]]:
+    """The value of each sub-score that more than half of those who gave one agree on, by weight."""
+    cells: dict[str, dict[str, str]] = {}
+    for side in ("A", "B"):
+        for dimension in DIMENSIONS:
+            sums: dict[str, float] = defaultdict(float)
+            for row in rows:
+                value = row.sub_scores.get(side, {}).get(dimension)
+                if value is not None:
+                    # Somebody worse than chance tells nothing of which other value it should be.
+                    sums[value] += 1.0 if weights is None else max(0.0, weights[row.annotator_id])
+            best = max(sums, key=lambda value: sums[value], default=None)
+            if best is not None and sums[best] > sum(sums.values()) / 2 + _MARGIN:
+                cells.setdefault(side, {})[dimension] = best
+    return cells

@@ -1,0 +1,197 @@
+"""What a file says of pairs, whatever its format. Readers make these, writers take them.
+
+Parsed(pairs, problems)
+  ParsedPair           two clips, their prompt, generators, other facts, thoughts
+    ParsedTurn         one person at this pair in one campaign
+      ParsedLabel      one revision, oldest first
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any, get_args
+
+from descore.answer import DIMENSIONS, SUB_SCORES
+from storage.errors import StorageError
+from storage.schema import Action, Choice, Kind, PairState, Side, Strength
+
+CHOICES: tuple[Choice, ...] = get_args(Choice)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something to know about one place of a file. line: counted from 1, the first line of a row; None: the whole file."""
+
+    file: str
+    line: int | None
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.message}" if self.line is None else f"{self.file}:{self.line}: {self.message}"
+
+
+class ExchangeError(StorageError):
+    """A file or folder that can't be read or written as a whole."""
+
+
+class ImportRefused(ExchangeError):
+    """Nothing was taken in; `problems` lists every reason."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        more = f" (and {len(self.problems) - 1} more problems)" if len(self.problems) > 1 else ""
+        super().__init__(f"nothing was imported: {self.problems[0]}{more}")
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A video as a file names it.
+
+    name: as written there. path: where that leads on this machine; None where only the content's sha256 is known.
+    fps and frames (a number of frames) are filled in on the way out only.
+    """
+
+    name: str
+    path: Path | None = None
+    sha256: str | None = None
+    fps: float | None = None
+    frames: int | None = None
+
+
+@dataclass(frozen=True)
+class ParsedLabel:
+    """One revision of a label; the fields are those of `storage.schema.LabelRow`.
+
+    token: the label's own mark, by which it is known again; None where the format has none.
+    created_at: None where the file does not say when.
+    """
+
+    choice: Choice | None
+    action: Action = "label"
+    strength: Strength | None = None
+    sub_scores: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    marks: tuple[Mapping[str, Any], ...] = ()
+    note: str = ""
+    reason: str = ""
+    left_video: Side = "A"
+    visible: tuple[str, ...] = ()
+    guideline_version: int = 1
+    seconds: float = 0.0
+    playback: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    created_at: datetime | None = None
+    token: str | None = None
+
+
+@dataclass(frozen=True)
+class ParsedTurn:
+    """One person at one pair: the revisions of their label, oldest first, at least one.
+
+    annotator: None where the file names nobody. campaign: None for the import's own. gold: the known answer of this pair
+    in that campaign, if it is a gold pair. pair_state: whether it was flagged or dropped there. line: to report on it.
+    """
+
+    labels: tuple[ParsedLabel, ...]
+    annotator: str | None = None
+    campaign: str | None = None
+    kind: Kind = "import"
+    round: int = 0
+    gold: Mapping[str, Any] | None = None
+    pair_state: PairState = "open"
+    line: int | None = None
+
+
+@dataclass(frozen=True)
+class ParsedPair:
+    """Two videos of one prompt.
+
+    facts: everything else that the file says of the pair, by the file's own names. ordered: False where the file says
+    nothing of a first and a second video; then the content decides, so that neither the better video nor one generator
+    is always A.
+    """
+
+    line: int | None
+    a: Clip
+    b: Clip
+    prompt: str
+    generator_a: str | None = None
+    generator_b: str | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    turns: tuple[ParsedTurn, ...] = ()
+    thought_a: str = ""
+    thought_b: str = ""
+    ordered: bool = True
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """A whole file. file: its name, for messages. problems: why it can't be imported; notes: what its reader should know."""
+
+    file: str
+    pairs: tuple[ParsedPair, ...]
+    problems: tuple[Problem, ...] = ()
+    notes: tuple[Problem, ...] = ()
+
+
+def flipped(pair: ParsedPair) -> ParsedPair:
+    """The same pair with A and B exchanged, in its labels too."""
+    turns = tuple(replace(turn, labels=tuple(map(_flipped_label, turn.labels))) for turn in pair.turns)
+    return replace(
+        pair,
+        a=pair.b,
+        b=pair.a,
+        generator_a=pair.generator_b,
+        generator_b=pair.generator_a,
+        thought_a=pair.thought_b,
+        thought_b=pair.thought_a,
+        turns=turns,
+    )
+
+
+def _flipped_label(label: ParsedLabel) -> ParsedLabel:
+    other: dict[str, Side] = {"A": "B", "B": "A"}
+    return replace(
+        label,
+        choice=other.get(label.choice or "", label.choice),
+        sub_scores={other[side]: cells for side, cells in label.sub_scores.items()},
+        marks=tuple({**mark, "video": other[mark["video"]]} for mark in label.marks),
+        left_video=other[label.left_video],
+        playback={other[side]: facts for side, facts in label.playback.items()},
+    )
+
+
+def storable(text: str) -> bool:
+    """Whether a database can hold the text: no NUL, and no half of a surrogate pair, which JSON can smuggle in."""
+    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def known_sub_scores(value: Any) -> dict[str, dict[str, str]]:
+    """Sub-scores as the store keeps them, {"A": {dimension: value}, "B": ...}, without empty cells and sides.
+
+    Raises:
+        ValueError: an unknown side, dimension or value; the message names it.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for side, cells in _items(value, "sub-scores"):
+        if side not in ("A", "B"):
+            raise ValueError(f"sub-scores belong to A or B, not {side!r}")
+        for name, cell in _items(cells, f"sub-scores of {side}"):
+            if cell is None or cell == "":
+                continue
+            text = str(cell)
+            if name not in DIMENSIONS:
+                raise ValueError(f"unknown dimension {name!r}; known are {', '.join(DIMENSIONS)}")
+            if isinstance(cell, (bool, float)) or text not in SUB_SCORES:
+                raise ValueError(f"{name} of {side} is {cell!r}; a sub-score is one of {', '.join(SUB_SCORES)}")
+            found.setdefault(side, {})[name] = text
+    return found
+
+
+def _items(value: Any, what: str) -> list[tuple[Any, Any]]:
+    if value is None:
+        return []
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{what} must be an object, not {value!r}")
+    return list(value.items())

@@ -1,0 +1,104 @@
+"""How far apart a checkpoint's stored rewards of a pair's videos are, for many pairs at once, and what could be labelled.
+
+sources = pair_sources(session)                                 # {"bundled": 12, "videoalign": 20000}
+ids = pair_ids_of(session, ["videoalign"])
+by_pair = margins(session, fingerprint, sources=["videoalign"])  # pair id -> reward of A less reward of B
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import and_, func, select
+from sqlalchemy.orm import Session, aliased
+
+from storage.pairs import Pair, get_pair
+from storage.schema import CampaignPairRow, JudgementRow, Mode, PairRow
+
+
+def pair_sources(session: Session) -> dict[str, int]:
+    """How many pairs each source has, by name."""
+    counts = select(PairRow.source, func.count()).group_by(PairRow.source).order_by(PairRow.source)
+    return dict(session.execute(counts).tuples().all())
+
+
+def pair_ids_of(session: Session, sources: Sequence[str]) -> tuple[int, ...]:
+    """The pairs of some sources, oldest first."""
+    return tuple(session.scalars(select(PairRow.id).where(PairRow.source.in_(sources)).order_by(PairRow.id)))
+
+
+def first_pairs(session: Session, sources: Sequence[str], foremost: Sequence[int], limit: int) -> tuple[Pair, ...]:
+    """Some pairs of these sources: those of `foremost` (pair ids), then the oldest others."""
+    others = select(PairRow.id).where(PairRow.source.in_(sources), PairRow.id.not_in(foremost)).order_by(PairRow.id)
+    ids = [*foremost, *session.scalars(others.limit(limit))]
+    return tuple(get_pair(session, pair_id) for pair_id in ids[:limit])
+
+
+def margins(
+    session: Session,
+    fingerprint: str,
+    *,
+    sources: Sequence[str] | None = None,
+    campaign_id: int | None = None,
+    mode: Mode = "think",
+) -> dict[int, float]:
+    """Reward of A less reward of B for every pair that this checkpoint judged, by pair id.
+
+    Args:
+        fingerprint: of the checkpoint, as in `storage.judgements.Question`.
+        sources, campaign_id: of these pairs only; without either of all pairs.
+        mode: "think" or "quick"; judgements of several sampled thoughts are not asked for here.
+    """
+    first, second = _judged(fingerprint, mode), _judged(fingerprint, mode)
+    a, b = aliased(JudgementRow, first), aliased(JudgementRow, second)
+    statement: Any = (
+        select(PairRow.id, (a.reward - b.reward).label("margin"))
+        .join(a, and_(a.video_id == PairRow.video_a_id, a.prompt_hash == PairRow.prompt_hash))
+        .join(b, and_(b.video_id == PairRow.video_b_id, b.prompt_hash == PairRow.prompt_hash))
+    )
+    return {row.id: row.margin for row in session.execute(_among(statement, sources, campaign_id))}
+
+
+def next_unjudged(
+    session: Session, fingerprint: str, sources: Sequence[str], after: int = 0, mode: Mode = "think"
+) -> Pair | None:
+    """The first pair behind `after` (a pair id) of which a video was not judged; None at the end."""
+    judged = select(JudgementRow.id).where(
+        JudgementRow.prompt_hash == PairRow.prompt_hash,
+        JudgementRow.fingerprint == fingerprint,
+        JudgementRow.mode == mode,
+        JudgementRow.k == 0,
+    )
+    missing = (
+        select(PairRow.id)
+        .where(PairRow.source.in_(sources), PairRow.id > after)
+        .where(
+            ~judged.where(JudgementRow.video_id == PairRow.video_a_id).exists()
+            | ~judged.where(JudgementRow.video_id == PairRow.video_b_id).exists()
+        )
+    )
+    found = session.scalar(missing.order_by(PairRow.id).limit(1))
+    return None if found is None else get_pair(session, found)
+
+
+def _judged(fingerprint: str, mode: Mode) -> Any:
+    """One checkpoint's judgements that have a reward."""
+    return (
+        select(JudgementRow)
+        .where(
+            JudgementRow.fingerprint == fingerprint,
+            JudgementRow.mode == mode,
+            JudgementRow.k == 0,
+            JudgementRow.reward.is_not(None),
+        )
+        .subquery()
+    )
+
+
+def _among(statement: Any, sources: Sequence[str] | None, campaign_id: int | None) -> Any:
+    """A selection from pairs, restricted to some of them."""
+    if campaign_id is not None:
+        here = and_(CampaignPairRow.pair_id == PairRow.id, CampaignPairRow.campaign_id == campaign_id)
+        statement = statement.join(CampaignPairRow, here)
+    return statement if sources is None else statement.where(PairRow.source.in_(sources))
