@@ -20,10 +20,10 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from descore.video import content_hash, make_playable, probe, validate_full
+from descore.video import VideoInfo, content_hash, make_playable, probe, validate_full
 from storage import Database, NotInStore
 from storage.media import playable_path, store_video, video_path
-from storage.pairs import Video, add_video, find_video, video_by_public_id
+from storage.pairs import NewVideo, Video, add_new_video, find_video, video_by_public_id
 
 ROUTE = "/clips"
 POSTER_SIDE = 320  # pixels
@@ -48,22 +48,56 @@ class ClipShelf:
             known = find_video(session, content_hash(path))
         if known is not None:
             return known
+        return self.add(self.prepare(path))
+
+    def prepare(self, path: Path) -> NewVideo:
+        """Decode a file once in full and copy it into the managed folder, with a copy for the browser where it needs one.
+        Nothing is in the database yet: an import adds all its videos in one transaction.
+
+        Raises:
+            descore.video.VideoError: not a readable video; nothing of it is kept.
+            StorageError: the folder can't be written.
+        """
+        return self.keep(path, self.check(path))
+
+    def check(self, path: Path) -> VideoInfo:
+        """Probe a file and decode it once in full; nothing is kept.
+
+        Raises:
+            descore.video.VideoError: not a readable video.
+        """
         info = probe(path)
         validate_full(path)
+        return info
+
+    def keep(self, path: Path, info: VideoInfo) -> NewVideo:
+        """Copy a file that was checked into the managed folder, with a copy for the browser where it needs one.
+
+        Raises:
+            descore.video.VideoError: it can't be re-encoded.
+            StorageError: the folder can't be written.
+        """
         stored = store_video(path, self._database.home)
         if not info.browser_playable:
             make_playable(stored.path, playable_path(stored.sha256, self._database.home))
+        return NewVideo(
+            sha256=stored.sha256,
+            file=stored.file,
+            original_name=path.name,
+            width=info.width,
+            height=info.height,
+            fps=info.fps,
+            duration=info.duration,
+        )
+
+    def add(self, video: NewVideo) -> Video:
+        """Put a prepared video into the database.
+
+        Raises:
+            StorageError: the store can't be written.
+        """
         with self._database.write() as session:
-            return add_video(
-                session,
-                sha256=stored.sha256,
-                file=stored.file,
-                original_name=path.name,
-                width=info.width,
-                height=info.height,
-                fps=info.fps,
-                duration=info.duration,
-            )
+            return add_new_video(session, video)
 
     def by_id(self, public_id: str) -> Video:
         """The video that a page names.

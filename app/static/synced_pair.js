@@ -2,6 +2,11 @@
 // `element` (the component's root), `props` and `watch`. The template is static and all state lives here, so that an
 // update never recreates the <video> nodes.
 //
+// A page that drives the player by script sends events to `.pair`: pair:show {a, b}, pair:seek {time}, pair:pause, and
+// pair:ticks {ticks: [{time, side}]} for marks on the track. It hears pair:clock {time, duration, playing, loops, seeks, a, b}
+// whenever one of these changes: how often the clock started over by itself, how often it was moved (starting over
+// included), and the clips' own durations.
+//
 // The clock is this script's, not a video's: `clock.time` advances with the wall while both clips are ready, stands
 // still while either is not, and each clip is steered towards it. Small drift is taken out through playbackRate, large
 // drift by a seek. A clip that is shorter than the clock holds its last frame.
@@ -20,7 +25,9 @@ const scrub = root.querySelector(".pair-scrub");
 const timeLabel = root.querySelector(".pair-time");
 const loopButton = root.querySelector(".pair-loop");
 const speedButtons = [...root.querySelectorAll(".pair-speed button")];
-const clock = { time: 0, duration: 0, rate: 1, playing: false, loop: true, seekVersion: 0, last: 0 };
+const tickBox = root.querySelector(".pair-ticks");
+let ticks = [];
+const clock = { time: 0, duration: 0, rate: 1, playing: false, loop: true, seekVersion: 0, loops: 0, last: 0 };
 const clips = ["a", "b"].map((side) => {
   const figure = root.querySelector(`[data-side="${side}"]`);
   return {
@@ -64,10 +71,10 @@ function measure() {
   scrub.max = String(clock.duration || 1);
   clock.time = Math.min(clock.time, clock.duration);
   paint();
+  paintTicks();
 }
 
-function show() {
-  const pair = props.value || {};
+function show(pair) {
   const sources = [pair.a || null, pair.b || null];
   if (clips.every((clip, index) => clip.url === (sources[index] ? sources[index].url : ""))) return;
   pause();
@@ -122,7 +129,7 @@ function tick(now) {
   clock.last = now;
   root.classList.toggle("is-buffering", !ready);
   if (clock.time >= clock.duration) {
-    if (clock.loop) seek(0);
+    if (clock.loop) { clock.loops += 1; seek(0); }
     else { clock.time = clock.duration; pause(); return; }
   }
   alive().forEach((clip) => steer(clip, ready));
@@ -162,6 +169,11 @@ function setRate(rate) {
   speedButtons.forEach((button) => button.setAttribute("aria-pressed", String(Number(button.dataset.rate) === rate)));
 }
 
+function changeRate(step) {
+  const rates = speedButtons.map((button) => Number(button.dataset.rate));
+  setRate(rates[Math.min(rates.length - 1, Math.max(0, rates.indexOf(clock.rate) + step))]);
+}
+
 function toggleLoop() {
   clock.loop = !clock.loop;
   loopButton.setAttribute("aria-pressed", String(clock.loop));
@@ -181,6 +193,19 @@ function paint() {
   clips.forEach((clip) => {
     clip.held.hidden = clip.failed || clip.duration >= clock.duration - 1 / clip.fps || !holds(clip);
   });
+  const [a, b] = clips.map((clip) => clip.duration);
+  const { time, duration, playing, loops, seekVersion: seeks } = clock;
+  const detail = { time, duration, playing, loops, seeks, a, b };
+  root.dispatchEvent(new CustomEvent("pair:clock", { detail }));
+}
+
+function paintTicks() {
+  tickBox.replaceChildren(...ticks.map((tick) => {
+    const node = document.createElement("i");
+    node.className = `side-${tick.side}`;
+    node.style.setProperty("--share", clock.duration ? Math.min(1, tick.time / clock.duration) : 0);
+    return node;
+  }));
 }
 
 // ---- wiring ------------------------------------------------------------------------------------------------------
@@ -212,12 +237,15 @@ const KEYS = {
   ",": () => stepFrames(-1),
   ".": () => stepFrames(1),
   l: toggleLoop,
+  "[": () => changeRate(-1),
+  "]": () => changeRate(1),
 };
 
 function onKey(event) {
   if (!root.isConnected) { document.removeEventListener("keydown", onKey); return; }
   if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || !root.offsetParent) return;
   const focus = event.target;
+  if (document.querySelector("dialog[open]")) return;
   if (focus.isContentEditable || focus.closest("textarea, select, [role=dialog]")) return;
   const kind = focus.tagName === "INPUT" && focus !== scrub ? focus.type : "";
   if (kind && !["radio", "checkbox", "range"].includes(kind)) return;
@@ -231,5 +259,9 @@ function onKey(event) {
 }
 
 document.addEventListener("keydown", onKey);
-watch("value", show);
-show();
+root.addEventListener("pair:show", (event) => show(event.detail));
+root.addEventListener("pair:seek", (event) => { pause(); seek(event.detail.time); });
+root.addEventListener("pair:pause", pause);
+root.addEventListener("pair:ticks", (event) => { ticks = event.detail.ticks; paintTicks(); });
+watch("value", () => show(props.value || {}));
+show(props.value || {});

@@ -1,0 +1,178 @@
+"""Files of pairs and labels, in and out, from the command line. The app may be running.
+
+    python -m app import pairs.csv --source "winter models" --dry-run
+    python -m app import clips/ --source "spring models"
+    python -m app export --format hf-dataset --out out/ --source "winter models" --labels consensus --copy-videos
+
+The store is the one of the app: DATABASE_URL, else a SQLite file in DESCORE_HOME. Exit code 1: the file has problems, all
+of which are printed, and nothing was imported. Exit code 2: it could not be done at all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, get_args
+
+from tqdm import tqdm
+
+from app.clips import ClipShelf
+from app.importing import ImportPlan, Progress, plan_import, run_import
+from storage import StorageError, open_database
+from storage.campaigns import list_campaigns
+from storage.database import Database
+from storage.exchange.export import export
+from storage.exchange.formats import EXPORTS, FORMATS
+from storage.exchange.outgoing import Labels
+from storage.exchange.parsed import ImportRefused, Problem
+
+_REFUSED = 1
+_IMPOSSIBLE = 2
+_INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        with closing(open_database()) as database:
+            return int(options.run(database, options))
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except ImportRefused as error:
+        _print_problems(error.problems)
+        print("nothing was imported", file=sys.stderr)
+        return _REFUSED
+    except StorageError as error:
+        print(f"app: {error}", file=sys.stderr)
+        return _IMPOSSIBLE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m app", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(required=True, metavar="command")
+    take = commands.add_parser("import", help="take in a file or folder of pairs")
+    take.add_argument("path", type=Path, metavar="FILE_OR_FOLDER")
+    take.add_argument("--source", required=True, help="a name for where the pairs come from")
+    take.add_argument("--format", choices=FORMATS, help="found out by default")
+    take.add_argument("--videos", type=Path, metavar="DIR", help="paths start from here (default: the file's folder)")
+    take.add_argument("--dry-run", action="store_true", help="say what would come in, and write nothing")
+    take.set_defaults(run=_import)
+
+    give = commands.add_parser("export", help="write pairs and labels into a folder")
+    give.add_argument("--format", choices=EXPORTS, required=True)
+    give.add_argument("--out", type=Path, required=True, metavar="FOLDER")
+    which = give.add_mutually_exclusive_group()
+    which.add_argument("--source", metavar="NAME", help="the pairs of one import (default: everything)")
+    which.add_argument("--campaign", metavar="NAME", help="the pairs and labels of one campaign")
+    give.add_argument("--labels", choices=get_args(Labels), default="raw", help="each person's, or the common answer")
+    give.add_argument("--copy-videos", action="store_true", help="copy the video files into the folder too")
+    give.set_defaults(run=_export)
+    for command in (take, give):
+        command.add_argument("--json", action="store_true", help="print one JSON object")
+    return parser
+
+
+def _import(database: Database, options: argparse.Namespace) -> int:
+    shelf = ClipShelf(database)
+    chosen: dict[str, Any] = {"source": options.source, "format": options.format, "videos": options.videos}
+    with _bar() as progress:
+        if options.dry_run:
+            done: Any = plan_import(shelf, database, options.path, **chosen, progress=progress)
+        else:
+            done = run_import(shelf, database, options.path, **chosen, progress=progress)
+    problems = done.problems if isinstance(done, ImportPlan) else ()
+    if options.json:
+        print(_json(done))
+    else:
+        _print_problems((*problems, *(Problem(one.file, one.line, f"note: {one.message}") for one in done.notes)))
+        print(_planned(done) if isinstance(done, ImportPlan) else _imported(done))
+    return _REFUSED if problems else 0
+
+
+def _planned(plan: ImportPlan) -> str:
+    return (
+        f"{plan.file} ({plan.format}) would bring {plan.pairs_new} pairs ({plan.pairs_known} are known), {plan.labels_new} "
+        f"labels ({plan.labels_known} known), {plan.thoughts_new} thoughts, {plan.videos_new} videos "
+        f"({plan.videos_known} known) from {plan.source}"
+        + (f"; it has {len(plan.problems)} problems and would be refused" if plan.problems else "")
+    )
+
+
+def _imported(report: Any) -> str:
+    return (
+        f"{report.file} ({report.format}) brought {report.pairs_added} pairs, {report.labels_added} labels, "
+        f"{report.thoughts_added} thoughts, {report.videos_added} videos from {report.source}"
+    )
+
+
+def _export(database: Database, options: argparse.Namespace) -> int:
+    with _bar() as progress:
+        report = export(
+            database,
+            options.out,
+            options.format,
+            source=options.source,
+            campaign_id=None if options.campaign is None else _campaign_id(database, options.campaign),
+            labels=options.labels,
+            copy_videos=options.copy_videos,
+            progress=progress,
+        )
+    if options.json:
+        print(_json(report))
+        return 0
+    for note in report.notes:
+        print(f"note: {note}", file=sys.stderr)
+    tables = ", ".join(report.files)
+    print(f"{report.rows} rows of {report.pairs} pairs in {tables}, and {report.videos} videos, in {report.folder}")
+    return 0
+
+
+def _campaign_id(database: Database, name: str) -> int:
+    with database.read() as session:
+        campaigns = [*list_campaigns(session), *list_campaigns(session, "import")]
+    for campaign in campaigns:
+        if campaign.settings.name == name:
+            return campaign.id
+    known = ", ".join(sorted(campaign.settings.name for campaign in campaigns)) or "none"
+    raise StorageError(f"there is no campaign {name!r}; there are: {known}")
+
+
+@contextmanager
+def _bar() -> Iterator[Progress]:
+    """A progress bar on stderr for each stage, and none where stderr is no terminal."""
+    bars: dict[str, tqdm[Any]] = {}
+
+    def progress(stage: str, done: int, total: int) -> None:
+        bar = bars.setdefault(stage, tqdm(total=total, desc=stage, unit="file", disable=None, leave=False))
+        bar.update(done - bar.n)
+
+    try:
+        yield progress
+    finally:
+        for bar in bars.values():
+            bar.close()
+
+
+def _print_problems(problems: Sequence[Problem]) -> None:
+    for problem in problems:
+        print(problem, file=sys.stderr)
+
+
+def _json(done: Any) -> str:
+    fields = asdict(done)
+    for name in ("problems", "notes"):
+        if name in fields:
+            fields[name] = [str(one) for one in getattr(done, name)]
+    return json.dumps(fields, ensure_ascii=False, default=str)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Figures and numbers over the store's totals: pure functions, no Gradio, no SQL."""

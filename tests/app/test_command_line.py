@@ -1,0 +1,94 @@
+"""`python -m app import` and `python -m app export`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from app.__main__ import main
+from storage.check import check_store
+from storage.database import open_database
+from tests.app.studios import make_clip
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A table with two clips beside it, and an empty store for the command."""
+    monkeypatch.setenv("DESCORE_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    make_clip(tmp_path / "a.mp4", (200, 0, 0), seconds=0.5)
+    make_clip(tmp_path / "b.mp4", (0, 200, 0), seconds=0.5)
+    path = tmp_path / "pairs.csv"
+    path.write_text("path_A,path_B,prompt,VQ,TA\na.mp4,b.mp4,A square.,same,A\n", "utf-8")
+    return path
+
+
+def test_there_and_back_again(
+    pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["import", str(pairs), "--source", "winter", "--dry-run", "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert (plan["pairs_new"], plan["labels_new"], plan["videos_new"], plan["problems"]) == (1, 1, 2, [])
+    assert main(["import", str(pairs), "--source", "winter"]) == 0
+    assert capsys.readouterr().out.startswith("pairs.csv (videoalign) brought 1 pairs, 1 labels")
+
+    out = tmp_path / "out"
+    choice = ["--format", "videoalign", "--out", str(out), "--source", "winter", "--copy-videos", "--json"]
+    assert main(["export", *choice]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["files"], report["rows"], report["videos"]) == (["pairs.csv"], 1, 2)
+
+    monkeypatch.setenv("DESCORE_HOME", str(tmp_path / "second"))
+    assert main(["import", str(out / "pairs.csv"), "--source", "friend", "--videos", str(out)]) == 0
+    assert main(["export", "--format", "videoalign", "--out", str(tmp_path / "two"), "--campaign", "imported: friend"]) == 0
+    assert (tmp_path / "two" / "pairs.csv").read_bytes() == (out / "pairs.csv").read_bytes()
+    database = open_database()
+    assert check_store(database, videos=True) == ()
+    database.close()
+
+
+def test_problems_are_printed_and_the_exit_code_says_so(pairs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pairs.open("a", encoding="utf-8") as file:
+        file.write("a.mp4,gone.mp4,,A,C\n")
+    assert main(["import", str(pairs), "--source", "winter"]) == 1
+    assert capsys.readouterr().err.splitlines() == [
+        "pairs.csv:3: prompt is empty: a pair needs the prompt that its videos were made from",
+        "pairs.csv:3: TA is 'C'; expected A, B, same",
+        "pairs.csv:3: video gone.mp4: not found; is the folder of the videos right?",
+        "nothing was imported",
+    ]
+    assert main(["import", str(pairs), "--source", "winter", "--dry-run"]) == 1
+    assert "has 3 problems and would be refused" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["import", "nowhere.csv", "--source", "x"], "app: there is no file or folder nowhere.csv"),
+        (["export", "--format", "csv", "--out", "out", "--campaign", "y"], "app: there is no campaign 'y'; there are: none"),
+        (["export", "--format", "csv", "--out", "out"], "app: there are no pairs to export"),
+    ],
+)
+def test_what_can_not_be_done_is_said_in_one_line(
+    pairs: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    assert main(arguments) == 2
+    assert capsys.readouterr().err == f"{message}\n"
+
+
+def test_the_module_runs_beside_app_py_without_gradio_or_torch() -> None:
+    code = (
+        "import runpy, sys\n"
+        "sys.argv = ['app', '--help']\n"
+        "try: runpy.run_module('app', run_name='__main__', alter_sys=True)\n"
+        "except SystemExit: pass\n"
+        "print([name for name in ('torch', 'gradio') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.stdout.endswith("[]\n") and "import pairs.csv" in done.stdout, done.stderr
