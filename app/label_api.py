@@ -51,7 +51,8 @@ from storage.submitting import submit, undo
 # the median submit of 50 annotators on PostgreSQL took three times as long.
 STORE_THREADS = 4
 MODEL_THREADS = 4
-COUNT_SHARE = 1 / 500  # of the time may go into counting the labels that a campaign still wants
+COUNT_SHARE = 1 / 500  # of the time may go into counting the labels that a campaign still wants,
+COUNT_SECONDS = 10.0  # but a count is shown no longer than this
 
 
 class LabelApi:
@@ -199,7 +200,7 @@ class LabelApi:
             with self._database.read() as session:
                 counts = progress(session, campaign_id)
             left, ended = max(0, counts.wanted - counts.labels), time.monotonic()
-            self._left[campaign_id] = (ended + (ended - begun) / COUNT_SHARE, left)
+            self._left[campaign_id] = (ended + min(COUNT_SECONDS, (ended - begun) / COUNT_SHARE), left)
         return left
 
     # ---- the model's view ----------------------------------------------------------------------------------------

@@ -110,8 +110,12 @@ def standing_after(settings: CampaignSettings, answered: int, right: int) -> Sta
     """Whether somebody is through with the qualification, and passed it."""
     if answered < settings.qualification_pairs:
         return "qualifying"
+    return "active" if _has_passed(settings, answered, right) else "failed"
+
+
+def _has_passed(settings: CampaignSettings, answered: int, right: int) -> bool:
     # Rounding must not fail somebody who reached the share exactly.
-    return "active" if right >= settings.qualification_pass * answered - 1e-9 else "failed"
+    return answered > 0 and right >= settings.qualification_pass * answered - 1e-9
 
 
 def _joined(session: Session, campaign: Campaign, annotator_id: int) -> Row[Any]:
@@ -150,8 +154,8 @@ def _next_of_qualification(session: Session, campaign: Campaign, member: Row[Any
     if chosen is not None:
         return _assign(session, campaign, member, chosen, now)
     # Gold pairs were skipped, flagged or dropped, and none is left: those answered have to do.
-    passed = member.gold_total and standing_after(campaign.settings, member.gold_total, member.gold_right) != "failed"
-    _change(session, member, standing="failed" if not passed else "active")
+    passed = _has_passed(campaign.settings, member.gold_total, member.gold_right)
+    _change(session, member, standing="active" if passed else "failed")
     return next_turn(session, campaign.id, member.annotator_id, now)
 
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import ForeignKeyConstraint, and_, exists, select, text
+from sqlalchemy import ForeignKeyConstraint, Select, and_, exists, select, text
 from sqlalchemy.orm import Session
 
 from storage import tallies
@@ -97,7 +98,7 @@ def _foreign_keys(session: Session) -> Iterator[Violation]:
                 yield Violation("foreign keys", f"{table.name}.{column.name} names {target} that are gone: {names}{more}")
 
 
-def _orphans(constraint: ForeignKeyConstraint):  # type: ignore[no-untyped-def]
+def _orphans(constraint: ForeignKeyConstraint) -> Select[Any]:
     target = constraint.referred_table.alias("target")
     (element,) = constraint.elements
     here, there = element.parent, target.c[element.column.name]

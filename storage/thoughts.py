@@ -6,6 +6,7 @@ known = thoughts_of_pairs(session)          # {pair id: (thought about A, though
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from sqlalchemy import Select, and_, select
 from sqlalchemy.orm import Session, aliased
@@ -27,10 +28,11 @@ def thoughts_of_pairs(session: Session, fingerprints: Sequence[str] | None = Non
     return found
 
 
-def _both(fingerprints: Sequence[str] | None) -> Select[tuple[int, str, str]]:
+def _both(fingerprints: Sequence[str] | None) -> Select[Any]:
     a, b = aliased(JudgementRow), aliased(JudgementRow)
+    columns: tuple[Any, ...] = (PairRow.id, a.thought, b.thought)
     statement = (
-        select(PairRow.id, a.thought, b.thought)
+        select(*columns)
         .join(a, and_(a.video_id == PairRow.video_a_id, a.prompt_hash == PairRow.prompt_hash))
         .join(b, and_(b.video_id == PairRow.video_b_id, b.prompt_hash == PairRow.prompt_hash))
         .where(a.fingerprint == b.fingerprint)

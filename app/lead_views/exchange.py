@@ -93,7 +93,11 @@ def export_form(sources: Mapping[str, int], campaigns: Mapping[int, str]) -> Mar
     what = {"all": "everything"}
     what |= {f"campaign:{key}": f"campaign {name}" for key, name in campaigns.items()}
     what |= {f"source:{name}": f"source {name} ({count(pairs)} pairs)" for name, pairs in sources.items()}
-    labels = {"raw": "every label as it was given", "consensus": "one consensus for each pair"}
+    labels = {
+        "raw": "every label as it was given",
+        "consensus": "one answer for each pair, by majority",
+        "weighted": "one answer for each pair, weighted by reliability",
+    }
     return Markup(
         '<form class="lead-form lead-columns" method="get" action=".{}">'
         '<label class="lead-field">What<select name="what">{}</select></label>'

@@ -6,6 +6,7 @@ viewer gets progress and agreement, everybody else a line that says whom the pag
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
@@ -77,12 +78,11 @@ class LeadPage:
         for tab, section in zip(self.parts, self.tabs, strict=True):
             tab.select(self._bring_to_front(section), self.chosen, [self.front, *section.outputs], **QUIET)
             answered = section.panel.act(section.answer, self.chosen, [*section.outputs, self.chosen], **QUIET)
-            answered.then(self.campaigns.refresh, self.chosen, self.campaigns.outputs, **QUIET)
+            answered.then(self._refresh, self.chosen, [self.campaigns.panel, self.saved], **QUIET)
         chosen = self.campaigns.panel.act(
-            self.campaigns.answer, self.chosen, [*self.campaigns.outputs, self.chosen], **QUIET
+            self._choose, self.chosen, [*self.campaigns.outputs, self.chosen, self.saved], **QUIET
         )
         chosen.then(self._show_front, [self.chosen, self.front], everything, **QUIET)
-        self.chosen.change(lambda chosen: chosen, self.chosen, self.saved, **QUIET)
         for section in (self.campaigns, *self.tabs):
             if section.poll_seconds:
                 section.panel.poll(section.refresh, self.chosen, section.outputs, **QUIET)
@@ -122,9 +122,18 @@ class LeadPage:
 
         return bring
 
+    def _choose(self, campaign: int | None, event: gr.EventData, request: gr.Request) -> Iterator[list[Any]]:
+        """An act in the list of campaigns; this browser comes back to the one that was chosen last."""
+        for *values, chosen in self.campaigns.answer(campaign, event, request):
+            yield [*values, chosen, chosen if isinstance(chosen, int) else campaign]
+
     def _show_front(self, campaign: int | None, front: str, request: gr.Request) -> list[Any]:
         """After another campaign was chosen: the tab in front anew, the others when they are opened."""
         return self._front_values(self.room.auth.user(request), campaign, front)
+
+    def _refresh(self, campaign: int | None, request: gr.Request) -> list[Any]:
+        """After something was done in a tab: the counts in the list, and which campaign to come back to."""
+        return [*self.campaigns.show(campaign, request), campaign]
 
     def _front_values(self, person: User | None, campaign: int | None, front: str) -> list[Any]:
         values: list[Any] = []

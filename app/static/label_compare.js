@@ -94,6 +94,7 @@ function showFeedback(feedback, then) {
       gold.explanation ? make("p", "label-example", gold.explanation) : null, button("go on", "enter", () => goOn(), "label-submit")),
     ...[scoreTable(dimensions, parties)].filter(Boolean));
   setState("feedback");
+  find(".label-feedback").scrollIntoView({ block: "nearest" });
 }
 
 // While feedback is read, the browser already fetches the next pair's videos.

@@ -54,11 +54,12 @@ function onKey(event) {
     if (name === "escape" && focus === note) { event.preventDefault(); note.blur(); }
     return;
   }
-  if (name === "enter" && (event.repeat || focus.closest("button, a, summary, [role=button]"))) return;
+  if (name === "enter" && focus.closest("button, a, summary, [role=button]")) return;
   const act = KEYS[name];
   if (!act) return;
   event.preventDefault();
-  act();
+  // A key held down acts once; only the cursor goes on moving.
+  if (!event.repeat || name.startsWith("arrow")) act();
 }
 
 // ---- wiring ------------------------------------------------------------------------------------------------------
@@ -71,7 +72,7 @@ formNode.addEventListener("submit", (event) => { event.preventDefault(); submit(
 root.addEventListener("mousedown", (event) => {
   if (event.target.closest("button") && !event.target.closest("dialog")) { event.preventDefault(); if (isText(document.activeElement)) document.activeElement.blur(); }
 });
-document.addEventListener("visibilitychange", () => { countTime(); if (document.visibilityState === "hidden") saveOnLeaving(); });
+document.addEventListener("visibilitychange", () => { countTime(); if (document.visibilityState === "hidden" && !session.sending) saveOnLeaving(); });
 window.addEventListener("pagehide", saveOnLeaving);
 const counting = setInterval(() => {
   if (!root.isConnected) { clearInterval(counting); return; }

@@ -34,6 +34,8 @@ function show(view, editing = false) {
   setState("labelling");
   resumeWatch(content);
   paintTurn();
+  // On a phone the person has scrolled down to submit.
+  if (find(".label-prompt").getBoundingClientRect().top < 0) find(".label-prompt").scrollIntoView({ block: "start" });
   showOpen(turn);
 }
 
@@ -132,21 +134,21 @@ async function draftFailed(error) {
     say("draft not saved yet, trying again", "bad");
     clearTimeout(session.draftTimer);
     session.draftTimer = setTimeout(saveDraft, 3000);
-  } else if (error.code === "lease_lost") await leaseLost();
+  } else if (error.code === "lease_lost") await leaseLost(error);
   else showRefusal(error);
 }
 
 // The pair went back to the queue. Often the server gives it back at once, and what is filled in stays.
-async function leaseLost() {
+async function leaseLost(error) {
   const { token } = session.turn;
   memory.set(token, draftContent());
   await next();
   const same = session.turn && session.turn.token === token;
-  say(same ? "" : "The pair before this one went back to the queue, because nothing happened for too long.", same ? "" : "bad");
+  say(same ? "" : error.message, same ? "" : "bad");
 }
 
 function saveOnLeaving() {
-  if (root.dataset.state !== "labelling" || !session.turn || session.sending) return;
+  if (root.dataset.state !== "labelling" || !session.turn) return;
   const draft = draftContent();
   memory.set(session.turn.token, draft);
   if (session.editing) return;
@@ -182,7 +184,7 @@ async function send(what) {
     afterSaving(result);
   } catch (error) {
     session.sending = false;
-    if (error.code === "lease_lost") await leaseLost();
+    if (error.code === "lease_lost") await leaseLost(error);
     else if (error.code === "bad_answer") say(error.message, "bad");
     else showRefusal(error);
   } finally {

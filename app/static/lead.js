@@ -6,12 +6,14 @@
 const body = element.querySelector(".lead-body");
 const status = element.querySelector(".lead-status");
 const cancel = element.querySelector(".lead-cancel");
-const AGAIN = 700;           // milliseconds in which the same button does not act twice
-let shown = null, lastAct = 0;
+const AGAIN = 700;           // milliseconds in which the same thing is not asked twice
+let shown = null, lastAct = 0, lastAsked = "";
 
 function act(data) {
-  if (Date.now() - lastAct < AGAIN) return;
+  const asked = JSON.stringify(data);
+  if (asked === lastAsked && Date.now() - lastAct < AGAIN) return;
   lastAct = Date.now();
+  lastAsked = asked;
   status.textContent = "";
   trigger("act", { asked: data });
 }

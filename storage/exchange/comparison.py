@@ -9,17 +9,17 @@ Whatever the store has stays as it is: a label that differs from the stored one 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session, aliased
 
-from storage.exchange.arrival import Arrival, Batch, PairKey, Turn, gather
+from storage.exchange.arrival import PREFIX, Arrival, Batch, PairKey, Turn, TurnKey, gather
 from storage.exchange.parsed import ParsedPair, Problem
 from storage.people import name_key
-from storage.schema import AssignmentRow, CampaignRow, JudgementRow, LabelRow, PairRow, UserRow, VideoRow, text_hash
+from storage.schema import AssignmentRow, CampaignRow, JudgementRow, LabelRow, PairRow, UserRow, VideoRow
 
 Item = TypeVar("Item")
 _CHUNK = 500
@@ -89,7 +89,8 @@ class _Chain:
 
 def compare(session: Session, arrival: Arrival) -> Changes:
     """Which of the file's pairs, labels, thoughts and videos the store does not have."""
-    stored = stored_pairs(session, {text_hash(pair.prompt) for pair in arrival.parsed.pairs})
+    clips = (clip for pair in arrival.parsed.pairs for clip in (pair.a, pair.b))
+    stored = stored_pairs(session, {arrival.content(clip) or "" for clip in clips})
     batch = gather(arrival, stored.__contains__)
     changes = Changes(problems=batch.problems, notes=batch.notes)
     changes.annotators = tuple(sorted({turn.name for turn in batch.turns.values()}))
@@ -133,8 +134,8 @@ def video_by_prefix(session: Session, prefix: str) -> str | None:
     return found[0] if len(found) == 1 else None
 
 
-def stored_pairs(session: Session, prompt_hashes: Iterable[str]) -> dict[PairKey, StoredPair]:
-    """The stored pairs of some prompts."""
+def stored_pairs(session: Session, hashes: Iterable[str]) -> dict[PairKey, StoredPair]:
+    """The stored pairs whose first video is one of these."""
     found: dict[PairKey, StoredPair] = {}
     columns = (PairRow.id, PairRow.generator_a, PairRow.generator_b, PairRow.facts, PairRow.prompt_hash)
     statement = (
@@ -142,8 +143,8 @@ def stored_pairs(session: Session, prompt_hashes: Iterable[str]) -> dict[PairKey
         .join(_A, _A.id == PairRow.video_a_id)
         .join(_B, _B.id == PairRow.video_b_id)
     )
-    for some in chunks(prompt_hashes):
-        for row in session.execute(statement.where(PairRow.prompt_hash.in_(some))):
+    for some in chunks(hashes):
+        for row in session.execute(statement.where(_A.sha256.in_(some))):
             key = (row.a, row.b, row.prompt_hash)
             found[key] = StoredPair(row.id, row.generator_a, row.generator_b, row.facts)
     return found
@@ -190,9 +191,9 @@ def _thoughts(session: Session, arrival: Arrival, batch: Batch, changes: Changes
     stored: dict[tuple[str, str], str] = {}
     columns = (VideoRow.sha256, JudgementRow.prompt_hash, JudgementRow.thought)
     ours = JudgementRow.fingerprint == fingerprint(arrival.source)
-    for some in chunks({prompt_hash for _, prompt_hash in wanted}):
+    for some in chunks({sha256 for sha256, _ in wanted}):
         rows = select(*columns).join(VideoRow, VideoRow.id == JudgementRow.video_id)
-        for row in session.execute(rows.where(ours, JudgementRow.prompt_hash.in_(some))):
+        for row in session.execute(rows.where(ours, VideoRow.sha256.in_(some))):
             stored[row.sha256, row.prompt_hash] = row.thought
     changes.thoughts = [thought for place, thought in wanted.items() if place not in stored]
     changed = sum(stored.get(place, thought.text) != thought.text for place, thought in wanted.items())
@@ -204,7 +205,7 @@ def _thoughts(session: Session, arrival: Arrival, batch: Batch, changes: Changes
 def _turns(session: Session, arrival: Arrival, batch: Batch, stored: dict[PairKey, StoredPair], changes: Changes) -> None:
     campaigns = _campaigns(session, arrival, batch, changes)
     people = _people(session, (turn.name for turn in batch.turns.values()))
-    elsewhere = _known_tokens(session, [turn for turn in batch.turns.values() if turn.parsed.labels[0].token is not None])
+    elsewhere = _known_tokens(session, batch, people)
     chains = {key: chain for campaign_id in campaigns.values() for key, chain in _chains(session, campaign_id)}
     already = 0
     for turn in batch.turns.values():
@@ -215,7 +216,7 @@ def _turns(session: Session, arrival: Arrival, batch: Batch, stored: dict[PairKe
             chain = chains.get((campaigns[campaign], known.id, person, turn_round))
         if chain is not None:
             _follow(arrival, changes, turn, chain)
-        elif any((None if turn.parsed.annotator is None else person, token) in elsewhere for token in turn.tokens):
+        elif turn.key in elsewhere:
             already += len(turn.tokens)
         else:
             changes.turns.append(NewTurn(turn))
@@ -257,14 +258,28 @@ def _people(session: Session, names: Iterable[str]) -> dict[str, int]:
     return found
 
 
-def _known_tokens(session: Session, turns: Sequence[Turn]) -> set[tuple[int | None, str]]:
-    """Annotator and mark of stored labels; with None as well, for labels that name nobody."""
-    found: set[tuple[int | None, str]] = set()
-    for some in chunks(token for turn in turns for token in turn.tokens):
-        rows = select(LabelRow.annotator_id, LabelRow.token).where(LabelRow.token.in_(some))
-        for annotator_id, token in session.execute(rows):
-            found |= {(annotator_id, token), (None, token)}
+def _known_tokens(session: Session, batch: Batch, people: Mapping[str, int]) -> set[TurnKey]:
+    """The turns with a mark of the file's own that the same person has in the store already, in whatever campaign."""
+    nobodies = unnamed_annotators(session)
+    by_person: dict[int, dict[str, TurnKey]] = {}
+    for turn in batch.turns.values():
+        if turn.parsed.labels[0].token is not None:
+            person = people.get(turn.key[2])
+            for one in nobodies if turn.parsed.annotator is None else (person,):
+                if one is not None:
+                    by_person.setdefault(one, {}).update(dict.fromkeys(turn.tokens, turn.key))
+    found: set[TurnKey] = set()
+    for annotator_id, tokens in by_person.items():
+        for some in chunks(tokens):
+            theirs = (LabelRow.annotator_id == annotator_id, LabelRow.token.in_(some))
+            found.update(tokens[token] for token in session.scalars(select(LabelRow.token).where(*theirs)))
     return found
+
+
+def unnamed_annotators(session: Session) -> dict[int, str]:
+    """Id -> name of those who stand for imports that name nobody."""
+    rows = session.execute(select(UserRow.id, UserRow.name).where(UserRow.password_hash.is_(None))).tuples()
+    return {user_id: name for user_id, name in rows if name.startswith(PREFIX)}
 
 
 def _chains(session: Session, campaign_id: int) -> Iterator[tuple[tuple[int, int, int, int], _Chain]]:

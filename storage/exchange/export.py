@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from sqlalchemy.orm import Session
 
@@ -52,7 +53,8 @@ def export(
     """Write the pairs of a source, of a campaign, or all.
 
     Args:
-        labels: "raw" for what each person said, "consensus" for the common answer of each pair.
+        labels: "raw" for what each person said, "consensus" for the common answer of each pair by majority, "weighted" for
+            the one by the annotators' reliability.
         copy_videos: the video files as well.
         progress: gets what is being done, how much of it is done, and how much there is.
 
@@ -62,8 +64,8 @@ def export(
     """
     if format not in EXPORTS:
         raise ExchangeError(f"can't export as {format!r}; known are {', '.join(EXPORTS)}")
-    if labels not in ("raw", "consensus"):
-        raise ExchangeError(f"labels are raw or consensus, not {labels!r}")
+    if labels not in get_args(Labels):
+        raise ExchangeError(f"labels are {', '.join(get_args(Labels))}, not {labels!r}")
     selection = Selection(source, campaign_id)
     with database.read() as session:
         pairs = StoredPairs(session, selection, labels, revisions=format in COMPLETE)

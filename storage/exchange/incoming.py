@@ -124,7 +124,7 @@ def _add_pairs(session: Session, arrival: Arrival, changes: Changes, now: dateti
 
 
 def _pair_ids(session: Session, changes: Changes) -> dict[tuple[str, str, str], int]:
-    hashes = {new.turn.key[1][2] for new in changes.turns}
+    hashes = {new.turn.key[1][0] for new in changes.turns}
     return {key: pair.id for key, pair in stored_pairs(session, hashes).items()}
 
 

@@ -21,11 +21,11 @@ from sqlalchemy.orm import Session, aliased
 from storage.consensus import COUNTED, Consensus, iterate_consensus
 from storage.errors import StorageError
 from storage.exchange.arrival import BETWEEN, PREFIX
-from storage.exchange.comparison import chunks
+from storage.exchange.comparison import chunks, unnamed_annotators
 from storage.exchange.parsed import Clip, ParsedLabel, ParsedPair, ParsedTurn
 from storage.schema import AssignmentRow, CampaignPairRow, CampaignRow, JudgementRow, LabelRow, PairRow, UserRow, VideoRow
 
-Labels = Literal["raw", "consensus"]
+Labels = Literal["raw", "consensus", "weighted"]
 VIDEOS = "videos"
 DIGITS = 16
 _PAIRS_AT_ONCE = 500
@@ -50,7 +50,8 @@ class Selection:
 class StoredPairs:
     """The chosen pairs, read from the store each time they are walked through.
 
-    labels: "raw" for what each person said, "consensus" for the common answer as one label without a person. revisions:
+    labels: "raw" for what each person said, "consensus" for the common answer as one label without a person (by majority;
+    "weighted" by reliability). revisions:
     with every revision, turn and detail; else each person's label in force that a consensus counts.
     """
 
@@ -62,8 +63,8 @@ class StoredPairs:
         campaign_ids = None if selection.campaign_id is None else [selection.campaign_id]
         wanted = set(self.ids)
         self._consensus: Mapping[int, Consensus] | None = None
-        if labels == "consensus":
-            found = iterate_consensus(session, campaign_ids)
+        if labels != "raw":
+            found = iterate_consensus(session, campaign_ids, "weighted" if labels == "weighted" else "majority")
             self._consensus = {one.pair_id: one for one in found if one.pair_id in wanted}
         self._unnamed = self._names_nobody()
 
@@ -87,23 +88,22 @@ class StoredPairs:
             .join(_B, _B.id == PairRow.video_b_id)
             .order_by(PairRow.prompt_hash, _A.sha256, _B.sha256)
         )
-        chosen = self._selection
-        if chosen.source is not None:
-            statement = statement.where(or_(PairRow.source == chosen.source, _labelled_in(_of_source(chosen.source))))
-        if chosen.campaign_id is not None:
-            statement = statement.where(_labelled_in(CampaignRow.id == chosen.campaign_id))
-        return list(self._session.scalars(statement))
+        return list(self._session.scalars(statement.where(*self._chosen())))
+
+    def _chosen(self) -> list[ColumnElement[bool]]:
+        """What holds for the rows of the chosen pairs."""
+        source, campaign_id = self._selection.source, self._selection.campaign_id
+        if source is not None:
+            return [or_(PairRow.source == source, _labelled_in(_of_source(source)))]
+        return [] if campaign_id is None else [_labelled_in(CampaignRow.id == campaign_id)]
 
     def _names_nobody(self) -> str | None:
         """The annotator who stands for an import without names, if there is one in what is written, and only one."""
-        everybody = self._session.execute(select(UserRow.name, UserRow.id).where(UserRow.password_hash.is_(None))).tuples()
-        ids = [user_id for name, user_id in everybody if name.startswith(PREFIX)]
-        found: set[str] = set()
-        for some in chunks(self.ids if ids else ()):
-            rows = select(UserRow.name).join(LabelRow, LabelRow.annotator_id == UserRow.id)
-            rows = rows.where(LabelRow.pair_id.in_(some), UserRow.id.in_(ids), *self._in_campaign())
-            found.update(self._session.scalars(rows.distinct()))
-        return found.pop() if len(found) == 1 else None
+        names = unnamed_annotators(self._session)
+        labels = select(LabelRow.annotator_id).join(PairRow, PairRow.id == LabelRow.pair_id)
+        theirs = labels.where(LabelRow.annotator_id.in_(names), *self._chosen(), *self._in_campaign())
+        found = self._session.scalars(theirs.distinct()).all() if names else []
+        return names[found[0]] if len(found) == 1 else None
 
     def _in_campaign(self) -> list[ColumnElement[bool]]:
         chosen = self._selection.campaign_id
@@ -138,12 +138,17 @@ class StoredPairs:
 
     def _thoughts(self, pairs: Mapping[int, Row[Any]]) -> dict[tuple[int, str, str], str]:
         """(video, prompt hash, source) -> thought: that source's own, else another import's, else the newest of a model."""
+        videos = {video_id for row in pairs.values() for video_id in (row.id_a, row.id_b)}
         hashes = {row.prompt_hash for row in pairs.values()}
         sources = {row.source for row in pairs.values()}
         found: dict[tuple[int, str, str], tuple[tuple[bool, bool, int], str]] = {}
-        statement = select(JudgementRow).where(JudgementRow.mode == "think", JudgementRow.prompt_hash.in_(hashes))
+        statement = select(JudgementRow).where(JudgementRow.mode == "think", JudgementRow.video_id.in_(videos))
         for row in self._session.scalars(statement.execution_options(yield_per=_PAIRS_AT_ONCE)):
-            if not row.thought or not (row.strict_format or row.checkpoint.startswith(PREFIX)):
+            if (
+                row.prompt_hash not in hashes
+                or not row.thought
+                or not (row.strict_format or row.checkpoint.startswith(PREFIX))
+            ):
                 continue
             for source in sources:
                 rank = (row.checkpoint == PREFIX + source, row.checkpoint.startswith(PREFIX), row.id)

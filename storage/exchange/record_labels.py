@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any, get_args
 
+from descore.answer import DIMENSIONS
 from storage.exchange.parsed import CHOICES, ParsedLabel, ParsedTurn, known_sub_scores
 from storage.exchange.reading import Row
 from storage.schema import Action, Kind, PairState, Side, Strength
@@ -35,7 +36,7 @@ def label_fields(label: ParsedLabel) -> dict[str, Any]:
         "action": label.action,
         "choice": label.choice,
         "strength": label.strength,
-        "sub_scores": {side: dict(cells) for side, cells in label.sub_scores.items() if cells},
+        "sub_scores": _in_order(label.sub_scores),
         "marks": [{"video": mark["video"], "time": float(mark["time"])} for mark in label.marks],
         "note": label.note,
         "reason": label.reason,
@@ -43,9 +44,18 @@ def label_fields(label: ParsedLabel) -> dict[str, Any]:
         "visible": list(label.visible),
         "guideline_version": label.guideline_version,
         "seconds": label.seconds,
-        "playback": {side: dict(facts) for side, facts in label.playback.items() if facts},
+        "playback": {side: dict(sorted(facts.items())) for side, facts in sorted(label.playback.items()) if facts},
         "created_at": label.created_at,
         "token": label.token,
+    }
+
+
+def _in_order(scores: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
+    """Sub-scores without empty sides, in an order that does not hang on how they came about."""
+    return {
+        side: {name: scores[side][name] for name in DIMENSIONS if name in scores[side]}
+        for side in sorted(scores)
+        if scores[side]
     }
 
 

@@ -29,7 +29,7 @@ def records(pair: ParsedPair) -> Iterator[dict[str, Any]]:
         "prompt": pair.prompt,
         "generator_a": pair.generator_a,
         "generator_b": pair.generator_b,
-        "facts": dict(pair.facts),
+        "facts": dict(sorted(pair.facts.items())),
     }
     for turn in pair.turns:
         of_turn = turn_fields(turn)

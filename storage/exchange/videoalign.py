@@ -63,8 +63,7 @@ def write(pairs: Iterable[ParsedPair], folder: Path) -> Written:
         ExchangeError: the folder can't be written.
     """
     written = Written([FILE])
-    common, further = used_columns(pairs, (*_USED, *_FRAMES, *QUALITIES))
-    known = {name for pair in pairs for name in pair.facts}
+    common, known = used_columns(pairs, _USED)
     generators = tuple(name for name in common if name != "annotator")
     columns = (
         *("path_A", "path_B", *generators, "prompt"),
@@ -73,7 +72,7 @@ def write(pairs: Iterable[ParsedPair], folder: Path) -> Written:
         *(("Overall",) if "Overall" in known else ()),
         *_FRAMES,
         *(name for name in common if name == "annotator"),
-        *further,
+        *(name for name in known if name not in (*_FRAMES, *QUALITIES)),
     )
     written.rows = write_table(folder / FILE, columns, _rows(pairs, written))
     return written

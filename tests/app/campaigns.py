@@ -18,9 +18,9 @@ from tests.app.studios import Running
 
 GENERATORS = ("Zyxomat-Alpha", "Qwurbel-Beta")
 THOUGHTS = ("Vlimber: it holds together.", "Drasko: it falls apart.")
-REWARDS = (7.25, -7.25)
+REWARDS = (731.25, -731.25)
 # Also the names of the gallery's files, which the videos of these pairs came from.
-SECRETS = (*GENERATORS, "Vlimber", "Drasko", "7.25", "kling", "sora", ".mp4")
+SECRETS = (*GENERATORS, "Vlimber", "Drasko", "731.25", "kling", "sora", ".mp4")
 # What the model says of A and of B.
 MODEL_SCORES = (dict.fromkeys(DIMENSIONS, "2"), dict.fromkeys(DIMENSIONS, "2") | {"camera": "0"})
 

@@ -89,7 +89,8 @@ def test_from_the_first_pair_to_the_last(running: Running) -> None:
     assert desk.post("next", campaign=campaign.id)["turn"]["turn"] == turn["turn"], "an open turn is resumed"
 
     second = desk.submit(turn["turn"])
-    assert second["saved"]["is_new"] and second["feedback"] is None and second["progress"]["labels"] == 1
+    assert second["saved"]["is_new"] and second["feedback"] is None
+    assert (second["progress"]["today"], second["progress"]["labels"]) == (1, 1)
     assert second["turn"]["turn"] != turn["turn"]
     third = desk.submit(second["turn"]["turn"], action="skip", choice=None, strength=None, sub_scores={}, reason="unclear")
     last = desk.submit(third["turn"]["turn"], action="flag", choice=None, strength=None, sub_scores={}, reason="broken")
@@ -312,7 +313,7 @@ def test_compare_after_saving_shows_the_model_by_the_sides_of_the_page(running: 
         assert view["own"]["choice"] == "left" and view["generators"] == {a: GENERATORS[0], b: GENERATORS[1]}
         assert model["thoughts"] == {a: THOUGHTS[0], b: THOUGHTS[1]}
         assert model["sub_scores"] == {a: MODEL_SCORES[0], b: MODEL_SCORES[1]}
-        assert model["rewards"][a] == "+7.25 sd" and (model["p_left"] > 0.99) == (a == "left")
+        assert model["rewards"][a] == "+731.25 sd" and (model["p_left"] > 0.99) == (a == "left")
         shown_as = {"left": "A", "right": "B"}
         assert model["headline"].startswith(f"{shown_as[a]} preferred") and model["reason"].startswith(shown_as[b])
     assert seen == {"left", "right"}
