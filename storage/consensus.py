@@ -20,17 +20,18 @@ from itertools import groupby
 from typing import Any, Literal
 
 from sqlalchemy import Row, select
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import Session
 
 from descore.answer import DIMENSIONS
 from storage.errors import StorageError
+from storage.labels import IS_LAST
 from storage.reliability import CHOICES, KnownLabels, annotator_weights, posterior
 from storage.schema import AssignmentRow, CampaignPairRow, Choice, LabelRow
 
 Method = Literal["majority", "weighted"]
 COUNTED = ("work", "import")
 CHECKED = ("gold", "qualification")
-_STREAM = 5000
+_PAIRS_AT_ONCE = 1000
 _MARGIN = 1e-9  # two sums of the same weights in another order may differ by less than this
 _SIGNED = {"A": 1.0, "B": -1.0, "tie": 0.0, "both_bad": 0.0}
 _SIZE = {"clearly": 2.0, "slightly": 1.0}
@@ -81,55 +82,61 @@ def iterate_consensus(
     if method not in ("majority", "weighted"):
         raise StorageError(f"a consensus is found by majority or weighted, not {method!r}")
     weights = annotator_weights(_known_labels(session, campaign_ids)) if method == "weighted" else None
-    rows = session.execute(_labels(campaign_ids).execution_options(yield_per=_STREAM))
-    for pair_id, group in groupby(rows, key=lambda row: row.pair_id):
-        found = _common_answer(pair_id, list(group), weights)
-        if found is not None:
-            yield found
+    columns = (LabelRow.strength, LabelRow.sub_scores)
+    for pair_id, rows in _pair_by_pair(session, campaign_ids, *columns):
+        yield _common_answer(pair_id, rows, weights)
 
 
-def _labels(campaign_ids: Sequence[int] | None) -> Any:
-    """Current labels that count or overrule, pair by pair, oldest first."""
-    columns = (
-        LabelRow.pair_id,
-        LabelRow.annotator_id,
-        LabelRow.choice,
-        LabelRow.strength,
-        LabelRow.sub_scores,
-        AssignmentRow.kind,
-    )
-    return _current(select(*columns), campaign_ids, (*COUNTED, "adjudication")).order_by(LabelRow.pair_id, LabelRow.id)
+def _pair_by_pair(
+    session: Session, campaign_ids: Sequence[int] | None, *columns: Any
+) -> Iterator[tuple[int, list[Row[Any]]]]:
+    """Current labels that count or overrule, oldest first, of one pair after the other, by pair id.
+
+    Some pairs at a time, along an index: to sort a million labels at once would take the database longer.
+    """
+    places: Any = select(CampaignPairRow.pair_id, CampaignPairRow.id).where(CampaignPairRow.state != "dropped")
+    if campaign_ids is not None:
+        places = places.where(CampaignPairRow.campaign_id.in_(campaign_ids))
+    common = (LabelRow.id, LabelRow.pair_id, LabelRow.annotator_id, LabelRow.choice, AssignmentRow.kind)
+    labels = _current(select(*common, *columns), (*COUNTED, "adjudication"))
+    by_pair: dict[int, list[int]] = defaultdict(list)
+    for pair_id, place_id in session.execute(places):
+        by_pair[pair_id].append(place_id)
+    pair_ids = sorted(by_pair)
+    for start in range(0, len(pair_ids), _PAIRS_AT_ONCE):
+        some = [place_id for pair_id in pair_ids[start : start + _PAIRS_AT_ONCE] for place_id in by_pair[pair_id]]
+        rows = session.execute(labels.where(LabelRow.campaign_pair_id.in_(some))).all()
+        ordered = sorted(rows, key=lambda row: (row.pair_id, row.id))
+        for pair_id, group in groupby(ordered, key=lambda row: row.pair_id):
+            yield pair_id, list(group)
 
 
-def _current(statement: Any, campaign_ids: Sequence[int] | None, kinds: Sequence[str]) -> Any:
-    """Restrict a selection from labels to those in force, of some kinds, of pairs that were not dropped."""
-    later = aliased(LabelRow)
-    statement = (
-        statement.join(AssignmentRow, AssignmentRow.id == LabelRow.assignment_id)
-        .join(CampaignPairRow, CampaignPairRow.id == LabelRow.campaign_pair_id)
-        .where(LabelRow.action == "label", AssignmentRow.kind.in_(kinds), CampaignPairRow.state != "dropped")
-        .where(~select(later.id).where(later.replaces_id == LabelRow.id).exists())
-    )
-    return statement if campaign_ids is None else statement.where(LabelRow.campaign_id.in_(campaign_ids))
+def _current(statement: Any, kinds: Sequence[str]) -> Any:
+    """Restrict a selection from labels to those in force, of some kinds."""
+    of_kinds = (LabelRow.action == "label", AssignmentRow.kind.in_(kinds), IS_LAST)
+    return statement.join(AssignmentRow, AssignmentRow.id == LabelRow.assignment_id).where(*of_kinds)
 
 
 def _known_labels(session: Session, campaign_ids: Sequence[int] | None) -> KnownLabels:
     """All that tells how reliable people are: labels among others, and answers to pairs whose answer is known."""
     known = KnownLabels()
-    ordinary: Any = select(LabelRow.pair_id, LabelRow.annotator_id, LabelRow.choice, AssignmentRow.kind)
-    statement = _current(ordinary, campaign_ids, (*COUNTED, "adjudication")).order_by(LabelRow.pair_id, LabelRow.id)
-    for pair_id, group in groupby(session.execute(statement.execution_options(yield_per=_STREAM)), lambda row: row.pair_id):
-        counted, decision = _sorted_out(list(group))
+    for pair_id, rows in _pair_by_pair(session, campaign_ids):
+        counted, decision = _sorted_out(rows)
         for row in counted:
             known.add(pair_id, row.annotator_id, row.choice)
         if decision is not None:
             known.answers[pair_id] = decision.choice
-    checked: Any = select(CampaignPairRow.id, LabelRow.annotator_id, LabelRow.choice, CampaignPairRow.gold)
-    for row in session.execute(_current(checked, campaign_ids, CHECKED).execution_options(yield_per=_STREAM)):
-        if row.gold is not None:
-            # Pairs and gold questions are told apart by the sign.
-            known.add(-row.id, row.annotator_id, row.choice)
-            known.answers[-row.id] = row.gold["choice"]
+    gold: Any = (
+        select(CampaignPairRow.id, CampaignPairRow.gold, LabelRow.annotator_id, LabelRow.choice)
+        .join(LabelRow, LabelRow.campaign_pair_id == CampaignPairRow.id)
+        .where(CampaignPairRow.is_gold)
+    )
+    if campaign_ids is not None:
+        gold = gold.where(CampaignPairRow.campaign_id.in_(campaign_ids))
+    for row in session.execute(_current(gold, CHECKED)):
+        # Pairs and gold questions are told apart by the sign.
+        known.add(-row.id, row.annotator_id, row.choice)
+        known.answers[-row.id] = row.gold["choice"]
     return known
 
 
@@ -140,7 +147,7 @@ def _sorted_out(rows: list[Row[Any]]) -> tuple[list[Row[Any]], Row[Any] | None]:
     return list(by_annotator.values()), decisions[-1] if decisions else None
 
 
-def _common_answer(pair_id: int, rows: list[Row[Any]], weights: Mapping[int, float] | None) -> Consensus | None:
+def _common_answer(pair_id: int, rows: list[Row[Any]], weights: Mapping[int, float] | None) -> Consensus:
     counted, decision = _sorted_out(rows)
     shares = _shares(counted, weights)
     if decision is not None:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
-from sqlalchemy import Select, exists, func, select, update
+from sqlalchemy import Select, exists, select, update
 from sqlalchemy.orm import Session
 
 from storage import slots
@@ -116,18 +116,18 @@ def _of_kind(statement: Select[Any], kind: GoldList) -> Select[Any]:
             AssignmentRow.state == "labelled",
         )
         return ordinary.where(decided)
-    choices = (
-        select(func.count(LabelRow.choice.distinct()))
+    other = (
+        select(LabelRow.id)
         .join(AssignmentRow, AssignmentRow.id == LabelRow.assignment_id)
         .where(
             LabelRow.campaign_pair_id == CampaignPairRow.id,
             LabelRow.action == "label",
+            LabelRow.choice != CampaignPairRow.consensus,
             AssignmentRow.kind.in_(_COUNTED),
             IS_LAST,
         )
-        .scalar_subquery()
     )
-    return ordinary.where(CampaignPairRow.labelled >= 2, CampaignPairRow.consensus.is_not(None), choices == 1)
+    return ordinary.where(CampaignPairRow.labelled >= 2, CampaignPairRow.consensus.is_not(None), ~other.exists())
 
 
 def _choice(session: Session, row: CampaignPairRow) -> GoldChoice:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import time
 import zipfile
 from pathlib import Path
 from typing import Any, cast
@@ -26,6 +27,7 @@ from storage.margins import pair_sources
 from storage.people import User
 
 OUTGOING = "outgoing"
+ABANDONED_SECONDS = 24 * 3600
 
 
 class ExportTab(Section):
@@ -51,7 +53,7 @@ class ExportTab(Section):
             chosen = _selection(request.query_params.get("what", ""))
         except AuthError as error:
             return _refused(request, error.status, str(error))
-        place = Path(tempfile.mkdtemp(dir=ensure_folder(self.room.database.home / OUTGOING)))
+        place = _new_folder(self.room.database.home)
         try:
             archive = self._pack(request, chosen, place)
         except BaseException as error:
@@ -77,6 +79,15 @@ class ExportTab(Section):
                     packed.write(path, path.relative_to(folder), zipfile.ZIP_STORED if stored else None)
         shutil.rmtree(folder)
         return archive
+
+
+def _new_folder(home: Path) -> Path:
+    """A private folder for one export. Those of downloads that were broken off long ago are removed."""
+    outgoing = ensure_folder(home / OUTGOING)
+    for earlier in outgoing.iterdir():
+        if time.time() - earlier.stat().st_mtime > ABANDONED_SECONDS:
+            shutil.rmtree(earlier, ignore_errors=True)
+    return Path(tempfile.mkdtemp(dir=outgoing))
 
 
 def _selection(what: str) -> dict[str, Any]:

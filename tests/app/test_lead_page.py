@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import secrets
+import time
 import zipfile
 from collections.abc import Iterator
 from typing import Any
@@ -331,7 +332,10 @@ def test_export_is_for_leads_and_imports_again(app: Running, desk: Desk) -> None
     assert answer.headers["cache-control"] == "no-store"
     names = zipfile.ZipFile(io.BytesIO(answer.content)).namelist()
     assert any(name.endswith(".csv") for name in names) and sum(name.endswith(".mp4") for name in names) == 4
-    assert not any((app.studio.database.home / "outgoing").iterdir())
+    deadline = time.monotonic() + 10  # the files go after the last byte was sent
+    while any((app.studio.database.home / "outgoing").iterdir()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
     assert desk.client.get(address, params=chosen | {"format": "exe"}).status_code == 422
     assert desk.client.get(address, params=chosen | {"what": "source:no such"}).status_code == 422
     folder = app.studio.database.home / "imports" / "given back"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Sequence
 
@@ -9,6 +10,7 @@ import krippendorff
 import numpy as np
 import pytest
 
+from app.analysis import agreement
 from app.analysis.agreement import ALL_THE_SAME, NOTHING_ORDERED, NOTHING_YET, TOO_FEW, Level, krippendorff_alpha
 
 VALUES = 4
@@ -28,24 +30,24 @@ def reference(counts: Counts, level: Level) -> float:
     return float(krippendorff.alpha(value_counts=units, level_of_measurement=level))
 
 
-def random_counts(rng: np.random.Generator, pairs: int, units: int, agreement: float) -> list[list[list[int]]]:
+def random_counts(rng: np.random.Generator, pairs: int, units: int, agreeing: float) -> list[list[list[int]]]:
     """Two to five people on each pair; each says the pair's own value with a probability, else any."""
     counts = np.zeros((pairs, units, VALUES), dtype=int)
     for pair in range(pairs):
         truth = rng.integers(VALUES, size=units)
         for _ in range(rng.integers(2, 6)):
-            said = np.where(rng.random(units) < agreement, truth, rng.integers(VALUES, size=units))
+            said = np.where(rng.random(units) < agreeing, truth, rng.integers(VALUES, size=units))
             counts[pair, np.arange(units), said] += 1
     return [[list(map(int, unit)) for unit in pair] for pair in counts]
 
 
 @pytest.mark.parametrize("level", ["nominal", "ordinal"])
 @pytest.mark.parametrize("units", [1, 2])
-@pytest.mark.parametrize("agreement", [0.0, 0.5, 0.95])
-def test_value_is_the_one_of_the_package(level: Level, units: int, agreement: float) -> None:
+@pytest.mark.parametrize("agreeing", [0.0, 0.5, 0.95])
+def test_value_is_the_one_of_the_package(level: Level, units: int, agreeing: float) -> None:
     rng = np.random.default_rng(units)
     for pairs in (3, 40, 300):
-        counts = random_counts(rng, pairs, units, agreement)
+        counts = random_counts(rng, pairs, units, agreeing)
         alpha = krippendorff_alpha(patterns_of(counts), level, resamples=10)
         assert alpha.value == pytest.approx(reference(counts, level), abs=1e-12)
         assert alpha.pairs <= pairs and (level == "ordinal" or alpha.answers == sum(np.ravel(counts)))
@@ -143,14 +145,24 @@ def test_videos_of_a_pair_stay_together_in_the_bootstrap() -> None:
     assert two.high - two.low == pytest.approx(one.high - one.low, rel=0.1)
 
 
-def test_a_campaign_of_a_hundred_thousand_pairs_takes_no_time() -> None:
-    import time
+@pytest.mark.parametrize("level", ["nominal", "ordinal"])
+def test_many_patterns_get_the_interval_that_resampling_gives(level: Level, monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = random_counts(np.random.default_rng(2), 4000, 2, 0.6)
+    limit = krippendorff_alpha(patterns_of(counts), level, resamples=4000)
+    monkeypatch.setattr(agreement, "_MANY_PATTERNS", 10**9)
+    resampled = krippendorff_alpha(patterns_of(counts), level, resamples=4000)
+    assert len(patterns_of(counts)) > 1000 and limit.value == resampled.value
+    assert limit.low is not None and limit.high is not None and resampled.low is not None and resampled.high is not None
+    assert limit.low == pytest.approx(resampled.low, abs=2e-3) and limit.high == pytest.approx(resampled.high, abs=2e-3)
 
-    patterns = patterns_of(random_counts(np.random.default_rng(2), 3000, 2, 0.6))
-    patterns = {pattern: pairs * 40 for pattern, pairs in patterns.items()}
+
+def test_tens_of_thousands_of_different_pairs_take_no_time() -> None:
+    rng = np.random.default_rng(2)
+    drawn = rng.multinomial(14, [0.25] * 4, size=(100_000, 2))
+    patterns = {"|".join(",".join(map(str, unit)) for unit in pair): 1 for pair in drawn.tolist()}
     started = time.perf_counter()
     alpha = krippendorff_alpha(patterns, "ordinal")
-    assert alpha.value is not None and time.perf_counter() - started < 2.0
+    assert alpha.value is not None and alpha.pairs > 20_000 and time.perf_counter() - started < 5.0
 
 
 def test_a_broken_pattern_is_refused() -> None:

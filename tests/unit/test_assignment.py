@@ -260,8 +260,11 @@ def test_the_qualification_comes_first_with_feedback(database: Database) -> None
 def test_a_qualification_whose_pairs_are_skipped_is_decided_by_the_rest(database: Database) -> None:
     gold = {place: Gold("A") for place in range(2)}
     team = make_team(database, gold=gold, qualification_pairs=2)
-    some, none, _ = team.people
+    some, none, wrong = team.people
     with database.write() as session:
+        label_next(session, team, wrong, skip())
+        label_next(session, team, wrong, answer("B"))
+        assert waiting(session, team, wrong) == "not qualified"
         label_next(session, team, some, skip())
         label_next(session, team, some, answer("A"))
         assert take(session, team, some).kind == "work"

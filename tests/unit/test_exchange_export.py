@@ -107,11 +107,11 @@ def test_a_source_a_campaign_or_everything(store: Database, tmp_path: Path) -> N
         lines = (tmp_path / "out" / report.files[0]).read_text("utf-8").splitlines()
         return report.pairs, {json.loads(line).get("kind", "none") for line in lines} - {"none"}
 
-    assert labels() == (17, {"import", "work", "gold", "repeat"})
-    assert labels(source="winter") == (14, {"import", "work", "gold", "repeat"})
+    assert labels() == (17, {"import", "work", "gold", "repeat", "adjudication"})
+    assert labels(source="winter") == (14, {"import", "work", "gold", "repeat", "adjudication"})
     # 14 of its 16 pairs were known before; they belong to it all the same.
     assert labels(source="summer")[0] == 16
-    assert labels(campaign_id=campaign_id) == (14, {"work", "gold", "repeat"})
+    assert labels(campaign_id=campaign_id) == (14, {"work", "gold", "repeat", "adjudication"})
     with pytest.raises(StorageError, match="not both"):
         labels(source="winter", campaign_id=campaign_id)
     with pytest.raises(ExchangeError, match="there are no pairs to export"):
@@ -153,7 +153,7 @@ def test_parquet_has_types_and_a_dataset_a_card(store: Database, tmp_path: Path)
     _, front, text = (tmp_path / "out" / "README.md").read_text("utf-8").split("---\n", 2)
     card = yaml.safe_load(front)
     assert card["configs"][0]["data_files"] == [{"split": "train", "path": "data/*.parquet"}]
-    assert f"{report.rows} records: 14 pairs" in text and "3 annotators" in text
+    assert f"{report.rows} records: 14 pairs" in text and "4 annotators" in text
 
 
 def test_an_export_leaves_no_half_files(store: Database, tmp_path: Path) -> None:

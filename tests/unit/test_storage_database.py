@@ -186,8 +186,9 @@ def test_the_environment_says_where_the_store_is(tmp_path: Path, monkeypatch: py
 def test_connections_are_set_up_for_many_writers(tmp_path: Path) -> None:
     database = open_database(home=tmp_path)
     with database.read() as session:
-        settings = {name: session.scalar(text(f"PRAGMA {name}")) for name in ("journal_mode", "foreign_keys")}
-        assert settings == {"journal_mode": "wal", "foreign_keys": 1}
+        settings = {name: session.scalar(text(f"PRAGMA {name}")) for name in ("journal_mode", "synchronous", "foreign_keys")}
+        # 2 is FULL: a commit waits for the disk.
+        assert settings == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
         assert int(session.scalar(text("PRAGMA busy_timeout")) or 0) >= 10_000
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from labelling import (
+    NOW,
     SCORES,
     Team,
     answer,
@@ -17,6 +18,7 @@ from labelling import (
     later,
     make_team,
     new_submission,
+    save,
     skip,
 )
 from sqlalchemy import select, text
