@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
-from sqlalchemy import Select, exists, select, update
+from sqlalchemy import Select, select, update
 from sqlalchemy.orm import Session
 
 from storage import slots
@@ -19,11 +19,13 @@ from storage.campaigns import Gold, lock_campaign
 from storage.errors import CampaignError, NotInStore
 from storage.labels import IS_LAST
 from storage.pairs import Pair, get_pair
-from storage.schema import AssignmentRow, CampaignPairRow, Choice, LabelRow, MemberRow, PairRow
+from storage.schema import AssignmentRow, CampaignPairRow, Choice, LabelRow, MemberRow, PairRow, UserRow
 
 GoldList = Literal["unanimous", "adjudicated", "gold", "all"]
 CHECKS = ("gold", "qualification")
 _COUNTED = ("work", "import")
+# Decisions are found through those who make them: labels and turns are indexed by person, not by kind.
+_LEADS = select(UserRow.id).where(UserRow.role == "lead")
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ def gold_choices(
     if kind not in get_args(GoldList):
         raise CampaignError(f"pairs are listed as {', '.join(get_args(GoldList))}; found {kind!r}")
     here = select(CampaignPairRow).where(CampaignPairRow.campaign_id == campaign_id, CampaignPairRow.id > after)
-    rows = session.scalars(_of_kind(here, kind).order_by(CampaignPairRow.id).limit(limit))
+    rows = session.scalars(_of_kind(here, campaign_id, kind).order_by(CampaignPairRow.id).limit(limit))
     return tuple(_choice(session, row) for row in rows)
 
 
@@ -96,26 +98,28 @@ def known_answers(session: Session, sources: Sequence[str], limit: int = 50) -> 
         select(LabelRow.pair_id, LabelRow.choice, LabelRow.note)
         .join(AssignmentRow, AssignmentRow.id == LabelRow.assignment_id)
         .join(PairRow, PairRow.id == LabelRow.pair_id)
-        .where(PairRow.source.in_(sources), AssignmentRow.kind == "adjudication", LabelRow.action == "label", IS_LAST)
+        .where(LabelRow.annotator_id.in_(_LEADS), LabelRow.action == "label", IS_LAST)
+        .where(AssignmentRow.kind == "adjudication", PairRow.source.in_(sources))
     )
     for pair_id, choice, note in session.execute(decided.order_by(LabelRow.id).limit(limit)):
         known.setdefault(pair_id, Gold(choice, explanation=note))
     return known
 
 
-def _of_kind(statement: Select[Any], kind: GoldList) -> Select[Any]:
+def _of_kind(statement: Select[Any], campaign_id: int, kind: GoldList) -> Select[Any]:
     if kind == "all":
         return statement.where(CampaignPairRow.state == "open")
     if kind == "gold":
         return statement.where(CampaignPairRow.is_gold)
     ordinary = statement.where(~CampaignPairRow.is_gold, CampaignPairRow.state == "open")
     if kind == "adjudicated":
-        decided = exists().where(
-            AssignmentRow.campaign_pair_id == CampaignPairRow.id,
+        decided = select(AssignmentRow.campaign_pair_id).where(
+            AssignmentRow.campaign_id == campaign_id,
+            AssignmentRow.annotator_id.in_(_LEADS),
             AssignmentRow.kind == "adjudication",
             AssignmentRow.state == "labelled",
         )
-        return ordinary.where(decided)
+        return ordinary.where(CampaignPairRow.id.in_(decided))
     other = (
         select(LabelRow.id)
         .join(AssignmentRow, AssignmentRow.id == LabelRow.assignment_id)

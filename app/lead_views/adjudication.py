@@ -12,6 +12,7 @@ from app.lead_views.markup import NOTHING, button, count, empty, joined, options
 from descore.answer import SUB_SCORES
 from storage.adjudication import Dispute
 from storage.campaign_pairs import FlaggedPair
+from storage.consensus import COUNTED
 from storage.labels import Label
 
 CHOICES = {"A": "A is better", "tie": "Tie", "B": "B is better", "both_bad": "Both bad"}
@@ -50,7 +51,7 @@ def dispute_list(disputes: Sequence[Dispute], total: int, shown: int | None, bef
 
 
 def _choices(labels: Sequence[Label]) -> str:
-    given = [label.choice for label in labels]
+    given = [label.choice for label in labels if label.kind in COUNTED]
     return ", ".join(f"{given.count(name)} {text}" for name, text in _SHORT.items() if name in given)
 
 
@@ -63,7 +64,7 @@ def _pairs(number: int) -> str:
 
 def labels_side_by_side(labels: Sequence[Label], names: Mapping[int, str], dimensions: Sequence[str]) -> Markup:
     """What each annotator said. Cells of sub-scores read "A / B" and are marked where people differ."""
-    ordinary = [label for label in labels if label.kind != "adjudication"]
+    ordinary = [label for label in labels if label.kind in COUNTED]
     differing = {name: len({_cell(label, name) for label in ordinary}) > 1 for name in dimensions}
     rows = [
         [

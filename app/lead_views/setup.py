@@ -172,9 +172,9 @@ def guidelines_form(
 
 
 FILTERS = {
+    "gold": "gold pairs",
     "unanimous": "unanimous pairs",
     "adjudicated": "decided by a lead",
-    "gold": "gold pairs",
     "all": "all pairs",
 }
 
@@ -202,7 +202,7 @@ def gold_table(
 _NOTHING = {
     "unanimous": "No pair has all its labels with one answer yet.",
     "adjudicated": "No pair was decided by a lead yet.",
-    "gold": "No gold pairs yet. Without them nobody can be tested, and gold accuracy stays empty.",
+    "gold": "No gold pairs yet: gold accuracy stays empty. Unanimous pairs, or those that a lead decided, make good ones.",
     "all": "This campaign has no pairs.",
 }
 

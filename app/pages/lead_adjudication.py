@@ -17,6 +17,7 @@ from app.pages.lead_room import Asked, Reply, Section
 from storage.adjudication import adjudicate, disputed
 from storage.campaign_pairs import flagged_pairs, resolve_flag
 from storage.campaigns import get_campaign
+from storage.consensus import COUNTED
 from storage.labels import Answer, Label, labels_of_pair
 from storage.pairs import Pair, get_pair
 from storage.people import User, list_users
@@ -114,6 +115,7 @@ def _case(pair: Pair, labels: Sequence[Label], names: Mapping[int, str], dimensi
 def _most_given(labels: Sequence[Label], dimensions: Sequence[str]) -> dict[str, dict[str, str]]:
     """The sub-scores that most people gave, where one value leads."""
     found: dict[str, dict[str, str]] = {"A": {}, "B": {}}
+    labels = [label for label in labels if label.kind in COUNTED]
     for side, cells in found.items():
         for name in dimensions:
             given = Counter(label.sub_scores[side][name] for label in labels if name in label.sub_scores.get(side, {}))

@@ -196,8 +196,8 @@ class GoldTab(Section):
     name, title = "gold", "Gold pairs"
 
     def view(self, person: User, campaign: int | None) -> Reply:
-        """The pairs that everybody agreed on: the likeliest candidates."""
-        return Reply(CHOOSE_ONE) if campaign is None else self._list(campaign, "unanimous", 0)
+        """The gold pairs of the campaign."""
+        return Reply(CHOOSE_ONE) if campaign is None else self._list(campaign, "gold", 0)
 
     def act(self, asked: Asked, person: User, campaign: int | None) -> Reply:
         """Show other pairs, or set a known answer."""

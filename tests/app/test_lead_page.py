@@ -274,7 +274,8 @@ def test_unanimous_pair_becomes_gold_with_one_click(app: Running, desk: Desk) ->
     made = campaign(app, desk, "golden", dimensions=())
     label(app, made, "Ada", "A", "A")
     label(app, made, "Ben", "A", "B")
-    shown = desk.open("gold")
+    assert "No gold pairs yet" in desk.open("gold")
+    shown = desk.act("gold", "filter", kind="unanimous")["html"]
     with app.studio.database.read() as session:
         (one,) = gold_choices(session, made.id, "unanimous")
     assert one.pair.prompt in shown and "2 A" in shown
