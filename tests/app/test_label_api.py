@@ -205,7 +205,7 @@ def test_a_viewer_may_not_label_and_a_lead_may(running: Running) -> None:
 
 def test_anothers_turn_is_out_of_reach(running: Running) -> None:
     campaign = make_campaign(running, "owners")
-    owner, other = Desk(running, "Olga"), Desk(running, "Otto")
+    owner, other = Desk(running, "Olga"), Desk(running, "Oskar")
     turn = owner.post("next", campaign=campaign.id)["turn"]["turn"]
     refusals = [
         other.submit(turn, 403),
