@@ -32,7 +32,7 @@ from storage.migrate import upgrade
 
 DATABASE_FILE = "descore.db"
 BUSY_SECONDS = 30.0
-# Kept open; further ones would be opened and closed for each transaction, and prepare their statements anew.
+# Kept open, and the last used one used next: it has its statements prepared and its pages at hand.
 CONNECTIONS = 20
 _WRITES = "storage_writes"
 # PostgreSQL's own default would show each statement of a transaction another moment. (SQLite: see `_sqlite_engine`.)
@@ -145,11 +145,11 @@ def _engine(address: URL) -> Engine:
     if address.get_backend_name() == "sqlite":
         return _sqlite_engine(address)
     # A server may be restarted while the app runs: look whether a connection is alive before it is used again.
-    return create_engine(address, pool_pre_ping=True, pool_size=CONNECTIONS)
+    return create_engine(address, pool_pre_ping=True, pool_size=CONNECTIONS, pool_use_lifo=True)
 
 
 def _sqlite_engine(address: URL) -> Engine:
-    engine = create_engine(address, pool_size=CONNECTIONS, connect_args={"timeout": BUSY_SECONDS})
+    engine = create_engine(address, pool_size=CONNECTIONS, pool_use_lifo=True, connect_args={"timeout": BUSY_SECONDS})
 
     @event.listens_for(engine, "connect")
     def configure(connection: sqlite3.Connection, _: Any) -> None:
