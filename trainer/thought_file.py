@@ -1,0 +1,99 @@
+"""The JSON Lines file of collected thoughts: one line a pair, appended as they come.
+
+with ThoughtFile(path) as file:                  # a line that was cut off by a crash is taken away
+    file.add(PairThoughts(...))
+read_thoughts(path)[identity].about(pair.contents)
+
+{"identity": ..., "contents": [sha256 A, sha256 B], "by": "teacher gpt-x", "thoughts": ["<think>...", "<think>..."],
+ "whole": true, "prompt_tokens": 3120, "completion_tokens": 911, "seconds": 8.1}
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+
+from storage.errors import StorageError
+
+
+@dataclass(frozen=True)
+class PairThoughts:
+    """Thoughts about the two videos of a pair.
+
+    contents: sha256 of the videos, in the order of the thoughts. by: who had them. whole: neither was cut off at the limit.
+    prompt_tokens, completion_tokens, seconds: what they took together, failed attempts included.
+    """
+
+    identity: str
+    contents: tuple[str, str]
+    by: str
+    thoughts: tuple[str, str]
+    whole: bool = True
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    seconds: float = 0.0
+
+    def about(self, contents: tuple[str, str]) -> tuple[str, str]:
+        """The thoughts in the order of these videos."""
+        return self.thoughts if contents == self.contents else self.thoughts[::-1]
+
+
+class ThoughtFile:
+    """A file to append to. `known` holds what it had when it was opened."""
+
+    def __init__(self, path: Path) -> None:
+        """
+        Raises:
+            StorageError: it can't be written, or holds something else than thoughts.
+        """
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            written = path.read_bytes() if path.exists() else b""
+            whole = written[: written.rfind(b"\n") + 1]
+            self.known = _parsed(path, whole)
+            self._file = path.open("r+b" if path.exists() else "w+b")
+            self._file.truncate(len(whole))
+            self._file.seek(len(whole))
+        except OSError as error:
+            raise StorageError(f"can't write the thoughts to {path}: {error.strerror or error}") from error
+
+    def add(self, thoughts: PairThoughts) -> None:
+        """Append one line; it is on the disk when this returns."""
+        self._file.write((json.dumps(asdict(thoughts), ensure_ascii=False) + "\n").encode())
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def __enter__(self) -> ThoughtFile:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._file.close()
+
+
+def read_thoughts(path: Path) -> dict[str, PairThoughts]:
+    """Whole thoughts by identity of their pair; the last line of a pair counts.
+
+    Raises:
+        StorageError: it can't be read, or holds something else.
+    """
+    try:
+        written = path.read_bytes()
+    except OSError as error:
+        raise StorageError(f"can't read the thoughts in {path}: {error.strerror or error}") from error
+    return {one.identity: one for one in _parsed(path, written[: written.rfind(b"\n") + 1]) if one.whole}
+
+
+def _parsed(path: Path, written: bytes) -> list[PairThoughts]:
+    found = []
+    for number, line in enumerate(written.splitlines(), start=1):
+        try:
+            values = json.loads(line)
+            a, b = values.pop("thoughts")
+            first, second = values.pop("contents")
+            found.append(PairThoughts(thoughts=(a, b), contents=(first, second), **values))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise StorageError(f"{path.name}:{number} is no line of thoughts: {error}") from error
+    return found
