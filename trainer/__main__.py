@@ -1,4 +1,9 @@
-"""`python -m trainer evaluate`: how well a checkpoint agrees with the exact labels of a ShapeWorld split."""
+"""`python -m trainer`: train a checkpoint on labelled pairs, collect thoughts for it, plan a run, measure a checkpoint.
+
+python -m trainer run --preset tiny-cpu --out runs/first          # cold start, then dual-objective RL
+python -m trainer run --out runs/first                            # go on where it stopped
+python -m trainer evaluate --checkpoint runs/first/dual-rl/checkpoint
+"""
 
 from __future__ import annotations
 
@@ -7,37 +12,132 @@ import json
 import logging
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from trainer import plan, thoughts
 from trainer.shapes.pairs import SPLITS
+from trainer.trained import StageName
+
+TRAINING: dict[str, list[StageName]] = {
+    "cold-start": ["cold-start"],
+    "dual-rl": ["dual-rl"],
+    "run": ["cold-start", "dual-rl"],
+}
+PARADIGMS = ("think-then-score", "discriminative", "generative")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code (2 with one line on stderr where the user has to act)."""
-    parser = argparse.ArgumentParser(prog="python -m trainer", description=__doc__)
+    """Run one command.
+
+    Returns:
+        0; 2 with one line on stderr where the user has to act; 1 where training failed; 130 or 143 where SIGINT or SIGTERM
+        ended it at a step boundary.
+    """
+    parser = argparse.ArgumentParser(prog="python -m trainer", description=__doc__, formatter_class=_Formatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    evaluate = commands.add_parser("evaluate", help="accuracy, sub-scores and format on freshly rendered pairs")
-    evaluate.add_argument("--checkpoint", default="bundled", help="name, folder or Hub id (default: bundled)")
-    evaluate.add_argument("--split", required=True, choices=SPLITS)
-    evaluate.add_argument("--pairs", type=int, default=400, help="how many, from the split's first on (default 400)")
-    evaluate.add_argument("--clips", type=Path, help="folder to render into and keep (default: a temporary one)")
-    evaluate.add_argument("--json", action="store_true", help="print one JSON object instead of lines to read")
+    helps = {
+        "cold-start": "stage 1: Bradley-Terry on pairs with thoughts",
+        "dual-rl": "stage 2: GRPO on thoughts and Bradley-Terry on rewards",
+        "run": "both stages, one after the other",
+    }
+    for name, help_text in helps.items():
+        _training_arguments(commands.add_parser(name, help=help_text))
+    _evaluate_arguments(
+        commands.add_parser("evaluate", help="agreement with labels: held-out pairs, or a split of ShapeWorld")
+    )
+    thoughts.add_arguments(commands.add_parser("collect-thoughts", help="thoughts for pairs that have none"))
+    plan.add_arguments(commands.add_parser("plan", help="parameters, memory and time of a run, without any weights"))
     options = parser.parse_args(arguments)
-    if options.pairs < 1:
-        parser.error("--pairs must be at least 1")
-    logging.basicConfig(level=logging.WARNING)
-    return _evaluate(options)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    for noisy in ("alembic", "accelerate", "httpx"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    if options.command == "evaluate":
+        if options.pairs < 1:
+            parser.error("--pairs must be at least 1")
+        return _evaluate(options)
+    if options.command in ("collect-thoughts", "plan"):
+        return (thoughts if options.command == "collect-thoughts" else plan).run(options)
+    return _train(options)
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """The module's text as it is written."""
+
+
+def _training_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", required=True, type=Path, help="the run's folder; a run that is there goes on")
+    parser.add_argument("--preset", help="name of a preset, or a YAML file (only for a new run)")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="such as cold_start.steps=100")
+    parser.add_argument("--paradigm", choices=PARADIGMS, help="the method, or one of the baselines")
+    parser.add_argument("--checkpoint", help="what to start from: a name, folder or Hub id")
+    _data_arguments(parser)
+
+
+def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--checkpoint", default="bundled", help="name, folder or Hub id (default: bundled)")
+    parser.add_argument("--split", choices=SPLITS, help="of ShapeWorld; without it, the held-out labelled pairs")
+    parser.add_argument("--pairs", type=int, default=400, help="of the split, from its first on (default 400)")
+    parser.add_argument("--clips", type=Path, help="folder to render a split into and keep (default: a temporary one)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of lines to read")
+    _data_arguments(parser)
+
+
+def _data_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--csv", type=Path, help="a table of labelled pairs, instead of the store")
+    parser.add_argument("--videos", type=Path, help="the folder that its paths start from (default: the table's own)")
+
+
+def _train(options: argparse.Namespace) -> int:
+    from descore.errors import CheckpointError
+    from storage import StorageError
+    from trainer.loop import TrainingFailed
+    from trainer.runs import CONFIG, run, settle
+
+    try:
+        config = settle(_settings(options, options.out / CONFIG), options.out)
+        return run(TRAINING[options.command], config, options.out)
+    except (CheckpointError, StorageError, ValueError) as error:
+        print(f"{options.command}: {error}", file=sys.stderr)
+        return 2
+    except TrainingFailed as error:
+        print(f"{options.command}: {error}", file=sys.stderr)
+        return 1
+
+
+def _settings(options: argparse.Namespace, kept: Path) -> Any:
+    """The settings that the command line asks for: of a preset, or of the run that is there."""
+    from trainer.config import load_preset, preset_names
+
+    preset = options.preset or (kept if kept.exists() else None)
+    if preset is None:
+        raise ValueError(f"a new run needs --preset: {', '.join(preset_names())}, or a YAML file")
+    config = load_preset(preset, options.set)
+    if options.paradigm:
+        config = replace(config, paradigm=options.paradigm)
+    if options.checkpoint:
+        config = replace(config, model=replace(config.model, checkpoint=options.checkpoint))
+    return replace(config, data=_data(config.data, options))
+
+
+def _data(settings: Any, options: argparse.Namespace) -> Any:
+    """The data settings with --csv and --videos, as absolute paths: a run may go on from another folder."""
+    if options.videos is not None and options.csv is None and settings.csv is None:
+        raise ValueError("--videos is the folder of a table's videos; it needs --csv")
+    for name in ("csv", "videos"):
+        if (path := getattr(options, name)) is not None:
+            settings = replace(settings, **{name: str(path.absolute())})
+    return settings
 
 
 def _evaluate(options: argparse.Namespace) -> int:
     from descore.errors import CheckpointError, RewardError
-    from descore.judge import DeScore
-    from trainer.evaluate import evaluate
+    from storage import StorageError
 
     try:
-        judge = DeScore.from_pretrained(options.checkpoint)
-        report = evaluate(judge, options.split, options.pairs, folder=options.clips).to_dict()
-    except (CheckpointError, RewardError) as error:
+        report = _evaluated(options)
+    except (CheckpointError, RewardError, StorageError, ValueError) as error:
         print(f"evaluate: {error}", file=sys.stderr)
         return 2
     if options.json:
@@ -46,6 +146,19 @@ def _evaluate(options: argparse.Namespace) -> int:
         for name, value in report.items():
             print(f"{name}: {value}")
     return 0
+
+
+def _evaluated(options: argparse.Namespace) -> dict[str, Any]:
+    if options.split is None:
+        from trainer.config import DataSettings
+        from trainer.held_out import evaluate_held_out
+
+        return evaluate_held_out(options.checkpoint, _data(DataSettings(), options))
+    from descore.judge import DeScore
+    from trainer.evaluate import evaluate
+
+    judge = DeScore.from_pretrained(options.checkpoint)
+    return evaluate(judge, options.split, options.pairs, folder=options.clips).to_dict()
 
 
 if __name__ == "__main__":

@@ -14,13 +14,13 @@ import torch.nn.functional as F
 from descore.encode import encode
 from descore.judge import DeScore
 from descore.video import VideoClip
+from trainer.cpu_attention import plain_attention, plain_cpu_attention
 from trainer.evaluate import evaluate
 from trainer.shapes import recipe as recipes
 from trainer.shapes.backbone import POLICY
 from trainer.shapes.batches import PROMPT_VERSION, Batcher
 from trainer.shapes.clips import model_frames, sampled_times
 from trainer.shapes.cold_start import ColdStartConfig
-from trainer.shapes.cpu_attention import plain_attention, plain_cpu_attention
 from trainer.shapes.pairs import pairs
 from trainer.shapes.pretrain import PretrainConfig, schedule, training_batch
 

@@ -23,10 +23,10 @@ import torch.nn.functional as F
 from tqdm import tqdm
 
 from descore.model import DeScoreModel
+from trainer.cpu_attention import plain_cpu_attention
 from trainer.losses import bradley_terry
 from trainer.shapes.batches import Batcher, TextBatch
 from trainer.shapes.clips import sampled_times
-from trainer.shapes.cpu_attention import plain_cpu_attention
 from trainer.shapes.pairs import ShapePair, pair
 from trainer.shapes.pretrain import build_optimisers, schedule, set_learning_rate, update
 from trainer.shapes.scene import SIGN

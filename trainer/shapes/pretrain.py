@@ -24,9 +24,9 @@ import torch.nn.functional as F
 from torch import nn
 from tqdm import tqdm
 
+from trainer.cpu_attention import plain_cpu_attention
 from trainer.shapes.batches import Batcher, TextBatch
 from trainer.shapes.clips import sampled_times
-from trainer.shapes.cpu_attention import plain_cpu_attention
 from trainer.shapes.language import describe, write_prompt, write_thought
 from trainer.shapes.pairs import draw_wish_for, pair
 from trainer.shapes.scene import Scene

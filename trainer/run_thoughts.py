@@ -1,0 +1,65 @@
+"""Thoughts for the pairs of a run that have none: the backbone's own, sampled once before stage 1.
+
+    run/thoughts-00000.jsonl      of process 0, pair by pair; an interrupted run goes on behind its last line
+
+`python -m trainer collect-thoughts` does the same ahead of a run, or asks a teacher.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from accelerate import Accelerator
+from tqdm import tqdm
+
+from descore.manifest import Manifest
+from descore.model import DeScoreModel
+from trainer.dataset import TrainingPair
+from trainer.frames import PairReader
+from trainer.precision import Precision
+from trainer.stop import StopSignals
+from trainer.thought_file import PairThoughts, ThoughtFile, read_thoughts
+from trainer.thoughts import own_thoughts
+
+log = logging.getLogger(__name__)
+
+
+def with_own_thoughts(
+    pairs: Sequence[TrainingPair],
+    model: DeScoreModel,
+    manifest: Manifest,
+    reader: PairReader,
+    run_folder: Path,
+    accelerator: Accelerator,
+    precision: Precision,
+    stop: StopSignals,
+    *,
+    pairs_at_once: int,
+    seed: int,
+) -> tuple[TrainingPair, ...]:
+    """The pairs, each with thoughts where its videos can be read; fewer when a signal came in between."""
+    missing = [pair for pair in pairs if pair.thoughts is None]
+    if not missing:
+        return tuple(pairs)
+    log.info("%d of %d pairs have no thoughts; the backbone thinks about them first", len(missing), len(pairs))
+    mine = missing[accelerator.process_index :: accelerator.num_processes]
+    with ThoughtFile(run_folder / f"thoughts-{accelerator.process_index:05d}.jsonl") as file, precision.sampling():
+        known = {one.identity for one in file.known}
+        todo = [pair for pair in mine if pair.identity not in known]
+        source = own_thoughts(model, manifest, todo, reader, pairs_at_once, seed)
+        for one in tqdm(source, total=len(todo), desc="thoughts", mininterval=5, disable=not accelerator.is_main_process):
+            if isinstance(one, PairThoughts):
+                file.add(one)
+            if stop.received:
+                break
+    accelerator.wait_for_everyone()
+    found = {identity: one for path in run_folder.glob("thoughts-*.jsonl") for identity, one in read_thoughts(path).items()}
+    return tuple(
+        replace(pair, thoughts=found[pair.identity].about(pair.contents))
+        if pair.thoughts is None and pair.identity in found
+        else pair
+        for pair in pairs
+    )

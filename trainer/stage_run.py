@@ -1,0 +1,264 @@
+"""One stage of a run in its folder: load, measure, train, measure again, save.
+
+StageRun("cold-start", config, run / "cold-start", home, pairs, accelerator, stop).go(checkpoint=None)
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator, DistributedType
+
+from descore.encode import Row
+from trainer.cold_start import ColdStartStage
+from trainer.config import RLSettings, TrainConfig
+from trainer.dataset import LoadedPairs
+from trainer.drift import AnchorWatch
+from trainer.frames import BadPair, PairReader
+from trainer.held_out import JudgedPairs, judge_pairs
+from trainer.lineage import save_trained
+from trainer.loop import RunResult, TrainingFailed, train
+from trainer.paradigms import GenerativeStage, without_scoring, without_thoughts
+from trainer.precision import Precision
+from trainer.rl_stage import RLStage
+from trainer.rollout import Sampled, sample
+from trainer.run_state import whole_weights
+from trainer.run_thoughts import with_own_thoughts
+from trainer.step_data import StepData
+from trainer.stop import StopSignals
+from trainer.trained import StageName, Trained, load_for_training, set_trainable
+from trainer.vision_features import VisionFeatures
+
+log = logging.getLogger(__name__)
+
+REPORT, CHECKPOINT = "report.json", "checkpoint"
+_DRIFT_POINTS = 20
+
+
+class RunRefused(ValueError):
+    """The run can't be started as asked; the message says what to change."""
+
+
+@dataclass
+class StageRun:
+    """One stage of a run in its folder."""
+
+    stage: StageName
+    config: TrainConfig
+    folder: Path
+    home: Path
+    pairs: LoadedPairs
+    accelerator: Accelerator
+    stop: StopSignals
+
+    def go(self, checkpoint: str | None) -> int:
+        """Load, measure, train, measure again, save."""
+        config, accelerator = self.config, self.accelerator
+        trained = load_for_training(config, accelerator.device, checkpoint)
+        set_trainable(trained.model, config, self.stage)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        manifest, cache = trained.manifest, self.home / "training-cache"
+        frames = cache / "frames" if config.data.frame_cache else None
+        reader = PairReader(trained.model.processor, manifest.frame_policy, manifest.prompt_version, frames)
+        frozen = (config.cold_start if self.stage == "cold-start" else config.dual_rl).vision == "frozen"
+        vision = VisionFeatures(trained.model, cache / "vision") if frozen and config.data.vision_cache else None
+        try:
+            return self._trained(trained, reader, vision, checkpoint)
+        finally:
+            reader.close()
+
+    def _trained(self, trained: Trained, reader: PairReader, vision: VisionFeatures | None, checkpoint: str | None) -> int:
+        config = self.config
+        precision = Precision.of(config.model.precision, self.accelerator.device)
+        settings = config.cold_start if self.stage == "cold-start" else config.dual_rl
+        self._think(trained, reader, precision)
+        if self.stop.agreed(self.accelerator):
+            return self.stop.exit_code
+        data: StepData = StepData(
+            self.pairs.train,
+            reader,
+            self.accelerator,
+            pairs_per_step=settings.pairs_per_step,
+            pairs_per_pass=settings.pairs_per_pass,
+            seed=config.seed,
+        )
+        before = self._before(trained, reader, precision, vision)
+        stage = self._stage(trained, data, precision, vision)
+        watch = self._watch(trained, reader, precision, vision, stage.steps)
+        try:
+            result = train(stage, config, self.folder, self.accelerator, self.stop, watch)
+        except TrainingFailed as error:
+            write_json(
+                self.folder / REPORT, {"status": "failed", "stage": self.stage, "error": str(error)}, self.accelerator
+            )
+            raise
+        problems = [*self.pairs.problems, *data.problems()]
+        if result.exit_code:
+            self._report("stopped", result, problems, before, {})
+            return result.exit_code
+        if self.accelerator.distributed_type == DistributedType.FSDP:
+            trained, vision = self._whole(trained, checkpoint), None
+        judged = self._judge(trained, reader, precision, vision)
+        after = judged.report()
+        if self.accelerator.is_main_process:
+            metrics = {name: figures for name, figures in (("held-out", after), ("before", before)) if figures}
+            save_trained(
+                trained,
+                config,
+                self.stage,
+                self.pairs.train,
+                metrics,
+                judged.calibration(),
+                self.folder / CHECKPOINT,
+            )
+        self._report("finished", result, [*problems, *judged.problems], before, after)
+        self.accelerator.wait_for_everyone()
+        return 0
+
+    def _whole(self, trained: Trained, checkpoint: str | None) -> Trained:
+        """The same weights in one piece on each process: what is in pieces neither judges nor is saved as a checkpoint."""
+        weights = whole_weights(trained.model)
+        fresh = load_for_training(self.config, self.accelerator.device, checkpoint)
+        set_trainable(fresh.model, self.config, self.stage)
+        with torch.no_grad():
+            for name, parameter in fresh.model.named_parameters():
+                if name in weights:
+                    parameter.copy_(weights[name])
+        return fresh
+
+    def _think(self, trained: Trained, reader: PairReader, precision: Precision) -> None:
+        """Thoughts for the pairs that have none, where stage 1 is to learn from some."""
+        config = self.config
+        if self.stage == "dual-rl" or config.paradigm != "think-then-score" or config.cold_start.mask_probability == 1:
+            return
+        train = with_own_thoughts(
+            self.pairs.train,
+            trained.model,
+            trained.manifest,
+            reader,
+            self.folder,
+            self.accelerator,
+            precision,
+            self.stop,
+            pairs_at_once=self._pairs_at_once,
+            seed=config.seed,
+        )
+        self.pairs = replace(self.pairs, train=train)
+
+    @property
+    def _pairs_at_once(self) -> int:
+        """As many rows think at the same time as in a pass of rollouts."""
+        return self.config.dual_rl.pairs_per_pass * self.config.dual_rl.objective.num_generations
+
+    def _stage(
+        self, trained: Trained, data: StepData, precision: Precision, vision: VisionFeatures | None
+    ) -> ColdStartStage | RLStage:
+        config, accelerator, model = self.config, self.accelerator, trained.model
+        if self.stage == "cold-start":
+            cold = config.cold_start if config.paradigm != "discriminative" else without_thoughts(config.cold_start)
+            return ColdStartStage(model, cold, data, accelerator, precision, vision, config.seed)
+        if accelerator.distributed_type == DistributedType.FSDP:
+            raise RunRefused("rollouts need whole weights on each process: use trainer/accelerate/ddp.yaml for stage 2")
+        settings = config.dual_rl if config.paradigm != "generative" else without_scoring(config.dual_rl)
+        kind = RLStage if config.paradigm != "generative" else GenerativeStage
+        return kind(model, settings, data, accelerator, precision, vision, config.seed, _sampler(settings, trained))
+
+    def _watch(
+        self, trained: Trained, reader: PairReader, precision: Precision, vision: VisionFeatures | None, steps: int
+    ) -> AnchorWatch | None:
+        """Drift on videos of held-out pairs, of training pairs where there are none."""
+        sharded = self.accelerator.distributed_type == DistributedType.FSDP
+        if not self.config.anchors or self.config.paradigm == "generative" or sharded:
+            return None
+        rows: list[Row] = []
+        for pair in self.pairs.held_out or self.pairs.train:
+            if len(rows) >= self.config.anchors:
+                break
+            try:
+                both = reader.rows(pair)
+                rows += both if pair.thoughts is None else reader.with_thoughts(pair, both, pair.thoughts)
+            except BadPair as error:
+                log.warning("no anchor: %s", error)
+        return AnchorWatch(
+            trained.model,
+            rows[: self.config.anchors],
+            self.folder / "anchors.json",
+            self.accelerator,
+            precision,
+            every=max(steps // _DRIFT_POINTS, 1),
+            last=steps - 1,
+            vision=vision,
+        )
+
+    def _before(
+        self, trained: Trained, reader: PairReader, precision: Precision, vision: VisionFeatures | None
+    ) -> dict[str, Any]:
+        """How good the parent is on the held-out pairs; measured once, and kept for a resumed run."""
+        path, earlier = self.folder / "before.json", self.folder.parent / "cold-start" / REPORT
+        if path.exists():
+            return json.loads(path.read_text("utf-8"))
+        if self.stage == "dual-rl" and earlier.exists():
+            return json.loads(earlier.read_text("utf-8"))["after"]
+        report = self._judge(trained, reader, precision, vision).report()
+        write_json(path, report, self.accelerator)
+        return report
+
+    def _judge(
+        self, trained: Trained, reader: PairReader, precision: Precision, vision: VisionFeatures | None
+    ) -> JudgedPairs:
+        objective = self.config.dual_rl.objective
+        return judge_pairs(
+            trained.model,
+            reader,
+            self.pairs.held_out,
+            self.accelerator,
+            precision,
+            max_tokens=min(trained.manifest.max_thought_tokens, objective.max_tokens),
+            paradigm=self.config.paradigm,
+            vision=vision,
+            pairs_at_once=self._pairs_at_once,
+        )
+
+    def _report(
+        self, status: str, result: RunResult, problems: Sequence[str], before: dict[str, Any], after: dict[str, Any]
+    ) -> None:
+        report = {
+            "status": status,
+            "stage": self.stage,
+            "paradigm": self.config.paradigm,
+            "train_pairs": len(self.pairs.train),
+            "held_out_pairs": len(self.pairs.held_out),
+            "with_thoughts": sum(pair.thoughts is not None for pair in self.pairs.train),
+            **asdict(result),
+            "before": before,
+            "after": after,
+            "problems": list(problems),
+        }
+        write_json(self.folder / REPORT, report, self.accelerator)
+
+
+def _sampler(settings: RLSettings, trained: Trained) -> Callable[..., Sampled]:
+    """The rollout engine."""
+    if settings.engine == "own":
+        return sample
+    from trainer.vllm_engine import EngineError, VllmEngine
+
+    limits = {"max_prompt_tokens": settings.max_prompt_tokens, "max_tokens": settings.objective.max_tokens}
+    try:
+        return VllmEngine(trained.model, **limits)
+    except EngineError as error:
+        raise RunRefused(str(error)) from error
+
+
+def write_json(path: Path, value: dict[str, Any], accelerator: Accelerator) -> None:
+    """Write a file whole or not at all, on the main process."""
+    if accelerator.is_main_process:
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps(value, indent=1, ensure_ascii=False), "utf-8")
+        partial.replace(path)

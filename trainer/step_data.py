@@ -1,0 +1,115 @@
+"""The pairs of a step for one of several processes, read, with bad ones left out and named.
+
+    data = StepData(pairs, reader, accelerator, pairs_per_step=32, pairs_per_pass=1, seed=0)
+    for part in data.passes(step, read):
+        part.pairs, part.read, part.weight
+
+Every process gets the same number of passes, as collectives need it: one that has fewer repeats one with weight 0.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+
+from trainer.dataset import TrainingPair, step_order
+from trainer.frames import BadPair, PairReader
+
+log = logging.getLogger(__name__)
+
+Read = TypeVar("Read")
+
+
+@dataclass(frozen=True)
+class Part(Generic[Read]):
+    """Some pairs of a step with what was read of each. weight: 0 where it only keeps this process in step, else 1."""
+
+    pairs: tuple[TrainingPair, ...]
+    read: tuple[Read, ...]
+    weight: float
+
+
+class StepData(Generic[Read]):
+    """Which pairs a step has on this process. `bad` names those that can't be used: identity -> why."""
+
+    def __init__(
+        self,
+        pairs: Sequence[TrainingPair],
+        reader: PairReader,
+        accelerator: Accelerator,
+        *,
+        pairs_per_step: int,
+        pairs_per_pass: int,
+        seed: int,
+    ) -> None:
+        """
+        Raises:
+            ValueError: there are no pairs, or fewer in a step than processes.
+        """
+        if not pairs:
+            raise ValueError("there are no pairs to train on; label some, or give a table with --csv")
+        if pairs_per_step < accelerator.num_processes:
+            raise ValueError(f"{accelerator.num_processes} processes need as many pairs_per_step, not {pairs_per_step}")
+        self.pairs = tuple(pairs)
+        self.reader = reader
+        self.bad: dict[str, str] = {}
+        self._accelerator = accelerator
+        self._per_step, self._per_pass, self._seed = pairs_per_step, pairs_per_pass, seed
+
+    def passes(self, step: int, read: Callable[[TrainingPair], Read]) -> list[Part[Read]]:
+        """The passes of this process; an empty list where no process could read a pair of this step.
+
+        Args:
+            read: what becomes of a pair; where it raises `BadPair`, the pair is left out.
+
+        Raises:
+            ValueError: not one of all pairs can be used.
+        """
+        order = step_order(self.pairs, step, self._per_step, self._seed)
+        mine = self._mine(order)
+        good = [(pair, found) for pair in mine if (found := self._try(pair, read)) is not None]
+        self.reader.expect(self._mine(step_order(self.pairs, step + 1, self._per_step, self._seed)))
+        parts = [
+            Part(tuple(pair for pair, _ in some), tuple(found for _, found in some), 1.0)
+            for some in (good[first : first + self._per_pass] for first in range(0, len(good), self._per_pass))
+        ]
+        most = max(gather_object([len(parts)]))
+        if len(parts) < most:
+            spare = parts[-1] if parts else self._borrowed(order, read)
+            parts += [Part(spare.pairs, spare.read, 0.0)] * (most - len(parts))
+        if most == 0 and len(set(gather_object(list(self.bad)))) == len(self.pairs):
+            raise ValueError(f"none of the {len(self.pairs)} pairs can be used; such as {self.problems()[0]}")
+        return parts
+
+    def total(self, *values: float) -> list[float]:
+        """Sums of numbers over all processes."""
+        local = torch.tensor(values, dtype=torch.float64, device=self._accelerator.device)
+        return self._accelerator.reduce(local, "sum").tolist()
+
+    def problems(self) -> list[str]:
+        """Why pairs were left out, on all processes."""
+        return sorted(set(gather_object(list(self.bad.values()))))
+
+    def _mine(self, order: Sequence[TrainingPair]) -> Sequence[TrainingPair]:
+        return order[self._accelerator.process_index :: self._accelerator.num_processes]
+
+    def _try(self, pair: TrainingPair, read: Callable[[TrainingPair], Read]) -> Read | None:
+        if pair.identity in self.bad:
+            return None
+        try:
+            return read(pair)
+        except BadPair as error:
+            log.warning("left out: %s", error)
+            self.bad[pair.identity] = str(error)
+            return None
+
+    def _borrowed(self, order: Sequence[TrainingPair], read: Callable[[TrainingPair], Read]) -> Part[Read]:
+        """A pair of another process, since all of this one's are bad."""
+        pair, found = next((pair, found) for pair in order if (found := self._try(pair, read)) is not None)
+        return Part((pair,), (found,), 0.0)

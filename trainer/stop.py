@@ -1,0 +1,74 @@
+"""Ending a run by signal: the first SIGTERM or SIGINT ends it at the next step boundary, a second one at once.
+
+with StopSignals() as stop:
+    for step in ...:
+        ...
+        if stop.received:
+            save and leave, with exit code `stop.exit_code`      # 130 after SIGINT, 143 after SIGTERM
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from types import FrameType, TracebackType
+from typing import Any
+
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# A launcher hands its own Ctrl-C on to its workers, which the terminal has told already: that is one request, not two.
+_SAME_REQUEST_SECONDS = 1.0
+
+
+class StopSignals:
+    """Notes the first signal. Outside the main thread, where Python allows no handlers, it never receives any."""
+
+    def __init__(self) -> None:
+        self._first: int | None = None
+        self._at = 0.0
+        self._before: dict[signal.Signals, Any] = {}
+
+    @property
+    def received(self) -> bool:
+        """Whether the run is to end at the next step boundary."""
+        return self._first is not None
+
+    @property
+    def exit_code(self) -> int:
+        """128 + the signal's number, 0 without one."""
+        return 0 if self._first is None else 128 + self._first
+
+    def __enter__(self) -> StopSignals:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {one: signal.signal(one, self._handle) for one in _SIGNALS}
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for one, handler in self._before.items():
+            signal.signal(one, handler)
+        self._before = {}
+
+    def agreed(self, accelerator: Accelerator) -> bool:
+        """Whether any process was told to stop; every process asks, and all get the same answer."""
+        told = max(gather_object([self._first or 0]))
+        if told and self._first is None:
+            self.note(told)
+        accelerator.wait_for_everyone()
+        return bool(told)
+
+    def note(self, number: int) -> None:
+        """Ask for the end at the next step boundary, as the signal of this number does."""
+        self._first, self._at = number, time.monotonic()
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self._first is None:
+            self.note(number)
+            print("stopping after this step; the same again stops at once", file=sys.stderr, flush=True)
+        elif time.monotonic() - self._at > _SAME_REQUEST_SECONDS:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
