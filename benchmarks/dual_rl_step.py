@@ -1,0 +1,170 @@
+"""A dual-RL step from shared prefixes against the plain way: the prompt repeated for each rollout, its vision tower too.
+
+    python -m benchmarks.dual_rl_step [--generations 8] [--thought 300] [--repeats 3]
+
+Both ways do the whole step on the same pair and the same samples: sampling, reference log-probabilities, forward and
+backward of GRPO + KL + Bradley-Terry, in float32. The vision tower is frozen, as the method has it in this stage. The last
+line is JSON: seconds, their ratios, and the relative difference of the gradients.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from benchmarks.long_prompts import long_row
+from descore.encode import Row, collate, pad_token_id
+from descore.judge import DeScore
+from descore.model import DeScoreModel, VisionOutputs
+from trainer.dual_rl import DualObjective, DualRLConfig, Experience, add_reference
+from trainer.losses import bradley_terry, grpo, low_variance_kl
+from trainer.rollout import Sampled, grouped, sample, uniforms
+from trainer.shared_prefix import Rollouts, pack_rollouts, rollout_forward
+from trainer.vision_features import VisionFeatures
+
+
+def shared_sample(model: DeScoreModel, rows: Sequence[Row], config: DualRLConfig, vision: VisionOutputs) -> Sampled:
+    """One prefill a video, all rollouts in one batch."""
+    prompts = collate(list(rows), pad_token_id(model.processor))
+    limits = {"num_generations": config.num_generations, "max_tokens": config.max_tokens}
+    return sample(model, prompts, ["A", "B"], **limits, vision=vision)
+
+
+def plain_sample(model: DeScoreModel, rows: Sequence[Row], config: DualRLConfig) -> Sampled:
+    """Each rollout's prompt and video is read anew; rollouts of a video still think in one batch."""
+    ids: list[tuple[int, ...]] = []
+    for row, name in zip(rows, "AB", strict=True):
+        state = model.prefill(collate([row] * config.num_generations, pad_token_id(model.processor)))
+        chances = torch.stack([uniforms(f"{name}/{g}", config.max_tokens) for g in range(config.num_generations)])
+        for _ in model.think(state, config.max_tokens, chances):
+            pass
+        ids += [tuple(one) for one in state.thoughts]
+    flags = [False] * len(ids)
+    size = config.num_generations
+    return Sampled(grouped(ids, size), grouped([""] * len(ids), size), grouped(flags, size))
+
+
+def plain_forward(model: DeScoreModel, row: Row, rollouts: Rollouts) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rewards (G,) and log-probabilities (G, T) of one video's rollouts, its whole prompt in each row."""
+    repeated = collate([row] * rollouts.group, pad_token_id(model.processor))
+    alone = Rollouts(rollouts.tokens, rollouts.mask, rollouts.lengths, 1)
+    run = rollout_forward(model, repeated, alone)
+    return run.rewards.flatten(), run.logprobs
+
+
+def plain_update(model: DeScoreModel, rows: Sequence[Row], experience: Experience, config: DualRLConfig) -> None:
+    """Forward and backward over the repeated prompts, the reference pass included."""
+
+    def both() -> tuple[list[torch.Tensor], torch.Tensor]:
+        size, all_of = config.num_generations, experience.rollouts
+        rewards, logprobs = [], []
+        for side, row in enumerate(rows):
+            part = slice(side * size, (side + 1) * size)
+            own = Rollouts(all_of.tokens[part], all_of.mask[part], all_of.lengths[part], size)
+            some, those = plain_forward(model, row, own)
+            rewards.append(some)
+            logprobs.append(those)
+        return rewards, torch.cat(logprobs)
+
+    with torch.no_grad():
+        reference = both()[1]
+    rewards, logprobs = both()
+    mask = experience.rollouts.mask
+    policy = grpo(logprobs, logprobs.detach(), experience.advantages, mask)
+    kl = (low_variance_kl(logprobs, reference) * mask).sum() / mask.sum()
+    preference = bradley_terry(rewards[0], rewards[1], experience.labels.expand_as(rewards[0]))
+    (policy.loss + config.beta * kl + config.bt_weight * preference).backward()
+
+
+def shared_update(model: DeScoreModel, experience: Experience, config: DualRLConfig) -> None:
+    """Forward and backward from the shared prefixes, the reference pass included."""
+    add_reference(model, experience, config, nullcontext())
+    DualObjective(model, config)(experience).loss.backward()
+
+
+def build_experience(model: DeScoreModel, rows: Sequence[Row], sampled: Sampled, config: DualRLConfig) -> Experience:
+    """The same rollouts for both ways. Advantages are fixed numbers: what they are does not change the work."""
+    count = len(rows) * config.num_generations
+    return Experience(
+        prompts=collate(list(rows), pad_token_id(model.processor)),
+        vision=None,
+        sampled=sampled,
+        rollouts=pack_rollouts(sampled.ids, sampled.ended, 0, model.device),
+        scores=[],
+        advantages=torch.linspace(-1, 1, count),
+        labels=torch.tensor([1]),
+    )
+
+
+def gradients(model: DeScoreModel) -> torch.Tensor:
+    """All gradients as one vector; they are cleared."""
+    flat = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+    model.zero_grad(set_to_none=True)
+    return flat
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--generations", type=int, default=8)
+    parser.add_argument("--thought", type=int, default=300, help="tokens of every thought")
+    parser.add_argument("--frames", type=int, default=60, help="two frames are 64 tokens")
+    parser.add_argument("--repeats", type=int, default=3)
+    options = parser.parse_args()
+    judge = DeScore.from_pretrained("bundled")
+    model = judge.model
+    model.backbone.base_model.visual.requires_grad_(False)
+    model.end_ids = frozenset()  # thoughts of one length, so that both ways do the same work in every run
+    config = DualRLConfig(num_generations=options.generations, max_tokens=options.thought, beta=1e-5)
+    rows = [long_row(judge, seed, options.frames) for seed in (1, 2)]
+    times: dict[str, list[float]] = {name: [] for name in ("plain_sample", "plain_update", "shared_sample", "shared_update")}
+    for _ in range(options.repeats):
+        with tempfile.TemporaryDirectory() as folder:
+            start = time.monotonic()
+            vision = VisionFeatures(model, Path(folder)).of(rows)
+            sampled = shared_sample(model, rows, config, vision)
+            times["shared_sample"].append(time.monotonic() - start)
+        experience = build_experience(model, rows, sampled, config)
+        start = time.monotonic()
+        shared_update(model, replace(experience, vision=vision), config)
+        times["shared_update"].append(time.monotonic() - start)
+        shared = gradients(model)
+        start = time.monotonic()
+        same = plain_sample(model, rows, config)
+        times["plain_sample"].append(time.monotonic() - start)
+        start = time.monotonic()
+        plain_update(model, rows, experience, config)
+        times["plain_update"].append(time.monotonic() - start)
+        plain = gradients(model)
+    seconds = {name: statistics.median(values) for name, values in times.items()}
+    whole = {way: seconds[f"{way}_sample"] + seconds[f"{way}_update"] for way in ("plain", "shared")}
+    print(
+        json.dumps(
+            {
+                "prompt_tokens": len(rows[0]["input_ids"]),
+                "thought_tokens": options.thought,
+                "num_generations": options.generations,
+                "threads": torch.get_num_threads(),
+                "cores": os.cpu_count(),
+                "seconds": {name: round(value, 2) for name, value in seconds.items()},
+                "update_ratio": round(seconds["plain_update"] / seconds["shared_update"], 2),
+                "step_ratio": round(whole["plain"] / whole["shared"], 2),
+                "same_samples": same.ids == sampled.ids,
+                "gradient_difference": float((shared - plain).norm() / plain.norm()),
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
