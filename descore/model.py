@@ -23,10 +23,12 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import Cache, DynamicCache, PreTrainedModel
+from transformers import Cache, PreTrainedModel
 
+from descore.decode_step import decode_step, text_model
 from descore.encode import SEQUENCE_KEYS, Batch
 from descore.errors import CheckpointError, RewardError
+from descore.growing_cache import growing_cache
 from descore.prefix_attention import SharedPrefix, enable_prefixes, prefix_of_cache, takes_prefixes
 from descore.scoring import ScoringModule
 
@@ -132,7 +134,7 @@ class DeScoreModel(nn.Module):
     def prefill(self, inputs: Batch, vision: VisionOutputs | None = None) -> Thinking:
         """Read prompt and video (and a thought already in the batch, if any) into a new cache; `vision` as in `forward`."""
         positions, next_position = self.positions(inputs)
-        cache = DynamicCache(config=self.backbone.config.get_text_config())
+        cache = growing_cache(self.backbone.config.get_text_config())
         logits = self.backbone(
             position_ids=positions.to(self.device),
             past_key_values=cache,
@@ -159,7 +161,7 @@ class DeScoreModel(nn.Module):
         cache, prefix = state.cache, None
         if state.prefix is None and takes_prefixes(self.backbone):
             prefix = prefix_of_cache(cache, state.mask, times)
-            cache, mask = DynamicCache(config=self.backbone.config.get_text_config()), mask[:, :0]
+            cache, mask = growing_cache(self.backbone.config.get_text_config()), mask[:, :0]
         else:
             cache.batch_repeat_interleave(times)
         thoughts = [list(ids) for ids in state.thoughts for _ in range(times)]
@@ -199,13 +201,15 @@ class DeScoreModel(nn.Module):
             RewardError: there is no scoring module, or a reward is not finite.
         """
         scoring = self.require_scoring()
-        hidden = self.backbone.base_model(
-            inputs_embeds=scoring.query_embeds(len(state.mask), self.backbone.dtype),
-            attention_mask=_append(state.mask, 1),
-            **self._continued(state),
-        ).last_hidden_state
+        query = scoring.query_embeds(len(state.mask), self.backbone.dtype)
+        text, mask = text_model(self.backbone), _append(state.mask, 1)
+        if text is not None:
+            hidden = decode_step(text, query[:, 0], state.next_position, mask, state.cache, state.prefix)
+        else:
+            known = self._continued(state)
+            hidden = self.backbone.base_model(inputs_embeds=query, attention_mask=mask, **known).last_hidden_state[:, -1]
         state.cache.crop(-1)
-        rewards = scoring(hidden[:, -1]).cpu()
+        rewards = scoring(hidden).cpu()
         if not torch.isfinite(rewards).all():
             raise RewardError(f"the reward is not a finite number: {rewards.tolist()}")
         return rewards
@@ -256,7 +260,13 @@ class DeScoreModel(nn.Module):
         alive = torch.tensor([token is not None for token in tokens], device=self.device)
         ids = torch.tensor([[token or 0] for token in tokens], device=self.device)
         state.mask = torch.cat([state.mask, alive[:, None].to(state.mask.dtype)], dim=1)
-        state.logits = self.backbone(input_ids=ids, attention_mask=state.mask, **self._continued(state)).logits[:, -1]
+        text = text_model(self.backbone)
+        if text is not None:
+            embeds = text.embed_tokens(ids[:, 0])
+            hidden = decode_step(text, embeds, state.next_position, state.mask, state.cache, state.prefix)
+            state.logits = self.token_logits(hidden)
+        else:
+            state.logits = self.backbone(input_ids=ids, attention_mask=state.mask, **self._continued(state)).logits[:, -1]
         state.next_position = state.next_position + alive
 
     # what the backbone is called with

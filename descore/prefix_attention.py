@@ -90,7 +90,7 @@ def _padding(mask: torch.Tensor) -> torch.Tensor | None:
     return None if bool(mask.all()) else mask.bool()
 
 
-def _attention(
+def prefix_attention(
     module: nn.Module,
     query: torch.Tensor,
     key: torch.Tensor,
@@ -182,5 +182,5 @@ def _blocked(mask: torch.Tensor | None, length: int, keys: int, device: torch.de
     return torch.ones(length, keys, dtype=torch.bool, device=device).triu(keys - length + 1)[None, None]
 
 
-AttentionInterface.register(_NAME, _attention)
+AttentionInterface.register(_NAME, prefix_attention)
 AttentionMaskInterface.register(_NAME, sdpa_mask)
