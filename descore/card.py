@@ -6,6 +6,11 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from descore.curves import curves_table
+
+CURVES_FILE = "curves.svg"
+# What a measurement may hold beside its own figures: those from before the last stage, and how they differ.
+_BEFORE, _CHANGE = "before", "change"
 _ABOUT = """\
 A video reward model that thinks, then scores: it writes a thought about one video and its prompt, gives the
 sub-scores {dimensions}, and one scalar reward from a query token that reads video, prompt and thought. Of two
@@ -13,6 +18,14 @@ videos of one prompt, the one with the higher reward is preferred."""
 _INTERVAL = "_interval"
 # How a report was made, not what it found.
 _BOOKKEEPING = frozenset({"checkpoint", "split", "resamples", "seed", "seconds"})
+_COMPARED = (
+    "accuracy_without_ties",
+    "accuracy_with_ties",
+    "accuracy_with_ties_at_fitted_eps",
+    "sub_score_exact_match",
+    "strict_format",
+    "quick: accuracy_without_ties",
+)
 _USAGE = """\
 ```python
 from descore import DeScore
@@ -45,10 +58,12 @@ def render_card(manifest: Mapping[str, Any]) -> str:
         _USAGE,
         _facts(manifest),
         "## Measured\n\n" + _metrics_table(manifest["metrics"]),
+        _before_after(manifest["metrics"]),
+        _curves(manifest["lineage"]),
         "## Scale of the reward\n\n" + _calibration_table(manifest["calibration"]),
-        "## Lineage\n\n```json\n" + json.dumps(manifest["lineage"], indent=2, ensure_ascii=False) + "\n```",
+        "## Lineage\n\n```json\n" + _lineage(manifest["lineage"]) + "\n```",
     ]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _facts(manifest: Mapping[str, Any]) -> str:
@@ -80,9 +95,43 @@ def _metrics_table(metrics: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n\nIn brackets: 95 % intervals."
 
 
+def _before_after(metrics: Mapping[str, Any]) -> str:
+    """Where a measurement holds what the parent had on the same pairs: both, one row for each figure and split."""
+    lines = []
+    for split, values in metrics.items():
+        before = values.get(_BEFORE) if isinstance(values, Mapping) else None
+        if not before:
+            continue
+        old, new, change = _flat(before), _flat(values), _flat(values.get(_CHANGE, {}))
+        for name in (name for name in new if name in old and name in _COMPARED):
+            cells = [split, name.replace("_", " "), _measured(old, name), _measured(new, name), _measured(change, name)]
+            lines.append("| " + " | ".join(cells) + " |")
+    if not lines:
+        return ""
+    head = "| | | before | after | change |\n|---|---|---|---|---|\n"
+    note = "\n\nChange: on the very same pairs, with its 95 % interval; one that holds 0 shows no difference."
+    has_change = any(isinstance(values, Mapping) and _CHANGE in values for values in metrics.values())
+    return "## Before and after the last stage\n\n" + head + "\n".join(lines) + (note if has_change else "")
+
+
+def _curves(lineage: Mapping[str, Any]) -> str:
+    table = curves_table(lineage.get("curves", {}))
+    if not table:
+        return ""
+    about = str(lineage["curves"].get("about", ""))
+    return "\n\n".join(part for part in ("## Curves of the last stage", about, f"![curves]({CURVES_FILE})", table) if part)
+
+
+def _lineage(lineage: Mapping[str, Any]) -> str:
+    told = {name: value for name, value in lineage.items() if name != "curves"}
+    return json.dumps(told, indent=2, ensure_ascii=False)
+
+
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in values.items():
+        if name in (_BEFORE, _CHANGE):
+            continue
         if isinstance(value, Mapping):
             flat |= _flat(value, f"{prefix}{name}: ")
         elif name not in _BOOKKEEPING and value is not None:

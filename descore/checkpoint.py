@@ -4,7 +4,7 @@
     scoring.safetensors     query token and head
     backbone/               weights, configuration and processor, if the backbone is embedded
     adapter/                a peft adapter, if there is one
-    README.md               the model card
+    README.md               the model card; curves.svg, its figure, where the training left curves
 
 A folder is written under a temporary name beside its place and renamed into it, so a reader finds the old
 checkpoint or the new one, never half of one. What is incomplete is refused when it is read.
@@ -17,6 +17,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,8 @@ from transformers import PreTrainedModel
 
 from descore.adapter import adapter_config, load_adapter, save_adapter, without_adapter
 from descore.backbone import fingerprint, load_backbone
-from descore.card import render_card
+from descore.card import CURVES_FILE, render_card
+from descore.curves import curves_svg
 from descore.errors import CheckpointError
 from descore.manifest import BaseModel, Manifest
 from descore.model import DeScoreModel
@@ -49,13 +51,34 @@ def save_checkpoint(folder: str | Path, model: DeScoreModel, manifest: Manifest)
     if model.scoring is None:
         raise CheckpointError("there is no scoring module to save; save a bare backbone with transformers instead")
     folder = Path(folder).absolute()
-    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / MANIFEST_FILE).exists())):
-        raise CheckpointError(f"{folder} exists and is no checkpoint; choose another place")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    work = _work_folder(folder)
     try:
-        work.chmod(0o755)
         _write_files(work, model, manifest)
+        _sync(work)
+        _swap_in(work, folder)
+    except BaseException:
+        shutil.rmtree(work, ignore_errors=True)
+        raise
+    return folder
+
+
+def copy_checkpoint(source: Path, folder: Path, name: str, lineage: Mapping[str, Any]) -> Path:
+    """The same checkpoint in another folder, under another name. Files are linked where the disk allows it.
+
+    Args:
+        lineage: entries that its manifest's lineage gets besides its own.
+
+    Raises:
+        CheckpointError: the source is incomplete, or the place is taken by something that is no checkpoint.
+    """
+    manifest, folder = read_manifest(source), folder.absolute()
+    work = _work_folder(folder)
+    try:
+        for path in sorted(source.rglob("*")):
+            place = path.relative_to(source)
+            if path.is_file() and str(place) not in (MANIFEST_FILE, CARD_FILE, CURVES_FILE):
+                _link(path, work / place)
+        _describe(work, replace(manifest, name=name, lineage={**manifest.lineage, **lineage}))
         _sync(work)
         _swap_in(work, folder)
     except BaseException:
@@ -115,6 +138,18 @@ def locate(path_or_hub_id: str | Path, revision: str | None = None) -> tuple[Pat
     return snapshot, BaseModel(source, snapshot.name)
 
 
+def folder_fingerprint(folder: Path) -> str:
+    """Identifies a checkpoint's content: its manifest lists every file with its hash.
+
+    A bare backbone has no manifest; there the files' names, sizes and times must do.
+    """
+    manifest = folder / MANIFEST_FILE
+    if manifest.is_file():
+        return hashlib.sha256(manifest.read_bytes()).hexdigest()
+    facts = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(folder.iterdir())]
+    return hashlib.sha256(repr(facts).encode()).hexdigest()
+
+
 def read_manifest(folder: Path) -> Manifest:
     """Read a checkpoint's manifest and check that every file it lists is there and whole.
 
@@ -170,6 +205,28 @@ def _check_base(backbone: PreTrainedModel, base: BaseModel | None) -> None:
         )
 
 
+def _work_folder(folder: Path) -> Path:
+    """A new folder beside the one that a checkpoint is to be written to.
+
+    Raises:
+        CheckpointError: the place is taken by something that is no checkpoint.
+    """
+    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / MANIFEST_FILE).exists())):
+        raise CheckpointError(f"{folder} exists and is no checkpoint; choose another place")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    work.chmod(0o755)
+    return work
+
+
+def _link(source: Path, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, path)
+    except OSError:  # another disk, or one without links
+        shutil.copy2(source, path)
+
+
 def _write_files(work: Path, model: DeScoreModel, manifest: Manifest) -> None:
     assert model.scoring is not None
     model.scoring.save(work / SCORING_FILE)
@@ -181,12 +238,19 @@ def _write_files(work: Path, model: DeScoreModel, manifest: Manifest) -> None:
         manifest = replace(manifest, base_model=replace(manifest.base_model, fingerprint=fingerprint(weights)))
     if adapter_config(model.backbone) is not None:
         save_adapter(model.backbone, work / ADAPTER_DIR)
+    _describe(work, manifest)
+
+
+def _describe(work: Path, manifest: Manifest) -> None:
+    """The card, and the manifest with every file's size and hash."""
     files = {
         path.relative_to(work).as_posix(): {"bytes": path.stat().st_size, "sha256": _sha256(path)}
         for path in sorted(work.rglob("*"))
         if path.is_file() and path.stat().st_size > 0
     }
     (work / CARD_FILE).write_text(render_card(manifest.to_dict()), "utf-8")
+    if figure := curves_svg(manifest.lineage.get("curves", {})):
+        (work / CURVES_FILE).write_text(figure, "utf-8")
     text = json.dumps({**manifest.to_dict(), "files": files}, indent=2, ensure_ascii=False, allow_nan=False)
     (work / MANIFEST_FILE).write_text(text + "\n", "utf-8")
 

@@ -10,6 +10,7 @@ The videos of a call are thought about in one batch, and none of them depends on
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import statistics
 import threading
@@ -160,12 +161,8 @@ class DeScore:
         return judgements
 
     def verdict(self, mode: Mode, prompt: str, judged: tuple[Judgement, ...]) -> Verdict:
-        """What judgements of one prompt come to, e.g. ones that were kept; pairs get P(A preferred) and a verdict."""
-        rewards = [judgement.reward for judgement in judged if judgement.reward is not None]
-        if len(judged) != 2 or len(rewards) != 2:
-            return Verdict(self.name, mode, prompt, judged, None, None)
-        scale = self.manifest.calibration.for_mode(mode) or _PLAIN
-        return Verdict(self.name, mode, prompt, judged, scale.p_first(*rewards), scale.verdict(*rewards))
+        """What judgements of one prompt come to; see `verdict_of`."""
+        return verdict_of(self.manifest, mode, prompt, judged)
 
     # the stages of a call
 
@@ -255,6 +252,22 @@ class DeScore:
             truncated=any(thought.truncated for thought in thoughts),
             seconds=seconds,
         )
+
+
+def verdict_of(manifest: Manifest, mode: Mode, prompt: str, judged: tuple[Judgement, ...]) -> Verdict:
+    """What judgements of one prompt come to, e.g. ones that were kept; pairs get P(A preferred) and a verdict."""
+    rewards = [judgement.reward for judgement in judged if judgement.reward is not None]
+    if len(judged) != 2 or len(rewards) != 2:
+        return Verdict(manifest.name, mode, prompt, judged, None, None)
+    scale = manifest.calibration.for_mode(mode) or _PLAIN
+    return Verdict(manifest.name, mode, prompt, judged, scale.p_first(*rewards), scale.verdict(*rewards))
+
+
+def release_memory() -> None:
+    """Give back what models that nobody holds any more have taken, on a GPU too."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def _uniforms(rows: Sequence[Row], k: int, limit: int, seed: int) -> torch.Tensor:

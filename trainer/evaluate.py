@@ -65,22 +65,23 @@ class Evaluation:
         Intervals at 95 %: Wilson's for the format, the bootstrap over pairs for the sub-scores, since the ten of one pair
         are not independent.
         """
-        truth = [scores for one in self.known for scores in one.scores]
-        strict = sum(judgement.strict_format for judgement in result.judgements)
-        exact = np.array(
-            [
-                [(judgement.sub_scores or {}).get(name) == scores[name] for name in DIMENSIONS]
-                for judgement, scores in zip(result.judgements, truth, strict=True)
-            ],
-            dtype=float,
-        )  # (videos, dimensions), two videos a pair
+        strict, exact = sum(judgement.strict_format for judgement in result.judgements), self.exact(result)
         return {
-            "strict_format": strict / len(truth),
-            "strict_format_interval": list(wilson_interval(strict, len(truth))),
+            "strict_format": strict / len(exact),
+            "strict_format_interval": list(wilson_interval(strict, len(exact))),
             "sub_score_exact_match": float(exact.mean()),
             "sub_score_exact_match_interval": list(bootstrap_mean(exact.reshape(len(self.known), -1).mean(axis=1))),
             "sub_score_exact_match_by_dimension": dict(zip(DIMENSIONS, exact.mean(axis=0).tolist(), strict=True)),
         }
+
+    def exact(self, result: ModeResult) -> np.ndarray:
+        """(videos, dimensions), 1.0 where a sub-score equals the truth; two videos a pair."""
+        truth = [scores for one in self.known for scores in one.scores]
+        right = [
+            [(judgement.sub_scores or {}).get(name) == scores[name] for name in DIMENSIONS]
+            for judgement, scores in zip(result.judgements, truth, strict=True)
+        ]
+        return np.array(right, dtype=float)
 
 
 def evaluate(

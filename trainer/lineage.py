@@ -19,11 +19,14 @@ import torch
 import descore
 from descore.adapter import adapter_config
 from descore.calibration import Calibration
+from descore.curves import PANELS
 from descore.judge import DeScore
 from trainer.config import TrainConfig, config_to_dict
 from trainer.dataset import TrainingPair
+from trainer.run_log import read_metrics
 from trainer.trained import StageName, Trained
 
+_CURVE_POINTS = 25
 _ABOUT = {
     "think-then-score": "trained on {pairs} labelled pairs ({stage})",
     "discriminative": "baseline without thoughts, trained on {pairs} labelled pairs: use mode quick",
@@ -43,7 +46,7 @@ def save_trained(
     """Write the checkpoint folder of a finished stage.
 
     Args:
-        pairs: what it was trained on. metrics: split -> name -> number.
+        pairs: what it was trained on. metrics: split -> name -> number. folder: in the stage's own, beside its log.
 
     Raises:
         descore.errors.CheckpointError: the folder is taken by something else.
@@ -60,7 +63,8 @@ def save_trained(
         "data": {"pairs": len(pairs), "sha256": data_hash(pairs)},
         "code": code_version(),
         "config": config_to_dict(config),
-        "ancestry": trained.parent.lineage,
+        "curves": curves(read_metrics(folder.parent)),
+        "ancestry": {name: value for name, value in trained.parent.lineage.items() if name != "curves"},
     }
     manifest = replace(
         manifest,
@@ -72,6 +76,26 @@ def save_trained(
         metrics=dict(metrics),
     )
     return DeScore(model, manifest).save_pretrained(folder)
+
+
+def curves(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The log of a stage as at most `_CURVE_POINTS` points: means over equal stretches of steps, each at its last step.
+
+    Args:
+        rows: of `trainer.run_log.read_metrics`.
+    """
+    stretch = -(-len(rows) // _CURVE_POINTS) or 1
+    points = []
+    for first in range(0, len(rows), stretch):
+        part = rows[first : first + stretch]
+        point: dict[str, Any] = {"step": part[-1]["step"] + 1}
+        for name in PANELS:
+            values = [row[name] for row in part if isinstance(row.get(name), (int, float))]
+            if values:
+                point[name] = round(sum(values) / len(values), 4)
+        points.append(point)
+    about = f"Each point is the mean over {stretch} steps; drift is in the unit of raw rewards."
+    return {"unit": "step", "about": about, "points": points}
 
 
 def data_hash(pairs: Sequence[TrainingPair]) -> str:

@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator, DistributedType
@@ -28,6 +28,7 @@ from trainer.paradigms import GenerativeStage, without_scoring, without_thoughts
 from trainer.precision import Precision
 from trainer.rl_stage import RLStage
 from trainer.rollout import Sampled, sample
+from trainer.run_observer import Part, RunObserver
 from trainer.run_state import whole_weights
 from trainer.run_thoughts import with_own_thoughts
 from trainer.step_data import StepData
@@ -45,6 +46,10 @@ class RunRefused(ValueError):
     """The run can't be started as asked; the message says what to change."""
 
 
+class _Interrupted(Exception):
+    """A signal came while pairs were judged; they are judged again when the run goes on."""
+
+
 @dataclass
 class StageRun:
     """One stage of a run in its folder."""
@@ -56,6 +61,7 @@ class StageRun:
     pairs: LoadedPairs
     accelerator: Accelerator
     stop: StopSignals
+    observer: RunObserver = field(default_factory=RunObserver)
 
     def go(self, checkpoint: str | None) -> int:
         """Load, measure, train, measure again, save."""
@@ -67,9 +73,14 @@ class StageRun:
         frames = cache / "frames" if config.data.frame_cache else None
         reader = PairReader(trained.model.processor, manifest.frame_policy, manifest.prompt_version, frames)
         frozen = (config.cold_start if self.stage == "cold-start" else config.dual_rl).vision == "frozen"
-        vision = VisionFeatures(trained.model, cache / "vision") if frozen and config.data.vision_cache else None
+        # In pieces over the processes, a tower computes in the common forward alone.
+        sharded = accelerator.distributed_type == DistributedType.FSDP
+        kept = frozen and config.data.vision_cache and not sharded
+        vision = VisionFeatures(trained.model, cache / "vision") if kept else None
         try:
             return self._trained(trained, reader, vision, checkpoint)
+        except _Interrupted:
+            return self.stop.exit_code
         finally:
             reader.close()
 
@@ -87,10 +98,11 @@ class StageRun:
             pairs_per_step=settings.pairs_per_step,
             pairs_per_pass=settings.pairs_per_pass,
             seed=config.seed,
+            notes=self.folder,
         )
         before = self._before(trained, reader, precision, vision)
         stage = self._stage(trained, data, precision, vision)
-        watch = self._watch(trained, reader, precision, vision, stage.steps)
+        watch = self._told_steps(self._watch(trained, reader, precision, vision, stage.steps), stage.steps)
         try:
             result = train(stage, config, self.folder, self.accelerator, self.stop, watch)
         except TrainingFailed as error:
@@ -103,11 +115,11 @@ class StageRun:
             self._report("stopped", result, problems, before, {})
             return result.exit_code
         if self.accelerator.distributed_type == DistributedType.FSDP:
-            trained, vision = self._whole(trained, checkpoint), None
-        judged = self._judge(trained, reader, precision, vision)
+            trained = self._whole(trained, checkpoint)
+        judged = self._judge(trained, reader, precision, vision, "after")
         after = judged.report()
         if self.accelerator.is_main_process:
-            metrics = {name: figures for name, figures in (("held-out", after), ("before", before)) if figures}
+            metrics = {"held-out": {**after, "before": before}} if after else {}
             save_trained(
                 trained,
                 config,
@@ -148,6 +160,7 @@ class StageRun:
             self.stop,
             pairs_at_once=self._pairs_at_once,
             seed=config.seed,
+            told=lambda done, total: self._tell("thoughts", done, total),
         )
         self.pairs = replace(self.pairs, train=train)
 
@@ -205,15 +218,27 @@ class StageRun:
             return json.loads(path.read_text("utf-8"))
         if self.stage == "dual-rl" and earlier.exists():
             return json.loads(earlier.read_text("utf-8"))["after"]
-        report = self._judge(trained, reader, precision, vision).report()
+        report = self._judge(trained, reader, precision, vision, "before").report()
         write_json(path, report, self.accelerator)
         return report
 
     def _judge(
-        self, trained: Trained, reader: PairReader, precision: Precision, vision: VisionFeatures | None
+        self,
+        trained: Trained,
+        reader: PairReader,
+        precision: Precision,
+        vision: VisionFeatures | None,
+        when: Literal["before", "after"],
     ) -> JudgedPairs:
         objective = self.config.dual_rl.objective
-        return judge_pairs(
+
+        def told(done: int, total: int) -> None:
+            self._tell(when, done, total)
+            # Alone, a process may leave at once; one of several would leave the others waiting.
+            if self.stop.received and self.accelerator.num_processes == 1:
+                raise _Interrupted
+
+        judged = judge_pairs(
             trained.model,
             reader,
             self.pairs.held_out,
@@ -223,7 +248,24 @@ class StageRun:
             paradigm=self.config.paradigm,
             vision=vision,
             pairs_at_once=self._pairs_at_once,
+            told=told,
         )
+        if self.accelerator.is_main_process:
+            self.observer.judged(self.stage, when, judged)
+        return judged
+
+    def _tell(self, part: Part, done: int, total: int) -> None:
+        if self.accelerator.is_main_process:
+            self.observer.progress(self.stage, part, done, total)
+
+    def _told_steps(self, watch: AnchorWatch | None, steps: int) -> Callable[[int], dict[str, float]]:
+        """What is called after each step: the observer, and drift where it is due."""
+
+        def told(step: int) -> dict[str, float]:
+            self._tell("training", step + 1, steps)
+            return {} if watch is None else watch(step)
+
+        return told
 
     def _report(
         self, status: str, result: RunResult, problems: Sequence[str], before: dict[str, Any], after: dict[str, Any]

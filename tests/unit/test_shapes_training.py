@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,11 +17,14 @@ from descore.judge import DeScore
 from descore.video import VideoClip
 from trainer.cpu_attention import plain_attention, plain_cpu_attention
 from trainer.evaluate import evaluate
+from trainer.rollout_reward import RolloutRewardConfig
 from trainer.shapes import recipe as recipes
 from trainer.shapes.backbone import POLICY
 from trainer.shapes.batches import PROMPT_VERSION, Batcher
 from trainer.shapes.clips import model_frames, sampled_times
 from trainer.shapes.cold_start import ColdStartConfig
+from trainer.shapes.dual_rl import DualRLRecipe, hard_pairs
+from trainer.shapes.measured import Measured, compared
 from trainer.shapes.pairs import pairs
 from trainer.shapes.pretrain import PretrainConfig, schedule, training_batch
 
@@ -100,6 +104,16 @@ def test_a_steps_batch_depends_on_nothing_but_the_step(batcher: Batcher) -> None
     )
 
 
+def _small_rl() -> DualRLRecipe:
+    """Two steps on pairs that an untrained model can't but find hard."""
+    usual = DualRLRecipe()
+    objective = replace(
+        usual.settings.objective, num_generations=2, max_tokens=8, reward=RolloutRewardConfig(length_weight=0)
+    )
+    settings = replace(usual.settings, steps=2, pairs_per_step=2, pairs_per_pass=2, objective=objective)
+    return replace(usual, screened_pairs=4, held_out_share=0.0, anchors=2, settings=settings)
+
+
 def test_the_whole_recipe_runs_and_resumes(tmp_path: Path) -> None:
     small = recipes.Recipe(
         train_pairs=4,
@@ -107,18 +121,29 @@ def test_the_whole_recipe_runs_and_resumes(tmp_path: Path) -> None:
         calibration_pairs=6,
         pretrain=PretrainConfig(describe_steps=2, judge_steps=2, describe_batch=2, judge_batch=2, save_every=2),
         cold_start=ColdStartConfig(steps=2, pairs_per_step=2, own_thoughts_pairs=2, save_every=1),
+        dual_rl=_small_rl(),
         reported={"test": 4},
     )
     half = replace(small, pretrain=replace(small.pretrain, judge_steps=0))
     work, out = tmp_path / "work", tmp_path / "checkpoint"
-    recipes.make_checkpoint(half, work, tmp_path / "half", workers=1)
+    recipes.cold_started(half, work, workers=1)
     for state in ("cold_start.pt", "thoughts.jsonl"):
         (work / state).unlink()
+    shutil.rmtree(work / recipes.COLD_STARTED)
     recipes.make_checkpoint(small, work, out, workers=1)
     steps = [json.loads(line)["step"] for line in (work / "backbone" / "pretrain.jsonl").read_text().splitlines()]
     assert steps == [0, 1, 2, 3]
 
-    judge = DeScore.from_pretrained(out)
+    cold, judge = DeScore.from_pretrained(work / recipes.COLD_STARTED), DeScore.from_pretrained(out)
+    assert judge.manifest.lineage["stage"] == "dual-rl"
+    assert judge.manifest.lineage["parent"]["name"] == cold.manifest.name
+    assert judge.manifest.lineage["ancestry"]["recipe"]["pretrain"]["judge_steps"] == 2
+    assert str(tmp_path) not in json.dumps(judge.manifest.to_dict())
+    assert [point["step"] for point in judge.manifest.lineage["curves"]["points"]] == [1, 2]
+    assert (out / "curves.svg").exists()
+    before = judge.manifest.metrics["test"]["before"]
+    again = evaluate(cold, "test", 4, folder=work / "mp4" / "test").to_dict()
+    assert before["accuracy_without_ties"] == again["accuracy_without_ties"]
     assert judge.manifest.calibration["think"].validation_pairs == 6
     reported = judge.manifest.metrics["test"]
     report = evaluate(judge, "test", 4, folder=work / "mp4" / "test").to_dict()
@@ -126,3 +151,26 @@ def test_the_whole_recipe_runs_and_resumes(tmp_path: Path) -> None:
     for name in ("accuracy_without_ties", "accuracy_with_ties", "eps", "sub_score_exact_match", "strict_format"):
         assert report[name] == pytest.approx(reported[name], abs=1e-4), name
     assert report["quick"]["accuracy_with_ties"] == reported["quick"]["accuracy_with_ties"]
+
+
+def test_a_checkpoint_takes_the_place_of_the_cold_start_and_only_its_weak_pairs_are_chosen(tmp_path: Path) -> None:
+    judge = DeScore.from_pretrained("bundled")
+    recipe = replace(_small_rl(), screened_pairs=24)
+    chosen = hard_pairs(judge, recipe, tmp_path, workers=1)
+    screened = {one.identity for one in pairs("train", 24, recipe.first_pair)}
+    assert {one.identity for one in chosen} < screened
+    assert len(chosen) < 20
+    kept = next(tmp_path.glob("screening-*.jsonl"))
+    kept.write_text("".join(kept.read_text().splitlines(keepends=True)[:10]) + '["half a li')
+    assert hard_pairs(judge, recipe, tmp_path, workers=1) == chosen
+
+
+def test_changes_are_taken_pair_by_pair() -> None:
+    before = Measured({"pairs": 4, "seconds": 1.0}, [True, False, None, True], [1.0, 0.5, 1.0, 0.0])
+    after = Measured({"pairs": 4, "seconds": 2.0}, [True, True, None, True], [1.0, 1.0, 1.0, 0.5])
+    figures = compared(before, after)
+    assert figures["change"]["accuracy_without_ties"] == pytest.approx(1 / 3)
+    assert figures["change"]["sub_score_exact_match"] == pytest.approx(0.25)
+    low, high = figures["change"]["accuracy_without_ties_interval"]
+    assert low == 0 and 1 / 3 < high <= 1
+    assert figures["before"] == {"pairs": 4}

@@ -25,6 +25,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     train = commands.add_parser("train", help="make the bundled checkpoint, start to end; resumes")
     train.add_argument("--work", required=True, type=Path, help="folder for clips, states and logs")
     train.add_argument("--out", required=True, type=Path, help="the checkpoint folder to write")
+    train.add_argument(
+        "--from",
+        dest="parent",
+        metavar="CHECKPOINT",
+        help="a cold-started checkpoint to begin from; only the RL stage and what follows it are done",
+    )
     train.add_argument("--threads", type=int, default=1, help="of torch (default 1)")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
@@ -45,7 +51,7 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     else:
         from trainer.shapes.recipe import Recipe, make_checkpoint
 
-        print(make_checkpoint(Recipe(), options.work, options.out, options.threads))
+        print(make_checkpoint(Recipe(), options.work, options.out, options.threads, parent=options.parent))
     return 0
 
 

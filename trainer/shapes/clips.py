@@ -36,14 +36,14 @@ def model_frames(scene: Scene) -> np.ndarray:
     return small.permute(0, 2, 3, 1).numpy()
 
 
-def clip_pool(split: str, count: int, folder: Path, workers: int = 2) -> np.ndarray:
-    """Both clips of the first `count` pairs of a split, (count, 2, FRAMES, FRAME_SIDE, FRAME_SIDE, 3) uint8, on disk.
+def clip_pool(split: str, count: int, folder: Path, workers: int = 2, first: int = 0) -> np.ndarray:
+    """Both clips of `count` pairs of a split, from index `first` on: (count, 2, FRAMES, FRAME_SIDE, FRAME_SIDE, 3) uint8.
 
     Chunks that are already there are kept, so an interrupted run goes on where it stopped.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    starts = range(0, count, _CHUNK)
-    stops = [min(start + _CHUNK, count) for start in starts]
+    starts = range(first, first + count, _CHUNK)
+    stops = [min(start + _CHUNK, first + count) for start in starts]
     with ProcessPoolExecutor(workers) as executor:
         paths = list(executor.map(_render_chunk, repeat(split), starts, stops, repeat(folder)))
     return np.concatenate([np.load(path, mmap_mode="r") for path in paths])

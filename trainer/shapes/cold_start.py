@@ -32,6 +32,9 @@ from trainer.shapes.pretrain import build_optimisers, schedule, set_learning_rat
 from trainer.shapes.scene import SIGN
 from trainer.shapes.state import resume_state, save_state
 
+# Pairs that think at the same time.
+_THINKING = 32
+
 
 @dataclass(frozen=True)
 class ColdStartConfig:
@@ -52,22 +55,26 @@ class ColdStartConfig:
 
 
 def collect_thoughts(
-    model: DeScoreModel, batcher: Batcher, clips: np.ndarray, count: int, path: Path, max_tokens: int
+    model: DeScoreModel, batcher: Batcher, clips: np.ndarray, count: int, path: Path, max_tokens: int, first: int = 0
 ) -> list[tuple[str, str]]:
-    """The model's own sampled thoughts (temperature 1) for both clips of the first `count` training pairs.
+    """The model's own sampled thoughts (temperature 1) for both clips of `count` training pairs.
 
-    Kept in `path`, one JSON line a pair, appended batch by batch: an interrupted call goes on where it stopped.
+    Args:
+        clips: of these pairs, the one at index `first` in front.
+        path: where they are kept, one JSON line a pair, appended batch by batch: an interrupted call goes on.
     """
-    written = path.read_text("utf-8") if path.exists() else ""
-    whole = written[: written.rfind("\n") + 1]
-    if whole != written:  # killed in the middle of a line
-        path.write_text(whole, "utf-8")
-    lines = whole.splitlines()
+    written = path.read_text("utf-8").splitlines(keepends=True) if path.exists() else []
+    lines = [line.rstrip("\n") for line in written if line.endswith("\n")]
+    if len(lines) < count:
+        del lines[len(lines) // _THINKING * _THINKING :]  # a batch's chances belong to its first pair
+    if len(lines) < len(written):  # killed in the middle of a batch
+        path.write_text("".join(line + "\n" for line in lines), "utf-8")
     with path.open("a", encoding="utf-8") as file:
-        for start in tqdm(range(len(lines), count, 32), desc="thoughts", mininterval=10):
-            known = [pair("train", index) for index in range(start, min(start + 32, count))]
-            batch = _pair_batch(batcher, clips, known, [("", "")] * len(known))
-            generator = torch.Generator().manual_seed(start)
+        for start in tqdm(range(len(lines), count, _THINKING), desc="thoughts", mininterval=10):
+            stop = min(start + _THINKING, count)
+            known = [pair("train", first + place) for place in range(start, stop)]
+            batch = _pair_batch(batcher, clips[start:stop], known, [("", "")] * len(known))
+            generator = torch.Generator().manual_seed(first + start)
             uniforms = torch.rand(2 * len(known), max_tokens, generator=generator, dtype=torch.float64)
             state = model.prefill(batch.inputs)
             for _ in model.think(state, max_tokens, uniforms):
@@ -128,7 +135,8 @@ def _loss(
         own = index < len(own_thoughts) and rng.random() < 0.5
         anchored.append(not masked and not own)
         thoughts.append(("", "") if masked else own_thoughts[index] if own else one.thoughts)
-    batch = _pair_batch(batcher, clips, known, thoughts)
+    indices = [int(one.identity.rsplit("-", 1)[1]) for one in known]
+    batch = _pair_batch(batcher, clips[indices], known, thoughts)
     with torch.autocast("cpu", torch.bfloat16), plain_cpu_attention():
         forward = model.forward(batch.inputs)
         targets = batch.targets[:, 1:] & torch.tensor(anchored).repeat_interleave(2)[:, None]
@@ -149,12 +157,11 @@ def _loss(
 def _pair_batch(
     batcher: Batcher, clips: np.ndarray, known: Sequence[ShapePair], thoughts: Sequence[tuple[str, str]]
 ) -> TextBatch:
-    """Rows A, B, A, B, ...; no end token, since the query token takes its place."""
+    """Rows A, B, A, B, ...; no end token, since the query token takes its place. clips: of these pairs, in this order."""
     frames, turns, replies = [], [], []
-    for one, both in zip(known, thoughts, strict=True):
-        index = int(one.identity.rsplit("-", 1)[1])
+    for one, clip, both in zip(known, clips, thoughts, strict=True):
         for side in (0, 1):
-            frames.append(clips[index, side])
+            frames.append(clip[side])
             turns.append(batcher.judge_turns(one.prompt, sampled_times(one.scenes[side])))
             replies.append(both[side])
     return batcher.build(np.stack(frames), turns, replies, end=False)

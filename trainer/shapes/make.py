@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from itertools import repeat
 from pathlib import Path
@@ -32,19 +32,24 @@ def write_clip(scene: Scene, path: Path) -> None:
 
 
 def write_pairs(split: str, count: int, folder: Path, noise: float = 0.0, workers: int = 1) -> Path:
-    """Write the first `count` pairs of a split into `folder` and return the path of their table.
+    """Write the first `count` pairs of a split into `folder` and return the path of their table."""
+    return write_known(list(pairs(split, count, noise=noise)), folder, workers)
+
+
+def write_known(known: Sequence[ShapePair], folder: Path, workers: int = 1) -> Path:
+    """Write given pairs into `folder` and return the path of their table.
 
     Clips that are already there are kept (they are always the same for the same split and index), so an interrupted
     call goes on where it stopped. The table is written last.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    known = list(pairs(split, count, noise=noise))
+    title = f"render {known[0].identity.rsplit('-', 1)[0]}"
     if workers > 1:
         with ProcessPoolExecutor(workers) as executor:
             done: Iterable[None] = executor.map(_write_pair, known, repeat(folder), chunksize=8)
-            list(tqdm(done, total=count, desc=f"render {split}", mininterval=5))
+            list(tqdm(done, total=len(known), desc=title, mininterval=5))
     else:
-        for one in tqdm(known, desc=f"render {split}", mininterval=5):
+        for one in tqdm(known, desc=title, mininterval=5):
             _write_pair(one, folder)
     table = folder / TABLE
     partial = table.with_suffix(".partial")
