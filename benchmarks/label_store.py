@@ -25,7 +25,7 @@ from app.auth import Auth
 from app.clips import ClipShelf
 from app.pages.lead_progress import AgreementTab, AnnotatorsTab, CampaignList, ProgressTab
 from app.pages.lead_room import LeadRoom
-from app.serving import Served
+from app.serving import Served, Serving
 from benchmarks.big_store import REACHES, Filled, fill
 from descore.answer import DIMENSIONS
 from storage import Database, open_database
@@ -135,7 +135,7 @@ def after_reorder(database: Database, filled: Filled, clock: Clock) -> None:
 
 def lead_page(database: Database, filled: Filled, served: Served, clock: Clock, times: int) -> None:
     """All tabs, as the page loads them when a lead opens it."""
-    room = LeadRoom(database, ClipShelf(database), served, Auth(database))
+    room = LeadRoom(database, ClipShelf(database), Serving(served), Auth(database))
     with database.write() as session:
         lead = add_user(session, "lead", "lead")
     for _ in range(times):

@@ -2,6 +2,7 @@
 
 python -m trainer run --preset tiny-cpu --out runs/first          # cold start, then dual-objective RL
 python -m trainer run --out runs/first                            # go on where it stopped
+python -m trainer run 7                                           # a run that the Train page asked for
 python -m trainer evaluate --checkpoint runs/first/dual-rl/checkpoint
 """
 
@@ -25,6 +26,8 @@ TRAINING: dict[str, list[StageName]] = {
     "dual-rl": ["dual-rl"],
     "run": ["cold-start", "dual-rl"],
 }
+# What only a run in a folder takes.
+_NEW_RUN = ("out", "preset", "set", "paradigm", "checkpoint", "csv", "videos")
 PARADIGMS = ("think-then-score", "discriminative", "generative")
 
 
@@ -43,12 +46,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "run": "both stages, one after the other",
     }
     for name, help_text in helps.items():
-        _training_arguments(commands.add_parser(name, help=help_text))
+        training = commands.add_parser(name, help=help_text)
+        if name == "run":
+            training.add_argument("id", nargs="?", type=int, metavar="ID", help="a run of the store, instead of --out")
+        _training_arguments(training)
     _evaluate_arguments(
         commands.add_parser("evaluate", help="agreement with labels: held-out pairs, or a split of ShapeWorld")
     )
     thoughts.add_arguments(commands.add_parser("collect-thoughts", help="thoughts for pairs that have none"))
     plan.add_arguments(commands.add_parser("plan", help="parameters, memory and time of a run, without any weights"))
+    _offer_arguments(commands.add_parser("offer", help="which presets this machine can run on a checkpoint, and how long"))
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     for noisy in ("alembic", "accelerate", "httpx"):
@@ -59,6 +66,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _evaluate(options)
     if options.command in ("collect-thoughts", "plan"):
         return (thoughts if options.command == "collect-thoughts" else plan).run(options)
+    if options.command == "offer":
+        from trainer import offer
+
+        return offer.run(options)
+    if getattr(options, "id", None) is not None:
+        given = [name for name in _NEW_RUN if getattr(options, name.replace("-", "_"))]
+        if given:
+            parser.error(f"a run of the store has its settings; leave out --{' --'.join(given)}")
+        return _store_run(options.id)
+    if options.out is None:
+        parser.error("--out is needed: the run's folder" + (", or the ID of a run" if options.command == "run" else ""))
     return _train(options)
 
 
@@ -67,7 +85,7 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
 
 
 def _training_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", required=True, type=Path, help="the run's folder; a run that is there goes on")
+    parser.add_argument("--out", type=Path, help="the run's folder; a run that is there goes on")
     parser.add_argument("--preset", help="name of a preset, or a YAML file (only for a new run)")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="such as cold_start.steps=100")
     parser.add_argument("--paradigm", choices=PARADIGMS, help="the method, or one of the baselines")
@@ -87,6 +105,29 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
 def _data_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--csv", type=Path, help="a table of labelled pairs, instead of the store")
     parser.add_argument("--videos", type=Path, help="the folder that its paths start from (default: the table's own)")
+
+
+def _offer_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--checkpoint", default="bundled", help="what would be trained further (default: bundled)")
+    parser.add_argument("--pairs", type=int, default=200, help="to train on (default 200)")
+    parser.add_argument("--held-out", type=int, default=50, help="pairs to measure with (default 50)")
+    parser.add_argument("--device", help="cpu, or cuda:0 (default: the first GPU, if there is one)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of lines to read")
+
+
+def _store_run(run_id: int) -> int:
+    from storage import StorageError
+
+    try:
+        from trainer.run_device import choose_device
+
+        choose_device(run_id)
+        from trainer.store_run import run_from_store
+
+        return run_from_store(run_id)
+    except StorageError as error:
+        print(f"run {run_id}: {error}", file=sys.stderr)
+        return 2
 
 
 def _train(options: argparse.Namespace) -> int:

@@ -136,7 +136,8 @@ class ColdStartStage:
         totals = self.data.total(compared, told)
         for batch in batches:
             batch.totals = (totals[0], totals[1])
-        return Prepared(batches, {"pairs": pairs, "masked": masked, "tokens": tokens, "decided": decided})
+        sums = {"pairs": pairs, "masked": masked, "tokens": tokens, "decided": decided, "thought_tokens": told}
+        return Prepared(batches, {name: float(value) for name, value in sums.items()})
 
     def loss(self, objective: nn.Module, work: PairBatch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """The pass's share of the step's loss, scaled for the mean that is taken over processes."""
@@ -148,7 +149,7 @@ class ColdStartStage:
         pairs, decided = sums["pairs"], max(sums["decided"], 1)
         if not pairs or "rewards" not in sums:
             return {"pairs": pairs}
-        mean = sums["rewards"] / (2 * pairs)
+        mean, told = sums["rewards"] / (2 * pairs), 2 * (pairs - sums["masked"])
         return {
             "loss": sums["loss"],
             "anchor_loss": sums["anchor_loss"] if self.settings.anchor_weight else None,
@@ -157,6 +158,7 @@ class ColdStartStage:
             "reward_mean": mean,
             "reward_std": max(sums["squared_rewards"] / (2 * pairs) - mean**2, 0.0) ** 0.5,
             "masked": sums["masked"] / pairs,
+            "thought_tokens": sums["thought_tokens"] / told if told else None,
             "pairs": pairs,
         }
 
@@ -165,9 +167,12 @@ class ColdStartStage:
 
     def _read(self, pair: TrainingPair, step: int) -> _Read:
         rows = self.data.reader.rows(pair, self.settings.max_length)
-        if pair.thoughts is None or is_masked(pair.identity, step, self._seed, self.settings.mask_probability):
+        if pair.thoughts is None or self.settings.mask_probability == 1:
             return _Read(rows, False)
-        return _Read(self.data.reader.with_thoughts(pair, rows, pair.thoughts, self.settings.max_length), True)
+        # Masked ones too: a pair whose thoughts can't be used is left out of every step, wherever a run was resumed.
+        told = self.data.reader.with_thoughts(pair, rows, pair.thoughts, self.settings.max_length)
+        masked = is_masked(pair.identity, step, self._seed, self.settings.mask_probability)
+        return _Read(rows if masked else told, not masked)
 
     def _batch(self, pairs: tuple[TrainingPair, ...], read: tuple[_Read, ...], weight: float) -> PairBatch:
         rows = [row for one in read for row in one.rows]

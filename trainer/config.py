@@ -259,8 +259,10 @@ def config_from_dict(values: Any) -> TrainConfig:
 
 
 def save_config(config: TrainConfig, path: Path) -> None:
-    """Write the settings as YAML."""
-    path.write_text(yaml.safe_dump(config_to_dict(config), sort_keys=False, allow_unicode=True), "utf-8")
+    """Write the settings as YAML, whole or not at all."""
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(yaml.safe_dump(config_to_dict(config), sort_keys=False, allow_unicode=True), "utf-8")
+    partial.replace(path)
 
 
 def _at_least(bound: float, **values: float) -> None:

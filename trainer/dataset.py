@@ -8,13 +8,15 @@ Where pairs come from: `trainer.sources`. Their frames and tensors: `trainer.fra
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from storage.hashing import stable_share
+from storage.held_out import is_held_out, pair_identity
+
+__all__ = ["LoadedPairs", "TrainingPair", "is_held_out", "pair_identity", "step_order"]
 
 
 @dataclass(frozen=True)
@@ -48,17 +50,6 @@ class LoadedPairs:
     def all(self) -> tuple[TrainingPair, ...]:
         """Both parts."""
         return self.train + self.held_out
-
-
-def pair_identity(content_a: str, content_b: str, prompt: str) -> str:
-    """A name for two videos (by the sha256 of their files) and their prompt that does not depend on which one is A."""
-    parts = [*sorted((content_a, content_b)), prompt.strip()]
-    return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()
-
-
-def is_held_out(identity: str, share: float) -> bool:
-    """Whether a pair is kept from training: once held out, always; a larger share only adds pairs."""
-    return stable_share("held-out", identity) < share
 
 
 def step_order(pairs: Sequence[TrainingPair], step: int, pairs_per_step: int, seed: int) -> tuple[TrainingPair, ...]:

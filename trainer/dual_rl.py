@@ -211,6 +211,8 @@ class DualObjective(nn.Module):
         right = (labels * (reward_a - reward_b) > 0) & (labels != 0)
         parts["right"] = right.sum()
         parts["margin"] = (labels * (reward_a - reward_b)).sum()
+        parts["rewards"] = run.rewards.sum()
+        parts["squared_rewards"] = run.rewards.square().sum()
         return DualLosses(loss, {name: value.detach().float() for name, value in parts.items()})
 
 

@@ -8,7 +8,7 @@ In a run of many processes each judges its share of the pairs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -77,11 +77,17 @@ class JudgedPairs:
         modes = ("quick",) if self.paradigm == "discriminative" else ("think", "quick")
         fitted = {}
         for mode in modes:
-            a, b, labels = self._scores(mode)
+            a, b, labels = self.scores(mode)
             fitted[mode] = fit_mode(a, b, labels, np.concatenate([a, b]))
         return Calibration(fitted)
 
-    def _scores(self, mode: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    @property
+    def mode(self) -> str:
+        """The mode whose score is the paradigm's own."""
+        return "quick" if self.paradigm == "discriminative" else "think"
+
+    def scores(self, mode: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Scores of A, of B, and the labels, (n,) each; the generative paradigm's are what its thoughts end in."""
         if self.paradigm == "generative":
             scores = np.array([_generated(one.thoughts) for one in self.pairs])
         else:
@@ -89,14 +95,14 @@ class JudgedPairs:
         return scores[:, 0], scores[:, 1], np.array([one.label for one in self.pairs])
 
     def _agreement(self, mode: str) -> dict[str, Any]:
-        return preference_report(*self._scores(mode)).to_dict()
+        return preference_report(*self.scores(mode)).to_dict()
 
     def _thought_figures(self) -> dict[str, Any]:
         """Shares of thoughts in strict format, and of known sub-scores that are right."""
         told = [(text, known) for one in self.pairs for text, known in zip(one.thoughts, one.sub_scores, strict=True)]
         right = [value for text, known in told for value in _right(text, known)]
         return {
-            "strict_format": sum(_is_strict(text) for text, _ in told) / len(told),
+            "strict_format": sum(is_strict(text) for text, _ in told) / len(told),
             "sub_score_exact_match": sum(right) / len(right) if right else None,
         }
 
@@ -112,12 +118,14 @@ def judge_pairs(
     paradigm: Paradigm = "think-then-score",
     vision: VisionFeatures | None = None,
     pairs_at_once: int = 4,
+    told: Callable[[int, int], None] = lambda done, total: None,
 ) -> JudgedPairs:
     """Judge pairs greedily in both modes; pairs that can't be read are left out and named.
 
     Args:
         max_tokens: the limit of a thought; the discriminative paradigm thinks none.
         vision: kept features of a frozen tower.
+        told: called with how many of this process's pairs are judged, and how many there are.
     """
     mine = pairs[accelerator.process_index :: accelerator.num_processes]
     problems: list[str] = []
@@ -134,6 +142,7 @@ def judge_pairs(
             for place, (pair, _) in enumerate(some):
                 sides = slice(2 * place, 2 * place + 2)
                 judged.append(_judged(pair, think[sides], quick[sides], texts[sides]))
+            told(len(judged), len(read))
     finally:
         model.train(was_training)
     together = sorted(gather_object(judged), key=lambda one: one.identity)
@@ -215,7 +224,8 @@ def _generated(texts: tuple[str, str]) -> tuple[float, float]:
     return (0.0, 0.0) if a is None or b is None else (a, b)
 
 
-def _is_strict(text: str) -> bool:
+def is_strict(text: str) -> bool:
+    """Whether a thought keeps to the format to the letter."""
     try:
         parse_strict(text)
     except AnswerError:

@@ -66,7 +66,7 @@ def meta_backbone(checkpoint: str, dtype: torch.dtype) -> PreTrainedModel:
     Raises:
         CheckpointError: there is no such configuration.
     """
-    config = _config(checkpoint)
+    config = backbone_config(checkpoint)
     with torch.device("meta"):
         return AutoModelForImageTextToText.from_config(config, dtype=dtype, attn_implementation="sdpa").train()
 
@@ -162,7 +162,12 @@ def _empty(*shape: int) -> torch.Tensor:
     return torch.empty(*shape, dtype=torch.bfloat16, device="meta")
 
 
-def _config(checkpoint: str) -> Any:
+def backbone_config(checkpoint: str) -> Any:
+    """The configuration of a checkpoint's backbone, read without any weights.
+
+    Raises:
+        CheckpointError: there is none.
+    """
     if checkpoint in _KNOWN:
         return Qwen3VLConfig.from_dict(json.loads(_KNOWN[checkpoint].read_text("utf-8")))
     try:
@@ -172,7 +177,7 @@ def _config(checkpoint: str) -> Any:
         if not (folder / MANIFEST_FILE).exists():
             return AutoConfig.from_pretrained(folder)
         base = read_manifest(folder).base_model
-        return AutoConfig.from_pretrained(folder / BACKBONE_DIR) if base is None else _config(base.source)
+        return AutoConfig.from_pretrained(folder / BACKBONE_DIR) if base is None else backbone_config(base.source)
     except (OSError, ValueError) as error:
         raise CheckpointError(f"no configuration of {checkpoint} can be read: {error}") from error
 

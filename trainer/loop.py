@@ -177,6 +177,9 @@ class _Loop:
         accelerator, states = self.accelerator, random_states(self.accelerator)
         pieces = self._run_folder / ".sharded.partial"
         if is_sharded(accelerator):
+            if accelerator.is_main_process:  # what a kill in the middle of this left behind
+                shutil.rmtree(pieces, ignore_errors=True)
+            accelerator.wait_for_everyone()
             accelerator.save_state(str(pieces))
         accelerator.wait_for_everyone()
 
@@ -205,7 +208,9 @@ class _Loop:
                 finite = finite and bool(torch.isfinite(loss))
                 if last:
                     sums, finite = self._agree(sums, finite)
-                if finite:
+                # A pass before the last goes backward whatever its loss: where weights lie in pieces, the other processes
+                # wait for this one in it.
+                if finite or not last:
                     self.accelerator.backward(loss)
         norm = self._move() if finite else math.nan
         self._count(math.isfinite(norm))

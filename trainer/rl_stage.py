@@ -107,11 +107,16 @@ class RLStage:
         }
 
     def figures(self, sums: Mapping[str, float]) -> dict[str, float | None]:
-        """For the log; rewards are means over rollouts, accuracy and margin over comparisons of rollouts."""
+        """For the log.
+
+        reward, reward_quality, reward_format, reward_length: by rule, means over rollouts. reward_mean, reward_std: of what
+        the scoring module gives them. accuracy, margin: of its rewards, over comparisons of rollouts.
+        """
         rollouts = sums["rollouts"]
         if not rollouts or "loss" not in sums:
             return {"pairs": sums["pairs"]}
         compared = max(sums["comparisons"], 1)
+        mean = sums["rewards"] / rollouts
         return {
             "loss": sums["loss"],
             "policy_loss": sums["policy"],
@@ -125,6 +130,8 @@ class RLStage:
             "reward_format": sums["format"] / rollouts,
             "reward_length": sums["length"] / rollouts,
             "reward_spread": sums["spread"] / rollouts,
+            "reward_mean": mean,
+            "reward_std": max(sums["squared_rewards"] / rollouts - mean**2, 0.0) ** 0.5,
             "thought_tokens": sums["tokens"] / rollouts,
             "cut_off": sums["cut_off"] / rollouts,
             "pairs": sums["pairs"],

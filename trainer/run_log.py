@@ -11,17 +11,19 @@ import json
 import math
 import resource
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import torch
 from accelerate import Accelerator
 from tqdm import tqdm
 
-METRICS = "metrics.jsonl"
+from storage.run_folder import METRICS, read_metrics
+
+__all__ = ["METRICS", "RunLog", "memory_gb", "read_metrics", "trackers"]
+
 _SHOWN = ("loss", "accuracy", "reward", "lr")
 
 
@@ -39,6 +41,7 @@ class RunLog:
         """first: the step that the run begins at; lines of it and later ones, left by a run that was killed, are dropped."""
         self._accelerator = accelerator
         self._every = every
+        self._stage = run_folder.name
         self._last = steps - 1
         self._main = accelerator.is_main_process
         if self._main:
@@ -68,7 +71,7 @@ class RunLog:
         self._bar.set_postfix({name: row[name] for name in _SHOWN if row.get(name) is not None}, refresh=False)
         if self._accelerator.trackers:
             numbers = {name: value for name, value in row.items() if isinstance(value, (int, float)) and name != "step"}
-            self._accelerator.log(numbers, step=step)
+            self._accelerator.log({f"{self._stage}/{name}": value for name, value in numbers.items()}, step=step)
 
 
 def memory_gb(device: torch.device) -> float:
@@ -77,22 +80,6 @@ def memory_gb(device: torch.device) -> float:
         return torch.cuda.max_memory_allocated(device) / 1e9
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
-
-
-def read_metrics(run_folder: Path) -> list[dict[str, Any]]:
-    """The whole lines of a run's log, in order."""
-    path = run_folder / METRICS
-    return list(_whole_rows(path.read_text("utf-8").splitlines())) if path.exists() else []
-
-
-def _whole_rows(lines: Iterable[str]) -> Iterable[dict[str, Any]]:
-    for line in lines:
-        try:
-            row = json.loads(line)
-        except ValueError:  # cut off by a kill
-            continue
-        if isinstance(row, dict) and isinstance(row.get("step"), int):
-            yield row
 
 
 def _keep_before(path: Path, first: int) -> None:

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,8 +39,13 @@ def with_own_thoughts(
     *,
     pairs_at_once: int,
     seed: int,
+    told: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[TrainingPair, ...]:
-    """The pairs, each with thoughts where its videos can be read; fewer when a signal came in between."""
+    """The pairs, each with thoughts where its videos can be read; fewer when a signal came in between.
+
+    Args:
+        told: called with how many of this process's pairs are through, and how many there are.
+    """
     missing = [pair for pair in pairs if pair.thoughts is None]
     if not missing:
         return tuple(pairs)
@@ -50,9 +55,11 @@ def with_own_thoughts(
         known = {one.identity for one in file.known}
         todo = [pair for pair in mine if pair.identity not in known]
         source = own_thoughts(model, manifest, todo, reader, pairs_at_once, seed)
-        for one in tqdm(source, total=len(todo), desc="thoughts", mininterval=5, disable=not accelerator.is_main_process):
+        bar = tqdm(source, total=len(todo), desc="thoughts", mininterval=5, disable=not accelerator.is_main_process)
+        for done, one in enumerate(bar, len(mine) - len(todo) + 1):
             if isinstance(one, PairThoughts):
                 file.add(one)
+            told(done, len(mine))
             if stop.received:
                 break
     accelerator.wait_for_everyone()

@@ -15,7 +15,8 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from trainer.config import TrainConfig, config_to_dict, load_preset, save_config
 from trainer.dataset import LoadedPairs
 from trainer.run_data import read_pairs, save_pairs
 from trainer.run_log import trackers
+from trainer.run_observer import RunObserver
 from trainer.sources import load_pairs
 from trainer.stage_run import CHECKPOINT, REPORT, RunRefused, StageRun
 from trainer.stop import StopSignals
@@ -52,16 +54,27 @@ def settle(config: TrainConfig, folder: Path) -> TrainConfig:
                 f"{folder.name} was begun with other settings ({changed}); leave them out, or use another --out"
             )
         return kept
-    if folder.exists() and any(folder.iterdir()):
+    # A run that was killed in its first moment leaves a file that is not yet whole.
+    if folder.exists() and not (folder.is_dir() and all(path.suffix == ".partial" for path in folder.iterdir())):
         raise RunRefused(f"{folder} holds something else; use another --out")
     return config
 
 
-def run(stages: Sequence[StageName], config: TrainConfig, folder: Path, home: Path | None = None) -> int:
+def run(
+    stages: Sequence[StageName],
+    config: TrainConfig,
+    folder: Path,
+    home: Path | None = None,
+    pairs: LoadedPairs | None = None,
+    observer: RunObserver | None = None,
+    stop: StopSignals | None = None,
+) -> int:
     """Train the stages one after the other, each from the checkpoint of the one before.
 
     Args:
         home: the data folder, with the store and the caches of frames and features; by default the user's.
+        pairs: what a new run trains on; by default what `config.data` says.
+        stop: of a caller who goes on after the stages; by default the run listens for signals itself.
 
     Returns:
         0, or 130 / 143 when a signal ended it at a step boundary.
@@ -72,18 +85,40 @@ def run(stages: Sequence[StageName], config: TrainConfig, folder: Path, home: Pa
     """
     stages = _of_paradigm(stages, config)
     accelerator = _accelerator(config, folder)
-    with StopSignals() as stop:
-        pairs = _begin(config, folder, home, accelerator)
-        checkpoint: str | None = None
+    with nullcontext(stop) if stop is not None else StopSignals() as stop, _trackers_closed(accelerator):
+        pairs = _begin(config, folder, home, accelerator, pairs)
+        checkpoint = _first_checkpoint(stages, folder)
         for stage in stages:
             place = folder / stage
             if not _is_finished(place):
-                code = StageRun(stage, config, place, home or data_home(), pairs, accelerator, stop).go(checkpoint)
+                following = observer or RunObserver()
+                work = StageRun(stage, config, place, home or data_home(), pairs, accelerator, stop, following)
+                code = work.go(checkpoint)
                 accelerator.free_memory()
                 if code or stop.agreed(accelerator):
                     return code or stop.exit_code
             checkpoint = str(place / CHECKPOINT)
+            if accelerator.is_main_process:
+                log.info("%s is finished: %s", stage, checkpoint)
     return 0
+
+
+def _first_checkpoint(stages: Sequence[StageName], folder: Path) -> str | None:
+    """What the first of the stages starts from: stage 2 alone from a cold start in the same folder, if there is one.
+
+    Raises:
+        RunRefused: the folder's stages would not follow from each other.
+    """
+    cold, rl = folder / "cold-start", folder / "dual-rl"
+    if stages[0] == "cold-start":
+        if rl.exists() and not cold.exists():
+            raise RunRefused(f"stage 2 in {folder.name} was begun without a cold start; use another --out for one")
+        return None
+    if not cold.exists():
+        return None
+    if not _is_finished(cold):
+        raise RunRefused(f"the cold start in {folder.name} is not finished; finish it first, or use another --out")
+    return str(cold / CHECKPOINT)
 
 
 def _of_paradigm(stages: Sequence[StageName], config: TrainConfig) -> list[StageName]:
@@ -115,25 +150,37 @@ def _accelerator(config: TrainConfig, folder: Path) -> Accelerator:
     return accelerator
 
 
-def _begin(config: TrainConfig, folder: Path, home: Path | None, accelerator: Accelerator) -> LoadedPairs:
+def _begin(
+    config: TrainConfig, folder: Path, home: Path | None, accelerator: Accelerator, pairs: LoadedPairs | None
+) -> LoadedPairs:
     """Settings and pairs into the run folder, once; the pairs."""
     if accelerator.is_main_process:
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / CONFIG).exists():
             save_config(config, folder / CONFIG)
         if read_pairs(folder) is None:
-            loaded = load_pairs(config.data, home)
+            loaded = load_pairs(config.data, home) if pairs is None else pairs
             save_pairs(loaded, folder)
             log.info("%d pairs to train on, %d held out", len(loaded.train), len(loaded.held_out))
             for problem in loaded.problems:
                 log.warning("%s", problem)
     accelerator.wait_for_everyone()
-    pairs = read_pairs(folder)
-    if pairs is None:
+    kept = read_pairs(folder)
+    if kept is None:
         raise RunRefused(f"{folder} can't be read by every process; put --out on a disk that all machines share")
     if accelerator.log_with:
         accelerator.init_trackers(folder.name)
-    return pairs
+    return kept
+
+
+@contextmanager
+def _trackers_closed(accelerator: Accelerator) -> Iterator[None]:
+    """Trackers write their last lines, however the run ends."""
+    try:
+        yield
+    finally:
+        for tracker in accelerator.trackers:
+            tracker.finish()
 
 
 def _is_finished(folder: Path) -> bool:

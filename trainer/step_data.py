@@ -9,9 +9,11 @@ Every process gets the same number of passes, as collectives need it: one that h
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Generic, TypeVar
 
 import torch
@@ -47,8 +49,12 @@ class StepData(Generic[Read]):
         pairs_per_step: int,
         pairs_per_pass: int,
         seed: int,
+        notes: Path | None = None,
     ) -> None:
         """
+        Args:
+            notes: a folder that keeps what was left out, so that a resumed run names it too.
+
         Raises:
             ValueError: there are no pairs, or fewer in a step than processes.
         """
@@ -60,6 +66,7 @@ class StepData(Generic[Read]):
         self.reader = reader
         self.bad: dict[str, str] = {}
         self._accelerator = accelerator
+        self._notes = notes
         self._per_step, self._per_pass, self._seed = pairs_per_step, pairs_per_pass, seed
 
     def passes(self, step: int, read: Callable[[TrainingPair], Read]) -> list[Part[Read]]:
@@ -93,8 +100,11 @@ class StepData(Generic[Read]):
         return self._accelerator.reduce(local, "sum").tolist()
 
     def problems(self) -> list[str]:
-        """Why pairs were left out, on all processes."""
-        return sorted(set(gather_object(list(self.bad.values()))))
+        """Why pairs were left out, on all processes, before an interruption as well."""
+        found = set(gather_object(list(self.bad.values())))
+        for path in self._notes.glob("left-out-*.json") if self._notes is not None else ():
+            found |= _noted(path)
+        return sorted(found)
 
     def _mine(self, order: Sequence[TrainingPair]) -> Sequence[TrainingPair]:
         return order[self._accelerator.process_index :: self._accelerator.num_processes]
@@ -106,10 +116,22 @@ class StepData(Generic[Read]):
             return read(pair)
         except BadPair as error:
             log.warning("left out: %s", error)
-            self.bad[pair.identity] = str(error)
+            self._leave_out(pair, str(error))
             return None
+
+    def _leave_out(self, pair: TrainingPair, why: str) -> None:
+        self.bad[pair.identity] = why
+        if self._notes is not None:
+            path = self._notes / f"left-out-{self._accelerator.process_index:05d}.json"
+            partial = path.with_suffix(".partial")
+            partial.write_text(json.dumps(sorted({why, *_noted(path)}), indent=1), "utf-8")
+            partial.replace(path)
 
     def _borrowed(self, order: Sequence[TrainingPair], read: Callable[[TrainingPair], Read]) -> Part[Read]:
         """A pair of another process, since all of this one's are bad."""
         pair, found = next((pair, found) for pair in order if (found := self._try(pair, read)) is not None)
         return Part((pair,), (found,), 0.0)
+
+
+def _noted(path: Path) -> set[str]:
+    return set(json.loads(path.read_text("utf-8"))) if path.exists() else set()

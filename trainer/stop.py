@@ -21,8 +21,9 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
-# A launcher hands its own Ctrl-C on to its workers, which the terminal has told already: that is one request, not two.
-_SAME_REQUEST_SECONDS = 1.0
+# One request may come as two signals: `timeout` tells the process and its group; a launcher hands its own Ctrl-C on to its
+# workers, which the terminal has told already. No person is as fast.
+_SAME_REQUEST_SECONDS, _LAUNCHED_SECONDS = 0.1, 1.0
 
 
 class StopSignals:
@@ -31,6 +32,7 @@ class StopSignals:
     def __init__(self) -> None:
         self._first: int | None = None
         self._at = 0.0
+        self._same = _LAUNCHED_SECONDS if "LOCAL_RANK" in os.environ else _SAME_REQUEST_SECONDS
         self._before: dict[signal.Signals, Any] = {}
 
     @property
@@ -69,6 +71,6 @@ class StopSignals:
         if self._first is None:
             self.note(number)
             print("stopping after this step; the same again stops at once", file=sys.stderr, flush=True)
-        elif time.monotonic() - self._at > _SAME_REQUEST_SECONDS:
+        elif time.monotonic() - self._at > self._same:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)

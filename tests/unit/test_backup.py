@@ -121,7 +121,7 @@ def test_a_damaged_store_is_not_passed_off_as_a_backup(tmp_path: Path) -> None:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         pages = connection.execute("PRAGMA page_count").fetchone()[0]
     content = bytearray(file.read_bytes())
-    content[4096 * (pages // 2) : 4096 * (pages // 2 + 3)] = bytes(4096 * 3)
+    content[4096 * (pages - 12) : 4096 * (pages - 9)] = bytes(4096 * 3)  # of the rows, not of the schema
     file.write_bytes(content)
     damaged = open_database(home=tmp_path / "home", as_it_is=True)
     with pytest.raises(StorageError, match=r"damaged|malformed"):

@@ -15,6 +15,7 @@ from trainer.cold_start import ColdStartStage, is_masked
 from trainer.config import TrainConfig
 from trainer.dataset import TrainingPair
 from trainer.paradigms import without_thoughts
+from trainer.step_data import StepData
 
 
 def stage_of(folder: Path, pairs: list[TrainingPair], **changes: object) -> ColdStartStage:
@@ -106,6 +107,36 @@ def test_a_pair_longer_than_the_limit_is_left_out(tmp_path: Path) -> None:
     stage = stage_of(tmp_path, pairs, max_length=300, mask_probability=0.0)
     assert len(stage.prepare(0).passes[0].labels) == 1
     assert "more than 300" in stage.data.problems()[0]
+
+
+def test_a_pair_that_is_too_long_is_left_out_of_masked_steps_too(tmp_path: Path) -> None:
+    """Or a resumed run, which has not met it with its thoughts yet, would train on it and the straight one not."""
+    pairs = tiny_pairs(2)
+    pairs[1] = replace(pairs[1], thoughts=("word " * 300, "short"))
+    for step in range(4):
+        fresh = stage_of(tmp_path, pairs, max_length=300)
+        assert len(fresh.prepare(step).passes[0].labels) == 1, step
+
+
+def test_what_was_left_out_before_an_interruption_is_named_after_it(tmp_path: Path) -> None:
+    [good] = tiny_pairs(1)
+    bad = replace(good, identity="lost", contents=("0" * 64, good.contents[1]))
+    for _ in range(2):
+        stage = stage_of(tmp_path, [good])
+        stage.data = StepData(
+            [good, bad],
+            stage.data.reader,
+            Accelerator(cpu=True),
+            pairs_per_step=2,
+            pairs_per_pass=2,
+            seed=0,
+            notes=tmp_path,
+        )
+        stage.prepare(0)
+    resumed = StepData(
+        [good], stage.data.reader, Accelerator(cpu=True), pairs_per_step=1, pairs_per_pass=1, seed=0, notes=tmp_path
+    )
+    assert [problem.startswith("pair lost, A") for problem in resumed.problems()] == [True]
 
 
 def test_a_pair_without_thoughts_trains_as_a_masked_one(tmp_path: Path) -> None:

@@ -121,13 +121,38 @@ def test_a_gradient_that_is_not_finite_is_caught_as_well_and_five_in_a_row_end_t
     assert (tmp_path / "run" / "LATEST").read_text() == "step-000004\n"
 
 
-def test_the_first_signal_waits_for_the_step_and_the_second_does_not() -> None:
+def test_a_loss_that_is_not_finite_in_any_pass_costs_the_whole_update(tmp_path: Path) -> None:
+    config = steps(tiny_config(), 1, pairs_per_pass=1)
+    accelerator = Accelerator(cpu=True)
+    stage = tiny_stage("cold-start", config, tiny_pairs(4), tmp_path / "frames", accelerator)
+    loss, calls = stage.loss, iter(range(4))
+
+    def first_infinite(objective, work):
+        found, sums = loss(objective, work)
+        return (found * float("inf"), sums) if next(calls) == 0 else (found, sums)
+
+    stage.loss = first_infinite  # type: ignore[method-assign]
+    before = {name: p.detach().clone() for name, p in stage.model.named_parameters()}
+    (tmp_path / "run").mkdir()
+    assert train(stage, config, tmp_path / "run", accelerator, StopSignals()).skipped == 1
+    assert largest_difference(before, dict(stage.model.named_parameters())) == 0
+    assert all(p.grad is None for p in stage.model.parameters())
+
+
+@pytest.mark.parametrize(("launched", "apart"), [(False, 0.2), (True, 1.1)])
+def test_the_first_signal_waits_for_the_step_and_the_second_does_not(
+    launched: bool, apart: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if launched:
+        monkeypatch.setenv("LOCAL_RANK", "0")
     child = os.fork()
     if child == 0:
         with StopSignals() as stop:
             os.kill(os.getpid(), signal.SIGTERM)
-            os.kill(os.getpid(), signal.SIGTERM)  # a launcher's copy of the same request
-            time.sleep(1.1)
+            time.sleep(apart / 4)
+            if launched:  # the launcher's copy of the same request
+                os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(apart)
             if stop.received and stop.exit_code == 143:
                 os.kill(os.getpid(), signal.SIGTERM)
         os._exit(0)

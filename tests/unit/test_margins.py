@@ -12,7 +12,7 @@ from app.analysis.ordering import disagreement_first, uncertain_first
 from storage import Database
 from storage.consensus import Consensus
 from storage.judgements import Question, save_judgement
-from storage.margins import first_pairs, margins, next_unjudged, pair_ids_of, pair_sources
+from storage.margins import count_margins, first_pairs, margin_spreads, margins, next_unjudged, pair_ids_of, pair_sources
 from storage.pairs import Pair
 from storage.schema import Choice
 
@@ -42,6 +42,7 @@ def test_margins_of_one_checkpoint_one_mode_and_chosen_pairs(database: Database)
         assert margins(session, "f", mode="quick") == {pairs[1].id: 8.0}
         assert margins(session, "f", sources=["elsewhere"]) == {}
         assert margins(session, "f", campaign_id=team.campaign.id) == margins(session, "f", sources=["test"])
+        assert count_margins(session, "f", team.campaign.id) == 2
         assert pair_sources(session) == {"test": 5}
         assert pair_ids_of(session, ["test", "elsewhere"]) == tuple(one.id for one in [*pairs, same_videos])
         assert first_pairs(session, ["test"], [pairs[2].id], 2) == (pairs[2], pairs[0])
@@ -55,9 +56,28 @@ def said(pair_id: int, choice: Choice | None) -> Consensus:
     return Consensus(pair_id, choice, None, {}, 3, 1.0, False)
 
 
-def test_uncertain_pairs_come_first() -> None:
-    scores = uncertain_first({1: -2.0, 2: 0.1, 3: 1.0})
+def test_pairs_come_first_whose_verdict_little_would_turn() -> None:
+    by_pair = {1: -2.0, 2: 0.1, 3: 1.0}
+    scores = uncertain_first(by_pair)
     assert sorted(scores, key=lambda pair: scores[pair]) == [2, 3, 1]
+    # With a tie threshold, the margin of pair 2 is surely a tie, and that of pair 3 could be either.
+    scores = uncertain_first(by_pair, tie_threshold=1.0)
+    assert scores == pytest.approx({1: 1.0, 2: 0.9, 3: 0.0})
+    # Thoughts that disagree make a large distance uncertain, and unanimous ones a small distance sure; pair 3 is typical.
+    scores = uncertain_first(by_pair, tie_threshold=0.5, spreads={1: 3.0, 2: 0.2})
+    assert scores == pytest.approx({1: 0.5, 2: 2.0, 3: 0.5 / 1.6})
+
+
+def test_the_spread_of_a_margin_comes_from_several_thoughts(database: Database) -> None:
+    with database.write() as session:
+        pair, other = make_pair(session, "0a", "0b"), make_pair(session, "1a", "1b")
+        for video, spread in ((pair.video_a, 3.0), (pair.video_b, 4.0), (other.video_a, 1.0)):
+            question = Question(video.id, pair.prompt, "f", "k", k=4)
+            save_judgement(session, question, replace(RECORD, reward=1.0, reward_spread=spread))
+    judged(database, pair, 1.5, 1.0)
+    with database.read() as session:
+        assert margin_spreads(session, "f") == {pair.id: 5.0}
+        assert margin_spreads(session, "another") == {} == margin_spreads(session, "f", sources=["elsewhere"])
 
 
 def test_sure_contradictions_come_first_and_sure_agreement_last() -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from accelerate.tracking import GeneralTracker
 from tiny_runs import OPTIM, tiny_model
 
 from trainer.optim import build_optimizers
@@ -125,10 +126,34 @@ def test_the_log_goes_on_without_lines_of_steps_that_are_done_again(tmp_path: Pa
     assert rows[0]["kl"] is None
 
 
+def test_trackers_get_the_figures_of_each_stage_under_its_name(tmp_path: Path) -> None:
+    told: list[tuple[dict, int]] = []
+
+    class Told(GeneralTracker):
+        name, requires_logging_directory, tracker = "told", False, None
+
+        def __init__(self) -> None:
+            super().__init__()
+
+        def store_init_configuration(self, values: dict) -> None:
+            """Nothing to keep."""
+
+        def log(self, values: dict, step: int | None = None, **more: object) -> None:
+            told.append((values, step or 0))
+
+    accelerator = Accelerator(cpu=True, log_with=Told())
+    accelerator.init_trackers("run")
+    (tmp_path / "cold-start").mkdir()
+    with RunLog(tmp_path / "cold-start", accelerator, "cold start", 0, 2) as log:
+        log.write(1, {"loss": 0.5, "kl": None})
+    assert told == [({"cold-start/loss": 0.5}, 1)]
+
+
 def test_a_run_survives_being_killed_at_random_moments() -> None:
-    command = [sys.executable, "-m", "benchmarks.interrupted_training", "--kills", "3", "--steps", "4", "--seed", "1"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+    command = [sys.executable, "-m", "benchmarks.interrupted_training", "--kills", "4", "--steps", "8", "--seed", "1"]
+    done = subprocess.run([*command, "--stages", "cold-start"], cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-2000:]
-    report = json.loads(done.stdout.splitlines()[-1])
-    assert report["kills"] == 3 and report["steps"] == 4
-    assert report["log_lines"] == 4 and report["equal_to_straight_run"]
+    report = json.loads(done.stdout.splitlines()[-1])["cold-start"]
+    assert report["kills"] == 4 and report["half_written"] >= 1 and report["passed_over"] == report["damaged"] >= 1
+    assert set(report["steps"]) == set(report["log_lines"]) == {8} and report["equal_to_straight_run"]
+    assert report["stopped_and_resumed"]["equal"]

@@ -94,6 +94,29 @@ def test_stage_two_alone_starts_from_the_given_checkpoint(world: Path, tmp_path:
     assert not torch.equal(parent.require_scoring().head.weight, child.require_scoring().head.weight)
 
 
+def test_stage_two_goes_on_from_the_cold_start_of_its_folder(
+    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, short = tmp_path / "steps", ["--set", "anchors=0", "--set", "dual_rl.steps=1"]
+    assert main(command(world, "cold-start", out, *short)) == 0
+    assert main(["dual-rl", "--out", str(out)]) == 0
+    assert read_manifest(out / "dual-rl" / "checkpoint").lineage["ancestry"]["stage"] == "cold-start"
+    # What would not follow from each other is refused.
+    assert main(command(world, "dual-rl", tmp_path / "alone", *short)) == 0
+    assert main(["cold-start", "--out", str(tmp_path / "alone")]) == 2
+    assert "begun without a cold start" in capsys.readouterr().err
+    (out / "cold-start" / "report.json").unlink()
+    assert main(["dual-rl", "--out", str(out)]) == 2
+    assert "is not finished" in capsys.readouterr().err
+
+
+def test_a_run_that_was_killed_in_its_first_moment_begins_anew(world: Path, tmp_path: Path) -> None:
+    out = tmp_path / "first"
+    out.mkdir()
+    (out / "config.yaml.partial").write_text("preset: ti", "utf-8")
+    assert main(command(world, "cold-start", out, "--set", "anchors=0", "--set", "cold_start.steps=1")) == 0
+
+
 @pytest.mark.parametrize(("paradigm", "stage"), [("discriminative", "cold-start"), ("generative", "dual-rl")])
 def test_the_baselines_run_through_the_same_command(paradigm: str, stage: str, world: Path, tmp_path: Path) -> None:
     out = tmp_path / paradigm
@@ -123,6 +146,7 @@ def test_what_the_user_has_to_change_is_said_in_one_line(
         (command(world, "run", tmp_path / "x", "--set", "cold_start.stepz=3"), "steps"),
         (command(world, "run", tmp_path / "x", "--checkpoint", str(tmp_path / "none")), "none"),
         (command(world, "run", world), "holds something else"),
+        (command(world, "run", world / "pairs.csv"), "holds something else"),
         (["run", "--preset", "tiny-cpu", "--csv", str(tmp_path / "no.csv"), "--out", str(tmp_path / "y")], "no.csv"),
     ):
         assert main(arguments) == 2
