@@ -10,25 +10,32 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, get_args
 
 from sqlalchemy import ForeignKeyConstraint, Select, and_, exists, select, text
 from sqlalchemy.orm import Session
 
 from storage import tallies
-from storage.check_rules import LEASES, REVISIONS, SQLITE_ROWS, VOTES, Rule
+from storage.check_rules import LEASES, REVISIONS, SQLITE_ROWS, TRAINING, VOTES, Rule
 from storage.database import Database
 from storage.errors import NotInStore, StorageError
 from storage.media import file_sha256, video_path
 from storage.migrate import table_versions
-from storage.schema import Base, CampaignRow, VideoRow
+from storage.registry import serving, usable_location
+from storage.runs import snapshot_pairs
+from storage.schema import Base, CampaignRow, Part, RunRow, VideoRow
+from storage.snapshots import snapshot_hash
 
 SHOWN = 5
 
 
 @dataclass(frozen=True)
 class Violation:
-    """What is wrong. rule: file, tables, foreign keys, leases, gold, revisions, votes, labels, totals or videos."""
+    """What is wrong.
+
+    rule: file, tables, foreign keys, leases, gold, revisions, votes, labels, promotions, checkpoints, runs, totals, videos.
+    """
 
     rule: str
     message: str
@@ -48,6 +55,8 @@ def check_store(database: Database, videos: bool = False) -> tuple[Violation, ..
     """
     with database.read() as session:
         found = check_tables(session)
+        if all(one.rule != "tables" for one in found):
+            found += _files_of_serving(session, database)
         statement = select(VideoRow.file, VideoRow.sha256).order_by(VideoRow.id)
         files = session.execute(statement).tuples().all() if videos else ()
     for file, sha256 in files:
@@ -62,8 +71,10 @@ def check_tables(session: Session) -> list[Violation]:
         return found
     found += _file(session)
     found += _foreign_keys(session)
-    for rule in (*LEASES, *REVISIONS, *VOTES, *(SQLITE_ROWS if _dialect(session) == "sqlite" else ())):
+    rules = (*LEASES, *REVISIONS, *VOTES, *TRAINING)
+    for rule in (*rules, *SQLITE_ROWS) if _dialect(session) == "sqlite" else rules:
         found += _broken(session, rule)
+    found += _snapshots(session)
     found += _totals(session)
     return found
 
@@ -115,6 +126,20 @@ def _broken(session: Session, rule: Rule) -> Iterator[Violation]:
             yield Violation(rule.name, f"and {total - SHOWN} more like the last one")
 
 
+def _snapshots(session: Session) -> Iterator[Violation]:
+    """Runs whose pairs are no longer those that they were made with."""
+    for run_id, kept, counts in session.execute(select(RunRow.id, RunRow.snapshot_hash, RunRow.counts).order_by(RunRow.id)):
+        if kept is None:
+            continue
+        pairs = tuple(snapshot_pairs(session, run_id))
+        there = {part: sum(pair.part == part for pair in pairs) for part in get_args(Part)}
+        for part, number in there.items():
+            if counts.get(part) != number:
+                yield Violation("runs", f"run {run_id} has {number} pairs as {part}, its counts say {counts.get(part)}")
+        if snapshot_hash(pairs) != kept:
+            yield Violation("runs", f"the data of run {run_id} is not what was frozen: its sha256 is not {kept}")
+
+
 def _totals(session: Session) -> Iterator[Violation]:
     for campaign_id in session.scalars(select(CampaignRow.id).order_by(CampaignRow.id)).all():
         lines = tallies.differences(session, campaign_id)
@@ -122,6 +147,12 @@ def _totals(session: Session) -> Iterator[Violation]:
             yield Violation("totals", f"campaign {campaign_id}: {line}")
         if len(lines) > SHOWN:
             yield Violation("totals", f"campaign {campaign_id}: and {len(lines) - SHOWN} more")
+
+
+def _files_of_serving(session: Session, database: Database) -> Iterator[Violation]:
+    now = serving(session)
+    if now is not None and now.location.startswith(".") and not Path(usable_location(now, database.home)).is_dir():
+        yield Violation("checkpoints", f"{now.name} serves, and its folder {now.location} is not in the data folder")
 
 
 def _video(database: Database, file: str, sha256: str) -> Iterator[Violation]:

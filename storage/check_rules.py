@@ -188,6 +188,22 @@ VOTES = (
     ),
 )
 
+TRAINING = (
+    Rule(
+        "checkpoints",
+        "the checkpoint {name} serves, and was deleted",
+        """
+        SELECT checkpoints.name FROM promotions JOIN checkpoints ON checkpoints.id = promotions.checkpoint_id
+        WHERE promotions.id = (SELECT max(id) FROM promotions) AND checkpoints.deleted_at IS NOT NULL
+        """,
+    ),
+    Rule(
+        "runs",
+        "run {id} is a finished training without the checkpoint that it made",
+        "SELECT id FROM runs WHERE kind = 'train' AND state = 'finished' AND candidate_id IS NULL",
+    ),
+)
+
 # SQLite gives a new row the number after the last one, and takes a number back with its transaction: a hole is a row that
 # was removed. PostgreSQL leaves holes by itself.
 SQLITE_ROWS = tuple(
@@ -197,5 +213,5 @@ SQLITE_ROWS = tuple(
         f"SELECT last, missing FROM (SELECT max(id) AS last, max(id) - count(*) AS missing FROM {table}) AS n "
         "WHERE missing > 0",
     )
-    for table in ("labels", "votes")
+    for table in ("labels", "votes", "promotions")
 )

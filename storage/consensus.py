@@ -13,10 +13,10 @@ annotator and not the pair. A lead's adjudication overrules all of them. Pairs t
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from operator import attrgetter
 from typing import Any, Literal
 
 from sqlalchemy import Row, select
@@ -45,7 +45,8 @@ class Consensus:
     clearly), 0 for ties; None where a label that prefers one video names no strength. sub_scores: {"A": {dimension:
     value}, "B": ...}, only the values that have a majority. labels: annotators counted. support: the share of the choice
     among the labels (majority) or its posterior probability (weighted), 0..1; of an adjudicated pair the support that
-    the lead's choice had among the annotators. 0 without a choice.
+    the lead's choice had among the annotators. 0 without a choice. label_ids: the revisions behind it, oldest first, a
+    lead's decision among them. annotators: who gave the labels that are counted.
     """
 
     pair_id: int
@@ -55,6 +56,8 @@ class Consensus:
     labels: int
     support: float
     adjudicated: bool
+    label_ids: tuple[int, ...] = ()
+    annotators: tuple[int, ...] = ()
 
 
 def consensus(
@@ -72,9 +75,15 @@ def consensus(
 
 
 def iterate_consensus(
-    session: Session, campaign_ids: Sequence[int] | None = None, method: Method = "majority"
+    session: Session,
+    campaign_ids: Sequence[int] | None = None,
+    method: Method = "majority",
+    pair_ids: Collection[int] | None = None,
 ) -> Iterator[Consensus]:
     """As `consensus`, one after the other: a large store does not have to fit into memory.
+
+    Args:
+        pair_ids: of these pairs only; None for all. Annotators are weighted by all they said either way.
 
     Raises:
         StorageError: unknown method.
@@ -83,32 +92,45 @@ def iterate_consensus(
         raise StorageError(f"a consensus is found by majority or weighted, not {method!r}")
     weights = annotator_weights(_known_labels(session, campaign_ids)) if method == "weighted" else None
     columns = (LabelRow.strength, LabelRow.sub_scores)
-    for pair_id, rows in _pair_by_pair(session, campaign_ids, *columns):
+    for pair_id, rows in _pair_by_pair(session, campaign_ids, *columns, among=pair_ids):
         yield _common_answer(pair_id, rows, weights)
 
 
 def _pair_by_pair(
-    session: Session, campaign_ids: Sequence[int] | None, *columns: Any
+    session: Session, campaign_ids: Sequence[int] | None, *columns: Any, among: Collection[int] | None = None
 ) -> Iterator[tuple[int, list[Row[Any]]]]:
     """Current labels that count or overrule, oldest first, of one pair after the other, by pair id.
 
     Some pairs at a time, along an index: to sort a million labels at once would take the database longer.
     """
-    places: Any = select(CampaignPairRow.pair_id, CampaignPairRow.id).where(CampaignPairRow.state != "dropped")
-    if campaign_ids is not None:
-        places = places.where(CampaignPairRow.campaign_id.in_(campaign_ids))
     common = (LabelRow.id, LabelRow.pair_id, LabelRow.annotator_id, LabelRow.choice, AssignmentRow.kind)
     labels = _current(select(*common, *columns), (*COUNTED, "adjudication"))
-    by_pair: dict[int, list[int]] = defaultdict(list)
-    for pair_id, place_id in session.execute(places):
-        by_pair[pair_id].append(place_id)
+    by_pair = _places(session, campaign_ids, among)
     pair_ids = sorted(by_pair)
     for start in range(0, len(pair_ids), _PAIRS_AT_ONCE):
         some = [place_id for pair_id in pair_ids[start : start + _PAIRS_AT_ONCE] for place_id in by_pair[pair_id]]
         rows = session.execute(labels.where(LabelRow.campaign_pair_id.in_(some))).all()
-        ordered = sorted(rows, key=lambda row: (row.pair_id, row.id))
-        for pair_id, group in groupby(ordered, key=lambda row: row.pair_id):
-            yield pair_id, list(group)
+        groups: dict[int, list[Row[Any]]] = defaultdict(list)
+        for row in sorted(rows, key=attrgetter("id")):
+            groups[row.pair_id].append(row)
+        yield from sorted(groups.items())
+
+
+def _places(session: Session, campaign_ids: Sequence[int] | None, among: Collection[int] | None) -> dict[int, list[int]]:
+    """The pairs that were not dropped, each with its places in these campaigns."""
+    places: Any = select(CampaignPairRow.pair_id, CampaignPairRow.id).where(CampaignPairRow.state != "dropped")
+    if campaign_ids is not None:
+        places = places.where(CampaignPairRow.campaign_id.in_(campaign_ids))
+    wanted = None if among is None else sorted(among)
+    statements = [places]
+    if wanted is not None:
+        starts = range(0, len(wanted), _PAIRS_AT_ONCE)
+        statements = [places.where(CampaignPairRow.pair_id.in_(wanted[start : start + _PAIRS_AT_ONCE])) for start in starts]
+    by_pair: dict[int, list[int]] = defaultdict(list)
+    for statement in statements:
+        for pair_id, place_id in session.execute(statement):
+            by_pair[pair_id].append(place_id)
+    return by_pair
 
 
 def _current(statement: Any, kinds: Sequence[str]) -> Any:
@@ -168,13 +190,16 @@ def _common_answer(pair_id: int, rows: list[Row[Any]], weights: Mapping[int, flo
         labels=len(counted),
         support=support,
         adjudicated=decision is not None,
+        label_ids=tuple(sorted(row.id for row in (*counted, *([decision] if decision is not None else [])))),
+        annotators=tuple(sorted(row.annotator_id for row in counted)),
     )
 
 
 def _shares(rows: list[Row[Any]], weights: Mapping[int, float] | None) -> dict[Choice, float]:
     """How much of the labels' weight stands behind each choice."""
     if weights is None:
-        return {name: sum(row.choice == name for row in rows) / max(1, len(rows)) for name in CHOICES}
+        votes = Counter(row.choice for row in rows)
+        return {name: votes[name] / max(1, len(rows)) for name in CHOICES}
     sums = [sum(weights[row.annotator_id] for row in rows if row.choice == name) for name in CHOICES]
     return dict(zip(CHOICES, posterior(sums), strict=True))
 
@@ -187,16 +212,20 @@ def _mean_strength(rows: list[Row[Any]]) -> float | None:
 
 def _majority_cells(rows: list[Row[Any]], weights: Mapping[int, float] | None) -> dict[str, dict[str, str]]:
     """The value of each sub-score that more than half of those who gave one agree on, by weight."""
+    sums: dict[tuple[str, str], dict[str, float]] = defaultdict(lambda: defaultdict(float))
+    for row in rows:
+        # Somebody worse than chance tells nothing of which other value it should be.
+        weight = 1.0 if weights is None else max(0.0, weights[row.annotator_id])
+        for side, values in row.sub_scores.items():
+            for dimension, value in values.items():
+                sums[side, dimension][value] += weight
     cells: dict[str, dict[str, str]] = {}
     for side in ("A", "B"):
         for dimension in DIMENSIONS:
-            sums: dict[str, float] = defaultdict(float)
-            for row in rows:
-                value = row.sub_scores.get(side, {}).get(dimension)
-                if value is not None:
-                    # Somebody worse than chance tells nothing of which other value it should be.
-                    sums[value] += 1.0 if weights is None else max(0.0, weights[row.annotator_id])
-            best = max(sums, key=lambda value: sums[value], default=None)
-            if best is not None and sums[best] > sum(sums.values()) / 2 + _MARGIN:
+            told = sums.get((side, dimension))
+            if told is None:
+                continue
+            best = max(told, key=told.__getitem__)
+            if told[best] > sum(told.values()) / 2 + _MARGIN:
                 cells.setdefault(side, {})[dimension] = best
     return cells

@@ -7,6 +7,7 @@ by_pair = margins(session, fingerprint, sources=["videoalign"])  # pair id -> re
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -50,14 +51,31 @@ def margins(
         sources, campaign_id: of these pairs only; without either of all pairs.
         mode: "think" or "quick"; judgements of several sampled thoughts are not asked for here.
     """
-    first, second = _judged(fingerprint, mode), _judged(fingerprint, mode)
-    a, b = aliased(JudgementRow, first), aliased(JudgementRow, second)
-    statement: Any = (
-        select(PairRow.id, (a.reward - b.reward).label("margin"))
-        .join(a, and_(a.video_id == PairRow.video_a_id, a.prompt_hash == PairRow.prompt_hash))
-        .join(b, and_(b.video_id == PairRow.video_b_id, b.prompt_hash == PairRow.prompt_hash))
-    )
+    statement = _margins(_judged(fingerprint, mode))
     return {row.id: row.margin for row in session.execute(_among(statement, sources, campaign_id))}
+
+
+def count_margins(session: Session, fingerprint: str, campaign_id: int) -> int:
+    """How many pairs of a campaign `margins` knows, counted by the database."""
+    statement = _among(_margins(_judged(fingerprint, "think")), None, campaign_id)
+    return session.scalar(select(func.count()).select_from(statement.subquery())) or 0
+
+
+def margin_spreads(
+    session: Session, fingerprint: str, *, sources: Sequence[str] | None = None, campaign_id: int | None = None
+) -> dict[int, float]:
+    """Standard deviation of the margin over several sampled thoughts, for every pair that was judged with some.
+
+    The thoughts about the two videos are independent, so their variances add up. The newest judgements count.
+
+    Args:
+        fingerprint, sources, campaign_id: as for `margins`.
+    """
+    a, b = _of_both_videos(_thought_several_times(fingerprint))
+    columns = (PairRow.id, a.reward_spread.label("spread_a"), b.reward_spread.label("spread_b"))
+    statement = _joined(select(*columns), a, b).order_by(a.id, b.id)
+    rows = session.execute(_among(statement, sources, campaign_id))
+    return {row.id: math.hypot(row.spread_a, row.spread_b) for row in rows}
 
 
 def next_unjudged(
@@ -84,15 +102,34 @@ def next_unjudged(
 
 def _judged(fingerprint: str, mode: Mode) -> Any:
     """One checkpoint's judgements that have a reward."""
-    return (
-        select(JudgementRow)
-        .where(
-            JudgementRow.fingerprint == fingerprint,
-            JudgementRow.mode == mode,
-            JudgementRow.k == 0,
-            JudgementRow.reward.is_not(None),
-        )
-        .subquery()
+    return select(JudgementRow).where(
+        JudgementRow.fingerprint == fingerprint,
+        JudgementRow.mode == mode,
+        JudgementRow.k == 0,
+        JudgementRow.reward.is_not(None),
+    )
+
+
+def _thought_several_times(fingerprint: str) -> Any:
+    """One checkpoint's judgements from several sampled thoughts."""
+    spread = JudgementRow.reward_spread.is_not(None)
+    return select(JudgementRow).where(JudgementRow.fingerprint == fingerprint, JudgementRow.mode == "k", spread)
+
+
+def _margins(judgements: Any) -> Any:
+    """Select pairs with their margin by some judgements."""
+    a, b = _of_both_videos(judgements)
+    return _joined(select(PairRow.id, (a.reward - b.reward).label("margin")), a, b)
+
+
+def _of_both_videos(judgements: Any) -> tuple[Any, Any]:
+    return aliased(JudgementRow, judgements.subquery()), aliased(JudgementRow, judgements.subquery())
+
+
+def _joined(statement: Any, a: Any, b: Any) -> Any:
+    """Join the judgements of a pair's two videos to a selection from pairs."""
+    return statement.join(a, and_(a.video_id == PairRow.video_a_id, a.prompt_hash == PairRow.prompt_hash)).join(
+        b, and_(b.video_id == PairRow.video_b_id, b.prompt_hash == PairRow.prompt_hash)
     )
 
 

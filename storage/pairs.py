@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
@@ -14,6 +14,8 @@ from sqlalchemy.orm import Session
 from storage.errors import NotInStore, StorageError
 from storage.rows import insert_or_get
 from storage.schema import PairRow, VideoRow, text_hash
+
+_AT_ONCE = 1000
 
 
 @dataclass(frozen=True)
@@ -165,6 +167,15 @@ def get_pair(session: Session, pair_id: int) -> Pair:
     if row is None:
         raise NotInStore(f"there is no pair {pair_id}")
     return _pair(row)
+
+
+def get_pairs(session: Session, pair_ids: Sequence[int]) -> dict[int, Pair]:
+    """Many pairs by id; unknown ids are missing."""
+    found = {}
+    for start in range(0, len(pair_ids), _AT_ONCE):
+        rows = session.scalars(select(PairRow).where(PairRow.id.in_(pair_ids[start : start + _AT_ONCE])))
+        found.update({row.id: _pair(row) for row in rows})
+    return found
 
 
 def list_pairs(session: Session, source: str) -> tuple[Pair, ...]:

@@ -19,10 +19,13 @@ from storage.schema import (
     CampaignPairRow,
     CampaignRow,
     DraftRow,
+    ExternalScoreRow,
     GuidelineRow,
     LabelRow,
     MemberRow,
     PairRow,
+    RunPairRow,
+    VideoFactsRow,
     VideoRow,
 )
 
@@ -41,6 +44,9 @@ DRAFTS = _table(DraftRow)
 LABELS = _table(LabelRow)
 PAIRS = _table(PairRow)
 VIDEOS = _table(VideoRow)
+VIDEO_FACTS = _table(VideoFactsRow)
+RUN_PAIRS = _table(RunPairRow)
+EXTERNAL_SCORES = _table(ExternalScoreRow)
 
 
 def upsert(table: Table, columns: tuple[str, ...], add: bool = False) -> dict[str, Any]:

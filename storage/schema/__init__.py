@@ -6,6 +6,7 @@
     people.py       accounts, invitations, signed-in browsers, failed attempts
     campaigns.py    campaigns, guidelines, their pairs, their members, running totals; imports
     labels.py       assignments with their leases, drafts, labels as append-only revisions
+    training.py     checkpoints, which one serves, runs with their data; scores of other models, facts of videos
 
 A change here needs a migration in `storage/migrations/versions`; a test compares the two.
 """
@@ -27,6 +28,19 @@ from storage.schema.judgements import JudgementRow, Mode
 from storage.schema.labels import Action, AssignmentRow, AssignmentState, DraftRow, Kind, LabelRow, Strength
 from storage.schema.pairs import PairRow, VideoRow
 from storage.schema.people import InvitationRow, Role, SignInAttemptRow, SignInRow, UserRow
+from storage.schema.training import (
+    CheckpointRow,
+    ExternalScoreRow,
+    Part,
+    PromotionAction,
+    PromotionRow,
+    RunKind,
+    RunPairRow,
+    RunRow,
+    RunState,
+    Start,
+    VideoFactsRow,
+)
 from storage.schema.votes import VoteRow
 
 __all__ = [
@@ -39,8 +53,10 @@ __all__ = [
     "CampaignPairRow",
     "CampaignRow",
     "CampaignStatus",
+    "CheckpointRow",
     "Choice",
     "DraftRow",
+    "ExternalScoreRow",
     "GuidelineRow",
     "ImportRow",
     "InvitationRow",
@@ -52,14 +68,23 @@ __all__ = [
     "Ordering",
     "PairRow",
     "PairState",
+    "Part",
+    "PromotionAction",
+    "PromotionRow",
     "Role",
+    "RunKind",
+    "RunPairRow",
+    "RunRow",
+    "RunState",
     "Side",
     "SignInAttemptRow",
     "SignInRow",
     "Standing",
+    "Start",
     "Strength",
     "UserRow",
     "UtcDateTime",
+    "VideoFactsRow",
     "VideoRow",
     "VoteRow",
     "text_hash",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import JSON, BigInteger, CheckConstraint, Double, ForeignKey, String, Text, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, CheckConstraint, Double, ForeignKey, Index, String, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from storage.schema.base import Base, UtcDateTime, utc_now
@@ -20,6 +20,7 @@ class JudgementRow(Base):
     __table_args__ = (
         UniqueConstraint("video_id", "prompt_hash", "fingerprint", "mode", "k", "seed", name="uq_judgements_question"),
         CheckConstraint("mode IN ('think', 'quick', 'k')", name="mode"),
+        Index("ix_judgements_fingerprint", "fingerprint", "mode"),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)

@@ -1,0 +1,30 @@
+"""What changed last in all that figures are made of: as long as the stamp stays the same, so do the figures.
+
+before = last_changes(session)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from storage.schema import CampaignPairRow, ExternalScoreRow, JudgementRow, LabelRow, PairRow, VideoFactsRow
+
+Stamp = tuple[str, ...]
+
+# Labels, judgements and pairs only grow; dropped pairs, scores of other models and facts of videos can be replaced.
+_NEWEST: tuple[Any, ...] = (
+    select(func.max(LabelRow.id)),
+    select(func.max(JudgementRow.id)),
+    select(func.max(PairRow.id)),
+    select(func.count()).select_from(VideoFactsRow),
+    select(func.max(ExternalScoreRow.imported_at)),
+    select(func.count()).select_from(CampaignPairRow).where(CampaignPairRow.state == "dropped"),
+)
+
+
+def last_changes(session: Session) -> Stamp:
+    """A stamp that is another one after any new pair, label, judgement, measured video, imported score or dropped pair."""
+    return tuple(str(session.scalar(statement)) for statement in _NEWEST)
