@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable, Mapping
 
 from storage.consensus import Consensus
 
 
-def uncertain_first(margins: Mapping[int, float]) -> dict[int, float]:
-    """Pairs whose rewards are close come first.
+def uncertain_first(
+    margins: Mapping[int, float], tie_threshold: float = 0.0, spreads: Mapping[int, float] | None = None
+) -> dict[int, float]:
+    """Pairs come first where little would turn the verdict: a margin close to the tie threshold, thoughts that disagree.
+
+    The score is the distance of |margin| from the threshold, in units of the margin's spread over several thoughts. A pair
+    that was thought about only once is taken to spread as the median pair does.
 
     Args:
         margins: pair id -> reward of A less reward of B.
+        tie_threshold: margin up to which rewards count as a tie.
+        spreads: pair id -> standard deviation of the margin, as in `storage.margins.margin_spreads`.
     """
-    return {pair: abs(margin) for pair, margin in margins.items()}
+    known = {pair: spread for pair, spread in (spreads or {}).items() if spread > 0}
+    typical = statistics.median(known.values()) if known else 1.0
+    return {pair: abs(abs(margin) - tie_threshold) / known.get(pair, typical) for pair, margin in margins.items()}
 
 
 def disagreement_first(

@@ -76,8 +76,15 @@ def _actions(campaign: Campaign) -> Markup:
     return button("Open again" if campaign.status == "closed" else "Open", "open", campaign.id)
 
 
-def campaign_progress(line: CampaignLine, days: Sequence[tuple[str, int]]) -> Markup:
-    """The chosen campaign in figures, its settings, and labels a day (day, count) of the last weeks."""
+def campaign_progress(
+    line: CampaignLine, days: Sequence[tuple[str, int]], sorted_by: tuple[str, int] | None = None
+) -> Markup:
+    """The chosen campaign in figures, its settings, and labels a day (day, count) of the last weeks.
+
+    Args:
+        sorted_by: the checkpoint that can sort the queue anew, and how many of the pairs it has judged; for a lead, where
+            the order depends on a checkpoint.
+    """
     progress = line.progress
     figures = [
         ("finished pairs", f"{count(progress.finished)} of {count(progress.pairs)}"),
@@ -89,7 +96,15 @@ def campaign_progress(line: CampaignLine, days: Sequence[tuple[str, int]]) -> Ma
         ("gold pairs", count(progress.gold)),
     ]
     cells = joined(Markup("<div><dt>{}</dt><dd>{}</dd></div>").format(name, value) for name, value in figures)
-    return Markup('<dl class="lead-figures">{}</dl>{}{}').format(cells, _days(days), _settings(line.campaign))
+    anew = Markup("") if sorted_by is None else _sort_anew(line.campaign, *sorted_by)
+    return Markup('<dl class="lead-figures">{}</dl>{}{}{}').format(cells, _days(days), _settings(line.campaign), anew)
+
+
+def _sort_anew(campaign: Campaign, checkpoint: str, judged: int) -> Markup:
+    """After a retrain other pairs are worth the next labels."""
+    said = f"{checkpoint} has judged {count(judged)} of its pairs; those without a reward come last."
+    sort = button("Sort the queue anew", "sort", campaign.id)
+    return Markup('<p class="lead-hint">{} {}</p>').format(said, sort)
 
 
 def _days(days: Sequence[tuple[str, int]]) -> Markup:

@@ -1,0 +1,170 @@
+"""The Analyse page as a lead meets it: every tab with its figures, what can be saved, on a wide and on a narrow screen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from storage.runs import list_runs
+from tests.app.accounts import sign_in_browser
+from tests.app.analysed_studio import judge, label, take_in
+from tests.app.studios import Running, running_studio
+from tests.browser.conftest import Watched, watch
+
+FIGURES = {"Agreement": 10, "Hacking watch": 4, "Generators": 1, "Benchmarks": 1}
+# Figures on the screen that have no picture in them.
+UNDRAWN = (
+    "() => [...document.querySelectorAll('.an-plot')].filter((one) => one.offsetParent && !one.querySelector('svg')).length"
+)
+# How far anything inside the page reaches beyond the screen's right edge; what scrolls by itself may.
+STICKS_OUT = """() => Math.max(0, ...[...document.querySelectorAll('#analyse-page *')]
+  .filter((one) => one.offsetParent && !one.closest('.lead-scroll, .thought-tabs, .thought-box, svg, .tab-wrapper'))
+  .map((one) => one.getBoundingClientRect().right - innerWidth))"""
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """An app with four judged and labelled pairs; people contradict the model on one."""
+    expect.set_options(timeout=30_000)  # machines are shared
+    with running_studio(tmp_path_factory.mktemp("analyse"), checkpoint="bundled") as app:
+        app.studio.jobs.close()
+        pairs = take_in(app, 4)
+        judge(app, pairs)
+        label(app, "first round", pairs, contradict=1)
+        yield app
+
+
+@pytest.fixture
+def lead(browser: Browser, app: Running) -> Iterator[Page]:
+    """The Analyse page, signed in. Faults and foreign requests fail the test."""
+    context = browser.new_context(viewport={"width": 1360, "height": 900}, accept_downloads=True)
+    sign_in_browser(context, app, "Mira", "lead")
+    watched = Watched(context.new_page())
+    watch(watched, app.url)
+    watched.page.goto(f"{app.url}/analyse")
+    yield watched.page
+    context.close()
+    assert watched.elsewhere == [] and watched.faults == []
+
+
+def open_tab(page: Page, name: str) -> None:
+    """Choose a tab, also where it stands behind three dots."""
+    expect(page.locator("#analyse-agreement .lead-body")).not_to_be_empty()
+    tab = page.locator("#analyse-tabs").get_by_role("tab", name=name, exact=True)
+    if tab.count() == 0 or not tab.first.is_visible():
+        page.locator("#analyse-tabs .overflow-menu > button").click()
+        tab = page.locator("#analyse-tabs .overflow-dropdown button", has_text=name)
+    tab.first.click()
+
+
+def see_figures(page: Page, least: int) -> None:
+    """Scroll through the tab until every figure in it is drawn."""
+    panel = page.get_by_role("tabpanel").filter(visible=True)
+    expect(panel.locator(".an-finding").first).to_be_visible()
+    plots = panel.locator(".an-plot")
+    expect(plots.nth(least - 1)).to_be_attached()
+    for place in range(plots.count()):
+        plots.nth(place).scroll_into_view_if_needed()
+        expect(plots.nth(place).locator("svg.main-svg").first).to_be_visible()
+    assert page.evaluate(UNDRAWN) == 0
+
+
+def test_every_tab_draws_its_figures(lead: Page) -> None:
+    for name, least in FIGURES.items():
+        open_tab(lead, name)
+        see_figures(lead, least)
+    open_tab(lead, "Report")
+    expect(lead.get_by_role("button", name="Write the report")).to_be_visible()
+
+
+def test_a_disagreement_opens_with_videos_thoughts_and_labels(lead: Page) -> None:
+    open_tab(lead, "Disagreements")
+    expect(lead.locator("#analyse-disagreements")).to_contain_text("1 of 4 labelled pairs")
+    lead.wait_for_function(
+        "() => [...document.querySelectorAll('#analyse-pair video')].every((video) => video.readyState >= 2)"
+    )
+    expect(lead.locator("#analyse-verdict .odds-headline")).to_contain_text("preferred")
+    expect(lead.locator("#analyse-case")).to_contain_text("Zoe the annotator")
+    expect(lead.locator("#analyse-case")).to_contain_text("<b>look</b> at the edge")
+
+
+def test_numbers_and_pictures_can_be_saved(lead: Page, app: Running) -> None:
+    see_figures(lead, FIGURES["Agreement"])
+    finding = lead.locator("[data-name='accuracy']")
+    with lead.expect_download() as saved:
+        finding.get_by_role("button", name="CSV").click()
+    table = saved.value.path().read_text("utf-8-sig").splitlines()
+    assert saved.value.suggested_filename == "accuracy.csv" and table[1].startswith(
+        f"{app.studio.served.name},think,4,0,0.75,"
+    )
+    with lead.expect_download() as saved:
+        finding.get_by_role("button", name="PNG").click()
+    assert saved.value.path().read_bytes().startswith(b"\x89PNG") and saved.value.suggested_filename == "accuracy.png"
+
+
+def test_the_report_opens_without_a_network(browser: Browser, lead: Page, app: Running, tmp_path: Path) -> None:
+    open_tab(lead, "Report")
+    with lead.expect_download(timeout=120_000) as saved:
+        lead.get_by_role("button", name="Write the report").click()
+    file = tmp_path / "report.html"
+    saved.value.save_as(file)
+    context = browser.new_context(offline=True, color_scheme="dark")
+    page = context.new_page()
+    faults: list[str] = []
+    page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.goto(file.as_uri())
+    page.wait_for_function(f"() => ({UNDRAWN})() === 0")
+    assert page.locator(".an-plot svg.main-svg").count() >= 16
+    expect(page.get_by_role("heading", level=1)).to_contain_text(app.studio.served.name)
+    assert faults == []
+    context.close()
+
+
+def test_the_selection_is_kept_and_scoring_waits_in_the_queue(lead: Page, app: Running) -> None:
+    pairs = lead.locator("select[name='scope']")
+    pairs.select_option("source:bundled")
+    expect(lead.locator("#analyse-scoring")).to_contain_text("of 2 pairs (0 labelled)")
+    lead.reload()
+    expect(pairs).to_have_value("source:bundled")
+    lead.get_by_role("button", name="Score missing pairs").click()
+    expect(lead.locator("#analyse-scoring .an-run")).to_contain_text("queued")
+    with app.studio.database.read() as session:
+        assert list_runs(session)[0].kind == "score"
+    lead.get_by_role("button", name="Cancel").last.click()
+    expect(lead.locator("#analyse-scoring .an-run")).to_contain_text("cancelled")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_sticks_out_on_a_phone(browser: Browser, app: Running, scheme: str) -> None:
+    context = browser.new_context(viewport={"width": 390, "height": 844}, color_scheme=scheme)  # type: ignore[arg-type]
+    sign_in_browser(context, app, "Mira", "lead")
+    page = context.new_page()
+    page.goto(f"{app.url}/analyse")
+    for name in ("Agreement", "Hacking watch", "Generators", "Benchmarks"):
+        open_tab(page, name)
+        see_figures(page, FIGURES[name])
+        assert page.evaluate(STICKS_OUT) <= 1, name
+    open_tab(page, "Disagreements")
+    expect(page.locator("#analyse-case")).to_contain_text("Zoe the annotator")
+    assert page.evaluate(STICKS_OUT) <= 1
+    ground = page.locator(".an-plot .bg").first.evaluate("(one) => getComputedStyle(one).fill")
+    assert ground == ("rgb(255, 255, 255)" if scheme == "light" else "rgb(25, 29, 34)")
+    context.close()
+
+
+@pytest.mark.parametrize("role", ["nobody", "annotator"])
+def test_others_read_whom_the_page_is_for(browser: Browser, app: Running, role: str) -> None:
+    context = browser.new_context()
+    if role == "annotator":
+        sign_in_browser(context, app, "Ada", "annotator")
+    page = context.new_page()
+    page.goto(f"{app.url}/analyse")
+    gate = page.locator(".lead-gate")
+    expect(gate).to_contain_text("for leads and viewers" if role == "nobody" else "you are signed in as Ada")
+    assert "sign-in?next=/analyse" in str(gate.locator("a").get_attribute("href"))
+    expect(page.locator("#analyse-choose")).to_have_count(0)
+    context.close()
