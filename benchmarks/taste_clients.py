@@ -1,0 +1,86 @@
+"""Simulated annotators with a taste: each labels through the endpoints of the Label page until nothing is left for them.
+
+labels = await label_with_taste(app.url, campaign_id, cookies, known, taste, noise=0.1, most=300)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+from app.auth import COOKIE
+from benchmarks.labelled_shapes import Taste
+from descore.answer import DIMENSIONS
+from trainer.shapes.pairs import ShapePair
+
+
+@dataclass
+class Shown:
+    """What the simulated people know: for the address of a clip its pair, and whether it is the A (0) or B (1) of it."""
+
+    by_address: Mapping[str, tuple[ShapePair, int]]
+
+
+@dataclass
+class Work:
+    """What was labelled. submissions: answered ones, by the pair's identity."""
+
+    most: int
+    submissions: dict[str, str] = field(default_factory=dict)
+
+
+async def label_with_taste(
+    url: str, campaign_id: int, cookies: Mapping[str, str], shown: Shown, taste: Taste, noise: float, most: int
+) -> Work:
+    """Label up to `most` pairs, the people in parallel.
+
+    Args:
+        cookies: of the people, by name. noise: share of choices that each gets wrong.
+
+    Raises:
+        httpx.HTTPStatusError: the app refused a label.
+    """
+    work = Work(most)
+    await asyncio.gather(*(_one_person(url, campaign_id, item, shown, taste, noise, work) for item in cookies.items()))
+    return work
+
+
+async def _one_person(
+    url: str, campaign_id: int, person: tuple[str, str], shown: Shown, taste: Taste, noise: float, work: Work
+) -> None:
+    name, cookie = person
+    async with httpx.AsyncClient(base_url=url, cookies={COOKIE: cookie}, timeout=60) as client:
+        turn = (await _post(client, "next", {"campaign": campaign_id})).get("turn")
+        for _ in itertools.count():
+            if turn is None or len(work.submissions) >= work.most:
+                return
+            pair, left = shown.by_address[turn["left"]["url"]]
+            submission = secrets.token_urlsafe(12)
+            answer = _answer(pair, left, taste.label(pair, noise, name))
+            said = await _post(client, "submit", {"turn": turn["turn"], "submission": submission, "answer": answer})
+            work.submissions[pair.identity] = submission
+            turn = said.get("turn")
+
+
+def _answer(pair: ShapePair, left: int, label: str) -> dict[str, Any]:
+    """What the page would send; `left` is 0 where the pair's A stands left."""
+    sides = {"left": left, "right": 1 - left}
+    choice = label if label == "tie" else next(side for side, index in sides.items() if "AB"[index] == label)
+    scores = {side: {name: pair.scores[index][name] for name in DIMENSIONS} for side, index in sides.items()}
+    playback = {side: {"watched": 1.0, "plays": 1} for side in sides}
+    strength = None if choice == "tie" else "slightly"
+    answer = {"action": "label", "choice": choice, "strength": strength, "sub_scores": scores}
+    return {**answer, "seconds": 12.0, "playback": playback}
+
+
+async def _post(client: httpx.AsyncClient, name: str, fields: dict[str, Any]) -> dict[str, Any]:
+    response = await client.post(f"/api/label/{name}", json=fields)
+    response.raise_for_status()
+    said: dict[str, Any] = response.json()
+    return said
