@@ -8,7 +8,7 @@ from app.studio import Studio
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Judge pairs of generated videos.")
-    parser.add_argument("--checkpoint", default="bundled", help="a checkpoint folder, a Hub id, or 'bundled' (default)")
+    parser.add_argument("--checkpoint", help="a checkpoint folder, a Hub id, or 'bundled' (default: what was promoted last)")
     parser.add_argument("--host", help="address to listen on (default: 127.0.0.1; 0.0.0.0 for all)")
     parser.add_argument("--port", type=int, help="port to listen on (default: the first free one from 7860)")
     arguments = parser.parse_args()

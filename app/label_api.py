@@ -22,6 +22,7 @@ from typing import Any
 from anyio import CapacityLimiter
 from starlette.routing import BaseRoute, Route
 
+from app.answering import answer
 from app.auth import Auth
 from app.clips import ClipShelf
 from app.label_http import RequestError, Work, endpoint, number_of, text_of
@@ -37,7 +38,7 @@ from app.label_views import (
     model_view,
     turn_view,
 )
-from app.serving import Served, answer
+from app.serving import Serving
 from storage import Database
 from storage.assignment import Turn, Waiting, get_turn, history, mark_revealed, next_turn, save_draft
 from storage.campaigns import Campaign, get_campaign, list_campaigns
@@ -58,8 +59,8 @@ COUNT_SECONDS = 10.0  # but a count is shown no longer than this
 class LabelApi:
     """The endpoints of one store."""
 
-    def __init__(self, database: Database, shelf: ClipShelf, served: Served, auth: Auth) -> None:
-        self._database, self._shelf, self._served, self._auth = database, shelf, served, auth
+    def __init__(self, database: Database, shelf: ClipShelf, serving: Serving, auth: Auth) -> None:
+        self._database, self._shelf, self._serving, self._auth = database, shelf, serving, auth
         self._left: dict[int, tuple[float, int]] = {}
 
     def routes(self) -> list[BaseRoute]:
@@ -227,7 +228,7 @@ class LabelApi:
         if "generators" in parts:
             found["generators"] = generators_view(turn.pair, turn.left_video)
         if set(parts) & {"thoughts", "rewards"}:
-            *_, said = answer(self._served, self._database, self._shelf, turn.pair, "think", 1, threading.Event())
+            *_, said = answer(self._serving, self._database, self._shelf, turn.pair, "think", 1, threading.Event())
             found["model"] = model_view(said, turn.left_video, parts)
         return found
 

@@ -1,4 +1,4 @@
-"""What the labelling endpoints share: a JSON object in, work in a thread, a JSON object or a plain error out.
+"""What the JSON endpoints share: a JSON object in, work in a thread, a JSON object or a plain error out.
 
     Route("/api/label/next", endpoint(auth, work, threads), methods=["POST"])
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -22,6 +22,7 @@ from app.pages.judge_api import PLAIN_ERRORS, plain
 from storage import NotInStore, StorageError
 from storage.errors import AnswerError, CampaignError, LeaseLost, NotYours
 from storage.people import User
+from storage.schema import Role
 
 log = logging.getLogger(__name__)
 
@@ -51,8 +52,10 @@ _STATUS: tuple[tuple[type[Exception], int, str], ...] = (
 )
 
 
-def endpoint(auth: Auth, work: Work, threads: CapacityLimiter) -> Callable[[Request], Awaitable[Response]]:
-    """The handler of one route: who asks is looked up, and the work done, in one of `threads`."""
+def endpoint(
+    auth: Auth, work: Work, threads: CapacityLimiter, roles: Sequence[Role] = ("annotator", "lead")
+) -> Callable[[Request], Awaitable[Response]]:
+    """The handler of one route for people of these roles: who asks is looked up, and the work done, in one of `threads`."""
 
     async def answer(request: Request) -> Response:
         try:
@@ -61,7 +64,7 @@ def endpoint(auth: Auth, work: Work, threads: CapacityLimiter) -> Callable[[Requ
                 fields: Mapping[str, Any] = await read_object(request)
             else:
                 fields = dict(request.query_params)
-            answered = await to_thread.run_sync(partial(_signed_in, auth, request, work, fields), limiter=threads)
+            answered = await to_thread.run_sync(partial(_signed_in, auth, request, work, fields, roles), limiter=threads)
             return reply(200, answered)
         except Exception as error:
             return refusal(error)
@@ -69,8 +72,8 @@ def endpoint(auth: Auth, work: Work, threads: CapacityLimiter) -> Callable[[Requ
     return answer
 
 
-def _signed_in(auth: Auth, request: Request, work: Work, fields: Mapping[str, Any]) -> dict[str, Any]:
-    return work(auth.require(request, "annotator", "lead"), fields)
+def _signed_in(auth: Auth, request: Request, work: Work, fields: Mapping[str, Any], roles: Sequence[Role]) -> dict[str, Any]:
+    return work(auth.require(request, *roles), fields)
 
 
 async def read_object(request: Request) -> dict[str, Any]:
@@ -114,7 +117,7 @@ def refusal(error: Exception) -> JSONResponse:
         if isinstance(error, PLAIN_ERRORS) and status == 500:
             status, code, message = 422, "model", plain(error)
     if status >= 500:
-        log.error("a labelling request failed", exc_info=error)
+        log.error("a request failed", exc_info=error)
     return reply(status, {"error": {"code": code, "message": message}})
 
 

@@ -1,41 +1,68 @@
-"""The checkpoint that answers, and what was asked of it before.
+"""The checkpoint that answers now. It can be swapped for another one, or step aside for a while, as the app runs.
 
-    served = Served.load("bundled")
-    for said in answer(served, database, shelf, pair, "think", k=8, cancel=event):
-        ...                                  # Said: the texts so far; the last one holds the verdict
+    serving = Serving.open(database, None)         # what served last; "bundled" in a fresh store
+    with serving.in_use() as served:               # one judgement: what begins on a checkpoint ends on it
+        served.require_model().stream(...)
+    serving.promote(database, checkpoint_id, "promote", by=user.id)
+    serving.step_aside("run 7 trains"); serving.come_back()
 
-The answer comes from the store at once if the same question was asked before, else from the model as it thinks.
+Each app process has one `Serving`; pages hold it, never a `Served` of their own.
 """
 
 from __future__ import annotations
 
-import hashlib
+import logging
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields, replace
-from pathlib import Path
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
-from app.clips import ClipShelf
-from app.components.verdict import Said, Side
 from descore import DeScore
 from descore.calibration import ModeCalibration
-from descore.checkpoint import MANIFEST_FILE, locate
-from descore.events import Judged, Judgement, Mode, ThoughtDelta, Verdict
-from storage import Database
-from storage.judgements import JudgementRecord, Question, StoredJudgement, find_judgement, save_judgement
-from storage.pairs import Pair
+from descore.checkpoint import MANIFEST_FILE, folder_fingerprint, locate, read_manifest
+from descore.errors import CheckpointError
+from descore.events import Judgement, Mode, Verdict
+from descore.judge import release_memory, verdict_of
+from descore.manifest import Manifest
+from storage import Database, StorageError
+from storage.registry import (
+    BASE,
+    Checkpoint,
+    get_checkpoint,
+    kept_location,
+    promote,
+    register_checkpoint,
+    usable_location,
+)
+from storage.registry import serving as last_promoted
+from storage.schema import PromotionAction
 
-UPDATE_SECONDS = 0.06  # streamed text reaches the page in steps of at least this length
-_RECORDED = tuple(field.name for field in fields(JudgementRecord) if field.name != "checkpoint")
+log = logging.getLogger(__name__)
+
+# How long a model that steps aside waits for the judgements that it has begun.
+IN_FLIGHT_SECONDS = 120.0
+
+
+class ModelAside(RuntimeError):
+    """The model has no memory now, since a training run has it; the message says when it comes back."""
 
 
 @dataclass(frozen=True)
 class Served:
-    """One loaded checkpoint. `fingerprint` changes with anything in it."""
+    """One checkpoint as the pages know it. `fingerprint` changes with anything in it.
 
-    model: DeScore
+    name: as the registry has it. location: what it is loaded from. model: None while it has stepped aside, then `aside` says
+    why.
+    """
+
+    name: str
+    location: str
+    manifest: Manifest
+    has_reward: bool
     fingerprint: str
+    model: DeScore | None = None
+    aside: str = ""
 
     @classmethod
     def load(cls, checkpoint: str) -> Served:
@@ -45,107 +72,161 @@ class Served:
             descore.errors.CheckpointError: there is none, or it can't be used.
         """
         folder, _ = locate(checkpoint)
-        return cls(DeScore.from_pretrained(checkpoint), fingerprint(folder))
+        model = DeScore.from_pretrained(checkpoint)
+        return cls(model.name, checkpoint, model.manifest, model.has_reward, folder_fingerprint(folder), model)
+
+    @classmethod
+    def read(cls, checkpoint: str) -> Served:
+        """What is known of a checkpoint without its weights, with the errors of `load`."""
+        folder, _ = locate(checkpoint)
+        if not (folder / MANIFEST_FILE).exists():
+            raise CheckpointError(f"{folder.name} is a bare backbone, which can't be read without its weights")
+        manifest = read_manifest(folder)
+        return cls(manifest.name, checkpoint, manifest, True, folder_fingerprint(folder))
 
     @property
     def knows(self) -> str:
         """What it was trained on, in a few words."""
-        if not self.model.has_reward:
+        if not self.has_reward:
             return "a backbone without a trained scoring module: thoughts and sub-scores, no reward"
-        return self.model.manifest.trained_on or "its card does not say what it was trained on"
+        return self.manifest.trained_on or "its card does not say what it was trained on"
 
     def scale(self, mode: Mode) -> ModeCalibration | None:
         """The calibration that the rewards of a mode are read with."""
-        return self.model.manifest.calibration.for_mode(mode) if self.model.has_reward else None
+        return self.manifest.calibration.for_mode(mode) if self.has_reward else None
+
+    def verdict(self, mode: Mode, prompt: str, judged: tuple[Judgement, ...]) -> Verdict:
+        """What stored judgements of one prompt come to."""
+        return verdict_of(self.manifest, mode, prompt, judged)
+
+    def require_model(self) -> DeScore:
+        """The loaded model.
+
+        Raises:
+            ModelAside: it has stepped aside.
+        """
+        if self.model is None:
+            raise ModelAside(
+                f"The model has stepped aside: {self.aside}. It comes back by itself; what it has judged before still opens."
+            )
+        return self.model
 
 
-def fingerprint(folder: Path) -> str:
-    """Identifies a checkpoint's content: its manifest lists every file with its hash.
+class Serving:
+    """Holds what answers now. Threads may share it."""
 
-    A bare backbone has no manifest; there the files' names, sizes and times must do.
-    """
-    manifest = folder / MANIFEST_FILE
-    if manifest.is_file():
-        return hashlib.sha256(manifest.read_bytes()).hexdigest()
-    facts = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(folder.iterdir())]
-    return hashlib.sha256(repr(facts).encode()).hexdigest()
+    def __init__(self, served: Served, checkpoint_id: int | None = None) -> None:
+        self._served, self._checkpoint_id = served, checkpoint_id
+        self._change = threading.Lock()  # one swap at a time; loading takes seconds
+        self._users = threading.Condition()
+        self._in_use = 0
+
+    @classmethod
+    def open(cls, database: Database, checkpoint: str | None) -> Serving:
+        """Load what was asked for, else what was promoted last, else the bundled checkpoint; the store knows it then.
+
+        Raises:
+            descore.errors.CheckpointError: the checkpoint that was asked for can't be used.
+            StorageError: the store can't be read or written.
+        """
+        with database.read() as session:
+            last = last_promoted(session)
+        if checkpoint is None and last is not None:
+            try:
+                return cls(_loaded(database, last), last.id)
+            except CheckpointError as error:
+                log.warning("%s, which served last, can't be used (%s); the bundled checkpoint serves", last.name, error)
+        served = Served.load(checkpoint or BASE)
+        with database.write() as session:
+            known = register_checkpoint(
+                session,
+                name=served.name,
+                location=kept_location(served.location, database.home),
+                fingerprint=served.fingerprint,
+                metrics=dict(served.manifest.metrics),
+            )
+            if last is None or last.id != known.id:
+                promote(session, known.id, "start")
+        return cls(replace(served, name=known.name), known.id)
+
+    @property
+    def now(self) -> Served:
+        """What answers a question that is asked now."""
+        return self._served
+
+    @property
+    def checkpoint_id(self) -> int | None:
+        """Its number in the registry; None for one that the store does not know."""
+        return self._checkpoint_id
+
+    @contextmanager
+    def in_use(self) -> Iterator[Served]:
+        """What answers now, kept in memory for the length of the block."""
+        with self._users:
+            served = self._served
+            self._in_use += 1
+        try:
+            yield served
+        finally:
+            with self._users:
+                self._in_use -= 1
+                self._users.notify_all()
+
+    def promote(self, database: Database, checkpoint_id: int, action: PromotionAction, by: int | None = None) -> Served:
+        """Load a registered checkpoint beside the one that serves, note the promotion, and swap.
+
+        Raises:
+            descore.errors.CheckpointError: it can't be used; what serves goes on.
+            StorageError: it is not in the registry any more, or the store can't be written.
+        """
+        with self._change:
+            with database.read() as session:
+                chosen = get_checkpoint(session, checkpoint_id)
+            if chosen.id == self._checkpoint_id:
+                raise StorageError(f"{chosen.name} serves already")
+            aside = self._served.aside
+            served = _loaded(database, chosen, weights=not aside)
+            with database.write() as session:
+                promote(session, chosen.id, action, by)
+            self._swap(replace(served, aside=aside), chosen.id)
+            return self._served
+
+    def step_aside(self, reason: str) -> None:
+        """Give the model's memory away, once the judgements that it has begun are done."""
+        with self._change:
+            self._swap(replace(self._served, model=None, aside=reason), self._checkpoint_id)
+            deadline = time.monotonic() + IN_FLIGHT_SECONDS
+            with self._users:
+                while self._in_use and time.monotonic() < deadline:
+                    self._users.wait(deadline - time.monotonic())
+            release_memory()
+
+    def come_back(self) -> None:
+        """Load the model again after `step_aside`; nothing to do where it is here.
+
+        Raises:
+            descore.errors.CheckpointError: it can't be loaded; it stays aside, and may be asked again.
+        """
+        with self._change:
+            if self._served.model is not None:
+                return
+            loaded = Served.load(self._served.location)
+            self._swap(replace(loaded, name=self._served.name), self._checkpoint_id)
+
+    def _swap(self, served: Served, checkpoint_id: int | None) -> None:
+        with self._users:
+            self._served, self._checkpoint_id = served, checkpoint_id
+        release_memory()
 
 
-def answer(
-    served: Served, database: Database, shelf: ClipShelf, pair: Pair, mode: Mode, k: int, cancel: threading.Event
-) -> Iterator[Said]:
-    """The answer to one question about one pair, growing; the last one has the verdict, unless it was cancelled.
+def _loaded(database: Database, checkpoint: Checkpoint, weights: bool = True) -> Served:
+    """A registered checkpoint under its name in the registry.
 
     Raises:
-        descore.video.VideoError, ValueError, RewardError: a video, the prompt or the mode can't be used.
-        StorageError: the store can't be read or written.
+        descore.errors.CheckpointError: it can't be used, or is another one by now.
     """
-    said = Said(phase="running", mode=mode, scale=served.scale(mode))
-    stored = _recall(served, database, pair, mode, k)
-    if stored is not None:
-        yield _from_store(served, said, pair, stored)
-        return
-    yield said
-    paths = [shelf.original(pair.video_a), shelf.original(pair.video_b)]
-    shown_at = 0.0
-    for event in served.model.stream(paths, pair.prompt, mode, k=k, cancel=cancel):
-        said = _grown(said, event)
-        if isinstance(event, Verdict):
-            _remember(served, database, pair, event, k)
-        if isinstance(event, Verdict) or time.monotonic() - shown_at >= UPDATE_SECONDS:
-            yield said
-            shown_at = time.monotonic()
-    if said.verdict is None:
-        yield replace(said, phase="cancelled", status="Cancelled; nothing was kept.")
-
-
-def _grown(said: Said, event: ThoughtDelta | Judged | Verdict) -> Said:
-    if isinstance(event, Verdict):
-        seconds = max(video.seconds for video in event.videos)
-        return replace(said, phase="done", verdict=event, status=f"judged in {seconds:.1f} s")
-    sides = list(said.sides)
-    side = sides[event.index]
-    if isinstance(event, ThoughtDelta):
-        sides[event.index] = replace(side, raw=side.raw + event.text)
-    else:
-        sides[event.index] = Side(event.judgement.thought, event.judgement)
-    return replace(said, sides=(sides[0], sides[1]))
-
-
-def _questions(served: Served, pair: Pair, mode: Mode, k: int) -> tuple[Question, Question]:
-    a, b = (Question(video.id, pair.prompt, served.fingerprint, mode, k) for video in (pair.video_a, pair.video_b))
-    return a, b
-
-
-def _recall(
-    served: Served, database: Database, pair: Pair, mode: Mode, k: int
-) -> tuple[StoredJudgement, StoredJudgement] | None:
-    """Both videos' stored judgements, or None if either is missing."""
-    with database.read() as session:
-        a, b = (find_judgement(session, question) for question in _questions(served, pair, mode, k))
-    return None if a is None or b is None else (a, b)
-
-
-def _remember(served: Served, database: Database, pair: Pair, verdict: Verdict, k: int) -> None:
-    with database.write() as session:
-        for question, judgement in zip(_questions(served, pair, verdict.mode, k), verdict.videos, strict=True):
-            values = asdict(judgement)
-            record = JudgementRecord(checkpoint=verdict.checkpoint, **{name: values[name] for name in _RECORDED})
-            save_judgement(session, question, record)
-
-
-def _from_store(served: Served, said: Said, pair: Pair, stored: tuple[StoredJudgement, StoredJudgement]) -> Said:
-    videos = (pair.video_a, pair.video_b)
-    a, b = (
-        Judgement(path=video.public_id, mode=said.mode, **{name: getattr(one.record, name) for name in _RECORDED})
-        for video, one in zip(videos, stored, strict=True)
-    )
-    judged_on = max(one.created_at for one in stored)
-    return replace(
-        said,
-        phase="done",
-        sides=(Side(a.thought, a), Side(b.thought, b)),
-        verdict=served.model.verdict(said.mode, pair.prompt, (a, b)),
-        from_store=True,
-        status=f"from the store, judged {judged_on:%Y-%m-%d %H:%M} UTC",
-    )
+    place = usable_location(checkpoint, database.home)
+    served = Served.load(place) if weights else Served.read(place)
+    if served.fingerprint != checkpoint.fingerprint:
+        raise CheckpointError(f"{checkpoint.name} is not the checkpoint any more that was registered: its files differ")
+    return replace(served, name=checkpoint.name)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import html
 from dataclasses import dataclass
 
 import gradio as gr
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
 
 from app.components.assets import read_static
-from app.serving import Served
+from app.serving import Serving
 
 SANS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif"]
 MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "Liberation Mono", "monospace"]
@@ -23,24 +25,34 @@ class PageLink:
 
 
 JUDGE, LABEL, LEAD = PageLink("Judge", "/"), PageLink("Label", "/label"), PageLink("Lead", "/lead")
-PAGES = (JUDGE, LABEL, LEAD)
+ANALYSE, TRAIN = PageLink("Analyse", "/analyse"), PageLink("Train", "/train")
+PAGES = (JUDGE, LABEL, ANALYSE, TRAIN, LEAD)
 
 
-def build_header(served: Served, here: PageLink) -> None:
+def build_header(here: PageLink) -> None:
     """Put the head of a page into the current `gr.Blocks`; header.css hides Gradio's own navigation."""
-    gr.HTML(header(served, here), js_on_load=read_static("header.js"), apply_default_css=False, elem_id="page-head")
+    gr.HTML(header(here), js_on_load=read_static("header.js"), apply_default_css=False, elem_id="page-head")
 
 
-def header(served: Served, here: PageLink) -> str:
-    """The head of a page: where one is, which checkpoint answers, and room for who is signed in (see header.js)."""
+def header(here: PageLink) -> str:
+    """The head of a page: where one is, and room for which checkpoint answers and who is signed in (see header.js)."""
     current = ' aria-current="page"'
     links = "".join(f'<a href=".{page.path}"{current if page == here else ""}>{page.name}</a>' for page in PAGES)
-    name, knows = html.escape(served.model.name), html.escape(served.knows)
     return (
         f'<header class="page-head"><h1>DeScore</h1><nav aria-label="Pages">{links}</nav>'
-        f'<span class="served"><b>{name}</b> \N{EN DASH} {knows}</span>'
-        f'<span class="person" data-here="{here.path}"></span></header>'
+        f'<span class="served" role="status"></span><span class="person" data-here="{here.path}"></span></header>'
     )
+
+
+def serving_route(serving: Serving) -> BaseRoute:
+    """`GET /serving`: which checkpoint answers now. The heads of all open pages ask it, since it can change."""
+
+    async def answer(request: Request) -> Response:
+        now = serving.now
+        said = {"name": now.name, "knows": now.knows, "aside": now.aside}
+        return JSONResponse(said, headers={"Cache-Control": "no-store"})
+
+    return Route("/serving", answer, methods=["GET"])
 
 
 def theme() -> gr.themes.Base:

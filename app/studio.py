@@ -18,13 +18,17 @@ from starlette.routing import BaseRoute
 from app.auth import Auth
 from app.clips import ClipShelf
 from app.components.assets import styles
+from app.components.plotly_script import plotly_route
 from app.deployment import public_url, trust_no_proxy_unasked
 from app.gallery import FOLDER, load_gallery
+from app.jobs import Jobs
+from app.pages.analyse import AnalysePage
 from app.pages.judge import JudgePage
 from app.pages.label import LabelPage
 from app.pages.lead import LeadPage
-from app.serving import Served
-from app.shell import JUDGE, LABEL, LEAD, build_header, theme
+from app.pages.train import TrainPage
+from app.serving import Served, Serving
+from app.shell import ANALYSE, JUDGE, LABEL, LEAD, TRAIN, build_header, serving_route, theme
 from descore.video import warm_up
 from storage import Database, open_database
 from storage.pairs import add_pair
@@ -38,9 +42,10 @@ SWITCH_SECONDS = 0.0005
 
 @dataclass(frozen=True)
 class Studio:
-    """One running app: the checkpoint that answers, the store, the people, the pages."""
+    """One running app: the checkpoint that answers, the store, the people, the training runs, the pages."""
 
-    served: Served
+    serving: Serving
+    jobs: Jobs
     database: Database
     shelf: ClipShelf
     auth: Auth
@@ -48,35 +53,52 @@ class Studio:
     routes: tuple[BaseRoute, ...]
 
     @classmethod
-    def open(cls, checkpoint: str, home: Path | None = None, gallery: Path = FOLDER) -> Studio:
+    def open(cls, checkpoint: str | None = None, home: Path | None = None, gallery: Path = FOLDER) -> Studio:
         """Load the checkpoint, open the store, build the pages. The gallery's pairs are in the store from then on.
+
+        Args:
+            checkpoint: a folder, a Hub id or "bundled"; without one, what was promoted last serves again.
 
         Raises:
             descore.errors.CheckpointError: the checkpoint can't be used.
             StorageError: the store can't be opened.
         """
         warm_up()
-        served = Served.load(checkpoint)
         database = open_database(home=home)
+        serving = Serving.open(database, checkpoint)
         shelf, auth = ClipShelf(database), Auth(database)
         bundled = load_gallery(shelf, gallery)
         with database.write() as session:
             for pair in bundled:
                 add_pair(session, pair.a, pair.b, pair.prompt, source="bundled")
-        judge = JudgePage(served, database, shelf, bundled)
-        label, lead = LabelPage(database, shelf, served, auth), LeadPage(database, shelf, served, auth)
+        jobs = Jobs(database, serving)
+        judge, train = JudgePage(serving, database, shelf, bundled), TrainPage(database, shelf, serving, auth, jobs)
+        label, lead = LabelPage(database, shelf, serving, auth), LeadPage(database, shelf, serving, auth)
+        analyse = AnalysePage(database, shelf, serving, auth, jobs)
         blocks = gr.Blocks(title="DeScore", analytics_enabled=False, fill_width=True)
         with blocks:
-            build_header(served, JUDGE)
+            build_header(JUDGE)
             judge.build(blocks)
         with blocks.route(LABEL.name, LABEL.path):
-            build_header(served, LABEL)
+            build_header(LABEL)
             label.build(blocks)
+        with blocks.route(ANALYSE.name, ANALYSE.path):
+            build_header(ANALYSE)
+            analyse.build(blocks)
+        with blocks.route(TRAIN.name, TRAIN.path):
+            build_header(TRAIN)
+            train.build(blocks)
         with blocks.route(LEAD.name, LEAD.path):
-            build_header(served, LEAD)
+            build_header(LEAD)
             lead.build(blocks)
-        routes = (*shelf.routes(), *auth.routes(), *label.routes(), *lead.routes())
-        return cls(served, database, shelf, auth, blocks, routes)
+        pages = (*label.routes(), *analyse.routes(), *train.routes(), *lead.routes())
+        routes = (*shelf.routes(), *auth.routes(), serving_route(serving), plotly_route(), *pages)
+        return cls(serving, jobs, database, shelf, auth, blocks, routes)
+
+    @property
+    def served(self) -> Served:
+        """The checkpoint that answers now."""
+        return self.serving.now
 
     def launch(
         self, host: str | None = None, port: int | None = None, prevent_thread_lock: bool = False, **options: Any
@@ -87,6 +109,7 @@ class Studio:
         """
         trust_no_proxy_unasked()
         sys.setswitchinterval(SWITCH_SECONDS)
+        self.jobs.start()
         launched = self.blocks.launch(
             server_name=host,
             server_port=port,
@@ -107,6 +130,12 @@ class Studio:
         if not prevent_thread_lock:
             self.blocks.block_thread()
         return launched
+
+    def close(self) -> None:
+        """Stop serving. Training runs go on by themselves; the next app finds them."""
+        self.jobs.close()
+        self.blocks.close(verbose=False)
+        self.database.close()
 
     def first_lead_link(self, local_url: str) -> str | None:
         """A one-time link that makes the first lead, for the console: who can read that owns the app. None if there is one.

@@ -17,6 +17,8 @@ STYLES = (
     "lead_cases.css",
     "label.css",
     "label_panels.css",
+    "analyse.css",
+    "train.css",
 )
 
 

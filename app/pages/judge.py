@@ -16,6 +16,7 @@ from typing import Any
 
 import gradio as gr
 
+from app.answering import answer
 from app.clips import ClipShelf
 from app.components.synced_pair import synced_pair
 from app.components.verdict import Said, verdict_panel, verdict_view
@@ -32,7 +33,7 @@ from app.pages.judge_api import (
     plain,
     upload_box,
 )
-from app.serving import Served, answer
+from app.serving import Serving
 from descore.events import Mode
 from storage import Database, NotInStore
 from storage.pairs import Video
@@ -44,9 +45,9 @@ log = logging.getLogger(__name__)
 class JudgePage:
     """Builds the page inside the current `gr.Blocks` and holds what its handlers need."""
 
-    def __init__(self, served: Served, database: Database, shelf: ClipShelf, bundled: Sequence[BundledPair]) -> None:
-        self.served, self.database, self.shelf = served, database, shelf
-        self.api = JudgeApi(served, database, shelf, bundled)
+    def __init__(self, serving: Serving, database: Database, shelf: ClipShelf, bundled: Sequence[BundledPair]) -> None:
+        self.serving, self.database, self.shelf = serving, database, shelf
+        self.api = JudgeApi(serving, database, shelf, bundled)
         self.bundled = self.api.bundled
         self._running: dict[str, threading.Event] = {}
 
@@ -180,7 +181,7 @@ class JudgePage:
         buttons = gr.Button(interactive=False), gr.Button(interactive=True)
         try:
             pair = self.api.pair_of(selection, prompt)
-            for said in answer(self.served, self.database, self.shelf, pair, mode, int(k), cancel):
+            for said in answer(self.serving, self.database, self.shelf, pair, mode, int(k), cancel):
                 yield verdict_view(said), *buttons
                 buttons = gr.skip(), gr.skip()
         except PLAIN_ERRORS as error:

@@ -17,9 +17,10 @@ from typing import Any, cast, get_args
 
 import gradio as gr
 
+from app.answering import answer
 from app.clips import ClipShelf
 from app.gallery import BundledPair
-from app.serving import Served, answer
+from app.serving import ModelAside, Serving
 from descore.errors import CheckpointError, RewardError
 from descore.events import Mode
 from descore.video import VideoError
@@ -29,7 +30,7 @@ from storage.schema import Choice
 from storage.votes import save_vote
 
 MODES: list[tuple[str, Mode]] = [("Think", "think"), ("Quick, no thought", "quick"), ("Several thoughts", "k")]
-PLAIN_ERRORS = (VideoError, ValueError, StorageError, RewardError, CheckpointError)
+PLAIN_ERRORS = (VideoError, ValueError, StorageError, RewardError, CheckpointError, ModelAside)
 # On all pages together; single model calls take turns anyway.
 MODEL_QUEUE: dict[str, Any] = {"concurrency_limit": 4, "concurrency_id": "model"}
 NOTE_LENGTH = 1000
@@ -49,8 +50,8 @@ class Selection:
 class JudgeApi:
     """The calls behind the Judge page, and the endpoints that programs may use."""
 
-    def __init__(self, served: Served, database: Database, shelf: ClipShelf, bundled: Sequence[BundledPair]) -> None:
-        self.served, self.database, self.shelf = served, database, shelf
+    def __init__(self, serving: Serving, database: Database, shelf: ClipShelf, bundled: Sequence[BundledPair]) -> None:
+        self.serving, self.database, self.shelf = serving, database, shelf
         self.bundled = {pair.id: pair for pair in bundled}
 
     def connect(self) -> None:
@@ -135,7 +136,7 @@ class JudgeApi:
             if not 2 <= k <= MOST_THOUGHTS:
                 raise ValueError(f"k is a number of thoughts from 2 to {MOST_THOUGHTS}, not {k}")
             pair = self.pair_of(selection, prompt)
-            *_, said = answer(self.served, self.database, self.shelf, pair, mode, k, threading.Event())
+            *_, said = answer(self.serving, self.database, self.shelf, pair, mode, k, threading.Event())
         except PLAIN_ERRORS as error:
             raise gr.Error(plain(error), print_exception=False) from error
         assert said.verdict is not None

@@ -9,7 +9,7 @@ from app.auth import Auth
 from app.clips import ClipShelf
 from app.components.assets import read_static
 from app.label_api import LabelApi
-from app.serving import Served
+from app.serving import Serving
 from storage import Database
 
 # Joined in this order into one function, so that each may use what stands before it.
@@ -20,8 +20,8 @@ PLACE_OF_PLAYER = "<!-- synced pair -->"
 class LabelPage:
     """Builds the page inside the current `gr.Blocks`; its routes belong to the app that Gradio launches."""
 
-    def __init__(self, database: Database, shelf: ClipShelf, served: Served, auth: Auth) -> None:
-        self._api = LabelApi(database, shelf, served, auth)
+    def __init__(self, database: Database, shelf: ClipShelf, serving: Serving, auth: Auth) -> None:
+        self._api = LabelApi(database, shelf, serving, auth)
 
     def build(self, blocks: gr.Blocks) -> None:
         """Lay the page out. It says nothing of any pair, so it may be sent to whoever asks."""

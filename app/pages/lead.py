@@ -22,7 +22,7 @@ from app.pages.lead_people import AccountsTab
 from app.pages.lead_progress import AgreementTab, AnnotatorsTab, CampaignList, ProgressTab
 from app.pages.lead_room import QUIET, LeadRoom, Section
 from app.pages.lead_setup import GoldTab, GuidelinesTab, NewCampaignTab
-from app.serving import Served
+from app.serving import Serving
 from storage import Database, StorageError
 from storage.campaigns import list_campaigns
 from storage.people import User
@@ -31,8 +31,8 @@ from storage.people import User
 class LeadPage:
     """Builds the page inside the current `gr.Blocks`; its routes belong to the app that Gradio launches."""
 
-    def __init__(self, database: Database, shelf: ClipShelf, served: Served, auth: Auth) -> None:
-        room = LeadRoom(database, shelf, served, auth)
+    def __init__(self, database: Database, shelf: ClipShelf, serving: Serving, auth: Auth) -> None:
+        room = LeadRoom(database, shelf, serving, auth)
         self.room, self.campaigns = room, CampaignList(room)
         self.export = ExportTab(room)
         self.tabs: list[Section] = [

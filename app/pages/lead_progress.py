@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from app.analysis.agreement import krippendorff_alpha
 from app.lead_views.agreement import Agreement, agreement_table
 from app.lead_views.campaigns import CampaignLine, campaign_list, campaign_progress
 from app.lead_views.markup import empty
 from app.lead_views.members import member_table
+from app.next_labels import queue_scores
 from app.pages.lead_room import Asked, Reply, Section
 from storage.activity import labels_a_day
+from storage.campaign_pairs import reorder
 from storage.campaigns import get_campaign, list_campaigns, set_status
+from storage.margins import count_margins
 from storage.members import members, readmit, set_paused
 from storage.people import User
 from storage.progress import progress
@@ -66,7 +71,21 @@ class ProgressTab(Section):
         with self.room.database.read() as session:
             line = CampaignLine(get_campaign(session, campaign), progress(session, campaign))
             days = labels_a_day(session, campaign, DAYS)
-        return Reply(campaign_progress(line, [(day.isoformat(), number) for day, number in days]))
+            served, sorted_by = self.room.serving.now, None
+            if person.role == "lead" and line.campaign.settings.ordering != "random":
+                sorted_by = (served.name, count_margins(session, served.fingerprint, campaign))
+        return Reply(campaign_progress(line, [(day.isoformat(), number) for day, number in days], sorted_by))
+
+    def act(self, asked: Asked, person: User, campaign: int | None) -> Reply | Iterator[Reply]:
+        """Sort the queue by what the checkpoint says that serves now."""
+        if asked.act != "sort" or campaign is None:
+            return super().act(asked, person, campaign)
+        with self.room.database.read() as session:
+            ordering = get_campaign(session, campaign).settings.ordering
+        scores = queue_scores(self.room.database, self.room.serving.now, ordering, campaign_id=campaign)
+        with self.room.database.write() as session:
+            reorder(session, campaign, scores)
+        return Reply(self.view(person, campaign).html, f"Sorted by {self.room.serving.now.name}, {len(scores)} pairs.")
 
 
 class AnnotatorsTab(Section):

@@ -19,7 +19,7 @@ from app.auth import Auth, AuthError
 from app.clips import ClipShelf
 from app.components.assets import read_static
 from app.lead_views.markup import empty
-from app.serving import Served
+from app.serving import ModelAside, Serving
 from storage import Database, StorageError
 from storage.pairs import Pair
 from storage.people import User
@@ -35,7 +35,7 @@ QUIET: dict[str, Any] = {
     "trigger_mode": "multiple",
 }
 LONGEST_TEXT = 20_000
-_PANEL = (
+PANEL = (
     '<div class="lead-panel" data-poll="{poll}"><div class="lead-said"><p class="lead-status" role="status"></p>'
     '<button type="button" class="lead-button lead-cancel" data-act="cancel" hidden>Cancel</button></div>'
     '<div class="lead-body"></div></div>'
@@ -46,7 +46,7 @@ class Unclear(ValueError):
     """A field of a form is missing or no number; the message says which."""
 
 
-PLAIN = (AuthError, StorageError, Unclear)
+PLAIN = (AuthError, StorageError, Unclear, ModelAside)
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,13 @@ class Asked:
 
     @classmethod
     def of(cls, event: gr.EventData) -> Asked:
-        """Read an event; anything else than texts and lists of texts is left out."""
-        sent = event.asked if isinstance(event.asked, dict) else {}
+        """Read an event."""
+        return cls.read(event.asked)
+
+    @classmethod
+    def read(cls, sent: Any) -> Asked:
+        """Read what a browser sent; anything else than texts and lists of texts is left out."""
+        sent = sent if isinstance(sent, Mapping) else {}
         texts = {str(name): value for name, value in sent.items() if isinstance(value, str)}
         lists = {
             str(name): [one for one in value if isinstance(one, str)]
@@ -139,7 +144,7 @@ class LeadRoom:
 
     database: Database
     shelf: ClipShelf
-    served: Served
+    serving: Serving
     auth: Auth
 
     def posters(self, pairs: list[Pair]) -> dict[int, tuple[str, str]]:
@@ -178,7 +183,7 @@ class Section(ABC):
         """Put the panel into the current `gr.Blocks`."""
         self.panel = gr.HTML(
             Reply().value(),
-            html_template=_PANEL.replace("{poll}", str(self.poll_seconds)),
+            html_template=PANEL.replace("{poll}", str(self.poll_seconds)),
             js_on_load=read_static("lead.js"),
             apply_default_css=False,
             elem_id=f"lead-{self.name}",

@@ -6,15 +6,14 @@ import threading
 from collections.abc import Iterator, Mapping
 from typing import cast, get_args
 
-from app.analysis.ordering import disagreement_first, uncertain_first
+from app.answering import answer
 from app.lead_views.markup import moment
 from app.lead_views.setup import NUMBERS, Draft, Judged, campaign_form, gold_table, guidelines_form
+from app.next_labels import queue_scores
 from app.pages.lead_progress import CHOOSE_ONE
 from app.pages.lead_room import Asked, LeadRoom, Reply, Section, Unclear
-from app.serving import answer
 from storage.activity import guideline_versions
 from storage.campaigns import CampaignSettings, Gold, create_campaign, get_campaign
-from storage.consensus import consensus
 from storage.gold import GoldList, gold_choices, known_answers, set_gold
 from storage.guidelines import (
     DEFAULT_GUIDELINES,
@@ -68,9 +67,9 @@ class NewCampaignTab(Section):
             sources = pair_sources(session)
             known = known_answers(session, draft.sources, GOLD_SHOWN)
             candidates = first_pairs(session, draft.sources, tuple(known), GOLD_SHOWN)
-            judged = margins(session, self.room.served.fingerprint, sources=draft.sources)
+            judged = margins(session, self.room.serving.now.fingerprint, sources=draft.sources)
         number = sum(sources.get(name, 0) for name in draft.sources)
-        counted = Judged(self.room.served.model.name, len(judged), number)
+        counted = Judged(self.room.serving.now.name, len(judged), number)
         html = campaign_form(sources, draft, counted, candidates, known, self.room.posters(list(candidates)))
         return Reply(html, status, chosen=chosen)
 
@@ -93,24 +92,13 @@ class NewCampaignTab(Section):
             pair_ids = pair_ids_of(session, draft.sources)
         if not pair_ids:
             raise Unclear("choose where the pairs come from")
-        scores = self._scores(draft)
+        ordering = cast(Ordering, draft.ordering)
+        scores = queue_scores(self.room.database, self.room.serving.now, ordering, sources=draft.sources)
         with self.room.database.write() as session:
             made = create_campaign(
                 session, settings, pair_ids, DEFAULT_GUIDELINES, created_by=person.id, gold=gold, scores=scores
             )
         return self._form(Draft(sources=draft.sources), f"{made.settings.name} is open for labelling.", made.id)
-
-    def _scores(self, draft: Draft) -> dict[int, float]:
-        """The order of the queue: lower first."""
-        if draft.ordering == "random":
-            return {}
-        with self.room.database.read() as session:
-            by_pair = margins(session, self.room.served.fingerprint, sources=draft.sources)
-            if draft.ordering == "uncertain":
-                return uncertain_first(by_pair)
-            people = consensus(session)
-        scale = self.room.served.scale("think")
-        return disagreement_first(by_pair, people, 0.0 if scale is None else scale.tie_threshold)
 
     def _judge(self, draft: Draft, person: User) -> Iterator[Reply]:
         """Ask the checkpoint about the pairs that it has not judged, one after the other, until told to stop."""
@@ -119,11 +107,11 @@ class NewCampaignTab(Section):
         try:
             while not cancel.is_set():
                 with self.room.database.read() as session:
-                    pair = next_unjudged(session, self.room.served.fingerprint, draft.sources, last)
+                    pair = next_unjudged(session, self.room.serving.now.fingerprint, draft.sources, last)
                 if pair is None:
                     break
                 yield Reply(None, f"{done} judged, the model is looking at the next pair.", running=True)
-                for _ in answer(self.room.served, self.room.database, self.room.shelf, pair, "think", 0, cancel):
+                for _ in answer(self.room.serving, self.room.database, self.room.shelf, pair, "think", 0, cancel):
                     pass
                 done, last = done + (not cancel.is_set()), pair.id
         finally:

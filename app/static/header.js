@@ -1,4 +1,5 @@
-// Who is signed in is asked anew with each load of a page: nothing of it is in the page's own text, which all share.
+// Who is signed in is asked anew with each load of a page: nothing of it is in the page's own text, which all share. So is which
+// checkpoint answers, and again while somebody looks: another one may be promoted, or the model may step aside.
 const place = element.querySelector(".person");
 const here = place.dataset.here;
 
@@ -23,3 +24,25 @@ fetch("./session", { headers: { Accept: "application/json" } })
   .then((answer) => (answer.ok ? answer.json() : { user: null }))
   .catch(() => ({ user: null }))
   .then(({ user }) => place.replaceChildren(...(user ? signedIn(user) : [signIn()])));
+
+const served = element.querySelector(".served");
+const SERVED_SECONDS = 10;
+
+const showServed = ({ name, knows, aside }) => {
+  const text = `${name} \u2013 ${aside ? `stepped aside: ${aside}` : knows}`;
+  if (served.textContent === text) return;
+  served.replaceChildren(made("b", {}, name), text.slice(name.length));
+  served.classList.toggle("is-aside", Boolean(aside));
+  served.title = text;
+};
+
+const askServed = () => fetch("./serving", { headers: { Accept: "application/json" } })
+  .then((answer) => (answer.ok ? answer.json().then(showServed) : null))
+  .catch(() => null);
+
+askServed();
+document.addEventListener("descore:serving", askServed);
+const timer = setInterval(() => {
+  if (!element.isConnected) clearInterval(timer);
+  else if (!document.hidden) askServed();
+}, SERVED_SECONDS * 1000);

@@ -91,15 +91,17 @@ def talkative_checkpoint(folder: Path, with_head: bool = True) -> Path:
 
 @contextmanager
 def running_studio(folder: Path, checkpoint: str | Path | None = None, gallery: Path | None = None) -> Iterator[Running]:
-    """Serve an app on a free port until the block ends; its data lie in `folder`."""
+    """Serve an app on a free port until the block ends; its data lie in `folder`.
+
+    gallery: the folder of the bundled pairs, two small ones by default.
+    """
     studio = Studio.open(
         str(checkpoint or talkative_checkpoint(folder / "checkpoint")),
         home=folder / "home",
-        gallery=make_gallery(folder / "gallery"),
+        gallery=gallery or make_gallery(folder / "gallery"),
     )
     _, url, _ = studio.launch(prevent_thread_lock=True, quiet=True)
     try:
         yield Running(url.rstrip("/"), studio)
     finally:
-        studio.blocks.close(verbose=False)
-        studio.database.close()
+        studio.close()

@@ -1,0 +1,166 @@
+"""The checkpoint that answers: swapped while a question is being answered, stepped aside, remembered over a restart."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from app.answering import answer
+from app.clips import ClipShelf
+from app.serving import ModelAside, Served, Serving
+from descore.checkpoint import folder_fingerprint, load_checkpoint, save_checkpoint
+from descore.errors import CheckpointError
+from storage import Database, StorageError, open_database
+from storage.pairs import Pair, add_pair
+from storage.registry import Checkpoint, kept_location, promotions, register_checkpoint
+from tests.app.studios import make_clip, talkative_checkpoint
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Two checkpoints of short thoughts, alike but for their names."""
+    root = tmp_path_factory.mktemp("checkpoints")
+    model, manifest = load_checkpoint(talkative_checkpoint(root / "long"))
+    return tuple(  # type: ignore[return-value]
+        save_checkpoint(root / name, model, replace(manifest, name=name, max_thought_tokens=60)) for name in ("old", "new")
+    )
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    database = open_database(home=tmp_path / "home")
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def shelf(database: Database) -> ClipShelf:
+    return ClipShelf(database)
+
+
+def a_pair(database: Database, shelf: ClipShelf, tmp_path: Path, prompt: str = "A red square moves.") -> Pair:
+    colours = {"a": (220, 40, 40), "b": (40, 60, 220)}
+    a, b = (shelf.take_in(make_clip(tmp_path / f"{name}.mp4", colour)) for name, colour in colours.items())
+    with database.write() as session:
+        return add_pair(session, a, b, prompt, source="test")
+
+
+def registered(database: Database, folder: Path, name: str) -> Checkpoint:
+    """A copy of a checkpoint among those of the data folder, entered."""
+    place = Path(shutil.copytree(folder, database.home / "checkpoints" / name))
+    with database.write() as session:
+        location = kept_location(place, database.home)
+        return register_checkpoint(session, name=name, location=location, fingerprint=folder_fingerprint(place))
+
+
+def asked(serving: Serving, database: Database, shelf: ClipShelf, pair: Pair, mode: str = "quick") -> str:
+    """Who answered."""
+    *_, said = answer(serving, database, shelf, pair, mode, 0, threading.Event())  # type: ignore[arg-type]
+    assert said.verdict is not None
+    return f"{said.verdict.checkpoint}{' from the store' if said.from_store else ''}"
+
+
+def test_a_question_that_was_begun_is_finished_by_the_checkpoint_that_began_it(
+    database: Database, shelf: ClipShelf, folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    serving, pair = Serving.open(database, str(folders[0])), a_pair(database, shelf, tmp_path)
+    made = registered(database, folders[1], "new")
+    stream = answer(serving, database, shelf, pair, "think", 0, threading.Event())
+    assert next(stream).phase == "running"
+    next(stream)
+    serving.promote(database, made.id, "promote")
+    assert serving.now.name == "new" and serving.checkpoint_id == made.id
+    *_, last = stream
+    assert last.verdict is not None and last.verdict.checkpoint == "old" and "by old" in last.status
+    assert asked(serving, database, shelf, pair, "think") == "new"
+    assert asked(serving, database, shelf, pair, "think") == "new from the store"
+
+
+def test_what_was_promoted_last_serves_again_after_a_restart(database: Database, folders: tuple[Path, Path]) -> None:
+    first = Serving.open(database, str(folders[0]))
+    began_with = first.checkpoint_id
+    made = registered(database, folders[1], "week 12")
+    first.promote(database, made.id, "promote")
+    again = Serving.open(database, None)
+    assert (again.now.name, again.checkpoint_id) == ("week 12", made.id)
+    with database.read() as session:
+        assert [one.action for one in promotions(session)] == ["promote", "start"]
+    chosen = Serving.open(database, str(folders[0]))
+    assert chosen.now.name == "old" and chosen.checkpoint_id == began_with
+    with database.read() as session:
+        assert [one.action for one in promotions(session)] == ["start", "promote", "start"]
+
+
+def test_files_that_are_gone_or_others_are_never_served(
+    database: Database, folders: tuple[Path, Path], shelf: ClipShelf, tmp_path: Path
+) -> None:
+    serving = Serving.open(database, str(folders[0]))
+    made = registered(database, folders[1], "new")
+    place = database.home / made.location
+    manifest = (place / "descore.json").read_text("utf-8")
+    (place / "descore.json").write_text(manifest.replace('"name": "new"', '"name": "odd"'), "utf-8")
+    with pytest.raises(CheckpointError, match="not the checkpoint any more"):
+        serving.promote(database, made.id, "promote")
+    shutil.rmtree(place)
+    with pytest.raises(CheckpointError):
+        serving.promote(database, made.id, "promote")
+    with pytest.raises(StorageError, match="serves already"):
+        serving.promote(database, serving.checkpoint_id or 0, "promote")
+    assert asked(serving, database, shelf, a_pair(database, shelf, tmp_path)) == "old"
+
+
+def test_without_its_files_the_bundled_checkpoint_serves_after_a_restart(
+    database: Database, folders: tuple[Path, Path]
+) -> None:
+    made = registered(database, folders[1], "new")
+    Serving.open(database, str(folders[0])).promote(database, made.id, "promote")
+    shutil.rmtree(database.home / made.location)
+    assert Serving.open(database, None).now.name.startswith("bundled")
+
+
+def test_a_model_that_stepped_aside_says_so_and_comes_back(
+    database: Database, shelf: ClipShelf, folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    serving = Serving.open(database, str(folders[0]))
+    known, new = a_pair(database, shelf, tmp_path), a_pair(database, shelf, tmp_path, "Another prompt.")
+    assert asked(serving, database, shelf, known) == "old"
+    serving.step_aside("week 12 trains")
+    assert serving.now.model is None and serving.now.name == "old"
+    assert asked(serving, database, shelf, known) == "old from the store"
+    with pytest.raises(ModelAside, match="week 12 trains"):
+        asked(serving, database, shelf, new)
+    # Promoted meanwhile: it is known by name at once, and loaded when there is room.
+    made = registered(database, folders[1], "new")
+    serving.promote(database, made.id, "automatic")
+    assert serving.now.name == "new" and serving.now.model is None
+    serving.come_back()
+    assert asked(serving, database, shelf, new) == "new"
+    assert serving.now.aside == ""
+
+
+def test_stepping_aside_waits_for_what_is_being_answered(
+    database: Database, shelf: ClipShelf, folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    serving, pair = Serving.open(database, str(folders[0])), a_pair(database, shelf, tmp_path)
+    stream = answer(serving, database, shelf, pair, "think", 0, threading.Event())
+    next(stream)
+    stepping = threading.Thread(target=serving.step_aside, args=("a run",))
+    stepping.start()
+    stepping.join(0.5)
+    assert stepping.is_alive()
+    *_, last = stream
+    assert last.verdict is not None
+    stepping.join(30)
+    assert not stepping.is_alive()
+
+
+def test_a_checkpoint_is_known_without_its_weights(folders: tuple[Path, Path]) -> None:
+    read, loaded = Served.read(str(folders[0])), Served.load(str(folders[0]))
+    assert read.model is None and replace(loaded, model=None) == read
+    with pytest.raises(CheckpointError, match="bare backbone"):
+        Served.read(str(folders[0] / "backbone"))
