@@ -1,8 +1,9 @@
 """The whole loop with simulated people: import, label, retrain, gate, promote; and what it brought. One JSON line.
 
-    python -m benchmarks.retrain_loop [--pairs 400] [--labels 300] [--noise 0.1] [--kill]
+    python -m benchmarks.retrain_loop [--pairs 400] [--labelled 300] [--overlap 3] [--noise 0.1] [--kill]
 
 The people's taste differs from what the bundled checkpoint learnt: style counts double, dynamics not at all, subject half.
+Each pair gets the label of three people, as a new campaign has it; each of them is wrong in one of ten.
 Everything goes through the running app as a browser would: labels through the Label page's endpoints, the retrain through
 the Train page's, incrementally, with the bundled preset. --kill ends app and trainer with SIGKILL in the middle of the run
 and starts the app again; the run is resumed on the Train page.
@@ -61,13 +62,15 @@ RUN_SECONDS = 3600.0
 OVER = ("finished", "failed", "cancelled", "lost")
 
 
-def prepare(database: Database, known: Sequence[ShapePair]) -> tuple[int, dict[str, str], str, Shown]:
+def prepare(
+    database: Database, known: Sequence[ShapePair], labelled: int, overlap: int
+) -> tuple[int, dict[str, str], str, Shown]:
     """A campaign over the imported pairs, signed-in people and a lead; its id, cookies, the lead's cookie, the truth."""
     by_name = {name: one for one in known for name in clip_names(one)}
     with database.write() as session:
         lead = add_user(session, "lead", "lead")
-        ids = pair_ids_of(session, [SOURCE])
-        settings = CampaignSettings(name="taste", overlap=1, gold_share=0, repeat_share=0)
+        ids = pair_ids_of(session, [SOURCE])[:labelled]
+        settings = CampaignSettings(name="taste", overlap=overlap, gold_share=0, repeat_share=0)
         campaign = create_campaign(session, settings, ids, DEFAULT_GUIDELINES, created_by=lead.id)
         people = [add_user(session, name, "annotator") for name in PEOPLE]
         cookies = {person.name: open_sign_in(session, person.id).token for person in people}
@@ -203,9 +206,9 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     command = [sys.executable, "-m", "app", "import", str(table), "--source", SOURCE]
     subprocess.run(command, cwd=ROOT, env=environment, check=True)
     database = open_database(f"sqlite:///{home / 'descore.db'}", home)
-    campaign_id, cookies, token, shown = prepare(database, known)
+    campaign_id, cookies, token, shown = prepare(database, known, options.labelled, options.overlap)
     with RunningApp(home, None, folder / "app.log") as app:
-        labelling = label_with_taste(app.url, campaign_id, cookies, shown, TASTE, options.noise, options.labels)
+        labelling = label_with_taste(app.url, campaign_id, cookies, shown, TASTE, options.noise)
         work = asyncio.run(labelling)
         began = time.monotonic()
         run = retrain(app, database, token, options)
@@ -236,7 +239,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Print one JSON line; 0 if nothing was lost and the candidate serves."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=400)
-    parser.add_argument("--labels", type=int, default=300)
+    parser.add_argument("--labelled", type=int, default=300, help="of the pairs (default 300)")
+    parser.add_argument("--overlap", type=int, default=3, help="people who label each pair, at most 3 (default 3)")
     parser.add_argument("--noise", type=float, default=0.1, help="share of choices that people get wrong (default 0.1)")
     parser.add_argument("--measured", type=int, default=400, help="fresh pairs that agreement is measured on (default 400)")
     parser.add_argument("--test", type=int, default=200, help="pairs of the old taste's test split (default 200)")

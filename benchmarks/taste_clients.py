@@ -1,12 +1,11 @@
 """Simulated annotators with a taste: each labels through the endpoints of the Label page until nothing is left for them.
 
-labels = await label_with_taste(app.url, campaign_id, cookies, known, taste, noise=0.1, most=300)
+work = await label_with_taste(app.url, campaign_id, cookies, shown, taste, noise=0.1)
 """
 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -29,16 +28,15 @@ class Shown:
 
 @dataclass
 class Work:
-    """What was labelled. submissions: answered ones, by the pair's identity."""
+    """What was labelled: the submissions that were answered, by person and pair."""
 
-    most: int
-    submissions: dict[str, str] = field(default_factory=dict)
+    submissions: dict[tuple[str, str], str] = field(default_factory=dict)
 
 
 async def label_with_taste(
-    url: str, campaign_id: int, cookies: Mapping[str, str], shown: Shown, taste: Taste, noise: float, most: int
+    url: str, campaign_id: int, cookies: Mapping[str, str], shown: Shown, taste: Taste, noise: float
 ) -> Work:
-    """Label up to `most` pairs, the people in parallel.
+    """Label until nothing is left for anybody, the people in parallel.
 
     Args:
         cookies: of the people, by name. noise: share of choices that each gets wrong.
@@ -46,7 +44,7 @@ async def label_with_taste(
     Raises:
         httpx.HTTPStatusError: the app refused a label.
     """
-    work = Work(most)
+    work = Work()
     await asyncio.gather(*(_one_person(url, campaign_id, item, shown, taste, noise, work) for item in cookies.items()))
     return work
 
@@ -57,14 +55,12 @@ async def _one_person(
     name, cookie = person
     async with httpx.AsyncClient(base_url=url, cookies={COOKIE: cookie}, timeout=60) as client:
         turn = (await _post(client, "next", {"campaign": campaign_id})).get("turn")
-        for _ in itertools.count():
-            if turn is None or len(work.submissions) >= work.most:
-                return
+        while turn is not None:
             pair, left = shown.by_address[turn["left"]["url"]]
             submission = secrets.token_urlsafe(12)
             answer = _answer(pair, left, taste.label(pair, noise, name))
             said = await _post(client, "submit", {"turn": turn["turn"], "submission": submission, "answer": answer})
-            work.submissions[pair.identity] = submission
+            work.submissions[name, pair.identity] = submission
             turn = said.get("turn")
 
 

@@ -163,7 +163,8 @@ async function act(data, button) {
 
 function open(number) {
   run = number;
-  history.replaceState(null, "", `#run-${number}`);
+  // The whole address: a page of Gradio's has a base of its own, which "#..." alone would lead to.
+  history.replaceState(null, "", `${location.pathname}${location.search}#run-${number}`);
   ask();
 }
 

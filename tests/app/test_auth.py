@@ -336,10 +336,12 @@ def test_on_a_space_each_visitor_has_an_address_that_cannot_be_forged(
 
 def test_each_page_has_the_header_and_says_nothing_of_who_is_signed_in(running: Running) -> None:
     client = signed_in_client(running, "Zacharias")
-    for path, here in [("/", "Judge"), ("/label", "Label"), ("/lead", "Lead")]:
+    pages = [("/", "Judge"), ("/label", "Label"), ("/analyse", "Analyse"), ("/train", "Train"), ("/lead", "Lead")]
+    for path, here in pages:
         text = html.unescape(client.get(path).text.encode().decode("unicode_escape"))
         assert f'aria-current="page">{here}</a>' in text and text.count('aria-current="page"') == 1
-        assert "tiny random" in text and "Zacharias" not in text
+        assert "Zacharias" not in text
+    assert httpx.get(f"{running.url}/serving").json()["name"] == "tiny random"
 
 
 def test_the_gallerys_pairs_are_in_the_store(running: Running) -> None:

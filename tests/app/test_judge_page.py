@@ -98,14 +98,14 @@ def test_videos_are_served_in_ranges_under_names_that_say_nothing(running: Runni
 
 
 def test_page_says_which_checkpoint_answers(running: Running) -> None:
-    page = httpx.get(running.url).text
-    assert "tiny random" in page and "its weights are random" in page
+    said = httpx.get(f"{running.url}/serving").json()
+    assert said["name"] == "tiny random" and "its weights are random" in said["knows"] and said["aside"] == ""
 
 
 def test_backbone_without_a_head_gives_thoughts_and_says_that_there_is_no_reward(tmp_path: Path) -> None:
     backbone = talkative_checkpoint(tmp_path / "backbone", with_head=False)
     with running_studio(tmp_path, checkpoint=backbone) as app:
-        assert "no reward" in httpx.get(app.url).text
+        assert "no reward" in httpx.get(f"{app.url}/serving").json()["knows"]
         client = Client(app.url, verbose=False)
         with pytest.raises(AppError, match="no trained scoring module"):
             client.predict("red", "quick", 8, api_name="/judge_bundled")

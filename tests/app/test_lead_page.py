@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from app.analysis.ordering import uncertain_first
 from storage.adjudication import disputed
 from storage.assignment import Turn, next_turn
 from storage.campaign_pairs import flagged_pairs
@@ -83,7 +84,11 @@ class Desk:
         for number, function in blocks.fns.items():
             for target, kind in function.targets:
                 block = blocks.blocks.get(target) if target is not None else None
-                if kind == event and name in (getattr(block, "elem_id", None), getattr(block, "id", None)):
+                if (
+                    function.page == "lead"
+                    and kind == event
+                    and name in (getattr(block, "elem_id", None), getattr(block, "id", None))
+                ):
                     return number
         raise AssertionError(f"{name} has no {event}")
 
@@ -220,7 +225,12 @@ def test_missing_judgements_are_made_and_order_the_queue(app: Running, desk: Des
     with app.studio.database.write() as session:
         made = next(one for one in list_campaigns(session) if one.settings.name == "by uncertain")
         turn = next_turn(session, made.id, cleo)
-    assert isinstance(turn, Turn) and turn.pair.id == first.id and by_pair[first.id] == 0
+    scale = app.studio.served.scale("think")
+    scores = uncertain_first(by_pair, 0.0 if scale is None else scale.tie_threshold)
+    assert by_pair[first.id] == 0 and isinstance(turn, Turn) and turn.pair.id == min(scores, key=lambda one: scores[one])
+    assert not desk.act("campaigns", "choose", made.id)["bad"]
+    done = desk.act("progress", "sort", made.id)
+    assert not done["bad"] and done["status"] == f"Sorted by {app.studio.served.name}, 2 pairs."
 
 
 def test_pause_close_and_open_again(app: Running, desk: Desk) -> None:

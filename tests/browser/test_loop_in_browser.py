@@ -36,11 +36,17 @@ def lead(browser: Browser, app: Running) -> Iterator[Page]:
     sign_in_browser(context, app, "Mira", "lead")
     watched = Watched(context.new_page())
     watch(watched, app.url)
+    watched.page.set_default_timeout(PATIENCE)
     watched.page.on("dialog", lambda dialog: dialog.accept())
     watched.page.goto(f"{app.url}/train")
     yield watched.page
     context.close()
     assert watched.elsewhere == [] and watched.faults == []
+
+
+def wait_for_points(page: Page, least: int) -> None:
+    """Wait until the curve of the loss has so many points. By the clock: a page behind another one draws no frames."""
+    page.wait_for_function(f"() => ({POINTS})('loss') >= {least}", timeout=PATIENCE, polling=300)
 
 
 def label_one(context: BrowserContext, app: Running, campaign: int) -> None:
@@ -92,10 +98,11 @@ def test_label_retrain_prove_promote_judge_roll_back(browser: Browser, app: Runn
     expect(lead.locator(".train-head")).to_contain_text("after round one")
 
     # The curves move, in their places; a reload finds the run again.
-    lead.wait_for_function(f"() => ({POINTS})('loss') >= 1", timeout=PATIENCE)
+    wait_for_points(lead, 1)
     box = lead.locator("[data-figure=loss]").bounding_box()
     lead.reload()
-    lead.wait_for_function(f"() => ({POINTS})('loss') >= 3", timeout=PATIENCE)
+    assert lead.url.endswith("/train#run-1")
+    wait_for_points(lead, 3)
     after = lead.locator("[data-figure=loss]").bounding_box()
     assert box is not None and after is not None and box["height"] == after["height"] and box["width"] == after["width"]
 
