@@ -108,7 +108,12 @@ def figure(panel: Panel, stages: Sequence[StageLog], revision: str) -> dict[str,
     if panel.name == "accuracy":
         data += _held_out(stages)
     total = sum(stage.steps for stage in stages)
-    axis: dict[str, Any] = {"range": [0, max(total, 1)], "title": {"text": "step", "standoff": 4}, "dtick": _tick(total)}
+    edge = 0.02 * max(total, 1)  # half a marker stands beyond the first and the last step
+    axis: dict[str, Any] = {
+        "range": [-edge, max(total, 1) + edge],
+        "title": {"text": "step", "standoff": 4},
+        "dtick": _tick(total),
+    }
     value: dict[str, Any] = {"zeroline": panel.span is None, "nticks": 5}
     if panel.span is not None:
         low, high = panel.span

@@ -19,7 +19,7 @@ RESUMABLE = ("failed", "cancelled", "lost")
 PARTS = {
     "thoughts": "collecting thoughts",
     "before": "judging held-out pairs",
-    "training": "training, step",
+    "training": "training",
     "after": "judging held-out pairs again",
 }
 
@@ -110,7 +110,7 @@ def doing(run: Run) -> str:
     if part in PARTS:
         text += f": {PARTS[part]}"
     if total:
-        text += f", {done} of {total}"
+        text += f", {'step ' if part == 'training' else ''}{done} of {total}"
     left = progress.get("seconds_left")
     return text + (f", about {duration(left)} left" if isinstance(left, (int, float)) and left > 0 else "")
 

@@ -21,7 +21,7 @@ from tests.unit.stores import make_pair
 
 
 def test_nothing_answered_is_lost_when_the_app_is_killed(capsys: pytest.CaptureFixture[str]) -> None:
-    small = ["--annotators", "5", "--seconds", "5", "--pause", "0.3", "--pairs", "60", "--kill"]
+    small = ["--annotators", "5", "--seconds", "12", "--pause", "0.3", "--pairs", "60", "--kill"]
     assert label_load.main(small) == 0
     figures = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert figures["kills"] >= 1

@@ -142,7 +142,7 @@ def test_axes_and_zoom_stay_while_points_come_in() -> None:
     for name in few:
         assert few[name]["layout"]["xaxis"] == more[name]["layout"]["xaxis"]
         assert few[name]["layout"]["uirevision"] == more[name]["layout"]["uirevision"] == "7"
-    assert few["loss"]["layout"]["xaxis"]["range"] == [0, 50]
+    assert few["loss"]["layout"]["xaxis"]["range"] == [-1, 51]
 
 
 def test_a_long_run_is_thinned_to_its_newest_point_and_smoothed() -> None:
@@ -164,7 +164,7 @@ def test_a_figure_that_is_no_number_leaves_a_gap_and_the_rest_is_json() -> None:
 def test_a_run_says_how_far_it_is_and_where_it_waits() -> None:
     lines = [a_line(), a_line(id=8, state="queued", place=2, progress={})]
     html = str(run_list(lines, 7))
-    assert "dual RL: training, step, 3 of 4, about 75 s left" in html
+    assert "dual RL: training, step 3 of 4, about 75 s left" in html
     assert "2nd in the queue of cpu" in html
     assert html.count('aria-pressed="true"') == 1
 
