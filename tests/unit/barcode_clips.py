@@ -7,7 +7,9 @@ corner, so that turned or mirrored frames are noticed too.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -88,7 +90,7 @@ def write_clip(
     """
     need_encoder(codec)
     base = time_base or 1 / Fraction(fps)
-    with av.open(str(path), "w", options=container_options or {}) as out:
+    with _usual_scheduling(), av.open(str(path), "w", options=container_options or {}) as out:
         stream: Any = out.add_stream(codec, rate=Fraction(fps), options=options or {})
         width, height = size if rotation % 180 == 0 else size[::-1]
         stream.width, stream.height, stream.pix_fmt = width, height, pix_fmt
@@ -106,6 +108,17 @@ def write_clip(
             out.mux(stream.encode(picture))
         out.mux(stream.encode())
     return path
+
+
+@contextmanager
+def _usual_scheduling() -> Iterator[None]:
+    """Root's SVT-AV1 encoder turns its caller into a real-time thread, and with it whatever this process starts later."""
+    before = os.sched_getscheduler(0) if hasattr(os, "sched_getscheduler") else None
+    try:
+        yield
+    finally:
+        if before is not None:
+            os.sched_setscheduler(0, before, os.sched_param(0))
 
 
 def _add_silence(out: Any, seconds: float) -> None:
