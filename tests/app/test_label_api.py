@@ -114,7 +114,7 @@ def test_from_the_first_pair_to_the_last(running: Running) -> None:
 
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_sides_of_the_page_become_the_videos_that_stood_there(running: Running, side: str) -> None:
-    campaign = make_campaign(running, f"sides {side}", number=8)
+    campaign = make_campaign(running, f"sides {side}", number=20)
     desk = Desk(running, f"Sid {side}")
     turn, seen = desk.post("next", campaign=campaign.id)["turn"], set()
     other = {"left": "right", "right": "left"}[side]
@@ -137,7 +137,7 @@ def test_sides_of_the_page_become_the_videos_that_stood_there(running: Running, 
         assert shown["choice"] == side and shown["sub_scores"] == scores and shown["marks"] == marks
         seen.add(video)
         turn = answer["turn"]
-    assert seen == {"A", "B"}, "with eight pairs both videos stood on this side once"
+    assert seen == {"A", "B"}, "sides are drawn; with twenty pairs both videos stood on this side once"
 
 
 def test_draft_is_resumed_elsewhere_exactly_as_it_was(running: Running) -> None:

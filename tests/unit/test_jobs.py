@@ -95,7 +95,7 @@ def test_one_run_a_device_at_a_time_and_the_others_wait(database: Database) -> N
     supervisor.cancel(second.id)
     ended = until(supervisor, database, second, is_over)
     assert (ended.state, ended.exit_code) == ("cancelled", 143)
-    assert not is_held(database.home / ended.folder)
+    until(supervisor, database, second, lambda run: not is_held(database.home / run.folder))
 
 
 def test_a_queued_run_is_cancelled_without_ever_starting_and_can_be_resumed(database: Database) -> None:
