@@ -26,6 +26,7 @@ from storage.home import ensure_folder
 from storage.media import file_sha256, store_video, video_path
 from storage.postgresql_tools import dump
 from storage.schema import VideoRow, utc_now
+from storage.whole_files import sync
 
 _COUNTED = ("labels", "votes", "assignments", "pairs")
 
@@ -96,25 +97,15 @@ def complete_or_nothing(path: Path) -> Iterator[Path]:
         incoming = Path(name)
         try:
             yield incoming
-            with incoming.open("rb") as file:
-                os.fsync(file.fileno())
+            sync(incoming)
             os.replace(incoming, path)
-            _sync_folder(path.parent)
+            sync(path.parent)
         finally:
             incoming.unlink(missing_ok=True)
     except OSError as error:
         raise StorageError(f"can't write the backup {path}: {error.strerror or error}") from error
     except sqlite3.Error as error:
         raise StorageError(f"can't copy the store to {path}: {error}") from error
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the new name survive a power cut, not only the file's content."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _copy_sqlite(source: Path, incoming: Path) -> None:

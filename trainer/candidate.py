@@ -32,6 +32,7 @@ from storage.registry import (
 )
 from storage.run_folder import disk_bytes
 from storage.runs import Run, finish
+from storage.whole_files import write_whole
 from trainer.config import TrainConfig
 from trainer.dataset import TrainingPair
 from trainer.gate import Gate
@@ -118,10 +119,7 @@ def benchmark_pairs(database: Database, run: Run) -> int:
 def register(database: Database, run: Run, folder: Path, candidate: Entrant, gate: Gate) -> Checkpoint:
     """Enter the checkpoint with its gate, and end the run, all at once."""
     manifest, figures = read_manifest(folder), gate.to_dict() | {"rival_id": run.rival_id}
-    path = database.home / run.folder / GATE
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(figures, indent=1, ensure_ascii=False), "utf-8")
-    partial.replace(path)
+    write_whole(database.home / run.folder / GATE, json.dumps(figures, indent=1, ensure_ascii=False))
     made: dict[str, Any] = dict(manifest.lineage)
     with database.write() as session:
         known = register_checkpoint(

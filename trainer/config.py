@@ -16,6 +16,7 @@ from typing import Any, Literal
 import yaml
 
 from descore.video_types import FramePolicy
+from storage.whole_files import write_whole
 from trainer.dual_rl import DualRLConfig
 from trainer.rollout_reward import self_check
 from trainer.settings_tree import SettingsError, from_mapping, to_mapping, with_override
@@ -260,9 +261,7 @@ def config_from_dict(values: Any) -> TrainConfig:
 
 def save_config(config: TrainConfig, path: Path) -> None:
     """Write the settings as YAML, whole or not at all."""
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(yaml.safe_dump(config_to_dict(config), sort_keys=False, allow_unicode=True), "utf-8")
-    partial.replace(path)
+    write_whole(path, yaml.safe_dump(config_to_dict(config), sort_keys=False, allow_unicode=True))
 
 
 def _at_least(bound: float, **values: float) -> None:

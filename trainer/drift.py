@@ -18,6 +18,7 @@ from accelerate import Accelerator
 
 from descore.encode import Row, collate, pad_token_id
 from descore.model import DeScoreModel
+from storage.whole_files import write_whole
 from trainer.precision import Precision
 from trainer.vision_features import VisionFeatures
 
@@ -45,9 +46,7 @@ class AnchorWatch:
         kept = json.loads(path.read_text("utf-8")) if path.exists() else None
         self._first = torch.tensor(kept if kept is not None and len(kept) == len(self._rows) else self._rewards())
         if accelerator.is_main_process:
-            partial = path.with_suffix(".partial")
-            partial.write_text(json.dumps(self._first.tolist()), "utf-8")
-            partial.replace(path)
+            write_whole(path, json.dumps(self._first.tolist()))
 
     def __call__(self, step: int) -> dict[str, float]:
         """drift: mean change of the rewards; drift_abs: mean size of a change; anchor_spread: their standard deviation."""

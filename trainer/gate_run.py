@@ -31,6 +31,7 @@ from descore.judge import DeScore
 from descore.manifest import Manifest
 from descore.model import DeScoreModel
 from descore.scoring import ScoringModule
+from storage.whole_files import write_whole
 from trainer.dataset import TrainingPair
 from trainer.frames import PairReader
 from trainer.gate import Benchmark, Contestant, Gate, compare
@@ -193,9 +194,7 @@ class _Entering:
         write_pairs(SPLIT, count, folder, workers=2)
         margins = self._margins(folder, done)
         path.parent.mkdir(parents=True, exist_ok=True)
-        written = path.with_suffix(".partial")
-        written.write_text(json.dumps(margins), "utf-8")
-        written.replace(path)
+        write_whole(path, json.dumps(margins))
         return np.array(margins, dtype=np.float64)
 
     def _margins(self, folder: Path, done: int) -> list[float]:
@@ -260,7 +259,5 @@ def _whole_lines(path: Path) -> list[dict[str, Any]]:
             lines.append(json.loads(text))
         except ValueError:
             continue
-    written = path.with_suffix(".partial")
-    written.write_text("".join(f"{json.dumps(line)}\n" for line in lines), "utf-8")
-    written.replace(path)
+    write_whole(path, "".join(f"{json.dumps(line)}\n" for line in lines))
     return lines

@@ -26,6 +26,7 @@ from descore.checkpoint import folder_fingerprint, locate
 from descore.errors import CheckpointError
 from storage import Database, StorageError, open_database
 from storage.run_folder import device_holder
+from storage.whole_files import write_whole
 from trainer.config import PRESETS, TrainConfig, load_preset, preset_names
 from trainer.layer_costs import backbone_config, manifest_of, meta_backbone
 from trainer.lineage import code_version
@@ -227,9 +228,7 @@ class _Asking:
         if what == "trial" and len(found["seconds_per_step"]) < asked:
             return found  # a busy machine was too slow for all of it; the next call tries again
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{os.getpid()}.partial")
-        partial.write_text(json.dumps(found), "utf-8")
-        partial.replace(path)
+        write_whole(path, json.dumps(found))
         return found
 
 

@@ -12,13 +12,14 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from storage.whole_files import sync, write_whole
 
 log = logging.getLogger(__name__)
 
@@ -52,14 +53,14 @@ class RunCheckpoints:
         work = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=self._folder))
         write(work)
         sums = {path.relative_to(work).as_posix(): _facts(path) for path in _files(work)}
-        _write(work / MANIFEST, json.dumps({"step": step, "files": sums}, indent=1))
+        (work / MANIFEST).write_text(json.dumps({"step": step, "files": sums}, indent=1), "utf-8")
         for path in [*_files(work), work]:
-            _sync(path)
+            sync(path)
         place = self._folder / f"step-{step:06d}"
         if place.exists():  # a damaged one that a resumed run went back behind
             place.rename(Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=self._folder)) / place.name)
         work.rename(place)
-        _sync(self._folder)
+        sync(self._folder)
         self._point_at(place.name)
         self._prune()
         return RunCheckpoint(step, place)
@@ -82,11 +83,9 @@ class RunCheckpoints:
         return sorted(found, key=lambda one: one.step, reverse=True)
 
     def _point_at(self, name: str) -> None:
-        partial = self._run / f"{LATEST}{_PARTIAL}"
-        _write(partial, f"{name}\n")
-        _sync(partial)
-        partial.replace(self._run / LATEST)
-        _sync(self._run)
+        # Only a hint for people: which checkpoint is the newest is found out from the folders.
+        write_whole(self._run / LATEST, f"{name}\n")
+        sync(self._run)
 
     def _prune(self) -> None:
         for old in self._all()[self._keep :]:
@@ -122,15 +121,3 @@ def _facts(path: Path) -> dict[str, int | str]:
         while block := file.read(1 << 20):
             digest.update(block)
     return {"bytes": path.stat().st_size, "sha256": digest.hexdigest()}
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, "utf-8")
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

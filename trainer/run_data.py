@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from storage.whole_files import write_whole
 from trainer.dataset import LoadedPairs, TrainingPair
 
 FILE = "data.jsonl"
@@ -20,9 +21,7 @@ def save_pairs(loaded: LoadedPairs, run_folder: Path) -> None:
     lines: list[Any] = [{"problems": loaded.problems}]
     for part, pairs in (("train", loaded.train), ("held_out", loaded.held_out)):
         lines += [{"part": part, **asdict(pair), "videos": [str(video) for video in pair.videos]} for pair in pairs]
-    partial = run_folder / f"{FILE}.partial"
-    partial.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
-    partial.replace(run_folder / FILE)
+    write_whole(run_folder / FILE, "".join(json.dumps(line) + "\n" for line in lines))
 
 
 def read_pairs(run_folder: Path) -> LoadedPairs | None:

@@ -21,6 +21,7 @@ from accelerate import Accelerator
 from tqdm import tqdm
 
 from storage.run_folder import METRICS, read_metrics
+from storage.whole_files import write_whole
 
 __all__ = ["METRICS", "RunLog", "memory_gb", "read_metrics", "trackers"]
 
@@ -86,9 +87,7 @@ def _keep_before(path: Path, first: int) -> None:
     if not path.exists():
         return
     rows = [row for row in read_metrics(path.parent) if row["step"] < first]
-    partial = path.with_suffix(".partial")
-    partial.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
-    partial.replace(path)
+    write_whole(path, "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def _plain(value: float | str | None) -> float | str | None:

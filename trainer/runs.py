@@ -24,6 +24,7 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 
 from storage.home import data_home
+from storage.whole_files import PARTIAL
 from trainer.config import TrainConfig, config_to_dict, load_preset, save_config
 from trainer.dataset import LoadedPairs
 from trainer.run_data import read_pairs, save_pairs
@@ -55,7 +56,7 @@ def settle(config: TrainConfig, folder: Path) -> TrainConfig:
             )
         return kept
     # A run that was killed in its first moment leaves a file that is not yet whole.
-    if folder.exists() and not (folder.is_dir() and all(path.suffix == ".partial" for path in folder.iterdir())):
+    if folder.exists() and not (folder.is_dir() and all(path.suffix == PARTIAL for path in folder.iterdir())):
         raise RunRefused(f"{folder} holds something else; use another --out")
     return config
 

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from storage.hashing import stable_share
 from storage.run_folder import SAMPLES, read_samples
+from storage.whole_files import write_whole
 from trainer.held_out import JudgedPair
 
 PAIRS = 6
@@ -36,9 +37,7 @@ def save_samples(
     chosen = sorted(known, key=lambda pair: stable_share("sample", pair.identity))[:PAIRS]
     kept = [row for row in read_samples(run_folder) if (row["stage"], row["when"]) != (stage, when)]
     rows = kept + [_row(pair, pair_ids[pair.identity], stage, when) for pair in chosen]
-    partial = run_folder / f"{SAMPLES}.partial"
-    partial.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8")
-    partial.replace(run_folder / SAMPLES)
+    write_whole(run_folder / SAMPLES, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
 def _row(pair: JudgedPair, pair_id: int, stage: str, when: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import torch
 from accelerate import Accelerator, DistributedType
 
 from descore.encode import Row
+from storage.whole_files import write_whole
 from trainer.cold_start import ColdStartStage
 from trainer.config import RLSettings, TrainConfig
 from trainer.dataset import LoadedPairs
@@ -301,6 +302,4 @@ def _sampler(settings: RLSettings, trained: Trained) -> Callable[..., Sampled]:
 def write_json(path: Path, value: dict[str, Any], accelerator: Accelerator) -> None:
     """Write a file whole or not at all, on the main process."""
     if accelerator.is_main_process:
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(value, indent=1, ensure_ascii=False), "utf-8")
-        partial.replace(path)
+        write_whole(path, json.dumps(value, indent=1, ensure_ascii=False))

@@ -20,6 +20,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 
+from storage.whole_files import write_whole
 from trainer.dataset import TrainingPair, step_order
 from trainer.frames import BadPair, PairReader
 
@@ -123,9 +124,7 @@ class StepData(Generic[Read]):
         self.bad[pair.identity] = why
         if self._notes is not None:
             path = self._notes / f"left-out-{self._accelerator.process_index:05d}.json"
-            partial = path.with_suffix(".partial")
-            partial.write_text(json.dumps(sorted({why, *_noted(path)}), indent=1), "utf-8")
-            partial.replace(path)
+            write_whole(path, json.dumps(sorted({why, *_noted(path)}), indent=1))
 
     def _borrowed(self, order: Sequence[TrainingPair], read: Callable[[TrainingPair], Read]) -> Part[Read]:
         """A pair of another process, since all of this one's are bad."""

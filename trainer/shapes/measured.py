@@ -17,6 +17,7 @@ import numpy as np
 from descore.backbone import fingerprint
 from descore.judge import DeScore
 from descore.metrics import bootstrap_mean
+from storage.whole_files import write_whole
 from trainer.evaluate import Evaluation, evaluate
 
 _DIMENSIONS = "sub_score_exact_match"
@@ -44,9 +45,7 @@ def measured(judge: DeScore, split: str, count: int, work: Path) -> Measured:
             return Measured(**kept)
     found = _of(evaluate(judge, split, count, folder=work / "mp4" / split))
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps({"scale": scale, **asdict(found)}), "utf-8")
-    partial.replace(path)
+    write_whole(path, json.dumps({"scale": scale, **asdict(found)}))
     return found
 
 

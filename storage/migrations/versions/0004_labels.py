@@ -3,6 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
+from storage.migrations.append_only import make_append_only
+
 revision = "0004"
 down_revision = "0003"
 branch_labels = None
@@ -120,23 +122,4 @@ def upgrade() -> None:
     # ### end Alembic commands ###
 
     for table in ("labels", "votes"):
-        _append_only(table)
-
-
-def _append_only(table: str) -> None:
-    """Let the database itself refuse changes. Whoever rebuilds such a table (Alembic's batch mode) must do this again."""
-    if op.get_bind().dialect.name == "sqlite":
-        for verb in ("UPDATE", "DELETE"):
-            op.execute(
-                f"CREATE TRIGGER {table}_no_{verb.lower()} BEFORE {verb} ON {table} "
-                f"BEGIN SELECT RAISE(ABORT, '{table} are append-only'); END"
-            )
-        return
-    op.execute(
-        f"CREATE FUNCTION {table}_append_only() RETURNS trigger LANGUAGE plpgsql AS "
-        f"$$ BEGIN RAISE EXCEPTION '{table} are append-only'; END $$"
-    )
-    op.execute(
-        f"CREATE TRIGGER {table}_no_change BEFORE UPDATE OR DELETE OR TRUNCATE ON {table} "
-        f"FOR EACH STATEMENT EXECUTE FUNCTION {table}_append_only()"
-    )
+        make_append_only(table)

@@ -3,6 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
+from storage.migrations.append_only import make_append_only
+
 revision = "0005"
 down_revision = "0004"
 branch_labels = None
@@ -17,7 +19,7 @@ def upgrade() -> None:
     _measured()
     op.create_index("ix_judgements_fingerprint", "judgements", ["fingerprint", "mode"])
     for table in ("promotions", "run_pairs"):
-        _append_only(table)
+        make_append_only(table)
 
 
 def _checkpoints() -> None:
@@ -148,23 +150,4 @@ def _measured() -> None:
         sa.Column("file_bytes", sa.BigInteger(), nullable=False),
         sa.ForeignKeyConstraint(["video_id"], ["videos.id"], name="fk_video_facts_video_id"),
         sa.PrimaryKeyConstraint("video_id", name="pk_video_facts"),
-    )
-
-
-def _append_only(table: str) -> None:
-    """Let the database itself refuse changes, as migration 0004 does for labels."""
-    if op.get_bind().dialect.name == "sqlite":
-        for verb in ("UPDATE", "DELETE"):
-            op.execute(
-                f"CREATE TRIGGER {table}_no_{verb.lower()} BEFORE {verb} ON {table} "
-                f"BEGIN SELECT RAISE(ABORT, '{table} are append-only'); END"
-            )
-        return
-    op.execute(
-        f"CREATE FUNCTION {table}_append_only() RETURNS trigger LANGUAGE plpgsql AS "
-        f"$$ BEGIN RAISE EXCEPTION '{table} are append-only'; END $$"
-    )
-    op.execute(
-        f"CREATE TRIGGER {table}_no_change BEFORE UPDATE OR DELETE OR TRUNCATE ON {table} "
-        f"FOR EACH STATEMENT EXECUTE FUNCTION {table}_append_only()"
     )
