@@ -95,5 +95,5 @@ class AnalyseSection(ABC):
 
 def panel_script() -> str:
     """The script of a panel: that of the Lead page, and what draws figures and saves tables."""
-    parts = (read_static(name) for name in ("lead.js", "analyse_draw.js", "analyse.js"))
+    parts = (read_static(name) for name in ("form_fields.js", "lead.js", "analyse_draw.js", "analyse.js"))
     return "\n".join(parts).replace("{plotly}", PLOTLY_ADDRESS)

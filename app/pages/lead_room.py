@@ -184,7 +184,7 @@ class Section(ABC):
         self.panel = gr.HTML(
             Reply().value(),
             html_template=PANEL.replace("{poll}", str(self.poll_seconds)),
-            js_on_load=read_static("lead.js"),
+            js_on_load=read_static("form_fields.js") + read_static("lead.js"),
             apply_default_css=False,
             elem_id=f"lead-{self.name}",
         )

@@ -20,7 +20,7 @@ from app.train_state import TrainState
 from storage import Database
 
 # Joined in this order into one function, so that each may use what stands before it.
-SCRIPTS = ("train_curves", "train")
+SCRIPTS = ("form_fields", "train_curves", "train")
 
 
 class TrainPage:

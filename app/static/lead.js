@@ -1,4 +1,4 @@
-// One panel of the Lead page. Runs once, as the body of a function that Gradio calls with `element`, `props`, `trigger` and
+// One panel of the Lead page, behind form_fields.js. Runs once, as the body of a function that Gradio calls with `element`, `props`, `trigger` and
 // `watch`. `props.value` is {html, status, bad, running}: HTML that the server made and escaped, or null to leave what is there (so
 // that a refused form keeps what was typed). Buttons with data-act and forms with data-act trigger 'act'; what they say is
 // checked on the server.
@@ -16,18 +16,6 @@ function act(data) {
   lastAsked = asked;
   status.textContent = "";
   trigger("act", { asked: data });
-}
-
-function fields(form) {
-  const found = {};
-  for (const control of form.querySelectorAll("[name]")) {
-    const many = control.dataset.many !== undefined;
-    if (many) found[control.name] ??= [];
-    if ((control.type === "checkbox" || control.type === "radio") && !control.checked) continue;
-    if (many) found[control.name].push(control.value);
-    else found[control.name] = control.value;
-  }
-  return found;
 }
 
 function click(event) {

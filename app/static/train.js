@@ -99,23 +99,11 @@ function shut(error) {
 
 // ---- the form --------------------------------------------------------------------------------------------------------
 
-function fields() {
-  const found = {};
-  for (const control of places.form.querySelectorAll("[name]")) {
-    const many = control.dataset.many !== undefined;
-    if (many) found[control.name] ??= [];
-    if ((control.type === "checkbox" || control.type === "radio") && !control.checked) continue;
-    if (many) found[control.name].push(control.value);
-    else found[control.name] = control.value;
-  }
-  return found;
-}
-
 // Only what counts for the chosen stages and start is asked for.
 function fitForm() {
   const form = places.form.querySelector("form");
   if (!form) return;
-  const { stages = "", start = "" } = fields();
+  const { stages = "", start = "" } = fields(places.form);
   for (const one of form.querySelectorAll("[data-stage]")) hold(one, !stages.split(",").includes(one.dataset.stage));
   for (const one of form.querySelectorAll("[data-for='replay_share']")) hold(one, start === "base");
 }
@@ -129,13 +117,13 @@ function askPlan(delay = 350) {
   clearTimeout(planTimer);
   planTimer = setTimeout(async () => {
     if (!places.form.querySelector("form")) return;
-    try { put("plan", (await call("POST", "plan", fields())).plan); } catch (error) { say(error.message, true); }
+    try { put("plan", (await call("POST", "plan", fields(places.form))).plan); } catch (error) { say(error.message, true); }
   }, delay);
 }
 
 async function anew() {
   try {
-    const found = await call("POST", "form", fields());
+    const found = await call("POST", "form", fields(places.form));
     put("form", found.form);
     put("plan", found.plan);
     fitForm();
@@ -178,7 +166,7 @@ element.addEventListener("click", (event) => {
 
 element.addEventListener("submit", (event) => {
   event.preventDefault();
-  act({ ...fields(), act: "retrain" }, event.target.querySelector("[type='submit']"));
+  act({ ...fields(places.form), act: "retrain" }, event.target.querySelector("[type='submit']"));
 });
 
 element.addEventListener("input", (event) => {

@@ -9,10 +9,10 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from storage.runs import list_runs
-from tests.app.accounts import sign_in_browser
+from storage.schema import Role
 from tests.app.analysed_studio import judge, label, take_in
 from tests.app.studios import Running, running_studio
-from tests.browser.conftest import Watched, watch
+from tests.browser.pages import PHONE, choose_tab, signed_in_page
 
 FIGURES = {"Agreement": 10, "Hacking watch": 4, "Generators": 1, "Benchmarks": 1}
 # Figures on the screen that have no picture in them.
@@ -40,24 +40,14 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 @pytest.fixture
 def lead(browser: Browser, app: Running) -> Iterator[Page]:
     """The Analyse page, signed in. Faults and foreign requests fail the test."""
-    context = browser.new_context(viewport={"width": 1360, "height": 900}, accept_downloads=True)
-    sign_in_browser(context, app, "Mira", "lead")
-    watched = Watched(context.new_page())
-    watch(watched, app.url)
-    watched.page.goto(f"{app.url}/analyse")
-    yield watched.page
-    context.close()
-    assert watched.elsewhere == [] and watched.faults == []
+    with signed_in_page(browser, app, "/analyse", accept_downloads=True) as page:
+        yield page
 
 
 def open_tab(page: Page, name: str) -> None:
     """Choose a tab, also where it stands behind three dots."""
     expect(page.locator("#analyse-agreement .lead-body")).not_to_be_empty()
-    tab = page.locator("#analyse-tabs").get_by_role("tab", name=name, exact=True)
-    if tab.count() == 0 or not tab.first.is_visible():
-        page.locator("#analyse-tabs .overflow-menu > button").click()
-        tab = page.locator("#analyse-tabs .overflow-dropdown button", has_text=name)
-    tab.first.click()
+    choose_tab(page, "analyse-tabs", name)
 
 
 def see_figures(page: Page, least: int) -> None:
@@ -140,31 +130,22 @@ def test_the_selection_is_kept_and_scoring_waits_in_the_queue(lead: Page, app: R
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_nothing_sticks_out_on_a_phone(browser: Browser, app: Running, scheme: str) -> None:
-    context = browser.new_context(viewport={"width": 390, "height": 844}, color_scheme=scheme)  # type: ignore[arg-type]
-    sign_in_browser(context, app, "Mira", "lead")
-    page = context.new_page()
-    page.goto(f"{app.url}/analyse")
-    for name in ("Agreement", "Hacking watch", "Generators", "Benchmarks"):
-        open_tab(page, name)
-        see_figures(page, FIGURES[name])
-        assert page.evaluate(STICKS_OUT) <= 1, name
-    open_tab(page, "Disagreements")
-    expect(page.locator("#analyse-case")).to_contain_text("Zoe the annotator")
-    assert page.evaluate(STICKS_OUT) <= 1
-    ground = page.locator(".an-plot .bg").first.evaluate("(one) => getComputedStyle(one).fill")
-    assert ground == ("rgb(255, 255, 255)" if scheme == "light" else "rgb(25, 29, 34)")
-    context.close()
+    with signed_in_page(browser, app, "/analyse", viewport=PHONE, color_scheme=scheme) as page:
+        for name in ("Agreement", "Hacking watch", "Generators", "Benchmarks"):
+            open_tab(page, name)
+            see_figures(page, FIGURES[name])
+            assert page.evaluate(STICKS_OUT) <= 1, name
+        open_tab(page, "Disagreements")
+        expect(page.locator("#analyse-case")).to_contain_text("Zoe the annotator")
+        assert page.evaluate(STICKS_OUT) <= 1
+        ground = page.locator(".an-plot .bg").first.evaluate("(one) => getComputedStyle(one).fill")
+        assert ground == ("rgb(255, 255, 255)" if scheme == "light" else "rgb(25, 29, 34)")
 
 
-@pytest.mark.parametrize("role", ["nobody", "annotator"])
-def test_others_read_whom_the_page_is_for(browser: Browser, app: Running, role: str) -> None:
-    context = browser.new_context()
-    if role == "annotator":
-        sign_in_browser(context, app, "Ada", "annotator")
-    page = context.new_page()
-    page.goto(f"{app.url}/analyse")
-    gate = page.locator(".lead-gate")
-    expect(gate).to_contain_text("for leads and viewers" if role == "nobody" else "you are signed in as Ada")
-    assert "sign-in?next=/analyse" in str(gate.locator("a").get_attribute("href"))
-    expect(page.locator("#analyse-choose")).to_have_count(0)
-    context.close()
+@pytest.mark.parametrize("role", [None, "annotator"])
+def test_others_read_whom_the_page_is_for(browser: Browser, app: Running, role: Role | None) -> None:
+    with signed_in_page(browser, app, "/analyse", "Ada", role) as page:
+        gate = page.locator(".lead-gate")
+        expect(gate).to_contain_text("for leads and viewers" if role is None else "you are signed in as Ada")
+        assert "sign-in?next=/analyse" in str(gate.locator("a").get_attribute("href"))
+        expect(page.locator("#analyse-choose")).to_have_count(0)

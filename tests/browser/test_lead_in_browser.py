@@ -12,11 +12,11 @@ from storage.answers import Answer
 from storage.assignment import Turn, next_turn
 from storage.campaigns import list_campaigns
 from storage.labels import current_labels
-from storage.schema import Choice
+from storage.schema import Choice, Role
 from storage.submitting import submit
-from tests.app.accounts import person, sign_in_browser
+from tests.app.accounts import person
 from tests.app.studios import Running, running_studio
-from tests.browser.conftest import Watched, watch
+from tests.browser.pages import PHONE, choose_tab, overflow, signed_in_page
 
 
 @pytest.fixture(scope="module")
@@ -30,14 +30,8 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 @pytest.fixture
 def lead(browser: Browser, app: Running) -> Iterator[Page]:
     """The Lead page, signed in. Faults and foreign requests fail the test."""
-    context = browser.new_context(viewport={"width": 1360, "height": 900})
-    sign_in_browser(context, app, "Mira", "lead")
-    watched = Watched(context.new_page())
-    watch(watched, app.url)
-    watched.page.goto(f"{app.url}/lead")
-    yield watched.page
-    context.close()
-    assert watched.elsewhere == [] and watched.faults == []
+    with signed_in_page(browser, app, "/lead") as page:
+        yield page
 
 
 def create(page: Page, name: str) -> None:
@@ -62,11 +56,6 @@ def disagree(app: Running, name: str) -> None:
             while isinstance(turn := next_turn(session, made.id, annotator), Turn):
                 answer = Answer(choice=choice, strength="clearly", note="<img src=x onerror=alert(1)>", seconds=12)
                 submit(session, turn.token, annotator, secrets.token_hex(8), answer)
-
-
-def overflow(page: Page) -> int:
-    """Pixels by which the page is wider than the screen."""
-    return int(page.evaluate("() => document.documentElement.scrollWidth - document.documentElement.clientWidth"))
 
 
 def test_create_watch_and_decide(lead: Page, app: Running) -> None:
@@ -131,34 +120,21 @@ def test_one_time_link_is_whole_and_shown_once(lead: Page, app: Running) -> None
     expect(link).to_have_count(0)
 
 
-@pytest.mark.parametrize("role", ["nobody", "annotator"])
-def test_others_read_whom_the_page_is_for(browser: Browser, app: Running, role: str) -> None:
-    context = browser.new_context()
-    if role == "annotator":
-        sign_in_browser(context, app, "Ada", "annotator")
-    page = context.new_page()
-    page.goto(f"{app.url}/lead")
-    gate = page.locator(".lead-gate")
-    expect(gate).to_contain_text("This page is for leads" if role == "nobody" else "you are signed in as Ada")
-    assert "sign-in?next=/lead" in str(gate.locator("a").get_attribute("href"))
-    expect(page.locator("#lead-campaigns")).to_have_count(0)
-    context.close()
+@pytest.mark.parametrize("role", [None, "annotator"])
+def test_others_read_whom_the_page_is_for(browser: Browser, app: Running, role: Role | None) -> None:
+    with signed_in_page(browser, app, "/lead", "Ada", role) as page:
+        gate = page.locator(".lead-gate")
+        expect(gate).to_contain_text("This page is for leads" if role is None else "you are signed in as Ada")
+        assert "sign-in?next=/lead" in str(gate.locator("a").get_attribute("href"))
+        expect(page.locator("#lead-campaigns")).to_have_count(0)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_nothing_sticks_out_on_a_phone(browser: Browser, app: Running, scheme: str) -> None:
-    context = browser.new_context(viewport={"width": 390, "height": 844}, color_scheme=scheme)  # type: ignore[arg-type]
-    sign_in_browser(context, app, "Mira", "lead")
-    page = context.new_page()
-    page.goto(f"{app.url}/lead")
-    expect(page.locator("#lead-campaigns .lead-body")).not_to_be_empty()
-    assert overflow(page) <= 0
-    for name in ("Annotators", "Adjudicate", "New campaign", "Accounts", "Guidelines"):
-        tab = page.get_by_role("tab", name=name, exact=True)
-        if tab.count() == 0 or not tab.first.is_visible():
-            page.locator("#lead-tabs .overflow-menu > button").click()
-            tab = page.locator("#lead-tabs .overflow-dropdown button", has_text=name)
-        tab.first.click()
-        expect(page.get_by_role("tabpanel").filter(visible=True).locator(".lead-body")).not_to_be_empty()
-        assert overflow(page) <= 0, name
-    context.close()
+    with signed_in_page(browser, app, "/lead", viewport=PHONE, color_scheme=scheme) as page:
+        expect(page.locator("#lead-campaigns .lead-body")).not_to_be_empty()
+        assert overflow(page) <= 0
+        for name in ("Annotators", "Adjudicate", "New campaign", "Accounts", "Guidelines"):
+            choose_tab(page, "lead-tabs", name)
+            expect(page.get_by_role("tabpanel").filter(visible=True).locator(".lead-body")).not_to_be_empty()
+            assert overflow(page) <= 0, name

@@ -9,17 +9,18 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from app.gallery import FOLDER
+from storage.schema import Role
 from tests.app.accounts import sign_in_browser
 from tests.app.rounds import label_round, no_run_left, open_round
 from tests.app.studios import Running, running_studio
-from tests.browser.conftest import Watched, open_page, watch
+from tests.browser.conftest import open_page
+from tests.browser.pages import PHONE, overflow, signed_in_page
 
 PATIENCE = 600_000  # milliseconds; a run takes half a minute on a machine of one's own
 POINTS = """(name) => {
   const place = document.querySelector(`[data-figure="${name}"]`);
   return place && place.data ? Math.max(0, ...place.data.map((trace) => trace.x.filter((one) => one !== null).length)) : 0;
 }"""
-OVERFLOW = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
 
 @pytest.fixture(scope="module")
@@ -32,16 +33,10 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 @pytest.fixture
 def lead(browser: Browser, app: Running) -> Iterator[Page]:
     """A lead's browser on the Train page. Faults and foreign requests fail the test."""
-    context = browser.new_context(viewport={"width": 1400, "height": 900})
-    sign_in_browser(context, app, "Mira", "lead")
-    watched = Watched(context.new_page())
-    watch(watched, app.url)
-    watched.page.set_default_timeout(PATIENCE)
-    watched.page.on("dialog", lambda dialog: dialog.accept())
-    watched.page.goto(f"{app.url}/train")
-    yield watched.page
-    context.close()
-    assert watched.elsewhere == [] and watched.faults == []
+    with signed_in_page(browser, app, "/train") as page:
+        page.set_default_timeout(PATIENCE)
+        page.on("dialog", lambda dialog: dialog.accept())
+        yield page
 
 
 def wait_for_points(page: Page, least: int) -> None:
@@ -125,29 +120,20 @@ def test_label_retrain_prove_promote_judge_roll_back(browser: Browser, app: Runn
 def test_nothing_sticks_out_on_a_phone_and_a_viewer_has_nothing_to_press(
     browser: Browser, app: Running, scheme: str
 ) -> None:
-    context = browser.new_context(viewport={"width": 390, "height": 844}, color_scheme=scheme)  # type: ignore[arg-type]
-    sign_in_browser(context, app, "Vic", "viewer")
-    page = context.new_page()
-    page.goto(f"{app.url}/train")
-    expect(page.locator(".train-registry")).to_be_visible()
-    assert page.evaluate(OVERFLOW) <= 0
-    right = page.evaluate(
-        "() => Math.max(...[...document.querySelectorAll('.train *')].map((one) => one.getBoundingClientRect().right))"
-    )
-    assert right <= 391
-    expect(page.locator(".train button[data-act]")).to_have_count(0)
-    expect(page.locator(".train-make")).to_be_hidden()
-    context.close()
+    with signed_in_page(browser, app, "/train", "Vic", "viewer", viewport=PHONE, color_scheme=scheme) as page:
+        expect(page.locator(".train-registry")).to_be_visible()
+        assert overflow(page) <= 0
+        right = page.evaluate(
+            "() => Math.max(...[...document.querySelectorAll('.train *')].map((one) => one.getBoundingClientRect().right))"
+        )
+        assert right <= 391
+        expect(page.locator(".train button[data-act]")).to_have_count(0)
+        expect(page.locator(".train-make")).to_be_hidden()
 
 
-@pytest.mark.parametrize("role", ["nobody", "annotator"])
-def test_others_read_whom_the_page_is_for(browser: Browser, app: Running, role: str) -> None:
-    context = browser.new_context()
-    if role == "annotator":
-        sign_in_browser(context, app, "Ada", "annotator")
-    page = context.new_page()
-    page.goto(f"{app.url}/train")
-    expect(page.locator(".train-gate")).to_contain_text("leads" if role == "nobody" else "signed in as Ada")
-    assert "sign-in?next=/train" in str(page.locator(".train-gate a").get_attribute("href"))
-    expect(page.locator(".train-page")).to_be_hidden()
-    context.close()
+@pytest.mark.parametrize("role", [None, "annotator"])
+def test_others_read_whom_the_page_is_for(browser: Browser, app: Running, role: Role | None) -> None:
+    with signed_in_page(browser, app, "/train", "Ada", role, refused=True) as page:
+        expect(page.locator(".train-gate")).to_contain_text("leads" if role is None else "signed in as Ada")
+        assert "sign-in?next=/train" in str(page.locator(".train-gate a").get_attribute("href"))
+        expect(page.locator(".train-page")).to_be_hidden()

@@ -1,0 +1,65 @@
+"""What the browser tests of several pages share: a page as somebody signed in sees it, a tab, how far it sticks out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from playwright.sync_api import Browser, Page
+
+from storage.schema import Role
+from tests.app.accounts import sign_in_browser
+from tests.app.studios import Running
+from tests.browser.conftest import Watched, watch
+
+_REFUSAL = re.compile(r"responded with a status of 40[13]\b")
+WIDE, PHONE = {"width": 1360, "height": 900}, {"width": 390, "height": 844}
+
+
+@contextmanager
+def signed_in_page(
+    browser: Browser,
+    app: Running,
+    path: str,
+    name: str = "Mira",
+    role: Role | None = "lead",
+    *,
+    refused: bool = False,
+    **context: Any,
+) -> Iterator[Page]:
+    """A page of the app in a fresh profile. Faults and foreign requests fail the test at the end of the block.
+
+    Args:
+        role: None for nobody in particular.
+        refused: the page is not for them; that the server says so is what Chromium reports as a fault.
+        context: of Playwright's `new_context`, such as viewport=PHONE.
+    """
+    profile = browser.new_context(**{"viewport": WIDE, **context})
+    if role is not None:
+        sign_in_browser(profile, app, name, role)
+    watched = Watched(profile.new_page())
+    watch(watched, app.url)
+    watched.page.goto(f"{app.url}{path}")
+    try:
+        yield watched.page
+    finally:
+        profile.close()
+    assert watched.elsewhere == [], "the page asked other machines"
+    faults = [one for one in watched.faults if not (refused and _REFUSAL.search(one))]
+    assert faults == [], "the browser's console reports errors"
+
+
+def choose_tab(page: Page, tabs: str, name: str) -> None:
+    """Choose a tab of the element `tabs` (its id), also where it stands behind three dots."""
+    tab = page.locator(f"#{tabs}").get_by_role("tab", name=name, exact=True)
+    if tab.count() == 0 or not tab.first.is_visible():
+        page.locator(f"#{tabs} .overflow-menu > button").click()
+        tab = page.locator(f"#{tabs} .overflow-dropdown button", has_text=name)
+    tab.first.click()
+
+
+def overflow(page: Page) -> int:
+    """Pixels by which the page is wider than the screen."""
+    return int(page.evaluate("() => document.documentElement.scrollWidth - document.documentElement.clientWidth"))
