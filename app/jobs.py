@@ -18,22 +18,20 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Literal
 
 from app.serving import Serving
-from descore.errors import CheckpointError
+from app.serving_watch import ServingWatch
 from storage import Database, StorageError
-from storage.registry import get_checkpoint, promotions
 from storage.run_folder import LOG, is_held, tail
 from storage.runs import (
     Run,
     finish,
     get_run,
-    list_runs,
+    is_here,
     mark_lost,
     mark_running,
     next_queued,
@@ -52,8 +50,6 @@ TICK_SECONDS = 1.0
 GRACE_SECONDS = 600.0
 # So long a process that was started may take until it holds the lock of its run.
 BEGIN_SECONDS = 180.0
-COME_BACK_SECONDS = 30.0  # between attempts to load a model that has stepped aside
-WATCHED = 50  # newest runs that are looked at for automatic promotion
 LAST_WORDS = 4000  # bytes
 
 
@@ -65,8 +61,7 @@ class Jobs:
         self._database, self._serving, self._command = database, serving, tuple(command)
         self._children: dict[int, subprocess.Popen[bytes]] = {}
         self._told: set[int] = set()
-        self._not_promoted: set[int] = set()
-        self._retry_at = 0.0
+        self._watch_serving = ServingWatch(database, serving)
         self._wake, self._stop = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
         # One tick at a time: a handler that cancels may tick, too.
@@ -138,8 +133,7 @@ class Jobs:
                 self._notice_the_dead,
                 self._end_cancelled,
                 self._begin,
-                self._come_back,
-                self._promote,
+                self._watch_serving.tick,
             ):
                 step()
 
@@ -168,7 +162,7 @@ class Jobs:
     def _notice_the_dead(self) -> None:
         for run in self._runs("running"):
             # The lock first and the state after it: a run says that it has ended before it gives the lock back.
-            if not _is_here(run) or is_held(self._folder(run)) or run.id in self._children or _begins(run):
+            if not is_here(run) or is_held(self._folder(run)) or run.id in self._children or _begins(run):
                 continue
             run = self._run(run.id)
             if run.state != "running":
@@ -189,7 +183,7 @@ class Jobs:
     def _end_cancelled(self) -> None:
         for run in self._runs("running"):
             asked_at = run.cancel_requested_at
-            if asked_at is None or not _is_here(run):
+            if asked_at is None or not is_here(run):
                 continue
             if run.id not in self._told:
                 if self._send(run, signal.SIGTERM):
@@ -200,7 +194,7 @@ class Jobs:
     def _send(self, run: Run, number: signal.Signals) -> bool:
         """Signal a run's process and what it started; whether there was one."""
         alive = run.id in self._children or is_held(self._folder(run))
-        if run.pid in (None, os.getpid()) or not _is_here(run) or not alive:
+        if run.pid in (None, os.getpid()) or not is_here(run) or not alive:
             return False
         with contextlib.suppress(ProcessLookupError):
             # A run that was started by hand may share its group with a shell.
@@ -248,41 +242,6 @@ class Jobs:
         with contextlib.suppress(StorageError), self._database.write() as session:
             mark_running(session, run.id, process.pid, socket.gethostname())
 
-    # ---- the model that serves -----------------------------------------------------------------------------------
-
-    def _come_back(self) -> None:
-        """Load the model again once nothing runs that it had to step aside for."""
-        if self._serving.now.model is not None or time.monotonic() < self._retry_at:
-            return
-        if any(_is_here(run) and run.request.get("steps_aside") for run in self._runs("running")):
-            return
-        try:
-            self._serving.come_back()
-        except (CheckpointError, RuntimeError) as error:
-            log.warning("the model can't come back yet: %s", error)
-            self._retry_at = time.monotonic() + COME_BACK_SECONDS
-
-    def _promote(self) -> None:
-        """Promote what finished better than what serves, where that was asked for; once only."""
-        with self._database.read() as session:
-            runs = list_runs(session, WATCHED, "train")
-        for run in runs:
-            if run.state != "finished" or not run.auto_promote or run.candidate_id is None:
-                continue
-            if run.rival_id != self._serving.checkpoint_id:  # another one serves by now, with which it was not compared
-                continue
-            with self._database.read() as session:
-                candidate = get_checkpoint(session, run.candidate_id)
-                known = {one.checkpoint_id for one in promotions(session, WATCHED)}
-            better = (candidate.gate or {}).get("verdict") == "better" and candidate.deleted_at is None
-            if not better or candidate.id in known | self._not_promoted:
-                continue
-            try:
-                self._serving.promote(self._database, candidate.id, "automatic")
-            except CheckpointError as error:
-                log.warning("%s can't be promoted: %s", candidate.name, error)
-                self._not_promoted.add(candidate.id)
-
     # ---- runs ----------------------------------------------------------------------------------------------------
 
     def _runs(self, state: RunState) -> tuple[Run, ...]:
@@ -295,10 +254,6 @@ class Jobs:
 
     def _folder(self, run: Run) -> Path:
         return self._database.home / run.folder
-
-
-def _is_here(run: Run) -> bool:
-    return run.host in (None, socket.gethostname())
 
 
 def _begins(run: Run) -> bool:

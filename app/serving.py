@@ -32,6 +32,7 @@ from storage.registry import (
     get_checkpoint,
     kept_location,
     promote,
+    promotions,
     register_checkpoint,
     usable_location,
 )
@@ -190,6 +191,24 @@ class Serving:
                 promote(session, chosen.id, action, by)
             self._swap(replace(served, aside=aside), chosen.id)
             return self._served
+
+    def follow(self, database: Database) -> bool:
+        """Serve what another app on this store promoted or rolled back to; whether there was something to follow.
+
+        Raises:
+            descore.errors.CheckpointError: it can't be used here; what serves goes on.
+            StorageError: the store can't be read.
+        """
+        with self._change:
+            with database.read() as session:
+                last = promotions(session, 1)
+                # What an app was told to start with is its own affair.
+                if not last or last[0].action == "start" or last[0].checkpoint_id == self._checkpoint_id:
+                    return False
+                chosen = get_checkpoint(session, last[0].checkpoint_id)
+            aside = self._served.aside
+            self._swap(replace(_loaded(database, chosen, weights=not aside), aside=aside), chosen.id)
+            return True
 
     def step_aside(self, reason: str) -> None:
         """Give the model's memory away, once the judgements that it has begun are done."""

@@ -13,6 +13,7 @@ process is gone without a word.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
@@ -23,8 +24,8 @@ from sqlalchemy.orm import Session
 
 from storage.errors import NotInStore, StorageError
 from storage.registry import get_checkpoint
-from storage.schema import CheckpointRow, RunKind, RunPairRow, RunRow, RunState, Start, utc_now
-from storage.snapshots import Snapshot, SnapshotPair
+from storage.schema import RunKind, RunPairRow, RunRow, RunState, Start, utc_now
+from storage.snapshots import Snapshot, SnapshotPair, keep_held_out
 from storage.tables import RUN_PAIRS
 
 FOLDER = "runs"
@@ -108,7 +109,7 @@ def create_run(session: Session, request: RunRequest, snapshot: Snapshot | None,
     """
     _check(session, request, snapshot)
     if snapshot is not None:
-        _keep_held_out(session, snapshot)
+        keep_held_out(session, snapshot)
     asked = asdict(request) | {"stages": list(request.stages), "overrides": list(request.overrides)}
     row = RunRow(
         **asked,
@@ -288,6 +289,11 @@ def known_labels(session: Session, checkpoint_id: int) -> int:
     return 0 if run_id is None else get_run(session, run_id).last_label_id
 
 
+def is_here(run: Run) -> bool:
+    """Whether a run's process is one of this machine's, or not known yet."""
+    return run.host in (None, socket.gethostname())
+
+
 def _check(session: Session, request: RunRequest, snapshot: Snapshot | None) -> None:
     if not request.name.strip() or not request.device:
         raise StorageError("a run needs a name and a device")
@@ -305,22 +311,6 @@ def _check(session: Session, request: RunRequest, snapshot: Snapshot | None) -> 
 def _usable(session: Session, checkpoint_id: int | None) -> None:
     if checkpoint_id is not None and (found := get_checkpoint(session, checkpoint_id)).deleted_at is not None:
         raise StorageError(f"the checkpoint {found.name} was deleted; start a new run from another one")
-
-
-def _keep_held_out(session: Session, snapshot: Snapshot) -> None:
-    """A larger share would hold out pairs that a former run trained on, and its checkpoint would look too good on them."""
-    used = (
-        select(RunRow.snapshot)
-        .join(CheckpointRow, CheckpointRow.run_id == RunRow.id)
-        .where(CheckpointRow.deleted_at.is_(None), RunRow.snapshot.is_not(None))
-    )
-    shares = [float(settings["held_out_share"]) for settings in session.scalars(used) if settings is not None]
-    smallest = min(shares, default=1.0)
-    if float(snapshot.chosen_by["held_out_share"]) > smallest:
-        raise StorageError(
-            f"checkpoints in use were trained with {smallest:.0%} of the pairs held out; with a larger share pairs that "
-            "they learnt would count as held out. Choose a share that is not larger, or delete those checkpoints"
-        )
 
 
 def _changing(session: Session, run_id: int, allowed: Sequence[RunState], what: str) -> RunRow:

@@ -22,9 +22,10 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from storage.consensus import Consensus, iterate_consensus
+from storage.errors import StorageError
 from storage.hashing import stable_share
 from storage.held_out import is_held_out
-from storage.schema import CampaignPairRow, Part
+from storage.schema import CampaignPairRow, CheckpointRow, Part, RunRow
 from storage.snapshot_settings import (
     PairKey,
     SnapshotSettings,
@@ -213,3 +214,31 @@ def _parts(merged: Mapping[str, SnapshotPair], fresh: set[str], settings: Snapsh
     # With `since` in the draw, the next run replays others.
     drawn = sorted(older, key=lambda identity: (stable_share("replay", since, identity), identity))[:wanted]
     return parts | dict.fromkeys(drawn, "replay")
+
+
+def held_out_share_in_use(session: Session) -> float:
+    """The share of pairs that no checkpoint in use was trained on: the smallest of their runs; the usual one before any."""
+    return min(_shares_in_use(session), default=SnapshotSettings().held_out_share)
+
+
+def keep_held_out(session: Session, snapshot: Snapshot) -> None:
+    """Refuse a larger share: it would hold out pairs that a former run trained on, and its checkpoint would look too good.
+
+    Raises:
+        StorageError: checkpoints in use were trained with a smaller share.
+    """
+    smallest = min(_shares_in_use(session), default=1.0)
+    if float(snapshot.chosen_by["held_out_share"]) > smallest:
+        raise StorageError(
+            f"checkpoints in use were trained with {smallest:.0%} of the pairs held out; with a larger share pairs that "
+            "they learnt would count as held out. Choose a share that is not larger, or delete those checkpoints"
+        )
+
+
+def _shares_in_use(session: Session) -> list[float]:
+    used = (
+        select(RunRow.snapshot)
+        .join(CheckpointRow, CheckpointRow.run_id == RunRow.id)
+        .where(CheckpointRow.deleted_at.is_(None), RunRow.snapshot.is_not(None))
+    )
+    return [float(settings["held_out_share"]) for settings in session.scalars(used) if settings is not None]

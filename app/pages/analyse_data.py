@@ -28,12 +28,11 @@ from storage.last_changes import Stamp, last_changes
 from storage.margins import pair_sources
 from storage.registry import BASE, Checkpoint, list_checkpoints, usable_location
 from storage.registry import serving as serving_checkpoint
-from storage.snapshot_settings import SnapshotSettings
+from storage.snapshots import held_out_share_in_use
 
 log = logging.getLogger(__name__)
 Made = TypeVar("Made")
 
-HELD_OUT_SHARE = SnapshotSettings().held_out_share
 _KEPT_PAIRS, _KEPT_FINDINGS = 6, 24
 NO_CHECKPOINT = "No checkpoint is known yet; one appears here as soon as the app serves it."
 
@@ -170,7 +169,7 @@ class AnalyseRoom:
         known = self.known()
         by_id = {one.id: one for one in known.checkpoints}
         with self.database.read() as session:
-            stamp = last_changes(session)
+            stamp = (*last_changes(session), str(held_out_share_in_use(session)))
         rows = tuple(by_id[one] for one in (selection.checkpoint, *selection.beside) if one in by_id)
         found = tuple(self._analysed(row, selection, stamp) for row in rows)
         return Chosen(selection, found, rows, known.scopes.get(selection.scope, selection.scope), stamp)
@@ -206,7 +205,7 @@ class AnalyseRoom:
                     checkpoint.fingerprint,
                     sources=selection.sources,
                     campaign_ids=selection.campaign_ids,
-                    held_out_share=HELD_OUT_SHARE if selection.held_out else None,
+                    held_out_share=held_out_share_in_use(session) if selection.held_out else None,
                 )
 
         key = (checkpoint.fingerprint, selection.scope, selection.held_out, stamp)

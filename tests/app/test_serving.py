@@ -13,12 +13,16 @@ import pytest
 from app.answering import answer
 from app.clips import ClipShelf
 from app.serving import ModelAside, Served, Serving
+from app.serving_watch import ServingWatch
 from descore.checkpoint import folder_fingerprint, load_checkpoint, save_checkpoint
 from descore.errors import CheckpointError
 from storage import Database, StorageError, open_database
 from storage.pairs import Pair, add_pair
-from storage.registry import Checkpoint, kept_location, promotions, register_checkpoint
+from storage.registry import Checkpoint, kept_location, promote, promotions, register_checkpoint, set_gate
+from storage.runs import RunRequest, create_run, finish, mark_running
+from storage.snapshots import Snapshot, SnapshotPair
 from tests.app.studios import make_clip, talkative_checkpoint
+from tests.unit.stores import make_pair
 
 
 @pytest.fixture(scope="module")
@@ -164,3 +168,59 @@ def test_a_checkpoint_is_known_without_its_weights(folders: tuple[Path, Path]) -
     assert read.model is None and replace(loaded, model=None) == read
     with pytest.raises(CheckpointError, match="bare backbone"):
         Served.read(str(folders[0] / "backbone"))
+
+
+def test_apps_on_one_store_follow_each_others_promotions_but_not_their_starts(
+    database: Database, folders: tuple[Path, Path]
+) -> None:
+    here = Serving.open(database, str(folders[0]))
+    there, watch = Serving.open(database, str(folders[1])), ServingWatch(database, here)
+    watch.tick()
+    assert (here.now.name, there.now.name) == ("old", "new")
+    made = registered(database, folders[1], "copy")  # known by its content: the one that serves there
+    with database.write() as session:
+        other = register_checkpoint(session, name="third", location=str(folders[0]), fingerprint="another")
+    assert made.name == "new"
+    there.promote(database, here.checkpoint_id or 0, "roll_back")
+    watch.tick()
+    assert (here.now.name, there.now.name) == ("old", "old")
+    there.promote(database, made.id, "promote")
+    watch.tick()
+    assert here.now.name == "new" and here.checkpoint_id == made.id and here.now.model is not None
+    # What can't be used here leaves what serves.
+    with database.write() as session:
+        promote(session, other.id, "promote")
+    watch.tick()
+    assert here.now.name == "new"
+
+
+@pytest.mark.parametrize(
+    ("verdict", "wanted", "serves"), [("better", True, "week 1"), ("better", False, "old"), ("same", True, "old")]
+)
+def test_a_better_candidate_is_promoted_by_itself_where_that_was_asked_for(
+    database: Database, folders: tuple[Path, Path], verdict: str, wanted: bool, serves: str
+) -> None:
+    serving = Serving.open(database, str(folders[0]))
+    watch, first = ServingWatch(database, serving), serving.checkpoint_id or 0
+    with database.write() as session:
+        pair = make_pair(session)
+    kept = SnapshotPair(pair.id, "new", "abc", 1, 1.0, {}, ())
+    snapshot = Snapshot((kept,), "hash", 0, {"new": 1}, {"held_out_share": 0.2})
+    request = RunRequest("train", "week 1", "cpu", first, first, ("cold-start",), "current", "tiny-cpu", auto_promote=wanted)
+    with database.write() as session:
+        run = create_run(session, request, snapshot, None)
+        mark_running(session, run.id, 1, "elsewhere")
+    made = registered(database, folders[1], "week 1")
+    watch.tick()
+    assert serving.now.name == "old", "a run that goes on promotes nothing"
+    with database.write() as session:
+        set_gate(session, made.id, {"verdict": verdict, "sentence": "As measured."})
+        finish(session, run.id, "finished", 0, "As measured.", made.id, verdict)
+    watch.tick()
+    assert serving.now.name == serves
+    with database.read() as session:
+        assert promotions(session, 1)[0].action == ("automatic" if serves == "week 1" else "start")
+    if serves == "week 1":  # who goes back is not overruled
+        serving.promote(database, first, "roll_back")
+        watch.tick()
+        assert serving.now.name == "old"
