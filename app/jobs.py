@@ -23,10 +23,11 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Literal
 
-from app.serving import Serving
+from app.serving import Serving, aside_for
 from app.serving_watch import ServingWatch
 from storage import Database, StorageError
-from storage.run_folder import LOG, is_held, tail
+from storage.place import place_of
+from storage.run_folder import LOG, is_held, run_holder, tail
 from storage.runs import (
     Run,
     finish,
@@ -162,7 +163,9 @@ class Jobs:
     def _notice_the_dead(self) -> None:
         for run in self._runs("running"):
             # The lock first and the state after it: a run says that it has ended before it gives the lock back.
-            if not is_here(run) or is_held(self._folder(run)) or run.id in self._children or _begins(run):
+            if not is_here(run, self._database.home) or run.id in self._children:
+                continue
+            if is_held(self._folder(run)) or _begins(run):
                 continue
             run = self._run(run.id)
             if run.state != "running":
@@ -183,7 +186,7 @@ class Jobs:
     def _end_cancelled(self) -> None:
         for run in self._runs("running"):
             asked_at = run.cancel_requested_at
-            if asked_at is None or not is_here(run):
+            if asked_at is None or not is_here(run, self._database.home):
                 continue
             if run.id not in self._told:
                 if self._send(run, signal.SIGTERM):
@@ -193,8 +196,11 @@ class Jobs:
 
     def _send(self, run: Run, number: signal.Signals) -> bool:
         """Signal a run's process and what it started; whether there was one."""
-        alive = run.id in self._children or is_held(self._folder(run))
-        if run.pid in (None, os.getpid()) or not is_here(run) or not alive:
+        if run.pid in (None, os.getpid()) or not is_here(run, self._database.home):
+            return False
+        # A data folder can be shared: a process of another machine must not be taken for one of ours.
+        holder = run_holder(self._folder(run)) or {}
+        if run.id not in self._children and holder.get("host") != socket.gethostname():
             return False
         with contextlib.suppress(ProcessLookupError):
             # A run that was started by hand may share its group with a shell.
@@ -214,13 +220,13 @@ class Jobs:
                 if run is None:
                     return
                 # Taken, so that no other app takes it too; its own process says so again, with its own number.
-                run = mark_running(session, run.id, os.getpid(), socket.gethostname())
+                run = mark_running(session, run.id, os.getpid(), place_of(self._database.home))
             self._launch(run)
 
     def _launch(self, run: Run) -> None:
         """Start the process of a run that was taken."""
         if run.request.get("steps_aside") and self._serving.now.model is not None:
-            self._serving.step_aside(f"{run.name} trains, and the device can't hold both")
+            self._serving.step_aside(aside_for(run))
         folder = self._folder(run)
         folder.mkdir(parents=True, exist_ok=True)
         environment = {**os.environ, "DESCORE_HOME": str(self._database.home), "PYTHONUNBUFFERED": "1"}
@@ -240,7 +246,7 @@ class Jobs:
             return
         self._children[run.id] = process
         with contextlib.suppress(StorageError), self._database.write() as session:
-            mark_running(session, run.id, process.pid, socket.gethostname())
+            mark_running(session, run.id, process.pid, place_of(self._database.home))
 
     # ---- runs ----------------------------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from descore import DeScore
 from descore.calibration import ModeCalibration
 from descore.checkpoint import MANIFEST_FILE, folder_fingerprint, locate, read_manifest
-from descore.errors import CheckpointError
+from descore.errors import CheckpointError, NotEnoughMemory
 from descore.events import Judgement, Mode, Verdict
 from descore.judge import release_memory, verdict_of
 from descore.manifest import Manifest
@@ -37,6 +37,8 @@ from storage.registry import (
     usable_location,
 )
 from storage.registry import serving as last_promoted
+from storage.run_folder import is_held
+from storage.runs import Run, is_here, runs_in
 from storage.schema import PromotionAction
 
 log = logging.getLogger(__name__)
@@ -126,18 +128,25 @@ class Serving:
     def open(cls, database: Database, checkpoint: str | None) -> Serving:
         """Load what was asked for, else what was promoted last, else the bundled checkpoint; the store knows it then.
 
+        Beside a run that needs the whole device nothing is loaded; the model comes back after it. The bundled checkpoint
+        that stands in for one that can't be used now is not promoted: what was promoted last is tried again.
+
         Raises:
             descore.errors.CheckpointError: the checkpoint that was asked for can't be used.
             StorageError: the store can't be read or written.
         """
         with database.read() as session:
             last = last_promoted(session)
+            runs = [run for run in runs_in(session, "running") if run.request.get("steps_aside")]
+        here = [run for run in runs if is_here(run, database.home) and is_held(database.home / run.folder)]
+        aside, stands_in = aside_for(here[0]) if here else "", False
         if checkpoint is None and last is not None:
             try:
-                return cls(_loaded(database, last), last.id)
+                return cls(replace(_loaded(database, last, weights=not aside), aside=aside), last.id)
             except CheckpointError as error:
                 log.warning("%s, which served last, can't be used (%s); the bundled checkpoint serves", last.name, error)
-        served = Served.load(checkpoint or BASE)
+                stands_in = last.location != BASE
+        served = replace(Served.read(checkpoint or BASE), aside=aside) if aside else Served.load(checkpoint or BASE)
         with database.write() as session:
             known = register_checkpoint(
                 session,
@@ -145,8 +154,9 @@ class Serving:
                 location=kept_location(served.location, database.home),
                 fingerprint=served.fingerprint,
                 metrics=dict(served.manifest.metrics),
+                settings=served.manifest.lineage.get("config"),
             )
-            if last is None or last.id != known.id:
+            if last is None or (last.id != known.id and not stands_in):
                 promote(session, known.id, "start")
         return cls(replace(served, name=known.name), known.id)
 
@@ -185,11 +195,9 @@ class Serving:
                 chosen = get_checkpoint(session, checkpoint_id)
             if chosen.id == self._checkpoint_id:
                 raise StorageError(f"{chosen.name} serves already")
-            aside = self._served.aside
-            served = _loaded(database, chosen, weights=not aside)
-            with database.write() as session:
+            with self._loaded_in_place(database, chosen) as served, database.write() as session:
                 promote(session, chosen.id, action, by)
-            self._swap(replace(served, aside=aside), chosen.id)
+            self._swap(served, chosen.id)
             return self._served
 
     def follow(self, database: Database) -> bool:
@@ -206,19 +214,36 @@ class Serving:
                 if not last or last[0].action == "start" or last[0].checkpoint_id == self._checkpoint_id:
                     return False
                 chosen = get_checkpoint(session, last[0].checkpoint_id)
-            aside = self._served.aside
-            self._swap(replace(_loaded(database, chosen, weights=not aside), aside=aside), chosen.id)
+            with self._loaded_in_place(database, chosen) as served:
+                self._swap(served, chosen.id)
             return True
+
+    @contextmanager
+    def _loaded_in_place(self, database: Database, chosen: Checkpoint) -> Iterator[Served]:
+        """A checkpoint loaded beside the one that serves or, where the device can't hold both, once that one has left.
+
+        What served is there again if the block, or the loading, fails.
+        """
+        before = self._served
+        try:
+            try:
+                served = _loaded(database, chosen, weights=not before.aside)
+            except NotEnoughMemory:
+                if before.model is None:
+                    raise
+                self._give_away(f"{chosen.name} takes its place")
+                served = _loaded(database, chosen)
+            yield replace(served, aside=before.aside)
+        except Exception:
+            if self._served is not before and self._served.model is None and before.model is not None:
+                back = Served.load(before.location)
+                self._swap(replace(back, name=before.name), self._checkpoint_id)
+            raise
 
     def step_aside(self, reason: str) -> None:
         """Give the model's memory away, once the judgements that it has begun are done."""
         with self._change:
-            self._swap(replace(self._served, model=None, aside=reason), self._checkpoint_id)
-            deadline = time.monotonic() + IN_FLIGHT_SECONDS
-            with self._users:
-                while self._in_use and time.monotonic() < deadline:
-                    self._users.wait(deadline - time.monotonic())
-            release_memory()
+            self._give_away(reason)
 
     def come_back(self) -> None:
         """Load the model again after `step_aside`; nothing to do where it is here.
@@ -232,10 +257,23 @@ class Serving:
             loaded = Served.load(self._served.location)
             self._swap(replace(loaded, name=self._served.name), self._checkpoint_id)
 
+    def _give_away(self, reason: str) -> None:
+        self._swap(replace(self._served, model=None, aside=reason), self._checkpoint_id)
+        deadline = time.monotonic() + IN_FLIGHT_SECONDS
+        with self._users:
+            while self._in_use and time.monotonic() < deadline:
+                self._users.wait(deadline - time.monotonic())
+        release_memory()
+
     def _swap(self, served: Served, checkpoint_id: int | None) -> None:
         with self._users:
             self._served, self._checkpoint_id = served, checkpoint_id
         release_memory()
+
+
+def aside_for(run: Run) -> str:
+    """Why the model steps aside for a run."""
+    return f"{run.name} trains, and the device can't hold both"
 
 
 def _loaded(database: Database, checkpoint: Checkpoint, weights: bool = True) -> Served:

@@ -46,7 +46,7 @@ class ServingWatch:
             return
         with self._database.read() as session:
             running = runs_in(session, "running")
-        if any(is_here(run) and run.request.get("steps_aside") for run in running):
+        if any(is_here(run, self._database.home) and run.request.get("steps_aside") for run in running):
             return
         try:
             self._serving.come_back()

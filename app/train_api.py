@@ -103,6 +103,8 @@ class TrainApi:
         try:
             asked = wanted(draft, offer)
             news = self._state.news(asked.settings, since_of(self._database, self._serving, asked.start))
+            offer = self._state.offer(news) or offer
+            asked = wanted(draft, offer)
             with self._database.read() as session:
                 newest = list_runs(session, 1)
         except REFUSED as error:

@@ -17,7 +17,7 @@ from storage.registry import lineage
 from storage.runs import Run, RunRequest, create_run, known_labels, runs_in
 from storage.schema import Start
 from storage.snapshot_settings import SnapshotSettings
-from storage.snapshots import make_snapshot
+from storage.snapshots import make_snapshot, with_share_in_use
 
 LARGEST_KNOB = 1e9
 MOST_BENCHMARK_PAIRS = 400
@@ -128,8 +128,8 @@ def plan_of(asked: Wanted, news: NewLabels, offer: Offer, next_id: int, queue: i
         free_bytes=offer.free_bytes,
         new=news.new,
         replay=news.replay if asked.incremental else 0,
-        held_out=news.held_out,
-        seconds=_seconds(asked, news.held_out, asked.benchmark_pairs if benchmark else 0),
+        held_out=news.compared,
+        seconds=_seconds(asked, news.compared, asked.benchmark_pairs if benchmark else 0),
         command=f"python -m trainer run {next_id}",
         overrides=asked.overrides,
         queue=queue,
@@ -138,20 +138,30 @@ def plan_of(asked: Wanted, news: NewLabels, offer: Offer, next_id: int, queue: i
 
 def _seconds(asked: Wanted, held_out: int, benchmark: int) -> dict[str, float]:
     """By stage: those of the preset, with the steps and rollouts that are asked for, and the benchmark's pairs."""
-    preset, seconds = asked.preset, {}
+    preset, seconds, per_step = asked.preset, {}, _seconds_per_step(asked)
     for stage in (stage for stage in asked.stages if stage in preset.seconds):
-        setting = stage.replace("-", "_")
-        before, now = (values.get(f"{setting}.steps", 0) for values in (preset.knobs, asked.values))
-        rollouts = f"{setting}.objective.num_generations"
-        more = (
-            asked.values[rollouts] / preset.knobs[rollouts]
-            if preset.knobs.get(rollouts) and rollouts in asked.values
-            else 1.0
-        )
-        seconds[stage] = preset.seconds[stage] + preset.seconds_per_step.get(stage, 0.0) * (now * more - before)
+        before, now = (values.get(f"{_setting_of(stage)}.steps", 0) for values in (preset.knobs, asked.values))
+        was = preset.seconds_per_step.get(stage, 0.0)
+        seconds[stage] = preset.seconds[stage] + now * per_step.get(stage, 0.0) - before * was
     if seconds and held_out:
         seconds["gate"] = preset.seconds.get("gate", 0.0) * (held_out + benchmark) / held_out
     return seconds
+
+
+def _seconds_per_step(asked: Wanted) -> dict[str, float]:
+    """By stage, as far as it is known: those of the preset, with the rollouts that are asked for."""
+    found = {}
+    for stage in (stage for stage in asked.stages if stage in asked.preset.seconds_per_step):
+        rollouts = f"{_setting_of(stage)}.objective.num_generations"
+        usual = asked.preset.knobs.get(rollouts)
+        more = asked.values[rollouts] / usual if usual and rollouts in asked.values else 1.0
+        found[stage] = asked.preset.seconds_per_step[stage] * more
+    return found
+
+
+def _setting_of(stage: str) -> str:
+    """The name of a stage among the settings."""
+    return stage.replace("-", "_")
 
 
 def since_of(database: Database, serving: Serving, start: Start) -> int:
@@ -174,11 +184,13 @@ def make_run(database: Database, serving: Serving, asked: Wanted, device: str, b
     since = since_of(database, serving, asked.start)
     with database.read() as session:
         parent = rival if asked.incremental else lineage(session, rival)[-1].id
-        snapshot = make_snapshot(session, asked.settings, since, asked.incremental)
+        settings = with_share_in_use(session, asked.settings)
+        snapshot = make_snapshot(session, settings, since, asked.incremental)
     further: dict[str, Any] = {
         "replay_share": asked.settings.replay_share,
         "benchmark_pairs": asked.benchmark_pairs,
         "steps_aside": asked.preset.steps_aside,
+        "seconds_per_step": _seconds_per_step(asked),
     }
     request = RunRequest(
         kind="train",

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -24,23 +24,21 @@ from app.clips import ClipShelf
 from app.offers import Offer, Offers
 from app.run_files import figures_json, samples
 from app.serving import Serving
+from app.train_store import Store, chosen_line, history, look_at, run_lines, with_run
 from app.train_views.making import Draft, making_form, news
 from app.train_views.registry import CheckpointLine, checkpoint_list
 from app.train_views.runs import RunLine, run_head, run_list
 from app.train_views.thoughts import SampledPair, log_view, thoughts_view
 from app.train_views.verdict import verdict_view
 from storage import Database, NotInStore
-from storage.campaigns import list_campaigns
 from storage.new_labels import NewLabels, what_is_new
 from storage.pairs import get_pair
-from storage.people import list_users
-from storage.registry import Checkpoint, Promotion, list_checkpoints, promotions, usable_location
+from storage.registry import usable_location
 from storage.run_folder import tail
-from storage.runs import Run, known_labels, list_runs, runs_in
+from storage.runs import Run, known_labels
 from storage.snapshot_settings import SnapshotSettings
+from storage.snapshots import with_share_in_use
 
-RUNS_SHOWN = 30
-PROMOTIONS_SHOWN = 200
 SAMPLED_PAIRS = 3
 BENCHMARK = "test"  # the split's name among the metrics of a checkpoint
 LOG_BYTES = 8000
@@ -49,12 +47,6 @@ NEWS_SHARE = 1 / 50  # of the time may go into counting what is new,
 NEWS_SECONDS = 15.0  # but a count is shown no longer than this
 
 _T = TypeVar("_T")
-ACTIONS = {
-    "start": "at the start of the app",
-    "promote": "promoted",
-    "automatic": "promoted by itself",
-    "roll_back": "rolled back",
-}
 
 
 @dataclass(frozen=True)
@@ -73,18 +65,6 @@ class Shown:
     parts: Mapping[str, Part]
     figures: Part
     busy: bool
-
-
-@dataclass(frozen=True)
-class _Store:
-    """One look at the store. queue: runs that wait, with their devices, in the order in which they start."""
-
-    runs: tuple[Run, ...]
-    queue: tuple[tuple[int, str], ...]
-    checkpoints: Mapping[int, Checkpoint]
-    promotions: tuple[Promotion, ...]
-    people: Mapping[int, str]
-    campaigns: tuple[str, ...]
 
 
 class TrainState:
@@ -109,16 +89,16 @@ class TrainState:
 
         def look() -> NewLabels:
             with self._database.read() as session:
-                return what_is_new(session, settings, since)
+                return what_is_new(session, with_share_in_use(session, settings), since)
 
         return self._keep(("news", settings, since), look, NEWS_SECONDS, NEWS_SHARE)
 
-    def offer(self) -> Offer | None:
-        """What can be trained here from what serves now."""
+    def offer(self, news: NewLabels | None = None) -> Offer | None:
+        """What can be trained here from what serves now. news: what would be trained on; by default all that is new."""
         checkpoint = next((one for one in self._store().checkpoints.values() if one.id == self._serving.checkpoint_id), None)
         place = self._serving.now.location if checkpoint is None else usable_location(checkpoint, self._database.home)
-        found = self.news(SnapshotSettings(), self._since())
-        return self._offers.ask(place, found.new + found.replay, found.held_out)
+        found = self.news(SnapshotSettings(), self._since()) if news is None else news
+        return self._offers.ask(place, found.new + found.replay, found.compared)
 
     def has_benchmark(self) -> bool:
         """Whether the comparison asks about ShapeWorld too: a checkpoint of the lineage was measured on its test split."""
@@ -132,13 +112,13 @@ class TrainState:
     # ---- the page ------------------------------------------------------------------------------------------------
 
     def _shown(self, may_act: bool, opened: int | None) -> Shown:
-        store = self._store()
-        lines = _lines(store)
-        chosen = _chosen(lines, opened)
+        store = with_run(self._database, self._store(), opened)
+        lines = run_lines(store)
+        chosen = chosen_line(lines, opened)
         html: dict[str, Markup | str] = {
             "news": self._news_html(store),
             "runs": run_list(lines, None if chosen is None else chosen.run.id),
-            "checkpoints": checkpoint_list(self._checkpoint_lines(store), may_act, _history(store)),
+            "checkpoints": checkpoint_list(self._checkpoint_lines(store), may_act, history(store)),
             "aside": self._aside_html(),
             **self._run_parts(chosen, store, may_act),
         }
@@ -155,7 +135,7 @@ class TrainState:
             busy,
         )
 
-    def _run_parts(self, line: RunLine | None, store: _Store, may_act: bool) -> dict[str, Markup | str]:
+    def _run_parts(self, line: RunLine | None, store: Store, may_act: bool) -> dict[str, Markup | str]:
         if line is None:
             return dict.fromkeys(("run", "verdict", "samples", "log"), "")
         run, folder = line.run, self._database.home / line.run.folder
@@ -185,7 +165,7 @@ class TrainState:
                 found.append(SampledPair(pair_id, pair.prompt, posters, some[0].get("label"), some))
         return found
 
-    def _news_html(self, store: _Store) -> Markup:
+    def _news_html(self, store: Store) -> Markup:
         found = self.news(SnapshotSettings(), self._since())
         alpha = None
         if found.alpha_patterns:
@@ -201,7 +181,7 @@ class TrainState:
         )
         return Markup(text).format(aside) if aside else ""
 
-    def _checkpoint_lines(self, store: _Store) -> list[CheckpointLine]:
+    def _checkpoint_lines(self, store: Store) -> list[CheckpointLine]:
         serves = self._serving.checkpoint_id
         served = {one.checkpoint_id for one in store.promotions}
         runs = {run.id: run for run in store.runs}
@@ -235,21 +215,8 @@ class TrainState:
 
         return self._keep(("since", serves), look, NEWS_SECONDS)
 
-    def _store(self) -> _Store:
-        def look() -> _Store:
-            with self._database.read() as session:
-                return _Store(
-                    runs=list_runs(session, RUNS_SHOWN),
-                    queue=tuple((run.id, run.device) for run in runs_in(session, "queued")),
-                    checkpoints={one.id: one for one in list_checkpoints(session, deleted=True)},
-                    promotions=promotions(session, PROMOTIONS_SHOWN),
-                    people={one.id: one.name for one in list_users(session)},
-                    campaigns=tuple(
-                        one.settings.name for kind in ("studio", "import") for one in list_campaigns(session, kind)
-                    ),
-                )
-
-        return self._keep("store", look)
+    def _store(self) -> Store:
+        return self._keep("store", lambda: look_at(self._database))
 
     def _keep(self, key: Any, look: Callable[[], _T], longest: float = FRESH_SECONDS, share: float = 1.0) -> _T:
         """What was found a moment ago, or now. Finding takes at most `share` of the time, yet is done after `longest`."""
@@ -270,49 +237,6 @@ class TrainState:
 def part(html: str) -> Part:
     """A piece with its version."""
     return Part(html, hashlib.sha256(html.encode()).hexdigest()[:10])
-
-
-def _lines(store: _Store) -> list[RunLine]:
-    waiting: dict[str, int] = {}
-    places = {}
-    for run_id, device in store.queue:
-        places[run_id] = waiting[device] = waiting.get(device, 0) + 1
-    served = {one.checkpoint_id for one in store.promotions}
-    return [_line(run, store, places.get(run.id), served) for run in store.runs]
-
-
-def _line(run: Run, store: _Store, place: int | None, served: set[int]) -> RunLine:
-    names = {key: one.name for key, one in store.checkpoints.items()}
-    candidate = store.checkpoints.get(run.candidate_id or 0)
-    return RunLine(
-        run=run,
-        place=place,
-        by=store.people.get(run.created_by_id or 0),
-        parent=names.get(run.parent_id or 0),
-        rival=names.get(run.rival_id or 0),
-        candidate=None if candidate is None else candidate.name,
-        verdict=None if candidate is None else (candidate.gate or {}).get("verdict"),
-        promoted=run.candidate_id in served,
-    )
-
-
-def _chosen(lines: Sequence[RunLine], opened: int | None) -> RunLine | None:
-    asked = (line for line in lines if line.run.id == opened)
-    trainings = [line for line in lines if line.run.kind == "train"]
-    going = (line for line in trainings if line.run.state == "running")
-    return next(asked, None) or next(going, None) or next(iter([*trainings, *lines]), None)
-
-
-def _history(store: _Store) -> list[tuple[str, str, str]]:
-    names = {key: one.name for key, one in store.checkpoints.items()}
-    return [
-        (
-            f"{one.created_at:%Y-%m-%d %H:%M} UTC",
-            names.get(one.checkpoint_id, "?"),
-            ACTIONS[one.action] + (f" by {store.people[one.by]}" if one.by is not None and one.by in store.people else ""),
-        )
-        for one in store.promotions
-    ]
 
 
 def _to_the_minute(run: Run) -> datetime:

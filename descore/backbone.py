@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel
 
-from descore.errors import CheckpointError
+from descore.errors import CheckpointError, NotEnoughMemory
 from descore.vision_attention import batch_equal_frames
 
 
@@ -57,6 +57,8 @@ def load_backbone(
             device_map=None if place.type == "cpu" else {"": place},
             output_loading_info=True,
         )
+    except torch.OutOfMemoryError as error:
+        raise NotEnoughMemory(f"{place} has no room for the backbone of {source}: {error}") from error
     except (OSError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"no image-text-to-text backbone could be loaded from {source}: {error}") from error
     backbone, report = loaded

@@ -8,5 +8,9 @@ class CheckpointError(ValueError):
     do."""
 
 
+class NotEnoughMemory(CheckpointError):
+    """The device has no room for the weights; what else is on it may have to leave first."""
+
+
 class RewardError(RuntimeError):
     """No reward can be given; the message says why."""

@@ -35,8 +35,9 @@ class NewLabels:
 
     labels: those in force that were given or edited since, of annotators and imports. annotators: who gave them. pairs:
     with news and a common answer; of these `held_out` are kept from training and `new` are for it. without_majority,
-    too_few: pairs with news that can't be used. replay: older pairs that an incremental training takes along.
-    total_pairs: all with a common answer. alpha_patterns: counts of the choices on the pairs with news, see
+    too_few: pairs with news that can't be used. replay: older pairs that an incremental training takes along. compared:
+    held-out pairs with and without news, of which the latter are estimated by their share. total_pairs: all with a common
+    answer. alpha_patterns: counts of the choices on the pairs with news, see
     `AgreementPatternRow`, None where no pair has two labels.
 
     Common answers are the kept ones, by majority: with a weighted consensus a snapshot may have some more or fewer.
@@ -47,6 +48,7 @@ class NewLabels:
     annotators: int
     alpha_patterns: Mapping[str, int] | None = field(hash=False)
     held_out: int
+    compared: int
     new: int
     replay: int
     total_pairs: int
@@ -68,15 +70,17 @@ def what_is_new(session: Session, settings: SnapshotSettings, since_label_id: in
     held_out = _held_out(session, sorted(found.usable), settings.held_out_share)
     new = len(found.usable) - held_out
     wanted = replay_wanted(new, settings.replay_share) if since_label_id > 0 else 0
+    total = session.scalar(_common_answers(func.count(CampaignPairRow.pair_id.distinct()), campaigns)) or 0
     return NewLabels(
         labels=labels,
         pairs=len(found.usable),
         annotators=annotators,
         alpha_patterns=_patterns(session, since_label_id, campaigns, changed) or None,
         held_out=held_out,
+        compared=held_out + round(settings.held_out_share * max(0, total - len(found.usable | found.too_few))),
         new=new,
         replay=_older(session, settings, campaigns, found.all, wanted),
-        total_pairs=session.scalar(_common_answers(func.count(CampaignPairRow.pair_id.distinct()), campaigns)) or 0,
+        total_pairs=total,
         without_majority=len(found.without_majority),
         too_few=len(found.too_few),
     )

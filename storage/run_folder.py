@@ -88,15 +88,24 @@ def is_held(folder: Path) -> bool:
     return _is_held(folder / LOCK)
 
 
+def run_holder(folder: Path) -> dict[str, Any] | None:
+    """Who works on the run in this folder now: {"pid", "host"}; None if nobody does."""
+    return _who_holds(folder / LOCK)
+
+
 def device_lock(home: Path, device: str, run_id: int | None = None) -> FileLock:
     """The lock of a device ("cpu", "cuda:0"): one run at a time. The holder's `run` is told to those who find it taken."""
     return FileLock(_device_file(home, device), f"the device {device}", {"run": run_id})
 
 
+def one_name(device: str) -> str:
+    """A device as everybody writes it: "cuda" is its first GPU."""
+    return "cuda:0" if device == "cuda" else device
+
+
 def device_holder(home: Path, device: str) -> dict[str, Any] | None:
     """Who trains on a device now: {"run", "pid", "host"}; None if nobody does."""
-    path = _device_file(home, device)
-    return _holder(path) if _is_held(path) else None
+    return _who_holds(_device_file(home, device))
 
 
 def read_metrics(stage_folder: Path) -> list[dict[str, Any]]:
@@ -139,8 +148,12 @@ def disk_bytes(folder: Path) -> int:
 
 
 def _device_file(home: Path, device: str) -> Path:
-    name = "cuda:0" if device == "cuda" else device
+    name = one_name(device)
     return home / "locks" / f"{re.sub(r'[^a-z0-9]+', '-', name.lower())}.lock"
+
+
+def _who_holds(path: Path) -> dict[str, Any] | None:
+    return _holder(path) if _is_held(path) else None
 
 
 def _is_held(path: Path) -> bool:

@@ -17,13 +17,16 @@ import socket
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Literal
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from storage.errors import NotInStore, StorageError
+from storage.place import place_of
 from storage.registry import get_checkpoint
+from storage.run_folder import one_name
 from storage.schema import RunKind, RunPairRow, RunRow, RunState, Start, utc_now
 from storage.snapshots import Snapshot, SnapshotPair, keep_held_out
 from storage.tables import RUN_PAIRS
@@ -111,6 +114,7 @@ def create_run(session: Session, request: RunRequest, snapshot: Snapshot | None,
     if snapshot is not None:
         keep_held_out(session, snapshot)
     asked = asdict(request) | {"stages": list(request.stages), "overrides": list(request.overrides)}
+    asked["device"] = one_name(request.device)
     row = RunRow(
         **asked,
         folder="",
@@ -183,9 +187,12 @@ def next_queued(session: Session, device: str | None = None) -> Run | None:
     return None if row is None else _run(row)
 
 
-def mark_running(session: Session, run_id: int, pid: int, host: str) -> Run:
+def mark_running(session: Session, run_id: int, pid: int, place: str) -> Run:
     """A process works on the run from now on: called by whoever starts it, in the transaction of `next_queued`, and by
     the process itself once it has the run's lock.
+
+    Args:
+        place: the data folder that it works in, see `place_of`.
 
     Raises:
         NotInStore: there is no such run.
@@ -194,7 +201,7 @@ def mark_running(session: Session, run_id: int, pid: int, host: str) -> Run:
     row = _changing(session, run_id, ("queued", "running", "lost"), "start")
     if row.state != "running":
         row.started_at, row.ended_at, row.message = utc_now(), None, ""
-    row.state, row.pid, row.host = "running", pid, host
+    row.state, row.pid, row.host = "running", pid, place
     return _saved(session, row)
 
 
@@ -289,9 +296,9 @@ def known_labels(session: Session, checkpoint_id: int) -> int:
     return 0 if run_id is None else get_run(session, run_id).last_label_id
 
 
-def is_here(run: Run) -> bool:
-    """Whether a run's process is one of this machine's, or not known yet."""
-    return run.host in (None, socket.gethostname())
+def is_here(run: Run, home: Path) -> bool:
+    """Whether a run works in this data folder, or nobody works on it yet."""
+    return run.host in (None, place_of(home), socket.gethostname())  # the machine's name is how it was kept once
 
 
 def _check(session: Session, request: RunRequest, snapshot: Snapshot | None) -> None:

@@ -92,7 +92,8 @@ def make_snapshot(session: Session, settings: SnapshotSettings, since_label_id: 
         StorageError: a campaign is unknown.
     """
     campaigns = campaign_ids(session, settings)
-    last = newest_label(session)
+    # Labels of campaigns that were left out stay new: they were not trained on.
+    last = newest_label(session) if campaigns is None else since_label_id
     since = since_label_id if incremental else 0
     changed = _changed_pairs(session, since, campaigns)
     groups: dict[str, list[_Answer]] = defaultdict(list)
@@ -221,6 +222,12 @@ def held_out_share_in_use(session: Session) -> float:
     return min(_shares_in_use(session), default=SnapshotSettings().held_out_share)
 
 
+def with_share_in_use(session: Session, settings: SnapshotSettings) -> SnapshotSettings:
+    """The settings, with a smaller held-out share where checkpoints in use were trained with one; see `keep_held_out`."""
+    share = held_out_share_in_use(session)
+    return replace(settings, held_out_share=share) if 0 < share < settings.held_out_share else settings
+
+
 def keep_held_out(session: Session, snapshot: Snapshot) -> None:
     """Refuse a larger share: it would hold out pairs that a former run trained on, and its checkpoint would look too good.
 
@@ -241,4 +248,11 @@ def _shares_in_use(session: Session) -> list[float]:
         .join(CheckpointRow, CheckpointRow.run_id == RunRow.id)
         .where(CheckpointRow.deleted_at.is_(None), RunRow.snapshot.is_not(None))
     )
-    return [float(settings["held_out_share"]) for settings in session.scalars(used) if settings is not None]
+    shares = [float(settings["held_out_share"]) for settings in session.scalars(used) if settings is not None]
+    # Checkpoints that `python -m trainer run --out` made from a store, and that the app was told to serve.
+    others = select(CheckpointRow.settings).where(CheckpointRow.deleted_at.is_(None), CheckpointRow.run_id.is_(None))
+    for settings in session.scalars(others):
+        data = (settings or {}).get("data") or {}
+        if data.get("csv") is None and "held_out_share" in data:
+            shares.append(float(data["held_out_share"]))
+    return shares

@@ -24,6 +24,8 @@ from trainer.stop import StopSignals
 log = logging.getLogger(__name__)
 
 SECONDS = 2.0
+# Until one of them was seen: judging a pair is mostly thinking about it.
+_ALIKE = {"thoughts": "judging", "judging": "thoughts"}
 
 
 @dataclass(frozen=True)
@@ -86,9 +88,10 @@ class Schedule:
         for key in keys[keys.index(self._at) :]:  # type: ignore[arg-type]
             one = self._stretches[key]
             units = one.units - (self._done if key == self._at else 0)
-            if units > 0 and one.kind not in self._rates:
+            rate = self._rates.get(one.kind, self._rates.get(_ALIKE.get(one.kind, "")))
+            if units > 0 and rate is None:
                 return None
-            left += max(units, 0) * self._rates.get(one.kind, 0.0)
+            left += max(units, 0) * (rate or 0.0)
         return round(left, 1)
 
 

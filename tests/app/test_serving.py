@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,14 +18,27 @@ from app.clips import ClipShelf
 from app.serving import ModelAside, Served, Serving
 from app.serving_watch import ServingWatch
 from descore.checkpoint import folder_fingerprint, load_checkpoint, save_checkpoint
-from descore.errors import CheckpointError
+from descore.errors import CheckpointError, NotEnoughMemory
 from storage import Database, StorageError, open_database
 from storage.pairs import Pair, add_pair
+from storage.place import place_of
 from storage.registry import Checkpoint, kept_location, promote, promotions, register_checkpoint, set_gate
+from storage.run_folder import RunLock
 from storage.runs import RunRequest, create_run, finish, mark_running
 from storage.snapshots import Snapshot, SnapshotPair
 from tests.app.studios import make_clip, talkative_checkpoint
 from tests.unit.stores import make_pair
+
+ROOT = Path(__file__).parents[2]
+OPEN_AND_TELL = """
+import json, sys
+from pathlib import Path
+from app.serving import Serving
+from storage import open_database
+home = Path(sys.argv[1])
+now = Serving.open(open_database(home=home), None).now
+print(json.dumps([now.name, now.model is None, now.aside]))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -168,6 +184,59 @@ def test_a_checkpoint_is_known_without_its_weights(folders: tuple[Path, Path]) -
     assert read.model is None and replace(loaded, model=None) == read
     with pytest.raises(CheckpointError, match="bare backbone"):
         Served.read(str(folders[0] / "backbone"))
+
+
+def test_one_that_can_not_be_used_for_now_stays_the_promoted_one(database: Database, folders: tuple[Path, Path]) -> None:
+    made = registered(database, folders[1], "new")
+    Serving.open(database, str(folders[0])).promote(database, made.id, "promote")
+    place = database.home / made.location
+    place.rename(place.with_name("unmounted"))
+    serving = Serving.open(database, None)
+    assert serving.now.name.startswith("bundled")
+    place.with_name("unmounted").rename(place)
+    ServingWatch(database, serving).tick()
+    assert serving.now.name == "new" and Serving.open(database, None).now.name == "new"
+
+
+def test_an_app_that_starts_beside_a_run_that_needs_the_device_loads_nothing(
+    database: Database, folders: tuple[Path, Path]
+) -> None:
+    first = Serving.open(database, str(folders[0])).checkpoint_id or 0
+    request = RunRequest("score", "week 1", "cpu", first, request={"steps_aside": True})
+    with database.write() as session:
+        run = create_run(session, request, None, None)
+        mark_running(session, run.id, 1, place_of(database.home))
+    with RunLock(database.home / run.folder):
+        # The lock is this process's own, which a look from here would not see as held.
+        command = [sys.executable, "-c", OPEN_AND_TELL, str(database.home)]
+        told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert json.loads(told.splitlines()[-1]) == ["old", True, "week 1 trains, and the device can't hold both"]
+    assert Serving.open(database, None).now.model is not None
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_where_the_device_can_not_hold_both_the_old_one_leaves_first(
+    database: Database, folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, works: bool
+) -> None:
+    serving = Serving.open(database, str(folders[0]))
+    made, load = registered(database, folders[1], "new"), Served.load.__func__  # type: ignore[attr-defined]
+
+    def small_device(cls: type[Served], checkpoint: str) -> Served:
+        ours = checkpoint == str(folders[0])
+        if not ours and (serving.now.model is not None or not works):
+            raise NotEnoughMemory("cuda:0 has no room")
+        return load(cls, checkpoint)  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(Served, "load", classmethod(small_device))
+    if works:
+        serving.promote(database, made.id, "promote")
+    else:
+        with pytest.raises(NotEnoughMemory):
+            serving.promote(database, made.id, "promote")
+    assert serving.now.name == ("new" if works else "old")
+    assert serving.now.model is not None and serving.now.aside == ""
+    with database.read() as session:
+        assert promotions(session, 1)[0].action == ("promote" if works else "start")
 
 
 def test_apps_on_one_store_follow_each_others_promotions_but_not_their_starts(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from labelling import make_team
@@ -13,12 +14,14 @@ from sqlalchemy.orm import Session
 
 from storage import Database, NotInStore, StorageError
 from storage.check import check_store, check_tables
+from storage.place import place_of
 from storage.registry import mark_deleted, promote, register_checkpoint
 from storage.runs import (
     Run,
     create_run,
     finish,
     get_run,
+    is_here,
     known_labels,
     list_runs,
     mark_lost,
@@ -31,7 +34,8 @@ from storage.runs import (
     snapshot_pairs,
 )
 from storage.schema import RunState
-from storage.snapshots import Snapshot, snapshot_hash
+from storage.snapshot_settings import SnapshotSettings
+from storage.snapshots import Snapshot, held_out_share_in_use, make_snapshot, snapshot_hash, with_share_in_use
 
 PAIRS = 12
 Change = Callable[[Session, int], Run]
@@ -223,6 +227,37 @@ def test_pairs_that_were_learnt_are_never_held_out_later(database: Database, sna
         assert add_run(session, base, smaller).state == "queued"
         mark_deleted(session, made.id)
         assert add_run(session, base, larger).state == "queued"
+
+
+def test_checkpoints_of_the_command_line_hold_their_pairs_out_too(database: Database, snapshot: Snapshot) -> None:
+    with database.write() as session:
+        base = serve_base(session)
+        for name, csv, share in (("own", None, 0.1), ("a table", "x.csv", 0.01)):
+            data = {"csv": csv, "held_out_share": share}
+            register_checkpoint(session, name=name, location=f"/{name}", fingerprint=name, settings={"data": data})
+        assert held_out_share_in_use(session) == 0.1
+        with pytest.raises(StorageError, match="trained with 10% of the pairs held out"):
+            add_run(session, base, snapshot)
+        settings = with_share_in_use(session, SnapshotSettings())
+        assert settings.held_out_share == 0.1
+        assert add_run(session, base, make_snapshot(session, settings, 0, incremental=False)).state == "queued"
+
+
+def test_a_run_belongs_to_its_data_folder_whatever_the_machine_is_called(
+    database: Database, snapshot: Snapshot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with database.write() as session:
+        run = add_run(session, serve_base(session), snapshot)
+        assert is_here(run, database.home)
+        run = mark_running(session, run.id, 1, place_of(database.home))
+    monkeypatch.setattr("socket.gethostname", lambda: "a new container")
+    assert is_here(run, database.home) and not is_here(run, tmp_path / "elsewhere")
+    assert place_of(database.home) == place_of(database.home) != place_of(tmp_path / "elsewhere")
+
+
+def test_a_gpu_has_one_name(database: Database, snapshot: Snapshot) -> None:
+    with database.write() as session:
+        assert add_run(session, serve_base(session), snapshot, device="cuda").device == "cuda:0"
 
 
 def test_a_run_whose_parent_was_deleted_is_not_resumed(database: Database, snapshot: Snapshot) -> None:

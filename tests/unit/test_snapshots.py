@@ -129,7 +129,7 @@ def test_an_edit_an_undo_and_a_decision_are_news_and_a_skip_is_not(database: Dat
     with database.write() as session:
         lead = add_user(session, "lead", "lead").id
     since = newest(database)
-    assert news(database, since) == NewLabels(0, 0, 0, None, 0, 0, 0, 2, 0, 0)
+    assert news(database, since) == NewLabels(0, 0, 0, None, 0, 0, 0, 0, 2, 0, 0)
     with database.write() as session:
         adjudicate(session, team.campaign.id, team.pairs[3], lead, new_submission(), Answer(choice="tie"), NOW)
     found = news(database, since)
@@ -190,8 +190,10 @@ def test_what_is_new_is_what_the_snapshot_then_takes(database: Database) -> None
                 assert (found.new, found.replay) == (counts["new"], counts["replay"]), (since, campaigns, least)
                 assert found.pairs == found.new + found.held_out and found.held_out <= counts["held_out"]
                 if since == 0:
-                    assert found.held_out == counts["held_out"]
+                    assert found.held_out == found.compared == counts["held_out"]
                     assert (found.labels, found.annotators) >= (taken.counts["labels"], taken.counts["annotators"])
+                else:  # those without news are estimated
+                    assert found.held_out <= found.compared and abs(found.compared - counts["held_out"]) <= 6
 
 
 def test_the_agreement_on_what_is_new(database: Database) -> None:
@@ -242,6 +244,16 @@ def test_campaigns_are_chosen_by_name(database: Database) -> None:
         assert news(database, campaigns=(name,)).pairs == 6
     with pytest.raises(StorageError, match="no campaign third; there are first, second"):
         snapshot_of(database, campaigns=("third",))
+
+
+def test_labels_of_campaigns_that_a_training_left_out_stay_new(database: Database) -> None:
+    team = make_team(database, pairs=12, people=1, overlap=1, name="first")
+    other = second_campaign(database, replace(team, pairs=team.pairs[6:]), "second")
+    let_say(database, team, 0, "A" * 6 + "." * 6)
+    opine(database, other, ["BBBBBB"])
+    some, everything = snapshot_of(database, campaigns=("first",)), snapshot_of(database)
+    assert some.last_label_id == 0 and everything.last_label_id == newest(database)
+    assert news(database, some.last_label_id).pairs == 12
 
 
 def test_what_a_checkpoint_could_know_is_not_new_to_it(database: Database) -> None:

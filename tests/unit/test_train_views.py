@@ -265,7 +265,7 @@ def test_the_serving_checkpoint_and_the_base_can_not_be_deleted() -> None:
 # ---- what is new, and the form -----------------------------------------------------------------------------------------
 
 
-NEWS = NewLabels(312, 280, 9, {"2,0,0,0": 30, "1,1,0,0": 6, "0,2,0,0": 20}, 56, 224, 180, 280, 12, 0)
+NEWS = NewLabels(312, 280, 9, {"2,0,0,0": 30, "1,1,0,0": 6, "0,2,0,0": 20}, 56, 56, 224, 180, 280, 12, 0)
 
 
 def test_news_tell_what_can_be_used() -> None:
