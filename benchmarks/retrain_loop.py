@@ -1,6 +1,6 @@
 """The whole loop with simulated people: import, label, retrain, gate, promote; and what it brought. One JSON line.
 
-    python -m benchmarks.retrain_loop [--pairs 400] [--labelled 300] [--overlap 3] [--noise 0.1] [--kill]
+    python -m benchmarks.retrain_loop [--pairs 400] [--labelled 300] [--overlap 3] [--noise 0.1] [--kill] [--folder DIR]
 
 The people's taste differs from what the bundled checkpoint learnt: style counts double, dynamics not at all, subject half.
 Each pair gets the label of three people, as a new campaign has it; each of them is wrong in one of ten.
@@ -24,6 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -199,6 +200,7 @@ def old_taste(places: Sequence[str], count: int, folder: Path) -> dict[str, Any]
 
 def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """The whole loop in `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
     home, known = folder / "home", fresh_pairs(options.pairs)
     table = write_table(known, None, folder / "pairs")
     environment = {**os.environ, "DESCORE_HOME": str(home)}
@@ -248,9 +250,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--preset", default="tiny-cpu")
     parser.add_argument("--set", action="append", default=[], metavar="KNOB=VALUE", help="such as cold_start.steps=40")
     parser.add_argument("--kill", action="store_true", help="SIGKILL app and trainer in the middle, and resume")
+    parser.add_argument("--folder", type=Path, help="an empty or new folder that keeps store, clips and logs, to look at")
     options = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory() as folder:
-        report = measure(options, Path(folder))
+    with ExitStack() as stack:
+        folder = options.folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        report = measure(options, folder)
     print(json.dumps(report))
     return 0 if report["labels_kept"] == report["labels_answered"] and report["serves"] == "new taste" else 1
 
