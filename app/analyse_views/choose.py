@@ -19,7 +19,8 @@ _TONES = {"queued": "", "running": "good", "finished": "good", "failed": "bad", 
 class Coverage:
     """How many pairs of the selection a checkpoint has judged. labelled: of those that people chose in.
 
-    missing: pairs that it has not judged in both ways, or of which no facts of the videos were measured.
+    missing: pairs that it has not judged in both ways, or of which no facts of the videos were measured. held_out: only
+    held-out pairs are looked at, while a run judges the others of the same source or campaign too.
     """
 
     checkpoint: Checkpoint
@@ -28,6 +29,7 @@ class Coverage:
     think: int
     quick: int
     missing: int
+    held_out: bool
 
 
 def choose_form(
@@ -79,7 +81,8 @@ def _busy(runs: Sequence[Run], checkpoint: int) -> bool:
 def _covered(one: Coverage, may_score: bool, busy: bool) -> Markup:
     if not one.pairs:
         return Markup('<p><b class="lead-name">{}</b> <span>no pair is selected</span></p>').format(one.checkpoint.name)
-    score = button("Score missing pairs", "score", one.checkpoint.id) if may_score and one.missing and not busy else ""
+    what = "Score missing pairs, held out or not" if one.held_out else "Score missing pairs"
+    score = button(what, "score", one.checkpoint.id) if may_score and one.missing and not busy else ""
     return Markup(
         '<p><b class="lead-name">{}</b> <span>has judged {} with a thought and {} quickly, of {} pairs ({} labelled)</span>'
         "{}</p>"

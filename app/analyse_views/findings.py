@@ -11,7 +11,7 @@ from app.analysis.findings import Cell, Chart, Estimate, Finding, csv_text
 from app.lead_views.markup import DASH, MINUS, NOTHING, count, empty, joined, table
 
 LONG = 8  # rows of a table that is shown folded from there on
-_TONES = {"watch": "warn", "nothing to see": "good", "open": ""}
+_TONES = {"watch": "warn", "nothing to see": "good", "open": "", "all videos alike": "", "alike within pairs": ""}
 
 
 def findings(found: Iterable[Finding], folded: bool = True) -> Markup:

@@ -1,7 +1,8 @@
 """How often a checkpoint's rewards choose as people do, one line for each checkpoint and way of asking.
 
 The protocol is `descore.metrics`: without ties; with ties at the eps that the checkpoint brings from its own validation
-pairs (the honest figure), and at the eps that is best on these very pairs (what published tables report).
+pairs, and at the eps that is best on these very pairs (what published tables report). The former is the honest figure unless
+the validation pairs are among these, as the held-out pairs are for a checkpoint that was trained here; the notes say so.
 """
 
 from __future__ import annotations
@@ -13,7 +14,16 @@ import numpy as np
 import plotly.graph_objects as go
 
 from app.analysis.findings import Cell, Chart, Estimate, Finding, estimate, resamples_for, share
-from app.analysis.judged import WAYS, AnalysedCheckpoint, Floats, Judged, Labels, Way, judged_pairs
+from app.analysis.judged import (
+    WAYS,
+    AnalysedCheckpoint,
+    Floats,
+    Judged,
+    Labels,
+    Way,
+    fitted_here_note,
+    judged_pairs,
+)
 from app.analysis.look import ACCENT, COLOURS, dots, finish, plain, rows_axis
 from descore.metrics import accuracy_with_ties_at, best_tie_threshold, bootstrap_with_ties
 
@@ -31,8 +41,12 @@ HEAD = (
 NOTES = (
     "Without ties: pairs that people call a tie are left out. With ties: A, B and tie, where the model says tie when the "
     "two rewards differ by eps or less.",
-    "Eps from validation is the checkpoint's own tie threshold, fitted before it saw these pairs. The best eps is chosen on "
+    "Eps from validation is the checkpoint's own tie threshold, fitted on its validation pairs. The best eps is chosen on "
     "these very pairs, as published tables do; it flatters.",
+)
+UNEQUAL = (
+    "Not all lines are of the same pairs: each counts those that it has judged. A difference between two lines may come "
+    "from the pairs; have the missing ones scored, or look at Benchmarks, before you compare.",
 )
 
 
@@ -79,7 +93,14 @@ def accuracy_by_checkpoint(checkpoints: Sequence[AnalysedCheckpoint]) -> Finding
     rows = [row for one in checkpoints for way in WAYS if (row := _row(one, way)) is not None]
     if not rows:
         return Finding("accuracy", "Agreement with people", ("No labelled pair has been judged by these checkpoints yet.",))
-    return Finding("accuracy", "Agreement with people", NOTES, (Chart("", _figure(rows)),), HEAD, tuple(rows))
+    notes = (*NOTES, *_unequal(checkpoints), *fitted_here_note(one.name for one in checkpoints if one.fitted_here))
+    return Finding("accuracy", "Agreement with people", notes, (Chart("", _figure(rows)),), HEAD, tuple(rows))
+
+
+def _unequal(checkpoints: Sequence[AnalysedCheckpoint]) -> tuple[str, ...]:
+    """A warning where two lines of the table are of different pairs."""
+    judged = {frozenset(pair.pair_id for pair in judged_pairs(one.pairs, way).pairs) for one in checkpoints for way in WAYS}
+    return UNEQUAL if len(judged - {frozenset()}) > 1 else ()
 
 
 def _row(checkpoint: AnalysedCheckpoint, way: Way) -> tuple[Cell, ...] | None:

@@ -1,8 +1,8 @@
 """Checkpoints and other reward models on the same pairs of a benchmark, by the same code, beside what was published.
 
 A benchmark is a source of the store with labels. Every scorer of the table answers for the same pairs: those that all of
-them have scored. The published table (published.json) is there for comparison: its pairs, prompts and frames were its
-authors'.
+them have scored. One that has scored fewer than half is named, but would leave too few to the others. The published table
+(published.json) is there for comparison: its pairs, prompts and frames were its authors'.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import plotly.graph_objects as go
 
 from app.analysis.accuracy import Accuracy, accuracy, at_best_eps
 from app.analysis.findings import Cell, Chart, Estimate, Finding
-from app.analysis.judged import SIGN, WAYS, AnalysedCheckpoint, scored
+from app.analysis.judged import SIGN, WAYS, AnalysedCheckpoint, fitted_here_note, scored
 from app.analysis.look import ACCENT, COLOURS, dots, finish, plain, rows_axis
 
 PUBLISHED = Path(__file__).with_name("published.json")
@@ -38,13 +38,14 @@ HEAD = (
 class Scorer:
     """Somebody's rewards of pairs: pair id -> (reward of A, reward of B). eps: a tie threshold from elsewhere, if any.
 
-    asked: "think" or "quick" for a checkpoint, "imported" for another model.
+    asked: "think" or "quick" for a checkpoint, "imported" for another model. fitted_here: as of `AnalysedCheckpoint`.
     """
 
     name: str
     asked: str
     rewards: Mapping[int, tuple[float, float]]
     eps: float | None = None
+    fitted_here: bool = False
 
     @property
     def title(self) -> str:
@@ -70,15 +71,22 @@ class Benchmark:
     scorers: tuple[Scorer, ...]
 
     @property
+    def compared(self) -> tuple[Scorer, ...]:
+        """Those that have scored half of the labelled pairs; while nobody has, half of what the most diligent has."""
+        most = max((len(scorer.rewards) for scorer in self.scorers), default=0)
+        whole = len(self.labels) if 2 * most >= len(self.labels) else most
+        return tuple(scorer for scorer in self.scorers if 2 * len(scorer.rewards) >= whole)
+
+    @property
     def common(self) -> tuple[int, ...]:
-        """The labelled pairs that every scorer has scored, by id."""
+        """The labelled pairs that every compared scorer has scored, by id."""
         ids = set(self.labels)
-        for scorer in self.scorers:
+        for scorer in self.compared:
             ids &= set(scorer.rewards)
         return tuple(sorted(ids))
 
     def measured(self, scorer: Scorer) -> Measured:
-        """The accuracies of one scorer on the common pairs."""
+        """The accuracies of one of the compared scorers on the common pairs."""
         rewards = np.array([scorer.rewards[pair] for pair in self.common], dtype=np.float64).reshape(-1, 2)
         labels = np.array([self.labels[pair] for pair in self.common], dtype=np.int64)
         margins = rewards[:, 0] - rewards[:, 1]
@@ -102,14 +110,15 @@ def benchmark(
         for way in WAYS:
             found = {pair.pair_id: scored(pair, way) for pair in checkpoint.pairs if pair.pair_id in labels}
             rewards = {key: (said.rewards[0], said.rewards[1]) for key, said in found.items() if said is not None}
-            scorers.append(Scorer(checkpoint.name, way, rewards, checkpoint.tie_threshold(way)))  # type: ignore[arg-type]
+            eps, here_too = checkpoint.tie_threshold(way), checkpoint.fitted_here
+            scorers.append(Scorer(checkpoint.name, way, rewards, eps, here_too))  # type: ignore[arg-type]
     for name, known in imported.items():
         scorers.append(Scorer(name, "imported", {key: value for key, value in known.items() if key in labels}))
     return Benchmark(source, len(here), labels, tuple(scorer for scorer in scorers if scorer.rewards))
 
 
 def benchmark_table(found: Benchmark) -> Finding:
-    """A line for each scorer, all from the same pairs."""
+    """A line for each scorer, all from the same pairs; those that are not compared come last, without figures."""
     title, key = f"Measured on {found.source}", f"benchmark {found.source}"
     if not found.scorers:
         return Finding(
@@ -118,16 +127,28 @@ def benchmark_table(found: Benchmark) -> Finding:
     if not found.common:
         counts = ", ".join(f"{scorer.title}: {len(scorer.rewards)}" for scorer in found.scorers)
         return Finding(key, title, (f"No labelled pair was scored by all of them ({counts}).",))
-    measured = [(scorer, found.measured(scorer)) for scorer in found.scorers]
+    compared = found.compared
+    measured = [(scorer, found.measured(scorer)) for scorer in compared]
+    sparse = [scorer for scorer in found.scorers if scorer not in compared]
     rows: list[tuple[Cell, ...]] = [
         (scorer.title, len(scorer.rewards), *_plain(one.plain), one.at_best, one.plain.at_fitted) for scorer, one in measured
     ]
+    rows += [(scorer.title, len(scorer.rewards), *[None] * (len(HEAD) - 2)) for scorer in sparse]
     notes = (
         f"{found.pairs} pairs, {len(found.labels)} of them labelled. All lines are computed by the same code from the same "
         f"{len(found.common)} pairs: those that every one of them has scored.",
+        *_sparse_note(sparse),
         "An imported model has no eps of its own, so with ties it has the flattering figure only.",
+        *fitted_here_note(scorer.name for scorer in compared if scorer.fitted_here),
     )
     return Finding(key, title, notes, (Chart("", _figure(measured)),), HEAD, tuple(rows))
+
+
+def _sparse_note(sparse: Sequence[Scorer]) -> tuple[str, ...]:
+    if not sparse:
+        return ()
+    counts = ", ".join(f"{scorer.title} ({len(scorer.rewards)})" for scorer in sparse)
+    return (f"Not compared, having scored too few of the labelled pairs (fewer than half): {counts}.",)
 
 
 def _plain(one: Accuracy) -> tuple[Cell, ...]:
@@ -177,7 +198,7 @@ def published_table(benchmarks: Sequence[Benchmark]) -> Finding:
         rows.append((model["name"], "published", *said_of))
     for found in benchmarks:
         key = published_for(found.source)
-        for scorer in found.scorers if key is not None and found.common else ():
+        for scorer in found.compared if key is not None and found.common else ():
             one = found.measured(scorer)
             cells = [(one.at_best, one.plain.without_ties)[ties] if key == column else None for column, _, ties in columns]
             rows.append((scorer.title, f"measured on {found.source}", *cells))

@@ -1,7 +1,8 @@
 """Whether P(A preferred) means what it says: reliability, expected calibration error, Brier score.
 
 P = sigmoid((r_A - r_B) / temperature), with the checkpoint's temperature. Of the pairs to which it gives 70 %, people should
-prefer A in 70 %. Pairs that people call a tie are left out, since P speaks of a preference.
+prefer A in 70 %. Pairs that people call a tie are left out, since P speaks of a preference; the gate on the Train page
+(trainer/paired.py) counts them as a half instead, so its figures are others.
 
 - ECE: the mean distance between P and the share of A over ten equal bins, weighted by their pairs (Naeini et al. 2015). It
   can only be above 0, so a few pairs give a large one by chance.
@@ -17,7 +18,7 @@ import numpy.typing as npt
 import plotly.graph_objects as go
 
 from app.analysis.findings import Cell, Chart, Finding, bootstrap, estimate, resamples_for, share
-from app.analysis.judged import WAYS, AnalysedCheckpoint, Floats, judged_pairs
+from app.analysis.judged import WAYS, AnalysedCheckpoint, Floats, fitted_here_note, judged_pairs
 from app.analysis.look import ACCENT, COLOURS, FAINT, finish
 
 BINS = 10
@@ -75,6 +76,9 @@ def calibration(checkpoint: AnalysedCheckpoint) -> tuple[Finding, Finding]:
         "ECE is the mean distance from the diagonal. Even a perfect P gets one above 0 by chance; beside it stands how "
         "large that may be (95 %) with so many pairs. Only a larger one says that P is off. Brier: 0 is "
         "perfect, 0.25 what 50 % for every pair would get.",
+        "Pairs that people call a tie are left out here. The Train page counts them as a half, so its Brier score and "
+        "calibration error of the same pairs differ from these.",
+        *fitted_here_note([checkpoint.name] if checkpoint.fitted_here else []),
     )
     return (
         Finding("calibration", title, notes, tuple(charts), SUMMARY, tuple(summary)),

@@ -44,12 +44,13 @@ OVERALL = (
     "avg",
     "average",
 )
-# Dimensions of VideoAlign, VideoScore, VideoScore2 and UnifiedReward; VisionReward gives one number.
+# Dimensions of VideoAlign, VideoScore, VideoScore2 and UnifiedReward; VisionReward gives one number. Each is understood with
+# "reward" or "score" before or behind it as well, so no such spelling stands here: it would count twice in the mean.
 DIMENSIONS = (
     *("vq", "mq", "ta"),
     *("visual_quality", "temporal_consistency", "dynamic_degree", "text_to_video_alignment", "factual_consistency"),
-    *("physical_consistency", "t2v_alignment", "text_alignment", "alignment", "alignment_score", "physics"),
-    *("coherence", "coherence_score", "style", "style_score", "motion_quality"),
+    *("physical_consistency", "t2v_alignment", "text_alignment", "alignment", "physics"),
+    *("coherence", "style", "motion_quality"),
 )
 _SIDES = {"a": ("a", "left", "1"), "b": ("b", "right", "2")}
 
@@ -90,7 +91,7 @@ def read_scores(text: str) -> ScoreTable:
     """Read a CSV, a JSON list, an object of objects by pair id, or JSON Lines.
 
     Raises:
-        ScoreFileError: too large, neither CSV nor JSON, or without a single readable row.
+        ScoreFileError: too large, neither CSV nor JSON (it names the line), or without a single readable row.
     """
     if len(text) > LARGEST:
         raise ScoreFileError(f"the file is larger than {LARGEST // 1024**2} MB; split it")
@@ -111,7 +112,11 @@ def _records(text: str) -> Iterator[dict[str, Any]]:
     text = text.lstrip("\ufeff \r\n\t")
     if not text.startswith(("{", "[")):
         csv.field_size_limit(1 << 24)
-        yield from csv.DictReader(io.StringIO(text))
+        reader = csv.DictReader(io.StringIO(text))
+        try:
+            yield from reader
+        except csv.Error as error:
+            raise ScoreFileError(f"line {reader.reader.line_num} is no CSV: {error}") from None
         return
     try:
         yield from _objects(json.loads(text))
@@ -175,8 +180,11 @@ def _side(cells: Mapping[str, Any], side: str) -> Reward:
                 own.setdefault(name[: -len(mark) - 1], value)
             elif name.startswith(f"{mark}_"):
                 own.setdefault(name[len(mark) + 1 :], value)
-    if not own and isinstance(cells.get("rewards", cells.get("scores")), list):
-        return _of(cells.get("rewards", cells.get("scores"))[0 if side == "a" else 1])  # type: ignore[index]
+    both = cells.get("rewards", cells.get("scores"))
+    if not own and isinstance(both, list):
+        if len(both) != len(_SIDES):
+            raise ValueError(f"has {len(both)} rewards; expected two, of A and of B")
+        return _of(both[0 if side == "a" else 1])
     return _reward(own, f"of {side.upper()}")
 
 

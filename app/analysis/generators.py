@@ -36,6 +36,12 @@ class Duels:
     people: Floats
     model: Floats
 
+    def matches(self, weights: Floats | None = None) -> Floats:
+        """In how many pairs each generator occurs, (generators,). weights: how often each pair counts, (n,)."""
+        both = np.concatenate([self.first, self.second])
+        found: Floats = np.bincount(both, None if weights is None else np.tile(weights, 2), len(self.names)).astype(float)
+        return found
+
     def fit(self, outcomes: Floats, weights: Floats | None = None) -> Floats:
         """Strengths by one side's verdicts, (generators,)."""
         return bradley_terry(win_matrix(self.first, self.second, outcomes, len(self.names), weights))
@@ -67,14 +73,13 @@ def leaderboard(checkpoint: AnalysedCheckpoint, way: Way = "think") -> Finding:
     if found is None:
         nothing = "No judged pair with a label names two different generators. Imports that name them bring them in."
         return Finding("generators", title, (nothing,))
-    strengths, n = fitted(found), len(found.first)
+    strengths, matches = fitted(found), found.matches()
     people, model = (
-        _estimates(strengths.people, strengths.people_drawn, n),
-        _estimates(strengths.model, strengths.model_drawn, n),
+        _estimates(strengths.people, strengths.people_drawn, matches),
+        _estimates(strengths.model, strengths.model_drawn, matches),
     )
     order = np.argsort([-(one.value or 0.0) for one in people], kind="stable")
     places = {side: _ranks(values) for side, values in (("people", people), ("model", model))}
-    matches = np.bincount(np.concatenate([found.first, found.second]), minlength=len(found.names))
     rows: list[tuple[Cell, ...]] = [
         (found.names[i], int(matches[i]), places["people"][i], people[i], places["model"][i], model[i]) for i in order
     ]
@@ -87,13 +92,17 @@ def leaderboard(checkpoint: AnalysedCheckpoint, way: Way = "think") -> Finding:
 NOTES = (
     "Bradley-Terry strengths in log-odds, their mean is 0: a generator that is 1 stronger wins 73 % of its pairs against "
     "the other, one that is 2 stronger 88 %. A tie counts half for each.",
-    "Intervals (95 %) resample pairs; ranks of generators whose whiskers overlap may be exchanged by chance.",
+    "Intervals (95 %) resample pairs; ranks of generators whose whiskers overlap may be exchanged by chance. A generator "
+    "with a pair or two is missing in many draws and has no interval. n: its own pairs.",
 )
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """Strengths by people and by the model: of all pairs (generators,), and of each draw (resamples, generators)."""
+    """Strengths by people and by the model: of all pairs (generators,), and of each draw (resamples, generators).
+
+    NaN: a generator that occurs in no pair of a draw, of which the draw says nothing; the same places for both.
+    """
 
     people: Floats
     model: Floats
@@ -105,13 +114,22 @@ def fitted(found: Duels) -> Fitted:
     """Fit both sides on all pairs, and on the same draws of pairs with replacement."""
     n, rng = len(found.first), np.random.default_rng(0)
     weights = rng.multinomial(n, np.full(n, 1 / n), size=RESAMPLES).astype(np.float64)
-    people = np.stack([found.fit(found.people, weight) for weight in weights])
-    model = np.stack([found.fit(found.model, weight) for weight in weights])
-    return Fitted(found.fit(found.people), found.fit(found.model), people, model)
+    people, model = found.fit(found.people), found.fit(found.model)
+    return Fitted(people, model, _drawn(found, found.people, people, weights), _drawn(found, found.model, model, weights))
 
 
-def _estimates(values: Floats, drawn: Floats, pairs: int) -> list[Estimate]:
-    return [estimate(float(value), percentiles(drawn[:, i]), pairs) for i, value in enumerate(values)]
+def _drawn(found: Duels, outcomes: Floats, strengths: Floats, weights: Floats) -> Floats:
+    """One side's strengths of each draw. Those of a draw that misses a generator keep the mean they have among all."""
+    drawn = np.full((len(weights), len(strengths)), np.nan)
+    for line, weight in zip(drawn, weights, strict=True):
+        there = found.matches(weight) > 0
+        fit = found.fit(outcomes, weight)[there]
+        line[there] = fit - fit.mean() + strengths[there].mean()
+    return drawn
+
+
+def _estimates(values: Floats, drawn: Floats, matches: Floats) -> list[Estimate]:
+    return [estimate(float(value), percentiles(drawn[:, i]), int(matches[i])) for i, value in enumerate(values)]
 
 
 def rank_agreement(strengths: Fitted) -> Estimate:
@@ -120,8 +138,16 @@ def rank_agreement(strengths: Fitted) -> Estimate:
     if generators < _FEWEST_GENERATORS:
         return Estimate(None, None, None, generators, why=f"fewer than {_FEWEST_GENERATORS} generators")
     value = float(correlations(strengths.people[None], strengths.model[None])[0])
-    interval = percentiles(correlations(strengths.people_drawn, strengths.model_drawn))
-    return estimate(value, interval, generators)
+    drawn = [_rho(*both) for both in zip(strengths.people_drawn, strengths.model_drawn, strict=True)]
+    return estimate(value, percentiles(np.array(drawn)), generators)
+
+
+def _rho(people: Floats, model: Floats) -> float:
+    """The rank correlation of the generators that a draw has; NaN of too few."""
+    there = np.isfinite(people)
+    if there.sum() < _FEWEST_GENERATORS:
+        return float("nan")
+    return float(correlations(people[None, there], model[None, there])[0])
 
 
 def _agreement(found: Duels, strengths: Fitted) -> str:

@@ -25,6 +25,7 @@ from storage.analysed import AnalysedPair, Scored
 
 HEAD = ("fact", "unit", "all videos", "within pairs", "people", "model beyond people", "reading")
 WATCH, CALM, OPEN = "watch", "nothing to see", "open"
+ALIKE, ALIKE_WITHIN = "all videos alike", "alike within pairs"  # a fact that never varies can't be followed
 NOTICEABLE = 0.15  # an excess over people's own correlation that would be worth a look
 _POINTS = 600  # of a cloud; more only hide each other
 _COLUMNS = 10
@@ -114,7 +115,8 @@ def hacking_watch(checkpoint: AnalysedCheckpoint, way: Way = "think") -> tuple[F
         "between A and B.",
         "Watch: within pairs the model follows the fact more than people's choices do, and the whole interval of the excess "
         f"says so. Nothing to see: the interval leaves no room for an excess of {NOTICEABLE}. Open: too few pairs to tell. "
-        "Sharpness, brightness, motion and file size are measured when pairs are scored.",
+        "Alike: the fact is the same in all videos, or in both of each pair, so nothing can follow it. Sharpness, "
+        "brightness, motion and file size are measured when pairs are scored.",
     )
     table = Finding("hacking", title, notes, (Chart("within pairs: model and people", _figure(rows)),), HEAD, tuple(rows))
     text = "Rewards of all videos; the line joins the medians of up to ten groups. A flat line is what one wants to see."
@@ -127,7 +129,7 @@ def _row(fact: Fact, known: Followed) -> tuple[Cell, ...]:
     people = spearman(known.choices[has_choice], known.differences[has_choice])
     beyond = _beyond(known.margins[has_choice], known.choices[has_choice], known.differences[has_choice])
     everywhere = spearman(known.rewards.T.reshape(-1), known.values.T.reshape(-1), cases=n)
-    return fact.name, fact.unit, everywhere, model, people, beyond, _reading(model, beyond)
+    return fact.name, fact.unit, everywhere, model, people, beyond, _alike(known) or _reading(model, beyond)
 
 
 def _beyond(margins: Floats, choices: Floats, differences: Floats) -> Estimate:
@@ -158,6 +160,13 @@ def _beyond(margins: Floats, choices: Floats, differences: Floats) -> Estimate:
 def _both(first: Floats, second: Floats, differences: Floats, places: npt.NDArray[np.int64]) -> Floats:
     """The correlations of two lists with the differences at some places, (2,)."""
     return correlations(np.stack([first[places], second[places]]), np.stack([differences[places]] * 2))
+
+
+def _alike(known: Followed) -> str | None:
+    """In what way a fact does not vary; None where it does."""
+    if np.ptp(known.values) == 0:
+        return ALIKE
+    return None if known.differences.any() else ALIKE_WITHIN
 
 
 def _reading(model: Estimate, beyond: Estimate) -> str:

@@ -7,7 +7,7 @@ judged.margins, judged.labels                 # (n,), (n,)
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -23,16 +23,24 @@ Way = Literal["think", "quick"]
 
 WAYS: tuple[Way, ...] = ("think", "quick")
 SIGN = {"A": 1, "tie": 0, "B": -1}
+FITTED_HERE = (
+    "Its eps and temperature were fitted on the held-out pairs of this store, so on these its figures with ties and its "
+    "calibration flatter it a little; the gate on the Train page cross-fits. Accuracy without ties needs neither."
+)
 
 
 @dataclass(frozen=True)
 class AnalysedCheckpoint:
-    """A checkpoint with the pairs of the selection, judged by it or not. scales: its calibration by way of asking."""
+    """A checkpoint with the pairs of the selection, judged by it or not.
+
+    scales: its calibration by way of asking. fitted_here: they were fitted on held-out pairs of this store.
+    """
 
     name: str
     fingerprint: str
     pairs: tuple[AnalysedPair, ...]
     scales: Mapping[str, ModeCalibration] = field(default_factory=dict)
+    fitted_here: bool = False
 
     def tie_threshold(self, way: Way) -> float | None:
         """The eps that was fitted on its own validation pairs; None without a calibration."""
@@ -71,6 +79,12 @@ class Judged:
         """Some of the pairs."""
         kept = tuple(pair for pair, keep in zip(self.pairs, mask, strict=True) if keep)
         return Judged(kept, self.margins[mask], self.labels[mask])
+
+
+def fitted_here_note(names: Iterable[str]) -> tuple[str, ...]:
+    """What has to be said of checkpoints whose scales were fitted on held-out pairs of this store; nothing without any."""
+    said = ", ".join(dict.fromkeys(names))
+    return (f"Trained here: {said}. {FITTED_HERE}",) if said else ()
 
 
 def scored(pair: AnalysedPair, way: Way) -> Scored | None:

@@ -1,5 +1,7 @@
 """Which pairs of the store another model's scores are of: by pair id, or by both file names and the prompt.
 
+A file's pair ids may be somebody else's numbers, so an id counts only where the row's names and prompt fit that pair.
+
 found = match_scores(read_scores(text), pairs)
 found.scores, found.unknown, found.problems
 """
@@ -11,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from app.analysis.external_scores import MOST_PROBLEMS, Reward, ScoreRow, ScoreTable
+from storage.exchange.outgoing import clip_name
 from storage.pairs import Pair, Video
 
 
@@ -60,10 +63,9 @@ class _Known:
         self._by_id = {str(pair.id): pair for pair in pairs}
         self._by_names: dict[tuple[str, str], list[tuple[Pair, bool]]] = {}
         for pair in pairs:
-            for a in _names(pair.video_a):
-                for b in _names(pair.video_b):
-                    self._by_names.setdefault((a, b), []).append((pair, False))
-                    self._by_names.setdefault((b, a), []).append((pair, True))
+            for a, b in zip(_names(pair.video_a), _names(pair.video_b), strict=True):
+                self._by_names.setdefault((a, b), []).append((pair, False))
+                self._by_names.setdefault((b, a), []).append((pair, True))
 
     def pair(self, row: ScoreRow) -> tuple[Pair, bool] | None:
         """The pair of a row, and whether the row has its videos the other way round; None for an unknown one.
@@ -71,8 +73,10 @@ class _Known:
         Raises:
             ValueError: several pairs fit.
         """
-        if row.pair and row.pair in self._by_id:
-            return self._by_id[row.pair], False
+        named = self._by_id.get(row.pair)
+        turned = None if named is None else _turned(row, named)
+        if named is not None and turned is not None:
+            return named, turned
         found = self._by_names.get((_base(row.a), _base(row.b)), []) if row.b else []
         if row.prompt:
             found = [one for one in found if _same(one[0].prompt, row.prompt)]
@@ -80,6 +84,17 @@ class _Known:
         if len(found) > 1:
             raise ValueError(f"{len(found)} pairs have videos called {_base(row.a)} and {_base(row.b)}; add their prompt")
         return found[0] if found else None
+
+
+def _turned(row: ScoreRow, pair: Pair) -> bool | None:
+    """Whether a row has a pair's videos the other way round; None where its names or its prompt are not of this pair."""
+    if row.prompt and not _same(pair.prompt, row.prompt):
+        return None
+    for turned, videos in ((False, (pair.video_a, pair.video_b)), (True, (pair.video_b, pair.video_a))):
+        said = zip((row.a, row.b), videos, strict=True)
+        if all(not name or _base(name) in _names(video) for name, video in said):
+            return turned
+    return None
 
 
 def _singles(rows: Sequence[ScoreRow], pairs: Sequence[Pair]) -> tuple[dict[int, PairScore], int]:
@@ -105,9 +120,9 @@ def _single_key(by_video: Mapping[tuple[str, str], Reward], video: Video, prompt
     return None
 
 
-def _names(video: Video) -> set[str]:
-    """What a file may call a video: the name it came with, or its content."""
-    return {_base(video.original_name), video.sha256}
+def _names(video: Video) -> tuple[str, str, str]:
+    """What a file may call a video: the name it came with, its content, or what our own exports call it."""
+    return _base(video.original_name), video.sha256, _base(clip_name(video.sha256, video.file))
 
 
 def _base(path: str) -> str:

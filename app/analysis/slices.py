@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from app.analysis.accuracy import accuracy_of
 from app.analysis.findings import Cell, Chart, Estimate, Finding
-from app.analysis.judged import AnalysedCheckpoint, Floats, Judged, Way, judged_pairs
+from app.analysis.judged import AnalysedCheckpoint, Floats, Judged, Way, fitted_here_note, judged_pairs
 from app.analysis.look import ACCENT, COLOURS, FAINT, dots, finish, plain, rows_axis, rows_height
 from storage.analysed import AnalysedPair
 
@@ -36,6 +36,7 @@ def accuracy_by_slice(checkpoint: AnalysedCheckpoint, way: Way = "think") -> Fin
     notes = (
         "Accuracy without ties; the dotted line is that of all pairs. A difference counts when the whiskers (95 %) stay "
         "clear of the line. With many groups, one in twenty misses it by chance. A pair counts for both of its generators.",
+        *fitted_here_note([checkpoint.name] if checkpoint.fitted_here else []),
     )
     return Finding("slices", title, notes, tuple(charts), HEAD, tuple(rows))
 
@@ -53,12 +54,14 @@ def _groupings(pairs: Sequence[AnalysedPair]) -> dict[str, Grouping]:
 
 
 def ranges(values: Floats, text: Callable[[float], str], unit: str) -> Grouping:
-    """About equally large groups of neighbouring values: each distinct value where there are few, else quarters."""
-    distinct = np.unique(values)
-    if len(distinct) <= _PARTS + 1:
-        return {f"{text(value)} {unit}": np.flatnonzero(values == value).tolist() for value in distinct}
-    edges = np.unique(np.quantile(values, np.linspace(0, 1, _PARTS + 1)[1:-1]))
-    parts = np.searchsorted(edges, values, side="left")
+    """About equally large groups of neighbouring values: each distinct value where there are few, else quarters.
+
+    Groups that read the same are one.
+    """
+    distinct, parts = np.unique(values, return_inverse=True)
+    if len(distinct) > _PARTS + 1:
+        edges = np.unique(np.quantile(values, np.linspace(0, 1, _PARTS + 1)[1:-1]))
+        parts = np.searchsorted(edges, values, side="left")
     groups: Grouping = {}
     for part in np.unique(parts):
         places = np.flatnonzero(parts == part)

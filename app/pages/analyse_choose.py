@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from app.analyse_views.choose import Coverage, choose_form, coverage_view
-from app.analysis.judged import scored
+from app.analysis.judged import FITTED_HERE, scored
 from app.jobs import Jobs
 from app.lead_views.markup import Markup, empty
 from app.pages.analyse_data import AnalyseRoom, Selection
@@ -58,9 +58,10 @@ def _warnings(selection: Selection, labelled: int, trained: bool) -> Markup:
     if trained and not selection.held_out:
         said += Markup(
             '<p class="lead-hint"><mark>A chosen checkpoint was trained on labels of this store.</mark> On pairs '
-            "that it learnt "
-            "it looks better than it is; choose the held-out pairs for a fair figure.</p>"
+            "that it learnt it looks better than it is; choose the held-out pairs for a fairer figure.</p>"
         )
+    elif trained:
+        said += Markup('<p class="lead-hint"><mark>A chosen checkpoint was trained here.</mark> {}</p>').format(FITTED_HERE)
     if not labelled:
         said += empty("People have chosen in none of these pairs yet; what needs their labels stays empty.")
     return said
@@ -97,6 +98,7 @@ class ScoringPanel(AnalyseSection):
                 think=sum(scored(pair, "think") is not None for pair in one.pairs),
                 quick=sum(scored(pair, "quick") is not None for pair in one.pairs),
                 missing=sum(None in (pair.think, pair.quick, *pair.facts) for pair in one.pairs),
+                held_out=selection.held_out,
             )
             for row, one in zip(chosen.registered, chosen.checkpoints, strict=True)
         ]
@@ -160,7 +162,7 @@ class ScoringPanel(AnalyseSection):
 
 
 def _wanted(selection: Selection) -> Mapping[str, Any]:
-    """What a run of kind "score" is asked for: sources and campaigns, None for all."""
+    """What a run of kind "score" is asked for: sources and campaigns, None for all; it knows no held-out pairs."""
     return {
         "sources": None if selection.sources is None else list(selection.sources),
         "campaigns": None if selection.campaign_ids is None else list(selection.campaign_ids),

@@ -213,7 +213,9 @@ class AnalyseRoom:
         scales = {way: None if served is None else served.scale(way) for way in WAYS}
         pairs = self._remembered(self._pairs, key, read, _KEPT_PAIRS)
         fitted: dict[str, ModeCalibration] = {way: scale for way, scale in scales.items() if scale is not None}
-        return AnalysedCheckpoint(checkpoint.name, checkpoint.fingerprint, pairs, fitted)
+        # What a run of this store makes has its scales from the held-out pairs (trainer/held_out.py).
+        fitted_here = checkpoint.snapshot_hash is not None and bool(fitted)
+        return AnalysedCheckpoint(checkpoint.name, checkpoint.fingerprint, pairs, fitted, fitted_here)
 
     def _remembered(self, kept: OrderedDict[Hashable, Any], key: Hashable, make: Callable[[], Made], most: int) -> Made:
         with self._lock:

@@ -11,13 +11,16 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import update
 
+from app.analysis.judged import FITTED_HERE
 from app.analysis.look import COLOURS
 from app.components.assets import read_static
 from storage.analysed import analysed_pairs
 from storage.external_scores import external_scores, scorers
 from storage.pairs import Pair
 from storage.runs import list_runs
+from storage.schema import CheckpointRow
 from tests.app.accounts import signed_in_client
 from tests.app.analysed_studio import GENERATORS, SOURCE, judge, label, take_in
 from tests.app.direct_calls import call, handlers
@@ -176,6 +179,23 @@ def test_held_out_pairs_are_those_that_training_holds_out(app: Running, desk: De
     assert (int(shown[1]) if shown else 0) == len(held_out)
 
 
+def test_a_checkpoint_that_was_trained_here_is_not_called_fair_on_what_fitted_its_scale(
+    app: Running, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.pages.analyse_data.held_out_share_in_use", lambda session: 1.0)
+    asked = {"held_out": ["yes"], "scope": f"source:{SOURCE}", "way": "quick"}
+    assert FITTED_HERE not in desk.act("choose", "choose", **asked)["html"]
+    assert FITTED_HERE not in desk.html("agreement")
+    with app.studio.database.write() as session:
+        session.execute(update(CheckpointRow).values(snapshot_hash="0" * 64))
+    try:
+        assert FITTED_HERE in desk.act("choose", "choose", **asked | {"way": "think"})["html"]
+        assert FITTED_HERE in desk.html("agreement")
+    finally:
+        with app.studio.database.write() as session:
+            session.execute(update(CheckpointRow).values(snapshot_hash=None))
+
+
 # ---- what it does ---------------------------------------------------------------------------------------------------
 
 
@@ -192,6 +212,20 @@ def test_scoring_what_is_missing_is_a_run_in_the_queue(app: Running, desk: Desk)
     assert "Score missing pairs" not in told["html"]
     assert "cancelled" in desk.act("scoring", "cancel-run", run.id)["html"]
     assert desk.act("scoring", "cancel-run", 9999)["bad"]
+
+
+def test_held_out_pairs_are_judged_with_the_rest_and_the_button_says_so(
+    app: Running, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.pages.analyse_data.held_out_share_in_use", lambda session: 1.0)
+    desk.act("choose", "choose", scope=f"source:{SOURCE}", held_out=["yes"], way="quick")
+    desk.act("scoring", "score", app.studio.serving.checkpoint_id)
+    with app.studio.database.read() as session:
+        run, *others = [run for run in list_runs(session) if run.state == "queued"]
+    assert run.request == {"sources": [SOURCE], "campaigns": None, "modes": ["think", "quick"]}
+    for other in others:  # of other tests; while one waits there is no button
+        desk.act("scoring", "cancel-run", other.id)
+    assert "Score missing pairs, held out or not" in desk.act("scoring", "cancel-run", run.id)["html"]
 
 
 def upload(desk: Desk, path: Path) -> dict[str, Any]:

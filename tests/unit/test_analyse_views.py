@@ -7,12 +7,16 @@ import re
 from datetime import datetime, timezone
 
 import plotly.graph_objects as go
+import pytest
 
+from app.analyse_views.choose import Coverage, coverage_view
 from app.analyse_views.findings import estimate, finding, findings
 from app.analyse_views.report import case_table, report_html
 from app.analysis.findings import Chart, Estimate, Finding, share
 from app.analysis.look import dots, finish, plain
+from storage.registry import Checkpoint
 
+NOW = datetime(2026, 3, 1, tzinfo=timezone.utc)
 WICKED = "</script><script>alert(1)</script><b>"
 
 
@@ -61,9 +65,19 @@ def test_the_report_holds_plotly_once_and_names_only_itself() -> None:
         facts={"pairs": "all pairs"},
         parts=[("Agreement", [part]), ("Benchmarks", [part])],
         cases=case_table(()),
-        at=datetime(2026, 3, 1, tzinfo=timezone.utc),
+        at=NOW,
     )
     assert page.count("plotly.js v") == 1 and "one &lt;b&gt;" in page and "<title>DeScore: one &lt;b&gt;" in page
     assert [page.index(f"<h2>{name}</h2>") for name in ("Agreement", "Disagreements", "Benchmarks")] == sorted(
         page.index(f"<h2>{name}</h2>") for name in ("Agreement", "Disagreements", "Benchmarks")
     )
+
+
+@pytest.mark.parametrize(
+    ("held_out", "text"), [(False, "Score missing pairs<"), (True, "Score missing pairs, held out or not<")]
+)
+def test_the_button_says_which_pairs_a_run_judges(held_out: bool, text: str) -> None:
+    """A run knows no held-out pairs: it judges the whole source or campaign."""
+    row = Checkpoint(1, "one", "bundled", "abc", None, None, None, None, {}, "", {}, None, 0, NOW, None)
+    shown = coverage_view([Coverage(row, 4, 4, think=3, quick=3, missing=1, held_out=held_out)], (), {}, may_score=True)
+    assert text in shown

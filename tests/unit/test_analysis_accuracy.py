@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from analysed import GOOD, checkpoint, pair, said
 
-from app.analysis.accuracy import HEAD, accuracy_by_checkpoint
+from app.analysis.accuracy import HEAD, UNEQUAL, accuracy_by_checkpoint
 from app.analysis.calibration import bins_of, calibration, calibration_error, chance_error
 from app.analysis.disagreements import disagreements
 from app.analysis.error_tolerance import error_tolerance, wrong_sub_scores
 from app.analysis.findings import Estimate, Finding, csv_text, share
-from app.analysis.judged import judged_pairs
+from app.analysis.judged import FITTED_HERE, judged_pairs
 from app.analysis.margin_spread import margin_spread
 from app.analysis.slices import accuracy_by_slice, ranges
 from app.analysis.sub_scores import cohen_kappa, confusion, sub_score_agreement
@@ -51,6 +52,22 @@ def test_a_checkpoint_without_calibration_has_no_honest_eps() -> None:
     found = accuracy_by_checkpoint([checkpoint(SIX, calibrated=False)])
     assert cell(found, 0, "with ties, eps from validation").value is None
     assert cell(found, 0, "with ties, eps from validation").why == "no calibration"
+
+
+def test_a_scale_that_was_fitted_on_these_pairs_is_not_called_honest() -> None:
+    """Figures that hang on a checkpoint's eps or temperature name it where held-out pairs of this store gave them."""
+    base, here = checkpoint(SIX), replace(checkpoint(SIX, "retrained"), fitted_here=True)
+    for makes in (accuracy_by_checkpoint, lambda some: calibration(some[-1])[0], lambda some: accuracy_by_slice(some[-1])):
+        assert f"Trained here: retrained. {FITTED_HERE}" in makes([base, here]).notes
+        assert not any(FITTED_HERE in note or "before it saw" in note for note in makes([base]).notes)
+
+
+def test_lines_of_different_pairs_are_said_to_be() -> None:
+    think_only, both = checkpoint(SIX), [pair(1, "A", 1.0, quick=1.0), pair(2, "B", 1.0, quick=1.0), pair(3, "A")]
+    assert not set(UNEQUAL) & set(accuracy_by_checkpoint([think_only, checkpoint(SIX, "two")]).notes)
+    assert not set(UNEQUAL) & set(accuracy_by_checkpoint([checkpoint(both)]).notes)
+    assert set(UNEQUAL) <= set(accuracy_by_checkpoint([think_only, checkpoint(SIX[1:], "two")]).notes)
+    assert set(UNEQUAL) <= set(accuracy_by_checkpoint([checkpoint([*both, pair(4, "A", 1.0)])]).notes)
 
 
 def test_only_ties_leave_accuracy_without_ties_undefined() -> None:
@@ -118,6 +135,7 @@ def test_calibrated_rewards_stay_below_what_chance_gives_and_bold_ones_do_not() 
 def test_human_ties_are_no_outcome_of_a_probability() -> None:
     summary, _ = calibration(checkpoint([pair(1, "A", 1.0), pair(2, "tie", 0.0)]))
     assert summary.rows[0][1] == 1
+    assert any("left out here" in note and "Train page counts them as a half" in note for note in summary.notes)
 
 
 def test_margins_by_label() -> None:
@@ -136,6 +154,12 @@ def test_margins_by_label() -> None:
 )
 def test_groups_of_neighbouring_values(values: list[float], expected: dict[str, list[int]]) -> None:
     assert ranges(np.array(values, dtype=float), lambda value: f"{value:.0f}", "words") == expected
+
+
+def test_values_that_read_the_same_are_one_group() -> None:
+    """Few distinct values too: clips of 2.0 s and of 2.002 s are both "2 s", and none of them may vanish."""
+    found = ranges(np.array([2.0, 5.0, 2.002, 2.0]), lambda value: f"{value:.3g}", "s")
+    assert {name: sorted(places) for name, places in found.items()} == {"2 s": [0, 2, 3], "5 s": [1]}
 
 
 def test_slices_take_every_pair_once_and_generators_twice() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import datetime, timezone
 
 import pytest
@@ -11,6 +12,7 @@ from analysed import checkpoint, pair
 from app.analysis.benchmarks import HEAD, benchmark, benchmark_table, published, published_for, published_table
 from app.analysis.external_scores import Reward, ScoreFileError, read_scores
 from app.analysis.findings import Estimate, csv_text, share
+from app.analysis.judged import FITTED_HERE
 from app.analysis.score_matching import match_scores
 from storage.pairs import Pair, Video
 
@@ -27,6 +29,34 @@ def test_all_scorers_answer_for_the_same_pairs() -> None:
     without = [row[HEAD.index("accuracy without ties")] for row in table.rows]
     assert without == [share(1, 2), share(2, 2)]
     assert [row[1] for row in table.rows] == [4, 3] and [row[2] for row in table.rows] == [3, 3]
+
+
+def test_a_sparse_scorer_is_named_and_empties_no_table() -> None:
+    """One judged pair of another model must not take the comparison from those that scored all."""
+    pairs = [pair(i, "A", 1.0, source="genai-bench") for i in range(1, 5)]
+    imported = {"VideoScore": {1: (1.0, 0.0)}, "Half": {3: (1.0, 0.0), 4: (0.0, 1.0)}}
+    found = benchmark("genai-bench", [checkpoint(pairs)], imported)
+    assert [scorer.name for scorer in found.compared] == ["one", "Half"] and found.common == (3, 4)
+    table = benchmark_table(found)
+    assert [row[:3] for row in table.rows] == [
+        ("one, think", 4, 2),
+        ("Half, imported", 2, 2),
+        ("VideoScore, imported", 1, None),
+    ]
+    assert any("Not compared" in note and "VideoScore, imported (1)" in note for note in table.notes)
+    assert [row[0] for row in published_table([found]).rows[-2:]] == ["one, think", "Half, imported"]
+
+
+def test_while_nobody_has_scored_half_the_most_diligent_is_the_measure() -> None:
+    pairs = [pair(i, "A", 1.0 if i < 4 else None) for i in range(10)]
+    found = benchmark("test", [checkpoint(pairs)], {"VideoScore": {9: (1.0, 0.0)}})
+    assert [scorer.name for scorer in found.compared] == ["one"] and found.common == (0, 1, 2, 3)
+
+
+def test_an_eps_from_the_held_out_pairs_of_this_store_is_named() -> None:
+    here = replace(checkpoint(PAIRS), fitted_here=True)
+    assert f"Trained here: one. {FITTED_HERE}" in benchmark_table(benchmark("test", [here], {})).notes
+    assert FITTED_HERE not in " ".join(benchmark_table(benchmark("test", [checkpoint(PAIRS)], {})).notes)
 
 
 def test_a_benchmark_without_scores_or_common_pairs_has_words() -> None:
@@ -121,6 +151,52 @@ def test_the_usual_shapes_of_score_files(text: str) -> None:
 def test_dimensions_are_kept_beside_the_overall_value() -> None:
     row = read_scores("path_A,path_B,Overall_A,Overall_B,TA_A,TA_B\nx,y,3,4,1,2\n").rows[0]
     assert row.rewards == (Reward(3.0, {"ta": 1.0}), Reward(4.0, {"ta": 2.0}))
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("7,x_0.mp4,y_0.mp4,a red circle,1,2", (7, 1.0, 2.0)),
+        ("7,y_0.mp4,x_0.mp4,a red circle,2,1", (7, 1.0, 2.0)),  # the id is right, the sides are turned
+        ("7,,,,1,2", (7, 1.0, 2.0)),
+        ("7,x_1.mp4,y_1.mp4,,1,2", (8, 1.0, 2.0)),  # somebody else's number 7
+        ("7,y_1.mp4,x_1.mp4,a blue star,2,1", (8, 1.0, 2.0)),
+        ("7,q.mp4,r.mp4,,1,2", None),
+        ("7,,,a blue star,1,2", None),
+        ("7,x_0.mp4,y_0.mp4,a blue star,1,2", None),
+        (f"7,videos/{14:016x}.mp4,videos/{15:016x}.mp4,,1,2", (7, 1.0, 2.0)),  # as our own exports name them
+    ],
+)
+def test_an_id_counts_only_where_names_and_prompt_fit(line: str, expected: tuple[int, float, float] | None) -> None:
+    content = [replace(one, video_a=_content(one.video_a), video_b=_content(one.video_b)) for one in STORE]
+    found = match_scores(read_scores(f"pair_id,path_A,path_B,prompt,reward_A,reward_B\n{line}\n"), content)
+    scores = [(one.pair_id, one.rewards[0].value, one.rewards[1].value) for one in found.scores]
+    assert scores == ([] if expected is None else [expected]) and found.unknown == (expected is None)
+
+
+def _content(one: Video) -> Video:
+    """The same video with a sha256 whose first half tells it from others, as a true one does."""
+    return replace(one, sha256=f"{one.id:016x}" + "0" * 48)
+
+
+def test_a_dimension_with_its_two_names_counts_once() -> None:
+    text = "pair_id,alignment_score_A,physics_A,alignment_score_B,physics_B\n7,4,1,2,1\n"
+    assert read_scores(text).rows[0].rewards[0] == Reward(2.5, {"alignment": 4.0, "physics": 1.0})
+
+
+@pytest.mark.parametrize("rewards", [[1.0], [], [1.0, 2.0, 3.0]])
+def test_a_list_that_is_not_of_two_rewards_costs_its_row(rewards: list[float]) -> None:
+    rows = [{"pair_id": 7, "rewards": rewards}, {"pair_id": 8, "rewards": [1, 2]}]
+    table = read_scores(json.dumps(rows))
+    assert [row.pair for row in table.rows] == ["8"]
+    assert table.problems == (f"row 1: has {len(rewards)} rewards; expected two, of A and of B",)
+    with pytest.raises(ScoreFileError, match="row 1: has"):
+        read_scores(json.dumps(rows[:1]))
+
+
+def test_a_broken_table_is_refused_with_its_line() -> None:
+    with pytest.raises(ScoreFileError, match="line 3 is no CSV"):
+        read_scores("pair_id,reward_A,reward_B\n7,1,2\n8,1\r,2\n")
 
 
 def test_rows_that_fit_nothing_or_too_much_are_said() -> None:

@@ -14,7 +14,7 @@ from scipy.stats import spearmanr
 from app.analysis.bradley_terry import comparable, strengths, win_matrix
 from app.analysis.findings import Estimate
 from app.analysis.generators import duels, fitted, leaderboard, rank_agreement
-from app.analysis.hacking import CALM, HEAD, WATCH, hacking_watch
+from app.analysis.hacking import ALIKE, ALIKE_WITHIN, CALM, HEAD, WATCH, hacking_watch
 from app.analysis.judged import judged_pairs
 from app.analysis.rank_correlation import MANY, spearman
 from storage.analysed import AnalysedPair, Scored
@@ -77,6 +77,17 @@ def test_a_reward_that_counts_seconds_is_noticed_and_a_fair_one_is_not() -> None
     assert len(clouds.charts) == 7
     frame_rate = next(row for row in fair.rows if row[0] == "frame rate")[HEAD.index("within pairs")]
     assert isinstance(frame_rate, Estimate) and frame_rate.why == "all values are the same"
+
+
+def test_a_fact_that_never_varies_is_not_open() -> None:
+    """More pairs would not tell more of a frame rate that all videos have, or that both of each pair have."""
+    pairs = [
+        pair(i, "A" if i % 3 else "B", think=said(float(i % 7)), seconds=(2.0, 2.0), fps=(12.0 + i % 2, 12.0 + i % 2))
+        for i in range(40)
+    ]
+    rows = {row[0]: row[-1] for row in hacking_watch(checkpoint(pairs))[0].rows}
+    assert rows["clip length"] == ALIKE == "all videos alike"
+    assert rows["frame rate"] == ALIKE_WITHIN
 
 
 def test_watching_without_judgements_labels_or_facts() -> None:
@@ -152,6 +163,37 @@ def test_leaderboards_side_by_side(right: bool, rho: float) -> None:
     agreement = rank_agreement(fitted(both))
     assert agreement.value == pytest.approx(rho) and agreement.low is not None and agreement.n == 5
     assert f"{abs(rho):.2f}" in found.notes[0] and "240 pairs" in found.notes[0]
+
+
+def rare_arena() -> list[AnalysedPair]:
+    """The five generators, one with three pairs of its own, of which it loses each, and one with a single pair."""
+    weak = [pair(1000 + i, "A", 3.0, generators=("e", "weak")) for i in range(3)]
+    return [*arena(True), *weak, pair(2000, "B", -1.0, generators=("once", "a"))]
+
+
+def test_a_generator_counts_its_own_pairs_and_the_draws_that_have_it() -> None:
+    found = leaderboard(checkpoint(rare_arena()))
+    rows = {row[0]: row for row in found.rows}
+    for place in (3, 5):
+        assert all(isinstance(row[place], Estimate) and row[place].n == row[1] for row in found.rows)  # type: ignore[union-attr]
+        weak, once = rows["weak"][place], rows["once"][place]
+        assert isinstance(weak, Estimate) and isinstance(once, Estimate)
+        # It lost all three, so no draw that has it puts it near 0, where a draw without it did.
+        assert weak.value is not None and weak.high is not None and weak.high < -0.4
+        assert once.n == 1 and once.low is None  # a third of the draws say nothing of it
+    assert "95 % interval" in found.notes[0]
+
+
+def test_a_draw_that_misses_a_generator_leaves_the_others_where_they_were() -> None:
+    """Strengths have mean 0, so without the weakest one all others would sink."""
+    both = duels(judged_pairs(rare_arena(), "think"), 0.5)
+    assert both is not None
+    strengths, weak = fitted(both), both.names.index("weak")
+    gone = np.isnan(strengths.people_drawn[:, weak])
+    assert (gone == np.isnan(strengths.model_drawn[:, weak])).all() and 3 <= gone.sum() <= 30
+    common = [both.names.index(name) for name in "abcde"]
+    means = [strengths.people_drawn[rows][:, common].mean() for rows in (gone, ~gone)]
+    assert means[0] == pytest.approx(means[1], abs=0.15)  # 0.4 apart where an absent one counts as 0
 
 
 def test_without_generators_the_leaderboard_says_so() -> None:
