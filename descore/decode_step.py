@@ -89,8 +89,21 @@ def _attend(
         attended, _ = prefix_attention(attention, query, key, value, seen, attention.scaling, shared_prefix=prefix)
     else:  # the query heads that share a key head stand below one another, so that keys and values are read once
         packed = query.reshape(rows, key.shape[1], -1, size)
-        attended = F.scaled_dot_product_attention(packed, key, value, attn_mask=seen, scale=attention.scaling)
+        attended = _attended(packed, key, value, seen, attention.scaling)
     return _linear(attention.o_proj, attended.reshape(rows, -1))
+
+
+def _attended(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, seen: torch.Tensor | None, scaling: float
+) -> torch.Tensor:
+    """softmax(query key^T) value; query (B, K, G, D), keys and values (B, K, S, D), seen (B, 1, 1, S)."""
+    if query.device.type != "cpu" or query.dtype != torch.float32:
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=seen, scale=scaling)
+    # SDPA's kernel for CPUs is made for many queries; for a few of them two products read keys and values twice as fast.
+    weights = (query * scaling) @ key.transpose(-1, -2)
+    if seen is not None:
+        weights = weights.masked_fill_(~seen, -torch.inf)
+    return weights.softmax(-1) @ value
 
 
 def _norm(norm: nn.Module, values: torch.Tensor) -> torch.Tensor:

@@ -52,7 +52,7 @@ class Thinking:
     these slots. next_position: (B,), the same on
     all position axes. logits: (B, V) of the next token. thoughts: the token ids of each row's thought so far,
     without an end token. running: rows whose thought has not ended; after `think`, these were cut off at the
-    limit.
+    limit. ends: the end token that each row chose, None where it chose none; nor is one chosen at the limit.
     """
 
     cache: Cache
@@ -61,6 +61,7 @@ class Thinking:
     logits: torch.Tensor
     thoughts: list[list[int]] = field(default_factory=list)
     running: list[bool] = field(default_factory=list)
+    ends: list[int | None] = field(default_factory=list)
     prefix: SharedPrefix | None = None
 
 
@@ -150,6 +151,7 @@ class DeScoreModel(nn.Module):
             logits=logits,
             thoughts=[[] for _ in range(rows)],
             running=[True] * rows,
+            ends=[None] * rows,
         )
 
     def repeat(self, state: Thinking, times: int) -> Thinking:
@@ -166,7 +168,8 @@ class DeScoreModel(nn.Module):
             cache.batch_repeat_interleave(times)
         thoughts = [list(ids) for ids in state.thoughts for _ in range(times)]
         running = [on for on in state.running for _ in range(times)]
-        return Thinking(cache, mask, position, logits, thoughts, running, prefix)
+        ends = [end for end in state.ends for _ in range(times)]
+        return Thinking(cache, mask, position, logits, thoughts, running, ends, prefix)
 
     def think(
         self, state: Thinking, max_tokens: int, uniforms: torch.Tensor | None = None, temperature: float = 1.0
@@ -181,7 +184,10 @@ class DeScoreModel(nn.Module):
             After each step the new token of each row, None for a row that has ended.
         """
         for step in range(max_tokens):
+            ran = state.running
             chosen = self._choose(state, None if uniforms is None else uniforms[:, step], temperature)
+            ended = (was and not on for was, on in zip(ran, state.running, strict=True))
+            state.ends = [token if now else end for token, now, end in zip(chosen, ended, state.ends, strict=True)]
             if not any(state.running):
                 return
             tokens = [token if running else None for token, running in zip(chosen, state.running, strict=True)]

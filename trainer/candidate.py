@@ -34,7 +34,7 @@ from storage.run_folder import disk_bytes
 from storage.runs import Run, finish
 from storage.whole_files import write_whole
 from trainer.config import TrainConfig
-from trainer.dataset import TrainingPair
+from trainer.dataset import LoadedPairs
 from trainer.gate import Gate
 from trainer.gate_run import SPLIT, Entrant, GateWork, run_gate
 from trainer.run_data import read_pairs
@@ -86,26 +86,39 @@ def compete(
 
     Raises:
         trainer.gate_run.GateStopped: a signal came in between.
-        StorageError, CheckpointError: the rival can't be used any more.
+        StorageError: the rival can't be used any more.
     """
-    if run.rival_id is None:
-        raise StorageError(f"run {run.id} names no checkpoint to compare with; start a new one")
-    place = location(database, run.rival_id)
-    with database.read() as session:
-        known = get_checkpoint(session, run.rival_id)
-    rival = Entrant(known.name, place, known.fingerprint)
+    rival = rival_of(database, run)
+    pairs = read_pairs(database.home / run.folder) or LoadedPairs((), (), ())
     candidate = Entrant(read_manifest(folder).name, str(folder), folder_fingerprint(folder))
     pairs_at_once = config.dual_rl.pairs_per_pass * config.dual_rl.objective.num_generations
     count = benchmark_pairs(database, run)
-    work = GateWork(database.home / run.folder, database.home, pairs_at_once, count, config.data.frame_cache)
-    gate = run_gate(candidate, rival, held_out(database, run), work, told, stop)
+    cached = config.data.frame_cache
+    work = GateWork(database.home / run.folder, database.home, pairs_at_once, count, cached, familiar(pairs))
+    gate = run_gate(candidate, rival, pairs.held_out, work, told, stop)
     return candidate, gate
 
 
-def held_out(database: Database, run: Run) -> Sequence[TrainingPair]:
-    """The held-out pairs of a run that has begun."""
-    pairs = read_pairs(database.home / run.folder)
-    return () if pairs is None else pairs.held_out
+def rival_of(database: Database, run: Run) -> Entrant:
+    """The checkpoint that the run's candidate is compared with.
+
+    Raises:
+        StorageError: there is none, or its files can't be used any more.
+    """
+    if run.rival_id is None:
+        raise StorageError(f"run {run.id} names no checkpoint to compare with; start a new one")
+    with database.read() as session:
+        known = get_checkpoint(session, run.rival_id)
+    try:
+        return Entrant(known.name, location(database, known.id), known.fingerprint)
+    except (StorageError, CheckpointError) as error:
+        raise StorageError(f"there would be nothing to compare the result with: {error}") from error
+
+
+def familiar(pairs: LoadedPairs) -> frozenset[str]:
+    """The held-out pairs whose videos both occur in training pairs, with another partner or another prompt."""
+    trained = {content for pair in pairs.train for content in pair.contents}
+    return frozenset(pair.identity for pair in pairs.held_out if trained.issuperset(pair.contents))
 
 
 def benchmark_pairs(database: Database, run: Run) -> int:

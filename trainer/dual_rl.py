@@ -3,7 +3,8 @@
 One step, as DeScore (arXiv 2605.05922) has it:
 
     1. sample      G thoughts of each video, one prefill a video                              `collect`
-    2. reward      each by rule: R = 0.7 R_qual + 0.1 R_fmt + 0.2 R_len; advantages within a video's group
+    2. reward      each by rule: R = 0.7 R_qual + 0.1 R_fmt + 0.2 R_len; advantages within a video's group, zero where
+                   no sub-score of the video is known
     3. forward     all rollouts of a pair from their shared prefixes, once, with gradient     `DualObjective`
     4. loss        GRPO over the thoughts' tokens + beta KL to the reference
                    + 5e-3 Bradley-Terry over rollout i of A against rollout i of B
@@ -133,13 +134,15 @@ def collect(
         for text, ids in zip(texts, thoughts, strict=True)
     ]
     totals = torch.tensor([score.total for score in scores]).reshape(-1, config.num_generations)
+    # Without a truth only format and length differ within a group: its advantages would teach to write longer.
+    known = torch.tensor([[float(bool(truth))] for truth in truths])
     return Experience(
         prompts=prompts,
         vision=vision,
         sampled=sampled,
-        rollouts=pack_rollouts(sampled.ids, sampled.ended, min(model.end_ids), model.device),
+        rollouts=pack_rollouts(sampled.ids, sampled.ended, sampled.ends, model.device),
         scores=scores,
-        advantages=group_advantages(totals).flatten().to(model.device),
+        advantages=(group_advantages(totals) * known).flatten().to(model.device),
         labels=torch.tensor([pair.label for pair in pairs], device=model.device),
     )
 

@@ -5,13 +5,13 @@
     gate.to_dict()                                   # everything that was measured, as JSON
 
 The verdict rests on accuracy without ties: pairs on which people have a preference, right where the margin has its sign. A
-candidate is better where the whole 95 % interval of the paired difference lies above 0, nothing is lost on the benchmark
-(an interval wholly below 0 is a loss) and its thoughts keep the format as often.
+candidate is better where the whole 95 % interval of the paired difference lies above 0, an exact sign test says so too,
+nothing is lost on the benchmark (an interval wholly below 0 is a loss) and its thoughts keep the format as often.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -25,6 +25,8 @@ from trainer.paired import Difference, cross_fitted, paired_difference, sign_tes
 Verdict = Literal["better", "not shown to be better", "worse"]
 # Below this even changes that all go one way are no evidence: an exact sign test can't reach 5 %.
 LEAST_CHANGED = 6
+# The bootstrap's interval is somewhat too narrow where few pairs changed; the sign test is exact there.
+SIGN_TEST_LEVEL = 0.05
 SCALE_NOTE = (
     "accuracy with ties, Brier score and calibration error: tie threshold and temperature of each pair are fitted on the "
     "held-out pairs of the four other folds, for both checkpoints; 'best' is the threshold fitted on the very pairs it is "
@@ -70,8 +72,13 @@ class Gate:
         return {"verdict": self.verdict, "sentence": self.sentence, **self.figures}
 
 
-def compare(candidate: Contestant, rival: Contestant, benchmark: Benchmark | None = None) -> Gate:
+def compare(
+    candidate: Contestant, rival: Contestant, benchmark: Benchmark | None = None, familiar: Collection[str] = ()
+) -> Gate:
     """Compare two checkpoints on the pairs that both could judge.
+
+    Args:
+        familiar: identities of pairs whose videos both occur in pairs that the candidate was trained on.
 
     Raises:
         descore.metrics.MetricsError: a reward is not finite.
@@ -84,8 +91,10 @@ def compare(candidate: Contestant, rival: Contestant, benchmark: Benchmark | Non
         "format": _format_difference(new.judged, old.judged),
     }
     verdict, sentence = judge(decided, checks["benchmark"], checks["format"], "" if benchmark is None else benchmark.name)
+    seen = sum(one.identity in familiar for one in new.judged.pairs)
     figures = {
         "pairs": len(new.judged.pairs),
+        "pairs_of_trained_videos": seen,
         "ties": sum(one.label == 0 for one in new.judged.pairs),
         "left_out": sorted({*candidate.judged.problems, *rival.judged.problems}),
         "candidate": _figures(new, with_ties[0]),
@@ -97,7 +106,7 @@ def compare(candidate: Contestant, rival: Contestant, benchmark: Benchmark | Non
         "benchmark": _benchmark(benchmark, checks["benchmark"]),
         "scale_note": SCALE_NOTE,
     }
-    return Gate(verdict, sentence, figures)
+    return Gate(verdict, sentence + _familiarity(seen, len(new.judged.pairs)), figures)
 
 
 def judge(
@@ -113,17 +122,38 @@ def judge(
         f"right on {_percent(decided.after)} of the held-out pairs with a preference instead of {_percent(decided.before)}"
     )
     said = f"{said}, {_points(decided)}"
-    few = decided.better + decided.worse < LEAST_CHANGED
-    if not few and decided.interval[1] < 0:
+    doubt = _doubt(decided)
+    if not doubt and decided.interval[1] < 0:
         return "worse", f"Worse: {said}."
     lost = _losses(benchmark, format_, benchmark_name)
-    if not few and decided.interval[0] > 0:
+    if not doubt:
         if not lost:
             return "better", f"Better: {said}."
         return "not shown to be better", f"Not shown to be better: {said}, but {lost}."
-    changed = f"only {decided.better + decided.worse}" if decided.better + decided.worse else "none"
-    why = f"{changed} of them came out differently, too few to tell" if few else "the interval holds 0"
-    return "not shown to be better", f"Not shown to be better: {said}; {why}{f', and {lost}' if lost else ''}."
+    return "not shown to be better", f"Not shown to be better: {said}; {doubt}{f', and {lost}' if lost else ''}."
+
+
+def _doubt(decided: Difference) -> str:
+    """Why the difference may be chance; "" where it isn't."""
+    changed = decided.better + decided.worse
+    if changed < LEAST_CHANGED:
+        return f"{f'only {changed}' if changed else 'none'} of them came out differently, too few to tell"
+    if decided.interval[0] <= 0 <= decided.interval[1]:
+        return "the interval holds 0"
+    p = sign_test(decided.better, decided.worse)
+    if p >= SIGN_TEST_LEVEL:
+        most = max(decided.better, decided.worse)
+        return f"{most} of the {changed} that came out differently went one way, which can be chance (sign test p = {p:.2f})"
+    return ""
+
+
+def _familiarity(seen: int, pairs: int) -> str:
+    if 2 * seen <= pairs:
+        return ""
+    return (
+        f" Both videos of {seen} of the {pairs} held-out pairs also occur in pairs that it was trained on, which favours it;"
+        " on new videos less may remain."
+    )
 
 
 def _losses(benchmark: Difference | None, format_: Difference | None, name: str) -> str:

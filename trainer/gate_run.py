@@ -64,7 +64,7 @@ class GateWork:
     """What is judged, and where it is kept.
 
     pairs_at_once: that think at the same time. benchmark_pairs: of ShapeWorld's test split; 0 leaves it out. frame_cache:
-    keep decoded frames.
+    keep decoded frames. familiar: as in `trainer.gate.compare`.
     """
 
     run_folder: Path
@@ -72,6 +72,7 @@ class GateWork:
     pairs_at_once: int
     benchmark_pairs: int = 0
     frame_cache: bool = True
+    familiar: frozenset[str] = frozenset()
 
 
 class GateStopped(Exception):
@@ -110,7 +111,7 @@ def run_gate(
     if work.benchmark_pairs:
         labels = [SIGN[one.label] for one in shape_pairs(SPLIT, work.benchmark_pairs)]
         benchmark = Benchmark(BENCHMARK, np.array(labels, dtype=np.float64), old_margins, new_margins)
-    return compare(new, old, benchmark)
+    return compare(new, old, benchmark, work.familiar)
 
 
 def _shifted(told: Told, before: int, total: int, done: int) -> None:

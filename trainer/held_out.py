@@ -125,24 +125,25 @@ def judge_pairs(
     Args:
         max_tokens: the limit of a thought; the discriminative paradigm thinks none.
         vision: kept features of a frozen tower.
-        told: called with how many of this process's pairs are judged, and how many there are.
+        told: called with how many of this process's pairs are done, judged or left out, and how many there are.
     """
     mine = pairs[accelerator.process_index :: accelerator.num_processes]
     problems: list[str] = []
-    read = [(pair, rows) for pair in mine if (rows := _rows(reader, pair, problems)) is not None]
     was_training = model.training
     model.eval()
     judged: list[JudgedPair] = []
+    # Rows hold every pixel of a video, so no more of them exist at a time than are judged together.
+    some: list[tuple[TrainingPair, tuple[Row, Row]]] = []
     try:
-        for first in range(0, len(read), pairs_at_once):
-            some = read[first : first + pairs_at_once]
-            several = [row for _, both in some for row in both]
+        for done, pair in enumerate(mine, start=1):
+            rows = _rows(reader, pair, problems)
+            some += [] if rows is None else [(pair, rows)]
+            if len(some) < pairs_at_once and done < len(mine):
+                continue
             with precision.sampling():
-                quick, think, texts = _judge(model, several, 0 if paradigm == "discriminative" else max_tokens, vision)
-            for place, (pair, _) in enumerate(some):
-                sides = slice(2 * place, 2 * place + 2)
-                judged.append(_judged(pair, think[sides], quick[sides], texts[sides]))
-            told(len(judged), len(read))
+                judged += _judge(model, some, 0 if paradigm == "discriminative" else max_tokens, vision)
+            some = []
+            told(done, len(mine))
     finally:
         model.train(was_training)
     together = sorted(gather_object(judged), key=lambda one: one.identity)
@@ -186,9 +187,15 @@ def evaluate_held_out(checkpoint: str, settings: DataSettings, home: Path | None
 
 
 def _judge(
-    model: DeScoreModel, rows: Sequence[Row], max_tokens: int, vision: VisionFeatures | None
-) -> tuple[list[float], list[float], list[str]]:
+    model: DeScoreModel,
+    some: Sequence[tuple[TrainingPair, tuple[Row, Row]]],
+    max_tokens: int,
+    vision: VisionFeatures | None,
+) -> list[JudgedPair]:
     """Rewards without and with a thought, and the thoughts; one prefill for all."""
+    if not some:
+        return []
+    rows = [row for _, both in some for row in both]
     with torch.inference_mode():
         features = None if vision is None else vision.of(rows)
         state = model.prefill(collate(rows, pad_token_id(model.processor)), features)
@@ -196,7 +203,9 @@ def _judge(
         for _ in model.think(state, max_tokens):
             pass
         think = model.score(state).tolist() if max_tokens else quick
-    return quick, think, model.processor.tokenizer.batch_decode(state.thoughts, skip_special_tokens=False)
+    texts = model.processor.tokenizer.batch_decode(state.thoughts, skip_special_tokens=False)
+    sides = [slice(2 * place, 2 * place + 2) for place in range(len(some))]
+    return [_judged(pair, think[at], quick[at], texts[at]) for (pair, _), at in zip(some, sides, strict=True)]
 
 
 def _rows(reader: PairReader, pair: TrainingPair, problems: list[str]) -> tuple[Row, Row] | None:

@@ -82,8 +82,10 @@ def group_advantages(rewards: torch.Tensor, eps: float = 1e-6) -> torch.Tensor:
 
     Source: DeepSeekMath (arXiv 2402.03300), equation 3.
     """
-    centred = rewards - rewards.mean(-1, keepdim=True)
-    return centred / (rewards.std(-1, keepdim=True) + eps)
+    # In float32 the mean of equal rewards may miss them by a bit, and so little divided by eps is no longer little.
+    exact = rewards.double()
+    centred = exact - exact.mean(-1, keepdim=True)
+    return (centred / (exact.std(-1, keepdim=True) + eps)).to(rewards.dtype)
 
 
 @dataclass(frozen=True)

@@ -188,7 +188,7 @@ class _Asking:
     def _speeds(self, config: TrainConfig) -> tuple[dict[StageName, float], float | None, str]:
         """Seconds of a step by stage, of judging a pair, and where they come from."""
         seen = seconds_per_step(self._database, config, self._device.name)
-        judging = seconds_per_judged_pair(self._database)
+        judging = seconds_per_judged_pair(self._database, config.preset, self._device.name)
         asked = bool(config.cold_start.steps) + bool(config.dual_rl.steps)
         if len(seen) == asked and judging is not None:
             return seen, judging, "runs"

@@ -57,12 +57,14 @@ def memory_bytes(database: Database, preset: str, device: str) -> float | None:
     return max((one.memory_bytes for one in seen_stages(database, preset, device)), default=None)
 
 
-def seconds_per_judged_pair(database: Database) -> float | None:
-    """From the newest gate; None if there was none."""
+def seconds_per_judged_pair(database: Database, preset: str, device: str) -> float | None:
+    """From the newest gate of a run of the preset on the device; None if there was none."""
     with database.read() as session:
-        gates = [one.gate for one in list_checkpoints(session, deleted=True) if one.gate]
-    told = [gate["candidate"]["seconds_per_pair"] for gate in gates[-1:] if gate["pairs"]]
-    return told[0] if told else None
+        runs = list_runs(session, _RUNS, kind="train")
+        alike = {run.id for run in runs if (run.preset, run.device) == (preset, device)}
+        gates = [one.gate for one in list_checkpoints(session, deleted=True) if one.gate and one.run_id in alike]
+    told = [gate["candidate"]["seconds_per_pair"] for gate in gates if gate["pairs"]]
+    return told[-1] if told else None
 
 
 def work(config: TrainConfig, stage: StageName) -> int:

@@ -29,6 +29,10 @@ from trainer.step_data import Part, StepData
 from trainer.vision_features import VisionFeatures
 
 Rows = tuple[Row, Row]
+NO_TRUTH = (
+    "no training pair has a sub-score, so the thoughts get no reward and only the Bradley-Terry loss trains; "
+    "let people give sub-scores, or do without this stage"
+)
 
 
 @dataclass
@@ -110,7 +114,8 @@ class RLStage:
         """For the log.
 
         reward, reward_quality, reward_format, reward_length: by rule, means over rollouts. reward_mean, reward_std: of what
-        the scoring module gives them. accuracy, margin: of its rewards, over comparisons of rollouts.
+        the scoring module gives them. accuracy, margin: of its rewards, over comparisons of rollouts. without_truth: pairs
+        with no known sub-score, whose rollouts the policy loss leaves alone.
         """
         rollouts = sums["rollouts"]
         if not rollouts or "loss" not in sums:
@@ -135,6 +140,7 @@ class RLStage:
             "thought_tokens": sums["tokens"] / rollouts,
             "cut_off": sums["cut_off"] / rollouts,
             "pairs": sums["pairs"],
+            "without_truth": sums["without_truth"],
         }
 
     def _collect(self, part: Part[Rows], step: int) -> RolloutPass:
@@ -184,12 +190,19 @@ class RLStage:
             "reward": sum(score.total for score in scores),
             "quality": sum(known),
             "with_truth": len(known),
+            "without_truth": sum(_untold(one) for one in real),
             "format": sum(score.format for score in scores),
             "length": sum(score.length for score in scores),
             "spread": sum(float(group.std(-1).sum()) * group.shape[1] for group in groups),
             "tokens": sum(one.sampled.tokens for one in real),
             "cut_off": sum(not end for one in real for ends in one.sampled.ended for end in ends),
         }
+
+
+def _untold(experience: Experience) -> int:
+    """Pairs without any known sub-score."""
+    told = torch.tensor([score.quality is not None for score in experience.scores])
+    return int((~told.reshape(len(experience.labels), -1).any(-1)).sum())
 
 
 @contextmanager

@@ -22,11 +22,16 @@ from descore.model import DeScoreModel, VisionOutputs
 
 @dataclass(frozen=True)
 class Sampled:
-    """Thoughts of V videos, G each. ended: False where a thought was cut off at the limit."""
+    """Thoughts of V videos, G each. ended: False where a thought was cut off at the limit.
+
+    ends: the end token that was sampled after each thought. None where none was: also at the limit, where a thought counts
+    as ended if an end would have been most likely. Left empty, nobody can learn from the thoughts.
+    """
 
     ids: tuple[tuple[tuple[int, ...], ...], ...]
     texts: tuple[tuple[str, ...], ...]
     ended: tuple[tuple[bool, ...], ...]
+    ends: tuple[tuple[int | None, ...], ...] = ()
 
     @property
     def tokens(self) -> int:
@@ -65,6 +70,7 @@ def sample(
         ids=grouped([tuple(ids) for ids in state.thoughts], num_generations),
         texts=grouped(texts, num_generations),
         ended=grouped([not on for on in state.running], num_generations),
+        ends=grouped(state.ends, num_generations),
     )
 
 

@@ -74,13 +74,14 @@ def length_reward(tokens: int, low: int, high: int) -> float:
     """R_len: 0 below `low` tokens, 1 from `high`, linear between."""
     if tokens >= high:
         return 1.0
-    return max(0.0, (tokens - low) / (high - low))
+    return 0.0 if tokens <= low else (tokens - low) / (high - low)
 
 
 def rollout_reward(text: str, tokens: int, truth: Mapping[str, str], config: RolloutRewardConfig) -> RolloutReward:
     """All parts of one rollout of `tokens` tokens.
 
-    Without any truth the weight of R_qual goes to the other two in proportion, so that the total still reaches 1.
+    Without any truth the weight of R_qual goes to the other two in proportion, so that the total still reaches 1; such
+    rollouts get no advantage (`trainer.dual_rl.collect`).
     """
     quality = quality_reward(text, truth)
     form = format_reward(text)

@@ -4,7 +4,7 @@
     run/LATEST                     "step-000120"
 
 A checkpoint is written into a temporary folder and renamed; then LATEST is replaced. Reading starts at the newest and
-verifies every hash; a damaged one is skipped for the one before it.
+verifies every hash; a damaged one is skipped for the one before it, and gone with the next save.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class RunCheckpoints:
         work.rename(place)
         sync(self._folder)
         self._point_at(place.name)
-        self._prune()
+        self._prune(step)
         return RunCheckpoint(step, place)
 
     def newest(self) -> RunCheckpoint | None:
@@ -87,9 +87,13 @@ class RunCheckpoints:
         write_whole(self._run / LATEST, f"{name}\n")
         sync(self._run)
 
-    def _prune(self) -> None:
-        for old in self._all()[self._keep :]:
-            shutil.rmtree(old.folder, ignore_errors=True)
+    def _prune(self, step: int) -> None:
+        # Those behind the one just saved are damaged, since the run went back behind them.
+        there = self._all()
+        kept = [one for one in there if one.step <= step][: self._keep]
+        for one in there:
+            if one not in kept:
+                shutil.rmtree(one.folder, ignore_errors=True)
 
     def _remove_partial(self) -> None:
         for path in self._folder.glob(f"{_PARTIAL}*"):

@@ -33,8 +33,8 @@ _ROWS_OF_LOGITS = 1024  # tokens whose logits over the vocabulary exist at a tim
 class Rollouts:
     """Sampled thoughts in tensors. tokens: (N, T), right-padded; mask: (N, T) 1 on tokens to learn from.
 
-    lengths: (N,) tokens of each thought, without the end token. Where a thought ended by itself, its end token stands after
-    it in `tokens` and counts in `mask`; one that was cut off has none.
+    lengths: (N,) tokens of each thought, without the end token. Where a thought ended by itself, the end token that was
+    sampled stands after it in `tokens` and counts in `mask`; one that was cut off has none.
     """
 
     tokens: torch.Tensor
@@ -52,9 +52,15 @@ class RolloutForward:
 
 
 def pack_rollouts(
-    thoughts: Sequence[Sequence[Sequence[int]]], ended: Sequence[Sequence[bool]], end_id: int, device: torch.device
+    thoughts: Sequence[Sequence[Sequence[int]]],
+    ended: Sequence[Sequence[bool]],
+    end_id: int | Sequence[Sequence[int | None]],
+    device: torch.device,
 ) -> Rollouts:
     """Tensors of V x G thoughts.
+
+    Args:
+        end_id: the end token of all that ended, or of each; None where none was sampled, so that none is learnt from.
 
     Raises:
         ValueError: the videos have different numbers of rollouts.
@@ -63,12 +69,13 @@ def pack_rollouts(
     if any(len(one) != group for one in thoughts):
         raise ValueError("every video needs the same number of rollouts")
     flat = [list(ids) for one in thoughts for ids in one]
+    ends = [end_id] * len(flat) if isinstance(end_id, int) else [end for one in end_id for end in one]
     done = [end for one in ended for end in one]
     length = max(len(ids) + 1 for ids in flat)
     tokens = torch.zeros(len(flat), length, dtype=torch.long)
     mask = torch.zeros_like(tokens)
-    for row, (ids, end) in enumerate(zip(flat, done, strict=True)):
-        target = [*ids, end_id] if end else ids
+    for row, (ids, is_done, end) in enumerate(zip(flat, done, ends, strict=True)):
+        target = [*ids, end] if is_done and end is not None else ids
         tokens[row, : len(target)] = torch.tensor(target, dtype=torch.long)
         mask[row, : len(target)] = 1
     lengths = torch.tensor([len(ids) for ids in flat])

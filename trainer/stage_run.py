@@ -27,7 +27,7 @@ from trainer.lineage import save_trained
 from trainer.loop import RunResult, TrainingFailed, train
 from trainer.paradigms import GenerativeStage, without_scoring, without_thoughts
 from trainer.precision import Precision
-from trainer.rl_stage import RLStage
+from trainer.rl_stage import NO_TRUTH, RLStage
 from trainer.rollout import Sampled, sample
 from trainer.run_observer import Part, RunObserver
 from trainer.run_state import whole_weights
@@ -179,9 +179,20 @@ class StageRun:
             return ColdStartStage(model, cold, data, accelerator, precision, vision, config.seed)
         if accelerator.distributed_type == DistributedType.FSDP:
             raise RunRefused("rollouts need whole weights on each process: use trainer/accelerate/ddp.yaml for stage 2")
+        for warning in self._warnings():
+            log.warning(warning)
         settings = config.dual_rl if config.paradigm != "generative" else without_scoring(config.dual_rl)
         kind = RLStage if config.paradigm != "generative" else GenerativeStage
         return kind(model, settings, data, accelerator, precision, vision, config.seed, _sampler(settings, trained))
+
+    def _warnings(self) -> list[str]:
+        """What makes this stage teach less than it could, for the log and the report."""
+        untold = self.stage == "dual-rl" and self.config.paradigm == "think-then-score" and not self._with_sub_scores
+        return [NO_TRUTH] if untold else []
+
+    @property
+    def _with_sub_scores(self) -> int:
+        return sum(any(pair.sub_scores) for pair in self.pairs.train)
 
     def _watch(
         self, trained: Trained, reader: PairReader, precision: Precision, vision: VisionFeatures | None, steps: int
@@ -231,8 +242,6 @@ class StageRun:
         vision: VisionFeatures | None,
         when: Literal["before", "after"],
     ) -> JudgedPairs:
-        objective = self.config.dual_rl.objective
-
         def told(done: int, total: int) -> None:
             self._tell(when, done, total)
             # Alone, a process may leave at once; one of several would leave the others waiting.
@@ -245,7 +254,7 @@ class StageRun:
             self.pairs.held_out,
             self.accelerator,
             precision,
-            max_tokens=min(trained.manifest.max_thought_tokens, objective.max_tokens),
+            max_tokens=trained.manifest.max_thought_tokens,
             paradigm=self.config.paradigm,
             vision=vision,
             pairs_at_once=self._pairs_at_once,
@@ -278,6 +287,8 @@ class StageRun:
             "train_pairs": len(self.pairs.train),
             "held_out_pairs": len(self.pairs.held_out),
             "with_thoughts": sum(pair.thoughts is not None for pair in self.pairs.train),
+            "with_sub_scores": self._with_sub_scores,
+            "warnings": self._warnings(),
             **asdict(result),
             "before": before,
             "after": after,

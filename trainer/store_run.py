@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -26,9 +25,10 @@ import torch
 
 from descore.errors import CheckpointError, RewardError
 from storage import Database, StorageError, open_database
+from storage.place import place_of
 from storage.run_folder import LOG, RunLock, device_lock
 from storage.runs import Run, finish, get_run, mark_running, requeue
-from trainer.candidate import benchmark_pairs, compete, forget_steps, location, publish, register, trained_folder
+from trainer.candidate import benchmark_pairs, compete, forget_steps, location, publish, register, rival_of, trained_folder
 from trainer.config import ModelSettings, TrainConfig, load_preset, preset_names
 from trainer.dataset import LoadedPairs
 from trainer.gate_run import GateStopped
@@ -87,7 +87,7 @@ def _begin(database: Database, run_id: int) -> Run:
     with database.write() as session:
         if get_run(session, run_id).state in ("failed", "cancelled", "lost"):
             requeue(session, run_id)
-        return mark_running(session, run_id, os.getpid(), socket.gethostname())
+        return mark_running(session, run_id, os.getpid(), place_of(database.home))
 
 
 class _Work:
@@ -119,6 +119,7 @@ class _Work:
     def _trained(self, stop: StopSignals) -> int:
         database, run, folder = self._database, self._run, self._folder
         config, pairs = self._settings(), self._pairs()
+        rival_of(database, run)  # refused now, not in the gate after hours of training
         stages: list[StageName] = [_stage(name) for name in run.stages]
         with Reporter(database, run.id, self._schedule(config, stages, pairs), stop) as reporter:
             follower = _Follower(self, reporter, stages)
@@ -177,7 +178,8 @@ class _Work:
 
     def _schedule(self, config: TrainConfig, stages: list[StageName], pairs: LoadedPairs) -> Schedule:
         """What is to come: thoughts, judging and steps of each stage, then the gate."""
-        known = seconds_per_step(self._database, config, self._run.device)
+        expected = self._run.request.get("seconds_per_step", {})  # what the page that asked was told
+        known = {**expected, **seconds_per_step(self._database, config, self._run.device)}
         held_out, stretches = len(pairs.held_out), list[Stretch]()
         for stage in stages:
             steps = config.cold_start.steps if stage == "cold-start" else config.dual_rl.steps

@@ -101,12 +101,14 @@ class VllmEngine:
             check_prompt(list(output.prompt_token_ids or []), wanted)
         found = [one for output in outputs for one in sorted(output.outputs, key=lambda one: one.index)]
         ended = [one.finish_reason == "stop" for one in found]
-        ids = [_thought_ids(model, list(one.token_ids)) for one in found]
+        split = [_thought_and_end(model, list(one.token_ids)) for one in found]
+        ids, ends = [thought for thought, _ in split], [end for _, end in split]
         texts = model.processor.tokenizer.batch_decode(ids, skip_special_tokens=False)
         return Sampled(
             ids=grouped([tuple(some) for some in ids], num_generations),
             texts=grouped(texts, num_generations),
             ended=grouped(ended, num_generations),
+            ends=grouped(ends, num_generations),
         )
 
     def _find_place(self, model: DeScoreModel, row: Batch) -> str:
@@ -238,14 +240,13 @@ def check_prompt(made: Sequence[int], wanted: Sequence[int]) -> None:
     )
 
 
-def _thought_ids(model: DeScoreModel, ids: list[int]) -> list[int]:
-    """Without the end token."""
-    if ids and ids[-1] in model.end_ids:
-        ids = ids[:-1]
+def _thought_and_end(model: DeScoreModel, ids: list[int]) -> tuple[list[int], int | None]:
+    """The thought without its end token, and that token."""
+    end = ids.pop() if ids and ids[-1] in model.end_ids else None
     forbidden = [token for token in ids if bool(model.never_sampled[token]) or token in model.end_ids]
     if forbidden:
         raise EngineError(f"vLLM sampled the control tokens {forbidden}, although they were ruled out")
-    return ids
+    return ids, end
 
 
 def _version(model: DeScoreModel) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from tiny import POLICY, tiny_backbone, tiny_clip, tiny_processor
 
 from descore.adapter import adapter_off, add_adapter
 from descore.encode import encode_prompt
-from descore.model import DeScoreModel
+from descore.model import DeScoreModel, Thinking
 from descore.scoring import ScoringModule
 from trainer.dual_rl import DualObjective, DualRLConfig, RLPair, add_reference, collect
 from trainer.rollout_reward import RolloutRewardConfig
@@ -48,6 +49,48 @@ def test_a_rollout_depends_on_nothing_else_in_the_batch() -> None:
     assert together.ids[2:4] == alone.ids
     assert collect(model, pairs[1:2], 8, CONFIG).sampled.ids != alone.ids
     assert len({ids for one in together.ids for ids in one}) > 6  # rollouts of a group differ from each other
+
+
+def end_with(model: DeScoreModel, monkeypatch: pytest.MonkeyPatch, ends: Sequence[tuple[int, int]]) -> None:
+    """Let row i have a thought of ends[i][0] tokens and then the end token ends[i][1], whatever the model would say."""
+    choose, steps = model._choose, [0]
+
+    def choosing(state: Thinking, *args: object) -> list[int]:
+        state.logits = state.logits.clone()
+        for row, (length, end) in enumerate(ends):
+            state.logits[row, sorted(model.end_ids)] = -torch.inf
+            if steps[0] >= length:
+                state.logits[row] = -100.0
+                state.logits[row, end] = 100.0
+        steps[0] += 1
+        return choose(state, *args)
+
+    monkeypatch.setattr(model, "_choose", choosing)
+
+
+def test_the_end_tokens_that_were_sampled_are_learnt_and_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer, backbone = tiny_processor().tokenizer, tiny_backbone(1)
+    text, turn = (tokenizer.convert_tokens_to_ids(name) for name in ("<|endoftext|>", "<|im_end|>"))
+    backbone.generation_config.eos_token_id = [turn, text]  # as Qwen3-VL-Instruct has it
+    model = DeScoreModel(backbone, tiny_processor(), ScoringModule(64)).eval()
+    assert model.end_ids == {turn, text}
+    # Row 2 would stop right at the limit, where nothing is sampled any more; row 4 goes on.
+    end_with(model, monkeypatch, [(1, turn), (2, text), (10, turn), (3, text), (99, turn), (4, turn)])
+    experience = collect(model, make_pairs(1), 0, CONFIG)
+    assert experience.sampled.ends == ((turn, text, None), (text, None, turn))
+    assert experience.sampled.ended == ((True, True, True), (True, False, True))
+    tokens, mask, lengths = experience.rollouts.tokens, experience.rollouts.mask, experience.rollouts.lengths
+    assert lengths.tolist() == [1, 2, 10, 3, 10, 4] and mask.sum(-1).tolist() == [2, 3, 10, 4, 10, 5]
+    assert [int(tokens[row, lengths[row]]) for row in (0, 1, 3, 5)] == [turn, text, text, turn]
+
+
+def test_a_group_without_truth_has_no_advantages(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = make_model()
+    end_with(model, monkeypatch, [(length, min(model.end_ids)) for length in (1, 5, 9, 1, 5, 9)])
+    experience = collect(model, make_pairs(1), 0, CONFIG)  # of B no sub-score is known
+    assert [score.length for score in experience.scores[3:]] == [0.0, pytest.approx(3 / 7), 1.0]
+    assert experience.advantages[:3].all() and not experience.advantages[3:].any()
+    assert experience.comparisons == 3  # the Bradley-Terry loss trains on them all the same
 
 
 def test_every_trainable_weight_changes_and_no_frozen_one() -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from math import comb
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from descore.answer import DIMENSIONS, render_answer
+from trainer.candidate import familiar as known_videos
+from trainer.dataset import LoadedPairs, TrainingPair
 from trainer.gate import LEAST_CHANGED, Benchmark, Contestant, Gate, compare, judge
 from trainer.held_out import JudgedPair, JudgedPairs
 from trainer.paired import cross_fitted, paired_difference, sign_test, with_best_threshold
@@ -64,6 +67,29 @@ def test_few_changes_are_no_evidence_even_where_the_interval_says_so() -> None:
     assert gate.figures["difference"]["interval"][0] > 0
     assert gate.verdict == "not shown to be better" and "only 5" in gate.sentence
     assert sign_test(LEAST_CHANGED, 0) < 0.05 <= sign_test(LEAST_CHANGED - 1, 0)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_an_interval_that_the_exact_test_does_not_confirm_is_no_evidence(sign: int) -> None:
+    before, after = [False] * 7 + [True] * 53, [True] * 7 + [False] + [True] * 52
+    gate = versus(before, after) if sign > 0 else versus(after, before)
+    difference = gate.figures["difference"]
+    assert min(sign * end for end in difference["interval"]) > 0 and difference["sign_test_p"] == pytest.approx(0.0703125)
+    assert gate.verdict == "not shown to be better"
+    assert "7 of the 8 that came out differently went one way, which can be chance (sign test p = 0.07)." in gate.sentence
+
+
+def test_held_out_pairs_of_trained_videos_are_counted_and_told_where_they_are_most() -> None:
+    one = contestant([True] * 20, [1] * 20)
+    half, most = (compare(one, one, familiar={f"{index:04d}" for index in range(count)}) for count in (10, 11))
+    assert (half.figures["pairs_of_trained_videos"], most.figures["pairs_of_trained_videos"]) == (10, 11)
+    assert "trained on" not in half.sentence and "Both videos of 11 of the 20 held-out pairs" in most.sentence
+
+    def pair(name: str, a: str, b: str) -> TrainingPair:
+        return TrainingPair(name, (Path(a), Path(b)), (a, b), "a prompt", 1)
+
+    train, held_out = (pair("1", "a", "b"), pair("2", "b", "c")), (pair("3", "a", "c"), pair("4", "a", "d"))
+    assert known_videos(LoadedPairs(train, held_out, ())) == {"3"}
 
 
 def test_what_is_lost_on_the_benchmark_withholds_the_verdict() -> None:

@@ -139,7 +139,14 @@ def test_advantages_are_trls_group_ones_with_the_methods_small_number() -> None:
     rewards = torch.tensor([[0.0, 1.0, 0.5, 0.5], [0.7, 0.7, 0.7, 0.7]])
     mean, std = rewards.mean(1, keepdim=True), rewards.std(1, keepdim=True)
     torch.testing.assert_close(group_advantages(rewards), (rewards - mean) / (std + 1e-6))
-    assert group_advantages(rewards)[1].abs().max() < 0.1
+    assert not group_advantages(rewards)[1].any()
+
+
+def test_equal_rewards_have_no_advantage_at_all() -> None:
+    for size in range(2, 17):
+        rewards = torch.linspace(0, 1, 301)[:, None].expand(-1, size)
+        assert not group_advantages(rewards).any(), size
+    assert group_advantages(torch.tensor([[0.0, 1.0]])).dtype == torch.float32
 
 
 # Rao and Kupper against the probabilities themselves.

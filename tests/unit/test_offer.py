@@ -8,15 +8,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from retraining import make_checkpoint, training
 from store_world import World, make_world
 from tiny_runs import tiny_config
 
+from storage.registry import set_gate
 from storage.run_folder import device_lock
+from storage.runs import create_run
+from storage.snapshots import SnapshotSettings, make_snapshot
 from trainer import offer
 from trainer.__main__ import main
 from trainer.config import load_preset, save_config
 from trainer.offer import PresetOffer, make_offer
-from trainer.offer_history import seconds_per_step, work
+from trainer.offer_history import seconds_per_judged_pair, seconds_per_step, work
 from trainer.offer_trial import Trial, trial
 
 
@@ -66,6 +70,23 @@ def test_times_come_from_the_last_run_scaled_to_what_a_step_does(world: World) -
     tiny = presets(world)["tiny-cpu"]
     assert tiny.known_from == "runs" and tiny.seconds_per_step["dual-rl"] == pytest.approx(4.0)
     assert tiny.memory_bytes == pytest.approx(1.5e9) and not tiny.steps_aside
+
+
+def test_time_to_judge_comes_from_the_newest_gate_of_that_preset_and_device(world: World) -> None:
+    assert seconds_per_judged_pair(world.database, "tiny-cpu", "cpu") is None
+    for device, preset, seconds in (
+        ("cpu", "tiny-cpu", 0.5),
+        ("cuda:0", "tiny-cpu", 0.1),
+        ("cpu", "qwen3-vl-8b-1gpu", 90.0),
+    ):
+        with world.database.write() as session:
+            asked = replace(training(world.base), device=device, preset=preset)
+            run = create_run(session, asked, make_snapshot(session, SnapshotSettings(), 0, False), None)
+            made = make_checkpoint(session, f"{device} {preset}", parent_id=world.base.id, run_id=run.id)
+            set_gate(session, made.id, {"pairs": 5, "candidate": {"seconds_per_pair": seconds}})
+    assert seconds_per_judged_pair(world.database, "tiny-cpu", "cpu") == 0.5
+    assert seconds_per_judged_pair(world.database, "tiny-cpu", "cuda:0") == 0.1
+    assert seconds_per_judged_pair(world.database, "tiny-cpu", "cuda:1") is None
 
 
 def test_a_run_that_does_not_fit_is_refused_and_one_that_barely_fits_sends_the_serving_model_away(

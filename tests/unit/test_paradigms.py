@@ -53,7 +53,8 @@ def test_the_generative_baseline_trains_the_thoughts_and_not_the_head(tmp_path: 
         texts = [[4.0 if seed.endswith("A") else 2.0, 3.0] for seed in seeds]
         ids = tuple(tuple(written(score, model.processor) for score in group) for group in texts)
         decoded = tuple(tuple(model.processor.tokenizer.batch_decode([list(one) for one in group])) for group in ids)
-        return Sampled(ids, decoded, tuple((True,) * num_generations for _ in seeds))
+        ended, ends = ((value,) * num_generations for value in (True, min(model.end_ids)))
+        return Sampled(ids, decoded, (ended,) * len(seeds), (ends,) * len(seeds))
 
     stage._sampler = sampler
     [work] = stage.prepare(0).passes

@@ -43,7 +43,14 @@ def test_the_log_tells_each_reward(tmp_path: Path) -> None:
     quality = [score.quality for score in scores if score.quality is not None]
     assert figures["reward_quality"] == pytest.approx(sum(quality) / len(quality))
     assert figures["thought_tokens"] == prepared.passes[0].experience.sampled.tokens / 16
-    assert figures["kl"] == pytest.approx(0, abs=1e-5)
+    assert figures["kl"] == pytest.approx(0, abs=1e-5) and figures["without_truth"] == 0
+
+
+def test_the_log_counts_pairs_without_any_sub_score(tmp_path: Path) -> None:
+    stage = stage_of(tmp_path, pairs_per_pass=2)
+    stage.data.pairs = tuple(replace(p, sub_scores=({}, {})) if p.label < 0 else p for p in stage.data.pairs)
+    assert stage.prepare(0).sums["without_truth"] == 2
+    assert stage_of(tmp_path).prepare(0).sums["without_truth"] == 0
 
 
 @pytest.mark.parametrize("lora", [True, False])

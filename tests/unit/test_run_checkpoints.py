@@ -71,6 +71,17 @@ def test_a_damaged_one_is_passed_over(harm: str, tmp_path: Path, caplog: pytest.
     assert checkpoints.newest() == again and (again.folder / "weights").read_text() == "best"
 
 
+@pytest.mark.parametrize("keep", [1, 2])
+def test_what_the_run_went_back_behind_takes_no_place_of_a_good_one(keep: int, tmp_path: Path) -> None:
+    checkpoints = RunCheckpoints(tmp_path, keep)
+    (checkpoints.save(200, write("damaged")).folder / "weights").unlink()
+    assert checkpoints.newest() is None
+    for step in (50, 100):
+        saved = checkpoints.save(step, write("good"))
+        assert checkpoints.newest() == saved
+    assert len(list((tmp_path / "checkpoints").iterdir())) == keep
+
+
 def test_a_writer_that_fails_leaves_the_last_one(tmp_path: Path) -> None:
     checkpoints = RunCheckpoints(tmp_path, keep=1)
     checkpoints.save(1, write("good"))

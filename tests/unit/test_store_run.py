@@ -15,11 +15,12 @@ from pathlib import Path
 import pytest
 from store_world import World, make_world
 
-from descore.checkpoint import folder_fingerprint, read_manifest
+from descore.checkpoint import copy_checkpoint, folder_fingerprint, read_manifest
 from storage import StorageError
-from storage.registry import get_checkpoint, list_checkpoints, usable_location
+from storage.registry import get_checkpoint, kept_location, list_checkpoints, register_checkpoint, usable_location
 from storage.run_folder import RunLock, device_lock, is_held, read_metrics, read_samples
 from storage.runs import Run, mark_running, request_cancel
+from storage.schema import RunRow
 from trainer import store_run
 from trainer.held_out import judge_pairs
 from trainer.run_data import read_pairs
@@ -225,6 +226,22 @@ def test_what_can_not_be_trained_is_said_in_the_row(world: World) -> None:
     assert run_from_store(run.id) == 2 and "have changed since" in world.run(run.id).message
 
 
+def test_a_rival_that_can_not_be_used_is_told_before_any_training(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = copy_checkpoint(world.home / "base", world.home / "rival", "rival", {})
+    with world.database.write() as session:
+        rival = register_checkpoint(
+            session, name="rival", location=kept_location(place, world.home), fingerprint=folder_fingerprint(place)
+        )
+    run = world.ask(stages=("cold-start",))
+    with world.database.write() as session:
+        session.get_one(RunRow, run.id).rival_id = rival.id
+    (place / "descore.json").write_text("{}")
+    monkeypatch.setattr(store_run, "train_stages", lambda *_: pytest.fail("it trained"))
+    assert run_from_store(run.id) == 2
+    said = world.run(run.id).message
+    assert "nothing to compare the result with: the files of the checkpoint rival have changed since" in said
+
+
 def test_unknown_runs_are_refused(world: World) -> None:
     with pytest.raises(StorageError, match="no run 99"):
         run_from_store(99)
@@ -245,6 +262,9 @@ def test_the_time_left_is_told_once_all_speeds_are_known() -> None:
         "stage": "a", "part": "training", "step": 3, "steps": 5, "done": 3, "total": 5, "seconds_left": None
     }  # fmt: skip
     assert schedule.progress()["seconds_left"] == pytest.approx(2 * 4 + 20)
+    thinking = Schedule([Stretch("a", "thoughts", "thoughts", 4), Stretch("a", "before", "judging", 10)], now=0.0)
+    thinking.note("a", "thoughts", 2, 4, now=6.0)
+    assert thinking.progress()["seconds_left"] == pytest.approx(2 * 3 + 10 * 3)
     resumed = Schedule([Stretch("a", "training", "steps", 100, rate=3.0)], now=0.0)
     resumed.note("a", "training", 91, 100, now=50.0)
     assert resumed.progress()["seconds_left"] == pytest.approx(9 * 3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,6 +18,8 @@ from descore.checkpoint import read_manifest
 from descore.judge import DeScore
 from trainer.__main__ import main
 from trainer.config import config_to_dict
+from trainer.held_out import JudgedPairs, judge_pairs
+from trainer.rl_stage import NO_TRUTH
 from trainer.run_data import read_pairs
 from trainer.run_log import read_metrics
 
@@ -62,7 +65,8 @@ def test_both_stages_from_a_table_to_a_checkpoint(world: Path, tmp_path: Path, c
     for stage in ("cold-start", "dual-rl"):
         rows = read_metrics(out / stage)
         assert [row["step"] for row in rows] == [0, 1] and all("drift" in row for row in rows)
-        assert report(out, stage)["status"] == "finished"
+        told = report(out, stage)
+        assert told["status"] == "finished" and told["with_sub_scores"] == told["train_pairs"] and not told["warnings"]
     judge = DeScore.from_pretrained(out / "dual-rl" / "checkpoint")
     lineage = judge.manifest.lineage
     assert (lineage["stage"] == "dual-rl" and lineage["parent"]["name"] == "first (cold-start)") or lineage["parent"]["name"]
@@ -81,6 +85,32 @@ def test_both_stages_from_a_table_to_a_checkpoint(world: Path, tmp_path: Path, c
 
 def report(out: Path, stage: str) -> dict:
     return json.loads((out / stage / "report.json").read_text("utf-8"))
+
+
+def test_stage_two_without_sub_scores_says_so_and_judges_as_the_checkpoint_will(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with (world / "pairs.csv").open(newline="", encoding="utf-8") as file:
+        rows = [{name: cell for name, cell in row.items() if "scores" not in name} for row in csv.DictReader(file)]
+    with (tmp_path / "pairs.csv").open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, list(rows[0]))
+        table.writeheader()
+        table.writerows(rows)
+    limits = []
+
+    def judged(*args: Any, **options: Any) -> JudgedPairs:
+        limits.append(options["max_tokens"])
+        return judge_pairs(*args, **options)
+
+    monkeypatch.setattr("trainer.stage_run.judge_pairs", judged)
+    out = tmp_path / "untold"
+    arguments = ["dual-rl", "--preset", str(world / "preset.yaml"), "--csv", str(tmp_path / "pairs.csv")]
+    assert main([*arguments, "--videos", str(world), "--out", str(out)]) == 0
+    found = report(out, "dual-rl")
+    assert found["with_sub_scores"] == 0 and found["warnings"] == [NO_TRUTH] and NO_TRUTH in caplog.text
+    assert all(row["without_truth"] == row["pairs"] for row in read_metrics(out / "dual-rl"))
+    # The preset's rollouts end at 6 tokens; whoever uses the checkpoint lets it think for 24.
+    assert limits == [24, 24]
 
 
 def test_stage_two_alone_starts_from_the_given_checkpoint(world: Path, tmp_path: Path) -> None:

@@ -141,7 +141,7 @@ def test_the_data_hash_hangs_on_what_training_sees() -> None:
     assert code_version() == code_version() and code_version().startswith("sources-")
 
 
-def test_held_out_pairs_are_judged_as_the_judge_would(tmp_path: Path) -> None:
+def test_held_out_pairs_are_judged_as_the_judge_would(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     judge, pairs = tiny_judge(thought_tokens=8), tiny_pairs(3)
     reader = tiny_reader(pairs, tmp_path)
     lost = replace(pairs[0], identity="lost", contents=("0" * 64, pairs[0].contents[1]))
@@ -156,6 +156,23 @@ def test_held_out_pairs_are_judged_as_the_judge_would(tmp_path: Path) -> None:
     for _ in judge.model.think(state, 8):
         pass
     assert judged.pairs[1].think[0] == pytest.approx(judge.model.score(state).item(), abs=1e-4)
+    # Read some, judge some: the pixels of all held-out videos would not fit into memory. Which ones think together stays.
+    at_work: list[str] = []
+    read, prefill = reader.rows, judge.model.prefill
+    monkeypatch.setattr(reader, "rows", lambda pair: (at_work.append(pair.identity), read(pair))[1])
+    monkeypatch.setattr(judge.model, "prefill", lambda *args: (at_work.append("judge"), prefill(*args))[1])
+    again = judge_pairs(
+        judge.model,
+        reader,
+        [pairs[0], lost, *pairs[1:], lost],
+        Accelerator(cpu=True),
+        Precision("cpu", False),
+        max_tokens=8,
+        pairs_at_once=2,
+        told=lambda done, total: at_work.append(f"{done}/{total}"),
+    )
+    assert " ".join(at_work) == "pair-0 lost pair-1 judge 3/5 pair-2 lost judge 5/5"
+    assert again.pairs == judged.pairs
     report = judged.report()
     assert report["pairs"] == 3 and report["strict_format"] == 0 and report["quick"]["pairs"] == 3
     assert report["sub_score_exact_match"] == 0 and set(TRUTH) == set(DIMENSIONS)

@@ -176,7 +176,7 @@ def test_thoughts_come_back_as_from_the_own_engine(model: DeScoreModel, rows: li
     install(module)
     found = sampled(VllmEngine(model, **LIMITS), model, rows, ["1/x/A", "1/x/B"])
     assert found.ids == (((60, 61), (60, 61)), ((60, 61), (60, 61)))
-    assert found.ended == ((True, False), (True, False))
+    assert found.ended == ((True, False), (True, False)) and found.ends == ((end, end), (end, end))
     assert found.texts[0][0] == model.processor.tokenizer.decode([60, 61])
     (_, first), (_, second) = served.requests[-2:]
     assert (first["n"], first["temperature"], first["max_tokens"]) == (2, 1.0, 20)
