@@ -49,9 +49,8 @@ def plain_sample(model: DeScoreModel, rows: Sequence[Row], config: DualRLConfig)
         for _ in model.think(state, config.max_tokens, chances):
             pass
         ids += [tuple(one) for one in state.thoughts]
-    flags = [False] * len(ids)
-    size = config.num_generations
-    return Sampled(grouped(ids, size), grouped([""] * len(ids), size), grouped(flags, size))
+    size, cut, no_end = config.num_generations, [False] * len(ids), [None] * len(ids)
+    return Sampled(grouped(ids, size), grouped([""] * len(ids), size), grouped(cut, size), grouped(no_end, size))
 
 
 def plain_forward(model: DeScoreModel, row: Row, rollouts: Rollouts) -> tuple[torch.Tensor, torch.Tensor]:
@@ -99,7 +98,7 @@ def build_experience(model: DeScoreModel, rows: Sequence[Row], sampled: Sampled,
         prompts=collate(list(rows), pad_token_id(model.processor)),
         vision=None,
         sampled=sampled,
-        rollouts=pack_rollouts(sampled.ids, sampled.ended, 0, model.device),
+        rollouts=pack_rollouts(sampled.ids, sampled.ends, model.device),
         scores=[],
         advantages=torch.linspace(-1, 1, count),
         labels=torch.tensor([1]),

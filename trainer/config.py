@@ -196,6 +196,7 @@ class TrainConfig:
 
     preset: the name it started from. paradigm: "think-then-score" is the method, the others are baselines. save_every,
     log_every: in steps. keep: how many checkpoints of a run stay. anchors: fixed videos whose rewards are watched for drift.
+    watched_pairs: held-out pairs that are judged a few times while a stage trains; 0 for none.
     """
 
     preset: str
@@ -208,10 +209,11 @@ class TrainConfig:
     save_every: int = 50
     keep: int = 3
     anchors: int = 8
+    watched_pairs: int = 16
     log_every: int = 1
 
     def __post_init__(self) -> None:
-        _at_least(0, anchors=self.anchors, seed=self.seed)
+        _at_least(0, anchors=self.anchors, watched_pairs=self.watched_pairs, seed=self.seed)
         _at_least(1, save_every=self.save_every, keep=self.keep, log_every=self.log_every)
 
 

@@ -140,7 +140,7 @@ def collect(
         prompts=prompts,
         vision=vision,
         sampled=sampled,
-        rollouts=pack_rollouts(sampled.ids, sampled.ended, sampled.ends, model.device),
+        rollouts=pack_rollouts(sampled.ids, sampled.ends, model.device),
         scores=scores,
         advantages=(group_advantages(totals) * known).flatten().to(model.device),
         labels=torch.tensor([pair.label for pair in pairs], device=model.device),

@@ -25,13 +25,13 @@ class Sampled:
     """Thoughts of V videos, G each. ended: False where a thought was cut off at the limit.
 
     ends: the end token that was sampled after each thought. None where none was: also at the limit, where a thought counts
-    as ended if an end would have been most likely. Left empty, nobody can learn from the thoughts.
+    as ended if an end would have been most likely.
     """
 
     ids: tuple[tuple[tuple[int, ...], ...], ...]
     texts: tuple[tuple[str, ...], ...]
     ended: tuple[tuple[bool, ...], ...]
-    ends: tuple[tuple[int | None, ...], ...] = ()
+    ends: tuple[tuple[int | None, ...], ...]
 
     @property
     def tokens(self) -> int:

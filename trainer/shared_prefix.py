@@ -53,14 +53,13 @@ class RolloutForward:
 
 def pack_rollouts(
     thoughts: Sequence[Sequence[Sequence[int]]],
-    ended: Sequence[Sequence[bool]],
-    end_id: int | Sequence[Sequence[int | None]],
+    ends: Sequence[Sequence[int | None]],
     device: torch.device,
 ) -> Rollouts:
     """Tensors of V x G thoughts.
 
     Args:
-        end_id: the end token of all that ended, or of each; None where none was sampled, so that none is learnt from.
+        ends: the end token that was sampled after each; None where none was, so that none is learnt from.
 
     Raises:
         ValueError: the videos have different numbers of rollouts.
@@ -69,13 +68,12 @@ def pack_rollouts(
     if any(len(one) != group for one in thoughts):
         raise ValueError("every video needs the same number of rollouts")
     flat = [list(ids) for one in thoughts for ids in one]
-    ends = [end_id] * len(flat) if isinstance(end_id, int) else [end for one in end_id for end in one]
-    done = [end for one in ended for end in one]
+    last = [end for one in ends for end in one]
     length = max(len(ids) + 1 for ids in flat)
     tokens = torch.zeros(len(flat), length, dtype=torch.long)
     mask = torch.zeros_like(tokens)
-    for row, (ids, is_done, end) in enumerate(zip(flat, done, ends, strict=True)):
-        target = [*ids, end] if is_done and end is not None else ids
+    for row, (ids, end) in enumerate(zip(flat, last, strict=True)):
+        target = ids if end is None else [*ids, end]
         tokens[row, : len(target)] = torch.tensor(target, dtype=torch.long)
         mask[row, : len(target)] = 1
     lengths = torch.tensor([len(ids) for ids in flat])

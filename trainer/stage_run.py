@@ -15,13 +15,11 @@ from typing import Any, Literal
 import torch
 from accelerate import Accelerator, DistributedType
 
-from descore.encode import Row
 from storage.whole_files import write_whole
 from trainer.cold_start import ColdStartStage
 from trainer.config import RLSettings, TrainConfig
-from trainer.dataset import LoadedPairs
-from trainer.drift import AnchorWatch
-from trainer.frames import BadPair, PairReader
+from trainer.dataset import LoadedPairs, TrainingPair
+from trainer.frames import PairReader
 from trainer.held_out import JudgedPairs, judge_pairs
 from trainer.lineage import save_trained
 from trainer.loop import RunResult, TrainingFailed, train
@@ -36,11 +34,11 @@ from trainer.step_data import StepData
 from trainer.stop import StopSignals
 from trainer.trained import StageName, Trained, load_for_training, set_trainable
 from trainer.vision_features import VisionFeatures
+from trainer.watches import AnchorWatch, HeldOutWatch, anchor_rows
 
 log = logging.getLogger(__name__)
 
 REPORT, CHECKPOINT = "report.json", "checkpoint"
-_DRIFT_POINTS = 20
 
 
 class RunRefused(ValueError):
@@ -103,7 +101,7 @@ class StageRun:
         )
         before = self._before(trained, reader, precision, vision)
         stage = self._stage(trained, data, precision, vision)
-        watch = self._told_steps(self._watch(trained, reader, precision, vision, stage.steps), stage.steps)
+        watch = self._watch(trained, reader, precision, vision, stage.steps)
         try:
             result = train(stage, config, self.folder, self.accelerator, self.stop, watch)
         except TrainingFailed as error:
@@ -196,30 +194,24 @@ class StageRun:
 
     def _watch(
         self, trained: Trained, reader: PairReader, precision: Precision, vision: VisionFeatures | None, steps: int
-    ) -> AnchorWatch | None:
-        """Drift on videos of held-out pairs, of training pairs where there are none."""
-        sharded = self.accelerator.distributed_type == DistributedType.FSDP
-        if not self.config.anchors or self.config.paradigm == "generative" or sharded:
-            return None
-        rows: list[Row] = []
-        for pair in self.pairs.held_out or self.pairs.train:
-            if len(rows) >= self.config.anchors:
-                break
-            try:
-                both = reader.rows(pair)
-                rows += both if pair.thoughts is None else reader.with_thoughts(pair, both, pair.thoughts)
-            except BadPair as error:
-                log.warning("no anchor: %s", error)
-        return AnchorWatch(
-            trained.model,
-            rows[: self.config.anchors],
-            self.folder / "anchors.json",
-            self.accelerator,
-            precision,
-            every=max(steps // _DRIFT_POINTS, 1),
-            last=steps - 1,
-            vision=vision,
-        )
+    ) -> Callable[[int], dict[str, float]]:
+        """What is called after each step: the observer, and what is measured on held-out pairs where it is due."""
+        watches: list[Callable[[int], dict[str, float]]] = []
+        if self.accelerator.distributed_type != DistributedType.FSDP:  # what is in pieces does not judge
+            some = [pair for pair in self.pairs.held_out if pair.label][: self.config.watched_pairs]
+            if some:
+                judge = lambda: self._judged(some, trained, reader, precision, vision)  # noqa: E731
+                watches.append(HeldOutWatch(judge, steps))
+            if self.config.anchors and self.config.paradigm != "generative":
+                rows = anchor_rows(reader, self.pairs.held_out or self.pairs.train, self.config.anchors)
+                path = self.folder / "anchors.json"
+                watches.append(AnchorWatch(trained.model, rows, path, self.accelerator, precision, steps, vision))
+
+        def told(step: int) -> dict[str, float]:
+            self._tell("training", step + 1, steps)
+            return {name: value for watch in watches for name, value in watch(step).items()}
+
+        return told
 
     def _before(
         self, trained: Trained, reader: PairReader, precision: Precision, vision: VisionFeatures | None
@@ -248,10 +240,24 @@ class StageRun:
             if self.stop.received and self.accelerator.num_processes == 1:
                 raise _Interrupted
 
-        judged = judge_pairs(
+        judged = self._judged(self.pairs.held_out, trained, reader, precision, vision, told)
+        if self.accelerator.is_main_process:
+            self.observer.judged(self.stage, when, judged)
+        return judged
+
+    def _judged(
+        self,
+        pairs: Sequence[TrainingPair],
+        trained: Trained,
+        reader: PairReader,
+        precision: Precision,
+        vision: VisionFeatures | None,
+        told: Callable[[int, int], None] = lambda done, total: None,
+    ) -> JudgedPairs:
+        return judge_pairs(
             trained.model,
             reader,
-            self.pairs.held_out,
+            pairs,
             self.accelerator,
             precision,
             max_tokens=trained.manifest.max_thought_tokens,
@@ -260,22 +266,10 @@ class StageRun:
             pairs_at_once=self._pairs_at_once,
             told=told,
         )
-        if self.accelerator.is_main_process:
-            self.observer.judged(self.stage, when, judged)
-        return judged
 
     def _tell(self, part: Part, done: int, total: int) -> None:
         if self.accelerator.is_main_process:
             self.observer.progress(self.stage, part, done, total)
-
-    def _told_steps(self, watch: AnchorWatch | None, steps: int) -> Callable[[int], dict[str, float]]:
-        """What is called after each step: the observer, and drift where it is due."""
-
-        def told(step: int) -> dict[str, float]:
-            self._tell("training", step + 1, steps)
-            return {} if watch is None else watch(step)
-
-        return told
 
     def _report(
         self, status: str, result: RunResult, problems: Sequence[str], before: dict[str, Any], after: dict[str, Any]

@@ -74,7 +74,15 @@ PANELS = (
         ),
         (0.0, 1.0),
     ),
-    Panel("accuracy", "Accuracy, without ties", (Line("accuracy", "pairs of the step", GREY, smooth=True),), (0.0, 1.0)),
+    Panel(
+        "accuracy",
+        "Accuracy, without ties",
+        (
+            Line("accuracy", "pairs of the step", GREY, smooth=True),
+            Line("held_out_accuracy", "some held-out pairs", BLUE, dash="dot"),
+        ),
+        (0.0, 1.0),
+    ),
     Panel(
         "drift",
         "Drift of the rewards",

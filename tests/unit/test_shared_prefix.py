@@ -35,7 +35,8 @@ def prompt_rows() -> list[Batch]:
 
 
 def rollouts(model: DeScoreModel) -> Rollouts:
-    return pack_rollouts(THOUGHTS, ENDED, model.processor.tokenizer.eos_token_id, model.device)
+    end = model.processor.tokenizer.eos_token_id
+    return pack_rollouts(THOUGHTS, [[end if one else None for one in some] for some in ENDED], model.device)
 
 
 def repeated(model: DeScoreModel) -> tuple[torch.Tensor, torch.Tensor]:
@@ -103,8 +104,7 @@ def test_the_score_of_a_rollout_is_what_the_judge_gives(model: DeScoreModel) -> 
         pass
     judged = model.score(state).reshape(2, 3)
     thoughts = [state.thoughts[:3], state.thoughts[3:]]
-    ended = [[not on for on in state.running[:3]], [not on for on in state.running[3:]]]
-    packed = pack_rollouts(thoughts, ended, model.processor.tokenizer.eos_token_id, model.device)
+    packed = pack_rollouts(thoughts, [state.ends[:3], state.ends[3:]], model.device)
     with torch.no_grad():
         run = rollout_forward(model, prompts, packed)
     torch.testing.assert_close(run.rewards, judged, rtol=1e-4, atol=1e-5)
@@ -112,4 +112,4 @@ def test_the_score_of_a_rollout_is_what_the_judge_gives(model: DeScoreModel) -> 
 
 def test_videos_with_different_numbers_of_rollouts_are_refused() -> None:
     with pytest.raises(ValueError, match="same number"):
-        pack_rollouts([[[1]], [[1], [2]]], [[True], [True, True]], 0, torch.device("cpu"))
+        pack_rollouts([[[1]], [[1], [2]]], [[0], [0, 0]], torch.device("cpu"))

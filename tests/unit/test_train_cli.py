@@ -110,7 +110,7 @@ def test_stage_two_without_sub_scores_says_so_and_judges_as_the_checkpoint_will(
     assert found["with_sub_scores"] == 0 and found["warnings"] == [NO_TRUTH] and NO_TRUTH in caplog.text
     assert all(row["without_truth"] == row["pairs"] for row in read_metrics(out / "dual-rl"))
     # The preset's rollouts end at 6 tokens; whoever uses the checkpoint lets it think for 24.
-    assert limits == [24, 24]
+    assert len(limits) >= 2 and set(limits) == {24}
 
 
 def test_stage_two_alone_starts_from_the_given_checkpoint(world: Path, tmp_path: Path) -> None:
