@@ -3,8 +3,9 @@
     python -m benchmarks.dual_rl_step [--generations 8] [--thought 300] [--repeats 3]
 
 Both ways do the whole step on the same pair and the same samples: sampling, reference log-probabilities, forward and
-backward of GRPO + KL + Bradley-Terry, in float32. The vision tower is frozen, as the method has it in this stage. The last
-line is JSON: seconds, their ratios, and the relative difference of the gradients.
+backward of GRPO + KL + Bradley-Terry, in float32. The vision tower is frozen, as the method has it in this stage. The plain
+way samples with transformers' own layers, and for comparison (`plain_sample_own_steps`) with this project's decode step on
+repeated prompts. The last line is JSON: seconds, their ratios, and the relative difference of the gradients.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.long_prompts import long_row
+from benchmarks.plain_model import as_transformers_has_it
 from descore.encode import Row, collate, pad_token_id
 from descore.judge import DeScore
 from descore.model import DeScoreModel, VisionOutputs
@@ -126,7 +128,9 @@ def main() -> None:
     model.end_ids = frozenset()  # thoughts of one length, so that both ways do the same work in every run
     config = DualRLConfig(num_generations=options.generations, max_tokens=options.thought, beta=1e-5)
     rows = [long_row(judge, seed, options.frames) for seed in (1, 2)]
-    times: dict[str, list[float]] = {name: [] for name in ("plain_sample", "plain_update", "shared_sample", "shared_update")}
+    names = ("plain_sample", "plain_sample_own_steps", "plain_update", "shared_sample", "shared_update")
+    times: dict[str, list[float]] = {name: [] for name in names}
+    plain_model = as_transformers_has_it(model)
     for _ in range(options.repeats):
         with tempfile.TemporaryDirectory() as folder:
             start = time.monotonic()
@@ -139,8 +143,11 @@ def main() -> None:
         times["shared_update"].append(time.monotonic() - start)
         shared = gradients(model)
         start = time.monotonic()
-        same = plain_sample(model, rows, config)
+        same = plain_sample(plain_model, rows, config)
         times["plain_sample"].append(time.monotonic() - start)
+        start = time.monotonic()
+        plain_sample(model, rows, config)
+        times["plain_sample_own_steps"].append(time.monotonic() - start)
         start = time.monotonic()
         plain_update(model, rows, experience, config)
         times["plain_update"].append(time.monotonic() - start)
@@ -158,6 +165,9 @@ def main() -> None:
                 "seconds": {name: round(value, 2) for name, value in seconds.items()},
                 "update_ratio": round(seconds["plain_update"] / seconds["shared_update"], 2),
                 "step_ratio": round(whole["plain"] / whole["shared"], 2),
+                "step_ratio_own_steps": round(
+                    (seconds["plain_sample_own_steps"] + seconds["plain_update"]) / whole["shared"], 2
+                ),
                 "same_samples": same.ids == sampled.ids,
                 "gradient_difference": float((shared - plain).norm() / plain.norm()),
             }

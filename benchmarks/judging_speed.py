@@ -20,7 +20,6 @@ is JSON.
 from __future__ import annotations
 
 import argparse
-import copy
 import json
 import os
 import statistics
@@ -33,6 +32,7 @@ from transformers import GenerationConfig
 
 from benchmarks.judgement_time import GALLERY
 from benchmarks.long_prompts import long_row
+from benchmarks.plain_model import as_transformers_has_it
 from descore.encode import Row, collate, encode_prompt, pad_token_id, with_thought
 from descore.judge import DeScore
 from descore.model import DeScoreModel
@@ -84,15 +84,6 @@ def plain_recipe(model: DeScoreModel, pair: Pair, limit: int) -> Judged:
         again = collate([with_thought(model.processor, row, thoughts[-1])], pad)
         rewards.append(model.rewards(again).item())
     return Judged(thoughts, rewards, time.process_time() - cpu, time.perf_counter() - clock)
-
-
-def as_transformers_has_it(model: DeScoreModel) -> DeScoreModel:
-    """A copy whose backbone runs transformers' own code: its vision attention and its text attention."""
-    plain = copy.deepcopy(model)
-    for module in plain.backbone.modules():
-        module.__dict__.pop("forward", None)
-    plain.backbone.config.get_text_config()._attn_implementation = "sdpa"
-    return plain
 
 
 def never_end(model: DeScoreModel) -> None:

@@ -62,7 +62,8 @@ class PrefixStore:
 
 def prefix_of_cache(cache: Cache, mask: torch.Tensor, group: int) -> SharedPrefix:
     """The keys and values of a prefilled cache as a prefix."""
-    layers = {index: (layer.keys, layer.values) for index, layer in enumerate(cache.layers)}
+    # As they were computed, heads lie between the slots, and each step would copy the whole prefix to multiply with it.
+    layers = {index: (layer.keys.contiguous(), layer.values.contiguous()) for index, layer in enumerate(cache.layers)}
     return SharedPrefix(layers, _padding(mask), group)
 
 
@@ -109,7 +110,10 @@ def prefix_attention(
     if shared_prefix is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **kwargs)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    attend = _joined if query.is_cuda and query.shape[2] > 1 else _folded
+    # Kernels that never write the scores to memory win wherever there are many queries; but on CPUs not in bfloat16, whose
+    # backward is slow.
+    by_kernel = query.shape[2] > 1 and (query.is_cuda or query.dtype == torch.float32)
+    attend = _joined if by_kernel else _folded
     return attend(query, (key, value), shared_prefix.layers[layer], attention_mask, shared_prefix, scale), None
 
 
@@ -125,11 +129,11 @@ def _folded(
     rows, heads, length, size = query.shape
     group, kv_heads = shared.group, own[0].shape[1]
     videos, repeats = rows // group, heads // kv_heads
-    # (V, K, G, repeats * T, D): what shares keys stands together.
-    folded = query.reshape(videos, group, kv_heads, repeats * length, size).transpose(1, 2) * scale
-    key, value = (x.reshape(videos, group, kv_heads, -1, size).transpose(1, 2) for x in own)
-    before = (folded.flatten(2, 3) @ prefix[0].transpose(-1, -2)).unflatten(2, (group, -1)).float()
-    after = (folded @ key.transpose(-1, -2)).float()
+    # (V, G, K, repeats * T, D) against own keys, which stay where they are; what shares a prefix stands together before it.
+    apart = query.reshape(videos, group, kv_heads, repeats * length, size) * scale
+    key, value = (x.reshape(videos, group, kv_heads, -1, size) for x in own)
+    before = (apart.transpose(1, 2).flatten(2, 3) @ prefix[0].transpose(-1, -2)).unflatten(2, (group, -1)).float()
+    after = (apart @ key.transpose(-1, -2)).transpose(1, 2).float()
     if shared.mask is not None:
         before = before.masked_fill(~shared.mask[:, None, None, None, :], -torch.inf)
     blocked = _blocked(own_mask, length, key.shape[3], query.device)
@@ -140,7 +144,8 @@ def _folded(
     highest = torch.maximum(before.amax(-1, keepdim=True), after.amax(-1, keepdim=True)).detach()
     before, after = (before - highest).exp(), (after - highest).exp()
     total = before.sum(-1, keepdim=True) + after.sum(-1, keepdim=True)
-    mixed = (before.to(value.dtype).flatten(2, 3) @ prefix[1]).unflatten(2, (group, -1)) + after.to(value.dtype) @ value
+    mixed = (before.to(value.dtype).flatten(2, 3) @ prefix[1]).unflatten(2, (group, -1))
+    mixed = mixed + (after.to(value.dtype).transpose(1, 2) @ value).transpose(1, 2)
     result = (mixed / total).to(query.dtype)
     return result.transpose(1, 2).reshape(rows, heads, length, size).transpose(1, 2).contiguous()
 
@@ -153,7 +158,7 @@ def _joined(
     shared: SharedPrefix,
     scale: float,
 ) -> torch.Tensor:
-    """Keys and values joined for the length of one layer, for GPU kernels that never write the scores to memory."""
+    """Keys and values joined for the length of one layer, for kernels that never write the scores to memory."""
     length, own_length = query.shape[2], own[0].shape[2]
     repeats = query.shape[1] // own[0].shape[1]
     key, value = (

@@ -1,0 +1,16 @@
+"""The same model with transformers' own layers, for measurements against the plain way."""
+
+from __future__ import annotations
+
+import copy
+
+from descore.model import DeScoreModel
+
+
+def as_transformers_has_it(model: DeScoreModel) -> DeScoreModel:
+    """A copy whose backbone runs transformers' own code: its vision attention and its text attention."""
+    plain = copy.deepcopy(model)
+    for module in plain.backbone.modules():
+        module.__dict__.pop("forward", None)
+    plain.backbone.config.get_text_config()._attn_implementation = "sdpa"
+    return plain
