@@ -15,6 +15,8 @@ from storage.run_folder import METRICS, SAMPLES, read_metrics, read_samples
 
 CONFIG, BEFORE, REPORT = "config.yaml", "before.json", "report.json"
 
+PROBLEMS_SHOWN = 3
+
 Stamp = tuple[int, int]
 
 
@@ -28,6 +30,18 @@ def figures_json(folder: Path, stages: Sequence[str], revision: str) -> str:
 def samples(folder: Path) -> Sequence[Mapping[str, Any]]:
     """The sampled thoughts of a run."""
     return _samples(folder, _stamp(folder / SAMPLES))
+
+
+def notes(folder: Path, stages: Sequence[str]) -> tuple[str, ...]:
+    """What the stages that ended warn of, and the pairs that they left out, each once; of many pairs the first few."""
+    reports = [_object(folder / stage / REPORT) for stage in stages]
+    warnings, left_out = (
+        list(dict.fromkeys(str(one) for report in reports for one in report.get(name) or ()))
+        for name in ("warnings", "problems")
+    )
+    more = len(left_out) - PROBLEMS_SHOWN
+    shown = [*warnings, *(f"left out: {one}" for one in left_out[:PROBLEMS_SHOWN])]
+    return (*shown, f"and {more} more pairs; report.json has them all") if more > 0 else tuple(shown)
 
 
 def stage_logs(folder: Path, stages: Sequence[str]) -> list[StageLog]:

@@ -22,7 +22,7 @@ from markupsafe import Markup
 from app.analysis.agreement import krippendorff_alpha
 from app.clips import ClipShelf
 from app.offers import Offer, Offers
-from app.run_files import figures_json, samples
+from app.run_files import figures_json, notes, samples
 from app.serving import Serving
 from app.train_store import Store, chosen_line, history, look_at, run_lines, with_run
 from app.train_views.making import Draft, making_form, news
@@ -144,7 +144,7 @@ class TrainState:
             gate = store.checkpoints[run.candidate_id].gate
         open_log = run.state in ("failed", "lost") or (run.state == "running" and not run.progress.get("stage"))
         return {
-            "run": run_head(line, may_act, _to_the_minute(run)),
+            "run": run_head(line, may_act, _to_the_minute(run), notes(folder, run.stages)),
             "verdict": verdict_view(gate, line.candidate or "candidate", line.rival or "rival") if gate else "",
             "samples": thoughts_view(self._sampled(folder)),
             "log": log_view(tail(folder, LOG_BYTES), open_log),

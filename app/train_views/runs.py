@@ -115,12 +115,12 @@ def doing(run: Run) -> str:
     return text + (f", about {duration(left)} left" if isinstance(left, (int, float)) and left > 0 else "")
 
 
-def run_head(line: RunLine, may_act: bool, now: datetime) -> Markup:
-    """The open run: what it is, how far it is, and its buttons for those who may press them."""
+def run_head(line: RunLine, may_act: bool, now: datetime, notes: Sequence[str] = ()) -> Markup:
+    """The open run: what it is, how far it is, and its buttons for those who may press them. notes: what to know of it."""
     run = line.run
     return Markup(
         '<header class="train-head"><h2 class="train-title">{name} <small>run {id}</small></h2>'
-        "<span>{state}{verdict}</span><span class='train-acts'>{acts}</span></header>{progress}{said}{facts}"
+        "<span>{state}{verdict}</span><span class='train-acts'>{acts}</span></header>{progress}{said}{facts}{notes}"
     ).format(
         name=run.name,
         id=run.id,
@@ -130,6 +130,7 @@ def run_head(line: RunLine, may_act: bool, now: datetime) -> Markup:
         progress=_progress(run),
         said=_said(line),
         facts=_facts(line, now),
+        notes=joined(Markup('<p class="train-said">{}</p>').format(one) for one in notes),
     )
 
 

@@ -186,6 +186,7 @@ def test_a_run_offers_what_can_be_done_with_it_and_only_to_leads(changes: dict[s
     shown = str(run_head(line, True, NOW))
     assert f'data-act="{act}"' in shown and shown.count("data-act") == 1
     assert "data-act" not in str(run_head(line, False, NOW))
+    assert "<b>" not in str(run_head(line, True, NOW, ["a <b>bad</b> video"]))
 
 
 def test_promoting_what_is_not_better_says_so_when_it_asks() -> None:
