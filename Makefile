@@ -14,7 +14,7 @@ app: $(VENV)/.app
 
 test: $(VENV)/.dev lint types
 	$(BIN)/python -m tests.browser.chromium
-	$(BIN)/python -m pytest tests -n 2 --dist loadfile
+	$(BIN)/python -m pytest tests -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -118,9 +118,9 @@ class Trial:
         return b"" if newest is None else (newest.folder / "weights.safetensors").read_bytes()
 
     def flip_a_byte(self) -> bool:
-        """Damage the newest checkpoint's weights, where there is an older one to go back to."""
+        """Damage the newest checkpoint's weights, where there is an older one to go back to and steps are still to come."""
         newest = self.checkpoints.newest()
-        if newest is None or newest.step < 2:
+        if newest is None or not 2 <= newest.step < self.steps:
             return False
         path = newest.folder / "weights.safetensors"
         content = bytearray(path.read_bytes())

@@ -46,9 +46,9 @@ def signed_in_page(
         yield watched.page
     finally:
         profile.close()
-    assert watched.elsewhere == [], "the page asked other machines"
+    assert watched.elsewhere == [], f"the page asked other machines: {watched.elsewhere}"
     faults = [one for one in watched.faults if not (refused and _REFUSAL.search(one))]
-    assert faults == [], "the browser's console reports errors"
+    assert faults == [], f"the browser's console reports {faults}"
 
 
 def choose_tab(page: Page, tabs: str, name: str) -> None:
