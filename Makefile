@@ -12,9 +12,10 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.10 python3 python; do \
 app: $(VENV)/.app
 	$(BIN)/python app.py $(ARGS)
 
+# Two workers with one thread each: two threads each on two cores wait for each other.
 test: $(VENV)/.dev lint types
 	$(BIN)/python -m tests.browser.chromium
-	$(BIN)/python -m pytest tests -n 2 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
