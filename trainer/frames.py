@@ -11,13 +11,15 @@ import hashlib
 import json
 import os
 import tempfile
-import zipfile
+import zlib
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
 
 from descore.encode import Row, encode_prompt, with_thought
 from descore.video import FramePolicy, VideoClip, VideoError, read_clip
@@ -47,20 +49,26 @@ class FrameCache:
     def get(self, content: str) -> VideoClip | None:
         """The clip, None where there is none or its file is damaged."""
         try:
-            with np.load(self._path(content), allow_pickle=False) as kept:
-                return VideoClip(kept["frames"], kept["timestamps"], float(kept["duration"]), str(kept["reader"]))
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            with safe_open(self._path(content), framework="numpy") as kept:
+                frames, timestamps, said = kept.get_tensor("frames"), kept.get_tensor("timestamps"), kept.metadata()
+            whole = zlib.crc32(frames.data) == int(said["crc32"])
+            return VideoClip(frames, timestamps, float(said["duration"]), said["reader"]) if whole else None
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError):
             return None
 
     def put(self, content: str, clip: VideoClip) -> None:
         """Keep a clip: written whole or not at all."""
+        # Not numpy's own format: its header is parsed by `ast`, which fails in CPython 3.11 when two threads do so at once.
+        frames = np.ascontiguousarray(clip.frames)
+        said = {"duration": repr(float(clip.duration)), "reader": clip.reader, "crc32": str(zlib.crc32(frames.data))}
+        kept = {"frames": frames, "timestamps": np.ascontiguousarray(clip.timestamps)}
         handle, temporary = tempfile.mkstemp(dir=self._folder, suffix=".partial")
         with os.fdopen(handle, "wb") as file:
-            np.savez(file, frames=clip.frames, timestamps=clip.timestamps, duration=clip.duration, reader=clip.reader)
+            file.write(save(kept, metadata=said))
         os.replace(temporary, self._path(content))
 
     def _path(self, content: str) -> Path:
-        return self._folder / f"{content}.npz"
+        return self._folder / f"{content}.safetensors"
 
 
 class PairReader:

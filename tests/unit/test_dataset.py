@@ -263,11 +263,17 @@ def test_frames_are_decoded_once_and_kept(clips: TrainingPair, tmp_path: Path) -
     assert caught.value.which == "A" and caught.value.identity == clips.identity
 
 
-def test_a_damaged_cache_file_is_made_again(clips: TrainingPair, tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", ["cut off", "a byte"])
+def test_a_damaged_cache_file_is_made_again(clips: TrainingPair, tmp_path: Path, damage: str) -> None:
     reader = a_reader(tmp_path / "cache")
     wanted = reader.rows(clips)
-    for path in (tmp_path / "cache").rglob("*.npz"):
-        path.write_bytes(path.read_bytes()[:200])
+    kept = list((tmp_path / "cache").rglob("*.safetensors"))
+    assert len(kept) == 2
+    for path in kept:
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content if damage == "a byte" else content[:200])
+        assert FrameCache(tmp_path / "cache", POLICY).get(path.stem) is None
     found = reader.rows(clips)
     assert torch.equal(found[0]["pixel_values_videos"], wanted[0]["pixel_values_videos"])
     assert FrameCache(tmp_path / "cache", POLICY).get(clips.contents[1]) is not None

@@ -318,7 +318,9 @@ def test_whatever_people_do_the_totals_and_revisions_are_right(database: Databas
         before = members(session, team.campaign.id), agreement_patterns(session, team.campaign.id)
         rebuild(session, team.campaign.id)
         assert (members(session, team.campaign.id), agreement_patterns(session, team.campaign.id)) == before
-    assert len({label.kind for label in crowd.saved.values()}) == 4
+    # Which turns become gold or repeats hangs on the tokens, which are drawn anew each time.
+    kinds = {label.kind for label in crowd.saved.values()}
+    assert {"qualification", "work"} <= kinds <= {"qualification", "work", "gold", "repeat"}
     assert {label.action for label in crowd.saved.values()} == {"label", "skip", "flag", "withdraw"}
 
 
