@@ -1,7 +1,7 @@
-// One panel of the Lead page, behind form_fields.js. Runs once, as the body of a function that Gradio calls with `element`, `props`, `trigger` and
-// `watch`. `props.value` is {html, status, bad, running}: HTML that the server made and escaped, or null to leave what is there (so
-// that a refused form keeps what was typed). Buttons with data-act and forms with data-act trigger 'act'; what they say is
-// checked on the server.
+// One panel of the Lead page; form_fields.js stands before it. Runs once, as the body of a function that Gradio calls with
+// `element`, `props`, `trigger` and `watch`. `props.value` is {html, status, bad, running}: HTML that the server made and escaped,
+// or null to leave what is there (so that a refused form keeps what was typed). Buttons with data-act and forms with data-act
+// trigger 'act'; what they say is checked on the server.
 
 const body = element.querySelector(".lead-body");
 const status = element.querySelector(".lead-status");

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 
 from storage.schema import Role
 from tests.app.accounts import sign_in_browser
@@ -58,6 +58,13 @@ def choose_tab(page: Page, tabs: str, name: str) -> None:
         page.locator(f"#{tabs} .overflow-menu > button").click()
         tab = page.locator(f"#{tabs} .overflow-dropdown button", has_text=name)
     tab.first.click()
+
+
+def expect_refusal(page: Page, gate: str, said: str, path: str) -> None:
+    """The element `gate` says that the page at `path` is for others, and leads to a sign-in that comes back."""
+    refusal = page.locator(gate)
+    expect(refusal).to_contain_text(said)
+    assert f"sign-in?next={path}" in str(refusal.locator("a").get_attribute("href"))
 
 
 def overflow(page: Page) -> int:

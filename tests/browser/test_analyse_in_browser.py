@@ -12,7 +12,7 @@ from storage.runs import list_runs
 from storage.schema import Role
 from tests.app.analysed_studio import judge, label, take_in
 from tests.app.studios import Running, running_studio
-from tests.browser.pages import PHONE, choose_tab, signed_in_page
+from tests.browser.pages import PHONE, choose_tab, expect_refusal, signed_in_page
 
 FIGURES = {"Agreement": 10, "Hacking watch": 4, "Generators": 1, "Benchmarks": 1}
 # Figures on the screen that have no picture in them.
@@ -145,7 +145,6 @@ def test_nothing_sticks_out_on_a_phone(browser: Browser, app: Running, scheme: s
 @pytest.mark.parametrize("role", [None, "annotator"])
 def test_others_read_whom_the_page_is_for(browser: Browser, app: Running, role: Role | None) -> None:
     with signed_in_page(browser, app, "/analyse", "Ada", role) as page:
-        gate = page.locator(".lead-gate")
-        expect(gate).to_contain_text("for leads and viewers" if role is None else "you are signed in as Ada")
-        assert "sign-in?next=/analyse" in str(gate.locator("a").get_attribute("href"))
+        said = "for leads and viewers" if role is None else "you are signed in as Ada"
+        expect_refusal(page, ".lead-gate", said, "/analyse")
         expect(page.locator("#analyse-choose")).to_have_count(0)

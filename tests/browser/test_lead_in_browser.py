@@ -16,7 +16,7 @@ from storage.schema import Choice, Role
 from storage.submitting import submit
 from tests.app.accounts import person
 from tests.app.studios import Running, running_studio
-from tests.browser.pages import PHONE, choose_tab, overflow, signed_in_page
+from tests.browser.pages import PHONE, choose_tab, expect_refusal, overflow, signed_in_page
 
 
 @pytest.fixture(scope="module")
@@ -123,9 +123,8 @@ def test_one_time_link_is_whole_and_shown_once(lead: Page, app: Running) -> None
 @pytest.mark.parametrize("role", [None, "annotator"])
 def test_others_read_whom_the_page_is_for(browser: Browser, app: Running, role: Role | None) -> None:
     with signed_in_page(browser, app, "/lead", "Ada", role) as page:
-        gate = page.locator(".lead-gate")
-        expect(gate).to_contain_text("This page is for leads" if role is None else "you are signed in as Ada")
-        assert "sign-in?next=/lead" in str(gate.locator("a").get_attribute("href"))
+        said = "This page is for leads" if role is None else "you are signed in as Ada"
+        expect_refusal(page, ".lead-gate", said, "/lead")
         expect(page.locator("#lead-campaigns")).to_have_count(0)
 
 

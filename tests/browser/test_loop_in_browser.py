@@ -14,7 +14,7 @@ from tests.app.accounts import sign_in_browser
 from tests.app.rounds import label_round, no_run_left, open_round
 from tests.app.studios import Running, running_studio
 from tests.browser.conftest import open_page
-from tests.browser.pages import PHONE, overflow, signed_in_page
+from tests.browser.pages import PHONE, expect_refusal, overflow, signed_in_page
 
 PATIENCE = 600_000  # milliseconds; a run takes half a minute on a machine of one's own
 POINTS = """(name) => {
@@ -134,6 +134,5 @@ def test_nothing_sticks_out_on_a_phone_and_a_viewer_has_nothing_to_press(
 @pytest.mark.parametrize("role", [None, "annotator"])
 def test_others_read_whom_the_page_is_for(browser: Browser, app: Running, role: Role | None) -> None:
     with signed_in_page(browser, app, "/train", "Ada", role, refused=True) as page:
-        expect(page.locator(".train-gate")).to_contain_text("leads" if role is None else "signed in as Ada")
-        assert "sign-in?next=/train" in str(page.locator(".train-gate a").get_attribute("href"))
+        expect_refusal(page, ".train-gate", "leads" if role is None else "signed in as Ada", "/train")
         expect(page.locator(".train-page")).to_be_hidden()
