@@ -14,7 +14,7 @@ app: $(VENV)/.app
 
 # Two workers with one thread each: two threads each on two cores wait for each other.
 test: $(VENV)/.dev lint types
-	$(BIN)/python -m tests.browser.chromium
+	$(BIN)/python -m tests.helpers.chromium
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.dev

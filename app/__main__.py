@@ -21,14 +21,14 @@ from typing import Any, get_args
 
 from tqdm import tqdm
 
-from app.clips import ClipShelf
-from app.importing import ImportPlan, Progress, plan_import, run_import
+from app.clip_store import ClipStore
+from app.importing.import_file import ImportPlan, Progress, plan_import, run_import
 from storage import StorageError, open_database
-from storage.campaigns import list_campaigns
+from storage.campaigns.campaign import list_campaigns
 from storage.database import Database
-from storage.exchange.export import export
-from storage.exchange.formats import EXPORTS, FORMATS
-from storage.exchange.outgoing import Labels
+from storage.exchange.exporting.export import export
+from storage.exchange.exporting.stored_pairs import Labels
+from storage.exchange.formats.detect import EXPORTS, FORMATS
 from storage.exchange.parsed import ImportRefused, Problem
 
 _REFUSED = 1
@@ -81,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _import(database: Database, options: argparse.Namespace) -> int:
-    shelf = ClipShelf(database)
+    shelf = ClipStore(database)
     chosen: dict[str, Any] = {"source": options.source, "format": options.format, "videos": options.videos}
     with _bar() as progress:
         if options.dry_run:

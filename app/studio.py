@@ -15,24 +15,24 @@ from typing import Any
 import gradio as gr
 from starlette.routing import BaseRoute
 
-from app.auth import Auth
-from app.clips import ClipShelf
-from app.components.assets import styles
-from app.components.plotly_script import plotly_route
-from app.deployment import public_url, trust_no_proxy_unasked
-from app.gallery import FOLDER, load_gallery
-from app.jobs import Jobs
-from app.pages.analyse import AnalysePage
-from app.pages.judge import JudgePage
-from app.pages.label import LabelPage
-from app.pages.lead import LeadPage
-from app.pages.train import TrainPage
-from app.serving import Served, Serving
-from app.shell import ANALYSE, JUDGE, LABEL, LEAD, TRAIN, build_header, serving_route, theme
+from app.analyse.page import AnalysePage
+from app.clip_store import ClipStore
+from app.judge.gallery import FOLDER, load_gallery
+from app.judge.page import JudgePage
+from app.label.page import LabelPage
+from app.lead.page import LeadPage
+from app.runs.supervisor import Jobs
+from app.serving.serving import Served, Serving
+from app.train.page import TrainPage
+from app.ui.assets import styles
+from app.ui.header import ANALYSE, JUDGE, LABEL, LEAD, TRAIN, build_header, serving_route, theme
+from app.ui.plotly_script import plotly_route
+from app.web.auth import Auth
+from app.web.deployment import public_url, trust_no_proxy_unasked
 from descore.video import warm_up
 from storage import Database, open_database
+from storage.accounts.sessions import invite_first_lead
 from storage.pairs import add_pair
-from storage.sign_in import invite_first_lead
 
 MAX_UPLOAD = "512mb"
 # A request that waits for the database gives the interpreter away at each statement; by default it gets it back from a
@@ -47,7 +47,7 @@ class Studio:
     serving: Serving
     jobs: Jobs
     database: Database
-    shelf: ClipShelf
+    shelf: ClipStore
     auth: Auth
     blocks: gr.Blocks
     routes: tuple[BaseRoute, ...]
@@ -66,7 +66,7 @@ class Studio:
         warm_up()
         database = open_database(home=home)
         serving = Serving.open(database, checkpoint)
-        shelf, auth = ClipShelf(database), Auth(database)
+        shelf, auth = ClipStore(database), Auth(database)
         bundled = load_gallery(shelf, gallery)
         with database.write() as session:
             for pair in bundled:

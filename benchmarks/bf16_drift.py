@@ -21,7 +21,7 @@ import torch
 
 from descore import DeScore
 from descore.encode import collate, encode_prompt, pad_token_id, with_thought
-from descore.model import DeScoreModel
+from descore.modeling.model import DeScoreModel
 from descore.video import read_clips
 
 Row = dict[str, torch.Tensor]

@@ -3,7 +3,7 @@
     filled = fill(database, pairs=100_000, labels=1_000_000, people=50)
 
 Rows go in by the thousand past the functions of the store, which would take hours; the running totals are then computed
-from them by `storage.tallies.rebuild`, and `python -m storage check` finds nothing wrong.
+from them by `storage.labelling.totals.rebuild`, and `python -m storage check` finds nothing wrong.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from sqlalchemy import Connection, select, text
 from sqlalchemy.orm import Session
 
 from descore.answer import DIMENSIONS
-from storage import Database, tallies
-from storage.campaigns import CampaignSettings, Gold, create_campaign
-from storage.guidelines import DEFAULT_GUIDELINES
-from storage.people import User, add_user
+from storage import Database
+from storage.accounts.users import User, add_user
+from storage.campaigns.campaign import CampaignSettings, Gold, create_campaign
+from storage.campaigns.guidelines import DEFAULT_GUIDELINES
+from storage.labelling import totals as tallies
 from storage.schema import Base, CampaignPairRow
 
 BEGIN = datetime(2026, 1, 1, tzinfo=timezone.utc)

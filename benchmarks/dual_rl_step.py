@@ -27,12 +27,12 @@ from benchmarks.long_prompts import long_row
 from benchmarks.plain_model import as_transformers_has_it
 from descore.encode import Row, collate, pad_token_id
 from descore.judge import DeScore
-from descore.model import DeScoreModel, VisionOutputs
-from trainer.dual_rl import DualObjective, DualRLConfig, Experience, add_reference
-from trainer.losses import bradley_terry, grpo, low_variance_kl
-from trainer.rollout import Sampled, grouped, sample, uniforms
-from trainer.shared_prefix import Rollouts, pack_rollouts, rollout_forward
-from trainer.vision_features import VisionFeatures
+from descore.modeling.model import DeScoreModel, VisionOutputs
+from trainer.data.vision_features import VisionFeatures
+from trainer.objectives.dual_objective import DualObjective, DualRLConfig, Experience, add_reference
+from trainer.objectives.losses import bradley_terry, grpo, low_variance_kl
+from trainer.rollouts.sampling import Sampled, grouped, sample, uniforms
+from trainer.rollouts.shared_prefix import Rollouts, pack_rollouts, rollout_forward
 
 
 def shared_sample(model: DeScoreModel, rows: Sequence[Row], config: DualRLConfig, vision: VisionOutputs) -> Sampled:

@@ -29,10 +29,10 @@ from typing import Any
 
 from benchmarks.noise_pairs import noise_table
 from trainer.config import TrainConfig, load_preset
-from trainer.run_checkpoints import RunCheckpoints
-from trainer.run_log import read_metrics
-from trainer.runs import run
-from trainer.trained import StageName
+from trainer.engine.checkpoints import RunCheckpoints
+from trainer.engine.metrics_log import read_metrics
+from trainer.engine.trainable import StageName
+from trainer.runs.pipeline import run
 
 STAGES: tuple[StageName, ...] = ("cold-start", "dual-rl")
 _PAIRS = 4

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import torch
 
-from descore.events import MODES, Mode, ThoughtDelta
 from descore.judge import DeScore
+from descore.judgement import MODES, Mode, ThoughtDelta
 from descore.video import warm_up
 
 GALLERY = Path(__file__).parents[1] / "app" / "gallery"

@@ -35,7 +35,7 @@ from benchmarks.long_prompts import long_row
 from benchmarks.plain_model import as_transformers_has_it
 from descore.encode import Row, collate, encode_prompt, pad_token_id, with_thought
 from descore.judge import DeScore
-from descore.model import DeScoreModel
+from descore.modeling.model import DeScoreModel
 from descore.video import read_clips
 
 Pair = Sequence[Row]

@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx
 
-from app.auth import COOKIE
+from app.web.auth import COOKIE
 from descore.answer import DIMENSIONS, SUB_SCORES
 
 RETRY_SECONDS = 0.25

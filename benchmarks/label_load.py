@@ -24,19 +24,19 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from app.clips import ClipShelf
-from app.gallery import load_gallery
+from app.clip_store import ClipStore
+from app.judge.gallery import load_gallery
 from benchmarks.label_clients import Annotator, Record
 from benchmarks.label_store import summary
 from benchmarks.label_verify import verify
 from benchmarks.running_app import RunningApp
 from storage import Database, open_database
-from storage.campaigns import CampaignSettings, Gold, create_campaign
-from storage.guidelines import DEFAULT_GUIDELINES
+from storage.accounts.sessions import open_sign_in
+from storage.accounts.users import add_user
+from storage.campaigns.campaign import CampaignSettings, Gold, create_campaign
+from storage.campaigns.guidelines import DEFAULT_GUIDELINES
 from storage.pairs import add_pair
-from storage.people import add_user
-from storage.sign_in import open_sign_in
-from tests.postgresql import postgresql_server
+from tests.helpers.postgresql import postgresql_server
 
 OVERLAP = 3
 GOLD_SHARE = 0.02
@@ -45,7 +45,7 @@ LONGEST_LIFE = 8.0
 
 def prepare(database: Database, pairs: int, annotators: int) -> tuple[int, dict[str, str]]:
     """A campaign over the bundled videos with new prompts, and signed-in people; returns its id and cookies by name."""
-    clips = load_gallery(ClipShelf(database))
+    clips = load_gallery(ClipStore(database))
     videos = [video for pair in clips for video in (pair.a, pair.b)]
     with database.write() as session:
         ids = []

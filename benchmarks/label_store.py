@@ -21,22 +21,23 @@ from typing import Any, TypeVar
 
 from sqlalchemy import select
 
-from app.auth import Auth
-from app.clips import ClipShelf
-from app.pages.lead_progress import AgreementTab, AnnotatorsTab, CampaignList, ProgressTab
-from app.pages.lead_room import LeadRoom
-from app.serving import Served, Serving
+from app.clip_store import ClipStore
+from app.lead.progress import AgreementTab, AnnotatorsTab, CampaignList, ProgressTab
+from app.serving.serving import Served, Serving
+from app.web.auth import Auth
+from app.web.panel import LeadRoom
 from benchmarks.big_store import REACHES, Filled, fill
 from descore.answer import DIMENSIONS
 from storage import Database, open_database
-from storage.answers import Answer
-from storage.assignment import Turn, next_turn
-from storage.campaign_pairs import reorder
-from storage.check import check_store
-from storage.people import add_user
+from storage.accounts.users import add_user
+from storage.campaigns.label_schema import Answer
+from storage.labelling.assignments import Assignment
+from storage.labelling.campaign_pairs import reorder
+from storage.labelling.next_assignment import next_assignment
+from storage.labelling.submit import submit
+from storage.maintenance.integrity import check_store
 from storage.schema import CampaignPairRow, utc_now
-from storage.submitting import submit
-from tests.postgresql import postgresql_server
+from tests.helpers.postgresql import postgresql_server
 
 SMALL_PAIRS, SMALL_LABELS = 100, 1000
 ANSWER = Answer(
@@ -94,17 +95,17 @@ def abandon(database: Database, filled: Filled, people: tuple[Any, ...]) -> None
     yesterday = utc_now() - timedelta(days=1)
     for person in people:
         with database.write() as session:
-            next_turn(session, filled.campaign_id, person.id, now=yesterday)
+            next_assignment(session, filled.campaign_id, person.id, now=yesterday)
 
 
-def take(database: Database, campaign_id: int, person_id: int) -> Turn | None:
+def take(database: Database, campaign_id: int, person_id: int) -> Assignment | None:
     """Ask for the next pair."""
     with database.write() as session:
-        turn = next_turn(session, campaign_id, person_id)
-    return turn if isinstance(turn, Turn) else None
+        turn = next_assignment(session, campaign_id, person_id)
+    return turn if isinstance(turn, Assignment) else None
 
 
-def save(database: Database, turn: Turn, person_id: int, submission: str) -> None:
+def save(database: Database, turn: Assignment, person_id: int, submission: str) -> None:
     """Submit a label."""
     with database.write() as session:
         submit(session, turn.token, person_id, submission, ANSWER)
@@ -135,7 +136,7 @@ def after_reorder(database: Database, filled: Filled, clock: Clock) -> None:
 
 def lead_page(database: Database, filled: Filled, served: Served, clock: Clock, times: int) -> None:
     """All tabs, as the page loads them when a lead opens it."""
-    room = LeadRoom(database, ClipShelf(database), Serving(served), Auth(database))
+    room = LeadRoom(database, ClipStore(database), Serving(served), Auth(database))
     with database.write() as session:
         lead = add_user(session, "lead", "lead")
     for _ in range(times):

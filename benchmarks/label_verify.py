@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 
 from benchmarks.label_clients import Record
 from storage import Database
-from storage.check import check_store
+from storage.maintenance.integrity import check_store
 from storage.schema import AssignmentRow, CampaignPairRow, CampaignRow, LabelRow, UserRow
 
 

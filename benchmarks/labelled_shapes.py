@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Literal
 
 from descore.answer import DIMENSIONS
-from trainer.shapes.make import clip_names, write_clip
-from trainer.shapes.pairs import ShapePair, pairs
+from trainer.shapeworld.pairs import ShapePair, pairs
+from trainer.shapeworld.write_dataset import clip_names, write_clip
 
 Label = Literal["A", "B", "tie"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 
-from descore.model import DeScoreModel
+from descore.modeling.model import DeScoreModel
 
 
 def as_transformers_has_it(model: DeScoreModel) -> DeScoreModel:

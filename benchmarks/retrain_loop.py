@@ -31,27 +31,27 @@ from typing import Any
 import httpx
 import numpy as np
 
-from app.auth import COOKIE
-from app.clips import ROUTE
+from app.clip_store import ROUTE
+from app.web.auth import COOKIE
 from benchmarks.labelled_shapes import Taste, fresh_pairs, write_clips, write_table
 from benchmarks.running_app import ROOT, RunningApp
-from benchmarks.taste_clients import Shown, Work, label_with_taste
+from benchmarks.taste_clients import PageState, Work, label_with_taste
 from descore import DeScore
 from storage import Database, open_database
-from storage.campaigns import CampaignSettings, create_campaign
-from storage.guidelines import DEFAULT_GUIDELINES
-from storage.labels import IS_LAST
-from storage.margins import pair_ids_of
+from storage.accounts.sessions import open_sign_in
+from storage.accounts.users import add_user
+from storage.analysis.reward_margins import pair_ids_of
+from storage.campaigns.campaign import CampaignSettings, create_campaign
+from storage.campaigns.guidelines import DEFAULT_GUIDELINES
+from storage.labelling.labels import IS_LAST
 from storage.pairs import get_pair
-from storage.people import add_user
-from storage.registry import get_checkpoint, list_checkpoints, serving, usable_location
-from storage.runs import Run, get_run
 from storage.schema import LabelRow
-from storage.sign_in import open_sign_in
-from trainer.evaluate import evaluate
-from trainer.paired import paired_difference
-from trainer.shapes.make import clip_names
-from trainer.shapes.pairs import ShapePair
+from storage.training.model_registry import get_checkpoint, list_checkpoints, serving, usable_location
+from storage.training.runs import Run, get_run
+from trainer.evaluation.paired_tests import paired_difference
+from trainer.shapeworld.evaluate import evaluate
+from trainer.shapeworld.pairs import ShapePair
+from trainer.shapeworld.write_dataset import clip_names
 
 TASTE = Taste(
     "style first", {"subject": 0.5, "dynamics": 0.0, "camera": 1.0, "environment": 1.0, "style": 2.0}, tie_below=0.1
@@ -65,7 +65,7 @@ OVER = ("finished", "failed", "cancelled", "lost")
 
 def prepare(
     database: Database, known: Sequence[ShapePair], labelled: int, overlap: int
-) -> tuple[int, dict[str, str], str, Shown]:
+) -> tuple[int, dict[str, str], str, PageState]:
     """A campaign over the imported pairs, signed-in people and a lead; its id, cookies, the lead's cookie, the truth."""
     by_name = {name: one for one in known for name in clip_names(one)}
     with database.write() as session:
@@ -82,7 +82,7 @@ def prepare(
         for video in (pair.video_a, pair.video_b):
             one = by_name[video.original_name]
             shown[f".{ROUTE}/{video.public_id}"] = (one, clip_names(one).index(video.original_name))
-    return campaign.id, cookies, token, Shown(shown)
+    return campaign.id, cookies, token, PageState(shown)
 
 
 def retrain(app: RunningApp, database: Database, token: str, options: argparse.Namespace) -> Run:

@@ -13,10 +13,10 @@ from typing import Any
 
 import httpx
 
-from app.auth import COOKIE
+from app.web.auth import COOKIE
 from benchmarks.labelled_shapes import Taste
 from descore.answer import DIMENSIONS
-from trainer.shapes.pairs import ShapePair
+from trainer.shapeworld.pairs import ShapePair
 
 
 @dataclass

@@ -29,10 +29,10 @@ from safetensors.torch import load_file
 
 from benchmarks.noise_pairs import noise_table
 from benchmarks.running_app import ROOT, free_port
-from descore.checkpoint import load_checkpoint
-from trainer.run_checkpoints import RunCheckpoints
-from trainer.run_log import read_metrics
-from trainer.trained import StageName
+from descore.checkpoints.folder import load_checkpoint
+from trainer.engine.checkpoints import RunCheckpoints
+from trainer.engine.metrics_log import read_metrics
+from trainer.engine.trainable import StageName
 
 STAGES: tuple[StageName, ...] = ("cold-start", "dual-rl")
 LIMIT = 1e-3

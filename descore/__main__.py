@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from descore.events import MODES, Judgement, Verdict
+from descore.judgement import MODES, Judgement, Verdict
 
 _WRONG_USE = 2
 _INTERRUPTED = 130

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from descore.prompt import DEFAULT_PROMPT_VERSION, render_turns
-from descore.video_types import FramePolicy, VideoClip
+from descore.video.types import FramePolicy, VideoClip
 
 Row = dict[str, torch.Tensor]
 Batch = dict[str, torch.Tensor]

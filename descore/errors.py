@@ -1,4 +1,4 @@
-"""The model core's typed errors. Videos have theirs in `descore.video_types`, answers in `descore.answer`."""
+"""The model core's typed errors. Videos have theirs in `descore.video.types`, answers in `descore.answer`."""
 
 from __future__ import annotations
 

@@ -21,14 +21,14 @@ from pathlib import Path
 
 import torch
 
+from descore.answer import read_thoughts
 from descore.calibration import ModeCalibration
-from descore.checkpoint import Manifest, load_checkpoint, save_checkpoint
+from descore.checkpoints.folder import Manifest, load_checkpoint, save_checkpoint
 from descore.encode import Row, collate, content_digest, encode_prompt, pad_token_id
 from descore.errors import RewardError
-from descore.events import MODES, Event, Judged, Judgement, Mode, ThoughtDelta, Verdict
-from descore.model import DeScoreModel
-from descore.reading import read_thoughts
-from descore.text_stream import TextStream
+from descore.judgement import MODES, Event, Judged, Judgement, Mode, ThoughtDelta, Verdict
+from descore.modeling.model import DeScoreModel
+from descore.modeling.text_streamer import TextStream
 from descore.video import VideoClip, read_clips
 
 # Rows that think at the same time in `score`: enough to fill a machine, few enough for an 8B's memory.
@@ -72,7 +72,7 @@ class DeScore:
         return cls(*load_checkpoint(path_or_hub_id, device=device, dtype=dtype))
 
     def save_pretrained(self, folder: str | Path) -> Path:
-        """Write the checkpoint folder, atomically; see `descore.checkpoint.save_checkpoint`."""
+        """Write the checkpoint folder, atomically; see `descore.checkpoints.folder.save_checkpoint`."""
         return save_checkpoint(folder, self.model, self.manifest)
 
     @property

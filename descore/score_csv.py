@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from descore.errors import RewardError
-from descore.events import Mode, Verdict
+from descore.judgement import Mode, Verdict
 
 if TYPE_CHECKING:
     from descore.judge import DeScore

@@ -17,13 +17,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
-from storage.backup import back_up
-from storage.check import check_store
+from storage.accounts.invitations import invite
+from storage.accounts.users import find_user
 from storage.database import open_database
 from storage.errors import StorageError
-from storage.invitations import invite
-from storage.people import find_user
-from storage.restore import restore
+from storage.maintenance.backup import back_up, restore
+from storage.maintenance.integrity import check_store
 from storage.schema import Role
 
 

@@ -26,9 +26,9 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from storage.data_home import data_home, ensure_folder
 from storage.errors import StorageError
-from storage.home import data_home, ensure_folder
-from storage.migrate import upgrade
+from storage.migrations.upgrade import upgrade
 
 DATABASE_FILE = "descore.db"
 BUSY_SECONDS = 30.0

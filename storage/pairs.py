@@ -12,8 +12,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from storage.errors import NotInStore, StorageError
-from storage.rows import insert_or_get
 from storage.schema import PairRow, VideoRow, text_hash
+from storage.sql import insert_or_get
 
 _AT_ONCE = 1000
 
@@ -23,7 +23,7 @@ class Video:
     """A stored video.
 
     public_id: random and url-safe, the name under which a browser gets it. file: see
-    `storage.media.video_path`. original_name may tell which generator made it: never show it before a label
+    `storage.video_files.video_path`. original_name may tell which generator made it: never show it before a label
     is saved. duration in seconds.
     """
 

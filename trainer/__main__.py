@@ -17,9 +17,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from trainer import plan, thoughts
-from trainer.shapes.pairs import SPLITS
-from trainer.trained import StageName
+from trainer.engine.trainable import StageName
+from trainer.planning import plan
+from trainer.shapeworld.pairs import SPLITS
+from trainer.thoughts import collect as thoughts
 
 TRAINING: dict[str, list[StageName]] = {
     "cold-start": ["cold-start"],
@@ -67,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.command in ("collect-thoughts", "plan"):
         return (thoughts if options.command == "collect-thoughts" else plan).run(options)
     if options.command == "offer":
-        from trainer import offer
+        from trainer.planning import preflight as offer
 
         return offer.run(options)
     if getattr(options, "id", None) is not None:
@@ -119,10 +120,10 @@ def _store_run(run_id: int) -> int:
     from storage import StorageError
 
     try:
-        from trainer.run_device import choose_device
+        from trainer.runs.device import choose_device
 
         choose_device(run_id)
-        from trainer.store_run import run_from_store
+        from trainer.runs.store_run import run_from_store
 
         return run_from_store(run_id)
     except StorageError as error:
@@ -133,8 +134,8 @@ def _store_run(run_id: int) -> int:
 def _train(options: argparse.Namespace) -> int:
     from descore.errors import CheckpointError
     from storage import StorageError
-    from trainer.loop import TrainingFailed
-    from trainer.runs import CONFIG, run, settle
+    from trainer.engine.loop import TrainingFailed
+    from trainer.runs.pipeline import CONFIG, run, settle
 
     try:
         config = settle(_settings(options, options.out / CONFIG), options.out)
@@ -192,11 +193,11 @@ def _evaluate(options: argparse.Namespace) -> int:
 def _evaluated(options: argparse.Namespace) -> dict[str, Any]:
     if options.split is None:
         from trainer.config import DataSettings
-        from trainer.held_out import evaluate_held_out
+        from trainer.evaluation.held_out import evaluate_held_out
 
         return evaluate_held_out(options.checkpoint, _data(DataSettings(), options))
     from descore.judge import DeScore
-    from trainer.evaluate import evaluate
+    from trainer.shapeworld.evaluate import evaluate
 
     judge = DeScore.from_pretrained(options.checkpoint)
     return evaluate(judge, options.split, options.pairs, folder=options.clips).to_dict()

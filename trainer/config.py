@@ -15,11 +15,11 @@ from typing import Any, Literal
 
 import yaml
 
-from descore.video_types import FramePolicy
-from storage.whole_files import write_whole
-from trainer.dual_rl import DualRLConfig
-from trainer.rollout_reward import self_check
-from trainer.settings_tree import SettingsError, from_mapping, to_mapping, with_override
+from descore.video.types import FramePolicy
+from storage.atomic import write_atomic
+from trainer.config_tree import SettingsError, from_mapping, to_mapping, with_override
+from trainer.objectives.dual_objective import DualRLConfig
+from trainer.objectives.rollout_reward import self_check
 
 __all__ = [
     "ColdStartSettings",
@@ -263,7 +263,7 @@ def config_from_dict(values: Any) -> TrainConfig:
 
 def save_config(config: TrainConfig, path: Path) -> None:
     """Write the settings as YAML, whole or not at all."""
-    write_whole(path, yaml.safe_dump(config_to_dict(config), sort_keys=False, allow_unicode=True))
+    write_atomic(path, yaml.safe_dump(config_to_dict(config), sort_keys=False, allow_unicode=True))
 
 
 def _at_least(bound: float, **values: float) -> None:

@@ -2,7 +2,7 @@
 
 Parsed(pairs, problems)
   ParsedPair           two clips, their prompt, generators, other facts, thoughts
-    ParsedTurn         one person at this pair in one campaign
+    ParsedAssignment         one person at this pair in one campaign
       ParsedLabel      one revision, oldest first
 """
 
@@ -86,7 +86,7 @@ class ParsedLabel:
 
 
 @dataclass(frozen=True)
-class ParsedTurn:
+class ParsedAssignment:
     """One person at one pair: the revisions of their label, oldest first, at least one.
 
     annotator: None where the file names nobody. campaign: None for the import's own. gold: the known answer of this pair
@@ -119,7 +119,7 @@ class ParsedPair:
     generator_a: str | None = None
     generator_b: str | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
-    turns: tuple[ParsedTurn, ...] = ()
+    turns: tuple[ParsedAssignment, ...] = ()
     thought_a: str = ""
     thought_b: str = ""
     ordered: bool = True

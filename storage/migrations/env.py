@@ -1,4 +1,4 @@
-"""Run by Alembic. `storage.migrate.upgrade` hands over its connection and its transaction."""
+"""Run by Alembic. `storage.migrations.upgrade.upgrade` hands over its connection and its transaction."""
 
 from alembic import context
 

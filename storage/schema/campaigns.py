@@ -157,7 +157,7 @@ class MemberRow(Base):
     repeat_cursor: Mapped[int] = mapped_column(default=0)
     order_version: Mapped[int] = mapped_column(default=1)
     served: Mapped[int] = mapped_column(default=0)
-    # Totals over current labels; see storage/tallies.py for what counts.
+    # Totals over current labels; see storage/labelling/totals.py for what counts.
     labels: Mapped[int] = mapped_column(default=0)
     skips: Mapped[int] = mapped_column(default=0)
     flags: Mapped[int] = mapped_column(default=0)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from gradio_client import Client
 
-from tests.app.studios import Running, running_studio
+from tests.helpers.studios import Running, running_studio
 
 
 @pytest.fixture(scope="session")

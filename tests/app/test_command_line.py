@@ -10,11 +10,10 @@ from pathlib import Path
 import pytest
 
 from app.__main__ import main
-from storage.check import check_store
 from storage.database import open_database
-from tests.app.studios import make_clip
-
-ROOT = Path(__file__).parents[2]
+from storage.maintenance.integrity import check_store
+from tests.helpers.paths import ROOT
+from tests.helpers.studios import make_clip
 
 
 @pytest.fixture

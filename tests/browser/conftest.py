@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from tests.app.studios import Running, running_studio
-from tests.browser.chromium import find
+from tests.helpers.chromium import find
+from tests.helpers.studios import Running, running_studio
 
 QUIET = [
     "--no-sandbox",
@@ -42,7 +42,7 @@ def browser() -> Iterator[Browser]:
     """A Chromium that plays H.264."""
     path = find()
     if path is None:
-        pytest.fail("browser tests need Chromium: run `python -m tests.browser.chromium`, which installs one")
+        pytest.fail("browser tests need Chromium: run `python -m tests.helpers.chromium`, which installs one")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=QUIET)
         yield browser

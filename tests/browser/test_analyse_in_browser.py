@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from storage.runs import list_runs
 from storage.schema import Role
-from tests.app.analysed_studio import judge, label, take_in
-from tests.app.studios import Running, running_studio
-from tests.browser.pages import PHONE, choose_tab, expect_refusal, signed_in_page
+from storage.training.runs import list_runs
+from tests.helpers.analysed_studio import judge, label, take_in
+from tests.helpers.pages import PHONE, choose_tab, expect_refusal, signed_in_page
+from tests.helpers.studios import Running, running_studio
 
 FIGURES = {"Agreement": 10, "Hacking watch": 4, "Generators": 1, "Benchmarks": 1}
 # Figures on the screen that have no picture in them.

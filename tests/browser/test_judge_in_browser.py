@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.app.studios import PROMPTS, Running, make_clip
 from tests.browser.conftest import Watched, open_page, watch
+from tests.helpers.studios import PROMPTS, Running, make_clip
 
 TIMES = "() => [...document.querySelectorAll('.pair video')].map((video) => video.currentTime)"
 SHOWN = "() => [...document.querySelectorAll('.view-raw')].map((box) => box.textContent.length)"

@@ -10,14 +10,14 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
 from descore.answer import DIMENSIONS
-from storage.campaigns import Campaign, Gold
-from storage.labels import Label, revisions
+from storage.campaigns.campaign import Campaign, Gold
+from storage.labelling.assignments import history
+from storage.labelling.labels import Label, revisions
 from storage.pairs import list_pairs
-from storage.turns import history
-from tests.app.accounts import person, sign_in_browser
-from tests.app.campaigns import GENERATORS, SECRETS, make_campaign
-from tests.app.studios import Running
 from tests.browser.conftest import Watched, watch
+from tests.helpers.accounts import person, sign_in_browser
+from tests.helpers.campaigns import GENERATORS, SECRETS, make_campaign
+from tests.helpers.studios import Running
 
 Enter = Callable[..., Page]
 BODIES = re.compile(r"json|html|javascript|text")

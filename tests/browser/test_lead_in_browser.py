@@ -8,15 +8,16 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from storage.answers import Answer
-from storage.assignment import Turn, next_turn
-from storage.campaigns import list_campaigns
-from storage.labels import current_labels
+from storage.campaigns.campaign import list_campaigns
+from storage.campaigns.label_schema import Answer
+from storage.labelling.assignments import Assignment
+from storage.labelling.labels import current_labels
+from storage.labelling.next_assignment import next_assignment
+from storage.labelling.submit import submit
 from storage.schema import Choice, Role
-from storage.submitting import submit
-from tests.app.accounts import person
-from tests.app.studios import Running, running_studio
-from tests.browser.pages import PHONE, choose_tab, expect_refusal, overflow, signed_in_page
+from tests.helpers.accounts import person
+from tests.helpers.pages import PHONE, choose_tab, expect_refusal, overflow, signed_in_page
+from tests.helpers.studios import Running, running_studio
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,7 @@ def disagree(app: Running, name: str) -> None:
     with app.studio.database.write() as session:
         made = next(one for one in list_campaigns(session) if one.settings.name == name)
         for annotator, choice in people:
-            while isinstance(turn := next_turn(session, made.id, annotator), Turn):
+            while isinstance(turn := next_assignment(session, made.id, annotator), Assignment):
                 answer = Answer(choice=choice, strength="clearly", note="<img src=x onerror=alert(1)>", seconds=12)
                 submit(session, turn.token, annotator, secrets.token_hex(8), answer)
 

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from app.gallery import FOLDER
+from app.judge.gallery import FOLDER
 from storage.schema import Role
-from tests.app.accounts import sign_in_browser
-from tests.app.rounds import label_round, no_run_left, open_round
-from tests.app.studios import Running, running_studio
 from tests.browser.conftest import open_page
-from tests.browser.pages import PHONE, expect_refusal, overflow, signed_in_page
+from tests.helpers.accounts import sign_in_browser
+from tests.helpers.pages import PHONE, expect_refusal, overflow, signed_in_page
+from tests.helpers.rounds import label_round, no_run_left, open_round
+from tests.helpers.studios import Running, running_studio
 
 PATIENCE = 600_000  # milliseconds; a run takes half a minute on a machine of one's own
 POINTS = """(name) => {

@@ -11,13 +11,13 @@ import pytest
 from argon2 import PasswordHasher
 from playwright.sync_api import Browser, Page, expect
 
-from storage import passwords
-from storage.people import add_user
+from storage.accounts import credentials as passwords
+from storage.accounts.sessions import invite
+from storage.accounts.users import add_user
 from storage.schema import Role
-from storage.sign_in import invite
-from tests.app.accounts import sign_in_browser
-from tests.app.studios import Running
 from tests.browser.conftest import Watched, watch
+from tests.helpers.accounts import sign_in_browser
+from tests.helpers.studios import Running
 
 PASSWORD = "a good password"
 WIDE: dict[str, Any] = {"viewport": {"width": 1280, "height": 800}}

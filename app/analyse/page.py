@@ -1,0 +1,113 @@
+"""The Analyse page: how far checkpoints agree with people, where not, and what their rewards follow.
+
+For leads and viewers. Everything is fetched after the page was loaded, by handlers that look up who asks; the page as such
+says nothing. What is looked at is chosen on top and kept in this browser.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import gradio as gr
+from markupsafe import Markup
+from starlette.routing import BaseRoute
+
+from app.analyse.benchmarks_tab import BenchmarksTab
+from app.analyse.disagreements_tab import DisagreementsTab
+from app.analyse.findings_tabs import tabs
+from app.analyse.panel import READERS, AnalyseSection
+from app.analyse.report import ReportTab
+from app.analyse.selection import AnalyseRoom
+from app.analyse.selection_tab import ChoosePanel, ScoringPanel
+from app.clip_store import ClipStore
+from app.runs.supervisor import Jobs
+from app.serving.serving import Serving
+from app.web.auth import Auth, AuthError, NotSignedIn
+from app.web.panel import PLAIN, QUIET, LeadRoom
+from storage import Database
+
+
+class AnalysePage:
+    """Builds the page inside the current `gr.Blocks`; its route belongs to the app that Gradio launches."""
+
+    def __init__(self, database: Database, shelf: ClipStore, serving: Serving, auth: Auth, jobs: Jobs) -> None:
+        self.room = AnalyseRoom(LeadRoom(database, shelf, serving, auth))
+        figures, cases, benchmarks = tabs(self.room), DisagreementsTab(self.room), BenchmarksTab(self.room)
+        self.report = ReportTab(self.room, figures, cases, benchmarks)
+        self.top: tuple[ChoosePanel, ScoringPanel] = (ChoosePanel(self.room), ScoringPanel(self.room, jobs))
+        self.tabs: tuple[AnalyseSection, ...] = (figures[0], cases, *figures[1:], benchmarks, self.report)
+
+    def routes(self) -> list[BaseRoute]:
+        """The download of the report."""
+        return self.report.routes()
+
+    # ---- layout --------------------------------------------------------------------------------------------------
+
+    def build(self, blocks: gr.Blocks) -> None:
+        """Lay the page out and connect its handlers."""
+        # What this browser looked at last; not who looks: that is in the cookie alone.
+        self.saved = gr.BrowserState(None, storage_key="descore-analyse", secret="descore-analyse")
+        self.chosen, self.front = gr.State(None), gr.State(self.tabs[0].name)
+        self.gate = gr.HTML("", elem_id="analyse-gate", apply_default_css=False)
+        with gr.Column(visible=False, elem_id="analyse-page") as self.body:
+            for section in self.top:
+                section.build()
+            with gr.Tabs(elem_id="analyse-tabs"):
+                self.parts = [self._build_tab(section) for section in self.tabs]
+        self._connect(blocks)
+
+    def _build_tab(self, section: AnalyseSection) -> gr.Tab:
+        with gr.Tab(section.title, id=section.name) as tab:
+            section.build()
+        return tab
+
+    def _connect(self, blocks: gr.Blocks) -> None:
+        choose, scoring = self.top
+        everything = [output for section in self.tabs for output in section.outputs]
+        entered = blocks.load(self._enter, self.saved, [self.gate, self.body, self.chosen, choose.panel], **QUIET)
+        changed = choose.panel.act(choose.choose, None, [choose.panel, self.chosen, self.saved], **QUIET)
+        for event in (entered, changed):
+            event.then(scoring.refresh, self.chosen, scoring.outputs, **QUIET)
+            event.then(self._show_front, [self.chosen, self.front], everything, **QUIET)
+        for tab, section in zip(self.parts, self.tabs, strict=True):
+            tab.select(self._bring_to_front(section), self.chosen, [self.front, *section.outputs], **QUIET)
+        for section in (scoring, *self.tabs):
+            section.panel.act(section.answer, self.chosen, section.outputs, **QUIET)
+        scoring.panel.poll(scoring.refresh, self.chosen, scoring.outputs, **QUIET)
+
+    # ---- handlers ------------------------------------------------------------------------------------------------
+
+    def _enter(self, saved: Any, request: gr.Request) -> list[Any]:
+        """On load: who is it, and what did this browser look at last?"""
+        try:
+            person = self.room.auth.require(request, *READERS)
+            selection = self.room.select(saved)
+            return ["", gr.Column(visible=True), selection.to_value(), self.top[0].view(person, selection).value()]
+        except PLAIN as error:
+            return [_gate(error), gr.Column(visible=False), None, gr.skip()]
+
+    def _bring_to_front(self, section: AnalyseSection) -> Callable[[Any, gr.Request], list[Any]]:
+        """The handler of a tab that is chosen: what it shows is worked out then."""
+
+        def bring(state: Any, request: gr.Request) -> list[Any]:
+            return [section.name, *section.show(state, request)]
+
+        return bring
+
+    def _show_front(self, state: Any, front: str, request: gr.Request) -> list[Any]:
+        """The tab in front anew; the others when they are opened."""
+        values: list[Any] = []
+        for section in self.tabs:
+            shown = section.name == front and state is not None
+            values += section.show(state, request) if shown else [gr.skip()] * len(section.outputs)
+        return values
+
+
+def _gate(error: Exception) -> str:
+    """What those see whom the page is not for."""
+    sign_in = Markup(' <a href="./sign-in?next=/analyse">Sign in</a>') if isinstance(error, NotSignedIn) else ""
+    other = isinstance(error, AuthError) and not sign_in
+    again = Markup(' <a href="./sign-in?next=/analyse">Sign in as somebody else</a>') if other else ""
+    text = "This page is for leads and viewers." if sign_in else str(error)
+    return str(Markup('<p class="lead-gate">{}{}{}</p>').format(text, sign_in, again))

@@ -1,0 +1,170 @@
+"""Analyse page: what is looked at, how much of it is judged, and the runs that judge the rest."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import gradio as gr
+
+from app.analyse.figures.judged_pairs import FITTED_HERE, scored
+from app.analyse.panel import READERS, AnalyseSection
+from app.analyse.selection import AnalyseRoom, Selection
+from app.analyse.views.selection import Coverage, choose_form, coverage_view
+from app.runs.supervisor import Jobs
+from app.ui.markup import Markup, empty
+from app.web.panel import PLAIN, FormData, FormError, Reply
+from storage.accounts.users import User
+from storage.training.model_registry import Checkpoint, get_checkpoint
+from storage.training.runs import Run, RunRequest, create_run, list_runs
+
+SHOWN_RUNS = 3
+_OLD_RUNS = 50
+_REST = 20.0  # how much longer than it took counts are kept
+
+
+class ChoosePanel(AnalyseSection):
+    """The form on top of the page."""
+
+    name, title = "choose", "Choose"
+
+    def view(self, person: User, selection: Selection) -> Reply:
+        """The form as it is filled in."""
+        known, chosen = self.room.known(), self.room.chosen(selection)
+        form = choose_form(known.checkpoints, known.scopes, **selection.to_value())
+        return Reply(form + _warnings(selection, chosen.labelled, _trained(known.checkpoints, selection)))
+
+    def choose(self, event: gr.EventData, request: gr.Request) -> list[Any]:
+        """Handler: a change of the form. Answers the panel and the selection, twice: for the page and the browser's "
+        "memory."""
+        try:
+            person = self.room.auth.require(request, *READERS)
+            selection = self.room.select(FormData.of(event).fields)
+            value = selection.to_value()
+            return [self.view(person, selection).value(), value, value]
+        except PLAIN as error:
+            return [Reply(None, str(error), bad=True).value(), gr.skip(), gr.skip()]
+
+
+def _trained(checkpoints: Sequence[Checkpoint], selection: Selection) -> bool:
+    """Whether a chosen checkpoint was trained on labels of this store."""
+    chosen = {selection.checkpoint, *selection.beside}
+    return any(one.id in chosen and one.snapshot_hash is not None for one in checkpoints)
+
+
+def _warnings(selection: Selection, labelled: int, trained: bool) -> Markup:
+    said = Markup("")
+    if trained and not selection.held_out:
+        said += Markup(
+            '<p class="lead-hint"><mark>A chosen checkpoint was trained on labels of this store.</mark> On pairs '
+            "that it learnt it looks better than it is; choose the held-out pairs for a fairer figure.</p>"
+        )
+    elif trained:
+        said += Markup('<p class="lead-hint"><mark>A chosen checkpoint was trained here.</mark> {}</p>').format(FITTED_HERE)
+    if not labelled:
+        said += empty("People have chosen in none of these pairs yet; what needs their labels stays empty.")
+    return said
+
+
+class ScoringPanel(AnalyseSection):
+    """How much is judged, a button for the rest, and the progress of what judges it."""
+
+    name, title, poll_seconds = "scoring", "Scoring", 3
+
+    def __init__(self, room: AnalyseRoom, jobs: Jobs) -> None:
+        super().__init__(room)
+        self._jobs = jobs
+        self._counted: dict[Selection, tuple[float, list[Coverage]]] = {}
+
+    def view(self, person: User, selection: Selection) -> Reply:
+        """Counts of the selection and the latest runs."""
+        names = {one.id: one.name for one in self.room.known().checkpoints}
+        found = self._coverage(selection)
+        return Reply(coverage_view(found, self._runs(), names, person.role == "lead"))
+
+    def _coverage(self, selection: Selection) -> list[Coverage]:
+        """The counts; while a run adds judgements all the time, reading them takes a twentieth of the time at most."""
+        until, found = self._counted.get(selection, (0.0, []))
+        began = time.monotonic()
+        if began < until:
+            return found
+        chosen = self.room.chosen(selection)
+        found = [
+            Coverage(
+                checkpoint=row,
+                pairs=len(one.pairs),
+                labelled=sum(pair.choice is not None for pair in one.pairs),
+                think=sum(scored(pair, "think") is not None for pair in one.pairs),
+                quick=sum(scored(pair, "quick") is not None for pair in one.pairs),
+                missing=sum(None in (pair.think, pair.quick, *pair.facts) for pair in one.pairs),
+                held_out=selection.held_out,
+            )
+            for row, one in zip(chosen.registered, chosen.checkpoints, strict=True)
+        ]
+        self._counted = {selection: (began + _REST * (time.monotonic() - began), found)}
+        return found
+
+    def act(self, asked: FormData, person: User, selection: Selection) -> Reply:
+        """Score what is missing, cancel that, go on with it."""
+        if asked.act == "score":
+            self._score(asked.id, person, selection)
+        elif asked.act == "cancel-run":
+            self._jobs.cancel(self._run(asked.id).id)
+        elif asked.act == "resume-run":
+            self._jobs.resume(self._run(asked.id).id)
+        else:
+            return super().act(asked, person, selection)
+        return self.view(person, selection)
+
+    def _score(self, checkpoint_id: int, person: User, selection: Selection) -> None:
+        with self.room.database.write() as session:
+            checkpoint = get_checkpoint(session, checkpoint_id)
+            request = RunRequest(
+                kind="score",
+                name=f"score {checkpoint.name}",
+                device=self._device(),
+                parent_id=checkpoint.id,
+                request=_wanted(selection),
+            )
+            create_run(session, request, None, person.id)
+        self._jobs.wake()
+
+    def _device(self) -> str:
+        """Where the app's own model is; that of the last run while it has stepped aside."""
+        model = self.room.serving.now.model
+        if model is not None:
+            return str(model.model.device.type)
+        with self.room.database.read() as session:
+            return next((run.device for run in list_runs(session, 1)), "cpu")
+
+    def _run(self, run_id: int) -> Run:
+        """A run of the kind that belongs here.
+
+        Raises:
+            FormError: it is none.
+        """
+        for run in self._latest():
+            if run.id == run_id:
+                return run
+        raise FormError("this run is no scoring; reload the page")
+
+    def _latest(self) -> tuple[Run, ...]:
+        with self.room.database.read() as session:
+            return list_runs(session, _OLD_RUNS, kind="score")
+
+    def _runs(self) -> list[Run]:
+        """Those that wait or go on, and the last one that is over."""
+        latest = self._latest()
+        going = [run for run in latest if run.state in ("queued", "running")]
+        over = [run for run in latest if run.state not in ("queued", "running")][:1]
+        return [*going[:SHOWN_RUNS], *over]
+
+
+def _wanted(selection: Selection) -> Mapping[str, Any]:
+    """What a run of kind "score" is asked for: sources and campaigns, None for all; it knows no held-out pairs."""
+    return {
+        "sources": None if selection.sources is None else list(selection.sources),
+        "campaigns": None if selection.campaign_ids is None else list(selection.campaign_ids),
+        "modes": ["think", "quick"],
+    }

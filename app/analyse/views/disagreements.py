@@ -1,0 +1,92 @@
+"""The list of pairs on which model and people differ, and what everybody said of one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from markupsafe import Markup
+
+from app.analyse.figures.disagreements import Disagreement
+from app.lead.views.adjudication import labels_side_by_side
+from app.ui.markup import NOTHING, button, count, empty, joined, table
+from descore.answer import DIMENSIONS
+from storage.analysis.judged_pairs import AnalysedPair
+from storage.labelling.labels import Label
+from storage.pairs import Pair
+
+SAID = {"A": "A", "B": "B", "tie": "tie", None: "nothing in common"}
+
+
+def disagreement_list(found: Sequence[Disagreement], labelled: int, start: int, page: int, shown: int | None) -> Markup:
+    """Some lines of the list from `start` on; `shown` is the pair on the player. labelled: judged pairs with a label."""
+    if not labelled:
+        return empty("No pair of this selection has both a label and a judgement of this checkpoint.")
+    if not found:
+        return empty(f"On all {count(labelled)} labelled pairs the model says what people say.")
+    lines = joined(_line(one, one.pair.pair_id == shown) for one in found[start : start + page])
+    before = button("Earlier", "turn", max(0, start - page)) if start else ""
+    after = button("Later", "turn", start + page) if start + page < len(found) else ""
+    return Markup(
+        '<h3>{} of {} labelled pairs</h3><ol class="lead-queue an-queue">{}</ol><p class="an-turn">{}{}</p>'
+        '<p class="lead-hint">The surest contradiction first. The percentage is the probability that the model '
+        "gives to what "
+        "people chose.</p>"
+    ).format(count(len(found)), count(labelled), lines, before, after)
+
+
+def _line(one: Disagreement, shown: bool) -> Markup:
+    return Markup(
+        '<li><button type="button" data-act="look" data-id="{}" aria-pressed="{}"><span>{}</span>'
+        "<small>people {}, model {}<b>{}</b></small></button></li>"
+    ).format(
+        one.pair.pair_id,
+        str(shown).lower(),
+        one.pair.prompt,
+        _side(SAID[one.pair.choice]),
+        _side(one.says),
+        f"{100 * one.p_people:.0f}\N{NARROW NO-BREAK SPACE}%",
+    )
+
+
+def _side(choice: str) -> Markup:
+    if choice in ("A", "B"):
+        return Markup('<span class="side-{}"><b class="side-badge">{}</b></span>').format(choice.lower(), choice)
+    return Markup("<em>{}</em>").format(choice)
+
+
+def case_head(pair: Pair, analysed: AnalysedPair) -> Markup:
+    """Above the player: the prompt, and where the pair comes from."""
+    made = [
+        Markup("{} by {}").format(_side(side), name)
+        for side, name in zip(("A", "B"), analysed.generators, strict=True)
+        if name is not None
+    ]
+    facts = [Markup("pair {} of {}").format(pair.id, pair.source), *made]
+    return Markup('<p class="lead-case">{}</p><p class="an-facts">{}</p>').format(pair.prompt, joined(facts, ", "))
+
+
+def case_labels(analysed: AnalysedPair, labels: Sequence[Label], names: Mapping[int, str]) -> Markup:
+    """Below the player: what people said together, in which sub-scores the model differs, and every label."""
+    asked = [name for name in DIMENSIONS if any(name in label.sub_scores.get("A", {}) for label in labels)]
+    said = Markup("<h3>People</h3><p>Together: {}, {} of {} labels.</p>").format(
+        _side(SAID[analysed.choice]), count(round(analysed.support * analysed.labels)), count(analysed.labels)
+    )
+    return joined([said, _against(analysed), labels_side_by_side(labels, names, asked) if labels else ""])
+
+
+def _against(analysed: AnalysedPair) -> Markup:
+    """Sub-scores of people and of the model, "people / model", marked where they differ."""
+    if not analysed.human or analysed.think is None:
+        return Markup("")
+    rows = []
+    for place, side in enumerate(("A", "B")):
+        human, model = analysed.human.get(side, {}), analysed.think.sub_scores[place] or {}
+        rows.append([_side(side), *(_cell(human.get(name), model.get(name)) for name in DIMENSIONS)])
+    return table(("people / model", *DIMENSIONS), rows, "lead-grid")
+
+
+def _cell(human: str | None, model: str | None) -> Markup:
+    if human is None:
+        return NOTHING
+    differs = model is not None and human != model
+    return Markup('<span class="lead-score {}">{} / {}</span>').format("is-marked" if differs else "", human, model or "?")

@@ -1,0 +1,168 @@
+"""Videos on their way in and out of the app: checked, kept, and served under opaque ids with HTTP Range.
+
+    shelf = ClipStore(database)
+    video = shelf.take_in(uploaded_path)     # decoded once, copied into the managed folder
+    shelf.original(video)                    # the path that the model reads
+    shelf.view(video)                        # what a page gets: an address that says nothing, frame rate, duration
+
+A page never gets a path or a file name: they may tell which generator made a video.
+"""
+
+from __future__ import annotations
+
+import io
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import av
+from starlette.requests import Request
+from starlette.responses import FileResponse, PlainTextResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from descore.video import VideoInfo, content_hash, make_playable, probe, validate_full
+from storage import Database, NotInStore
+from storage.pairs import NewVideo, Video, add_new_video, find_video, video_by_public_id
+from storage.video_files import playable_path, store_video, video_path
+
+ROUTE = "/clips"
+POSTER_SIDE = 320  # pixels
+_HEADERS = {"Cache-Control": "private, max-age=86400", "X-Content-Type-Options": "nosniff"}
+_MEDIA_TYPES = {".webm": "video/webm", ".ogv": "video/ogg"}
+
+
+class ClipStore:
+    """The videos of one store, as a browser may see them."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def take_in(self, path: Path) -> Video:
+        """Decode a file once in full and keep it by its content; the same content again is found and not copied.
+
+        Raises:
+            descore.video.VideoError: not a readable video; nothing of it is kept.
+            StorageError: the store can't be written.
+        """
+        with self._database.read() as session:
+            known = find_video(session, content_hash(path))
+        if known is not None:
+            return known
+        return self.add(self.prepare(path))
+
+    def prepare(self, path: Path) -> NewVideo:
+        """Decode a file once in full and copy it into the managed folder, with a copy for the browser where it needs one.
+        Nothing is in the database yet: an import adds all its videos in one transaction.
+
+        Raises:
+            descore.video.VideoError: not a readable video; nothing of it is kept.
+            StorageError: the folder can't be written.
+        """
+        return self.keep(path, self.check(path))
+
+    def check(self, path: Path) -> VideoInfo:
+        """Probe a file and decode it once in full; nothing is kept.
+
+        Raises:
+            descore.video.VideoError: not a readable video.
+        """
+        info = probe(path)
+        validate_full(path)
+        return info
+
+    def keep(self, path: Path, info: VideoInfo) -> NewVideo:
+        """Copy a file that was checked into the managed folder, with a copy for the browser where it needs one.
+
+        Raises:
+            descore.video.VideoError: it can't be re-encoded.
+            StorageError: the folder can't be written.
+        """
+        stored = store_video(path, self._database.home)
+        if not info.browser_playable:
+            make_playable(stored.path, playable_path(stored.sha256, self._database.home))
+        return NewVideo(
+            sha256=stored.sha256,
+            file=stored.file,
+            original_name=path.name,
+            width=info.width,
+            height=info.height,
+            fps=info.fps,
+            duration=info.duration,
+        )
+
+    def add(self, video: NewVideo) -> Video:
+        """Put a prepared video into the database.
+
+        Raises:
+            StorageError: the store can't be written.
+        """
+        with self._database.write() as session:
+            return add_new_video(session, video)
+
+    def by_id(self, public_id: str) -> Video:
+        """The video that a page names.
+
+        Raises:
+            NotInStore: unknown id.
+        """
+        with self._database.read() as session:
+            return video_by_public_id(session, public_id)
+
+    def original(self, video: Video) -> Path:
+        """The file as it came.
+
+        Raises:
+            NotInStore: the file was removed by hand.
+        """
+        return video_path(video.file, self._database.home)
+
+    def shown(self, video: Video) -> Path:
+        """The file that a browser can play: the re-encoded copy where there is one, else the original."""
+        copy = playable_path(video.sha256, self._database.home)
+        return copy if copy.is_file() else self.original(video)
+
+    def view(self, video: Video) -> dict[str, Any]:
+        """What the player gets of a video."""
+        return {"url": f".{ROUTE}/{video.public_id}", "fps": round(video.fps, 3), "duration": round(video.duration, 3)}
+
+    def poster_url(self, video: Video) -> str:
+        """Address of a still picture of the video's middle."""
+        return f".{ROUTE}/{video.public_id}/poster"
+
+    def routes(self) -> list[BaseRoute]:
+        """The web routes for videos and posters, for the app that Gradio launches."""
+        return [
+            Route(f"{ROUTE}/{{public_id}}", self._serve_video, methods=["GET"]),
+            Route(f"{ROUTE}/{{public_id}}/poster", self._serve_poster, methods=["GET"]),
+        ]
+
+    def _serve_video(self, request: Request) -> Response:
+        try:
+            path = self.shown(self.by_id(request.path_params["public_id"]))
+        except NotInStore:
+            return PlainTextResponse("no such video", status_code=404)
+        return FileResponse(path, media_type=_MEDIA_TYPES.get(path.suffix, "video/mp4"), headers=_HEADERS)
+
+    def _serve_poster(self, request: Request) -> Response:
+        try:
+            video = self.by_id(request.path_params["public_id"])
+            picture = _poster(self.shown(video), video.duration / 2)
+        except NotInStore:
+            return PlainTextResponse("no such video", status_code=404)
+        return Response(picture, media_type="image/jpeg", headers=_HEADERS)
+
+
+@lru_cache(maxsize=512)
+def _poster(path: Path, time: float) -> bytes:
+    """JPEG of the frame at `time` seconds, of a file that was checked when it was taken in."""
+    with av.open(str(path)) as container:
+        picture = next(container.decode(video=0))
+        for frame in container.decode(video=0):
+            picture = frame
+            if frame.time is not None and frame.time >= time:
+                break
+        image = picture.to_image()
+    image.thumbnail((POSTER_SIDE, POSTER_SIDE))
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=85)
+    return buffer.getvalue()

@@ -1,0 +1,118 @@
+"""Uploaded files on their way into an import: gathered in one private folder, archives unpacked.
+
+    staged = stage([Path("pairs.zip")], database.home, owner=lead.id)
+    plan_import(shelf, database, staged.path, ...)
+    staged.discard()
+
+An upload is moved out of Gradio's own folder, which anybody who knows a file's address could read from.
+"""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from storage.data_home import ensure_folder
+from storage.exchange.parsed import ExchangeError
+
+INCOMING, IMPORTS = "incoming", "imports"
+TABLES = (".csv", ".json", ".jsonl", ".parquet")
+LARGEST_UNPACKED = 32 << 30  # bytes
+MOST_FILES = 200_000
+
+
+@dataclass(frozen=True)
+class Staged:
+    """What was uploaded. path: the table or folder to import. names: of the uploaded files."""
+
+    folder: Path
+    path: Path
+    names: tuple[str, ...]
+
+    def discard(self) -> None:
+        """Remove the files; what was imported has its own copies."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def stage(files: Sequence[Path], home: Path, owner: int) -> Staged:
+    """Move uploaded files into a folder of their own; what the same person uploaded before is removed.
+
+    Raises:
+        ExchangeError: a file can't be read or unpacked, two have the same name, or it is not clear what to import.
+    """
+    place = ensure_folder(home / INCOMING)
+    for earlier in place.glob(f"{owner}-*"):
+        shutil.rmtree(earlier, ignore_errors=True)
+    folder = ensure_folder(place / f"{owner}-{secrets.token_hex(8)}")
+    try:
+        for file in files:
+            _take(file, folder)
+        return Staged(folder, table_in(folder), tuple(file.name for file in files))
+    except BaseException as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise ExchangeError(f"the upload can't be kept: {error.strerror or error}") from error
+        raise
+
+
+def table_in(folder: Path) -> Path:
+    """What is to be imported: the one table in a folder, else the folder itself.
+
+    Raises:
+        ExchangeError: there are several tables.
+    """
+    inside = [path for path in folder.iterdir() if not path.name.startswith((".", "__MACOSX"))]
+    if len(inside) == 1 and inside[0].is_dir():
+        return table_in(inside[0])
+    tables = [path for path in inside if path.suffix.lower() in TABLES and path.name != "prompts.csv"]
+    if len(tables) > 1:
+        names = ", ".join(sorted(path.name for path in tables))
+        raise ExchangeError(f"upload one table at a time; found {names}")
+    return tables[0] if tables else folder
+
+
+def import_folders(home: Path) -> tuple[str, ...]:
+    """What lies in the folder for imports: names of tables, archives left out, and of folders."""
+    place = ensure_folder(home / IMPORTS)
+    found = (path for path in place.iterdir() if path.is_dir() or path.suffix.lower() in TABLES)
+    return tuple(sorted(path.name for path in found if not path.name.startswith(".")))
+
+
+def import_path(home: Path, name: str) -> Path:
+    """The table or folder of that name in the folder for imports.
+
+    Raises:
+        ExchangeError: there is none.
+    """
+    if name not in import_folders(home):
+        raise ExchangeError(f"there is no {name!r} in {IMPORTS} any more")
+    path = home / IMPORTS / name
+    return table_in(path) if path.is_dir() else path
+
+
+def _take(file: Path, folder: Path) -> None:
+    if file.suffix.lower() == ".zip":
+        _unpack(file, folder)
+        file.unlink()
+        return
+    target = folder / file.name
+    if target.exists():
+        raise ExchangeError(f"two files are named {file.name}")
+    shutil.move(file, target)
+
+
+def _unpack(file: Path, folder: Path) -> None:
+    try:
+        with zipfile.ZipFile(file) as archive:
+            members = archive.infolist()
+            if len(members) > MOST_FILES or sum(member.file_size for member in members) > LARGEST_UNPACKED:
+                raise ExchangeError(f"{file.name} unpacks to too much: put its files into the folder for imports")
+            archive.extractall(folder)  # keeps all members below the folder, and makes no links
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+        if isinstance(error, ExchangeError):
+            raise
+        raise ExchangeError(f"{file.name} can't be unpacked: {error}") from error

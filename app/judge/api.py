@@ -1,0 +1,171 @@
+"""Asking about a pair and voting on it, as plain functions: what the Judge page's handlers and programs both call.
+
+    client = gradio_client.Client(address)
+    client.predict("pair-01", "think", 8, api_name="/judge_bundled")
+
+The endpoints are `gallery`, `judge_bundled`, `judge` (two uploaded files) and `vote`.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast, get_args
+
+import gradio as gr
+
+from app.clip_store import ClipStore
+from app.judge.gallery import BundledPair
+from app.serving.cached_judge import answer
+from app.serving.serving import ModelAside, Serving
+from descore.errors import CheckpointError, RewardError
+from descore.judgement import Mode
+from descore.video import VideoError
+from storage import Database, NotInStore, StorageError
+from storage.pairs import Pair, Video, add_pair
+from storage.schema import Choice
+from storage.votes import save_vote
+
+MODES: list[tuple[str, Mode]] = [("Think", "think"), ("Quick, no thought", "quick"), ("Several thoughts", "k")]
+PLAIN_ERRORS = (VideoError, ValueError, StorageError, RewardError, CheckpointError, ModelAside)
+# On all pages together; single model calls take turns anyway.
+MODEL_QUEUE: dict[str, Any] = {"concurrency_limit": 4, "concurrency_id": "model"}
+NOTE_LENGTH = 1000
+MOST_THOUGHTS = 16
+VOTER = re.compile(r"[0-9a-f]{32}")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The two videos on the page, by public id; `bundled` is the gallery's id where they come from there."""
+
+    a: str
+    b: str
+    bundled: str | None = None
+
+
+class JudgeApi:
+    """The calls behind the Judge page, and the endpoints that programs may use."""
+
+    def __init__(self, serving: Serving, database: Database, shelf: ClipStore, bundled: Sequence[BundledPair]) -> None:
+        self.serving, self.database, self.shelf = serving, database, shelf
+        self.bundled = {pair.id: pair for pair in bundled}
+
+    def connect(self) -> None:
+        """Endpoints for programs, besides the page's own handlers."""
+        gr.api(self.list_gallery, api_name="gallery")
+        gr.api(self.judge_bundled, api_name="judge_bundled", **MODEL_QUEUE)
+        gr.api(self.save_vote, api_name="vote")
+        # A button that nobody sees: only component inputs let a client upload its files.
+        files = [upload_box(label, visible=False) for label in ("Video A", "Video B")]
+        texts = [gr.Textbox(visible=False), gr.Radio(MODES, value="think", visible=False), gr.Number(8, visible=False)]
+        inputs, output = [*files, *texts], gr.JSON(visible=False)
+        hidden = gr.Button(visible=False)
+        hidden.click(self.judge_files, inputs, output, api_name="judge", show_progress="hidden", **MODEL_QUEUE)
+
+    def pair_of(self, selection: Selection | None, prompt: str) -> Pair:
+        """The stored pair of the page's videos and prompt.
+
+        Raises:
+            ValueError: there is no video or no prompt yet.
+        """
+        if selection is None:
+            raise ValueError("Choose a pair, or upload two videos first.")
+        if not prompt.strip():
+            raise ValueError("Write the prompt that both videos were made from.")
+        a, b = self.shelf.by_id(selection.a), self.shelf.by_id(selection.b)
+        with self.database.write() as session:
+            return add_pair(session, a, b, prompt, source="bundled" if selection.bundled else "judge page")
+
+    def take_in(self, path: str | None, label: str) -> Video:
+        """Keep an uploaded file; `label` names it in messages.
+
+        Raises:
+            ValueError: there is none, or it is no video that can be used.
+            StorageError: the store can't be written.
+        """
+        if path is None:
+            raise ValueError(f"{label} is missing: upload or record it first.")
+        try:
+            return self.shelf.take_in(Path(path))
+        except VideoError as error:
+            raise ValueError(f"{label} can't be used: {error.reason}") from error
+
+    def list_gallery(self) -> list[dict[str, str]]:
+        """The bundled pairs: id and prompt."""
+        return [{"id": pair.id, "prompt": pair.prompt} for pair in self.bundled.values()]
+
+    def judge_bundled(self, pair: str, mode: str = "think", k: int = 8) -> dict[str, Any]:
+        """Judge a bundled pair: the verdict as the command line gives it, the pair's id, whether it was stored."""
+        if pair not in self.bundled:
+            raise gr.Error(f"There is no bundled pair {pair!r}.", print_exception=False)
+        chosen = self.bundled[pair]
+        return self._verdict_of(Selection(chosen.a.public_id, chosen.b.public_id, pair), chosen.prompt, mode, k)
+
+    def judge_files(self, path_a: str | None, path_b: str | None, prompt: str, mode: str, k: float) -> dict[str, Any]:
+        """Judge two uploaded videos of one prompt; as `judge_bundled`."""
+        try:
+            a, b = self.take_in(path_a, "Video A"), self.take_in(path_b, "Video B")
+        except PLAIN_ERRORS as error:
+            raise gr.Error(str(error), print_exception=False) from error
+        return self._verdict_of(Selection(a.public_id, b.public_id), prompt or "", mode, int(k))
+
+    def save_vote(self, pair: int, choice: str, token: str, voter: str, note: str = "") -> dict[str, Any]:
+        """Save a vote (A, tie, B, both_bad) on a pair; the same token again saves nothing."""
+        if choice not in get_args(Choice) or not VOTER.fullmatch(voter):
+            raise gr.Error("A vote is A, tie, B or both_bad, from a voter id of 32 hex digits.", print_exception=False)
+        try:
+            with self.database.write() as session:
+                kept = save_vote(
+                    session,
+                    pair_id=int(pair),
+                    choice=cast(Choice, choice),
+                    voter=voter,
+                    token=token,
+                    note=note[:NOTE_LENGTH],
+                )
+        except StorageError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+        return {"pair": kept.vote.pair_id, "choice": kept.vote.choice, "note": kept.vote.note, "is_new": kept.is_new}
+
+    def _verdict_of(self, selection: Selection, prompt: str, mode: Any, k: int) -> dict[str, Any]:
+        try:
+            if not 2 <= k <= MOST_THOUGHTS:
+                raise ValueError(f"k is a number of thoughts from 2 to {MOST_THOUGHTS}, not {k}")
+            pair = self.pair_of(selection, prompt)
+            *_, said = answer(self.serving, self.database, self.shelf, pair, mode, k, threading.Event())
+        except PLAIN_ERRORS as error:
+            raise gr.Error(plain(error), print_exception=False) from error
+        assert said.verdict is not None
+        result = said.verdict.to_json_dict()
+        for video, public_id in zip(result["videos"], (selection.a, selection.b), strict=True):
+            # Clients take anything with a "path" for a file to download.
+            del video["path"]
+            video["id"] = public_id
+        return result | {"pair": pair.id, "from_store": said.from_store}
+
+
+def upload_box(label: str, visible: bool = True) -> gr.Video:
+    """A place to upload or record one video."""
+    # include_audio, no format, no mirror: anything else would call ffmpeg, which need not be there.
+    return gr.Video(
+        label=label,
+        sources=["upload", "webcam"],
+        include_audio=True,
+        webcam_options=gr.WebcamOptions(mirror=False),
+        height=280,
+        visible=visible,
+        elem_classes=["own-video", "side-a" if label.endswith("A") else "side-b"],
+    )
+
+
+def plain(error: Exception) -> str:
+    """A message without file names: they may tell which generator made a video."""
+    if isinstance(error, VideoError):
+        return f"A video can't be used: {error.reason}"
+    if isinstance(error, NotInStore):
+        return "A video of this pair is not here any more; choose or upload it again."
+    return str(error)

@@ -1,0 +1,241 @@
+"""The Judge page: choose or bring two videos, ask the model, see why, vote.
+
+Handlers are thin: typed input, a call into `serving`, `clips` or `storage`, a view. The page keeps its selection in the
+browser too, so that a reload comes back to the same pair and to the vote that this browser gave.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import secrets
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import gradio as gr
+
+from app.clip_store import ClipStore
+from app.judge.api import (
+    MODEL_QUEUE,
+    MODES,
+    MOST_THOUGHTS,
+    PLAIN_ERRORS,
+    VOTER,
+    JudgeApi,
+    Selection,
+    plain,
+    upload_box,
+)
+from app.judge.gallery import BundledPair, gallery_strip, gallery_view
+from app.serving.cached_judge import answer
+from app.serving.serving import Serving
+from app.ui.synced_pair import synced_pair
+from app.ui.verdict import Said, verdict_panel, verdict_view
+from app.ui.vote import vote_bar, vote_view
+from descore.judgement import Mode
+from storage import Database, NotInStore
+from storage.pairs import Video
+from storage.votes import current_vote
+
+log = logging.getLogger(__name__)
+
+
+class JudgePage:
+    """Builds the page inside the current `gr.Blocks` and holds what its handlers need."""
+
+    def __init__(self, serving: Serving, database: Database, shelf: ClipStore, bundled: Sequence[BundledPair]) -> None:
+        self.serving, self.database, self.shelf = serving, database, shelf
+        self.api = JudgeApi(serving, database, shelf, bundled)
+        self.bundled = self.api.bundled
+        self._running: dict[str, threading.Event] = {}
+
+    # ---- layout --------------------------------------------------------------------------------------------------
+
+    def build(self, blocks: gr.Blocks) -> None:
+        """Lay the page out and connect its handlers."""
+        # The voter's id is random and lives in this browser; nobody else can name it.
+        self.saved = gr.BrowserState({}, storage_key="descore-judge", secret="descore-judge")
+        self.selection = gr.State(None)
+        with gr.Column(elem_id="judge-page"):
+            self.strip = gallery_strip()
+            self._build_own()
+            self.prompt = gr.Textbox(
+                label="Prompt", placeholder="What were both videos asked to show?", max_lines=4, elem_id="prompt"
+            )
+            self.player = synced_pair()
+            self._build_controls()
+            self.panel = verdict_panel()
+            self.votes = vote_bar()
+        self._connect(blocks)
+        self.api.connect()
+
+    def _build_own(self) -> None:
+        with gr.Accordion("Two videos of your own", open=False, elem_id="own") as self.own:
+            with gr.Row():
+                self.own_a, self.own_b = (upload_box(label) for label in ("Video A", "Video B"))
+            self.use_own = gr.Button("Use these two videos", size="sm", elem_id="use-own")
+            self.own_error = gr.HTML(visible=False, elem_id="own-error", apply_default_css=False)
+
+    def _build_controls(self) -> None:
+        with gr.Row(elem_id="ask"):
+            self.mode = gr.Radio(MODES, value="think", label="How to ask", show_label=False, container=False, elem_id="mode")
+            self.k = gr.Slider(2, MOST_THOUGHTS, 8, step=1, label="thoughts", visible=False, container=False, elem_id="k")
+            self.judge = gr.Button("Judge", variant="primary", elem_id="judge")
+            self.cancel = gr.Button("Cancel", interactive=False, elem_id="cancel")
+
+    def _connect(self, blocks: gr.Blocks) -> None:
+        page = [self.selection, self.strip, self.player, self.prompt, self.panel, self.votes, self.saved]
+        quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+        blocks.load(self._restore, self.saved, page, **quiet)
+        self.strip.select(self._choose, self.saved, page, **quiet)
+        self.use_own.click(
+            self._take_own,
+            [self.own_a, self.own_b, self.prompt, self.saved],
+            [*page, self.own_a, self.own_b, self.own, self.own_error],
+            show_progress="minimal",
+            api_visibility="private",
+        )
+        # A verdict belongs to the prompt that was judged; without a round trip, so that it can't overtake an answer.
+        self.prompt.input(None, None, self.panel, js=f"() => ({json.dumps(verdict_view(Said()))})", **quiet)
+        # On blur, so also before a click on Judge: another prompt is another pair, with another vote.
+        self.prompt.blur(self._reword, [self.selection, self.prompt, self.saved], [self.votes, self.saved], **quiet)
+        self.mode.change(lambda mode: gr.Slider(visible=mode == "k"), self.mode, self.k, queue=False, **quiet)
+        self.judge.click(
+            self._judge,
+            [self.selection, self.prompt, self.mode, self.k],
+            [self.panel, self.judge, self.cancel],
+            **MODEL_QUEUE,
+            **quiet,
+        )
+        self.cancel.click(self._cancel, queue=False, **quiet)
+        self.votes.vote(self._vote, [self.selection, self.prompt, self.saved], self.votes, **quiet)
+
+    # ---- choosing a pair -----------------------------------------------------------------------------------------
+
+    def _restore(self, saved: dict[str, Any] | None) -> tuple[Any, ...]:
+        """On load: the pair that this browser looked at last, else the first of the gallery."""
+        saved = dict(saved or {})
+        if not VOTER.fullmatch(str(saved.get("voter"))):
+            saved["voter"] = secrets.token_hex(16)
+        try:
+            a, b = (self.shelf.by_id(str(saved.get(side))) for side in ("a", "b"))
+            return self._page(a, b, str(saved.get("prompt", "")), saved.get("bundled"), saved)
+        except NotInStore:
+            first = next(iter(self.bundled.values()), None)
+        if first is None:
+            return None, gr.skip(), gr.skip(), gr.skip(), gr.skip(), gr.skip(), saved
+        return self._page(first.a, first.b, first.prompt, first.id, saved)
+
+    def _choose(self, saved: dict[str, Any], event: gr.EventData, request: gr.Request) -> tuple[Any, ...]:
+        self._abandon(request.session_hash)
+        pair = self.bundled.get(str(event.id))
+        if pair is None:
+            raise gr.Error("This pair is not in the gallery any more; reload the page.", print_exception=False)
+        return self._page(pair.a, pair.b, pair.prompt, pair.id, saved)
+
+    def _take_own(
+        self, path_a: str | None, path_b: str | None, prompt: str, saved: dict[str, Any], request: gr.Request
+    ) -> tuple[Any, ...]:
+        try:
+            a, b = self.api.take_in(path_a, "Video A"), self.api.take_in(path_b, "Video B")
+        except PLAIN_ERRORS as error:
+            # The saved state is given back as it is: a browser state can't skip an update.
+            same = [gr.skip()] * 6
+            return *same, saved, *same[:3], gr.HTML(_error_line(str(error)), visible=True)
+        self._abandon(request.session_hash)
+        page = self._page(a, b, prompt, None, saved)
+        return *page, None, None, gr.Accordion(open=False), gr.HTML(visible=False)
+
+    def _page(self, a: Video, b: Video, prompt: str, bundled: Any, saved: dict[str, Any]) -> tuple[Any, ...]:
+        """All outputs that depend on the pair, in the order of `page` in `_connect`."""
+        selection = Selection(a.public_id, b.public_id, str(bundled) if bundled in self.bundled else None)
+        saved = saved | {"a": a.public_id, "b": b.public_id, "prompt": prompt, "bundled": selection.bundled}
+        return (
+            selection,
+            gallery_view(list(self.bundled.values()), self.shelf, selection.bundled),
+            {"a": self.shelf.view(a), "b": self.shelf.view(b)},
+            prompt,
+            verdict_view(Said()),
+            self._vote_view(selection, prompt, saved),
+            saved,
+        )
+
+    def _reword(self, selection: Selection | None, prompt: str, saved: dict[str, Any]) -> tuple[Any, ...]:
+        return self._vote_view(selection, prompt, saved), saved | {"prompt": prompt}
+
+    # ---- asking the model ----------------------------------------------------------------------------------------
+
+    def _judge(
+        self,
+        selection: Selection | None,
+        prompt: str,
+        mode: Mode,
+        k: int,
+        request: gr.Request,
+    ) -> Iterator[tuple[Any, ...]]:
+        """Stream the answer for both videos. Ends cleanly when it is cancelled or the page goes away."""
+        cancel = self._begin(request.session_hash)
+        said = Said(phase="running", mode=mode)
+        buttons = gr.Button(interactive=False), gr.Button(interactive=True)
+        try:
+            pair = self.api.pair_of(selection, prompt)
+            for said in answer(self.serving, self.database, self.shelf, pair, mode, int(k), cancel):
+                yield verdict_view(said), *buttons
+                buttons = gr.skip(), gr.skip()
+        except PLAIN_ERRORS as error:
+            said = replace(said, phase="error", status=plain(error))
+        except Exception as error:
+            log.exception("judging failed")
+            said = replace(said, phase="error", status=f"The model failed: {type(error).__name__}: {error}")
+        finally:
+            cancel.set()
+            current = self._running.get(request.session_hash or "") is cancel
+            if current:
+                del self._running[request.session_hash or ""]
+        if not current:  # the page shows another pair by now
+            said = Said()
+        yield verdict_view(said), gr.Button(interactive=True), gr.Button(interactive=False)
+
+    def _begin(self, session: str | None) -> threading.Event:
+        """The stop signal of a tab's new question; an older question of the same tab is stopped."""
+        self._abandon(session)
+        cancel = self._running[session or ""] = threading.Event()
+        return cancel
+
+    def _abandon(self, session: str | None) -> None:
+        """Stop a tab's question and forget it: nobody is interested in its answer any more."""
+        running = self._running.pop(session or "", None)
+        if running is not None:
+            running.set()
+
+    def _cancel(self, request: gr.Request) -> None:
+        """Stop a tab's question, and let it say so."""
+        running = self._running.get(request.session_hash or "")
+        if running is not None:
+            running.set()
+
+    # ---- voting --------------------------------------------------------------------------------------------------
+
+    def _vote(self, selection: Selection | None, prompt: str, saved: dict[str, Any], event: gr.EventData) -> Any:
+        try:
+            pair = self.api.pair_of(selection, prompt)
+            self.api.save_vote(pair.id, str(event.choice), str(event.token), str(saved.get("voter", "")), str(event.note))
+        except (*PLAIN_ERRORS, gr.Error) as error:
+            return self._vote_view(selection, prompt, saved) | {"status": f"not saved: {error}"}
+        return self._vote_view(selection, prompt, saved)
+
+    def _vote_view(self, selection: Selection | None, prompt: str, saved: dict[str, Any]) -> dict[str, Any]:
+        if selection is None:
+            return vote_view(None, None)
+        if not prompt.strip():
+            return vote_view(None, None, "a vote needs the prompt")
+        pair = self.api.pair_of(selection, prompt)
+        with self.database.read() as session:
+            return vote_view(pair.id, current_vote(session, pair.id, str(saved.get("voter", ""))))
+
+
+def _error_line(text: str) -> str:
+    escaped = text.replace("&", "&amp;").replace("<", "&lt;")
+    return f'<p class="error-line" role="alert">{escaped}</p>'

@@ -1,0 +1,125 @@
+"""Lead page: pairs in disagreement, with both videos and all labels, and the lead's decision; flagged pairs."""
+
+from __future__ import annotations
+
+import secrets
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import gradio as gr
+
+from app.lead.progress import CHOOSE_ONE
+from app.lead.views.adjudication import Decision, decision_form, dispute_list, flagged_list, labels_side_by_side
+from app.ui.markup import Markup, joined
+from app.ui.synced_pair import synced_pair
+from app.web.panel import FormData, Reply, Section
+from storage.accounts.users import User, list_users
+from storage.campaigns.campaign import get_campaign
+from storage.campaigns.progress import progress
+from storage.labelling.adjudication import adjudicate, disputed
+from storage.labelling.campaign_pairs import flagged_pairs, resolve_flag
+from storage.labelling.consensus import COUNTED
+from storage.labelling.labels import Answer, Label, labels_of_pair
+from storage.pairs import Pair, get_pair
+from storage.schema import Choice, Strength
+
+PAGE = 20
+NO_PLAYER: dict[str, Any] = {"a": None, "b": None}
+
+
+class AdjudicationTab(Section):
+    """The queue, the pair that is looked at, and the form."""
+
+    name, title = "adjudicate", "Adjudicate"
+
+    def build(self) -> None:
+        """The player stands above the panel, so that a decision never moves it."""
+        self.player = synced_pair("lead-pair")
+        super().build()
+
+    @property
+    def outputs(self) -> list[Any]:
+        """The panel and the player."""
+        return [self.panel, self.player]
+
+    def values(self, reply: Reply) -> list[Any]:
+        """Values of the panel and the player."""
+        return [reply.value(), gr.skip() if reply.player is None else dict(reply.player)]
+
+    def view(self, person: User, campaign: int | None) -> Reply:
+        """The first pair in disagreement."""
+        if campaign is None:
+            return Reply(CHOOSE_ONE, player=NO_PLAYER)
+        return self._queue(campaign, 0, None)
+
+    def act(self, asked: FormData, person: User, campaign: int | None) -> Reply:
+        """Look at a pair, decide on it, put a flagged one back or drop it, go on in the list."""
+        if campaign is None:
+            return Reply(CHOOSE_ONE)
+        if asked.act == "start":
+            return self._queue(campaign, 0, None)
+        if asked.act == "more":
+            return self._queue(campaign, asked.id, None)
+        if asked.act == "look":
+            return self._queue(campaign, 0, asked.id)
+        if asked.act == "decide":
+            self._decide(asked, person, campaign)
+            return self._queue(campaign, 0, None, "Decision saved.")
+        if asked.act in ("put-back", "drop"):
+            with self.room.database.write() as session:
+                resolve_flag(session, campaign, asked.id, put_back=asked.act == "put-back")
+            return self._queue(campaign, 0, None, "Put back." if asked.act == "put-back" else "Dropped.")
+        return super().act(asked, person, campaign)  # type: ignore[return-value]
+
+    def _queue(self, campaign: int, after: int, looked_at: int | None, status: str = "") -> Reply:
+        """The whole panel. looked_at: the pair on the player; without one the first of the list."""
+        with self.room.database.read() as session:
+            dimensions = get_campaign(session, campaign).settings.dimensions
+            disputes = disputed(session, campaign, after, PAGE)
+            total = progress(session, campaign).disputed
+            flagged = flagged_pairs(session, campaign)
+            names = {user.id: user.name for user in list_users(session)}
+            if looked_at is None and disputes:
+                looked_at = disputes[0].pair.id
+            pair = None if looked_at is None else get_pair(session, looked_at)
+            labels = () if looked_at is None else labels_of_pair(session, campaign, looked_at)
+        parts = [] if pair is None else [_case(pair, labels, names, dimensions)]
+        parts.append(dispute_list(disputes, total, looked_at, before=after > 0))
+        parts.append(flagged_list(flagged, self.room.posters([one.pair for one in flagged])))
+        player = NO_PLAYER if pair is None else self.room.player(pair)
+        return Reply(joined(parts), status, player=player)
+
+    def _decide(self, asked: FormData, person: User, campaign: int) -> None:
+        with self.room.database.write() as session:
+            dimensions = get_campaign(session, campaign).settings.dimensions
+            scores = {side: {name: asked.text(f"score-{side}-{name}") for name in dimensions} for side in ("A", "B")}
+            choice = asked.text("choice")
+            answer = Answer(
+                choice=cast(Choice, choice) if choice else None,
+                strength=cast(Strength, asked.text("strength")) if choice in ("A", "B") else None,
+                sub_scores=scores if dimensions else {},
+                note=asked.text("note"),
+            )
+            adjudicate(session, campaign, asked.id, person.id, asked.text("submission"), answer)
+
+
+def _case(pair: Pair, labels: Sequence[Label], names: Mapping[int, str], dimensions: Sequence[str]) -> Markup:
+    """The pair on the player: its prompt, what people said, the form."""
+    decision = Decision(secrets.token_hex(16), _most_given(labels, dimensions))
+    return Markup('<p class="lead-case">{}</p>{}{}').format(
+        pair.prompt, labels_side_by_side(labels, names, dimensions), decision_form(pair.id, decision, dimensions)
+    )
+
+
+def _most_given(labels: Sequence[Label], dimensions: Sequence[str]) -> dict[str, dict[str, str]]:
+    """The sub-scores that most people gave, where one value leads."""
+    found: dict[str, dict[str, str]] = {"A": {}, "B": {}}
+    labels = [label for label in labels if label.kind in COUNTED]
+    for side, cells in found.items():
+        for name in dimensions:
+            given = Counter(label.sub_scores[side][name] for label in labels if name in label.sub_scores.get(side, {}))
+            best = given.most_common(2)
+            if best and (len(best) == 1 or best[0][1] > best[1][1]):
+                cells[name] = best[0][0]
+    return found

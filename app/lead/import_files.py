@@ -1,0 +1,143 @@
+"""Lead page: files into the store. What runs long goes on in a thread, so that a reload of the page does not stop it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from app.importing.import_file import ImportPlan, ImportReport, plan_import, run_import
+from app.importing.uploads import Staged, import_folders, import_path, stage
+from app.lead.views.exchange import UPLOADED, import_form, plan_view, problem_table, report_view, running_view
+from app.ui.markup import Markup, joined
+from app.web.panel import PLAIN, QUIET, FormData, FormError, LeadRoom, Reply, Section
+from storage.accounts.users import User
+from storage.exchange.parsed import ExchangeError, ImportRefused
+
+LOOK_SECONDS = 0.4
+
+
+@dataclass
+class Job:
+    """A dry run or an import that goes on in a thread."""
+
+    fields: FormData
+    cancel: threading.Event = field(default_factory=threading.Event)
+    done: threading.Event = field(default_factory=threading.Event)
+    stage: str = "reading the file"
+    result: ImportPlan | ImportReport | None = None
+    error: Exception | None = None
+
+    def run(self, work: Callable[..., ImportPlan | ImportReport]) -> None:
+        """Do the work; whatever happens, `done` is set."""
+        try:
+            self.result = work(progress=self._tell, cancelled=self.cancel.is_set)
+        except Exception as error:  # handed to whoever follows the job
+            self.error = error
+        finally:
+            self.done.set()
+
+    def _tell(self, stage: str, done: int, total: int) -> None:
+        self.stage = f"{stage}, {done} of {total}"
+
+
+class ImportTab(Section):
+    """Upload or choose, look at what would come in, import."""
+
+    name, title = "import", "Import"
+
+    def __init__(self, room: LeadRoom) -> None:
+        super().__init__(room)
+        self._staged: dict[int, Staged] = {}
+        self._jobs: dict[int, Job] = {}
+
+    def build(self) -> None:
+        """The button for uploads stands above the panel."""
+        self.files = gr.UploadButton("Upload files", file_count="multiple", type="filepath", elem_id="lead-upload")
+        super().build()
+        self.files.upload(self.take_upload, self.files, [self.panel, self.files], **QUIET)
+
+    def take_upload(self, paths: Sequence[str] | None, request: gr.Request) -> list[Any]:
+        """Handler: move a lead's uploaded files to where only an import finds them."""
+        try:
+            person = self.room.auth.require(request, "lead")
+            self._staged.pop(person.id, None)
+            self._staged[person.id] = stage([Path(path) for path in paths or ()], self.room.database.home, person.id)
+            reply = self._form(person, FormData("", "", {"place": UPLOADED}))
+        except PLAIN as error:
+            reply = Reply(None, str(error), bad=True)
+        return [reply.value(), None]
+
+    def view(self, person: User, campaign: int | None) -> Reply:
+        """The form, or the import that is running."""
+        job = self._jobs.get(person.id)
+        if job is not None and not job.done.is_set():
+            return Reply(running_view(job.stage))
+        return self._form(person, FormData("", ""))
+
+    def act(self, asked: FormData, person: User, campaign: int | None) -> Reply | Iterator[Reply]:
+        """Dry run, import, follow what runs, or stop it."""
+        job = self._jobs.get(person.id)
+        if asked.act == "cancel":
+            if job is not None:
+                job.cancel.set()
+            return Reply(None, "Stopping.")
+        if asked.act == "follow":
+            return self._follow(person, job) if job is not None else self.view(person, campaign)
+        if asked.act in ("check", "import"):
+            if job is not None and not job.done.is_set():
+                raise FormError("an import is running already; wait for it, or stop it")
+            return self._follow(person, self._start(asked, person))
+        return super().act(asked, person, campaign)
+
+    def _form(self, person: User, fields: FormData, below: Markup | str = "", status: str = "") -> Reply:
+        staged = self._staged.get(person.id)
+        uploaded = staged.names if staged is not None else ()
+        places = import_folders(self.room.database.home)
+        form = import_form(places, uploaded, fields.text("place"), fields.text("source"), fields.text("format"))
+        return Reply(joined([form, below]), status)
+
+    def _start(self, asked: FormData, person: User) -> Job:
+        path = self._chosen(asked, person)
+        job = self._jobs[person.id] = Job(asked)
+        options: dict[str, Any] = {"source": asked.text("source"), "format": asked.text("format") or None}
+        shelf, database = self.room.shelf, self.room.database
+
+        def work(**watch: Any) -> ImportPlan | ImportReport:
+            if asked.act == "check":
+                return plan_import(shelf, database, path, **options, **watch)
+            return run_import(shelf, database, path, created_by=person.id, **options, **watch)
+
+        threading.Thread(target=job.run, args=(work,), daemon=True).start()
+        return job
+
+    def _chosen(self, asked: FormData, person: User) -> Path:
+        place = asked.text("place")
+        if place.startswith("folder:"):
+            return import_path(self.room.database.home, place.removeprefix("folder:"))
+        staged = self._staged.get(person.id)
+        if staged is None:
+            raise FormError("upload the files first")
+        return staged.path
+
+    def _follow(self, person: User, job: Job) -> Iterator[Reply]:
+        while not job.done.wait(LOOK_SECONDS):
+            yield Reply(None, f"{job.stage}", running=True)
+        if isinstance(job.result, ImportPlan):
+            yield self._form(person, job.fields, plan_view(job.result))
+        elif isinstance(job.result, ImportReport):
+            staged = self._staged.get(person.id)
+            if staged is not None and job.fields.text("place") == UPLOADED:
+                staged.discard()
+                del self._staged[person.id]
+            yield self._form(person, FormData("", ""), report_view(job.result), "Imported.")
+        elif isinstance(job.error, ImportRefused):
+            yield self._form(person, job.fields, problem_table(job.error.problems), "Nothing was imported.")
+        elif isinstance(job.error, ExchangeError):
+            yield Reply(None, str(job.error), bad=True)
+        elif job.error is not None:
+            raise job.error

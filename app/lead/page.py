@@ -1,0 +1,153 @@
+"""The Lead page: campaigns on top, and tabs for all that a lead does with them.
+
+Everything on it is fetched after the page was loaded, by handlers that look up who asks; the page as such says nothing. A
+viewer gets progress and agreement, everybody else a line that says whom the page is for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+from markupsafe import Markup
+from starlette.routing import BaseRoute
+
+from app.clip_store import ClipStore
+from app.lead.adjudication import AdjudicationTab
+from app.lead.export import ExportTab
+from app.lead.import_files import ImportTab
+from app.lead.people import AccountsTab
+from app.lead.progress import AgreementTab, AnnotatorsTab, CampaignList, ProgressTab
+from app.lead.setup import GoldTab, GuidelinesTab, NewCampaignTab
+from app.serving.serving import Serving
+from app.web.auth import Auth, AuthError, NotSignedIn
+from app.web.panel import QUIET, LeadRoom, Section
+from storage import Database, StorageError
+from storage.accounts.users import User
+from storage.campaigns.campaign import list_campaigns
+
+
+class LeadPage:
+    """Builds the page inside the current `gr.Blocks`; its routes belong to the app that Gradio launches."""
+
+    def __init__(self, database: Database, shelf: ClipStore, serving: Serving, auth: Auth) -> None:
+        room = LeadRoom(database, shelf, serving, auth)
+        self.room, self.campaigns = room, CampaignList(room)
+        self.export = ExportTab(room)
+        self.tabs: list[Section] = [
+            ProgressTab(room),
+            AnnotatorsTab(room),
+            AgreementTab(room),
+            AdjudicationTab(room),
+            GoldTab(room),
+            GuidelinesTab(room),
+            NewCampaignTab(room),
+            AccountsTab(room),
+            ImportTab(room),
+            self.export,
+        ]
+
+    def routes(self) -> list[BaseRoute]:
+        """The download of an export."""
+        return self.export.routes()
+
+    # ---- layout --------------------------------------------------------------------------------------------------
+
+    def build(self, blocks: gr.Blocks) -> None:
+        """Lay the page out and connect its handlers."""
+        # Which campaign this browser looked at last; not who looks: that is in the cookie alone.
+        self.saved = gr.BrowserState(None, storage_key="descore-lead", secret="descore-lead")
+        self.chosen, self.front = gr.State(None), gr.State(self.tabs[0].name)
+        self.gate = gr.HTML("", elem_id="lead-gate", apply_default_css=False)
+        with gr.Column(visible=False, elem_id="lead-page") as self.body:
+            self.campaigns.build()
+            with gr.Tabs(elem_id="lead-tabs") as self.frame:
+                self.parts = [self._build_tab(section) for section in self.tabs]
+        self._connect(blocks)
+
+    def _build_tab(self, section: Section) -> gr.Tab:
+        with gr.Tab(section.title, id=section.name, visible=False) as tab:
+            section.build()
+        return tab
+
+    def _connect(self, blocks: gr.Blocks) -> None:
+        everything = [output for section in self.tabs for output in section.outputs]
+        entered = [self.gate, self.body, self.chosen, self.campaigns.panel, *self.parts, *everything]
+        blocks.load(self._enter, self.saved, entered, **QUIET)
+        for tab, section in zip(self.parts, self.tabs, strict=True):
+            tab.select(self._bring_to_front(section), self.chosen, [self.front, *section.outputs], **QUIET)
+            answered = section.panel.act(section.answer, self.chosen, [*section.outputs, self.chosen], **QUIET)
+            answered.then(self._refresh, self.chosen, [self.campaigns.panel, self.saved], **QUIET)
+        chosen = self.campaigns.panel.act(
+            self._choose, self.chosen, [*self.campaigns.outputs, self.chosen, self.saved], **QUIET
+        )
+        chosen.then(self._show_front, [self.chosen, self.front], everything, **QUIET)
+        for section in (self.campaigns, *self.tabs):
+            if section.poll_seconds:
+                section.panel.poll(section.refresh, self.chosen, section.outputs, **QUIET)
+
+    # ---- handlers ------------------------------------------------------------------------------------------------
+
+    def _enter(self, saved: Any, request: gr.Request) -> list[Any]:
+        """On load: who is it, and which campaign did this browser look at last?"""
+        everything = sum(len(section.outputs) for section in self.tabs)
+        try:
+            person = self.room.auth.require(request, "lead", "viewer")
+            chosen = self._last_chosen(saved)
+        except (AuthError, StorageError) as error:
+            hidden = [gr.Tab(visible=False)] * len(self.tabs)
+            return [_gate(error), gr.Column(visible=False), None, gr.skip(), *hidden, *[gr.skip()] * everything]
+        tabs = [gr.Tab(visible=person.role in section.readers) for section in self.tabs]
+        return [
+            "",
+            gr.Column(visible=True),
+            chosen,
+            self.campaigns.view(person, chosen).value(),
+            *tabs,
+            *self._front_values(person, chosen, self.tabs[0].name),
+        ]
+
+    def _last_chosen(self, saved: Any) -> int | None:
+        """The campaign of the last visit if it is still there, else the newest one."""
+        with self.room.database.read() as session:
+            ids = [campaign.id for campaign in list_campaigns(session)]
+        return saved if saved in ids else (ids[-1] if ids else None)
+
+    def _bring_to_front(self, section: Section) -> Any:
+        """The handler of a tab that is chosen: what it shows is fetched then."""
+
+        def bring(campaign: int | None, request: gr.Request) -> list[Any]:
+            return [section.name, *section.show(campaign, request)]
+
+        return bring
+
+    def _choose(self, campaign: int | None, event: gr.EventData, request: gr.Request) -> Iterator[list[Any]]:
+        """An act in the list of campaigns; this browser comes back to the one that was chosen last."""
+        for *values, chosen in self.campaigns.answer(campaign, event, request):
+            yield [*values, chosen, chosen if isinstance(chosen, int) else campaign]
+
+    def _show_front(self, campaign: int | None, front: str, request: gr.Request) -> list[Any]:
+        """After another campaign was chosen: the tab in front anew, the others when they are opened."""
+        return self._front_values(self.room.auth.user(request), campaign, front)
+
+    def _refresh(self, campaign: int | None, request: gr.Request) -> list[Any]:
+        """After something was done in a tab: the counts in the list, and which campaign to come back to."""
+        return [*self.campaigns.show(campaign, request), campaign]
+
+    def _front_values(self, person: User | None, campaign: int | None, front: str) -> list[Any]:
+        values: list[Any] = []
+        for section in self.tabs:
+            if person is not None and section.name == front and person.role in section.readers:
+                values += section.values(section.view(person, campaign))
+            else:
+                values += [gr.skip()] * len(section.outputs)
+        return values
+
+
+def _gate(error: Exception) -> str:
+    """What those see whom the page is not for."""
+    sign_in = Markup(' <a href="./sign-in?next=/lead">Sign in</a>') if isinstance(error, NotSignedIn) else ""
+    other = "" if sign_in else Markup(' <a href="./sign-in?next=/lead">Sign in as somebody else</a>')
+    text = "This page is for leads." if sign_in else str(error)
+    return str(Markup('<p class="lead-gate">{}{}{}</p>').format(text, sign_in, other))

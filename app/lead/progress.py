@@ -1,0 +1,135 @@
+"""Lead page: all campaigns, how far the chosen one is, its annotators, their agreement."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from app.lead.uncertainty_order import queue_scores
+from app.lead.views.agreement import Agreement, agreement_table
+from app.lead.views.campaigns import CampaignLine, campaign_list, campaign_progress
+from app.lead.views.members import member_table
+from app.ui.markup import empty
+from app.web.panel import FormData, Reply, Section
+from storage.accounts.users import User
+from storage.analysis.reward_margins import count_margins
+from storage.campaigns.campaign import get_campaign, list_campaigns, set_status
+from storage.campaigns.members import members, readmit, set_paused
+from storage.campaigns.progress import labels_a_day, progress
+from storage.labelling.campaign_pairs import reorder
+from storage.labelling.krippendorff import krippendorff_alpha
+from storage.labelling.totals import agreement_patterns
+from storage.schema import CampaignStatus, Role
+
+CHOOSE_ONE = empty("Choose a campaign above.")
+STATUS: dict[str, CampaignStatus] = {"open": "open", "pause": "paused", "close": "closed"}
+DAYS = 30
+
+
+class CampaignList(Section):
+    """All campaigns on top of the page; choosing one decides what the tabs show."""
+
+    name, title = "campaigns", "Campaigns"
+    readers = ("lead", "viewer")
+    poll_seconds = 10
+
+    def view(self, person: User, campaign: int | None) -> Reply:
+        """The list with its counts."""
+        with self.room.database.read() as session:
+            lines = [CampaignLine(one, progress(session, one.id)) for one in list_campaigns(session)]
+        return Reply(campaign_list(lines, campaign, person.role == "lead"))
+
+    def may_ask(self, act: str) -> tuple[Role, ...]:
+        """Choosing is reading."""
+        return self.readers if act == "choose" else ("lead",)
+
+    def act(self, asked: FormData, person: User, campaign: int | None) -> Reply:
+        """Choose, open, pause or close a campaign."""
+        chosen = asked.id
+        if asked.act == "choose":
+            with self.room.database.read() as session:
+                get_campaign(session, chosen)
+        elif asked.act in STATUS:
+            with self.room.database.write() as session:
+                set_status(session, chosen, STATUS[asked.act])
+        else:
+            super().act(asked, person, campaign)
+        return Reply(self.view(person, chosen).html, chosen=chosen)
+
+
+class ProgressTab(Section):
+    """The chosen campaign in figures."""
+
+    name, title = "progress", "Progress"
+    readers = ("lead", "viewer")
+    poll_seconds = 10
+
+    def view(self, person: User, campaign: int | None) -> Reply:
+        """Counts, labels a day, settings."""
+        if campaign is None:
+            return Reply(CHOOSE_ONE)
+        with self.room.database.read() as session:
+            line = CampaignLine(get_campaign(session, campaign), progress(session, campaign))
+            days = labels_a_day(session, campaign, DAYS)
+            served, sorted_by = self.room.serving.now, None
+            if person.role == "lead" and line.campaign.settings.ordering != "random":
+                sorted_by = (served.name, count_margins(session, served.fingerprint, campaign))
+        return Reply(campaign_progress(line, [(day.isoformat(), number) for day, number in days], sorted_by))
+
+    def act(self, asked: FormData, person: User, campaign: int | None) -> Reply | Iterator[Reply]:
+        """Sort the queue by what the checkpoint says that serves now."""
+        if asked.act != "sort" or campaign is None:
+            return super().act(asked, person, campaign)
+        with self.room.database.read() as session:
+            ordering = get_campaign(session, campaign).settings.ordering
+        scores = queue_scores(self.room.database, self.room.serving.now, ordering, campaign_id=campaign)
+        with self.room.database.write() as session:
+            reorder(session, campaign, scores)
+        return Reply(self.view(person, campaign).html, f"Sorted by {self.room.serving.now.name}, {len(scores)} pairs.")
+
+
+class AnnotatorsTab(Section):
+    """Who labels, how fast and how reliably."""
+
+    name, title = "annotators", "Annotators"
+
+    def view(self, person: User, campaign: int | None) -> Reply:
+        """One line an annotator."""
+        if campaign is None:
+            return Reply(CHOOSE_ONE)
+        with self.room.database.read() as session:
+            pass_mark = get_campaign(session, campaign).settings.qualification_pass
+            return Reply(member_table(members(session, campaign), pass_mark))
+
+    def act(self, asked: FormData, person: User, campaign: int | None) -> Reply:
+        """Pause, resume or readmit an annotator."""
+        if campaign is None:
+            return Reply(CHOOSE_ONE)
+        with self.room.database.write() as session:
+            if asked.act in ("pause", "resume"):
+                set_paused(session, campaign, asked.id, asked.act == "pause")
+            elif asked.act == "readmit":
+                readmit(session, campaign, asked.id)
+            else:
+                super().act(asked, person, campaign)
+        return self.view(person, campaign)
+
+
+class AgreementTab(Section):
+    """Krippendorff's alpha."""
+
+    name, title = "agreement", "Agreement"
+    readers = ("lead", "viewer")
+
+    def view(self, person: User, campaign: int | None) -> Reply:
+        """Every question of the campaign."""
+        if campaign is None:
+            return Reply(CHOOSE_ONE)
+        with self.room.database.read() as session:
+            dimensions = get_campaign(session, campaign).settings.dimensions
+            patterns = agreement_patterns(session, campaign)
+        overall = Agreement(krippendorff_alpha(patterns.get("overall", {}), "nominal"), None)
+        found = {"overall": overall}
+        for name in dimensions:
+            counted = patterns.get(name, {})
+            found[name] = Agreement(krippendorff_alpha(counted, "nominal"), krippendorff_alpha(counted, "ordinal"))
+        return Reply(agreement_table(found, ("overall", *dimensions)))

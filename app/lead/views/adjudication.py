@@ -1,0 +1,170 @@
+"""Pairs on which people disagree, what each of them said, and the form for the lead's decision; flagged pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
+
+from app.ui.markup import NOTHING, button, count, empty, joined, options, pill, table
+from descore.answer import SUB_SCORES
+from storage.labelling.adjudication import Dispute
+from storage.labelling.campaign_pairs import FlaggedPair
+from storage.labelling.consensus import COUNTED
+from storage.labelling.labels import Label
+
+CHOICES = {"A": "A is better", "tie": "Tie", "B": "B is better", "both_bad": "Both bad"}
+STRENGTHS = {"": "strength \N{HORIZONTAL ELLIPSIS}", "slightly": "slightly", "clearly": "clearly"}
+KINDS = {"work": "", "import": "imported", "repeat": "repeat", "gold": "gold", "qualification": "qualification"}
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What the form starts with: the values most people gave. submission: makes a double click save once."""
+
+    submission: str
+    sub_scores: Mapping[str, Mapping[str, str]]
+
+
+def dispute_list(disputes: Sequence[Dispute], total: int, shown: int | None, before: bool) -> Markup:
+    """The head of the queue; `shown` is the pair on the player. before: whether the list starts further down."""
+    if not disputes:
+        text = "That was the last one." if before else "Every pair with all its labels has a majority."
+        return joined([empty(f"No pair in disagreement. {text}"), button("Back to the first", "start") if before else ""])
+    items = joined(
+        Markup(
+            '<li><button type="button" data-act="look" data-id="{id}" aria-pressed="{pressed}">'
+            "<span>{prompt}</span><small>{choices}</small></button></li>"
+        ).format(
+            id=one.pair.id,
+            pressed=str(one.pair.id == shown).lower(),
+            prompt=one.pair.prompt,
+            choices=_choices(one.labels),
+        )
+        for one in disputes
+    )
+    more = button("More", "more", disputes[-1].place) if total > len(disputes) or before else ""
+    start = button("Back to the first", "start") if before else ""
+    return Markup('<h3>{} in disagreement</h3><ol class="lead-queue">{}</ol>{}{}').format(_pairs(total), items, more, start)
+
+
+def _choices(labels: Sequence[Label]) -> str:
+    given = [label.choice for label in labels if label.kind in COUNTED]
+    return ", ".join(f"{given.count(name)} {text}" for name, text in _SHORT.items() if name in given)
+
+
+_SHORT = {"A": "A", "B": "B", "tie": "tie", "both_bad": "both bad"}
+
+
+def _pairs(number: int) -> str:
+    return f"{count(number)} pair" + ("" if number == 1 else "s")
+
+
+def labels_side_by_side(labels: Sequence[Label], names: Mapping[int, str], dimensions: Sequence[str]) -> Markup:
+    """What each annotator said. Cells of sub-scores read "A / B" and are marked where people differ."""
+    ordinary = [label for label in labels if label.kind in COUNTED]
+    differing = {name: len({_cell(label, name) for label in ordinary}) > 1 for name in dimensions}
+    rows = [
+        [
+            Markup("<b>{}</b> {}").format(names.get(label.annotator_id, "?"), pill(KINDS.get(label.kind, label.kind))),
+            _choice(label),
+            *(_score(label, name, differing[name]) for name in dimensions),
+            f"{label.seconds:.0f} s",
+            _remarks(label),
+        ]
+        for label in labels
+    ]
+    return table(("annotator", "choice", *dimensions, "time", "note, marks"), rows, "lead-said-by")
+
+
+def _choice(label: Label) -> Markup:
+    if label.choice in ("A", "B"):
+        badge = Markup('<b class="side-badge">{}</b>').format(label.choice)
+        return Markup('<span class="side-{}">{} {}</span>').format(label.choice.lower(), badge, label.strength or "")
+    return Markup("{}").format(_SHORT.get(label.choice or "", NOTHING))
+
+
+def _cell(label: Label, dimension: str) -> tuple[str | None, str | None]:
+    a, b = (label.sub_scores.get(side, {}).get(dimension) for side in ("A", "B"))
+    return a, b
+
+
+def _score(label: Label, dimension: str, differs: bool) -> Markup:
+    a, b = _cell(label, dimension)
+    if a is None and b is None:
+        return NOTHING
+    return Markup('<span class="lead-score {}">{} / {}</span>').format("is-marked" if differs else "", a, b)
+
+
+def _remarks(label: Label) -> Markup:
+    marks = [f"{mark['video']} breaks at {mark['time']:.2f} s" for mark in label.marks]
+    return joined([label.note, *marks][0 if label.note else 1 :], "; ")
+
+
+def decision_form(pair_id: int, decision: Decision, dimensions: Sequence[str]) -> Markup:
+    """Choice, strength, sub-scores and a note; it starts with what most people gave."""
+    choices = joined(
+        Markup('<label class="lead-radio {}"><input type="radio" name="choice" value="{}" required>{}</label>').format(
+            f"side-{value.lower()}" if value in ("A", "B") else "", value, text
+        )
+        for value, text in CHOICES.items()
+    )
+    return Markup(
+        '<form class="lead-form lead-decision" data-act="decide" data-id="{id}">'
+        '<input type="hidden" name="submission" value="{submission}"><fieldset class="lead-choices">'
+        '<legend>Your decision</legend>{choices}<select name="strength" aria-label="Strength">{strengths}</select>'
+        '</fieldset>{scores}<label class="lead-wide">Note<input name="note" maxlength="1000" '
+        'placeholder="Why (optional)"></label><button class="lead-button is-main">Save the decision</button></form>'
+    ).format(
+        id=pair_id,
+        submission=decision.submission,
+        choices=choices,
+        strengths=options(STRENGTHS),
+        scores=_score_grid(decision, dimensions) if dimensions else "",
+    )
+
+
+def _score_grid(decision: Decision, dimensions: Sequence[str]) -> Markup:
+    values = {"": "\N{HORIZONTAL ELLIPSIS}"} | {value: value for value in SUB_SCORES}
+    rows: list[list[Any]] = []
+    for side in ("A", "B"):
+        cells = [
+            Markup('<select name="score-{}-{}" aria-label="{} of video {}" required>{}</select>').format(
+                side, name, name, side, options(values, decision.sub_scores.get(side, {}).get(name, ""))
+            )
+            for name in dimensions
+        ]
+        rows.append([Markup('<span class="side-{}"><b class="side-badge">{}</b></span>').format(side.lower(), side), *cells])
+    return table(("video", *dimensions), rows, "lead-grid")
+
+
+def flagged_list(flagged: Sequence[FlaggedPair], posters: Mapping[int, tuple[str, str]]) -> Markup:
+    """Pairs that annotators flagged as broken, with their reasons. posters: pair id -> addresses of the stills."""
+    if not flagged:
+        return Markup("<h3>Flagged</h3>") + empty("No pair is flagged.")
+    rows = [
+        [
+            stills(*posters[one.pair.id]),
+            Markup('<span class="lead-prompt">{}</span>').format(one.pair.prompt),
+            joined(Markup("<p>{}</p>").format(reason) for reason in one.reasons),
+            joined(
+                [
+                    button("Look", "look", one.pair.id),
+                    button("Put back", "put-back", one.pair.id),
+                    button("Drop", "drop", one.pair.id, confirm="Drop this pair? Nobody gets it any more."),
+                ]
+            ),
+        ]
+        for one in flagged
+    ]
+    return Markup("<h3>{} flagged</h3>{}").format(_pairs(len(flagged)), table(("pair", "prompt", "reasons", ""), rows))
+
+
+def stills(a: str, b: str) -> Markup:
+    """Both videos' still pictures side by side."""
+    return Markup(
+        '<span class="lead-stills"><img src="{}" alt="video A" loading="lazy"><img src="{}" alt="video B" loading="lazy">'
+        "</span>"
+    ).format(a, b)

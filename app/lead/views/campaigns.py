@@ -1,0 +1,148 @@
+"""Campaigns and how far they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from app.ui.markup import bar, button, count, empty, joined, moment, percent, pill
+from storage.campaigns.campaign import Campaign
+from storage.campaigns.progress import Progress
+
+TONES = {"open": "good", "paused": "warn", "closed": ""}
+ORDERINGS = {"random": "random order", "uncertain": "uncertain pairs first", "disagreement": "disagreement first"}
+OPENED = {"generators": "generator names", "thoughts": "the model's thoughts", "rewards": "the model's rewards"}
+
+
+@dataclass(frozen=True)
+class CampaignLine:
+    """A campaign with its counts, as the list shows it."""
+
+    campaign: Campaign
+    progress: Progress
+
+
+def campaign_list(lines: Sequence[CampaignLine], chosen: int | None, may_change: bool) -> Markup:
+    """All campaigns; the chosen one is marked. `may_change`: whether the person may open, pause and close."""
+    if not lines:
+        return empty("No campaign yet. Import pairs, then make a campaign of them under New campaign.")
+    cards = joined(_card(line, line.campaign.id == chosen, may_change) for line in lines)
+    return Markup('<div class="lead-campaigns" role="list" aria-label="Campaigns">{}</div>').format(cards)
+
+
+def _card(line: CampaignLine, is_chosen: bool, may_change: bool) -> Markup:
+    campaign, progress = line.campaign, line.progress
+    share = progress.finished / progress.pairs if progress.pairs else 0.0
+    return Markup(
+        '<article class="lead-campaign {chosen}" role="listitem">'
+        '<button type="button" class="lead-choose" data-act="choose" data-id="{id}" aria-pressed="{pressed}">'
+        '<span class="lead-name">{name}</span>{status}</button>'
+        '<span class="lead-done"><b>{share}</b> {finished} of {pairs} pairs</span>{bar}'
+        '<span class="lead-facts">{facts}</span><span class="lead-actions">{actions}</span></article>'
+    ).format(
+        chosen="is-chosen" if is_chosen else "",
+        id=campaign.id,
+        pressed=str(is_chosen).lower(),
+        name=campaign.settings.name,
+        status=pill(campaign.status, TONES[campaign.status]),
+        share=percent(share),
+        finished=count(progress.finished),
+        pairs=count(progress.pairs),
+        bar=bar(share, f"finished pairs of {campaign.settings.name}"),
+        facts=_facts(progress),
+        actions=_actions(campaign) if may_change else "",
+    )
+
+
+def _facts(progress: Progress) -> Markup:
+    """Counts in a few words; what needs somebody's attention stands out."""
+    facts = [
+        Markup("<span>{} of {} labels</span>").format(count(progress.labels), count(progress.wanted)),
+        Markup("<span>{} being labelled</span>").format(count(progress.leased)),
+    ]
+    for number, what in ((progress.flagged, "flagged"), (progress.disputed, "disputed")):
+        tone = "is-waiting" if number else ""
+        facts.append(Markup('<span class="{}">{} {}</span>').format(tone, count(number), what))
+    return joined(facts)
+
+
+def _actions(campaign: Campaign) -> Markup:
+    name = campaign.settings.name
+    if campaign.status == "open":
+        pause = button("Pause", "pause", campaign.id)
+        return pause + button("Close", "close", campaign.id, confirm=f"Close {name}? Nobody gets its pairs any more.")
+    return button("Open again" if campaign.status == "closed" else "Open", "open", campaign.id)
+
+
+def campaign_progress(
+    line: CampaignLine, days: Sequence[tuple[str, int]], sorted_by: tuple[str, int] | None = None
+) -> Markup:
+    """The chosen campaign in figures, its settings, and labels a day (day, count) of the last weeks.
+
+    Args:
+        sorted_by: the checkpoint that can sort the queue anew, and how many of the pairs it has judged; for a lead, where
+            the order depends on a checkpoint.
+    """
+    progress = line.progress
+    figures = [
+        ("finished pairs", f"{count(progress.finished)} of {count(progress.pairs)}"),
+        ("labels", f"{count(progress.labels)} of {count(progress.wanted)}"),
+        ("being labelled", count(progress.leased)),
+        ("disputed", count(progress.disputed)),
+        ("flagged", count(progress.flagged)),
+        ("dropped", count(progress.dropped)),
+        ("gold pairs", count(progress.gold)),
+    ]
+    cells = joined(Markup("<div><dt>{}</dt><dd>{}</dd></div>").format(name, value) for name, value in figures)
+    anew = Markup("") if sorted_by is None else _sort_anew(line.campaign, *sorted_by)
+    return Markup('<dl class="lead-figures">{}</dl>{}{}{}').format(cells, _days(days), _settings(line.campaign), anew)
+
+
+def _sort_anew(campaign: Campaign, checkpoint: str, judged: int) -> Markup:
+    """After a retrain other pairs are worth the next labels."""
+    said = f"{checkpoint} has judged {count(judged)} of its pairs; those without a reward come last."
+    sort = button("Sort the queue anew", "sort", campaign.id)
+    return Markup('<p class="lead-hint">{} {}</p>').format(said, sort)
+
+
+def _days(days: Sequence[tuple[str, int]]) -> Markup:
+    """Small bars, one a day."""
+    most = max((number for _, number in days), default=0)
+    if not most:
+        return Markup("")
+    bars = joined(
+        Markup('<li title="{}: {}"><span style="height: {}%"></span></li>').format(
+            day, count(number), round(100 * number / most)
+        )
+        for day, number in days
+    )
+    return Markup(
+        '<figure class="lead-days"><figcaption>Labels a day, at most {}</figcaption><ol>{}</ol>'
+        "<p><span>{}</span><span>{}</span></p></figure>"
+    ).format(count(most), bars, days[0][0], days[-1][0])
+
+
+def _settings(campaign: Campaign) -> Markup:
+    """What the campaign asks for, in words."""
+    settings = campaign.settings
+    opened = ", ".join(OPENED[name] for name in settings.visible)
+    entry = (
+        f"{settings.qualification_pairs} pairs, {percent(settings.qualification_pass)} right to pass"
+        if settings.qualification_pairs
+        else "none"
+    )
+    facts = {
+        "asked": f"overall choice, {', '.join(settings.dimensions)}" if settings.dimensions else "overall choice only",
+        "labels for each pair": str(settings.overlap),
+        "order": ORDERINGS[settings.ordering],
+        "gold, repeats": f"{percent(settings.gold_share)}, {percent(settings.repeat_share)}",
+        "shown before saving": opened or "nothing (blind)",
+        "qualification": entry,
+        "lease": f"{settings.lease_seconds // 60} min",
+        "guidelines": f"version {campaign.guideline_version}",
+        "made": moment(campaign.created_at),
+    }
+    lines = joined(Markup("<div><dt>{}</dt><dd>{}</dd></div>").format(name, value) for name, value in facts.items())
+    return Markup('<h3>Settings</h3><dl class="lead-settings">{}</dl>').format(lines)

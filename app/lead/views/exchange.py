@@ -1,0 +1,115 @@
+"""What an import would bring, what it brought, and the form of an export."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from markupsafe import Markup
+
+from app.importing.import_file import ImportPlan, ImportReport
+from app.ui.markup import button, checkboxes, count, joined, options, table
+from storage.exchange.formats.detect import EXPORTS, FORMATS
+from storage.exchange.parsed import Problem
+
+MOST_PROBLEMS = 200
+UPLOADED = "upload"
+EXPORT_PATH = "/api/lead/export"
+
+
+def import_form(places: Sequence[str], uploaded: Sequence[str], place: str, source: str, format: str) -> Markup:
+    """Where from, under which name, in which format.
+
+    Args:
+        places: names in the folder for imports. uploaded: names of the files that were uploaded.
+    """
+    names = f"uploaded: {', '.join(uploaded[:3])}{' and more' if len(uploaded) > 3 else ''}"
+    choices = {UPLOADED: names} if uploaded else {}
+    choices |= {f"folder:{name}": f"imports/{name}" for name in places}
+    if not choices:
+        return Markup(
+            '<p class="lead-hint">Upload a table with its videos, or a zip of both; several files at once are fine. '
+            "What is too large to upload can be put into the folder <code>imports</code> of the app’s data folder.</p>"
+        )
+    return Markup(
+        '<form class="lead-form lead-inline" id="lead-import-form" data-act="check">'
+        '<label>From <select name="place">{}</select></label>'
+        '<label>Name of the source <input name="source" required maxlength="150" value="{}"></label>'
+        '<label>Format <select name="format">{}</select></label>'
+        '<button class="lead-button is-main">Look what would come in</button></form>'
+    ).format(options(choices, place), source, options({"": "found out"} | {name: name for name in FORMATS}, format))
+
+
+def plan_view(plan: ImportPlan) -> Markup:
+    """The dry run: what is new, what is known, what is wrong."""
+    figures = {
+        "pairs": (plan.pairs_new, plan.pairs_known),
+        "labels": (plan.labels_new, plan.labels_known),
+        "videos": (plan.videos_new, plan.videos_known),
+    }
+    cells = joined(
+        Markup("<div><dt>{}</dt><dd>{} <small>new, {} known</small></dd></div>").format(name, count(new), count(known))
+        for name, (new, known) in figures.items()
+    )
+    head = Markup('<h3>{} as {}</h3><dl class="lead-figures">{}</dl>').format(plan.file, plan.format, cells)
+    people = Markup("<p>Labels of {}.</p>").format(", ".join(plan.annotators)) if plan.annotators else ""
+    if plan.problems:
+        verdict = Markup('<p class="lead-status is-bad">Nothing can be imported before this is put right:</p>')
+        return joined([head, people, verdict, problem_table(plan.problems), _notes(plan.notes)])
+    if not (plan.pairs_new or plan.labels_new or plan.thoughts_new):
+        return joined([head, people, Markup("<p>All of it is in the store already.</p>"), _notes(plan.notes)])
+    go = button("Import", "import", kind="is-main", fields_of="#lead-import-form")
+    return joined([head, people, _notes(plan.notes), Markup('<p class="lead-go">{}</p>').format(go)])
+
+
+def report_view(report: ImportReport) -> Markup:
+    """What an import brought."""
+    said = f"{count(report.pairs_added)} pairs, {count(report.labels_added)} labels, {count(report.videos_added)} videos"
+    return Markup("<h3>Imported from {}</h3><p>{} came in as {}.</p>{}").format(
+        report.file, said, report.source, _notes(report.notes)
+    )
+
+
+def problem_table(problems: Sequence[Problem]) -> Markup:
+    """Each with the place in the file."""
+    rows = [[f"{one.file}{f', line {one.line}' if one.line else ''}", one.message] for one in problems[:MOST_PROBLEMS]]
+    rest = len(problems) - MOST_PROBLEMS
+    more = Markup("<p>And {} more.</p>").format(count(rest)) if rest > 0 else Markup("")
+    return table(("where", "what"), rows, "lead-problems") + more
+
+
+def _notes(notes: Sequence[Problem]) -> Markup:
+    if not notes:
+        return Markup("")
+    return Markup("<details><summary>{} notes</summary>{}</details>").format(count(len(notes)), problem_table(notes))
+
+
+def running_view(stage: str) -> Markup:
+    """While an import of this person goes on; the page may have been loaded anew meanwhile."""
+    return Markup("<p>An import is running: {}.</p>{}").format(stage, button("Follow it", "follow", kind="is-main"))
+
+
+def export_form(sources: Mapping[str, int], campaigns: Mapping[int, str]) -> Markup:
+    """A form whose answer is a download."""
+    what = {"all": "everything"}
+    what |= {f"campaign:{key}": f"campaign {name}" for key, name in campaigns.items()}
+    what |= {f"source:{name}": f"source {name} ({count(pairs)} pairs)" for name, pairs in sources.items()}
+    labels = {
+        "raw": "every label as it was given",
+        "consensus": "one answer for each pair, by majority",
+        "weighted": "one answer for each pair, weighted by reliability",
+    }
+    return Markup(
+        '<form class="lead-form lead-columns" method="get" action=".{}">'
+        '<label class="lead-field">What<select name="what">{}</select></label>'
+        '<label class="lead-field">Format<select name="format">{}</select></label>'
+        '<label class="lead-field">Labels<select name="labels">{}</select></label>'
+        '<fieldset class="lead-field lead-wide">{}</fieldset>'
+        '<p class="lead-submit"><button class="lead-button is-main">Download</button><span class="lead-hint">A zip; without '
+        "the videos it names them by their content, and imports again into a store that has them.</span></p></form>"
+    ).format(
+        EXPORT_PATH,
+        options(what),
+        options({name: name for name in EXPORTS}, "parquet"),
+        options(labels),
+        checkboxes("videos", {"yes": "with the video files"}),
+    )

@@ -1,0 +1,71 @@
+"""Accounts: who may come in, and as what."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from markupsafe import Markup
+
+from app.ui.markup import button, joined, moment, options, pill, table
+from storage.accounts.users import User
+
+ROLES = {
+    "annotator": "annotator: labels pairs",
+    "viewer": "viewer: sees progress and agreement",
+    "lead": "lead: everything on this page",
+}
+
+
+def account_list(people: Sequence[User], viewer_id: int, link: str = "", link_for: str = "") -> Markup:
+    """All accounts, the form that invites, and (once) a link that was just made.
+
+    Args:
+        viewer_id: who looks; their own account has no buttons.
+        link: path of a one-time link, shown this one time. link_for: whom it is for.
+    """
+    rows = [_row(person, person.id == viewer_id) for person in people]
+    return joined([_invite_form(), _link(link, link_for), table(("name", "role", "state", "since", ""), rows)])
+
+
+def _invite_form() -> Markup:
+    return Markup(
+        '<form class="lead-form lead-inline" data-act="invite"><label>Invite <select name="role">{}</select></label>'
+        '<button class="lead-button is-main">Make a one-time link</button>'
+        '<span class="lead-hint">Whoever opens the link first chooses a name and a password. It works once, for 7 days.'
+        "</span></form>"
+    ).format(options(ROLES, "annotator"))
+
+
+def _link(path: str, link_for: str) -> Markup:
+    if not path:
+        return Markup("")
+    return Markup(
+        '<div class="lead-link"><label>One-time link for {0}, shown only now<input id="lead-one-time" readonly '
+        'data-path="{1}" value="{1}"></label><button type="button" class="lead-button" data-copy="#lead-one-time">Copy'
+        "</button></div>"
+    ).format(link_for, path)
+
+
+def _row(person: User, is_me: bool) -> list[Markup | str]:
+    if not person.active:
+        state = pill("switched off", "bad")
+    else:
+        state = pill("can sign in", "good") if person.can_sign_in else pill("no password yet")
+    if is_me:
+        return [Markup("<b>{}</b> (you)").format(person.name), person.role, state, moment(person.created_at), ""]
+    return [Markup("<b>{}</b>").format(person.name), _role(person), state, moment(person.created_at), _actions(person)]
+
+
+def _role(person: User) -> Markup:
+    names = {role: role for role in ROLES}
+    return Markup(
+        '<form class="lead-inline" data-act="role" data-id="{}"><select name="role" data-change="role" '
+        'aria-label="Role of {}">{}</select></form>'
+    ).format(person.id, person.name, options(names, person.role))
+
+
+def _actions(person: User) -> Markup:
+    if not person.active:
+        return button("Switch on", "activate", person.id)
+    ask = f"Switch off {person.name}? They are signed out and can't sign in; their labels stay."
+    return button("New password link", "password", person.id) + button("Switch off", "deactivate", person.id, confirm=ask)

@@ -1,0 +1,120 @@
+"""A question about a pair, answered by what the store has or by the checkpoint that serves.
+
+    for said in answer(serving, database, shelf, pair, "think", k=8, cancel=event):
+        ...                                  # Said: the texts so far; the last one holds the verdict
+
+The answer comes from the store at once if the same question was asked before, else from the model as it thinks. A question
+that was begun is finished by the checkpoint that began it, whatever is promoted meanwhile.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, fields, replace
+
+from app.clip_store import ClipStore
+from app.serving.serving import Served, Serving
+from app.ui.verdict import Said, Side
+from descore.judgement import Judged, Judgement, Mode, ThoughtDelta, Verdict
+from storage import Database
+from storage.judgements import JudgementRecord, Question, StoredJudgement, find_judgement, save_judgement
+from storage.pairs import Pair
+
+UPDATE_SECONDS = 0.06  # streamed text reaches the page in steps of at least this length
+_RECORDED = tuple(field.name for field in fields(JudgementRecord) if field.name != "checkpoint")
+
+
+def answer(
+    serving: Serving, database: Database, shelf: ClipStore, pair: Pair, mode: Mode, k: int, cancel: threading.Event
+) -> Iterator[Said]:
+    """The answer to one question about one pair, growing; the last one has the verdict, unless it was cancelled.
+
+    Raises:
+        descore.video.VideoError, ValueError, RewardError: a video, the prompt or the mode can't be used.
+        ModelAside: it was not asked before, and the model has stepped aside for a training run.
+        StorageError: the store can't be read or written.
+    """
+    with serving.in_use() as served:
+        said = Said(phase="running", mode=mode, scale=served.scale(mode))
+        stored = _recall(served, database, pair, mode, k)
+        if stored is not None:
+            yield _from_store(served, said, pair, stored)
+            return
+        model = served.require_model()
+        yield said
+        paths = [shelf.original(pair.video_a), shelf.original(pair.video_b)]
+        shown_at = 0.0
+        for event in model.stream(paths, pair.prompt, mode, k=k, cancel=cancel):
+            said = _grown(said, event)
+            if isinstance(event, Verdict):
+                _remember(served, database, pair, event, k)
+            if isinstance(event, Verdict) or time.monotonic() - shown_at >= UPDATE_SECONDS:
+                yield said
+                shown_at = time.monotonic()
+        if said.verdict is None:
+            yield replace(said, phase="cancelled", status="Cancelled; nothing was kept.")
+
+
+def stored_answer(served: Served, database: Database, pair: Pair, mode: Mode, k: int = 0) -> Said | None:
+    """What a checkpoint said of a pair, if it was asked before; its weights are not needed for that.
+
+    Raises:
+        StorageError: the store can't be read.
+    """
+    stored = _recall(served, database, pair, mode, k)
+    said = Said(phase="running", mode=mode, scale=served.scale(mode))
+    return None if stored is None else _from_store(served, said, pair, stored)
+
+
+def _grown(said: Said, event: ThoughtDelta | Judged | Verdict) -> Said:
+    if isinstance(event, Verdict):
+        seconds = max(video.seconds for video in event.videos)
+        return replace(said, phase="done", verdict=event, status=f"judged in {seconds:.1f} s by {event.checkpoint}")
+    sides = list(said.sides)
+    side = sides[event.index]
+    if isinstance(event, ThoughtDelta):
+        sides[event.index] = replace(side, raw=side.raw + event.text)
+    else:
+        sides[event.index] = Side(event.judgement.thought, event.judgement)
+    return replace(said, sides=(sides[0], sides[1]))
+
+
+def _questions(served: Served, pair: Pair, mode: Mode, k: int) -> tuple[Question, Question]:
+    a, b = (Question(video.id, pair.prompt, served.fingerprint, mode, k) for video in (pair.video_a, pair.video_b))
+    return a, b
+
+
+def _recall(
+    served: Served, database: Database, pair: Pair, mode: Mode, k: int
+) -> tuple[StoredJudgement, StoredJudgement] | None:
+    """Both videos' stored judgements, or None if either is missing."""
+    with database.read() as session:
+        a, b = (find_judgement(session, question) for question in _questions(served, pair, mode, k))
+    return None if a is None or b is None else (a, b)
+
+
+def _remember(served: Served, database: Database, pair: Pair, verdict: Verdict, k: int) -> None:
+    with database.write() as session:
+        for question, judgement in zip(_questions(served, pair, verdict.mode, k), verdict.videos, strict=True):
+            values = asdict(judgement)
+            record = JudgementRecord(checkpoint=verdict.checkpoint, **{name: values[name] for name in _RECORDED})
+            save_judgement(session, question, record)
+
+
+def _from_store(served: Served, said: Said, pair: Pair, stored: tuple[StoredJudgement, StoredJudgement]) -> Said:
+    videos = (pair.video_a, pair.video_b)
+    a, b = (
+        Judgement(path=video.public_id, mode=said.mode, **{name: getattr(one.record, name) for name in _RECORDED})
+        for video, one in zip(videos, stored, strict=True)
+    )
+    judged_on = max(one.created_at for one in stored)
+    return replace(
+        said,
+        phase="done",
+        sides=(Side(a.thought, a), Side(b.thought, b)),
+        verdict=served.verdict(said.mode, pair.prompt, (a, b)),
+        from_store=True,
+        status=f"from the store, judged {judged_on:%Y-%m-%d %H:%M} UTC",
+    )

@@ -1,0 +1,289 @@
+"""The checkpoint that answers now. It can be swapped for another one, or step aside for a while, as the app runs.
+
+    serving = Serving.open(database, None)         # what served last; "bundled" in a fresh store
+    with serving.in_use() as served:               # one judgement: what begins on a checkpoint ends on it
+        served.require_model().stream(...)
+    serving.promote(database, checkpoint_id, "promote", by=user.id)
+    serving.step_aside("run 7 trains"); serving.come_back()
+
+Each app process has one `Serving`; pages hold it, never a `Served` of their own.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from descore import DeScore
+from descore.calibration import ModeCalibration
+from descore.checkpoints.folder import MANIFEST_FILE, folder_fingerprint, locate, read_manifest
+from descore.checkpoints.manifest import Manifest
+from descore.errors import CheckpointError, NotEnoughMemory
+from descore.judge import release_memory, verdict_of
+from descore.judgement import Judgement, Mode, Verdict
+from storage import Database, StorageError
+from storage.schema import PromotionAction
+from storage.training.model_registry import (
+    BASE,
+    Checkpoint,
+    get_checkpoint,
+    kept_location,
+    promote,
+    promotions,
+    register_checkpoint,
+    usable_location,
+)
+from storage.training.model_registry import serving as last_promoted
+from storage.training.run_folder import is_held
+from storage.training.runs import Run, is_here, runs_in
+
+log = logging.getLogger(__name__)
+
+# How long a model that steps aside waits for the judgements that it has begun.
+IN_FLIGHT_SECONDS = 120.0
+
+
+class ModelAside(RuntimeError):
+    """The model has no memory now, since a training run has it; the message says when it comes back."""
+
+
+@dataclass(frozen=True)
+class Served:
+    """One checkpoint as the pages know it. `fingerprint` changes with anything in it.
+
+    name: as the registry has it. location: what it is loaded from. model: None while it has stepped aside, then `aside` says
+    why.
+    """
+
+    name: str
+    location: str
+    manifest: Manifest
+    has_reward: bool
+    fingerprint: str
+    model: DeScore | None = None
+    aside: str = ""
+
+    @classmethod
+    def load(cls, checkpoint: str) -> Served:
+        """Load a checkpoint by name, folder or Hub id.
+
+        Raises:
+            descore.errors.CheckpointError: there is none, or it can't be used.
+        """
+        folder, _ = locate(checkpoint)
+        model = DeScore.from_pretrained(checkpoint)
+        return cls(model.name, checkpoint, model.manifest, model.has_reward, folder_fingerprint(folder), model)
+
+    @classmethod
+    def read(cls, checkpoint: str) -> Served:
+        """What is known of a checkpoint without its weights, with the errors of `load`."""
+        folder, _ = locate(checkpoint)
+        if not (folder / MANIFEST_FILE).exists():
+            raise CheckpointError(f"{folder.name} is a bare backbone, which can't be read without its weights")
+        manifest = read_manifest(folder)
+        return cls(manifest.name, checkpoint, manifest, True, folder_fingerprint(folder))
+
+    @property
+    def knows(self) -> str:
+        """What it was trained on, in a few words."""
+        if not self.has_reward:
+            return "a backbone without a trained scoring module: thoughts and sub-scores, no reward"
+        return self.manifest.trained_on or "its card does not say what it was trained on"
+
+    def scale(self, mode: Mode) -> ModeCalibration | None:
+        """The calibration that the rewards of a mode are read with."""
+        return self.manifest.calibration.for_mode(mode) if self.has_reward else None
+
+    def verdict(self, mode: Mode, prompt: str, judged: tuple[Judgement, ...]) -> Verdict:
+        """What stored judgements of one prompt come to."""
+        return verdict_of(self.manifest, mode, prompt, judged)
+
+    def require_model(self) -> DeScore:
+        """The loaded model.
+
+        Raises:
+            ModelAside: it has stepped aside.
+        """
+        if self.model is None:
+            raise ModelAside(
+                f"The model has stepped aside: {self.aside}. It comes back by itself; what it has judged before still opens."
+            )
+        return self.model
+
+
+class Serving:
+    """Holds what answers now. Threads may share it."""
+
+    def __init__(self, served: Served, checkpoint_id: int | None = None) -> None:
+        self._served, self._checkpoint_id = served, checkpoint_id
+        self._change = threading.Lock()  # one swap at a time; loading takes seconds
+        self._users = threading.Condition()
+        self._in_use = 0
+
+    @classmethod
+    def open(cls, database: Database, checkpoint: str | None) -> Serving:
+        """Load what was asked for, else what was promoted last, else the bundled checkpoint; the store knows it then.
+
+        Beside a run that needs the whole device nothing is loaded; the model comes back after it. The bundled checkpoint
+        that stands in for one that can't be used now is not promoted: what was promoted last is tried again.
+
+        Raises:
+            descore.errors.CheckpointError: the checkpoint that was asked for can't be used.
+            StorageError: the store can't be read or written.
+        """
+        with database.read() as session:
+            last = last_promoted(session)
+            runs = [run for run in runs_in(session, "running") if run.request.get("steps_aside")]
+        here = [run for run in runs if is_here(run, database.home) and is_held(database.home / run.folder)]
+        aside, stands_in = aside_for(here[0]) if here else "", False
+        if checkpoint is None and last is not None:
+            try:
+                return cls(replace(_loaded(database, last, weights=not aside), aside=aside), last.id)
+            except CheckpointError as error:
+                log.warning("%s, which served last, can't be used (%s); the bundled checkpoint serves", last.name, error)
+                stands_in = last.location != BASE
+        served = replace(Served.read(checkpoint or BASE), aside=aside) if aside else Served.load(checkpoint or BASE)
+        with database.write() as session:
+            known = register_checkpoint(
+                session,
+                name=served.name,
+                location=kept_location(served.location, database.home),
+                fingerprint=served.fingerprint,
+                metrics=dict(served.manifest.metrics),
+                settings=served.manifest.lineage.get("config"),
+            )
+            if last is None or (last.id != known.id and not stands_in):
+                promote(session, known.id, "start")
+        return cls(replace(served, name=known.name), known.id)
+
+    @property
+    def now(self) -> Served:
+        """What answers a question that is asked now."""
+        return self._served
+
+    @property
+    def checkpoint_id(self) -> int | None:
+        """Its number in the registry; None for one that the store does not know."""
+        return self._checkpoint_id
+
+    @contextmanager
+    def in_use(self) -> Iterator[Served]:
+        """What answers now, kept in memory for the length of the block."""
+        with self._users:
+            served = self._served
+            self._in_use += 1
+        try:
+            yield served
+        finally:
+            with self._users:
+                self._in_use -= 1
+                self._users.notify_all()
+
+    def promote(self, database: Database, checkpoint_id: int, action: PromotionAction, by: int | None = None) -> Served:
+        """Load a registered checkpoint beside the one that serves, note the promotion, and swap.
+
+        Raises:
+            descore.errors.CheckpointError: it can't be used; what serves goes on.
+            StorageError: it is not in the registry any more, or the store can't be written.
+        """
+        with self._change:
+            with database.read() as session:
+                chosen = get_checkpoint(session, checkpoint_id)
+            if chosen.id == self._checkpoint_id:
+                raise StorageError(f"{chosen.name} serves already")
+            with self._loaded_in_place(database, chosen) as served, database.write() as session:
+                promote(session, chosen.id, action, by)
+            self._swap(served, chosen.id)
+            return self._served
+
+    def follow(self, database: Database) -> bool:
+        """Serve what another app on this store promoted or rolled back to; whether there was something to follow.
+
+        Raises:
+            descore.errors.CheckpointError: it can't be used here; what serves goes on.
+            StorageError: the store can't be read.
+        """
+        with self._change:
+            with database.read() as session:
+                last = promotions(session, 1)
+                # What an app was told to start with is its own affair.
+                if not last or last[0].action == "start" or last[0].checkpoint_id == self._checkpoint_id:
+                    return False
+                chosen = get_checkpoint(session, last[0].checkpoint_id)
+            with self._loaded_in_place(database, chosen) as served:
+                self._swap(served, chosen.id)
+            return True
+
+    @contextmanager
+    def _loaded_in_place(self, database: Database, chosen: Checkpoint) -> Iterator[Served]:
+        """A checkpoint loaded beside the one that serves or, where the device can't hold both, once that one has left.
+
+        What served is there again if the block, or the loading, fails.
+        """
+        before = self._served
+        try:
+            try:
+                served = _loaded(database, chosen, weights=not before.aside)
+            except NotEnoughMemory:
+                if before.model is None:
+                    raise
+                self._give_away(f"{chosen.name} takes its place")
+                served = _loaded(database, chosen)
+            yield replace(served, aside=before.aside)
+        except Exception:
+            if self._served is not before and self._served.model is None and before.model is not None:
+                back = Served.load(before.location)
+                self._swap(replace(back, name=before.name), self._checkpoint_id)
+            raise
+
+    def step_aside(self, reason: str) -> None:
+        """Give the model's memory away, once the judgements that it has begun are done."""
+        with self._change:
+            self._give_away(reason)
+
+    def come_back(self) -> None:
+        """Load the model again after `step_aside`; nothing to do where it is here.
+
+        Raises:
+            descore.errors.CheckpointError: it can't be loaded; it stays aside, and may be asked again.
+        """
+        with self._change:
+            if self._served.model is not None:
+                return
+            loaded = Served.load(self._served.location)
+            self._swap(replace(loaded, name=self._served.name), self._checkpoint_id)
+
+    def _give_away(self, reason: str) -> None:
+        self._swap(replace(self._served, model=None, aside=reason), self._checkpoint_id)
+        deadline = time.monotonic() + IN_FLIGHT_SECONDS
+        with self._users:
+            while self._in_use and time.monotonic() < deadline:
+                self._users.wait(deadline - time.monotonic())
+        release_memory()
+
+    def _swap(self, served: Served, checkpoint_id: int | None) -> None:
+        with self._users:
+            self._served, self._checkpoint_id = served, checkpoint_id
+        release_memory()
+
+
+def aside_for(run: Run) -> str:
+    """Why the model steps aside for a run."""
+    return f"{run.name} trains, and the device can't hold both"
+
+
+def _loaded(database: Database, checkpoint: Checkpoint, weights: bool = True) -> Served:
+    """A registered checkpoint under its name in the registry.
+
+    Raises:
+        descore.errors.CheckpointError: it can't be used, or is another one by now.
+    """
+    place = usable_location(checkpoint, database.home)
+    served = Served.load(place) if weights else Served.read(place)
+    if served.fingerprint != checkpoint.fingerprint:
+        raise CheckpointError(f"{checkpoint.name} is not the checkpoint any more that was registered: its files differ")
+    return replace(served, name=checkpoint.name)

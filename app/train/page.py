@@ -1,0 +1,46 @@
+"""The Train page: what is new, retrain, follow the run, promote what is better, go back.
+
+One script and its template; all that it shows it fetches from the endpoints of `TrainApi`, for leads and viewers only.
+"""
+
+from __future__ import annotations
+
+import gradio as gr
+from starlette.routing import BaseRoute
+
+from app.clip_store import ClipStore
+from app.runs.preflight import Offers
+from app.runs.supervisor import Jobs
+from app.serving.serving import Serving
+from app.train.api import TrainApi
+from app.train.page_state import TrainState
+from app.ui.assets import read_static
+from app.ui.plotly_script import PLOTLY_ADDRESS
+from app.web.auth import Auth
+from storage import Database
+
+# Joined in this order into one function, so that each may use what stands before it.
+SCRIPTS = ("form_fields", "train_curves", "train")
+
+
+class TrainPage:
+    """Builds the page inside the current `gr.Blocks`; its routes belong to the app that Gradio launches."""
+
+    def __init__(self, database: Database, shelf: ClipStore, serving: Serving, auth: Auth, jobs: Jobs) -> None:
+        offers = Offers(database)
+        state = TrainState(database, shelf, serving, offers)
+        self._api = TrainApi(database, state, serving, auth, jobs, offers)
+
+    def build(self, blocks: gr.Blocks) -> None:
+        """Lay the page out. It says nothing of any run, so it may be sent to whoever asks."""
+        gr.HTML(
+            None,
+            html_template=read_static("train/train.html").replace("{plotly}", PLOTLY_ADDRESS),
+            js_on_load="\n".join(read_static(f"{name}.js") for name in SCRIPTS),
+            apply_default_css=False,
+            elem_id="train",
+        )
+
+    def routes(self) -> list[BaseRoute]:
+        """The JSON endpoints."""
+        return self._api.routes()

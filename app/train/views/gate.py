@@ -1,0 +1,122 @@
+"""The gate's verdict on a candidate: one sentence, and the figures that it rests on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from markupsafe import Markup
+
+from app.ui.markup import NOTHING, joined, pill, table
+from app.ui.wording import plural, points, share
+
+TONES = {"better": "good", "worse": "bad"}
+Gate = Mapping[str, Any]
+
+
+def verdict_pill(verdict: str | None) -> Markup:
+    """The verdict as a short word of state."""
+    return pill(verdict, TONES.get(verdict, "warn")) if verdict else Markup("")
+
+
+def verdict_view(gate: Gate, candidate: str, rival: str) -> Markup:
+    """The whole comparison. `gate` is what `trainer.evaluation.gate` measured, as JSON."""
+    new, old = _of(gate, "candidate"), _of(gate, "rival")
+    rows = [
+        _row("accuracy, without ties", new, old, "accuracy_without_ties", gate.get("difference"), "main"),
+        _row("accuracy, with ties", new, old, "accuracy_with_ties", gate.get("difference_with_ties")),
+        _row("sub-scores as people gave them", new, old, "", gate.get("difference_sub_scores")),
+        _row("thoughts in strict format", new, old, "strict_format", gate.get("format")),
+        _row("accuracy without a thought", new, old, "quick_accuracy_without_ties"),
+        *_benchmark_rows(gate.get("benchmark")),
+        *_plain_rows(new, old),
+    ]
+    left_out = gate.get("left_out") or []
+    facts = [
+        f"{plural(int(gate.get('pairs', 0)), 'held-out pair')}, {plural(int(gate.get('ties', 0)), 'tie')} among them; "
+        "never trained on, the same for both. Differences: candidate minus the other, with 95 % paired bootstrap intervals.",
+        f"{plural(len(left_out), 'pair')} could not be judged." if left_out else "",
+        str(gate.get("scale_note", "")).capitalize() + ".",
+    ]
+    return Markup(
+        '<div class="train-verdict"><p class="train-sentence">{} {}</p>{}{}<p class="lead-hint">{}</p></div>'
+    ).format(
+        verdict_pill(str(gate.get("verdict", ""))),
+        gate.get("sentence", ""),
+        table(
+            ("measured on held-out pairs", candidate, rival, "difference, points"),
+            [row for row in rows if row],
+            "train-gate",
+        ),
+        _dimensions(new, old),
+        " ".join(filter(None, facts)),
+    )
+
+
+def _of(gate: Gate, name: str) -> Mapping[str, Any]:
+    found = gate.get(name)
+    return found if isinstance(found, Mapping) else {}
+
+
+def _row(
+    title: str, new: Gate, old: Gate, key: str, difference: Any = None, kind: str = ""
+) -> tuple[Markup | str, ...] | None:
+    """One line; None where neither checkpoint has the figure."""
+    found = difference if isinstance(difference, Mapping) else None
+    values = (new.get(key), old.get(key)) if key else (None, None)
+    if values == (None, None):
+        if found is None:
+            return None
+        values = (found.get("after"), found.get("before"))
+    changed = NOTHING if found is None else points(found["difference"], found["interval"]) + _counted(found)
+    name = Markup("<b>{}</b>").format(title) if kind else title
+    return name, share(values[0]), share(values[1]), changed
+
+
+def _counted(found: Mapping[str, Any]) -> Markup:
+    if not found.get("better") and not found.get("worse"):
+        return Markup("")
+    return Markup(' <small class="train-counted">{} better, {} worse</small>').format(found["better"], found["worse"])
+
+
+def _benchmark_rows(found: Any) -> list[tuple[Markup | str, ...]]:
+    if not isinstance(found, Mapping):
+        return []
+    title = Markup("{} <small>{}</small>").format(found.get("name", "benchmark"), plural(int(found["pairs"]), "pair"))
+    changed = points(found["difference"], found["interval"]) + _counted(found)
+    return [(title, share(found["after"]), share(found["before"]), changed)]
+
+
+def _plain_rows(new: Gate, old: Gate) -> list[tuple[Markup | str, ...]]:
+    """Figures without a tested difference."""
+    rows: list[tuple[Markup | str, ...]] = []
+    for title, key, digits in (
+        ("Brier score (lower is better)", "brier", 3),
+        ("calibration error (lower is better)", "ece", 3),
+        ("seconds a pair", "seconds_per_pair", 2),
+    ):
+        values = new.get(key), old.get(key)
+        if any(isinstance(value, (int, float)) for value in values):
+            rows.append((title, *(_number(value, digits) for value in values), NOTHING))
+    return rows
+
+
+def _number(value: Any, digits: int) -> str | Markup:
+    return f"{value:.{digits}f}" if isinstance(value, (int, float)) else NOTHING
+
+
+def _dimensions(new: Gate, old: Gate) -> Markup:
+    """Agreement of the sub-scores with people's, dimension by dimension."""
+    after, before = new.get("dimensions") or {}, old.get("dimensions") or {}
+    names = [name for name in after if name in before]
+    if not names:
+        return Markup("")
+    cells = joined(
+        Markup("<div><dt>{}</dt><dd>{} <small>from {}</small></dd></div>").format(
+            name, share(after[name]["agreement"], 0), share(before[name]["agreement"], 0)
+        )
+        for name in names
+    )
+    return Markup('<dl class="lead-figures train-dimensions" aria-label="sub-scores as people gave them">{}</dl>').format(
+        cells
+    )

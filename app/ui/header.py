@@ -1,0 +1,97 @@
+"""What all pages share: the header with its navigation, and the look."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import gradio as gr
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from app.serving.serving import Serving
+from app.ui.assets import read_static
+
+SANS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif"]
+MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "Liberation Mono", "monospace"]
+
+
+@dataclass(frozen=True)
+class PageLink:
+    """A page of the navigation; `path` begins with a slash."""
+
+    name: str
+    path: str
+
+
+JUDGE, LABEL, LEAD = PageLink("Judge", "/"), PageLink("Label", "/label"), PageLink("Lead", "/lead")
+ANALYSE, TRAIN = PageLink("Analyse", "/analyse"), PageLink("Train", "/train")
+PAGES = (JUDGE, LABEL, ANALYSE, TRAIN, LEAD)
+
+
+def build_header(here: PageLink) -> None:
+    """Put the head of a page into the current `gr.Blocks`; header.css hides Gradio's own navigation."""
+    gr.HTML(header(here), js_on_load=read_static("shared/header.js"), apply_default_css=False, elem_id="page-head")
+
+
+def header(here: PageLink) -> str:
+    """The head of a page: where one is, and room for which checkpoint answers and who is signed in (see header.js)."""
+    current = ' aria-current="page"'
+    links = "".join(f'<a href=".{page.path}"{current if page == here else ""}>{page.name}</a>' for page in PAGES)
+    return (
+        f'<header class="page-head"><h1>DeScore</h1><nav aria-label="Pages">{links}</nav>'
+        f'<span class="served" role="status"></span><span class="person" data-here="{here.path}"></span></header>'
+    )
+
+
+def serving_route(serving: Serving) -> BaseRoute:
+    """`GET /serving`: which checkpoint answers now. The heads of all open pages ask it, since it can change."""
+
+    async def answer(request: Request) -> Response:
+        now = serving.now
+        said = {"name": now.name, "knows": now.knows, "aside": now.aside}
+        return JSONResponse(said, headers={"Cache-Control": "no-store"})
+
+    return Route("/serving", answer, methods=["GET"])
+
+
+def theme() -> gr.themes.Base:
+    """Gradio's plain theme in the app's colours and the system's own typeface, so that no font is fetched."""
+    return gr.themes.Base(
+        primary_hue="teal", neutral_hue="slate", radius_size="sm", spacing_size="sm", font=SANS, font_mono=MONO
+    ).set(
+        body_background_fill="var(--ground)",
+        body_background_fill_dark="var(--ground)",
+        body_text_color="var(--ink)",
+        body_text_color_dark="var(--ink)",
+        body_text_color_subdued="var(--faint)",
+        body_text_color_subdued_dark="var(--faint)",
+        background_fill_primary="var(--panel)",
+        background_fill_primary_dark="var(--panel)",
+        background_fill_secondary="var(--ground)",
+        background_fill_secondary_dark="var(--ground)",
+        block_background_fill="var(--panel)",
+        block_background_fill_dark="var(--panel)",
+        block_border_color="var(--line)",
+        block_border_color_dark="var(--line)",
+        border_color_primary="var(--line)",
+        border_color_primary_dark="var(--line)",
+        block_label_text_color="var(--faint)",
+        block_label_text_color_dark="var(--faint)",
+        input_background_fill="var(--ground)",
+        input_background_fill_dark="var(--ground)",
+        input_border_color="var(--line-strong)",
+        input_border_color_dark="var(--line-strong)",
+        button_primary_background_fill="var(--accent)",
+        button_primary_background_fill_dark="var(--accent)",
+        button_primary_background_fill_hover="var(--accent-strong)",
+        button_primary_background_fill_hover_dark="var(--accent-strong)",
+        button_primary_text_color="var(--on-accent)",
+        button_primary_text_color_dark="var(--on-accent)",
+        button_secondary_background_fill="var(--panel)",
+        button_secondary_background_fill_dark="var(--panel)",
+        button_secondary_border_color="var(--line-strong)",
+        button_secondary_border_color_dark="var(--line-strong)",
+        button_secondary_text_color="var(--ink)",
+        button_secondary_text_color_dark="var(--ink)",
+    )

@@ -1,0 +1,256 @@
+"""What the model says of a pair, as the page shows it: odds, sub-score table, thoughts, and how it was computed.
+
+    panel = verdict_panel()                                      # the component
+    verdict_view(Answer(phase="running", sides=(Side("<think>I see"), Side(""))))     # its value
+
+Everything here is text in, plain values out; static/judge/verdict.js draws them without moving what is already there.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import gradio as gr
+
+from app.ui.assets import read_static
+from descore.answer import DIMENSIONS, NOT_ASKED
+from descore.calibration import ModeCalibration
+from descore.judgement import Judgement, Mode, Verdict
+
+Phase = Literal["idle", "running", "done", "cancelled", "error"]
+LABELS = ("A", "B")
+SHOWN_AS = {
+    "subject": "the subject",
+    "dynamics": "the motion",
+    "camera": "the camera work",
+    "environment": "the environment",
+    "style": "the style",
+}
+_TAGS = ("<think>", "</think>", "<answer>")
+
+
+@dataclass(frozen=True)
+class Side:
+    """One video's part: the text so far and, once it is there, the judgement."""
+
+    raw: str = ""
+    judgement: Judgement | None = None
+
+
+@dataclass(frozen=True)
+class Said:
+    """All that is known at one moment about one question to the model.
+
+    from_store: the judgement was made earlier. status: one short line (progress, time taken, an error). scale: the
+    calibration in use, None where the checkpoint has none for this mode.
+    """
+
+    phase: Phase = "idle"
+    mode: Mode = "think"
+    sides: tuple[Side, Side] = (Side(), Side())
+    verdict: Verdict | None = None
+    scale: ModeCalibration | None = None
+    from_store: bool = False
+    status: str = ""
+
+
+def verdict_panel(elem_id: str = "verdict") -> gr.HTML:
+    """Build the component inside the current `gr.Blocks`; set its value to `verdict_view(...)`."""
+    return gr.HTML(
+        verdict_view(Said()),
+        html_template=read_static("judge/verdict.html"),
+        js_on_load=read_static("judge/verdict.js"),
+        apply_default_css=False,
+        elem_id=elem_id,
+    )
+
+
+def verdict_view(said: Said) -> dict[str, Any]:
+    """The component's value."""
+    headline, explanation = _headline(said)
+    return {
+        "phase": said.phase,
+        "source": "store" if said.from_store else "model",
+        "headline": headline,
+        "reason": explanation,
+        "status": said.status,
+        "p": said.verdict.p_first_preferred if said.verdict else None,
+        "verdict": said.verdict.verdict if said.verdict else None,
+        "dimensions": list(DIMENSIONS),
+        "differing": differing(said.sides[0].judgement, said.sides[1].judgement),
+        "sides": [_side_view(label, side, said) for label, side in zip(LABELS, said.sides, strict=True)],
+    }
+
+
+def differing(a: Judgement | None, b: Judgement | None) -> list[str]:
+    """The dimensions in which two judgements give different sub-scores."""
+    if a is None or b is None or a.sub_scores is None or b.sub_scores is None:
+        return []
+    return [name for name in DIMENSIONS if a.sub_scores[name] != b.sub_scores[name]]
+
+
+def readable_thought(raw: str) -> str:
+    """The text inside `<think>`, also while it is still being written; grows by appending only."""
+    text = raw.lstrip().removeprefix("<think>")
+    cut = min((text.find(tag) for tag in ("</think>", "<answer>") if tag in text), default=None)
+    if cut is not None:
+        return text[:cut].strip("\n")
+    # A tag that has only begun to arrive is held back, or it would show and vanish again.
+    begun = next((size for size in range(9, 0, -1) if any(tag.startswith(text[-size:]) for tag in _TAGS)), 0)
+    return (text[:-begun] if begun else text).lstrip("\n")
+
+
+def reason(a: Judgement, b: Judgement, outcome: str | None) -> str:
+    """One plain line: which dimensions tell the two videos apart."""
+    if a.mode == "quick":
+        return "FormData without a thought, so there are only the rewards."
+    if a.sub_scores is None or b.sub_scores is None:
+        unread = [label for label, one in zip(LABELS, (a, b), strict=True) if one.sub_scores is None]
+        return f"No sub-scores could be read for {_and(unread)}."
+    worse, better = ("A", "B") if outcome == "B" else ("B", "A")
+    scores = {"A": a.sub_scores, "B": b.sub_scores}
+    flaws = [_flaws(worse, scores[worse], scores[better]), _flaws(better, scores[better], scores[worse])]
+    if any(flaws):
+        return "; ".join(filter(None, flaws)) + "."
+    if a.sub_scores == b.sub_scores:
+        return "Equal sub-scores; only the rewards tell them apart." if outcome in LABELS else "Equal sub-scores."
+    return "The two answers differ only in what the prompt is said to ask for."
+
+
+def _flaws(label: str, own: dict[str, str], other: dict[str, str]) -> str:
+    """What this video does worse than the other one, as a clause; empty when there is nothing."""
+    clauses = []
+    for score, verb in (("0", "misses"), ("1", "only partly shows")):
+        lower = [SHOWN_AS[name] for name in DIMENSIONS if own[name] == score and score < other[name] != NOT_ASKED]
+        if lower:
+            clauses.append(f"{verb} {_and(lower)}")
+    return f"{label} {' and '.join(clauses)}" if clauses else ""
+
+
+def _and(words: list[str]) -> str:
+    """Words as a list in a sentence: "a, b and c"."""
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+
+
+def _headline(said: Said) -> tuple[str, str]:
+    """The line over the bar, and the one-line reason beside it."""
+    if said.verdict is None:
+        plain = {
+            "idle": "Not judged yet",
+            "running": "Judging",
+            "cancelled": "Cancelled",
+            "error": "Could not judge this pair",
+        }
+        return plain.get(said.phase, ""), ""
+    a, b = said.verdict.videos
+    outcome, p = said.verdict.verdict, said.verdict.p_first_preferred
+    why = reason(a, b, outcome)
+    if a.reward is None or b.reward is None:
+        return "No reward", f"This checkpoint has no trained scoring module. {why}"
+    if outcome is None or p is None:
+        higher = "A" if a.reward > b.reward else "B"
+        return f"{higher} has the higher reward", f"No calibration for this way of asking, so no probability. {why}"
+    if outcome == "tie":
+        return "Too close to call", why
+    return f"{outcome} preferred, {p if outcome == 'A' else 1 - p:.0%}".replace("%", " %"), why
+
+
+def _side_view(label: str, side: Side, said: Said) -> dict[str, Any]:
+    judgement = side.judgement
+    unread = judgement is not None and judgement.mode != "quick" and judgement.sub_scores is None
+    return {
+        "label": label,
+        "thought": side.raw if unread else readable_thought(side.raw),
+        "raw": side.raw,
+        "json": _json_of(judgement),
+        "scores": judgement.sub_scores if judgement else None,
+        "votes": _vote_shares(judgement),
+        "reward": _reward_text(judgement),
+        "raw_reward": _raw_reward_text(judgement),
+        "note": _note(judgement, unread),
+        "how": _how(judgement, said) if judgement else [],
+        "finished": judgement is not None,
+        "placeholder": _placeholder(said),
+    }
+
+
+def _placeholder(said: Said) -> str:
+    if said.mode == "quick":
+        return "Quick: the reward is read without a thought."
+    if said.phase == "running":
+        return "Looking at the frames ..."
+    return "The thought appears here while it is written."
+
+
+def _json_of(judgement: Judgement | None) -> str | None:
+    """The answer's JSON, indented, as it was read."""
+    if judgement is None or judgement.sub_scores is None:
+        return None
+    fields: dict[str, Any] = dict(judgement.sub_scores)
+    if judgement.overall_score is not None:
+        fields["overall_score"] = judgement.overall_score
+    return json.dumps(fields, indent=2)
+
+
+def _vote_shares(judgement: Judgement | None) -> dict[str, str] | None:
+    """For sampled thoughts: how many of them agree with each shown sub-score, such as "6/8"."""
+    if judgement is None or not judgement.sub_score_votes or judgement.sub_scores is None:
+        return None
+    shares = {}
+    for name, votes in judgement.sub_score_votes.items():
+        shares[name] = f"{votes.get(judgement.sub_scores[name], 0)}/{sum(votes.values())}"
+    return shares
+
+
+def _reward_text(judgement: Judgement | None) -> str:
+    if judgement is None:
+        return ""
+    if judgement.standardised_reward is not None:
+        return f"{judgement.standardised_reward:+.2f} sd".replace("-", "\N{MINUS SIGN}")
+    return "none" if judgement.reward is None else "raw only"
+
+
+def _raw_reward_text(judgement: Judgement | None) -> str:
+    if judgement is None or judgement.reward is None:
+        return ""
+    spread = f" \N{PLUS-MINUS SIGN} {judgement.reward_spread:.3f}" if judgement.reward_spread is not None else ""
+    return f"raw {judgement.reward:.3f}{spread}".replace("-", "\N{MINUS SIGN}")
+
+
+def _note(judgement: Judgement | None, unread: bool) -> str | None:
+    if judgement is None:
+        return None
+    if unread:
+        return f"Raw text, {judgement.parse_note or 'no sub-scores found'}."
+    cut = "cut off at the checkpoint's limit" if judgement.truncated else None
+    return "; ".join(filter(None, (cut, judgement.parse_note))) or None
+
+
+def _how(judgement: Judgement, said: Said) -> list[str]:
+    """Plain sentences about where the numbers come from."""
+    asked = {
+        "think": "One greedy thought; the same video, prompt and checkpoint give the same answer again.",
+        "quick": "No thought: the reward is read right after video and prompt.",
+        "k": "Several sampled thoughts from one shared look at the video; the reward is their mean, "
+        "each sub-score the one most of them gave.",
+    }
+    lines = [asked[judgement.mode]]
+    if judgement.reward is not None:
+        lines.append(f"Raw reward {judgement.reward:.4f}, from the query token after the thought.")
+    if judgement.reward_spread is not None:
+        lines.append(f"Spread of the rewards over the thoughts: {judgement.reward_spread:.4f}.")
+    if said.scale is not None and judgement.reward is not None:
+        scale = said.scale
+        lines.append(
+            f"Standardised: minus the mean {scale.mean:.4f}, divided by the spread {scale.std:.4f} "
+            f"of {scale.reference_videos} reference videos."
+        )
+        lines.append(
+            f"P(A preferred) = sigmoid((reward A \N{MINUS SIGN} reward B) / {scale.temperature:.4f}); "
+            f"too close to call when the rewards differ by {scale.tie_threshold:.4f} or less. "
+            f"Both fitted on {scale.validation_pairs} validation pairs."
+        )
+    lines.append(f"Took {judgement.seconds:.1f} s" + (", read from the store now." if said.from_store else "."))
+    return lines

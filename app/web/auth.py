@@ -1,0 +1,258 @@
+"""Who is asking: sign-in, sign-out and invitation pages, the cookie behind them, and the checks that handlers make.
+
+    auth = Auth(database)
+    user = auth.require(request, "annotator", "lead")     # a starlette or Gradio request; raises AuthError
+    auth.same_origin(request)                             # first thing in every POST route
+
+The pages are plain HTML that works without JavaScript. The cookie holds a random token and nothing else; who that is
+and what they may do is looked up for each request.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from app.web.deployment import client_address, on_https, on_space
+from app.web.plain_pages import page
+from storage import Database, StorageError
+from storage.accounts.sessions import (
+    SIGNED_IN_FOR,
+    SignedIn,
+    accept_invitation,
+    open_sign_in,
+    read_invitation,
+    sign_in,
+    sign_out,
+    user_of,
+)
+from storage.accounts.users import User
+from storage.errors import InvitationError, SignInRefused
+from storage.schema import Role
+
+COOKIE = "descore_session"
+START: dict[Role, str] = {"lead": "/lead", "annotator": "/label", "viewer": "/lead"}
+LARGEST_FORM = 16 * 1024  # bytes
+# A path of this site: never two slashes in a row, nothing that a browser would read as a host.
+_LOCAL = re.compile(r"(?:/[\w.~%@:+,-]+)*/?(?:\?[\w.~%@:+,/=&-]*)?", re.ASCII)
+_OWN_SITE = ("same-origin", "none")  # of Sec-Fetch-Site: a page of ours, or the person themselves
+
+
+class AuthError(RuntimeError):
+    """The request may not do this; the message is for the person. status: for an HTTP answer."""
+
+    status = 403
+
+
+class NotSignedIn(AuthError):
+    """Nobody is signed in with this browser."""
+
+    status = 401
+
+
+class NotAllowed(AuthError):
+    """The person's role does not allow this."""
+
+
+class CrossSite(AuthError):
+    """The request was sent by a page of another site."""
+
+
+class BadForm(AuthError):
+    """What was sent is no form of ours."""
+
+    status = 400
+
+
+class Auth:
+    """The people of one store, as the web server meets them."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    # ---- checks --------------------------------------------------------------------------------------------------
+
+    def user(self, request: Any) -> User | None:
+        """Who is signed in with this browser; nobody, if a page of another site sent the request."""
+        token = request.cookies.get(COOKIE)
+        if not token or _is_foreign(request):
+            return None
+        with self._database.read() as session:
+            return user_of(session, token)
+
+    def require(self, request: Any, *roles: Role) -> User:
+        """The signed-in person, who must have one of these roles (any, if none is given).
+
+        Raises:
+            NotSignedIn, NotAllowed: with a message for the person.
+        """
+        user = self.user(request)
+        if user is None:
+            raise NotSignedIn("Sign in first.")
+        if roles and user.role not in roles:
+            wanted = " or ".join(f"{'an' if role == 'annotator' else 'a'} {role}" for role in roles)
+            raise NotAllowed(f"This is for {wanted}; you are signed in as {user.name} ({user.role}).")
+        return user
+
+    def same_origin(self, request: Any) -> None:
+        """Refuse what a page of another site sends.
+
+        Raises:
+            CrossSite: the browser says so, by `Sec-Fetch-Site` or `Origin`. A program that sends neither may pass.
+        """
+        if request.headers.get("sec-fetch-site") not in (None, *_OWN_SITE) or _is_foreign(request):
+            raise CrossSite("This request came from another site and was refused.")
+
+    # ---- pages ---------------------------------------------------------------------------------------------------
+
+    def routes(self) -> list[BaseRoute]:
+        """The web routes, for the app that Gradio launches."""
+        return [
+            Route("/sign-in", self._sign_in_page, methods=["GET"]),
+            Route("/sign-in", self._form(self._sign_in), methods=["POST"]),
+            Route("/sign-out", self._form(self._sign_out), methods=["POST"]),
+            Route("/invite/{token}", self._invitation_page, methods=["GET"]),
+            Route("/invite/{token}", self._form(self._accept), methods=["POST"]),
+            Route("/session", self._session, methods=["GET"]),
+        ]
+
+    def _session(self, request: Request) -> Response:
+        user = self.user(request)
+        said = None if user is None else {"name": user.name, "role": user.role}
+        return JSONResponse({"user": said}, headers={"Cache-Control": "no-store"})
+
+    def _sign_in_page(self, request: Request, status: int = 200, **said: Any) -> Response:
+        user = self.user(request)
+        start = START[user.role] if user else "/"
+        return page("plain/sign_in.html", status, up=_up(request), user=user, start=start, **said)
+
+    def _sign_in(self, request: Request, form: Mapping[str, str]) -> Response:
+        name, password = form.get("name", ""), form.get("password", "")
+        try:
+            signed_in = sign_in(self._database, name, password, client_address(request))
+        except SignInRefused as error:
+            response = self._sign_in_page(request, 429 if error.retry_seconds else 401, name=name, error=str(error))
+            if error.retry_seconds:
+                response.headers["Retry-After"] = str(error.retry_seconds)
+            return response
+        return self._welcome(request, signed_in, _wanted(request))
+
+    def _sign_out(self, request: Request, form: Mapping[str, str]) -> Response:
+        token = request.cookies.get(COOKIE)
+        if token:
+            with self._database.write() as session:
+                sign_out(session, token)
+        response = _go(request, _wanted(request) or "/")
+        response.headers.append("Set-Cookie", _cookie(request, "", 0))
+        return response
+
+    def _invitation_page(self, request: Request, status: int = 200, **said: Any) -> Response:
+        try:
+            with self._database.read() as session:
+                invitation = read_invitation(session, request.path_params["token"])
+        except InvitationError as error:
+            return page("plain/notice.html", 410, up=_up(request), title="Invitation", text=str(error))
+        return page("plain/invitation.html", status, up=_up(request), invitation=invitation, **said)
+
+    def _accept(self, request: Request, form: Mapping[str, str]) -> Response:
+        name, password = form.get("name", ""), form.get("password", "")
+        try:
+            if password != form.get("again"):
+                raise StorageError("The two passwords differ.")
+            user = accept_invitation(self._database, request.path_params["token"], name, password)
+        except StorageError as error:
+            return self._invitation_page(request, 422, name=name, error=str(error))
+        with self._database.write() as session:
+            signed_in = open_sign_in(session, user.id)
+        return self._welcome(request, signed_in, None)
+
+    def _welcome(self, request: Request, signed_in: SignedIn, target: str | None) -> Response:
+        """To the page that was wanted, with a new cookie; what the browser was signed in as before ends."""
+        before = request.cookies.get(COOKIE)
+        if before:
+            with self._database.write() as session:
+                sign_out(session, before)
+        response = _go(request, target or START[signed_in.user.role])
+        response.headers.append("Set-Cookie", _cookie(request, signed_in.token, int(SIGNED_IN_FOR.total_seconds())))
+        return response
+
+    def _form(self, handle: Callable[[Request, Mapping[str, str]], Response]) -> Callable[[Request], Any]:
+        """A route for a form of ours: refuses other sites, reads the fields, then leaves the event loop."""
+
+        async def answer(request: Request) -> Response:
+            try:
+                self.same_origin(request)
+                form = await _read_form(request)
+            except AuthError as error:
+                return page("plain/notice.html", error.status, up=_up(request), title="Refused", text=str(error))
+            return await run_in_threadpool(handle, request, form)
+
+        return answer
+
+
+def local_path(path: str | None) -> str | None:
+    """A `next` that leads to a page of this site, or None."""
+    if path is None or not path.startswith("/") or path.startswith(("/sign-", "/invite/")):
+        return None
+    return path if _LOCAL.fullmatch(path) else None
+
+
+def _wanted(request: Request) -> str | None:
+    return local_path(request.query_params.get("next"))
+
+
+def _is_foreign(request: Any) -> bool:
+    """Whether a page of another site sent this. Links that a person follows carry no Origin and are none of these."""
+    origin = request.headers.get("origin")
+    if origin is None:
+        return False
+    site = request.headers.get("sec-fetch-site")  # the browser's own word; no page can set it
+    if site is not None:
+        return site not in _OWN_SITE
+    return urlsplit(origin).netloc.lower() != str(request.headers.get("host", "")).lower()
+
+
+async def _read_form(request: Request) -> dict[str, str]:
+    """The fields of a small form.
+
+    Raises:
+        BadForm: too large, or no form.
+    """
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST_FORM:
+            raise BadForm("This form is too large.")
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if body and kind != "application/x-www-form-urlencoded":
+        raise BadForm("This address takes only the form of its own page.")
+    try:
+        return dict(parse_qsl(body.decode("utf-8"), keep_blank_values=True, max_num_fields=20))
+    except ValueError:
+        raise BadForm("This form can't be read.") from None
+
+
+def _up(request: Request) -> str:
+    """The way from this address to the app's root, which need not be the root of the host."""
+    return "../" if "token" in request.path_params else "./"
+
+
+def _go(request: Request, path: str) -> Response:
+    return RedirectResponse(_up(request) + path[1:], status_code=303, headers={"Cache-Control": "no-store"})
+
+
+def _cookie(request: Request, token: str, seconds: int) -> str:
+    """The Set-Cookie line. A Space is shown inside a page of another site, where only such a cookie is kept."""
+    parts = [f"{COOKIE}={token}", "Path=/", f"Max-Age={seconds}", "HttpOnly"]
+    if on_space():
+        parts += ["Secure", "SameSite=None", "Partitioned"]
+    else:
+        parts += [*(["Secure"] if on_https(request) else []), "SameSite=Lax"]
+    return "; ".join(parts)

@@ -1,0 +1,147 @@
+"""What the JSON endpoints share: a JSON object in, work in a thread, a JSON object or a plain error out.
+
+    Route("/api/label/next", endpoint(auth, work, threads), methods=["POST"])
+
+`work(user, fields)` gets the signed-in person and the fields of the request, and returns what to answer.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from anyio import CapacityLimiter, to_thread
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from app.judge.api import PLAIN_ERRORS, plain
+from app.web.auth import Auth, AuthError, CrossSite, NotSignedIn
+from storage import NotInStore, StorageError
+from storage.accounts.users import User
+from storage.errors import AnswerError, CampaignError, LeaseLost, NotYours
+from storage.schema import Role
+
+log = logging.getLogger(__name__)
+
+LARGEST_BODY = 128 * 1024  # bytes; a note of the greatest length and a full draft need a tenth of it
+Work = Callable[[User, Mapping[str, Any]], dict[str, Any]]
+
+
+class RequestError(RuntimeError):
+    """The request can't be answered as it is; `code` is for the page, the message for the person."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status, self.code = status, code
+
+
+_STATUS: tuple[tuple[type[Exception], int, str], ...] = (
+    (NotSignedIn, 401, "not_signed_in"),
+    (CrossSite, 403, "cross_site"),
+    (AuthError, 403, "not_allowed"),
+    (NotYours, 403, "not_yours"),
+    (LeaseLost, 409, "lease_lost"),
+    (AnswerError, 422, "bad_answer"),
+    (CampaignError, 409, "campaign"),
+    (NotInStore, 404, "not_found"),
+    # What is left of the store's errors is the database itself: full, locked, away. It may be tried again.
+    (StorageError, 503, "store"),
+)
+
+
+def endpoint(
+    auth: Auth, work: Work, threads: CapacityLimiter, roles: Sequence[Role] = ("annotator", "lead")
+) -> Callable[[Request], Awaitable[Response]]:
+    """The handler of one route for people of these roles: who asks is looked up, and the work done, in one of `threads`."""
+
+    async def answer(request: Request) -> Response:
+        try:
+            if request.method == "POST":
+                auth.same_origin(request)
+                fields: Mapping[str, Any] = await read_object(request)
+            else:
+                fields = dict(request.query_params)
+            answered = await to_thread.run_sync(partial(_signed_in, auth, request, work, fields, roles), limiter=threads)
+            return reply(200, answered)
+        except Exception as error:
+            return refusal(error)
+
+    return answer
+
+
+def _signed_in(auth: Auth, request: Request, work: Work, fields: Mapping[str, Any], roles: Sequence[Role]) -> dict[str, Any]:
+    return work(auth.require(request, *roles), fields)
+
+
+async def read_object(request: Request) -> dict[str, Any]:
+    """The JSON object in a request.
+
+    Raises:
+        RequestError: another content type (a form of another site could send it unasked), too long, no JSON object.
+    """
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise RequestError(415, "bad_request", "send JSON, with Content-Type: application/json")
+    content = bytearray()
+    async for part in request.stream():
+        content += part
+        if len(content) > LARGEST_BODY:
+            raise RequestError(413, "bad_request", f"a request may have {LARGEST_BODY} bytes at most")
+    try:
+        found = json.loads(content, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise RequestError(422, "bad_request", f"this is not JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise RequestError(422, "bad_request", "send a JSON object")
+    return found
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not a number of JSON")
+
+
+def reply(status: int, content: Mapping[str, Any]) -> JSONResponse:
+    """An answer that no browser or proxy keeps."""
+    return JSONResponse(content, status_code=status, headers={"Cache-Control": "no-store"})
+
+
+def refusal(error: Exception) -> JSONResponse:
+    """What to say of an error. Anything unforeseen is logged and told without its details."""
+    if isinstance(error, RequestError):
+        status, code, message = error.status, error.code, str(error)
+    else:
+        status, code = next(((status, code) for kind, status, code in _STATUS if isinstance(error, kind)), (500, "failed"))
+        message = str(error) if status != 500 else "This did not work; the server's log says why."
+        if isinstance(error, PLAIN_ERRORS) and status == 500:
+            status, code, message = 422, "model", plain(error)
+    if status >= 500:
+        log.error("a request failed", exc_info=error)
+    return reply(status, {"error": {"code": code, "message": message}})
+
+
+def text_of(fields: Mapping[str, Any], name: str) -> str:
+    """A text of a request that can't be empty.
+
+    Raises:
+        RequestError: it is missing or something else.
+    """
+    found = fields.get(name)
+    if not isinstance(found, str) or not found or len(found) > 64:
+        raise RequestError(422, "bad_request", f"{name} is missing")
+    return found
+
+
+def number_of(fields: Mapping[str, Any], name: str) -> int:
+    """A whole number of a request, as a number or (in an address) as digits.
+
+    Raises:
+        RequestError: it is missing or something else.
+    """
+    found = fields.get(name)
+    if isinstance(found, str) and found.isascii() and found.isdigit() and len(found) < 10:
+        return int(found)
+    if not isinstance(found, int) or isinstance(found, bool) or not 0 <= found < 2**31:
+        raise RequestError(422, "bad_request", f"{name} has to be a number")
+    return found

@@ -1,0 +1,38 @@
+"""Pages outside Gradio: plain HTML from `app/static`, in the app's colours, without a script."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.responses import HTMLResponse
+
+from app.ui.assets import STATIC, read_static
+from app.web.deployment import on_space
+
+_templates = Environment(loader=FileSystemLoader(STATIC), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+
+
+def page(template: str, status: int = 200, **values: Any) -> HTMLResponse:
+    """A page of its own; `values` are escaped where the template shows them.
+
+    It is never cached, names itself to no other site, runs nothing, and is framed by nobody but a Space.
+    """
+    text = _templates.get_template(template).render({"error": None, "name": "", **values, "style": _style()})
+    framed_by = "'self' https://huggingface.co https://*.huggingface.co" if on_space() else "'self'"
+    policy = "default-src 'none'; style-src 'unsafe-inline'; img-src 'self'; form-action 'self'; base-uri 'none'"
+    headers = {
+        "Cache-Control": "no-store",
+        "Content-Security-Policy": f"{policy}; frame-ancestors {framed_by}",
+        "Referrer-Policy": "same-origin",
+        "X-Content-Type-Options": "nosniff",
+    }
+    return HTMLResponse(text, status_code=status, headers=headers)
+
+
+@cache
+def _style() -> str:
+    """The style sheet of these pages. Gradio's script chooses between light and dark; here the style itself has to."""
+    colours = read_static("shared/colours.css").replace(".dark {", "@media (prefers-color-scheme: dark) { :root {")
+    return f"{colours}\n}}\n{read_static('plain/plain_pages.css')}"

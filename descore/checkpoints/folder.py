@@ -1,0 +1,296 @@
+"""One folder format for checkpoints, local or on the Hub.
+
+    descore.json            the manifest (`descore.checkpoints.manifest`), and every other file with its size and hash
+    scoring.safetensors     query token and head
+    backbone/               weights, configuration and processor, if the backbone is embedded
+    adapter/                a peft adapter, if there is one
+    README.md               the model card; curves.svg, its figure, where the training left curves
+
+A folder is written under a temporary name beside its place and renamed into it, so a reader finds the old
+checkpoint or the new one, never half of one. What is incomplete is refused when it is read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import snapshot_download
+from transformers import PreTrainedModel
+
+from descore.checkpoints.card_curves import curves_svg
+from descore.checkpoints.manifest import BaseModel, Manifest
+from descore.checkpoints.model_card import CURVES_FILE, render_card
+from descore.errors import CheckpointError
+from descore.modeling.backbone import fingerprint, load_backbone
+from descore.modeling.lora import adapter_config, load_adapter, save_adapter, without_adapter
+from descore.modeling.model import DeScoreModel
+from descore.modeling.scoring_head import SCORING_FILE, ScoringModule
+
+MANIFEST_FILE, CARD_FILE, BACKBONE_DIR, ADAPTER_DIR = "descore.json", "README.md", "backbone", "adapter"
+BUNDLED = "bundled"
+# Larger files (an 8B's shards) are checked by size alone: hashing 16 GB at each start would take minutes.
+_HASHED_UP_TO = 64 * 1024 * 1024
+_HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", CARD_FILE]
+
+
+def save_checkpoint(folder: str | Path, model: DeScoreModel, manifest: Manifest) -> Path:
+    """Write a checkpoint folder, replacing the checkpoint that may be there.
+
+    Raises:
+        CheckpointError: the model has no scoring module, or the folder holds something that is no checkpoint.
+    """
+    if model.scoring is None:
+        raise CheckpointError("there is no scoring module to save; save a bare backbone with transformers instead")
+    folder = Path(folder).absolute()
+    work = _work_folder(folder)
+    try:
+        _write_files(work, model, manifest)
+        _sync(work)
+        _swap_in(work, folder)
+    except BaseException:
+        shutil.rmtree(work, ignore_errors=True)
+        raise
+    return folder
+
+
+def copy_checkpoint(source: Path, folder: Path, name: str, lineage: Mapping[str, Any]) -> Path:
+    """The same checkpoint in another folder, under another name. Files are linked where the disk allows it.
+
+    Args:
+        lineage: entries that its manifest's lineage gets besides its own.
+
+    Raises:
+        CheckpointError: the source is incomplete, or the place is taken by something that is no checkpoint.
+    """
+    manifest, folder = read_manifest(source), folder.absolute()
+    work = _work_folder(folder)
+    try:
+        for path in sorted(source.rglob("*")):
+            place = path.relative_to(source)
+            if path.is_file() and str(place) not in (MANIFEST_FILE, CARD_FILE, CURVES_FILE):
+                _link(path, work / place)
+        _describe(work, replace(manifest, name=name, lineage={**manifest.lineage, **lineage}))
+        _sync(work)
+        _swap_in(work, folder)
+    except BaseException:
+        shutil.rmtree(work, ignore_errors=True)
+        raise
+    return folder
+
+
+def load_checkpoint(
+    path_or_hub_id: str | Path, device: str | torch.device | None = None, dtype: torch.dtype | None = None
+) -> tuple[DeScoreModel, Manifest]:
+    """Load a checkpoint: a folder, a Hub id, or "bundled". A bare backbone loads without a scoring module.
+
+    Raises:
+        CheckpointError: there is none, or it is incomplete or damaged; the message says what to do.
+    """
+    folder, base = locate(path_or_hub_id)
+    if not (folder / MANIFEST_FILE).exists():
+        if not (folder / "config.json").exists():
+            raise CheckpointError(
+                f"{folder} is no checkpoint: it holds neither {MANIFEST_FILE} nor a backbone's config.json"
+            )
+        backbone, processor = load_backbone(folder, device=device, dtype=dtype)
+        name = folder.name if base.revision is None else base.source
+        return DeScoreModel(backbone, processor).eval(), Manifest(name=name, base_model=base)
+    try:
+        manifest = read_manifest(folder)
+        backbone, processor = load_backbone(_backbone_folder(folder, manifest), device=device, dtype=dtype)
+        _check_base(backbone, manifest.base_model)
+        if (folder / ADAPTER_DIR).exists():
+            load_adapter(backbone, folder / ADAPTER_DIR)
+        scoring = ScoringModule.load(folder / SCORING_FILE, backbone.config.get_text_config().hidden_size)
+    except CheckpointError as error:
+        raise CheckpointError(f"checkpoint {folder.name} can't be used: {error}") from error
+    return DeScoreModel(backbone, processor, scoring).eval(), manifest
+
+
+def locate(path_or_hub_id: str | Path, revision: str | None = None) -> tuple[Path, BaseModel]:
+    """The local folder of a checkpoint or backbone, fetched from the Hub if need be, and where it comes from.
+
+    Raises:
+        CheckpointError: there is no such folder, and no such repository that can be reached.
+    """
+    source = str(path_or_hub_id)
+    folder = Path(__file__).parents[1] / BUNDLED if source == BUNDLED else Path(source).expanduser()
+    previous = _previous(folder.absolute())
+    if not folder.exists() and (previous / MANIFEST_FILE).exists():
+        folder = previous  # a crash between the two renames of `_swap_in`
+    if folder.is_dir():
+        return folder, BaseModel(source if source == BUNDLED else str(folder.absolute()))
+    if folder.exists() or folder.is_absolute() or source == BUNDLED or source.count("/") != 1 or source[0] in ".~":
+        raise CheckpointError(f"there is no checkpoint folder {folder}; give a folder, a Hub id (owner/name) or {BUNDLED!r}")
+    try:
+        snapshot = Path(snapshot_download(source, revision=revision, allow_patterns=_HUB_FILES))
+    except Exception as error:  # whatever the Hub client's HTTP library raises: nothing was fetched
+        raise CheckpointError(f"{source} is no local folder and can't be fetched from the Hub: {error}") from error
+    return snapshot, BaseModel(source, snapshot.name)
+
+
+def folder_fingerprint(folder: Path) -> str:
+    """Identifies a checkpoint's content: its manifest lists every file with its hash.
+
+    A bare backbone has no manifest; there the files' names, sizes and times must do.
+    """
+    manifest = folder / MANIFEST_FILE
+    if manifest.is_file():
+        return hashlib.sha256(manifest.read_bytes()).hexdigest()
+    facts = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(folder.iterdir())]
+    return hashlib.sha256(repr(facts).encode()).hexdigest()
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read a checkpoint's manifest and check that every file it lists is there and whole.
+
+    Raises:
+        CheckpointError: the manifest can't be read, or a file is missing or was changed.
+    """
+    try:
+        values = json.loads((folder / MANIFEST_FILE).read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{MANIFEST_FILE} can't be read: {error}") from error
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{MANIFEST_FILE} is not a JSON object")
+    manifest = Manifest.from_dict(values)
+    listed = values.get("files")
+    if not isinstance(listed, dict) or SCORING_FILE not in listed:
+        raise CheckpointError(f"{MANIFEST_FILE} does not list {SCORING_FILE}, the query token and the head")
+    for name, facts in listed.items():
+        _check_file(folder, name, facts)
+    return manifest
+
+
+def _check_file(folder: Path, name: str, facts: Any) -> None:
+    path = folder / name
+    if not isinstance(facts, dict) or ".." in Path(name).parts or Path(name).is_absolute():
+        raise CheckpointError(f"{MANIFEST_FILE} lists {name!r} in a way that can't be read")
+    if not path.is_file():
+        raise CheckpointError(f"{name} is missing; copy or download the whole folder again")
+    if path.stat().st_size != facts.get("bytes"):
+        raise CheckpointError(f"{name} has {path.stat().st_size} bytes instead of {facts.get('bytes')}; fetch it again")
+    if path.stat().st_size <= _HASHED_UP_TO and _sha256(path) != facts.get("sha256"):
+        raise CheckpointError(f"{name} is not the file that was saved (its hash differs); fetch it again")
+
+
+def _backbone_folder(folder: Path, manifest: Manifest) -> Path:
+    """Where the backbone's weights lie: inside the folder, or with the base model."""
+    if manifest.base_model is None:
+        if not (folder / BACKBONE_DIR / "config.json").exists():
+            raise CheckpointError(f"{BACKBONE_DIR}/ is missing and no base model is named; fetch the whole folder again")
+        return folder / BACKBONE_DIR
+    base, _ = locate(manifest.base_model.source, manifest.base_model.revision)
+    if not (base / MANIFEST_FILE).exists():
+        return base
+    if read_manifest(base).base_model is not None or (base / ADAPTER_DIR).exists():
+        raise CheckpointError(f"the base model {manifest.base_model.source} is itself built on another; name that one")
+    return base / BACKBONE_DIR
+
+
+def _check_base(backbone: PreTrainedModel, base: BaseModel | None) -> None:
+    if base is not None and base.fingerprint not in (None, fingerprint(backbone.state_dict())):
+        raise CheckpointError(
+            f"its base model {base.source} is not the one it was trained on: the weights differ. "
+            "Restore that one, or train again"
+        )
+
+
+def _work_folder(folder: Path) -> Path:
+    """A new folder beside the one that a checkpoint is to be written to.
+
+    Raises:
+        CheckpointError: the place is taken by something that is no checkpoint.
+    """
+    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / MANIFEST_FILE).exists())):
+        raise CheckpointError(f"{folder} exists and is no checkpoint; choose another place")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    work.chmod(0o755)
+    return work
+
+
+def _link(source: Path, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, path)
+    except OSError:  # another disk, or one without links
+        shutil.copy2(source, path)
+
+
+def _write_files(work: Path, model: DeScoreModel, manifest: Manifest) -> None:
+    assert model.scoring is not None
+    model.scoring.save(work / SCORING_FILE)
+    weights = without_adapter(model.backbone)
+    if manifest.base_model is None:
+        model.backbone.save_pretrained(work / BACKBONE_DIR, state_dict=weights)
+        model.processor.save_pretrained(work / BACKBONE_DIR)
+    else:
+        manifest = replace(manifest, base_model=replace(manifest.base_model, fingerprint=fingerprint(weights)))
+    if adapter_config(model.backbone) is not None:
+        save_adapter(model.backbone, work / ADAPTER_DIR)
+    _describe(work, manifest)
+
+
+def _describe(work: Path, manifest: Manifest) -> None:
+    """The card, and the manifest with every file's size and hash."""
+    files = {
+        path.relative_to(work).as_posix(): {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+        for path in sorted(work.rglob("*"))
+        if path.is_file() and path.stat().st_size > 0
+    }
+    (work / CARD_FILE).write_text(render_card(manifest.to_dict()), "utf-8")
+    if figure := curves_svg(manifest.lineage.get("curves", {})):
+        (work / CURVES_FILE).write_text(figure, "utf-8")
+    text = json.dumps({**manifest.to_dict(), "files": files}, indent=2, ensure_ascii=False, allow_nan=False)
+    (work / MANIFEST_FILE).write_text(text + "\n", "utf-8")
+
+
+def _swap_in(work: Path, folder: Path) -> None:
+    """Put `work` in the place of `folder`: two renames; after a crash between them `locate` finds both."""
+    previous = _previous(folder)
+    if folder.exists():
+        shutil.rmtree(previous, ignore_errors=True)
+        folder.rename(previous)
+    try:
+        work.rename(folder)
+    except OSError:
+        if previous.exists():
+            previous.rename(folder)
+        raise
+    _sync_path(folder.parent)
+    shutil.rmtree(previous, ignore_errors=True)
+
+
+def _previous(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.previous")
+
+
+def _sync(folder: Path) -> None:
+    for path in [*folder.rglob("*"), folder]:
+        _sync_path(path)
+
+
+def _sync_path(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

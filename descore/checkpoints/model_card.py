@@ -1,0 +1,161 @@
+"""The model card of a checkpoint folder, in the Hub's format, written from the manifest alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from descore.checkpoints.card_curves import curves_table
+
+CURVES_FILE = "curves.svg"
+# What a measurement may hold beside its own figures: those from before the last stage, and how they differ.
+_BEFORE, _CHANGE = "before", "change"
+_ABOUT = """\
+A video reward model that thinks, then scores: it writes a thought about one video and its prompt, gives the
+sub-scores {dimensions}, and one scalar reward from a query token that reads video, prompt and thought. Of two
+videos of one prompt, the one with the higher reward is preferred."""
+_INTERVAL = "_interval"
+# How a report was made, not what it found.
+_BOOKKEEPING = frozenset({"checkpoint", "split", "resamples", "seed", "seconds"})
+_COMPARED = (
+    "accuracy_without_ties",
+    "accuracy_with_ties",
+    "accuracy_with_ties_at_fitted_eps",
+    "sub_score_exact_match",
+    "strict_format",
+    "quick: accuracy_without_ties",
+)
+_USAGE = """\
+```python
+from descore import DeScore
+
+judge = DeScore.from_pretrained("PATH_OR_HUB_ID_OF_THIS_FOLDER")
+print(judge.judge(["a.mp4", "b.mp4"], "a red circle bounces").to_json_dict())
+```"""
+
+
+def render_card(manifest: Mapping[str, Any]) -> str:
+    """Markdown with the Hub's front matter.
+
+    Args:
+        manifest: `Manifest.to_dict()`; its metrics are split -> name -> number, interval or text.
+    """
+    name, base = manifest["name"], manifest["base_model"]
+    front = {
+        "library_name": "descore",
+        "pipeline_tag": "video-text-to-text",
+        "tags": ["reward-model", "video", "preference", "text-alignment"],
+    }
+    if base is not None and base["source"].count("/") == 1:
+        front["base_model"] = base["source"]
+    parts = [
+        # JSON is YAML, and quotes every value that needs it
+        "---\n" + "".join(f"{key}: {json.dumps(value)}\n" for key, value in front.items()) + "---",
+        f"# {name}",
+        manifest["trained_on"] or "No description of the training data was given.",
+        _ABOUT.format(dimensions=", ".join(manifest["dimensions"])),
+        _USAGE,
+        _facts(manifest),
+        "## Measured\n\n" + _metrics_table(manifest["metrics"]),
+        _before_after(manifest["metrics"]),
+        _curves(manifest["lineage"]),
+        "## Scale of the reward\n\n" + _calibration_table(manifest["calibration"]),
+        "## Lineage\n\n```json\n" + _lineage(manifest["lineage"]) + "\n```",
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _facts(manifest: Mapping[str, Any]) -> str:
+    base, policy = manifest["base_model"], manifest["frame_policy"]
+    revision = f" at revision `{base['revision']}`" if base and base["revision"] else ""
+    return "\n".join(
+        [
+            f"- Backbone: {'embedded in this folder' if base is None else base['source'] + revision}",
+            f"- Frames: {policy['fps']:g} a second, {policy['min_frames']} to {policy['max_frames']}",
+            f"- Pixels of a frame: at most {policy['max_pixels_per_frame']}",
+            f"- Instruction: `{manifest['prompt_version']}`",
+            f"- Thought: at most {manifest['max_thought_tokens']} tokens",
+        ]
+    )
+
+
+def _metrics_table(metrics: Mapping[str, Any]) -> str:
+    """One row for each number, its interval behind it, one column for each split; nested ones under their joined names."""
+    splits = {split: _flat(values) for split, values in metrics.items() if isinstance(values, Mapping)}
+    if not splits:
+        return "Nothing was measured yet."
+    names = list(dict.fromkeys(name for values in splits.values() for name in values))
+    lines = ["| | " + " | ".join(splits) + " |", "|---" * (len(splits) + 1) + "|"]
+    for name in names:
+        if name.endswith(_INTERVAL) and name.removesuffix(_INTERVAL) in names:
+            continue
+        cells = [_measured(values, name) for values in splits.values()]
+        lines.append(f"| {name.replace('_', ' ')} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n\nIn brackets: 95 % intervals."
+
+
+def _before_after(metrics: Mapping[str, Any]) -> str:
+    """Where a measurement holds what the parent had on the same pairs: both, one row for each figure and split."""
+    lines = []
+    for split, values in metrics.items():
+        before = values.get(_BEFORE) if isinstance(values, Mapping) else None
+        if not before:
+            continue
+        old, new, change = _flat(before), _flat(values), _flat(values.get(_CHANGE, {}))
+        for name in (name for name in new if name in old and name in _COMPARED):
+            cells = [split, name.replace("_", " "), _measured(old, name), _measured(new, name), _measured(change, name)]
+            lines.append("| " + " | ".join(cells) + " |")
+    if not lines:
+        return ""
+    head = "| | | before | after | change |\n|---|---|---|---|---|\n"
+    note = "\n\nChange: on the very same pairs, with its 95 % interval; one that holds 0 shows no difference."
+    has_change = any(isinstance(values, Mapping) and _CHANGE in values for values in metrics.values())
+    return "## Before and after the last stage\n\n" + head + "\n".join(lines) + (note if has_change else "")
+
+
+def _curves(lineage: Mapping[str, Any]) -> str:
+    table = curves_table(lineage.get("curves", {}))
+    if not table:
+        return ""
+    about = str(lineage["curves"].get("about", ""))
+    return "\n\n".join(part for part in ("## Curves of the last stage", about, f"![curves]({CURVES_FILE})", table) if part)
+
+
+def _lineage(lineage: Mapping[str, Any]) -> str:
+    told = {name: value for name, value in lineage.items() if name != "curves"}
+    return json.dumps(told, indent=2, ensure_ascii=False)
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if name in (_BEFORE, _CHANGE):
+            continue
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{name}: ")
+        elif name not in _BOOKKEEPING and value is not None:
+            flat[prefix + name] = value
+    return flat
+
+
+def _measured(values: Mapping[str, Any], name: str) -> str:
+    interval = values.get(name + _INTERVAL)
+    return _cell(values.get(name)) + (f" ({_cell(interval)})" if interval else "")
+
+
+def _calibration_table(calibration: Mapping[str, Mapping[str, Any]]) -> str:
+    if not calibration:
+        return "Not calibrated: rewards can be compared, and have no standard scale."
+    lines = ["| mode | mean | std | temperature | tie threshold |", "|---|---|---|---|---|"]
+    keys = ("mean", "std", "temperature", "tie_threshold")
+    lines += [f"| {mode} | " + " | ".join(_cell(one[key]) for key in keys) + " |" for mode, one in calibration.items()]
+    return "\n".join(lines)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return " to ".join(_cell(item) for item in value)
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    return "" if value is None or isinstance(value, Mapping) else str(value)

@@ -1,0 +1,98 @@
+"""Loading a backbone: any transformers image-text-to-text model that takes video, with its own processor.
+
+    backbone, processor = load_backbone("Qwen/Qwen3-VL-8B-Instruct")        # a Hub id or a local folder
+
+Device and dtype follow the machine: CUDA in bfloat16 where there is a GPU, else the CPU in float32.
+Attention is SDPA.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel
+
+from descore.errors import CheckpointError, NotEnoughMemory
+from descore.modeling.vision_attention import batch_equal_frames
+
+
+def default_device() -> torch.device:
+    """The first CUDA GPU, else the CPU."""
+    return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def default_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 on CUDA, float32 elsewhere."""
+    return torch.bfloat16 if device.type == "cuda" else torch.float32
+
+
+def load_backbone(
+    source: str | Path,
+    revision: str | None = None,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+) -> tuple[PreTrainedModel, Any]:
+    """Load a backbone in eval mode, and its processor.
+
+    Args:
+        source: a local folder in transformers' format, or a Hub id.
+        revision: branch, tag or commit of a Hub id.
+        device, dtype: default to what the machine has (`default_device`, `default_dtype`).
+
+    Raises:
+        CheckpointError: nothing loadable there, weights missing or of other shapes, or no video input.
+    """
+    place = default_device() if device is None else torch.device(device)
+    processor = load_processor(source, revision)
+    try:
+        loaded: Any = AutoModelForImageTextToText.from_pretrained(
+            source,
+            revision=revision,
+            dtype=dtype or default_dtype(place),
+            attn_implementation="sdpa",
+            device_map=None if place.type == "cpu" else {"": place},
+            output_loading_info=True,
+        )
+    except torch.OutOfMemoryError as error:
+        raise NotEnoughMemory(f"{place} has no room for the backbone of {source}: {error}") from error
+    except (OSError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"no image-text-to-text backbone could be loaded from {source}: {error}") from error
+    backbone, report = loaded
+    if report["missing_keys"]:
+        some = ", ".join(sorted(report["missing_keys"])[:3])
+        raise CheckpointError(f"the backbone in {source} lacks {len(report['missing_keys'])} weights ({some} ...)")
+    batch_equal_frames(backbone)
+    return backbone.eval(), processor
+
+
+def load_processor(source: str | Path, revision: str | None = None) -> Any:
+    """The backbone's own processor.
+
+    Raises:
+        CheckpointError: there is none, or it takes no video.
+    """
+    try:
+        processor = AutoProcessor.from_pretrained(source, revision=revision)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"no processor could be loaded from {source}: {error}") from error
+    if getattr(processor, "video_processor", None) is None:
+        raise CheckpointError(f"{source} takes no video: choose a backbone whose processor has a video processor")
+    return processor
+
+
+def fingerprint(weights: Mapping[str, torch.Tensor]) -> str:
+    """A short hash that tells backbones apart: the first values of every tensor, with its name and shape.
+
+    Training moves every tensor, so a sample of each is enough, and an 8B takes a moment instead of minutes.
+    Values are rounded to bfloat16 first, so the hash is the same whichever dtype the backbone is loaded in.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        sample = weights[name].detach().flatten()[:64].to(torch.bfloat16).cpu()
+        digest.update(f"{name}{tuple(weights[name].shape)}".encode())
+        digest.update(sample.view(torch.int16).numpy().tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,330 @@
+"""Backbone and scoring module as one model: think, score from the same KV cache, forward for training.
+
+    model = DeScoreModel(backbone, processor, scoring)
+    rewards = model.rewards(inputs)                      # training: one differentiable pass, (B,)
+
+    state = model.prefill(inputs)                        # inference: video and prompt once ...
+    for tokens in model.think(state, max_tokens=400):    # ... the thought token by token ...
+        ...
+    rewards = model.score(state)                         # ... and the query token on the same cache
+
+The backbone is composed, not subclassed, and nothing is kept in it between calls: positions, masks and caches
+live in the `Thinking` state, so several judgements may share one model as long as its single calls do not
+overlap.
+
+Shapes: B rows, S tokens so far, H hidden channels, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import Cache, PreTrainedModel
+
+from descore.encode import SEQUENCE_KEYS, Batch
+from descore.errors import CheckpointError, RewardError
+from descore.modeling.decode_step import decode_step, text_model
+from descore.modeling.kv_cache import growing_cache
+from descore.modeling.prefix_attention import SharedPrefix, enable_prefixes, prefix_of_cache, takes_prefixes
+from descore.modeling.scoring_head import ScoringModule
+
+# What a vision tower made of a batch's videos, as transformers' own forward takes it (`mm_encoder_outputs`).
+VisionOutputs = dict[str, Any]
+
+
+@dataclass
+class Forward:
+    """One training pass. rewards: (B,) float32. hidden: (B, S + 1, H), the last one is the query token's."""
+
+    rewards: torch.Tensor
+    hidden: torch.Tensor
+
+
+@dataclass
+class Thinking:
+    """Rows in the middle of a thought: all that the next token and the reward depend on.
+
+    cache: keys and values of S slots. mask: (B, S), 1 where a row may look. prefix: what the rows share in groups, before
+    these slots. next_position: (B,), the same on
+    all position axes. logits: (B, V) of the next token. thoughts: the token ids of each row's thought so far,
+    without an end token. running: rows whose thought has not ended; after `think`, these were cut off at the
+    limit. ends: the end token that each row chose, None where it chose none; nor is one chosen at the limit.
+    """
+
+    cache: Cache
+    mask: torch.Tensor
+    next_position: torch.Tensor
+    logits: torch.Tensor
+    thoughts: list[list[int]] = field(default_factory=list)
+    running: list[bool] = field(default_factory=list)
+    ends: list[int | None] = field(default_factory=list)
+    prefix: SharedPrefix | None = None
+
+
+class DeScoreModel(nn.Module):
+    """A backbone (any image-text-to-text model that takes video), with a scoring module or without one."""
+
+    never_sampled: torch.Tensor
+
+    def __init__(self, backbone: PreTrainedModel, processor: Any, scoring: ScoringModule | None = None) -> None:
+        """Compose them; the scoring module moves to the backbone's device.
+
+        Raises:
+            CheckpointError: backbone and scoring module differ in their number of channels.
+        """
+        super().__init__()
+        enable_prefixes(backbone)
+        hidden = backbone.config.get_text_config().hidden_size
+        if scoring is not None and scoring.hidden_size != hidden:
+            raise CheckpointError(f"the scoring module has {scoring.hidden_size} channels, the backbone {hidden}")
+        self.backbone = backbone
+        self.processor = processor
+        self.scoring = None if scoring is None else scoring.to(backbone.device)
+        self.end_ids = _end_ids(backbone, processor)
+        self.register_buffer("never_sampled", _never_sampled(backbone, processor, self.end_ids), persistent=False)
+
+    @property
+    def device(self) -> torch.device:
+        return self.backbone.device
+
+    # training
+
+    def forward(self, inputs: Batch, vision: VisionOutputs | None = None) -> Forward:
+        """One pass over whole sequences, the query token last; differentiable in every trained weight.
+
+        Row b's hidden state at slot s predicts token s + 1; the last slot of the sequence (S - 1) predicts
+        the end of the turn, which stands in no sequence, and slot S is the query token's. Being causal and
+        last, it disturbs none of them.
+
+        Args:
+            inputs: a batch of `descore.encode.encode`.
+            vision: what the vision tower made of the batch's videos before; None: it runs here.
+
+        Raises:
+            RewardError: there is no scoring module.
+        """
+        scoring = self.require_scoring()
+        positions, next_position = self.positions(inputs)
+        embeds = self.backbone.get_input_embeddings()(inputs["input_ids"].to(self.device))
+        embeds = torch.cat([embeds, scoring.query_embeds(len(embeds), embeds.dtype)], dim=1)
+        last = next_position[:, None].expand(*positions.shape[:-1], 1)
+        extended = {key: _append(inputs[key], int(key == "attention_mask")) for key in SEQUENCE_KEYS if key in inputs}
+        hidden = self.backbone.base_model(
+            inputs_embeds=embeds,
+            position_ids=torch.cat([positions, last], dim=-1).to(self.device),
+            use_cache=False,
+            **self.model_inputs({**inputs, **extended}, ("input_ids",), vision),
+        ).last_hidden_state
+        return Forward(scoring(hidden[:, -1]), hidden)
+
+    def rewards(self, inputs: Batch, vision: VisionOutputs | None = None) -> torch.Tensor:
+        """The rewards (B,) of `forward`."""
+        return self.forward(inputs, vision).rewards
+
+    def token_logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Next-token logits (..., V) of hidden states (..., H), e.g. of the slots that predict a thought."""
+        return self.backbone.get_output_embeddings()(hidden)
+
+    # one pass: prefill, think, score
+
+    @torch.inference_mode()
+    def prefill(self, inputs: Batch, vision: VisionOutputs | None = None) -> Thinking:
+        """Read prompt and video (and a thought already in the batch, if any) into a new cache; `vision` as in `forward`."""
+        positions, next_position = self.positions(inputs)
+        cache = growing_cache(self.backbone.config.get_text_config())
+        logits = self.backbone(
+            position_ids=positions.to(self.device),
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+            **self.model_inputs(inputs, vision=vision),
+        ).logits[:, -1]
+        rows = len(logits)
+        return Thinking(
+            cache=cache,
+            mask=inputs["attention_mask"].to(self.device),
+            next_position=next_position.to(self.device),
+            logits=logits,
+            thoughts=[[] for _ in range(rows)],
+            running=[True] * rows,
+            ends=[None] * rows,
+        )
+
+    def repeat(self, state: Thinking, times: int) -> Thinking:
+        """The state with each row `times` times (row 0, row 0, ..., row 1, ...); takes over its cache.
+
+        Where the backbone allows it, the rows share what was read so far instead of each holding a copy.
+        """
+        mask, position, logits = (x.repeat_interleave(times, dim=0) for x in (state.mask, state.next_position, state.logits))
+        cache, prefix = state.cache, None
+        if state.prefix is None and takes_prefixes(self.backbone):
+            prefix = prefix_of_cache(cache, state.mask, times)
+            cache, mask = growing_cache(self.backbone.config.get_text_config()), mask[:, :0]
+        else:
+            cache.batch_repeat_interleave(times)
+        thoughts = [list(ids) for ids in state.thoughts for _ in range(times)]
+        running = [on for on in state.running for _ in range(times)]
+        ends = [end for end in state.ends for _ in range(times)]
+        return Thinking(cache, mask, position, logits, thoughts, running, ends, prefix)
+
+    def think(
+        self, state: Thinking, max_tokens: int, uniforms: torch.Tensor | None = None, temperature: float = 1.0
+    ) -> Iterator[list[int | None]]:
+        """Continue every row's thought until it ends or has `max_tokens` tokens.
+
+        Args:
+            uniforms: (B, max_tokens) float64 in [0, 1): the chance of each row and step, so a row's thought
+                depends on no other row. None: greedy, the most likely token at each step.
+
+        Yields:
+            After each step the new token of each row, None for a row that has ended.
+        """
+        for step in range(max_tokens):
+            ran = state.running
+            chosen = self._choose(state, None if uniforms is None else uniforms[:, step], temperature)
+            ended = (was and not on for was, on in zip(ran, state.running, strict=True))
+            state.ends = [token if now else end for token, now, end in zip(chosen, ended, state.ends, strict=True)]
+            if not any(state.running):
+                return
+            tokens = [token if running else None for token, running in zip(chosen, state.running, strict=True)]
+            for thought, token in zip(state.thoughts, tokens, strict=True):
+                if token is not None:
+                    thought.append(token)
+            yield tokens
+            self._append_tokens(state, tokens)
+        # A row that would have stopped by itself just now was not cut off.
+        self._choose(state, None, temperature)
+
+    @torch.inference_mode()
+    def score(self, state: Thinking) -> torch.Tensor:
+        """Rewards (B,) float32 on the CPU: one step of the query token on the cache, which is left as it was.
+
+        Raises:
+            RewardError: there is no scoring module, or a reward is not finite.
+        """
+        scoring = self.require_scoring()
+        query = scoring.query_embeds(len(state.mask), self.backbone.dtype)
+        text, mask = text_model(self.backbone), _append(state.mask, 1)
+        if text is not None:
+            hidden = decode_step(text, query[:, 0], state.next_position, mask, state.cache, state.prefix)
+        else:
+            known = self._continued(state)
+            hidden = self.backbone.base_model(inputs_embeds=query, attention_mask=mask, **known).last_hidden_state[:, -1]
+        state.cache.crop(-1)
+        rewards = scoring(hidden).cpu()
+        if not torch.isfinite(rewards).all():
+            raise RewardError(f"the reward is not a finite number: {rewards.tolist()}")
+        return rewards
+
+    # positions
+
+    def positions(self, inputs: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Position ids of a batch and each row's next position.
+
+        Returns:
+            (3, B, S) for backbones with multimodal rotary positions (their own `get_rope_index`), else
+            (B, S); and (B,): the number of a row's tokens + the rope delta of that row.
+        """
+        mask = inputs["attention_mask"]
+        rope_index = getattr(self.backbone.base_model, "get_rope_index", None)
+        if rope_index is None:
+            return (mask.cumsum(-1) - 1).clamp(min=0), mask.sum(-1)
+        names = [key for key in inputs if not key.startswith("pixel_values") and key != "thought_mask"]
+        positions, deltas = rope_index(**{key: inputs[key] for key in names})
+        return positions, mask.sum(-1) + deltas.reshape(-1)
+
+    def _continued(self, state: Thinking) -> dict[str, Any]:
+        """What a step that goes on from a state is called with, besides its token and mask."""
+        position = state.next_position[:, None]
+        axes = position.expand(3, -1, -1) if hasattr(self.backbone.base_model, "get_rope_index") else position
+        known = {"position_ids": axes, "past_key_values": state.cache, "use_cache": True}
+        return known if state.prefix is None else {**known, "shared_prefix": state.prefix}
+
+    # steps
+
+    @torch.inference_mode()
+    def _choose(self, state: Thinking, uniforms: torch.Tensor | None, temperature: float) -> list[int]:
+        """The next token of each row; rows that choose an end token stop running."""
+        logits = state.logits.float().masked_fill(self.never_sampled, -torch.inf)
+        if uniforms is None:
+            chosen = logits.argmax(-1).tolist()
+        else:
+            # Inverse distribution function: one number a row and step, whatever the size of the vocabulary.
+            distribution = (logits.double() / temperature).softmax(-1).cumsum(-1)
+            target = uniforms.to(logits.device)[:, None] * distribution[:, -1:]
+            chosen = torch.searchsorted(distribution, target, right=True).squeeze(-1).tolist()
+        state.running = [on and token not in self.end_ids for on, token in zip(state.running, chosen, strict=True)]
+        return chosen
+
+    @torch.inference_mode()
+    def _append_tokens(self, state: Thinking, tokens: list[int | None]) -> None:
+        """Feed one token to each row. Rows that have ended get a masked slot, which they never look at."""
+        alive = torch.tensor([token is not None for token in tokens], device=self.device)
+        ids = torch.tensor([[token or 0] for token in tokens], device=self.device)
+        state.mask = torch.cat([state.mask, alive[:, None].to(state.mask.dtype)], dim=1)
+        text = text_model(self.backbone)
+        if text is not None:
+            embeds = text.embed_tokens(ids[:, 0])
+            hidden = decode_step(text, embeds, state.next_position, state.mask, state.cache, state.prefix)
+            state.logits = self.token_logits(hidden)
+        else:
+            state.logits = self.backbone(input_ids=ids, attention_mask=state.mask, **self._continued(state)).logits[:, -1]
+        state.next_position = state.next_position + alive
+
+    # what the backbone is called with
+
+    def require_scoring(self) -> ScoringModule:
+        """The scoring module.
+
+        Raises:
+            RewardError: there is none.
+        """
+        if self.scoring is None:
+            raise RewardError("this backbone has no trained scoring module (query token and head), so it gives no reward")
+        return self.scoring
+
+    def model_inputs(
+        self, inputs: Batch, without: tuple[str, ...] = (), vision: VisionOutputs | None = None
+    ) -> dict[str, Any]:
+        """A batch as keyword arguments of the backbone, on its device; `vision` takes the place of the pixels."""
+        named = {
+            name: value.to(self.device)
+            for name, value in inputs.items()
+            if name not in ("thought_mask", *without) and not (vision is not None and name.startswith("pixel_values"))
+        }
+        return named if vision is None else {**named, "mm_encoder_outputs": dict(vision)}
+
+
+def _append(values: torch.Tensor, value: int) -> torch.Tensor:
+    """(B, S) -> (B, S + 1) with `value` in the last column."""
+    return torch.nn.functional.pad(values, (0, 1), value=value)
+
+
+def _end_ids(backbone: PreTrainedModel, processor: Any) -> frozenset[int]:
+    """The tokens that end a turn, by the tokenizer and by the backbone's generation settings."""
+    configured = backbone.generation_config.eos_token_id if backbone.generation_config else None
+    ids = configured if isinstance(configured, list) else [configured]
+    ends = frozenset(int(i) for i in [*ids, processor.tokenizer.eos_token_id] if i is not None)
+    if not ends:
+        raise CheckpointError("the tokenizer has no end-of-sequence token, so a thought could never end; set eos_token")
+    return ends
+
+
+def _never_sampled(backbone: PreTrainedModel, processor: Any, end_ids: frozenset[int]) -> torch.Tensor:
+    """(V,) bool: control tokens except the end of the turn, vision places, ids unknown to the tokenizer.
+
+    A sampled vision place would crash the next forward, and a forged turn would break the sequence layout.
+    """
+    tokenizer, config = processor.tokenizer, backbone.config
+    vocabulary = backbone.get_output_embeddings().weight.shape[0]
+    names = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
+    banned = {getattr(config, name, None) for name in names} | set(tokenizer.all_special_ids)
+    banned |= {index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
+    banned |= set(range(len(tokenizer), vocabulary))
+    mask = torch.zeros(vocabulary, dtype=torch.bool)
+    mask[[i for i in banned - end_ids - {None} if i < vocabulary]] = True
+    return mask.to(backbone.device)

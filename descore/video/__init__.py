@@ -1,0 +1,161 @@
+"""Video in: the right frames of a file, safely.
+
+    clip = read_clip("a.mp4", FramePolicy())     # clip.frames: uint8 (T, H, W, 3), clip.timestamps: (T,)
+
+Every frame is the one that a player shows at its sample time, whatever the container, codec or edit list.
+Files are decoded in separate processes with a wall-clock limit; a file that can't be used raises one
+`VideoError`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from descore.video.h264_writer import encode_h264
+from descore.video.types import (
+    FramePolicy,
+    VideoClip,
+    VideoEmpty,
+    VideoError,
+    VideoHasNoStream,
+    VideoInfo,
+    VideoLimits,
+    VideoMissing,
+    VideoTimeout,
+    VideoTooLarge,
+    VideoTooLong,
+    VideoTruncated,
+    VideoUnreadable,
+)
+from descore.video.worker_pool import PROCESSES, as_frames, ask, shut_down, warm_up
+
+__all__ = [
+    "FramePolicy",
+    "VideoClip",
+    "VideoEmpty",
+    "VideoError",
+    "VideoHasNoStream",
+    "VideoInfo",
+    "VideoLimits",
+    "VideoMissing",
+    "VideoTimeout",
+    "VideoTooLarge",
+    "VideoTooLong",
+    "VideoTruncated",
+    "VideoUnreadable",
+    "content_hash",
+    "encode_h264",
+    "make_playable",
+    "probe",
+    "read_clip",
+    "read_clips",
+    "shut_down",
+    "validate_full",
+    "warm_up",
+]
+
+LIMITS = VideoLimits()
+
+
+def read_clip(
+    path: str | os.PathLike[str],
+    policy: FramePolicy,
+    timeout: float = 30.0,
+    limits: VideoLimits = LIMITS,
+    use_decord: bool = True,
+) -> VideoClip:
+    """The frames of `path` that `policy` asks for.
+
+    timeout: seconds of decoding allowed. use_decord: False reads every file with PyAV; the frames are the
+    same. Frames of more than 4 x `policy.max_pixels_per_frame` and more than a megapixel arrive reduced to
+    the larger of the two bounds, all others at their own size.
+
+    Raises:
+        VideoError: the file can't be used; its subclass and message say why.
+    """
+    header, payload = ask(
+        "read",
+        path,
+        timeout,
+        policy=policy.to_dict(),
+        limits=asdict(limits),
+        use_decord=use_decord,
+    )
+    timestamps = np.array(header["timestamps"], dtype=np.float64)
+    return VideoClip(as_frames(header, payload), timestamps, header["duration"], header["reader"])
+
+
+def read_clips(
+    paths: Sequence[str | os.PathLike[str]],
+    policy: FramePolicy,
+    timeout: float = 30.0,
+    limits: VideoLimits = LIMITS,
+) -> list[VideoClip]:
+    """`read_clip` for several files at once, in their order; the first bad one raises."""
+    with ThreadPoolExecutor(max_workers=max(1, min(PROCESSES, len(paths)))) as threads:
+        return list(threads.map(lambda path: read_clip(path, policy, timeout, limits), paths))
+
+
+def probe(path: str | os.PathLike[str], timeout: float = 30.0, limits: VideoLimits = LIMITS) -> VideoInfo:
+    """Size, length, codec and playability of a file.
+
+    Raises:
+        VideoError: the file can't be used.
+    """
+    header, _ = ask("probe", path, timeout, limits=asdict(limits))
+    return VideoInfo(**_without_size(header))
+
+
+def validate_full(path: str | os.PathLike[str], timeout: float = 120.0, limits: VideoLimits = LIMITS) -> int:
+    """Decode the file once in full; the number of frames that it shows.
+
+    Raises:
+        VideoError: anything in it is missing or damaged.
+    """
+    header, _ = ask("validate", path, timeout, limits=asdict(limits))
+    return int(header["frames"])
+
+
+def make_playable(
+    path: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    timeout: float = 300.0,
+    limits: VideoLimits = LIMITS,
+) -> Path:
+    """A file that every browser plays: `path` itself where it is one, else `out`, re-encoded to H.264 without
+    sound.
+
+    Raises:
+        VideoError: the file can't be used.
+    """
+    if probe(path, timeout, limits).browser_playable:
+        return Path(path)
+    ask("reencode", path, timeout, limits=asdict(limits), out=os.path.abspath(os.fspath(out)))
+    return Path(out)
+
+
+def content_hash(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of the file's bytes, 64 hexadecimal digits.
+
+    Raises:
+        VideoMissing: there is no such regular file.
+    """
+    if not os.path.isfile(path):
+        raise VideoMissing(path, "there is no such file; check the path")
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _without_size(header: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in header.items() if name != "bytes"}

@@ -1,0 +1,242 @@
+"""The first pass over a video file: open it safely, demux it without decoding, and learn when each frame is
+shown.
+
+A file comes from anybody, so only regular local files are opened, by an ffmpeg that may use no protocol but
+`file:` and no demuxer that follows references (playlists, concat scripts, image patterns).
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+from typing import Any
+
+import av
+
+from descore.video.bitstream import starts_closed_gop
+from descore.video.truncation import truncation
+from descore.video.types import (
+    VideoEmpty,
+    VideoHasNoStream,
+    VideoLimits,
+    VideoMissing,
+    VideoTooLarge,
+    VideoTooLong,
+    VideoTruncated,
+    VideoUnreadable,
+)
+
+# Containers that hold their own timing and their own data; names as ffmpeg's demuxers have them.
+CONTAINERS = "mov,mp4,matroska,webm,avi,mpegts,mpeg,flv,ogg,asf,gif"
+
+
+@dataclass(frozen=True)
+class CodedFrame:
+    """One video packet in file order. pts, dts, duration in ticks of the track's time base; None where
+    unknown.
+
+    key: the container marks it as a seek point. discarded: decoded but never shown (edit lists).
+    closed: it starts a closed group of pictures, proven from its bits (False where unproven).
+    one_picture: it yields exactly one shown picture, proven from its bits (False where unproven).
+    """
+
+    pts: int | None
+    dts: int | None
+    duration: int
+    key: bool
+    discarded: bool
+    closed: bool
+    one_picture: bool
+
+
+@dataclass(frozen=True)
+class Track:
+    """What demuxing tells about the video stream of a file.
+
+    shown: ascending pts of the frames a player shows, in ticks of time_base seconds. end: the tick at which
+    the last one leaves the screen. packets: every coded frame in file order. width, height: coded pixels.
+    """
+
+    path: str
+    container: str
+    codec: str
+    time_base: Fraction
+    width: int
+    height: int
+    video_streams: int
+    extradata: bytes
+    packets: tuple[CodedFrame, ...]
+    shown: tuple[int, ...]
+    end: int
+    rate: Fraction | None
+
+    @property
+    def duration(self) -> Fraction:
+        """Seconds on screen."""
+        return (self.end - self.shown[0]) * self.time_base
+
+    def starts(self) -> list[Fraction]:
+        """Display times of all shown frames, in seconds after the first."""
+        return [(pts - self.shown[0]) * self.time_base for pts in self.shown]
+
+
+def require_local_file(path: str, limits: VideoLimits) -> int:
+    """Size in bytes of a regular local file that is worth opening.
+
+    Raises:
+        VideoMissing: no such path, or a directory, pipe or device.  VideoEmpty: zero bytes.
+        VideoTooLarge: more bytes than the limits allow.
+    """
+    try:
+        facts = os.stat(path)
+    except (OSError, ValueError) as error:
+        hint = "only local files are read, never addresses" if "://" in path else "check the path"
+        raise VideoMissing(path, f"there is no such file; {hint}") from error
+    if not stat.S_ISREG(facts.st_mode):
+        kind = "a folder" if stat.S_ISDIR(facts.st_mode) else "a pipe or device"
+        raise VideoMissing(path, f"this is {kind}, not a video file")
+    if facts.st_size == 0:
+        raise VideoEmpty(path, "the file holds zero bytes; upload it again")
+    if facts.st_size > limits.max_bytes:
+        raise VideoTooLarge(path, f"{facts.st_size / 1e9:.1f} GB is over the limit of {limits.max_bytes / 1e9:.1f} GB")
+    return facts.st_size
+
+
+def open_container(path: str) -> Any:
+    """Open a local media file with PyAV; the caller closes it.
+
+    Raises:
+        VideoTruncated: the file's own structure says that its end is missing.
+        VideoUnreadable: no known video container.
+    """
+    cut = truncation(path)
+    if cut:
+        raise VideoTruncated(path, cut)
+    options = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
+    try:
+        return av.open("file:" + os.path.abspath(path), "r", options=options, metadata_errors="replace")
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise VideoUnreadable(path, f"this is not a readable video file ({_words(error)})") from error
+
+
+def video_stream(container: Any, path: str) -> Any:
+    """The first video stream that isn't a cover picture.
+
+    Raises:
+        VideoHasNoStream: there is none.  VideoUnreadable: its codec has no decoder here.
+    """
+    streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+    if not streams:
+        raise VideoHasNoStream(path, "the file has no video stream; sound or a cover picture alone can't be judged")
+    if streams[0].codec_context is None:
+        raise VideoUnreadable(path, "its video codec can't be decoded here")
+    return streams[0]
+
+
+def scan(path: str, limits: VideoLimits) -> Track:
+    """Demux the whole file once, decoding nothing.
+
+    Raises:
+        VideoError: any of its subclasses; the message says what is wrong.
+    """
+    size = require_local_file(path, limits)
+    with open_container(path) as container:
+        stream = video_stream(container, path)
+        context = stream.codec_context
+        _check_size(path, context.width, context.height, limits)
+        packets = _demux(container, stream, path, limits)
+        _check_index(path, container, stream, size)
+        shown, end = _display_times(path, stream, packets)
+        rate = stream.average_rate or stream.guessed_rate
+        track = Track(
+            path=path,
+            container=container.format.name,
+            codec=context.name,
+            time_base=stream.time_base,
+            width=context.width,
+            height=context.height,
+            video_streams=len(container.streams.video),
+            extradata=bytes(context.extradata or b""),
+            packets=tuple(packets),
+            shown=tuple(shown),
+            end=end,
+            rate=Fraction(rate) if rate else None,
+        )
+    if track.duration > limits.max_seconds:
+        raise VideoTooLong(path, f"it lasts {float(track.duration):.0f} s; the limit is {limits.max_seconds:.0f} s")
+    return track
+
+
+def _demux(container: Any, stream: Any, path: str, limits: VideoLimits) -> list[CodedFrame]:
+    packets: list[CodedFrame] = []
+    corrupt_last = False
+    extradata = bytes(stream.codec_context.extradata or b"")
+    codec = stream.codec_context.name
+    try:
+        for packet in container.demux(stream):
+            if not packet.size:
+                continue
+            if len(packets) >= limits.max_packets:
+                raise VideoTooLong(path, f"it holds more than {limits.max_packets} frames, the limit")
+            corrupt_last = packet.is_corrupt
+            closed, one_picture = starts_closed_gop(codec, extradata, packet)
+            packets.append(
+                CodedFrame(
+                    pts=packet.pts,
+                    dts=packet.dts,
+                    duration=packet.duration or 0,
+                    key=packet.is_keyframe,
+                    discarded=packet.is_discard,
+                    closed=closed,
+                    one_picture=one_picture,
+                )
+            )
+    except av.FFmpegError as error:
+        raise VideoUnreadable(path, f"its data breaks off after {len(packets)} frames ({_words(error)})") from error
+    if corrupt_last:
+        raise VideoTruncated(path, "the last frame is incomplete; the end of the file is missing")
+    if not packets:
+        raise VideoEmpty(path, "its video stream holds no frames")
+    return packets
+
+
+def _check_size(path: str, width: int, height: int, limits: VideoLimits) -> None:
+    if width * height > limits.max_pixels:
+        raise VideoTooLarge(path, f"frames of {width} x {height} are over the limit of {limits.max_pixels} pixels")
+    if width <= 0 or height <= 0:
+        raise VideoUnreadable(path, "it doesn't say how large its frames are; its beginning may be missing")
+
+
+def _check_index(path: str, container: Any, stream: Any, size: int) -> None:
+    if not container.format.name.startswith("mov"):
+        return
+    if any(entry.pos + entry.size > size for entry in stream.index_entries):
+        raise VideoTruncated(path, "its index lists frames beyond the end of the file")
+
+
+def _display_times(path: str, stream: Any, packets: list[CodedFrame]) -> tuple[list[int], int]:
+    step = _usual_step(stream, packets)
+    if all(p.pts is None for p in packets):
+        raise VideoUnreadable(path, "its frames carry no display times")
+    visible = [p for p in packets if p.pts is not None and not p.discarded]
+    if not visible:
+        raise VideoEmpty(path, "its edit list leaves no frame to show")
+    last = max(visible, key=lambda p: p.pts or 0)
+    shown = sorted({p.pts for p in visible if p.pts is not None})
+    return shown, shown[-1] + (last.duration or step)
+
+
+def _usual_step(stream: Any, packets: list[CodedFrame]) -> int:
+    times = sorted({p.pts for p in packets if p.pts is not None})
+    steps = sorted(b - a for a, b in pairwise(times))
+    if steps:
+        return steps[len(steps) // 2]
+    rate = stream.average_rate or stream.guessed_rate or Fraction(25)
+    return max(1, round(1 / (rate * stream.time_base)))
+
+
+def _words(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error).strip() or type(error).__name__

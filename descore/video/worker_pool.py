@@ -1,0 +1,223 @@
+"""Decoding in a process that can be killed.
+
+A broken file can hang or crash a decoder inside native code, where no signal handler and no thread helps. So
+each request goes to a fresh Python process (spawned, never forked: decord hangs in forked children) and has a
+wall-clock limit; a process that exceeds it is killed and replaced. Two of them are kept warm, so that both
+videos of a pair are read at the same time and nobody waits for imports.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+
+from descore.video import types as video_types
+from descore.video.types import VideoError, VideoTimeout, VideoUnreadable
+
+PROCESSES = 2
+
+_ROOT = str(Path(__file__).resolve().parents[2])
+# sys.path is set by hand: the parent's __main__ and its folder must not be imported by the child.
+_COMMAND = "import sys; sys.path[:] = [{root!r}] + [p for p in sys.path if p]; from descore.video.worker import main; main()"
+
+
+class WorkerCrashed(RuntimeError):
+    """The decoding process ended before it answered."""
+
+
+class _Worker:
+    """One child process and its two pipes."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _COMMAND.format(root=_ROOT)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            # Unbuffered: after a fork in mid-request, half a message must not be sent a second time.
+            bufsize=0,
+            start_new_session=True,
+        )
+        self.pid = self._process.pid
+        self._expired = False
+
+    def alive(self) -> bool:
+        return not self._expired and self._process.poll() is None
+
+    def ask(self, request: dict[str, Any], seconds: float) -> tuple[dict[str, Any], bytearray]:
+        """Send one request and wait for its answer.
+
+        Raises:
+            TimeoutError: no answer in time; the process has been killed.  WorkerCrashed: it ended.
+        """
+        timer = threading.Timer(seconds, self._expire)
+        timer.daemon = True
+        timer.start()
+        try:
+            to_child, from_child = self._pipes()
+            to_child.write(json.dumps(request).encode() + b"\n")
+            to_child.flush()
+            header = json.loads(_exactly(from_child, int.from_bytes(_exactly(from_child, 4), "big")))
+            return header, _exactly(from_child, header["bytes"])
+        except (OSError, EOFError, ValueError) as error:
+            expired = self._expired
+            self.kill()
+            if expired:
+                raise TimeoutError from error
+            raise WorkerCrashed(f"exit code {self._process.returncode}") from error
+        finally:
+            timer.cancel()
+
+    def kill(self) -> None:
+        """End the process at once and collect it."""
+        self._process.kill()
+        self._process.wait()
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Close this side of the pipes only."""
+        for pipe in (self._process.stdin, self._process.stdout):
+            try:
+                if pipe:
+                    pipe.close()
+            except OSError:
+                continue
+
+    def _expire(self) -> None:
+        self._expired = True
+        self._process.kill()
+
+    def _pipes(self) -> tuple[BinaryIO, BinaryIO]:
+        return cast(BinaryIO, self._process.stdin), cast(BinaryIO, self._process.stdout)
+
+
+class _Pool:
+    """Up to `PROCESSES` workers, each serving one request at a time; safe to use from many threads."""
+
+    def __init__(self) -> None:
+        self._slots = threading.BoundedSemaphore(PROCESSES)
+        self._lock = threading.Lock()
+        self._idle: list[_Worker] = []
+        self._busy: set[_Worker] = set()
+
+    def warm_up(self) -> None:
+        with self._lock:
+            while len(self._idle) + len(self._busy) < PROCESSES:
+                self._idle.append(_Worker())
+
+    def ask(self, request: dict[str, Any], seconds: float, fresh: bool = False) -> tuple[dict[str, Any], bytearray]:
+        with self._slots:
+            worker = self._take(fresh)
+            try:
+                return worker.ask(request, seconds)
+            finally:
+                with self._lock:
+                    self._busy.discard(worker)
+                    if worker.alive():
+                        self._idle.append(worker)
+
+    def close(self) -> None:
+        with self._lock:
+            for worker in (*self._idle, *self._busy):
+                worker.kill()
+            self._idle.clear()
+
+    def forget(self) -> None:
+        for worker in (*self._idle, *self._busy):
+            worker.abandon()
+
+    def pids(self) -> list[int]:
+        with self._lock:
+            return [worker.pid for worker in (*self._idle, *self._busy) if worker.alive()]
+
+    def _take(self, fresh: bool) -> _Worker:
+        with self._lock:
+            while self._idle:
+                worker = self._idle.pop()
+                if worker.alive() and not fresh:
+                    break
+                worker.kill()
+            else:
+                worker = _Worker()
+            self._busy.add(worker)
+            return worker
+
+
+_pool = _Pool()
+
+
+def warm_up() -> None:
+    """Start the decoding processes without waiting for them; they import their libraries on their own."""
+    _pool.warm_up()
+
+
+def shut_down() -> None:
+    """Kill the decoding processes; the next request starts new ones."""
+    _pool.close()
+
+
+def worker_pids() -> list[int]:
+    """Process ids of the living decoding processes."""
+    return _pool.pids()
+
+
+def ask(job: str, path: str | os.PathLike[str], seconds: float, **details: Any) -> tuple[dict[str, Any], bytearray]:
+    """Have `job` done on `path` in a decoding process; the answer's header and raw bytes.
+
+    Raises:
+        VideoError: what the job raised.  VideoTimeout: it took more than `seconds`.
+        VideoUnreadable: the file made the decoder crash, twice.
+    """
+    name = os.fspath(path)
+    request = {"job": job, "path": name, "seconds": seconds, **details}
+    try:
+        try:
+            header, payload = _pool.ask(request, seconds)
+        except WorkerCrashed:
+            # Somebody may have killed an idle process, or decord died of a file that PyAV can read.
+            header, payload = _pool.ask({**request, "use_decord": False}, seconds, fresh=True)
+    except TimeoutError as error:
+        raise VideoTimeout(name, f"decoding took more than {seconds:g} s and was stopped") from error
+    except WorkerCrashed as error:
+        reason = f"it makes the decoder crash ({error}); the file may be damaged"
+        raise VideoUnreadable(name, reason) from error
+    if "error" in header:
+        kind: type[VideoError] = getattr(video_types, header["error"])
+        raise kind(name, header["reason"])
+    return header, payload
+
+
+def as_frames(header: dict[str, Any], payload: bytearray) -> np.ndarray:
+    """The answer's bytes as uint8 (T, H, W, 3)."""
+    return np.frombuffer(payload, dtype=np.uint8).reshape(header["shape"])
+
+
+def _exactly(pipe: BinaryIO, count: int) -> bytearray:
+    buffer = bytearray(count)
+    view = memoryview(buffer)
+    done = 0
+    while done < count:
+        read = pipe.readinto(view[done:])  # type: ignore[attr-defined]
+        if not read:
+            raise EOFError
+        done += read
+    return buffer
+
+
+def _after_fork() -> None:
+    # A forked child must not talk into its parent's pipes, nor keep them open.
+    global _pool
+    _pool.forget()
+    _pool = _Pool()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+atexit.register(shut_down)

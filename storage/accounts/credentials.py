@@ -1,0 +1,76 @@
+"""Passwords: what is accepted, and how they are hashed (argon2id, by argon2-cffi).
+
+Hashing is slow on purpose (tens of milliseconds and 64 MB), so callers do it outside the store's write lock.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import threading
+import unicodedata
+from functools import lru_cache
+
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+
+from storage.errors import WeakPassword
+
+SHORTEST, LONGEST = 8, 200
+
+# The library's own parameters (RFC 9106, low-memory profile). When they change, hashes are renewed at the next sign-in.
+hasher = PasswordHasher()
+# A crowd that signs in at once waits here, instead of taking 64 MB each.
+_at_once = threading.BoundedSemaphore(4)
+
+
+def hash_password(password: str) -> str:
+    """The argon2id hash of an acceptable password, with its salt and parameters.
+
+    Raises:
+        WeakPassword: too short, too long, or nothing but one repeated character.
+    """
+    if not SHORTEST <= len(password) <= LONGEST:
+        raise WeakPassword(f"A password has {SHORTEST} to {LONGEST} characters; this one has {len(password)}.")
+    if len(set(password)) == 1:
+        raise WeakPassword("A password of one repeated character is too easy to guess.")
+    with _at_once:
+        return hasher.hash(_plain(password))
+
+
+def is_password(password_hash: str | None, password: str) -> bool:
+    """Whether this is the password. Without a hash (there is no such person) it takes as long, and the answer is no."""
+    nobodys = _nobodys_hash(hasher)
+    if len(password) > LONGEST:  # nobody's password, and no work for it
+        password = ""
+    try:
+        with _at_once:
+            hasher.verify(password_hash or nobodys, _plain(password))
+    except (VerificationError, InvalidHashError):
+        return False
+    return password_hash is not None
+
+
+def is_outdated(password_hash: str) -> bool:
+    """Whether the hash was made with other parameters than today's."""
+    return hasher.check_needs_rehash(password_hash)
+
+
+def _plain(password: str) -> bytes:
+    """The same bytes however a keyboard composes accents; what is no text at all is replaced."""
+    return unicodedata.normalize("NFKC", password).encode("utf-8", "replace")
+
+
+@lru_cache(maxsize=1)
+def _nobodys_hash(made_by: PasswordHasher) -> str:
+    return made_by.hash("the password of nobody")
+
+
+def new_token() -> str:
+    """256 random bits, fit for a URL and a cookie."""
+    return secrets.token_urlsafe(32)
+
+
+def token_hash(token: str) -> str:
+    """What is stored of a token. A plain sha256 will do: nobody can guess 256 bits."""
+    return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()

@@ -1,0 +1,199 @@
+"""The people of a team: accounts with a role.
+
+A person without a password can't sign in. Such are the annotators that an import names, and those whose invitation
+was not used yet. Accounts are never removed, since labels name them; they are switched off.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from dataclasses import dataclass
+from datetime import datetime
+from typing import get_args
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from storage.accounts.credentials import hash_password
+from storage.errors import LastLead, NameTaken, NotInStore, StorageError
+from storage.schema import Role, SignInRow, UserRow, utc_now
+from storage.sql import insert_or_get
+
+LONGEST_NAME = 80
+
+
+@dataclass(frozen=True)
+class User:
+    """A person. can_sign_in: has a password and is active."""
+
+    id: int
+    name: str
+    role: Role
+    active: bool
+    can_sign_in: bool
+    created_at: datetime
+
+
+def add_user(session: Session, name: str, role: Role, password: str | None = None) -> User:
+    """Add a person; without a password one who can't sign in until invited.
+
+    Raises:
+        NameTaken: somebody has this name, or one that reads the same.
+        WeakPassword: too short or too long.
+        StorageError: not a name, or not a role.
+    """
+    return add_hashed(session, name, role, None if password is None else hash_password(password))
+
+
+def add_hashed(session: Session, name: str, role: Role, password_hash: str | None) -> User:
+    """As `add_user`, with a password that was hashed before: hashing takes longer than a write lock should be held."""
+    name, key = clean_name(name), name_key(name)
+    check_role(role)
+    row = UserRow(name=name, name_key=key, role=role, password_hash=password_hash, active=True)
+    stored = insert_or_get(session, row, select(UserRow).where(UserRow.name_key == key))
+    if stored is not row:
+        raise NameTaken(f"The name {name} is taken; choose another.")
+    session.flush()
+    return as_user(row)
+
+
+def get_user(session: Session, user_id: int) -> User:
+    """A person by id.
+
+    Raises:
+        NotInStore: there is none.
+    """
+    return as_user(user_row(session, user_id))
+
+
+def find_user(session: Session, name: str) -> User | None:
+    """The person of this name; case and compatibility forms of characters don't matter."""
+    row = session.scalars(select(UserRow).where(UserRow.name_key == name_key(name))).one_or_none()
+    return None if row is None else as_user(row)
+
+
+def list_users(session: Session) -> tuple[User, ...]:
+    """Everybody, in the order in which they came."""
+    return tuple(as_user(row) for row in session.scalars(select(UserRow).order_by(UserRow.id)))
+
+
+def has_lead(session: Session) -> bool:
+    """Whether some active lead can sign in."""
+    return session.scalar(select(func.count()).select_from(UserRow).where(*_IS_LEAD)) != 0
+
+
+def set_active(session: Session, user_id: int, active: bool) -> User:
+    """Switch an account on or off. Off: all its sign-ins end, its labels stay.
+
+    Raises:
+        NotInStore: there is no such person.
+        LastLead: the last active lead can't be switched off.
+    """
+    row = _locked(session, user_id)
+    if not active:
+        _refuse_last_lead(session, row)
+        end_sign_ins(session, user_id)
+    row.active = active
+    session.flush()
+    return as_user(row)
+
+
+def set_role(session: Session, user_id: int, role: Role) -> User:
+    """Change what a person may do; it counts from their next request.
+
+    Raises:
+        NotInStore: there is no such person.
+        LastLead: the last active lead has to stay one.
+        StorageError: not a role.
+    """
+    check_role(role)
+    row = _locked(session, user_id)
+    if role != "lead":
+        _refuse_last_lead(session, row)
+    row.role = role
+    session.flush()
+    return as_user(row)
+
+
+def end_sign_ins(session: Session, user_id: int, now: datetime | None = None) -> None:
+    """Sign a person out everywhere."""
+    open_ones = update(SignInRow).where(SignInRow.user_id == user_id, SignInRow.ended_at.is_(None))
+    session.execute(open_ones.values(ended_at=now or utc_now()))
+
+
+def clean_name(name: str) -> str:
+    """The name as it is stored and shown: composed characters, single blanks.
+
+    Raises:
+        StorageError: empty, too long, or with characters that nobody sees.
+    """
+    name = " ".join(unicodedata.normalize("NFC", name).split())
+    if not 1 <= len(name) <= LONGEST_NAME or len(name_key(name)) > 2 * LONGEST_NAME:
+        raise StorageError(f"A name has 1 to {LONGEST_NAME} characters.")
+    if any(map(_is_invisible, name)):
+        raise StorageError("A name has only visible characters; this one holds an invisible one.")
+    return name
+
+
+def name_key(name: str) -> str:
+    """What two names share that read alike: NFKC, without case, surplus blanks and invisible characters."""
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+    return "".join(character for character in " ".join(folded.split()) if not _is_invisible(character))
+
+
+def check_role(role: str) -> None:
+    """Refuse what is no role.
+
+    Raises:
+        StorageError: not a role.
+    """
+    if role not in get_args(Role):
+        raise StorageError(f"a role is one of {', '.join(get_args(Role))}; found {role!r}")
+
+
+def user_row(session: Session, user_id: int) -> UserRow:
+    """The stored row, for the neighbours in this package.
+
+    Raises:
+        NotInStore: there is none.
+    """
+    row = session.get(UserRow, user_id)
+    if row is None:
+        raise NotInStore(f"there is no person {user_id}")
+    return row
+
+
+def as_user(row: UserRow) -> User:
+    """What the app may know of a stored person."""
+    return User(
+        id=row.id,
+        name=row.name,
+        role=row.role,
+        active=row.active,
+        can_sign_in=row.active and row.password_hash is not None,
+        created_at=row.created_at,
+    )
+
+
+_IS_LEAD = (UserRow.role == "lead", UserRow.active.is_(True), UserRow.password_hash.is_not(None))
+
+
+def _is_invisible(character: str) -> bool:
+    return unicodedata.category(character)[0] == "C"
+
+
+def _locked(session: Session, user_id: int) -> UserRow:
+    """The person, with all leads locked in one order: two leads can't remove each other at the same moment."""
+    everybody = select(UserRow).where((UserRow.role == "lead") | (UserRow.id == user_id)).order_by(UserRow.id)
+    rows = session.scalars(everybody.with_for_update().execution_options(populate_existing=True)).all()
+    for row in rows:
+        if row.id == user_id:
+            return row
+    raise NotInStore(f"there is no person {user_id}")
+
+
+def _refuse_last_lead(session: Session, row: UserRow) -> None:
+    if not (row.role == "lead" and row.active and row.password_hash is not None):
+        return
+    if session.scalar(select(func.count()).select_from(UserRow).where(*_IS_LEAD, UserRow.id != row.id)) == 0:
+        raise LastLead(f"{row.name} is the last lead: make somebody else lead first.")

@@ -1,0 +1,196 @@
+"""Pairs with all that is known of them, for figures: what people said, what a checkpoint said, and facts of the videos.
+
+    pairs = analysed_pairs(session, checkpoint.fingerprint, sources=["genai-bench"])
+    pairs[0].choice, pairs[0].think.rewards, pairs[0].generators
+
+A handful of queries, however many pairs: 20,000 take a few seconds.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, Literal
+
+from sqlalchemy import Row, Text, cast, func, select
+from sqlalchemy.orm import Session, aliased
+
+from storage.analysis.video_stats import VideoFacts, facts_of
+from storage.labelling.consensus import Consensus, iterate_consensus
+from storage.schema import CampaignPairRow, JudgementRow, PairRow, VideoFactsRow, VideoRow
+from storage.splits import is_held_out, pair_identity
+
+Preference = Literal["A", "B", "tie"]
+_CHOICE: dict[str | None, Preference | None] = {"A": "A", "B": "B", "tie": "tie", "both_bad": "tie", None: None}
+_FEW = 1000  # ids that are listed in a query rather than looked for in all that it finds
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a checkpoint gave the two videos of a pair, (A, B).
+
+    rewards: as the scoring module gave them, not standardised. sub_scores: None where a thought can't be read, or mode
+    "quick" has none. strict: whether the thought keeps the format. thought_chars: its length. spread: standard deviation
+    of the rewards over k sampled thoughts, where the pair was judged so too; with mode "think" only.
+    """
+
+    rewards: tuple[float, float]
+    sub_scores: tuple[Mapping[str, str] | None, Mapping[str, str] | None] = field(hash=False)
+    strict: tuple[bool, bool]
+    thought_chars: tuple[int, int]
+    spread: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class AnalysedPair:
+    """A pair for analysis; tuples are of its videos (A, B).
+
+    identity: `storage.splits.pair_identity`. choice, strength, support, labels, human: the common answer of people, see
+    `storage.labelling.consensus.Consensus`; both bad counts as a tie; None, 0 and {} without one. seconds: the clips'
+    lengths. think,
+    quick: None where a reward of either video is missing.
+    """
+
+    pair_id: int
+    identity: str
+    prompt: str
+    source: str
+    choice: Preference | None
+    strength: float | None
+    support: float
+    labels: int
+    human: Mapping[str, Mapping[str, str]] = field(hash=False)
+    generators: tuple[str | None, str | None]
+    seconds: tuple[float, float]
+    fps: tuple[float, float]
+    think: Scored | None
+    quick: Scored | None
+    facts: tuple[VideoFacts | None, VideoFacts | None]
+
+
+def analysed_pairs(
+    session: Session,
+    fingerprint: str | None,
+    *,
+    sources: Sequence[str] | None = None,
+    campaign_ids: Sequence[int] | None = None,
+    held_out_share: float | None = None,
+) -> tuple[AnalysedPair, ...]:
+    """Pairs by id, with or without labels and judgements.
+
+    Args:
+        fingerprint: of the checkpoint whose judgements are wanted, as in `storage.judgements.Question`; None for none.
+        sources: pairs that came from there. campaign_ids: pairs in one of these, and the labels given there; without
+            them all labels count.
+        held_out_share: the held-out pairs only.
+    """
+    rows = _pairs(session, sources, campaign_ids)
+    identities = {row.id: pair_identity(row.sha_a, row.sha_b, row.prompt) for row in rows}
+    if held_out_share is not None:
+        rows = [row for row in rows if is_held_out(identities[row.id], held_out_share)]
+    narrowed = sources is not None or held_out_share is not None
+    among = [row.id for row in rows] if narrowed else None
+    common = {one.pair_id: one for one in iterate_consensus(session, campaign_ids, pair_ids=among)} if rows else {}
+    judged = _judged(session, fingerprint, rows) if fingerprint is not None else {}
+    facts = _facts(session, {video for row in rows for video in (row.a, row.b)})
+    return tuple(_analysed(row, identities[row.id], common.get(row.id), judged, facts) for row in rows)
+
+
+def _pairs(session: Session, sources: Sequence[str] | None, campaign_ids: Sequence[int] | None) -> list[Row[Any]]:
+    a, b = aliased(VideoRow), aliased(VideoRow)
+    columns = [PairRow.id, PairRow.prompt, PairRow.prompt_hash, PairRow.source, PairRow.generator_a, PairRow.generator_b]
+    for side, video in (("a", a), ("b", b)):
+        columns += [
+            video.id.label(side),  # type: ignore[list-item]
+            video.sha256.label(f"sha_{side}"),  # type: ignore[list-item]
+            video.duration.label(f"seconds_{side}"),  # type: ignore[list-item]
+            video.fps.label(f"fps_{side}"),  # type: ignore[list-item]
+        ]
+    statement: Any = select(*columns).join(a, a.id == PairRow.video_a_id).join(b, b.id == PairRow.video_b_id)
+    if sources is not None:
+        statement = statement.where(PairRow.source.in_(sources))
+    if campaign_ids is not None:
+        places = select(CampaignPairRow.pair_id).where(CampaignPairRow.campaign_id.in_(campaign_ids))
+        statement = statement.where(PairRow.id.in_(places.where(CampaignPairRow.state != "dropped")))
+    return list(session.execute(statement.order_by(PairRow.id)))
+
+
+@dataclass(frozen=True)
+class _Said:
+    """What a checkpoint said of one video in one mode."""
+
+    reward: float | None
+    spread: float | None
+    sub_scores: Mapping[str, str] | None
+    strict: bool
+    chars: int
+
+
+_Judged = dict[tuple[int, str, str], _Said]
+
+
+def _judged(session: Session, fingerprint: str, rows: Sequence[Row[Any]]) -> _Judged:
+    """(video, prompt hash, mode) -> what was said; of several numbers of thoughts the largest."""
+    columns = (
+        *(JudgementRow.video_id, JudgementRow.prompt_hash, JudgementRow.mode, JudgementRow.reward),
+        *(JudgementRow.reward_spread, JudgementRow.strict_format, func.length(JudgementRow.thought)),
+    )
+    statement: Any = (
+        select(*columns, cast(JudgementRow.sub_scores, Text))
+        .where(JudgementRow.fingerprint == fingerprint)
+        .order_by(JudgementRow.k, JudgementRow.seed.desc())
+    )
+    videos = {video for row in rows for video in (row.a, row.b)}
+    if len(videos) <= _FEW:
+        statement = statement.where(JudgementRow.video_id.in_(videos))
+    read = cache(json.loads)  # most say the same few things
+    return {
+        (video_id, prompt_hash, mode): _Said(reward, spread, None if scores is None else read(scores), strict, chars)
+        for video_id, prompt_hash, mode, reward, spread, strict, chars, scores in session.execute(statement)
+    }
+
+
+def _facts(session: Session, videos: Collection[int]) -> dict[int, VideoFacts]:
+    statement = select(VideoFactsRow)
+    if len(videos) <= _FEW:
+        statement = statement.where(VideoFactsRow.video_id.in_(videos))
+    return {row.video_id: facts_of(row) for row in session.scalars(statement)}
+
+
+def _analysed(
+    row: Row[Any], identity: str, common: Consensus | None, judged: _Judged, facts: Mapping[int, VideoFacts]
+) -> AnalysedPair:
+    return AnalysedPair(
+        pair_id=row.id,
+        identity=identity,
+        prompt=row.prompt,
+        source=row.source,
+        choice=_CHOICE[common.choice if common else None],
+        strength=common.strength if common else None,
+        support=common.support if common else 0.0,
+        labels=common.labels if common else 0,
+        human=common.sub_scores if common else {},
+        generators=(row.generator_a, row.generator_b),
+        seconds=(row.seconds_a, row.seconds_b),
+        fps=(row.fps_a, row.fps_b),
+        think=_scored(row, "think", judged),
+        quick=_scored(row, "quick", judged),
+        facts=(facts.get(row.a), facts.get(row.b)),
+    )
+
+
+def _scored(row: Row[Any], mode: str, judged: _Judged) -> Scored | None:
+    a, b = judged.get((row.a, row.prompt_hash, mode)), judged.get((row.b, row.prompt_hash, mode))
+    if a is None or b is None or a.reward is None or b.reward is None:
+        return None
+    many = [judged.get((video, row.prompt_hash, "k")) for video in (row.a, row.b)] if mode == "think" else []
+    spreads = [one.spread for one in many if one is not None and one.spread is not None]
+    return Scored(
+        rewards=(a.reward, b.reward),
+        sub_scores=(a.sub_scores, b.sub_scores),
+        strict=(a.strict, b.strict),
+        thought_chars=(a.chars, b.chars),
+        spread=(spreads[0], spreads[1]) if len(spreads) == 2 else None,
+    )

@@ -1,0 +1,28 @@
+"""Files that are there whole or not at all, whatever kills the writer.
+
+write_atomic(run / "report.json", text)      # readers see the old text or all of the new one
+sync(folder)                                # make names and contents survive a power cut
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+PARTIAL = ".partial"
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Write a text file beside its place, then move it there. A kill leaves at most a file that ends in `PARTIAL`."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")
+    partial.write_text(text, "utf-8")
+    partial.replace(path)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file's content, or a folder's names, are on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,278 @@
+"""Campaigns: which pairs are labelled, what is asked, how often, and in which order.
+
+settings = CampaignSettings("winter models", overlap=3, repeat_share=0.05)
+campaign = create_campaign(session, settings, pair_ids, DEFAULT_GUIDELINES, created_by=lead.id)
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from datetime import datetime
+from typing import Any, Literal, get_args
+
+from sqlalchemy import Row, bindparam, func, insert, select, update
+from sqlalchemy.orm import Session
+
+from descore.answer import DIMENSIONS, SUB_SCORES
+from storage.campaigns import leases as slots
+from storage.campaigns.guidelines import Guidelines, revise_guidelines
+from storage.campaigns.label_schema import SIDES
+from storage.errors import CampaignError, NotInStore
+from storage.schema import CampaignPairRow, CampaignRow, CampaignStatus, Choice, MemberRow, Ordering, PairRow
+from storage.splits import stable_share
+from storage.sql import CAMPAIGNS, GUIDELINES, PLACES
+
+Origin = Literal["studio", "import"]
+VISIBLE = ("generators", "thoughts", "rewards")
+MOST_OVERLAP = 100
+LONGEST_LEASE_SECONDS = 7 * 24 * 3600
+_CHUNK = 5000
+
+
+@dataclass(frozen=True)
+class CampaignSettings:
+    """What a lead chooses.
+
+    dimensions: the sub-scores asked, none for the overall preference alone. overlap: labels that a pair needs, each of
+    another person. gold_share, repeat_share: of the pairs that a person gets, how many are gold pairs, and how many are
+    own ones again with the sides exchanged. visible: what is open before a label is saved, out of `VISIBLE`; nothing
+    means blind. lease_seconds: how long a pair waits for somebody who left. qualification_pairs: gold pairs at the
+    start, of which the share `qualification_pass` has to be right.
+
+    Raises:
+        CampaignError: a setting is out of range.
+    """
+
+    name: str
+    dimensions: tuple[str, ...] = DIMENSIONS
+    overlap: int = 3
+    gold_share: float = 0.05
+    repeat_share: float = 0.05
+    ordering: Ordering = "random"
+    visible: tuple[str, ...] = ()
+    lease_seconds: int = 1800
+    qualification_pairs: int = 0
+    qualification_pass: float = 0.7
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", " ".join(self.name.split()))
+        object.__setattr__(self, "dimensions", _chosen(self.dimensions, DIMENSIONS, "dimension"))
+        object.__setattr__(self, "visible", _chosen(self.visible, VISIBLE, "thing to show"))
+        _require(1 <= len(self.name) <= 200, "a campaign needs a name of at most 200 characters")
+        _require(1 <= self.overlap <= MOST_OVERLAP, f"a pair needs 1 to {MOST_OVERLAP} labels; found {self.overlap}")
+        shares = (self.gold_share, self.repeat_share)
+        _require(all(0 <= share <= 0.5 for share in shares), "gold and repeated pairs are at most half of all each")
+        _require(sum(shares) <= 0.8, "gold and repeated pairs leave too little room for new ones")
+        _require(self.ordering in get_args(Ordering), f"an order is one of {', '.join(get_args(Ordering))}")
+        _require(1 <= self.lease_seconds <= LONGEST_LEASE_SECONDS, "a lease lasts from 1 second to 7 days")
+        _require(self.qualification_pairs >= 0, "the qualification can't have a negative number of pairs")
+        _require(0 <= self.qualification_pass <= 1, "the share to pass the qualification lies between 0 and 1")
+
+
+@dataclass(frozen=True)
+class Gold:
+    """The known answer to a pair. sub_scores: {"A": {dimension: value}, "B": ...}, for feedback only."""
+
+    choice: Choice
+    sub_scores: Mapping[str, Mapping[str, str]] | None = None
+    explanation: str = ""
+
+    def __post_init__(self) -> None:
+        _require(self.choice in get_args(Choice), f"a gold answer is one of {', '.join(get_args(Choice))}")
+        for video, scores in (self.sub_scores or {}).items():
+            known = video in SIDES and set(scores) <= set(DIMENSIONS) and set(scores.values()) <= set(SUB_SCORES)
+            _require(known, f"unknown sub-scores of a gold answer: {video}: {dict(scores)}")
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """A campaign. `seed` decides its random order and who gets a gold pair when: it stays on the server."""
+
+    id: int
+    settings: CampaignSettings
+    status: CampaignStatus
+    origin: Origin
+    guideline_version: int
+    created_at: datetime
+    seed: str = field(repr=False)
+    order_version: int = field(repr=False)
+
+
+_VERSION = select(func.max(GUIDELINES.c.version)).where(GUIDELINES.c.campaign_id == CAMPAIGNS.c.id).scalar_subquery()
+_CAMPAIGNS = select(CAMPAIGNS, _VERSION.label("guideline_version"))
+_CAMPAIGN = _CAMPAIGNS.where(CAMPAIGNS.c.id == bindparam("campaign"))
+# On SQLite the writing transaction has locked everything anyway.
+_LOCKED_CAMPAIGN = _CAMPAIGN.with_for_update(key_share=True, of=CAMPAIGNS)
+
+
+def create_campaign(
+    session: Session,
+    settings: CampaignSettings,
+    pair_ids: Sequence[int],
+    guidelines: Guidelines,
+    *,
+    created_by: int | None,
+    gold: Mapping[int, Gold] | None = None,
+    scores: Mapping[int, float] | None = None,
+    origin: Origin = "studio",
+) -> Campaign:
+    """Open a campaign over pairs of the store.
+
+    Args:
+        gold: known answers by pair id; these pairs only check and train annotators.
+        scores: by pair id, the lowest come first unless the order is random; pairs without one come after.
+        origin: "import" for labels that came with a file: nobody is assigned there.
+
+    Raises:
+        CampaignError: the name is taken, a pair is unknown, or the qualification asks for more gold than there is.
+    """
+    gold = gold or {}
+    _require(len(pair_ids) > len(gold), "a campaign needs pairs to label, besides the gold ones")
+    _require(settings.qualification_pairs <= len(gold), f"the qualification needs gold pairs; there are {len(gold)}")
+    taken = session.scalar(select(CampaignRow.id).where(CampaignRow.name == settings.name))
+    _require(taken is None, f"there is a campaign named {settings.name} already")
+    chosen = asdict(settings) | {"dimensions": list(settings.dimensions), "visible": list(settings.visible)}
+    row = CampaignRow(**chosen, origin=origin, seed=secrets.token_hex(16), created_by_id=created_by)
+    session.add(row)
+    session.flush()
+    revise_guidelines(session, row.id, guidelines, created_by)
+    campaign = get_campaign(session, row.id)
+    insert_pairs(session, campaign, pair_ids, gold, scores or {}, after=-1)
+    return campaign
+
+
+def get_campaign(session: Session, campaign_id: int) -> Campaign:
+    """A campaign by id.
+
+    Raises:
+        NotInStore: there is none.
+    """
+    return _found(session.execute(_CAMPAIGN, {"campaign": campaign_id}).one_or_none(), campaign_id)
+
+
+def lock_campaign(session: Session, campaign_id: int) -> Campaign:
+    """As `get_campaign`; until the end of the transaction nobody else assigns, labels or reorders in this campaign.
+
+    Raises:
+        NotInStore: there is none.
+    """
+    return _found(session.execute(_LOCKED_CAMPAIGN, {"campaign": campaign_id}).one_or_none(), campaign_id)
+
+
+def list_campaigns(session: Session, origin: Origin = "studio") -> tuple[Campaign, ...]:
+    """The campaigns of one origin, oldest first."""
+    rows = session.execute(_CAMPAIGNS.where(CAMPAIGNS.c.origin == origin).order_by(CAMPAIGNS.c.id))
+    return tuple(_campaign(row) for row in rows)
+
+
+def set_status(session: Session, campaign_id: int, status: CampaignStatus) -> None:
+    """Open, pause or close a campaign.
+
+    Paused: what people have before them can still be finished. Closed: nothing is saved any more; open leases go back,
+    with their drafts.
+
+    Raises:
+        NotInStore: there is no such campaign.
+        CampaignError: unknown status, or an imported campaign, where nobody labels.
+    """
+    _require(status in get_args(CampaignStatus), f"a campaign is {', '.join(get_args(CampaignStatus))}")
+    campaign = lock_campaign(session, campaign_id)
+    _require(campaign.origin == "studio", "imported labels are not a campaign that people work in")
+    if status == "closed":
+        slots.return_all(session, campaign_id)
+    session.execute(update(CAMPAIGNS).where(CAMPAIGNS.c.id == campaign_id).values(status=status))
+
+
+def insert_pairs(
+    session: Session,
+    campaign: Campaign,
+    pair_ids: Sequence[int],
+    gold: Mapping[int, Gold],
+    scores: Mapping[int, float],
+    after: int,
+) -> int:
+    """Queue pairs behind the position `after`, those already in the campaign left out; returns how many came in.
+
+    Raises:
+        CampaignError: a pair is not in the store, or a gold answer belongs to none of the pairs.
+    """
+    distinct = list(dict.fromkeys(pair_ids))
+    _require(set(gold) <= set(distinct), "a gold answer belongs to a pair that is not among those of the campaign")
+    new = _not_yet_in(session, campaign.id, distinct)
+    overlap = campaign.settings.overlap
+    rows = [
+        {
+            "campaign_id": campaign.id,
+            "pair_id": pair_id,
+            "position": after + slots.SPACING * place,
+            "is_gold": pair_id in gold,
+            "gold": asdict(gold[pair_id]) if pair_id in gold else None,
+            "open_slots": 0 if pair_id in gold else overlap,
+        }
+        for place, pair_id in enumerate(in_order(campaign, new, scores), start=1)
+    ]
+    for start in range(0, len(rows), _CHUNK):
+        session.execute(insert(PLACES), rows[start : start + _CHUNK])
+    return len(rows)
+
+
+def in_order(campaign: Campaign, pair_ids: Sequence[int], scores: Mapping[int, float]) -> list[int]:
+    """Pairs as they come up: by score, then those without one; equal ones in a random order of this campaign's own."""
+    ranked = {} if campaign.settings.ordering == "random" else scores
+    return sorted(pair_ids, key=lambda pair_id: (ranked.get(pair_id, float("inf")), stable_share(campaign.seed, pair_id)))
+
+
+def last_position(session: Session, campaign_id: int) -> int:
+    """The position behind which nobody has been yet and no pair stands."""
+    foremost = select(func.max(MemberRow.cursor_position)).where(MemberRow.campaign_id == campaign_id)
+    last = select(func.max(CampaignPairRow.position)).where(CampaignPairRow.campaign_id == campaign_id)
+    return max(session.scalar(foremost) or 0, session.scalar(last) or 0)
+
+
+def _not_yet_in(session: Session, campaign_id: int, pair_ids: Sequence[int]) -> list[int]:
+    known: set[int] = set()
+    present: set[int] = set()
+    for start in range(0, len(pair_ids), _CHUNK):
+        some = pair_ids[start : start + _CHUNK]
+        known.update(session.scalars(select(PairRow.id).where(PairRow.id.in_(some))))
+        here = (CampaignPairRow.campaign_id == campaign_id, CampaignPairRow.pair_id.in_(some))
+        present.update(session.scalars(select(CampaignPairRow.pair_id).where(*here)))
+    missing = [pair_id for pair_id in pair_ids if pair_id not in known]
+    _require(not missing, f"there is no pair {missing[0] if missing else ''} in the store")
+    return [pair_id for pair_id in pair_ids if pair_id not in present]
+
+
+_SETTINGS = tuple(one.name for one in fields(CampaignSettings))
+
+
+def _found(row: Row[Any] | None, campaign_id: int) -> Campaign:
+    if row is None:
+        raise NotInStore(f"there is no campaign {campaign_id}")
+    return _campaign(row)
+
+
+def _campaign(row: Row[Any]) -> Campaign:
+    return Campaign(
+        id=row.id,
+        settings=CampaignSettings(**{name: getattr(row, name) for name in _SETTINGS}),
+        status=row.status,
+        origin=row.origin,
+        guideline_version=row.guideline_version or 0,
+        created_at=row.created_at,
+        seed=row.seed,
+        order_version=row.order_version,
+    )
+
+
+def _chosen(names: Sequence[str], known: Sequence[str], what: str) -> tuple[str, ...]:
+    """The names in their fixed order."""
+    unknown = set(names) - set(known)
+    _require(not unknown, f"there is no {what} named {', '.join(sorted(unknown))}; they are {', '.join(known)}")
+    return tuple(name for name in known if name in names)
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise CampaignError(message)

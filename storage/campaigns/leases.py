@@ -1,0 +1,103 @@
+"""The places of pairs in the queue, and how leases go back into it.
+
+Everybody goes along the queue of a campaign by position, with a cursor. A place that opens behind cursors, because a
+lease was abandoned or a label withdrawn, would never be met again; so its pair moves to just before the foremost cursor's
+next step, where everybody meets it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ScalarSelect, bindparam, case, func, select, text, update
+from sqlalchemy.orm import Session
+
+from storage.sql import ASSIGNMENTS, CAMPAIGNS, MEMBERS, PLACES
+
+# Between two neighbours in the queue there is room for pairs that come back.
+SPACING = 1 << 20
+# Each person who asks for a pair looks after some abandoned ones, so that no request pays for all of them.
+SWEEP = 20
+
+# As written in the partial indexes: with bound values a database may not see that it can use them.
+IS_LEASED = text("assignments.state = 'leased'")
+IS_UNDER_WAY = text("assignments.state IN ('leased', 'returned')")
+IS_QUEUED = text("campaign_pairs.open_slots > 0 AND campaign_pairs.state = 'open' AND NOT campaign_pairs.is_gold")
+# Kinds of turns that take one of the places which the overlap allows.
+HOLDING_KINDS = ("work", "import")
+
+_HOLD = update(PLACES).where(PLACES.c.id == bindparam("place")).values(open_slots=PLACES.c.open_slots - 1)
+_EXPIRED = (
+    select(ASSIGNMENTS.c.id)
+    .where(ASSIGNMENTS.c.campaign_id == bindparam("campaign"), ASSIGNMENTS.c.expires_at <= bindparam("now"), IS_LEASED)
+    .order_by(ASSIGNMENTS.c.expires_at)
+    .limit(SWEEP)
+)
+
+
+def open_slots(campaign_id: Any) -> Any:
+    """SQL for the places that a row of campaign_pairs has left: overlap less labels less leases."""
+    overlap = select(CAMPAIGNS.c.overlap).where(CAMPAIGNS.c.id == campaign_id).scalar_subquery()
+    held = (
+        select(func.count())
+        .select_from(ASSIGNMENTS)
+        .where(
+            ASSIGNMENTS.c.campaign_pair_id == PLACES.c.id,
+            ASSIGNMENTS.c.state.in_(("leased", "labelled")),
+            ASSIGNMENTS.c.kind.in_(HOLDING_KINDS),
+        )
+        .scalar_subquery()
+    )
+    return case((PLACES.c.is_gold, 0), (overlap > held, overlap - held), else_=0)
+
+
+def next_position(campaign_id: Any) -> ScalarSelect[int]:
+    """SQL for a position that everybody still has ahead."""
+    version = select(CAMPAIGNS.c.order_version).where(CAMPAIGNS.c.id == campaign_id).scalar_subquery()
+    return (
+        select(func.coalesce(func.max(MEMBERS.c.cursor_position), -1) + 1)
+        .where(MEMBERS.c.campaign_id == campaign_id, MEMBERS.c.order_version == version)
+        .scalar_subquery()
+    )
+
+
+def hold(session: Session, kind: str, place_id: int) -> None:
+    """Take one of the places of a pair, if turns of this kind do."""
+    if kind in HOLDING_KINDS:
+        session.execute(_HOLD, {"place": place_id})
+
+
+def put_back(session: Session, campaign_id: int, place_ids: Sequence[int]) -> None:
+    """Count the open slots of these pairs anew and queue them where everybody meets them."""
+    if place_ids:
+        session.execute(
+            update(PLACES)
+            .where(PLACES.c.id.in_(place_ids), ~PLACES.c.is_gold)
+            .values(open_slots=open_slots(campaign_id), position=next_position(campaign_id))
+        )
+
+
+def return_leases(session: Session, campaign_id: int, assignment_ids: Sequence[int]) -> None:
+    """Give open leases back, drafts kept. Whoever had them gets them again first, if nobody took the place."""
+    if not assignment_ids:
+        return
+    returned = session.execute(
+        update(ASSIGNMENTS)
+        .where(ASSIGNMENTS.c.id.in_(assignment_ids), IS_LEASED)
+        .values(state="returned")
+        .returning(ASSIGNMENTS.c.campaign_pair_id, ASSIGNMENTS.c.kind)
+    )
+    put_back(session, campaign_id, [row.campaign_pair_id for row in returned if row.kind in HOLDING_KINDS])
+
+
+def return_all(session: Session, campaign_id: int) -> None:
+    """Give every open lease of a campaign back."""
+    leased = select(ASSIGNMENTS.c.id).where(ASSIGNMENTS.c.campaign_id == campaign_id, IS_LEASED)
+    return_leases(session, campaign_id, session.scalars(leased).all())
+
+
+def sweep(session: Session, campaign_id: int, now: datetime) -> None:
+    """Give back leases whose time is over, the oldest first, at most `SWEEP` of them."""
+    return_leases(session, campaign_id, session.scalars(_EXPIRED, {"campaign": campaign_id, "now": now}).all())

@@ -1,0 +1,54 @@
+"""Where the app keeps its data: one private folder outside anything that is served."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import uuid
+from pathlib import Path
+
+from storage.errors import StorageError
+
+
+def data_home() -> Path:
+    """The data folder, not yet created: `DESCORE_HOME` if set, else `~/.local/share/descore-studio`."""
+    configured = os.environ.get("DESCORE_HOME", "").strip()
+    if configured:
+        return Path(configured).expanduser().absolute()
+    return Path.home() / ".local" / "share" / "descore-studio"
+
+
+def ensure_folder(folder: Path) -> Path:
+    """Create a folder that only this user can read, with its parents.
+
+    Raises:
+        StorageError: it can't be created.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        problem = f"can't create the data folder {folder}: {error.strerror or error}"
+        raise StorageError(f"{problem}. Set DESCORE_HOME to another one.") from error
+    return folder
+
+
+_FILE = "place"
+
+
+def place_of(home: Path) -> str:
+    """The name of this data folder, made at the first call and the same ever after.
+
+    Raises:
+        StorageError: the folder can't be written.
+    """
+    path = ensure_folder(home / "locks") / _FILE
+    try:
+        if not path.exists():
+            partial = path.with_name(f"{_FILE}.{os.getpid()}.partial")
+            partial.write_text(uuid.uuid4().hex, "utf-8")
+            with contextlib.suppress(FileExistsError):  # another process was quicker; its name holds
+                os.link(partial, path)
+            partial.unlink()
+        return path.read_text("utf-8")
+    except OSError as error:
+        raise StorageError(f"can't keep the name of the data folder {home}: {error.strerror or error}") from error

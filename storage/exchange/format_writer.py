@@ -1,0 +1,120 @@
+"""Writing a file of pairs: one file at a time, under its name only when it is complete.
+
+The pairs that a writer gets can be walked through more than once, and always come in the same order.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+from storage.exchange.parsed import ExchangeError, ParsedAssignment, ParsedLabel, ParsedPair
+
+GENERATORS = ("A_model", "B_model")
+
+
+@dataclass
+class Written:
+    """What a writer wrote. rows: how many. left_out: why pairs or labels are not in the file, and how many."""
+
+    files: list[str] = field(default_factory=list)
+    rows: int = 0
+    left_out: Counter[str] = field(default_factory=Counter)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary file that becomes `path` at the end of the block, unless the block raises.
+
+    Raises:
+        ExchangeError: the folder can't be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=".export-", dir=path.parent)
+        os.close(handle)
+    except OSError as error:
+        raise ExchangeError(f"can't write {path.name}: {error.strerror or error}") from error
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise ExchangeError(f"can't write {path.name}: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def text_file(path: Path) -> Iterator[TextIO]:
+    """`replacing` for UTF-8 text whose line ends are written as they are."""
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        yield file
+
+
+def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, str]]) -> int:
+    """Write a CSV (UTF-8, CRLF); returns the number of rows."""
+    count = 0
+    with text_file(path) as file:
+        writer = csv.DictWriter(file, columns, restval="", extrasaction="ignore")
+        writer.writeheader()
+        for row in rows:
+            writer.writerow(row)
+            count += 1
+    return count
+
+
+def labelled(pairs: Iterable[ParsedPair], written: Written) -> Iterator[tuple[ParsedPair, ParsedAssignment, ParsedLabel]]:
+    """Each label in force with its pair; what has none is counted as left out."""
+    for pair in pairs:
+        found = False
+        for turn, label in current_labels(pair):
+            found = True
+            yield pair, turn, label
+        if not found:
+            written.left_out["pairs without a label"] += 1
+
+
+def current_labels(pair: ParsedPair) -> Iterator[tuple[ParsedAssignment, ParsedLabel]]:
+    """The last revision of each turn that holds a choice."""
+    for turn in pair.turns:
+        if turn.labels[-1].action == "label":
+            yield turn, turn.labels[-1]
+
+
+def used_columns(pairs: Iterable[ParsedPair], own: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Which optional columns a table needs: of generators and annotators, and of facts that are no columns of its own."""
+    generators = annotators = False
+    facts: set[str] = set()
+    for pair in pairs:
+        generators = generators or pair.generator_a is not None or pair.generator_b is not None
+        annotators = annotators or any(turn.annotator is not None for turn in pair.turns)
+        facts.update(pair.facts)
+    common = (GENERATORS if generators else ()) + (("annotator",) if annotators else ())
+    return common, tuple(sorted(facts - {*own, *GENERATORS, "annotator"}))
+
+
+def common_cells(pair: ParsedPair, turn: ParsedAssignment | None) -> dict[str, str]:
+    """Cells of the columns that all tables share: facts, generators, annotator."""
+    cells = {name: fact_text(value) for name, value in pair.facts.items()}
+    cells |= {"A_model": pair.generator_a or "", "B_model": pair.generator_b or ""}
+    return cells | {"annotator": (turn.annotator if turn else None) or ""}
+
+
+def fact_text(value: Any) -> str:
+    """A fact as the text of a cell."""
+    return value if isinstance(value, str) else json_text(value)
+
+
+def json_text(value: Any) -> str:
+    """JSON that is the same for equal values."""
+    return json.dumps(value, ensure_ascii=False, sort_keys=True)

@@ -1,0 +1,95 @@
+"""The JSON of GenAI-Bench's video part: one array of objects.
+
+    [{"prompt": "A red circle bounces.", "left_model": "sora", "right_model": "kling",
+      "left_video": "a.mp4", "right_video": "b.mp4", "vote_type": "leftvote"}]
+
+vote_type is leftvote, rightvote, tievote or bothbad_vote. The left video becomes A. Any other key is kept with the pair
+and given back.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from storage.exchange.format_reader import FormatReader, Row, other_facts
+from storage.exchange.format_writer import Written, labelled, text_file
+from storage.exchange.parsed import Parsed, ParsedAssignment, ParsedLabel, ParsedPair
+from storage.schema import Choice
+
+FILE = "pairs.json"
+REQUIRED = ("prompt", "left_video", "right_video", "vote_type")
+READ: dict[str, Choice] = {"leftvote": "A", "rightvote": "B", "tievote": "tie", "bothbad_vote": "both_bad"}
+_WRITE: dict[Choice | None, str] = {choice: word for word, choice in READ.items()}
+_USED = (*REQUIRED, "left_model", "right_model", "annotator")
+
+
+def read(path: Path, videos: Path | None = None) -> Parsed:
+    """Read such a file; `videos` is the folder that paths start from, by default the file's.
+
+    Raises:
+        ExchangeError: the file can't be opened.
+    """
+    reading = FormatReader(path, videos)
+    for row in reading.json_array():
+        missing = [name for name in REQUIRED if name not in row.cells]
+        if missing:
+            reading.problem(row.line, f"lacks {', '.join(missing)}; an object needs {', '.join(REQUIRED)}")
+        else:
+            _read_row(reading, row)
+    return reading.parsed()
+
+
+def _read_row(reading: FormatReader, row: Row) -> None:
+    a, b = reading.clip(row, "left_video"), reading.clip(row, "right_video")
+    prompt, choice = reading.prompt(row), reading.one_of(row, "vote_type", READ)
+    if a is None or b is None:
+        return
+    pair = ParsedPair(
+        line=row.line,
+        a=a,
+        b=b,
+        prompt=prompt,
+        generator_a=row.text("left_model") or None,
+        generator_b=row.text("right_model") or None,
+        facts=other_facts(row, _USED),
+        turns=reading.turn(row, None if choice is None else ParsedLabel(choice)),
+    )
+    reading.add(pair)
+
+
+def write(pairs: Iterable[ParsedPair], folder: Path) -> Written:
+    """Write `pairs.json` with an object for each label.
+
+    Raises:
+        ExchangeError: the folder can't be written.
+    """
+    written = Written([FILE])
+    with text_file(folder / FILE) as file:
+        file.write("[")
+        for item in _items(pairs, written):
+            file.write((",\n " if written.rows else "\n ") + json.dumps(item, ensure_ascii=False))
+            written.rows += 1
+        file.write("\n]\n")
+    return written
+
+
+def _items(pairs: Iterable[ParsedPair], written: Written) -> Iterator[dict[str, Any]]:
+    for pair, turn, label in labelled(pairs, written):
+        yield _item(pair, turn, label)
+
+
+def _item(pair: ParsedPair, turn: ParsedAssignment, label: ParsedLabel) -> dict[str, Any]:
+    item: dict[str, Any] = {
+        "prompt": pair.prompt,
+        "left_model": pair.generator_a,
+        "right_model": pair.generator_b,
+        "left_video": pair.a.name,
+        "right_video": pair.b.name,
+        "vote_type": _WRITE[label.choice],
+    }
+    if turn.annotator is not None:
+        item["annotator"] = turn.annotator
+    return item | {name: pair.facts[name] for name in sorted(pair.facts) if name not in _USED}

@@ -1,0 +1,94 @@
+"""Preference JSON Lines, as DPO trainers read them.
+
+    {"prompt": "A red circle bounces.", "chosen": "a.mp4", "rejected": "b.mp4"}
+
+Ties can't be said in it and are left out. What is written here has further keys, which trainers overlook: `chosen_side`
+says which of the two was A, so that the pair comes back as it was. Without that key the content decides which is A: else
+A would be better in every pair. Any other key is kept with the pair and given back.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from storage.exchange.format_reader import FormatReader, Row, other_facts
+from storage.exchange.format_writer import Written, labelled, text_file
+from storage.exchange.parsed import Parsed, ParsedAssignment, ParsedLabel, ParsedPair, flipped
+from storage.schema import Side
+
+FILE = "preferences.jsonl"
+REQUIRED = ("prompt", "chosen", "rejected")
+_SIDES: dict[str, Side] = {"A": "A", "B": "B"}
+_USED = (*REQUIRED, "chosen_side", "chosen_model", "rejected_model", "annotator")
+
+
+def read(path: Path, videos: Path | None = None) -> Parsed:
+    """Read such a file; `videos` is the folder that paths start from, by default the file's.
+
+    Raises:
+        ExchangeError: the file can't be opened.
+    """
+    reading = FormatReader(path, videos)
+    for row in reading.json_lines():
+        missing = [name for name in REQUIRED if name not in row.cells]
+        if missing:
+            reading.problem(row.line, f"lacks {', '.join(missing)}; an object needs {', '.join(REQUIRED)}")
+        else:
+            _read_row(reading, row)
+    return reading.parsed()
+
+
+def _read_row(reading: FormatReader, row: Row) -> None:
+    chosen, rejected = reading.clip(row, "chosen"), reading.clip(row, "rejected")
+    prompt, side = reading.prompt(row), reading.one_of(row, "chosen_side", _SIDES)
+    if chosen is None or rejected is None:
+        return
+    pair = ParsedPair(
+        line=row.line,
+        a=chosen,
+        b=rejected,
+        prompt=prompt,
+        generator_a=row.text("chosen_model") or None,
+        generator_b=row.text("rejected_model") or None,
+        facts=other_facts(row, _USED),
+        turns=reading.turn(row, ParsedLabel("A")),
+        ordered=side is not None,
+    )
+    reading.add(flipped(pair) if side == "B" else pair)
+
+
+def write(pairs: Iterable[ParsedPair], folder: Path) -> Written:
+    """Write `preferences.jsonl` with an object for each label that prefers one video.
+
+    Raises:
+        ExchangeError: the folder can't be written.
+    """
+    written = Written([FILE])
+    with text_file(folder / FILE) as file:
+        for item in _items(pairs, written):
+            file.write(json.dumps(item, ensure_ascii=False) + "\n")
+            written.rows += 1
+    return written
+
+
+def _items(pairs: Iterable[ParsedPair], written: Written) -> Iterator[dict[str, Any]]:
+    for pair, turn, label in labelled(pairs, written):
+        if label.choice not in ("A", "B"):
+            written.left_out["labels that prefer neither video"] += 1
+        else:
+            yield _item(pair if label.choice == "A" else flipped(pair), turn, label.choice)
+
+
+def _item(pair: ParsedPair, turn: ParsedAssignment, side: str) -> dict[str, Any]:
+    """The object of a pair whose A was chosen; `side` is what that video is called in the store."""
+    item: dict[str, Any] = {"prompt": pair.prompt, "chosen": pair.a.name, "rejected": pair.b.name, "chosen_side": side}
+    optional = {
+        "chosen_model": pair.generator_a,
+        "rejected_model": pair.generator_b,
+        "annotator": turn.annotator,
+    }
+    item |= {name: value for name, value in optional.items() if value is not None}
+    return item | {name: pair.facts[name] for name in sorted(pair.facts) if name not in _USED}

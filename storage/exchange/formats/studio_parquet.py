@@ -1,0 +1,103 @@
+"""The studio's records as Parquet; see `storage.exchange.formats.studio_records`. Nothing is lost in it.
+
+`facts`, `gold` and `playback` are JSON texts, since their keys differ from file to file; everything else has a type of its
+own. `created_at` is a timestamp in UTC with microseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from descore.answer import DIMENSIONS
+from storage.exchange.format_reader import FormatReader, Row
+from storage.exchange.format_writer import Written, json_text, replacing
+from storage.exchange.formats.studio_records import REQUIRED, read_records, records
+from storage.exchange.parsed import Parsed, ParsedPair
+
+FILE = "labels.parquet"
+_JSON = ("facts", "gold", "playback")
+_ROWS = 10_000
+_CELLS = pa.struct([(name, pa.string()) for name in DIMENSIONS])
+SCHEMA = pa.schema(
+    [
+        *((name, pa.string()) for name in ("video_a", "video_b", "prompt", "video_a_sha256", "video_b_sha256")),
+        *((name, pa.string()) for name in ("generator_a", "generator_b", "facts", "campaign", "annotator", "kind")),
+        ("round", pa.int32()),
+        ("gold", pa.string()),
+        ("pair_state", pa.string()),
+        ("revision", pa.int32()),
+        *((name, pa.string()) for name in ("action", "choice", "strength")),
+        ("sub_scores", pa.struct([("A", _CELLS), ("B", _CELLS)])),
+        ("marks", pa.list_(pa.struct([("video", pa.string()), ("time", pa.float64())]))),
+        *((name, pa.string()) for name in ("note", "reason", "left_video")),
+        ("visible", pa.list_(pa.string())),
+        ("guideline_version", pa.int32()),
+        ("seconds", pa.float64()),
+        ("playback", pa.string()),
+        ("created_at", pa.timestamp("us", tz="UTC")),
+        ("token", pa.string()),
+    ]
+)
+
+
+def read(path: Path, videos: Path | None = None) -> Parsed:
+    """Read such a file; `videos` is the folder that paths start from, by default the file's.
+
+    Raises:
+        ExchangeError: the file can't be opened.
+    """
+    reading = FormatReader(path, videos)
+    read_records(reading, parquet_rows(reading))
+    return reading.parsed()
+
+
+def parquet_rows(reading: FormatReader) -> Iterator[Row]:
+    """The rows of a Parquet file, counted from 1 as its lines."""
+    line = 0
+    try:
+        with pq.ParquetFile(reading.path) as file:
+            missing = [name for name in REQUIRED if name not in file.schema_arrow.names]
+            if missing:
+                has = ", ".join(file.schema_arrow.names)
+                reading.problem(None, f"lacks the columns {', '.join(missing)}; it has {has}")
+                return
+            for batch in file.iter_batches(batch_size=_ROWS):
+                for cells in batch.to_pylist():
+                    line += 1
+                    yield Row(line, cells)
+    except (pa.ArrowException, OSError) as error:
+        reading.problem(line or None, f"not a Parquet file that can be read: {error}")
+
+
+def write(pairs: Iterable[ParsedPair], folder: Path) -> Written:
+    """Write `labels.parquet`.
+
+    Raises:
+        ExchangeError: the folder can't be written.
+    """
+    return write_parquet(pairs, folder, FILE)
+
+
+def write_parquet(pairs: Iterable[ParsedPair], folder: Path, file: str) -> Written:
+    """`write` under another name.
+
+    Raises:
+        ExchangeError: the folder can't be written.
+    """
+    written = Written([file])
+    cells = (_cells(record) for pair in pairs for record in records(pair))
+    with replacing(folder / file) as temporary, pq.ParquetWriter(temporary, SCHEMA, compression="zstd") as writer:
+        while batch := list(islice(cells, _ROWS)):
+            writer.write_table(pa.Table.from_pylist(batch, schema=SCHEMA))
+            written.rows += len(batch)
+    return written
+
+
+def _cells(record: dict[str, Any]) -> dict[str, Any]:
+    return record | {name: json_text(record[name]) for name in _JSON if name in record}

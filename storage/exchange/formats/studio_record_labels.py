@@ -1,0 +1,249 @@
+"""The label half of a record of `storage.exchange.formats.studio_records`: fields to label and turn, and back."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Any, get_args
+
+from descore.answer import DIMENSIONS
+from storage.exchange.format_reader import Row
+from storage.exchange.parsed import CHOICES, ParsedAssignment, ParsedLabel, known_sub_scores
+from storage.schema import Action, Kind, PairState, Side, Strength
+
+_LONGEST = {"annotator": 80, "campaign": 150, "token": 64}
+_ROUNDS = (0, 1, 2)
+
+
+def turn_fields(turn: ParsedAssignment) -> dict[str, Any]:
+    """What a record says of the turn."""
+    return {
+        "campaign": turn.campaign,
+        "annotator": turn.annotator,
+        "kind": turn.kind,
+        "round": turn.round,
+        "gold": None if turn.gold is None else dict(turn.gold),
+        "pair_state": turn.pair_state,
+    }
+
+
+def label_fields(label: ParsedLabel) -> dict[str, Any]:
+    """What a record says of one revision."""
+    return {
+        "action": label.action,
+        "choice": label.choice,
+        "strength": label.strength,
+        "sub_scores": _in_order(label.sub_scores),
+        "marks": [{"video": mark["video"], "time": float(mark["time"])} for mark in label.marks],
+        "note": label.note,
+        "reason": label.reason,
+        "left_video": label.left_video,
+        "visible": list(label.visible),
+        "guideline_version": label.guideline_version,
+        "seconds": label.seconds,
+        "playback": {side: dict(sorted(facts.items())) for side, facts in sorted(label.playback.items()) if facts},
+        "created_at": label.created_at,
+        "token": label.token,
+    }
+
+
+def _in_order(scores: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
+    """Sub-scores without empty sides, in an order that does not hang on how they came about."""
+    return {
+        side: {name: scores[side][name] for name in DIMENSIONS if name in scores[side]}
+        for side in sorted(scores)
+        if scores[side]
+    }
+
+
+@dataclass
+class LabelFields:
+    """The revisions of one turn, as its records come along in any order."""
+
+    line: int
+    campaign: str | None
+    annotator: str | None
+    kind: Kind
+    round: int
+    gold: Mapping[str, Any] | None
+    pair_state: PairState
+    labels: dict[int, ParsedLabel] = field(default_factory=dict)
+    repeated: list[int] = field(default_factory=list)
+
+    @property
+    def turn_key(self) -> tuple[Any, ...]:
+        """What the records of one turn share."""
+        return self.campaign, self.annotator, self.round
+
+    def take(self, other: LabelFields) -> None:
+        """Add the revision of another record of the same turn; the same one again changes nothing."""
+        for revision, label in other.labels.items():
+            if self.labels.setdefault(revision, label) != label or other.kind != self.kind:
+                self.repeated.append(revision)
+
+    def turn(self) -> ParsedAssignment:
+        """All of it.
+
+        Raises:
+            ValueError: a revision is there twice and differs, or one is missing.
+        """
+        who = f"{self.annotator or 'one annotator'}, round {self.round}"
+        if self.repeated:
+            raise ValueError(f"{who}: revision {self.repeated[0]} is there twice, with different contents")
+        if sorted(self.labels) != list(range(len(self.labels))):
+            raise ValueError(f"{who}: the revisions are {sorted(self.labels)}; they must be counted from 0 without a gap")
+        labels = tuple(label for _, label in sorted(self.labels.items()))
+        return ParsedAssignment(
+            labels, self.annotator, self.campaign, self.kind, self.round, self.gold, self.pair_state, self.line
+        )
+
+
+def label_of(row: Row) -> LabelFields | None:
+    """The label in a record; None where it has none.
+
+    Raises:
+        ValueError: a field that a label can't have; the message names it.
+    """
+    choice = _one_of(row, "choice", CHOICES, None)
+    if choice is None and row.cells.get("action") is None:
+        return None
+    action: Action = _one_of(row, "action", get_args(Action), "label")
+    if (action == "label") != (choice is not None):
+        raise ValueError(f"action {action} with the choice {choice}: a label has a choice, everything else has none")
+    label = ParsedLabel(
+        choice=choice,
+        action=action,
+        strength=_one_of(row, "strength", get_args(Strength), None),
+        sub_scores=known_sub_scores(row.cells.get("sub_scores")),
+        marks=tuple(_mark(mark) for mark in _list(row, "marks")),
+        note=_text(row, "note") or "",
+        reason=_text(row, "reason") or "",
+        left_video=_one_of(row, "left_video", get_args(Side), "A"),
+        visible=tuple(str(name) for name in _list(row, "visible")),
+        guideline_version=_whole(row, "guideline_version", 1),
+        seconds=_number(row.cells.get("seconds", 0.0), "seconds"),
+        playback=_playback(row.cells.get("playback")),
+        created_at=_moment(row.cells.get("created_at")),
+        token=_text(row, "token"),
+    )
+    turn_round = _whole(row, "round", 0)
+    if turn_round not in _ROUNDS:
+        raise ValueError(f"round is {turn_round}; expected 0, 1 for a planned repeat, or 2 for an adjudication")
+    kind: Kind = _one_of(row, "kind", get_args(Kind), "import")
+    pair_state: PairState = _one_of(row, "pair_state", get_args(PairState), "open")
+    fields = LabelFields(row.line, _text(row, "campaign"), _text(row, "annotator"), kind, turn_round, _gold(row), pair_state)
+    fields.labels[_whole(row, "revision", 0)] = label
+    return fields
+
+
+def json_object(value: Any, name: str) -> dict[str, Any]:
+    """An object, or the JSON of one (a Parquet column has one type for all rows); {} for nothing.
+
+    Raises:
+        ValueError: something else.
+    """
+    if value is None or value == "":
+        return {}
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            raise ValueError(f"{name} is not a JSON object") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"{name} is not a JSON object")
+    return value
+
+
+def _text(row: Row, name: str) -> str | None:
+    value = row.cells.get(name)
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str) or len(value) > _LONGEST.get(name, len(value)):
+        raise ValueError(f"{name} must be text of at most {_LONGEST.get(name, 'any number of')} characters")
+    return value
+
+
+def _one_of(row: Row, name: str, known: tuple[Any, ...], default: Any) -> Any:
+    value = row.cells.get(name)
+    if value is None or value == "":
+        return default
+    if value not in known:
+        raise ValueError(f"{name} is {value!r}; expected {', '.join(known)}")
+    return value
+
+
+def _whole(row: Row, name: str, default: int) -> int:
+    value = row.cells.get(name)
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**31:
+        raise ValueError(f"{name} is {value!r}; expected a whole number")
+    return value
+
+
+def _number(value: Any, name: str) -> float:
+    value = 0.0 if value is None else value
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
+        raise ValueError(f"{name} is {value!r}; expected a number that is not negative")
+    return float(value)
+
+
+def _list(row: Row, name: str) -> list[Any]:
+    value = row.cells.get(name)
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise ValueError(f"{name} is {value!r}; expected a list")
+    return value
+
+
+def _mark(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict) or value.get("video") not in ("A", "B"):
+        raise ValueError(f"a mark is {value!r}; expected an object with video (A or B) and time")
+    return {"video": value["video"], "time": _number(value.get("time"), "the time of a mark")}
+
+
+def _playback(value: Any) -> dict[str, dict[str, float]]:
+    value = json_object(value, "playback")
+    if not isinstance(value, dict) or not set(value) <= {"A", "B"}:
+        raise ValueError(f"playback is {value!r}; expected an object with A and B")
+    found: dict[str, dict[str, float]] = {}
+    for side, facts in value.items():
+        if facts is not None and not isinstance(facts, dict):
+            raise ValueError(f"playback of {side} is {facts!r}; expected an object")
+        numbers = {name: number for name, number in (facts or {}).items() if number is not None}
+        for name, number in numbers.items():
+            _number(number, f"playback: {name} of {side}")
+        if numbers:
+            found[side] = numbers
+    return found
+
+
+def _gold(row: Row) -> Mapping[str, Any] | None:
+    value = json_object(row.cells.get("gold"), "gold")
+    if not value:
+        return None
+    if value.get("choice") not in CHOICES:
+        raise ValueError("gold must be an object with a choice")
+    return {
+        "choice": value["choice"],
+        "sub_scores": known_sub_scores(value.get("sub_scores")) or None,
+        "explanation": str(value.get("explanation") or ""),
+    }
+
+
+def _moment(value: Any) -> datetime | None:
+    if isinstance(value, str) and value:
+        try:
+            # Python 3.10 does not know Z.
+            value = datetime.fromisoformat(value.replace("Z", "+00:00"))
+        except ValueError:
+            raise ValueError(f"created_at is {value!r}; expected a moment such as 2026-01-31T12:00:00+00:00") from None
+    if value is None or value == "":
+        return None
+    if not isinstance(value, datetime) or value.tzinfo is None:
+        raise ValueError(f"created_at is {value!r}; it needs a time zone")
+    return value.astimezone(timezone.utc)

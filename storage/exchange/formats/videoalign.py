@@ -1,0 +1,97 @@
+"""The pair CSV of VideoAlign and VideoGen-RewardBench.
+
+    path_A,path_B,A_model,B_model,prompt,VQ,MQ,TA,Overall,fps_A,num_frames_A,fps_B,num_frames_B
+    a.mp4,b.mp4,sora,kling,"A red circle bounces.",A,same,B,B,24.0,72.0,24.0,72.0
+
+TA, text alignment, is the label (A, B or same). Visual quality (VQ), motion quality (MQ), Overall, frame rates and any
+other column are kept with the pair and given back. "Both bad" is written as "same": this format can't tell them apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from storage.exchange.format_reader import FormatReader, Row, other_facts
+from storage.exchange.format_writer import Written, common_cells, labelled, used_columns, write_table
+from storage.exchange.parsed import Parsed, ParsedAssignment, ParsedLabel, ParsedPair
+from storage.schema import Choice
+
+FILE = "pairs.csv"
+REQUIRED = ("path_A", "path_B", "prompt")
+QUALITIES = ("TA", "VQ", "MQ", "Overall")
+READ: dict[str, Choice] = {"A": "A", "B": "B", "same": "tie"}
+WRITE: dict[Choice | None, str] = {"A": "A", "B": "B", "tie": "same", "both_bad": "same"}
+_FRAMES = ("fps_A", "num_frames_A", "fps_B", "num_frames_B")
+_USED = (*REQUIRED, "A_model", "B_model", "TA", "annotator")
+
+
+def read(path: Path, videos: Path | None = None) -> Parsed:
+    """Read such a table; `videos` is the folder that paths start from, by default the table's.
+
+    Raises:
+        ExchangeError: the file can't be opened.
+    """
+    reading = FormatReader(path, videos)
+    for row in reading.table(REQUIRED, one_of=QUALITIES):
+        _read_row(reading, row)
+    return reading.parsed()
+
+
+def _read_row(reading: FormatReader, row: Row) -> None:
+    a, b = reading.clip(row, "path_A"), reading.clip(row, "path_B")
+    prompt, choice = reading.prompt(row), reading.one_of(row, "TA", READ)
+    if a is None or b is None:
+        return
+    pair = ParsedPair(
+        line=row.line,
+        a=a,
+        b=b,
+        prompt=prompt,
+        generator_a=row.text("A_model") or None,
+        generator_b=row.text("B_model") or None,
+        facts=other_facts(row, _USED),
+        turns=reading.turn(row, None if choice is None else ParsedLabel(choice)),
+    )
+    reading.add(pair)
+
+
+def write(pairs: Iterable[ParsedPair], folder: Path) -> Written:
+    """Write `pairs.csv` with a row for each label.
+
+    Raises:
+        ExchangeError: the folder can't be written.
+    """
+    written = Written([FILE])
+    common, known = used_columns(pairs, _USED)
+    generators = tuple(name for name in common if name != "annotator")
+    columns = (
+        *("path_A", "path_B", *generators, "prompt"),
+        *(name for name in ("VQ", "MQ") if name in known),
+        "TA",
+        *(("Overall",) if "Overall" in known else ()),
+        *_FRAMES,
+        *(name for name in common if name == "annotator"),
+        *(name for name in known if name not in (*_FRAMES, *QUALITIES)),
+    )
+    written.rows = write_table(folder / FILE, columns, _rows(pairs, written))
+    return written
+
+
+def _rows(pairs: Iterable[ParsedPair], written: Written) -> Iterator[dict[str, str]]:
+    for pair, turn, label in labelled(pairs, written):
+        if label.choice == "both_bad":
+            written.left_out['"both bad" labels, written as "same"'] += 1
+        yield _cells(pair, turn, label)
+
+
+def _cells(pair: ParsedPair, turn: ParsedAssignment, label: ParsedLabel) -> dict[str, str]:
+    measured = {"fps_A": pair.a.fps, "num_frames_A": pair.a.frames, "fps_B": pair.b.fps, "num_frames_B": pair.b.frames}
+    return {
+        **{name: str(value) for name, value in measured.items() if value is not None},
+        **common_cells(pair, turn),
+        "path_A": pair.a.name,
+        "path_B": pair.b.name,
+        "prompt": pair.prompt,
+        "TA": WRITE[label.choice],
+    }

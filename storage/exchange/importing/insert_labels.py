@@ -1,0 +1,237 @@
+"""The labels of an import: campaigns, places, turns, revisions, totals; written in bulk."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, cast
+
+from sqlalchemy import Table, func, insert, select, update
+from sqlalchemy.orm import Session
+
+from descore.answer import DIMENSIONS
+from storage.campaigns.leases import ASSIGNMENTS, MEMBERS, PLACES, SPACING
+from storage.exchange.importing.dry_run import NewAssignment
+from storage.exchange.importing.resolve import PairKey
+from storage.exchange.parsed import ParsedAssignment, ParsedLabel
+from storage.labelling import totals as tallies
+from storage.schema import (
+    AssignmentState,
+    CampaignPairRow,
+    CampaignRow,
+    GuidelineRow,
+    LabelRow,
+    MemberRow,
+)
+
+_LABELS = cast(Table, LabelRow.__table__)
+_CHUNK = 2000
+_GUIDELINES = {"intro": "These labels came with a file; what their authors were told is not known.", "dimensions": {}}
+_STATES: Mapping[str, AssignmentState] = {
+    "label": "labelled",
+    "skip": "skipped",
+    "flag": "flagged",
+    "withdraw": "returned",
+}
+# Labels of these kinds count in the totals of their authors, who are members therefore.
+_PERSONAL = ("work", "repeat", "gold", "qualification")
+
+
+def add_labels(
+    session: Session,
+    turns: Sequence[NewAssignment],
+    pair_ids: Mapping[PairKey, int],
+    people: Mapping[str, int],
+    created_by: int | None,
+    now: datetime,
+) -> None:
+    """Add turns with their labels, campaign by campaign."""
+    by_campaign: dict[str, list[NewAssignment]] = {}
+    for new in turns:
+        by_campaign.setdefault(new.turn.key[0], []).append(new)
+    for name, some in by_campaign.items():
+        campaign_id = _campaign(session, name, some, created_by, now)
+        places = _places(session, campaign_id, some, pair_ids)
+        _members(session, campaign_id, some, people, now)
+        _add_turns(session, campaign_id, some, places, pair_ids, people, now)
+        tallies.rebuild(session, campaign_id)
+
+
+def _campaign(session: Session, name: str, turns: Sequence[NewAssignment], created_by: int | None, now: datetime) -> int:
+    """The campaign of that name, with the dimensions that its labels have; made where there is none."""
+    used = {
+        dimension
+        for new in turns
+        for label in new.turn.parsed.labels
+        for cells in label.sub_scores.values()
+        for dimension in cells
+    }
+    row = session.scalars(select(CampaignRow).where(CampaignRow.name == name)).one_or_none()
+    if row is None:
+        row = CampaignRow(
+            name=name,
+            status="closed",
+            origin="import",
+            dimensions=[],
+            overlap=1,
+            gold_share=0.0,
+            repeat_share=0.0,
+            ordering="random",
+            visible=[],
+            lease_seconds=1800,
+            qualification_pairs=0,
+            qualification_pass=0.0,
+            seed=secrets.token_hex(16),
+            created_by_id=created_by,
+            created_at=now,
+        )
+        session.add(row)
+        session.flush()
+        session.add(GuidelineRow(campaign_id=row.id, version=1, content=_GUIDELINES, author_id=created_by, created_at=now))
+    dimensions = [dimension for dimension in DIMENSIONS if dimension in {*used, *row.dimensions}]
+    if dimensions != row.dimensions:
+        row.dimensions = dimensions
+    session.flush()
+    return row.id
+
+
+def _places(
+    session: Session, campaign_id: int, turns: Sequence[NewAssignment], pair_ids: Mapping[PairKey, int]
+) -> dict[int, int]:
+    """Pair -> its place in the campaign; pairs that have none get one at the end."""
+    in_campaign = CampaignPairRow.campaign_id == campaign_id
+    present = dict(session.execute(select(CampaignPairRow.pair_id, CampaignPairRow.id).where(in_campaign)).tuples().all())
+    last = session.scalar(select(func.max(CampaignPairRow.position)).where(in_campaign)) or 0
+    found: dict[int, ParsedAssignment] = {}
+    for new in turns:
+        pair_id = pair_ids[new.turn.key[1]]
+        if pair_id not in present:
+            found.setdefault(pair_id, new.turn.parsed)
+    rows = [
+        {
+            "campaign_id": campaign_id,
+            "pair_id": pair_id,
+            "position": last + SPACING * number,
+            "is_gold": turn.gold is not None,
+            "gold": None if turn.gold is None else dict(turn.gold),
+            "state": turn.pair_state,
+            "open_slots": 0,
+        }
+        for number, (pair_id, turn) in enumerate(found.items(), start=1)
+    ]
+    for some in _batches(rows):
+        statement = insert(PLACES).returning(PLACES.c.pair_id, PLACES.c.id)
+        present.update(session.execute(statement, some).tuples().all())
+    return present
+
+
+def _members(
+    session: Session, campaign_id: int, turns: Sequence[NewAssignment], people: Mapping[str, int], now: datetime
+) -> None:
+    wanted = {people[new.turn.key[2]] for new in turns if new.turn.parsed.kind in _PERSONAL}
+    present = set(session.scalars(select(MemberRow.annotator_id).where(MemberRow.campaign_id == campaign_id)))
+    rows = [
+        {"campaign_id": campaign_id, "annotator_id": annotator_id, "standing": "active", "created_at": now}
+        for annotator_id in sorted(wanted - present)
+    ]
+    if rows:
+        session.execute(insert(MEMBERS), rows)
+
+
+def _add_turns(
+    session: Session,
+    campaign_id: int,
+    turns: Sequence[NewAssignment],
+    places: Mapping[int, int],
+    pair_ids: Mapping[PairKey, int],
+    people: Mapping[str, int],
+    now: datetime,
+) -> None:
+    """The turns and their revisions, the first of all turns first: each one then names the id that it replaces."""
+    common = []
+    for new in turns:
+        pair_id = pair_ids[new.turn.key[1]]
+        place = {"campaign_id": campaign_id, "campaign_pair_id": places[pair_id], "pair_id": pair_id}
+        common.append(place | {"annotator_id": people[new.turn.key[2]]})
+    assignments = _assignments(session, turns, common, now)
+    former = [new.replaces_id for new in turns]
+    for revision in range(max(len(new.turn.tokens) for new in turns)):
+        due = [number for number, new in enumerate(turns) if new.first <= revision < len(new.turn.tokens)]
+        rows: list[Mapping[str, Any]] = []
+        for number in due:
+            turn = turns[number].turn
+            ours = {"assignment_id": assignments[number], "token": turn.tokens[revision], "replaces_id": former[number]}
+            rows.append({**common[number], **ours, **_label(turn.parsed.labels[revision], now)})
+        for number, label_id in zip(due, _insert_in_order(session, _LABELS, rows), strict=True):
+            former[number] = label_id
+
+
+def _assignments(
+    session: Session, turns: Sequence[NewAssignment], common: Sequence[Mapping[str, Any]], now: datetime
+) -> list[int]:
+    """The ids of the turns' assignments, in their order."""
+    found = [new.assignment_id for new in turns]
+    fresh = [place for place, assignment_id in enumerate(found) if assignment_id is None]
+    rows = [{**common[place], **_assignment(turns[place], now)} for place in fresh]
+    for place, assignment_id in zip(fresh, _insert_in_order(session, ASSIGNMENTS, rows), strict=True):
+        found[place] = assignment_id
+    for place, new in enumerate(turns):
+        if new.assignment_id is not None:
+            values = {name: _assignment(new, now)[name] for name in ("state", "finished_at", "seconds")}
+            session.execute(update(ASSIGNMENTS).where(ASSIGNMENTS.c.id == found[place]).values(values))
+    return [assignment_id for assignment_id in found if assignment_id is not None]
+
+
+def _assignment(new: NewAssignment, now: datetime) -> dict[str, Any]:
+    parsed = new.turn.parsed
+    first, last = parsed.labels[0], parsed.labels[-1]
+    state = _STATES[last.action]
+    finished = [label for label in parsed.labels if label.action != "withdraw"]
+    return {
+        "token": secrets.token_urlsafe(16),
+        "kind": parsed.kind,
+        "round": parsed.round,
+        "left_video": first.left_video,
+        "state": state,
+        "guideline_version": last.guideline_version,
+        "leased_at": first.created_at or now,
+        "expires_at": first.created_at or now,
+        "finished_at": (finished[-1].created_at or now) if finished else None,
+        "seconds": last.seconds if state == "labelled" else None,
+    }
+
+
+def _label(label: ParsedLabel, now: datetime) -> dict[str, Any]:
+    return {
+        "action": label.action,
+        "choice": label.choice,
+        "strength": label.strength,
+        "sub_scores": {side: dict(cells) for side, cells in label.sub_scores.items()},
+        "marks": [dict(mark) for mark in label.marks],
+        "note": label.note,
+        "reason": label.reason,
+        "left_video": label.left_video,
+        "visible": list(label.visible),
+        "guideline_version": label.guideline_version,
+        "seconds": label.seconds,
+        "playback": {side: dict(facts) for side, facts in label.playback.items()},
+        "created_at": label.created_at or now,
+    }
+
+
+def _insert_in_order(session: Session, table: Table, rows: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Insert rows; their ids in the same order.
+
+    Many rows go in one statement, whose answer has no certain order: so each row is found again by its mark.
+    """
+    marks = (table.c.token, table.c.annotator_id)
+    ids: dict[tuple[str, int], int] = {}
+    for some in _batches(rows):
+        for row in session.execute(insert(table).returning(table.c.id, *marks), some):
+            ids[row.token, row.annotator_id] = row.id
+    return [ids[row["token"], row["annotator_id"]] for row in rows]
+
+
+def _batches(rows: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
+    return [list(rows[start : start + _CHUNK]) for start in range(0, len(rows), _CHUNK)]

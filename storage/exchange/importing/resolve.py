@@ -1,0 +1,229 @@
+"""A parsed file on its way into the store: pairs known by their content, one turn for each person, everything checked.
+
+    arrival = ResolvedImport(parsed, source="winter models", format="videoalign", sha256=..., hashes={path: sha256, ...})
+    batch = gather(arrival, is_stored=...)
+    batch.pairs, batch.turns, batch.problems
+
+What happens here needs no more of the store than which pairs it has; `storage.exchange.importing.dry_run` looks further.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from storage.accounts.users import clean_name, name_key
+from storage.errors import StorageError
+from storage.exchange.parsed import (
+    Clip,
+    ExchangeError,
+    Parsed,
+    ParsedAssignment,
+    ParsedLabel,
+    ParsedPair,
+    Problem,
+    flipped,
+    storable,
+)
+from storage.schema import text_hash
+
+LONGEST_SOURCE = 60
+LONGEST_GENERATOR = 200
+_LONGEST_CAMPAIGN = 200
+_ROUND_OF = {"repeat": 1, "adjudication": 2}
+PREFIX = "imported: "
+BETWEEN = " / "
+
+# sha256 of A, of B, and of the prompt
+PairKey = tuple[str, str, str]
+# campaign, pair, name key of the annotator, round
+AssignmentKey = tuple[str, PairKey, str, int]
+
+
+@dataclass(frozen=True)
+class ResolvedImport:
+    """A parsed file with what its videos hold. sha256: of the file itself. hashes: sha256 of each video file."""
+
+    parsed: Parsed
+    source: str
+    format: str
+    sha256: str
+    hashes: Mapping[Path, str]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "source", clean_source(self.source))
+
+    def content(self, clip: Clip) -> str | None:
+        """sha256 of a clip; None where neither its file nor the table tells."""
+        found = self.hashes.get(clip.path) if clip.path else None
+        return found or clip.sha256
+
+    @property
+    def nobody(self) -> str:
+        """The name of the annotator of labels that name nobody."""
+        return PREFIX + self.source
+
+    def campaign(self, name: str | None) -> str:
+        """The name of the campaign that labels of the campaign `name` go into."""
+        if name is None:
+            return PREFIX + self.source
+        full = PREFIX + self.source + BETWEEN + " ".join(name.split())
+        if len(full) <= _LONGEST_CAMPAIGN:
+            return full
+        return full[: _LONGEST_CAMPAIGN - 9] + "-" + hashlib.sha256(full.encode()).hexdigest()[:8]
+
+
+@dataclass(frozen=True)
+class KeyedAssignment:
+    """A turn with the marks of its labels, which are the file's own, or made from what the labels say."""
+
+    key: AssignmentKey
+    name: str
+    parsed: ParsedAssignment
+    tokens: tuple[str, ...]
+
+
+@dataclass
+class Batch:
+    """All that a file brings, each pair and each turn once."""
+
+    pairs: dict[PairKey, ParsedPair] = field(default_factory=dict)
+    turns: dict[AssignmentKey, KeyedAssignment] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+    notes: list[Problem] = field(default_factory=list)
+
+
+def clean_source(source: str) -> str:
+    """The name of a source as it is kept.
+
+    Raises:
+        ExchangeError: empty, too long, or with characters that nobody sees.
+    """
+    try:
+        source = clean_name(source)
+    except StorageError as error:
+        raise ExchangeError(f"the source of an import: {error}") from None
+    if len(source) > LONGEST_SOURCE or BETWEEN in source:
+        raise ExchangeError(f"the source of an import has at most {LONGEST_SOURCE} characters, and no {BETWEEN!r} in it")
+    return source
+
+
+def gather(arrival: ResolvedImport, is_stored: Callable[[PairKey], bool]) -> Batch:
+    """Put the rows of a file together by what their videos hold.
+
+    Args:
+        is_stored: whether the store has that pair; a pair without an order of its own then takes the stored one.
+    """
+    batch = Batch(problems=list(arrival.parsed.problems), notes=list(arrival.parsed.notes))
+    tokens: dict[tuple[str, str], int | None] = {}
+    for pair in arrival.parsed.pairs:
+        a, b = arrival.content(pair.a), arrival.content(pair.b)
+        prompt = pair.prompt.strip()
+        wrong = _unstorable(pair)
+        if wrong:
+            batch.problems.append(Problem(arrival.parsed.file, pair.line, wrong))
+        if a is None or b is None or not prompt or wrong:
+            continue  # each of these is a problem already
+        key = (a, b, text_hash(prompt))
+        if not pair.ordered and _turned(key, is_stored):
+            pair, key = flipped(pair), (b, a, key[2])
+        if key not in batch.pairs and a == b:
+            batch.notes.append(Problem(arrival.parsed.file, pair.line, "A and B are the same video"))
+        _check_pair(arrival, batch, key, replace(pair, prompt=prompt))
+        for turn in pair.turns:
+            _add_turn(arrival, batch, key, turn, tokens)
+    _check_repeats(arrival, batch)
+    return batch
+
+
+def _turned(key: PairKey, is_stored: Callable[[PairKey], bool]) -> bool:
+    """Whether a pair without an order is to be exchanged: to how it is stored, else to the order of the hashes."""
+    other = (key[1], key[0], key[2])
+    if is_stored(key) or is_stored(other):
+        return not is_stored(key)
+    return key > other
+
+
+def _check_pair(arrival: ResolvedImport, batch: Batch, key: PairKey, pair: ParsedPair) -> None:
+    first = batch.pairs.setdefault(key, pair)
+    if first is pair:
+        return
+    for name in ("generator_a", "generator_b", "facts", "thought_a", "thought_b"):
+        if getattr(first, name) != getattr(pair, name):
+            message = f"{name} of this pair differs from line {first.line}, which counts"
+            batch.notes.append(Problem(arrival.parsed.file, pair.line, message))
+
+
+def _add_turn(
+    arrival: ResolvedImport, batch: Batch, pair: PairKey, parsed: ParsedAssignment, tokens: dict[tuple[str, str], int | None]
+) -> None:
+    file, line = arrival.parsed.file, parsed.line
+    try:
+        name = arrival.nobody if parsed.annotator is None else clean_name(parsed.annotator)
+    except StorageError as error:
+        batch.problems.append(Problem(file, line, f"annotator: {error}"))
+        return
+    wrong = _wrong_turn(parsed)
+    if wrong:
+        batch.problems.append(Problem(file, line, wrong))
+        return
+    key = (arrival.campaign(parsed.campaign), pair, name_key(name), parsed.round)
+    turn = KeyedAssignment(key, name, parsed, tuple(_token(key, place, label) for place, label in enumerate(parsed.labels)))
+    first = batch.turns.setdefault(key, turn)
+    if first is turn:
+        for token in turn.tokens:
+            if tokens.setdefault((key[2], token), line) != line:
+                batch.problems.append(Problem(file, line, f"token {token} of {name} is used twice"))
+    elif first.tokens == turn.tokens:
+        batch.notes.append(Problem(file, line, f"repeats line {first.parsed.line} and was left out"))
+    else:
+        message = f"another label of the same pair by the same annotator ({name}) than in line {first.parsed.line}"
+        batch.problems.append(Problem(file, line, message))
+
+
+def _wrong_turn(turn: ParsedAssignment) -> str | None:
+    if turn.round != _ROUND_OF.get(turn.kind, 0):
+        return f"a label of the kind {turn.kind} stands in round {_ROUND_OF.get(turn.kind, 0)}, not {turn.round}"
+    if len({label.left_video for label in turn.labels}) > 1:
+        return "left_video differs between the revisions of one label"
+    if turn.kind in ("gold", "qualification") and turn.gold is None:
+        return f"a label of the kind {turn.kind} needs the known answer in gold"
+    texts = [text for label in turn.labels for text in (label.note, label.reason, label.token or "")]
+    if not all(map(storable, (*texts, turn.campaign or ""))):
+        return "a text holds a character that can't be stored"
+    return None
+
+
+def _check_repeats(arrival: ResolvedImport, batch: Batch) -> None:
+    for campaign, pair, name, turn_round in list(batch.turns):
+        if turn_round == 1 and (campaign, pair, name, 0) not in batch.turns:
+            turn = batch.turns[campaign, pair, name, turn_round]
+            message = f"a planned repeat by {turn.name} without their first label of the pair"
+            batch.problems.append(Problem(arrival.parsed.file, turn.parsed.line, message))
+
+
+def _token(key: AssignmentKey, place: int, label: ParsedLabel) -> str:
+    """The label's own mark, else one from where it stands and what it says, so that it is known again."""
+    if label.token is not None:
+        return label.token
+    said: list[Any] = [label.action, label.choice, label.strength, label.sub_scores, label.marks, label.note, label.reason]
+    text = json.dumps([key, place, said], sort_keys=True, ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _unstorable(pair: ParsedPair) -> str | None:
+    """Why the store can't hold the texts of a pair."""
+    for name in ("thought_a", "thought_b", "generator_a", "generator_b"):
+        if not storable(getattr(pair, name) or ""):
+            return f"{name} holds a character that can't be stored"
+    if any(len(name or "") > LONGEST_GENERATOR for name in (pair.generator_a, pair.generator_b)):
+        return f"the name of a generator has more than {LONGEST_GENERATOR} characters"
+    try:
+        json.dumps(dict(pair.facts), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        return f"a further value of the pair can't be stored: {error}"
+    return None

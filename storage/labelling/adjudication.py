@@ -1,0 +1,117 @@
+"""Pairs on which people disagree, and the lead's decision on them.
+
+    for dispute in disputed(session, campaign.id):
+        adjudicate(session, campaign.id, dispute.pair.id, lead.id, submission, Answer(choice="A", strength="slightly"))
+
+A decision is a label like any other: append-only, with author and time. It overrules the consensus of the pair, also in a
+campaign that is closed.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from storage.campaigns.campaign import Campaign, lock_campaign
+from storage.campaigns.label_schema import Answer, checked, same_judgement
+from storage.errors import AnswerError, NotInStore
+from storage.labelling.labels import Label, labels_of_pair
+from storage.labelling.revisions import record, saved_before, turn_row
+from storage.pairs import Pair, get_pair
+from storage.schema import AssignmentRow, CampaignPairRow, utc_now
+
+ROUND = 2  # of assignments: after the first time and the planned repeat
+
+
+@dataclass(frozen=True)
+class Dispute:
+    """A pair without a majority, and what people said. place: where the list goes on, for `disputed(after=...)`."""
+
+    pair: Pair
+    labels: tuple[Label, ...]
+    place: int
+
+
+def disputed(session: Session, campaign_id: int, after: int = 0, limit: int = 20) -> tuple[Dispute, ...]:
+    """The pairs that have all their labels and no majority, and that no lead decided yet."""
+    waiting = (
+        select(CampaignPairRow.id, CampaignPairRow.pair_id)
+        .where(CampaignPairRow.campaign_id == campaign_id, CampaignPairRow.id > after, CampaignPairRow.disputed)
+        .where(CampaignPairRow.state != "dropped")
+        .order_by(CampaignPairRow.id)
+        .limit(limit)
+    )
+    return tuple(
+        Dispute(get_pair(session, row.pair_id), labels_of_pair(session, campaign_id, row.pair_id), row.id)
+        for row in session.execute(waiting).all()
+    )
+
+
+def adjudicate(
+    session: Session,
+    campaign_id: int,
+    pair_id: int,
+    lead_id: int,
+    submission: str,
+    answer: Answer,
+    now: datetime | None = None,
+) -> Label:
+    """Save a lead's decision on any pair of the campaign; it replaces the one that the same lead made before.
+
+    Args:
+        submission: made new for each form; the same one again saves nothing.
+
+    Raises:
+        NotInStore: the pair is not in the campaign.
+        AnswerError: the answer is not complete, or the same submission came with another answer before.
+    """
+    campaign = lock_campaign(session, campaign_id)
+    place_id = _place_id(session, campaign_id, pair_id)
+    pair = get_pair(session, pair_id)
+    if answer.action != "label":
+        raise AnswerError("a decision is a label")
+    answer = checked(answer, campaign.settings.dimensions, pair.video_a.duration, pair.video_b.duration)
+    earlier = saved_before(session, lead_id, submission)
+    if earlier is not None:
+        if earlier.pair_id != pair_id or not same_judgement(earlier, answer):
+            raise AnswerError("This form was sent before with another answer. Reload the page.")
+        return earlier
+    turn = turn_row(session, AssignmentRow.id == _turn_id(session, campaign, place_id, pair_id, lead_id, now or utc_now()))
+    return record(session, campaign, turn, answer, submission, now or utc_now())
+
+
+def _place_id(session: Session, campaign_id: int, pair_id: int) -> int:
+    same = (CampaignPairRow.campaign_id == campaign_id, CampaignPairRow.pair_id == pair_id)
+    place_id = session.scalar(select(CampaignPairRow.id).where(*same))
+    if place_id is None:
+        raise NotInStore(f"the pair {pair_id} is not in this campaign")
+    return place_id
+
+
+def _turn_id(session: Session, campaign: Campaign, place_id: int, pair_id: int, lead_id: int, now: datetime) -> int:
+    """The lead's own turn at the pair; made at the first decision."""
+    mine = (AssignmentRow.campaign_pair_id == place_id, AssignmentRow.annotator_id == lead_id, AssignmentRow.round == ROUND)
+    known = session.scalar(select(AssignmentRow.id).where(*mine))
+    if known is not None:
+        return known
+    turn = AssignmentRow(
+        token=secrets.token_urlsafe(16),
+        campaign_id=campaign.id,
+        campaign_pair_id=place_id,
+        pair_id=pair_id,
+        annotator_id=lead_id,
+        kind="adjudication",
+        round=ROUND,
+        left_video="A",  # the lead's page shows the pair in its own order
+        state="leased",
+        guideline_version=campaign.guideline_version,
+        leased_at=now,
+        expires_at=now,
+    )
+    session.add(turn)
+    session.flush()
+    return turn.id

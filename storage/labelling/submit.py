@@ -1,0 +1,196 @@
+"""Saving a label, a skip or a flag; editing one; taking one back.
+
+    saved = submit(session, turn.token, annotator.id, submission, Answer(choice="A", strength="clearly", ...))
+    again = submit(session, turn.token, annotator.id, submission, same_answer)     # a retry: saved once, is_new is False
+    other = submit(session, turn.token, annotator.id, another, answer, edits=saved.label.id)
+    turn = undo(session, campaign.id, annotator.id, yet_another)
+
+`submission` is made by the page for each thing that it sends, so that retries and double clicks save once. Nothing is
+changed in place: each of these adds a revision.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row, bindparam, select, update
+from sqlalchemy.orm import Session
+
+from storage.campaigns import leases as slots
+from storage.campaigns.campaign import Campaign, Gold, lock_campaign
+from storage.campaigns.label_schema import Answer, as_shown, checked, same_judgement
+from storage.campaigns.leases import IS_LEASED, IS_UNDER_WAY
+from storage.errors import AnswerError, CampaignError, LeaseLost
+from storage.labelling.assignments import (
+    FINISHED,
+    HISTORY,
+    Assignment,
+    latest,
+    lease_lost,
+    load_assignment,
+    not_yours,
+    put_draft,
+)
+from storage.labelling.labels import LABELS_WITH_ASSIGNMENTS, Label, as_label
+from storage.labelling.next_assignment import standing_after
+from storage.labelling.revisions import record, saved_before, turn_by_token, turn_row
+from storage.schema import Action, utc_now
+from storage.sql import ASSIGNMENTS, LABELS, MEMBERS
+
+_CAMPAIGN_OF = select(ASSIGNMENTS.c.campaign_id).where(
+    ASSIGNMENTS.c.token == bindparam("token"), ASSIGNMENTS.c.annotator_id == bindparam("annotator")
+)
+_HELD = select(ASSIGNMENTS.c.id).where(
+    ASSIGNMENTS.c.campaign_id == bindparam("campaign"),
+    ASSIGNMENTS.c.annotator_id == bindparam("annotator"),
+    IS_UNDER_WAY,
+    IS_LEASED,
+)
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """What was saved.
+
+    is_new: False where the same submission had arrived before. gold: the known answer, as feedback, in the qualification
+    only.
+    """
+
+    label: Label
+    is_new: bool
+    gold: Gold | None
+
+
+def submit(
+    session: Session,
+    turn_token: str,
+    annotator_id: int,
+    submission: str,
+    answer: Answer,
+    now: datetime | None = None,
+    edits: int | None = None,
+) -> Submitted:
+    """Save what somebody says of the pair of their turn.
+
+    A lease that ran out still counts as long as the pair needs the label.
+
+    Args:
+        submission: unique for each thing that the page sends; a retry repeats it.
+        edits: the id of the revision that this one replaces, one of the person's last ten; None for a first answer.
+
+    Raises:
+        NotYours: there is no turn of that token, or it is another's.
+        LeaseLost: the turn was saved before, or others have labelled the pair meanwhile.
+        AnswerError: the answer is not complete, or the submission was used for another one.
+        CampaignError: the campaign is closed, or an answer of the qualification was to be changed.
+    """
+    now = now or utc_now()
+    campaign = _locked_campaign_of(session, turn_token, annotator_id)
+    turn = turn_by_token(session, turn_token)
+    answer = checked(answer, campaign.settings.dimensions, turn.duration_a, turn.duration_b)
+    before = saved_before(session, annotator_id, submission)
+    if before is not None:
+        if before.turn != turn_token or not same_judgement(before, answer):
+            raise _used_before()
+        return Submitted(before, is_new=False, gold=_feedback(turn, before))
+    if campaign.status == "closed" and turn.kind != "adjudication":
+        raise CampaignError("This campaign is closed: nothing more is saved. Your draft is kept.")
+    _check_order(session, turn, edits)
+    _check_place(turn, answer.action)
+    label = record(session, campaign, turn, answer, submission, now)
+    if turn.kind == "qualification" and answer.action == "label":
+        _update_standing(session, campaign, annotator_id)
+    return Submitted(label, is_new=True, gold=_feedback(turn, label))
+
+
+def undo(
+    session: Session, campaign_id: int, annotator_id: int, submission: str, now: datetime | None = None
+) -> Assignment | None:
+    """Take back what this person finished last, out of the last ten, and give them the turn again, filled in.
+
+    Another turn that they hold is put aside, draft kept, and comes back to them later. None where nothing can be taken
+    back. The same submission again takes nothing more back.
+
+    Raises:
+        NotInStore: there is no such campaign.
+        LeaseLost: the pair was skipped, and others have taken its last place meanwhile.
+        CampaignError: the campaign is closed.
+        AnswerError: the submission was used for a label.
+    """
+    now = now or utc_now()
+    campaign = lock_campaign(session, campaign_id)
+    before = saved_before(session, annotator_id, submission)
+    if before is not None:
+        if before.action != "withdraw" or before.campaign_id != campaign_id:
+            raise _used_before()
+        return load_assignment(session, turn_by_token(session, before.turn).id)
+    if campaign.status == "closed":
+        raise CampaignError("This campaign is closed: labels stay as they are.")
+    finished = [row.id for row in latest(session, campaign_id, annotator_id) if row.state in FINISHED]
+    if not finished:
+        return None
+    turn = turn_row(session, ASSIGNMENTS.c.id == finished[0])
+    _check_place(turn, "withdraw")
+    _put_aside(session, campaign_id, annotator_id)
+    old = as_label(session.execute(LABELS_WITH_ASSIGNMENTS.where(LABELS.c.id == turn.last_label_id)).one())
+    record(session, campaign, turn, Answer(action="withdraw"), submission, now)
+    put_draft(session, turn.id, as_shown(old, turn.left_video), now)
+    return load_assignment(session, turn.id)
+
+
+def _locked_campaign_of(session: Session, turn_token: str, annotator_id: int) -> Campaign:
+    campaign_id = session.scalar(_CAMPAIGN_OF, {"token": turn_token, "annotator": annotator_id})
+    if campaign_id is None:
+        raise not_yours()
+    return lock_campaign(session, campaign_id)
+
+
+def _check_order(session: Session, turn: Row[Any], edits: int | None) -> None:
+    """Refuse a first answer to what is finished, and an edit of what is not, or of what was changed meanwhile."""
+    if edits is None:
+        if turn.state in FINISHED:
+            raise lease_lost(turn.state)
+        return
+    if turn.kind == "qualification":
+        raise CampaignError("The answer to this pair was shown to you, so your label stays as it is.")
+    if turn.state not in FINISHED or turn.last_label_id != edits:
+        raise LeaseLost("This label was changed meanwhile, maybe in another tab. Reload the page.")
+    if turn.kind == "adjudication":
+        return
+    if turn.id not in [row.id for row in latest(session, turn.campaign_id, turn.annotator_id)]:
+        raise LeaseLost(f"Only your last {HISTORY} can be changed.")
+
+
+def _check_place(turn: Row[Any], action: Action) -> None:
+    """Refuse what needs one of the pair's places when all are taken."""
+    if turn.kind not in slots.HOLDING_KINDS or action in ("skip", "flag") or turn.state in ("leased", "labelled"):
+        return
+    if turn.place_state == "dropped":
+        raise LeaseLost("The lead has taken this pair out of the campaign. Go on with your next one.")
+    if turn.open_slots == 0:
+        raise LeaseLost("Others have labelled this pair meanwhile. Go on with your next one.")
+
+
+def _put_aside(session: Session, campaign_id: int, annotator_id: int) -> None:
+    held = session.scalars(_HELD, {"campaign": campaign_id, "annotator": annotator_id})
+    slots.return_leases(session, campaign_id, held.all())
+
+
+def _update_standing(session: Session, campaign: Campaign, annotator_id: int) -> None:
+    same = (MEMBERS.c.campaign_id == campaign.id, MEMBERS.c.annotator_id == annotator_id)
+    member = session.execute(select(MEMBERS).where(*same)).one()
+    if member.standing == "qualifying":
+        standing = standing_after(campaign.settings, member.gold_total, member.gold_right)
+        session.execute(update(MEMBERS).where(MEMBERS.c.id == member.id).values(standing=standing))
+
+
+def _feedback(turn: Row[Any], label: Label) -> Gold | None:
+    if turn.kind != "qualification" or label.action != "label" or turn.gold is None:
+        return None
+    return Gold(**turn.gold)
+
+
+def _used_before() -> AnswerError:
+    return AnswerError("This form was sent before with another answer. Reload the page.")

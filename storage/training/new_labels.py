@@ -1,0 +1,209 @@
+"""What people said since the current checkpoint was trained, and what a training would make of it.
+
+    news = what_is_new(session, SnapshotSettings(), since_label_id=known_labels(session, current.id))
+    news.labels, news.pairs, news.held_out, news.replay
+
+Shown on a page that asks again and again: it reads the labels after `since_label_id` and the kept totals of their pairs, so
+it costs as much as there is news. The data itself is chosen by `storage.training.snapshots.make_snapshot`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, get_args
+
+from sqlalchemy import Select, func, select
+from sqlalchemy.orm import Session
+
+from storage.labelling.consensus import COUNTED, iterate_consensus
+from storage.labelling.labels import IS_LAST
+from storage.labelling.pair_totals import OVERALL
+from storage.schema import AgreementPatternRow, AssignmentRow, CampaignPairRow, Choice, LabelRow, UserRow
+from storage.splits import is_held_out
+from storage.training.snapshot_settings import SnapshotSettings, campaign_ids, changed_places, pair_keys
+from storage.training.snapshots import replay_wanted
+
+_CHOICES = get_args(Choice)
+_AT_ONCE = 1000
+
+
+@dataclass(frozen=True)
+class NewLabels:
+    """What is new, counted over pairs of the store.
+
+    labels: those in force that were given or edited since, of annotators and imports. annotators: who gave them. pairs:
+    with news and a common answer; of these `held_out` are kept from training and `new` are for it. without_majority,
+    too_few: pairs with news that can't be used. replay: older pairs that an incremental training takes along. compared:
+    held-out pairs with and without news, of which the latter are estimated by their share. total_pairs: all with a common
+    answer. alpha_patterns: counts of the choices on the pairs with news, see
+    `AgreementPatternRow`, None where no pair has two labels.
+
+    Common answers are the kept ones, by majority: with a weighted consensus a snapshot may have some more or fewer.
+    """
+
+    labels: int
+    pairs: int
+    annotators: int
+    alpha_patterns: Mapping[str, int] | None = field(hash=False)
+    held_out: int
+    compared: int
+    new: int
+    replay: int
+    total_pairs: int
+    without_majority: int
+    too_few: int
+
+
+def what_is_new(session: Session, settings: SnapshotSettings, since_label_id: int) -> NewLabels:
+    """The news since a revision of a label; 0 for all there is.
+
+    Raises:
+        StorageError: a campaign is unknown.
+    """
+    campaigns = campaign_ids(session, settings)
+    changed = changed_places(since_label_id, campaigns)
+    pairs = select(CampaignPairRow.pair_id).where(CampaignPairRow.id.in_(changed))
+    found = _sorted_out(session, settings, campaigns, pairs)
+    labels, annotators = _given(session, since_label_id, campaigns)
+    held_out = _held_out(session, sorted(found.usable), settings.held_out_share)
+    new = len(found.usable) - held_out
+    wanted = replay_wanted(new, settings.replay_share) if since_label_id > 0 else 0
+    total = session.scalar(_common_answers(func.count(CampaignPairRow.pair_id.distinct()), campaigns)) or 0
+    return NewLabels(
+        labels=labels,
+        pairs=len(found.usable),
+        annotators=annotators,
+        alpha_patterns=_patterns(session, since_label_id, campaigns, changed) or None,
+        held_out=held_out,
+        compared=held_out + round(settings.held_out_share * max(0, total - len(found.usable | found.too_few))),
+        new=new,
+        replay=_older(session, settings, campaigns, found.all, wanted),
+        total_pairs=total,
+        without_majority=len(found.without_majority),
+        too_few=len(found.too_few),
+    )
+
+
+@dataclass(frozen=True)
+class _Sorted:
+    """Pairs by what can be done with them, by id."""
+
+    usable: set[int]
+    without_majority: set[int]
+    too_few: set[int]
+
+    @property
+    def all(self) -> set[int]:
+        return self.usable | self.without_majority | self.too_few
+
+
+def _sorted_out(
+    session: Session, settings: SnapshotSettings, campaigns: Sequence[int] | None, pairs: Select[Any] | Sequence[int]
+) -> _Sorted:
+    """These pairs (ids, or a selection of them), as far as anybody labelled them."""
+    columns = (CampaignPairRow.pair_id, CampaignPairRow.labelled, CampaignPairRow.consensus)
+    statement: Any = select(*columns).where(CampaignPairRow.state != "dropped", CampaignPairRow.pair_id.in_(pairs))
+    if campaigns is not None:
+        statement = statement.where(CampaignPairRow.campaign_id.in_(campaigns))
+    places = defaultdict(list)
+    for place in session.execute(statement):
+        if place.labelled or place.consensus:
+            places[place.pair_id].append(place)
+    found, unclear = _Sorted(set(), set(), set()), []
+    for pair_id, some in places.items():
+        if len(some) > 1 or (some[0].consensus and some[0].labelled < settings.min_labels):
+            unclear.append(pair_id)
+        else:
+            (found.usable if some[0].consensus else found.without_majority).add(pair_id)
+    # Pairs of several campaigns, and those that a lead may have decided.
+    for one in iterate_consensus(session, campaigns, "majority", unclear):
+        if one.choice is None:
+            found.without_majority.add(one.pair_id)
+        elif one.labels < settings.min_labels and not one.adjudicated:
+            found.too_few.add(one.pair_id)
+        else:
+            found.usable.add(one.pair_id)
+    return found
+
+
+def _given(session: Session, since: int, campaigns: Sequence[int] | None) -> tuple[int, int]:
+    """How many labels, of how many people."""
+    if since <= 0:
+        return _given_at_all(session, campaigns)
+    statement: Any = (
+        select(func.count(), func.count(LabelRow.annotator_id.distinct()))
+        .select_from(LabelRow)
+        .join(AssignmentRow, AssignmentRow.id == LabelRow.assignment_id)
+        .join(CampaignPairRow, CampaignPairRow.id == LabelRow.campaign_pair_id)
+        .where(LabelRow.id > since, LabelRow.action == "label", AssignmentRow.kind.in_(COUNTED), IS_LAST)
+        .where(CampaignPairRow.state != "dropped")
+    )
+    if campaigns is not None:
+        statement = statement.where(LabelRow.campaign_id.in_(campaigns))
+    labels, annotators = session.execute(statement).one()
+    return labels, annotators
+
+
+def _given_at_all(session: Session, campaigns: Sequence[int] | None) -> tuple[int, int]:
+    labels: Any = select(func.coalesce(func.sum(CampaignPairRow.labelled), 0)).where(CampaignPairRow.state != "dropped")
+    theirs: Any = select(AssignmentRow.id).where(
+        AssignmentRow.annotator_id == UserRow.id, AssignmentRow.state == "labelled", AssignmentRow.kind.in_(COUNTED)
+    )
+    if campaigns is not None:
+        labels = labels.where(CampaignPairRow.campaign_id.in_(campaigns))
+        theirs = theirs.where(AssignmentRow.campaign_id.in_(campaigns))
+    people = select(func.count()).select_from(UserRow).where(theirs.exists())
+    return int(session.scalar(labels) or 0), session.scalar(people) or 0
+
+
+def _patterns(session: Session, since: int, campaigns: Sequence[int] | None, changed: Select[Any]) -> dict[str, int]:
+    """How many of the places with news have which counts of choices."""
+    if since <= 0:
+        kept: Any = select(AgreementPatternRow.pattern, func.sum(AgreementPatternRow.pairs)).where(
+            AgreementPatternRow.item == OVERALL, AgreementPatternRow.pairs != 0
+        )
+        if campaigns is not None:
+            kept = kept.where(AgreementPatternRow.campaign_id.in_(campaigns))
+        rows = session.execute(kept.group_by(AgreementPatternRow.pattern).order_by(AgreementPatternRow.pattern))
+        return {pattern: int(pairs) for pattern, pairs in rows}
+    choices = (
+        select(LabelRow.campaign_pair_id, LabelRow.choice, func.count())
+        .join(AssignmentRow, AssignmentRow.id == LabelRow.assignment_id)
+        .where(LabelRow.campaign_pair_id.in_(changed), LabelRow.action == "label", IS_LAST, AssignmentRow.kind.in_(COUNTED))
+        .group_by(LabelRow.campaign_pair_id, LabelRow.choice)
+    )
+    counted: dict[int, dict[str, int]] = defaultdict(lambda: dict.fromkeys(_CHOICES, 0))
+    for place_id, choice, labels in session.execute(choices):
+        counted[place_id][str(choice)] = labels
+    several = [counts for counts in counted.values() if sum(counts.values()) > 1]
+    return dict(sorted(Counter(",".join(map(str, counts.values())) for counts in several).items()))
+
+
+def _held_out(session: Session, pair_ids: Sequence[int], share: float) -> int:
+    return sum(is_held_out(key.identity, share) for key in pair_keys(session, pair_ids).values())
+
+
+def _older(
+    session: Session, settings: SnapshotSettings, campaigns: Sequence[int] | None, changed: set[int], wanted: int
+) -> int:
+    """How many pairs without news can be trained on, at most `wanted`: it looks no further than that."""
+    found = last = 0
+    pair_id = CampaignPairRow.pair_id
+    while found < wanted:
+        some = _common_answers(pair_id, campaigns).where(pair_id > last).distinct().order_by(pair_id).limit(_AT_ONCE)
+        ids = session.scalars(some).all()
+        if not ids:
+            return found
+        last = ids[-1]
+        older = [one for one in ids if one not in changed]
+        usable = sorted(_sorted_out(session, settings, campaigns, older).usable)
+        found += len(usable) - _held_out(session, usable, settings.held_out_share)
+    return wanted
+
+
+def _common_answers(column: Any, campaigns: Sequence[int] | None) -> Any:
+    """A column of the places with a common answer."""
+    statement = select(column).where(CampaignPairRow.consensus.is_not(None), CampaignPairRow.state != "dropped")
+    return statement if campaigns is None else statement.where(CampaignPairRow.campaign_id.in_(campaigns))

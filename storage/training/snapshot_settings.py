@@ -1,0 +1,110 @@
+"""Which labelled pairs a training takes, and which of them are new."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Select, func, or_, select
+from sqlalchemy.orm import Session, aliased
+
+from storage.errors import StorageError
+from storage.labelling.consensus import COUNTED, Method
+from storage.schema import AssignmentRow, CampaignPairRow, CampaignRow, LabelRow, PairRow, VideoRow
+from storage.splits import pair_identity
+
+_AT_ONCE = 1000
+
+
+@dataclass(frozen=True)
+class SnapshotSettings:
+    """How pairs are chosen from what people said.
+
+    campaigns: names, none for all labels. min_labels: people that have to stand behind a pair, unless a lead decided.
+    held_out_share: of the pairs, kept from training for ever. replay_share: of the training pairs of an incremental run,
+    those that are older than its checkpoint, so that nothing is forgotten.
+
+    Raises:
+        StorageError: a setting is out of range.
+    """
+
+    campaigns: tuple[str, ...] = ()
+    min_labels: int = 1
+    consensus: Method = "majority"
+    held_out_share: float = 0.2
+    replay_share: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.min_labels < 1 or self.consensus not in ("majority", "weighted"):
+            raise StorageError("a pair needs at least 1 label, and a consensus by majority or weighted")
+        if not 0 < self.held_out_share <= 0.5:
+            raise StorageError("the held-out share is above 0 and at most 0.5: without it nothing can be proved")
+        if not 0 <= self.replay_share <= 0.9:
+            raise StorageError("the share of older pairs lies between 0 and 0.9")
+
+
+@dataclass(frozen=True)
+class PairKey:
+    """A pair by content. identity: `pair_identity`. first: sha256 of video A, which tells two orders apart."""
+
+    identity: str
+    first: str
+
+
+def campaign_ids(session: Session, settings: SnapshotSettings) -> tuple[int, ...] | None:
+    """The campaigns and imports whose labels count; None for all.
+
+    Raises:
+        StorageError: one is unknown.
+    """
+    if not settings.campaigns:
+        return None
+    names = select(CampaignRow.name, CampaignRow.id).order_by(CampaignRow.id)
+    known = dict(session.execute(names).tuples().all())
+    unknown = [name for name in settings.campaigns if name not in known]
+    if unknown:
+        raise StorageError(f"there is no campaign {', '.join(unknown)}; there are {', '.join(known) or 'none'}")
+    return tuple(known[name] for name in settings.campaigns)
+
+
+def newest_label(session: Session) -> int:
+    """The number of the last revision of any label; as long as it stays, nothing is new."""
+    return session.scalar(select(func.max(LabelRow.id))) or 0
+
+
+def changed_places(since_label_id: int, campaigns: Sequence[int] | None) -> Select[Any]:
+    """Ids of the places of pairs in campaigns whose labels changed after a revision: given, edited, withdrawn, decided.
+
+    An id may come several times: to ask for distinct ones would make SQLite go through all labels by another index.
+    Beginning at 0 every place that has an answer, by the kept totals.
+    """
+    if since_label_id <= 0:
+        places: Any = select(CampaignPairRow.id).where(
+            or_(CampaignPairRow.labelled > 0, CampaignPairRow.consensus.is_not(None))
+        )
+        return places if campaigns is None else places.where(CampaignPairRow.campaign_id.in_(campaigns))
+    former = aliased(LabelRow)
+    labels: Any = (
+        select(LabelRow.campaign_pair_id)
+        .join(AssignmentRow, AssignmentRow.id == LabelRow.assignment_id)
+        .outerjoin(former, former.id == LabelRow.replaces_id)
+        .where(LabelRow.id > since_label_id, AssignmentRow.kind.in_((*COUNTED, "adjudication")))
+        .where(or_(LabelRow.action == "label", former.action == "label"))
+    )
+    return labels if campaigns is None else labels.where(LabelRow.campaign_id.in_(campaigns))
+
+
+def pair_keys(session: Session, pair_ids: Sequence[int]) -> dict[int, PairKey]:
+    """What these pairs are by content, by id."""
+    a, b = aliased(VideoRow), aliased(VideoRow)
+    statement: Any = (
+        select(PairRow.id, PairRow.prompt, a.sha256, b.sha256)
+        .join(a, a.id == PairRow.video_a_id)
+        .join(b, b.id == PairRow.video_b_id)
+    )
+    found = {}
+    for start in range(0, len(pair_ids), _AT_ONCE):
+        rows = session.execute(statement.where(PairRow.id.in_(pair_ids[start : start + _AT_ONCE])))
+        found.update({pair_id: PairKey(pair_identity(one, two, prompt), one) for pair_id, prompt, one, two in rows})
+    return found

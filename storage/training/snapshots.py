@@ -1,0 +1,257 @@
+"""The data of a training, frozen: which pairs, what people said of them together, and which revisions stand behind it.
+
+    settings = SnapshotSettings(campaigns=("winter models",))
+    snapshot = make_snapshot(session, settings, since_label_id=known_labels(session, current.id), incremental=True)
+    snapshot.counts          # {"new": 412, "replay": 412, "held_out": 230, "labels": 2961, "annotators": 7}
+
+A pair is new where a label of it changed after `since_label_id`, the newest label that the current checkpoint could know.
+Older pairs come along as replay, drawn by a stable hash, others each time. Pairs that are held out are in every snapshot
+and never trained on. Several pairs of the store with the same two videos and prompt, in either order, become one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from storage.errors import StorageError
+from storage.labelling.consensus import Consensus, iterate_consensus
+from storage.schema import CampaignPairRow, CheckpointRow, Part, RunRow
+from storage.splits import is_held_out, stable_share
+from storage.training.snapshot_settings import (
+    PairKey,
+    SnapshotSettings,
+    campaign_ids,
+    changed_places,
+    newest_label,
+    pair_keys,
+)
+
+__all__ = ["Snapshot", "SnapshotPair", "SnapshotSettings", "make_snapshot", "replay_wanted", "snapshot_hash"]
+
+_SIGN = {"A": 1, "B": -1, "tie": 0, "both_bad": 0}
+_OTHER = {"A": "B", "B": "A"}
+
+
+@dataclass(frozen=True)
+class SnapshotPair:
+    """One pair of a run's data.
+
+    label: +1 A preferred, -1 B, 0 a tie, for the videos as `pair_id` has them. strength of the preference: 0 unknown, 1
+    slightly, 2 clearly, or a mean over people. sub_scores: {"A": {dimension: value}, "B": ...}, the known ones.
+    label_ids: the revisions behind it.
+    """
+
+    pair_id: int
+    part: Part
+    identity: str
+    label: int
+    strength: float
+    sub_scores: Mapping[str, Mapping[str, str]] = field(hash=False)
+    label_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The data of a run, by identity. sha256: of all of it. chosen_by: the settings, with since_label_id and incremental."""
+
+    pairs: tuple[SnapshotPair, ...]
+    sha256: str
+    last_label_id: int
+    counts: Mapping[str, int] = field(hash=False)
+    chosen_by: Mapping[str, Any] = field(hash=False)
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """A common answer about one pair of the store. decided: there is one. first: sha256 of its video A."""
+
+    pair: SnapshotPair
+    decided: bool
+    first: str
+    people: int
+    adjudicated: bool
+    annotators: tuple[int, ...]
+
+
+def make_snapshot(session: Session, settings: SnapshotSettings, since_label_id: int, incremental: bool) -> Snapshot:
+    """Choose the data of a training. It reads all labels of the campaigns: use a reading session.
+
+    Args:
+        incremental: new pairs and as many older ones as make `replay_share`; else all pairs count as new.
+
+    Raises:
+        StorageError: a campaign is unknown.
+    """
+    campaigns = campaign_ids(session, settings)
+    # Labels of campaigns that were left out stay new: they were not trained on.
+    last = newest_label(session) if campaigns is None else since_label_id
+    since = since_label_id if incremental else 0
+    changed = _changed_pairs(session, since, campaigns)
+    groups: dict[str, list[_Answer]] = defaultdict(list)
+    for answer in _answers(session, settings, campaigns):
+        groups[answer.pair.identity].append(answer)
+    merged = {identity: pair for identity, some in groups.items() if (pair := _common(some, settings)) is not None}
+    fresh = {identity for identity in merged if any(one.pair.pair_id in changed for one in groups[identity])}
+    parts = _parts(merged, fresh, settings, since)
+    pairs = tuple(replace(merged[identity], part=part) for identity, part in sorted(parts.items()))
+    annotators = {person for pair in pairs for one in groups[pair.identity] for person in one.annotators}
+    counts = {part: sum(pair.part == part for pair in pairs) for part in ("new", "replay", "held_out")}
+    counts |= {"labels": sum(len(pair.label_ids) for pair in pairs), "annotators": len(annotators)}
+    chosen_by = asdict(settings) | {"campaigns": list(settings.campaigns)}
+    return Snapshot(
+        pairs=pairs,
+        sha256=snapshot_hash(pairs),
+        last_label_id=last,
+        counts=counts,
+        chosen_by=chosen_by | {"since_label_id": since, "incremental": incremental},
+    )
+
+
+def snapshot_hash(pairs: Iterable[SnapshotPair]) -> str:
+    """sha256 over the content of all pairs, in whatever order they come."""
+    lines = sorted(json.dumps(asdict(pair), sort_keys=True) for pair in pairs)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def replay_wanted(new: int, share: float) -> int:
+    """How many older pairs make `share` of the training pairs beside so many new ones."""
+    return round(new * share / (1 - share))
+
+
+def _changed_pairs(session: Session, since: int, campaigns: Sequence[int] | None) -> set[int]:
+    places = changed_places(since, campaigns)
+    return set(session.scalars(select(CampaignPairRow.pair_id).where(CampaignPairRow.id.in_(places))))
+
+
+def _answers(session: Session, settings: SnapshotSettings, campaigns: Sequence[int] | None) -> Iterable[_Answer]:
+    """The common answers by pair id, those without a choice too."""
+    found = list(iterate_consensus(session, campaigns, settings.consensus))
+    keys = pair_keys(session, [one.pair_id for one in found])
+    for one in found:
+        yield _answer(one, keys[one.pair_id])
+
+
+def _answer(one: Consensus, key: PairKey) -> _Answer:
+    label = _SIGN.get(one.choice or "", 0)
+    pair = SnapshotPair(
+        pair_id=one.pair_id,
+        part="new",
+        identity=key.identity,
+        label=label,
+        strength=max(0.0, label * (one.strength or 0.0)),
+        sub_scores=one.sub_scores,
+        label_ids=one.label_ids,
+    )
+    return _Answer(pair, one.choice is not None, key.first, one.labels, one.adjudicated, one.annotators)
+
+
+def _common(group: Sequence[_Answer], settings: SnapshotSettings) -> SnapshotPair | None:
+    """What the store's pairs of one identity say together, as the first of them has the videos; None if nothing.
+
+    Each of them has one voice; one that a lead decided overrules the others.
+    """
+    decided = [one for one in group if one.decided]
+    adjudicated = [one for one in decided if one.adjudicated]
+    if not decided or (sum(one.people for one in decided) < settings.min_labels and not adjudicated):
+        return None
+    if len(decided) == 1:
+        return decided[0].pair
+    first = decided[0]
+    voices = [one.pair if one.first == first.first else _turned(one.pair) for one in adjudicated[-1:] or decided]
+    label, votes = Counter(pair.label for pair in voices).most_common(1)[0]
+    if 2 * votes <= len(voices):
+        return None
+    strengths = [pair.strength for pair in voices if pair.label == label]
+    return replace(
+        first.pair,
+        label=label,
+        strength=0.0 if 0.0 in strengths else sum(strengths) / len(strengths),
+        sub_scores=_majority_cells([pair.sub_scores for pair in voices]),
+        label_ids=tuple(sorted(label_id for one in decided for label_id in one.pair.label_ids)),
+    )
+
+
+def _turned(pair: SnapshotPair) -> SnapshotPair:
+    """The same with B in the place of A."""
+    scores = {_OTHER[side]: values for side, values in pair.sub_scores.items()}
+    return replace(pair, label=-pair.label, sub_scores=scores)
+
+
+def _majority_cells(told: Sequence[Mapping[str, Mapping[str, str]]]) -> dict[str, dict[str, str]]:
+    votes: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+    for scores in told:
+        for side, values in scores.items():
+            for dimension, value in values.items():
+                votes[side, dimension][value] += 1
+    cells: dict[str, dict[str, str]] = {}
+    for (side, dimension), counted in sorted(votes.items()):
+        value, count = counted.most_common(1)[0]
+        if 2 * count > sum(counted.values()):
+            cells.setdefault(side, {})[dimension] = value
+    return cells
+
+
+def _parts(merged: Mapping[str, SnapshotPair], fresh: set[str], settings: SnapshotSettings, since: int) -> dict[str, Part]:
+    """Which part each identity belongs to; older pairs that are not drawn are missing."""
+    parts: dict[str, Part] = {}
+    older = []
+    for identity in merged:
+        if is_held_out(identity, settings.held_out_share):
+            parts[identity] = "held_out"
+        elif identity in fresh:
+            parts[identity] = "new"
+        else:
+            older.append(identity)
+    wanted = replay_wanted(sum(part == "new" for part in parts.values()), settings.replay_share)
+    # With `since` in the draw, the next run replays others.
+    drawn = sorted(older, key=lambda identity: (stable_share("replay", since, identity), identity))[:wanted]
+    return parts | dict.fromkeys(drawn, "replay")
+
+
+def held_out_share_in_use(session: Session) -> float:
+    """The share of pairs that no checkpoint in use was trained on: the smallest of their runs; the usual one before any."""
+    return min(_shares_in_use(session), default=SnapshotSettings().held_out_share)
+
+
+def with_share_in_use(session: Session, settings: SnapshotSettings) -> SnapshotSettings:
+    """The settings, with a smaller held-out share where checkpoints in use were trained with one; see `keep_held_out`."""
+    share = held_out_share_in_use(session)
+    return replace(settings, held_out_share=share) if 0 < share < settings.held_out_share else settings
+
+
+def keep_held_out(session: Session, snapshot: Snapshot) -> None:
+    """Refuse a larger share: it would hold out pairs that a former run trained on, and its checkpoint would look too good.
+
+    Raises:
+        StorageError: checkpoints in use were trained with a smaller share.
+    """
+    smallest = min(_shares_in_use(session), default=1.0)
+    if float(snapshot.chosen_by["held_out_share"]) > smallest:
+        raise StorageError(
+            f"checkpoints in use were trained with {smallest:.0%} of the pairs held out; with a larger share pairs that "
+            "they learnt would count as held out. Choose a share that is not larger, or delete those checkpoints"
+        )
+
+
+def _shares_in_use(session: Session) -> list[float]:
+    used = (
+        select(RunRow.snapshot)
+        .join(CheckpointRow, CheckpointRow.run_id == RunRow.id)
+        .where(CheckpointRow.deleted_at.is_(None), RunRow.snapshot.is_not(None))
+    )
+    shares = [float(settings["held_out_share"]) for settings in session.scalars(used) if settings is not None]
+    # Checkpoints that `python -m trainer run --out` made from a store, and that the app was told to serve.
+    others = select(CheckpointRow.settings).where(CheckpointRow.deleted_at.is_(None), CheckpointRow.run_id.is_(None))
+    for settings in session.scalars(others):
+        data = (settings or {}).get("data") or {}
+        if data.get("csv") is None and "held_out_share" in data:
+            shares.append(float(data["held_out_share"]))
+    return shares

@@ -1,0 +1,83 @@
+"""Findings as HTML: whatever a name says, it stays text; numbers say how sure they are."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import datetime, timezone
+
+import plotly.graph_objects as go
+import pytest
+
+from app.analyse.figures.finding import Chart, Estimate, Finding, share
+from app.analyse.figures.plot_style import dots, finish, plain
+from app.analyse.views.findings import estimate, finding, findings
+from app.analyse.views.report import case_table, report_html
+from app.analyse.views.selection import Coverage, coverage_view
+from storage.training.model_registry import Checkpoint
+
+NOW = datetime(2026, 3, 1, tzinfo=timezone.utc)
+WICKED = "</script><script>alert(1)</script><b>"
+
+
+def test_names_stay_text_in_tables_figures_and_csv() -> None:
+    figure = finish(go.Figure(go.Scatter(x=[1], y=[2], text=[WICKED])), 300)
+    shown = str(finding(Finding("key", WICKED, (WICKED,), (Chart(WICKED, figure),), (WICKED,), ((WICKED,),))))
+    assert "<script>alert" not in shown and "<b>" not in shown.replace("<b></b>", "")
+    held = re.findall(r'<script type="application/json" class="(an-\w+)">(.*?)</script>', shown, re.DOTALL)
+    found = {name: json.loads(text) for name, text in held}
+    assert found["an-figure"]["data"][0]["text"] == [WICKED] and WICKED in found["an-csv"]
+
+
+def test_names_in_figures_are_cut_and_say_nothing_to_plotly() -> None:
+    assert "<" not in plain("<b>bold</b> name") and len(plain("x" * 99)) == 34
+    assert plain("two\nlines & more") == "two lines + more"
+
+
+def test_few_cases_are_marked_and_explained() -> None:
+    few = str(finding(Finding("key", "title", ("note",), (), ("share",), ((share(2, 3),),))))
+    assert "is-few" in few and "fewer than 30 cases" in few and "66.7" in few and "21 – 94" in few
+    many = str(finding(Finding("key", "title", ("note",), (), ("share",), ((share(60, 90),),))))
+    assert "is-few" not in many and "fewer than" not in many
+
+
+def test_an_undefined_value_says_why() -> None:
+    assert "no calibration" in estimate(share(0, 0, "no calibration"))
+    assert "an-n" not in estimate(Estimate(0.552, None, None, 0, percent=True))
+
+
+def test_long_tables_are_folded_on_the_page_and_open_in_the_report() -> None:
+    long = Finding("key", "title", (), (), ("number",), tuple((i,) for i in range(9)))
+    assert "<details" in findings([long]) and "<details" not in findings([long], folded=False)
+    assert findings([Finding("key", "nothing to say", ())]) == ""
+
+
+def test_a_dot_plot_leaves_out_what_is_undefined() -> None:
+    trace = dots(["a", "b"], [share(0, 0), share(1, 2)])
+    assert trace.y == (1,) and trace.x == (50.0,)
+
+
+def test_the_report_holds_plotly_once_and_names_only_itself() -> None:
+    figure = finish(go.Figure(go.Scatter(x=[1], y=[2])), 300)
+    part = Finding("key", "title", ("note",), (Chart("", figure),), ("a",), ((1,),))
+    page = report_html(
+        checkpoints=[("one <b>", "abc")],
+        facts={"pairs": "all pairs"},
+        parts=[("Agreement", [part]), ("Benchmarks", [part])],
+        cases=case_table(()),
+        at=NOW,
+    )
+    assert page.count("plotly.js v") == 1 and "one &lt;b&gt;" in page and "<title>DeScore: one &lt;b&gt;" in page
+    assert [page.index(f"<h2>{name}</h2>") for name in ("Agreement", "Disagreements", "Benchmarks")] == sorted(
+        page.index(f"<h2>{name}</h2>") for name in ("Agreement", "Disagreements", "Benchmarks")
+    )
+
+
+@pytest.mark.parametrize(
+    ("held_out", "text"), [(False, "Score missing pairs<"), (True, "Score missing pairs, held out or not<")]
+)
+def test_the_button_says_which_pairs_a_run_judges(held_out: bool, text: str) -> None:
+    """A run knows no held-out pairs: it judges the whole source or campaign."""
+    row = Checkpoint(1, "one", "bundled", "abc", None, None, None, None, {}, "", {}, None, 0, NOW, None)
+    shown = coverage_view([Coverage(row, 4, 4, think=3, quick=3, missing=1, held_out=held_out)], (), {}, may_score=True)
+    assert text in shown

@@ -1,0 +1,77 @@
+"""Uploads on their way into an import: unpacked in one private folder, and nowhere else."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from app.importing import uploads as staging
+from app.importing.uploads import import_folders, import_path, stage
+from storage.exchange.parsed import ExchangeError
+
+
+def write(path: Path, text: str = "x") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def packed(path: Path, **files: str) -> Path:
+    """A zip; names have their dots and slashes written out by `DOT` and `SLASH`."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, text in files.items():
+            archive.writestr(name.replace("SLASH", "/").replace("DOT", "."), text)
+    return path
+
+
+def test_table_and_videos_are_moved_together(tmp_path: Path) -> None:
+    files = [write(tmp_path / "up" / "one" / "pairs.csv"), write(tmp_path / "up" / "two" / "a.mp4")]
+    staged = stage(files, tmp_path / "home", owner=7)
+    assert staged.path.name == "pairs.csv" and staged.path.with_name("a.mp4").is_file()
+    assert staged.names == ("pairs.csv", "a.mp4") and not any(file.exists() for file in files)
+    assert staged.folder.stat().st_mode & 0o077 == 0 or staged.folder.parent.stat().st_mode & 0o077 == 0
+    again = stage([write(tmp_path / "up" / "other.jsonl")], tmp_path / "home", owner=7)
+    assert again.path.is_file() and not staged.folder.exists()
+    again.discard()
+    assert not again.folder.exists()
+
+
+def test_archive_is_unpacked_and_its_one_folder_is_looked_into(tmp_path: Path) -> None:
+    archive = packed(tmp_path / "set.zip", setSLASHpairsDOTcsv="t", setSLASHclipsSLASHaDOTmp4="v")
+    staged = stage([archive], tmp_path / "home", owner=1)
+    assert staged.path.relative_to(staged.folder).as_posix() == "set/pairs.csv"
+    clips = packed(tmp_path / "clips.zip", soraSLASHaDOTmp4="1", klingSLASHaDOTmp4="2", promptsDOTcsv="p")
+    assert stage([clips], tmp_path / "home", owner=2).path.is_dir()
+
+
+def test_archive_can_write_nowhere_else(tmp_path: Path) -> None:
+    archive = packed(tmp_path / "evil.zip", DOTDOTSLASHDOTDOTSLASHevilDOTcsv="t", SLASHtmpSLASHevilDOTmp4="v")
+    staged = stage([archive], tmp_path / "home", owner=1)
+    inside = [path for path in tmp_path.rglob("evil*") if path.is_file()]
+    assert inside and all(path.is_relative_to(staged.folder) for path in inside)
+
+
+def test_what_can_not_be_unpacked_is_refused_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = tmp_path / "home"
+    with pytest.raises(ExchangeError, match="can't be unpacked"):
+        stage([write(tmp_path / "broken.zip", "no archive")], home, owner=1)
+    with pytest.raises(ExchangeError, match=r"one table at a time; found a\.csv, b\.csv"):
+        stage([write(tmp_path / "a.csv"), write(tmp_path / "b.csv")], home, owner=1)
+    with pytest.raises(ExchangeError, match=r"two files are named x\.mp4"):
+        stage([write(tmp_path / "1" / "x.mp4"), write(tmp_path / "2" / "x.mp4")], home, owner=1)
+    monkeypatch.setattr(staging, "LARGEST_UNPACKED", 100)
+    with pytest.raises(ExchangeError, match="unpacks to too much"):
+        stage([packed(tmp_path / "bomb.zip", aDOTcsv="x" * 101)], home, owner=1)
+    assert not any((home / "incoming").iterdir())
+
+
+def test_folder_for_imports_is_listed_and_nothing_else_is_reached(tmp_path: Path) -> None:
+    for name in ("one/pairs.csv", "two.jsonl", "notes.txt", ".hidden/x.csv"):
+        write(tmp_path / "imports" / name)
+    assert import_folders(tmp_path) == ("one", "two.jsonl")
+    assert import_path(tmp_path, "one") == tmp_path / "imports" / "one" / "pairs.csv"
+    for name in ("..", "../..", "one/pairs.csv", "three", ""):
+        with pytest.raises(ExchangeError):
+            import_path(tmp_path, name)

@@ -1,0 +1,202 @@
+"""Runs as processes of their own: one at a time, ended, found again, noticed when they die."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from app.runs.supervisor import Jobs, last_words
+from app.serving.serving import Served, Serving
+from descore.checkpoints.manifest import Manifest
+from storage import Database, StorageError, open_database
+from storage.training.model_registry import promote, register_checkpoint
+from storage.training.run_folder import LOG, is_held
+from storage.training.runs import Run, RunRequest, create_run, get_run, mark_running, request_cancel
+from storage.training.snapshots import Snapshot, SnapshotPair
+from tests.helpers.paths import ROOT
+from tests.helpers.stores import make_pair
+
+SCRIPT = ROOT / "tests" / "helpers" / "stand_in_run.py"
+
+
+@pytest.fixture
+def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    database = open_database(home=tmp_path)
+    with database.write() as session:
+        base = register_checkpoint(session, name="bundled v1", location="bundled", fingerprint="base")
+        promote(session, base.id, "start")
+        make_pair(session)
+    yield database
+    database.close()
+
+
+def serving() -> Serving:
+    """What serves, known without its weights; `come_back` is not asked of it."""
+    return Serving(Served("bundled v1", "bundled", Manifest(name="bundled v1"), True, "base", model=object()), 1)  # type: ignore[arg-type]
+
+
+def jobs(database: Database, mode: str) -> Jobs:
+    return Jobs(database, serving(), (sys.executable, str(SCRIPT), mode))
+
+
+def ask(database: Database, name: str = "week 12", device: str = "cpu", auto: bool = False) -> Run:
+    pair = SnapshotPair(1, "new", "abc", 1, 1.0, {}, ())
+    chosen = {"held_out_share": 0.2}
+    snapshot = Snapshot((pair,), "hash", 0, {"new": 1}, chosen)
+    request = RunRequest("train", name, device, 1, 1, ("cold-start",), "current", "tiny-cpu", auto_promote=auto)
+    with database.write() as session:
+        return create_run(session, request, snapshot, None)
+
+
+def now(database: Database, run: Run) -> Run:
+    with database.read() as session:
+        return get_run(session, run.id)
+
+
+def until(jobs: Jobs, database: Database, run: Run, reached: Callable[[Run], bool]) -> Run:
+    """Tick until a run has come so far."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        jobs.tick()
+        found = now(database, run)
+        if reached(found):
+            return found
+        time.sleep(0.05)
+    raise AssertionError(f"run {run.id} stayed {now(database, run).state}")
+
+
+def goes_on(run: Run) -> bool:
+    return bool(run.progress) and run.state == "running"
+
+
+def is_over(run: Run) -> bool:
+    return run.state not in ("queued", "running")
+
+
+def test_one_run_a_device_at_a_time_and_the_others_wait(database: Database) -> None:
+    first, second, elsewhere = ask(database, "first"), ask(database, "second"), ask(database, "third", device="cuda:0")
+    supervisor = jobs(database, "long")
+    until(supervisor, database, first, goes_on)
+    until(supervisor, database, elsewhere, goes_on)
+    assert now(database, second).state == "queued"
+    for run in (first, elsewhere):
+        supervisor.cancel(run.id)
+        assert until(supervisor, database, run, is_over).state == "cancelled"
+    until(supervisor, database, second, goes_on)
+    supervisor.cancel(second.id)
+    ended = until(supervisor, database, second, is_over)
+    assert (ended.state, ended.exit_code) == ("cancelled", 143)
+    until(supervisor, database, second, lambda run: not is_held(database.home / run.folder))
+
+
+def test_a_queued_run_is_cancelled_without_ever_starting_and_can_be_resumed(database: Database) -> None:
+    run, supervisor = ask(database), jobs(database, "short")
+    assert supervisor.cancel(run.id).state == "cancelled"
+    supervisor.tick()
+    assert not (database.home / run.folder / LOG).exists()
+    assert supervisor.resume(run.id).state == "queued"
+    assert until(supervisor, database, run, is_over).state == "finished"
+    with pytest.raises(StorageError, match="finished"):
+        supervisor.cancel(run.id)
+
+
+def test_a_killed_process_is_noticed_and_its_run_resumed(database: Database) -> None:
+    run, supervisor = ask(database), jobs(database, "long")
+    found = until(supervisor, database, run, goes_on)
+    assert found.pid is not None
+    os.kill(found.pid, signal.SIGKILL)
+    lost = until(supervisor, database, run, is_over)
+    assert lost.state == "lost" and "died" in lost.message
+    supervisor.resume(run.id)
+    until(supervisor, database, run, goes_on)
+    supervisor.cancel(run.id)
+    assert until(supervisor, database, run, is_over).state == "cancelled"
+
+
+def test_a_process_that_ends_without_a_word_is_lost(database: Database) -> None:
+    run = ask(database)
+    assert until(jobs(database, "mute"), database, run, is_over).state == "lost"
+
+
+def test_what_refuses_at_once_says_why_in_the_runs_own_message(database: Database) -> None:
+    run = ask(database)
+    failed = until(jobs(database, "refuse"), database, run, is_over)
+    assert (failed.state, failed.exit_code, failed.message) == ("failed", 2, "nothing to do here")
+    assert last_words(database.home / run.folder) == "nothing to do here"
+
+
+def test_a_program_that_is_not_there_is_a_failed_run(database: Database) -> None:
+    run = ask(database)
+    supervisor = Jobs(database, serving(), (str(database.home / "no-such-program"),))
+    assert "could not be started" in until(supervisor, database, run, is_over).message
+
+
+def test_a_new_app_finds_what_still_runs_and_can_end_it(database: Database) -> None:
+    run, before = ask(database), jobs(database, "long")
+    pid = until(before, database, run, goes_on).pid
+    after = jobs(database, "long")
+    for _ in range(3):
+        after.tick()
+    found = now(database, run)
+    assert (found.state, found.pid) == ("running", pid) and is_held(database.home / run.folder)
+    after.cancel(run.id)
+    assert until(after, database, run, is_over).state == "cancelled"
+
+
+def test_a_new_app_notices_what_died_while_no_app_was_there(database: Database) -> None:
+    run = ask(database)
+    with database.write() as session:
+        mark_running(session, run.id, 2**22 - 3, socket.gethostname())
+    assert until(jobs(database, "long"), database, run, is_over).state == "lost"
+
+
+def test_a_run_on_another_machine_is_left_alone(database: Database) -> None:
+    run = ask(database)
+    with database.write() as session:
+        mark_running(session, run.id, 1, "elsewhere")
+    supervisor = jobs(database, "long")
+    supervisor.tick()
+    assert now(database, run).state == "running"
+    with pytest.raises(StorageError, match="does not run on this machine"):
+        supervisor.end_at_once(run.id)
+
+
+def test_a_run_that_does_not_listen_is_ended_at_once(database: Database) -> None:
+    run, supervisor = ask(database), jobs(database, "deaf")
+    until(supervisor, database, run, goes_on)
+    supervisor.cancel(run.id)
+    supervisor.tick()
+    time.sleep(0.3)
+    assert now(database, run).state == "running"
+    supervisor.end_at_once(run.id)
+    ended = until(supervisor, database, run, is_over)
+    assert ended.state == "cancelled" and "last checkpoint" in ended.message
+
+
+def test_a_wish_to_cancel_that_came_from_elsewhere_is_carried_out(database: Database) -> None:
+    run, supervisor = ask(database), jobs(database, "long")
+    until(supervisor, database, run, goes_on)
+    with database.write() as session:
+        request_cancel(session, run.id)
+    assert until(supervisor, database, run, is_over).state == "cancelled"
+
+
+def test_the_thread_does_it_alone_and_leaves_runs_going_when_it_stops(database: Database) -> None:
+    run, supervisor = ask(database), jobs(database, "long")
+    supervisor.start()
+    deadline = time.monotonic() + 30
+    while not goes_on(now(database, run)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    supervisor.close()
+    assert goes_on(now(database, run)) and is_held(database.home / run.folder)
+    supervisor.end_at_once(run.id)
+    assert until(supervisor, database, run, is_over).state == "cancelled"

@@ -1,0 +1,256 @@
+"""The Train page's endpoints against a real app with the bundled checkpoint, and real runs of its preset."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from app.judge.gallery import FOLDER
+from app.studio import Studio
+from storage.labelling.assignments import Assignment
+from storage.labelling.next_assignment import next_assignment
+from storage.training.model_registry import list_checkpoints
+from storage.training.runs import Run, get_run
+from tests.helpers.accounts import person, signed_in_client
+from tests.helpers.rounds import label_round, no_run_left, open_round
+from tests.helpers.studios import Running, running_studio
+
+PATIENCE = 900.0  # machines are shared
+FORM = {
+    "act": "retrain",
+    "stages": "cold-start",
+    "start": "current",
+    "preset": "tiny-cpu",
+    "knob-cold_start.steps": "2",
+    "replay_share": "50",
+    "min_labels": "1",
+    "benchmark_pairs": "0",
+}
+ACTS = ("retrain", "cancel", "end", "resume", "promote", "roll_back", "delete")
+
+
+class Page:
+    """The Train page of one person's browser."""
+
+    def __init__(self, running: Running, client: httpx.Client) -> None:
+        self.running, self.client = running, client
+        self.has: dict[str, str] = {}
+        self.parts: dict[str, str] = {}
+        self.figures: dict[str, Any] = {}
+
+    def look(self, run: int | str = "") -> dict[str, Any]:
+        """Ask for what has changed."""
+        have = ",".join(f"{name}:{version}" for name, version in self.has.items())
+        answer = self.client.get("/api/train/state", params={"run": run, "have": have}, timeout=60)
+        answer.raise_for_status()
+        found: dict[str, Any] = answer.json()
+        for name, part in found["parts"].items():
+            self.parts[name], self.has[name] = part["html"], part["version"]
+        if "figures" in found:
+            self.figures, self.has["figures"] = found["figures"]["of"], found["figures"]["version"]
+        return found
+
+    def act(self, act: str, key: object = "", **fields: str) -> dict[str, Any]:
+        """Press a button."""
+        answer = self.client.post("/api/train/act", json={**fields, "act": act, "id": str(key)}, timeout=120)
+        answer.raise_for_status()
+        return dict(answer.json())
+
+    def retrain(self, **fields: str) -> int:
+        """Send the form; the number of the run."""
+        said = self.act(**{**FORM, **fields})
+        assert not said["bad"], said
+        return int(said["run"])
+
+    def until(self, seen: Callable[[], bool], run: int | str = "", what: str = "") -> None:
+        """Look every half second until something shows."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            self.look(run)
+            if seen():
+                return
+            assert time.monotonic() < deadline, f"{what or 'it'} never came: {self.parts.get('run')} {self.parts.get('log')}"
+            time.sleep(0.5)
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """An app with the bundled checkpoint and twelve labelled pairs."""
+    with running_studio(tmp_path_factory.mktemp("train"), "bundled", FOLDER) as app, no_run_left(app):
+        label_round(app, open_round(app))
+        yield app
+
+
+@pytest.fixture(scope="module")
+def page(app: Running) -> Page:
+    return Page(app, signed_in_client(app, "Mira", "lead"))
+
+
+def run_of(app: Running, run_id: int) -> Run:
+    with app.studio.database.read() as session:
+        return get_run(session, run_id)
+
+
+def judged_by(app: Running, pair: str = "pair-01") -> str:
+    """The name of the checkpoint that answers, by its own answer."""
+    from gradio_client import Client
+
+    return str(Client(app.url, verbose=False).predict(pair, "quick", 8, api_name="/judge_bundled")["checkpoint"])
+
+
+# ---- who may -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("role", ["nobody", "annotator", "viewer"])
+def test_only_leads_act_and_only_leads_and_viewers_look(app: Running, role: str) -> None:
+    client = httpx.Client(base_url=app.url) if role == "nobody" else signed_in_client(app, f"some {role}", role)  # type: ignore[arg-type]
+    refused = 401 if role == "nobody" else 403
+    for act in ACTS:
+        assert client.post("/api/train/act", json={**FORM, "act": act, "id": "1", "role": "lead"}).status_code == refused
+    for path in ("plan", "form"):
+        assert client.post(f"/api/train/{path}", json=FORM).status_code == refused
+    looked = client.get("/api/train/state")
+    assert looked.status_code == (200 if role == "viewer" else refused)
+    if role == "viewer":
+        assert "data-act" not in looked.text and "form" not in looked.json()["parts"]
+        assert "pairs with a consensus" in looked.text
+    else:
+        assert "Ada" not in looked.text and app.studio.served.name not in looked.text
+
+
+def test_a_form_of_another_site_is_refused(app: Running) -> None:
+    client = signed_in_client(app, "Mira", "lead")
+    assert client.post("/api/train/act", data={"act": "retrain"}).status_code == 415
+    headers = {"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"}
+    assert client.post("/api/train/act", json=FORM, headers=headers).status_code == 403
+
+
+# ---- looking -------------------------------------------------------------------------------------------------------
+
+
+def test_what_a_browser_has_is_not_sent_again(app: Running, page: Page) -> None:
+    page.look()
+    again = page.look()
+    assert set(again["parts"]) <= {"form"} and "figures" not in again
+    assert "36" in page.parts["news"] and "alpha" in page.parts["news"]
+
+
+def test_the_page_itself_says_nothing(app: Running) -> None:
+    text = httpx.get(f"{app.url}/train").text
+    assert "Ada" not in text and "pairs with a consensus" not in text
+
+
+def test_plotlys_script_comes_from_the_app_itself(app: Running) -> None:
+    (address,) = set(re.findall(r"plotly-[\d.]+\.js", httpx.get(f"{app.url}/train").text))
+    got = httpx.get(f"{app.url}/{address}")
+    assert got.status_code == 200 and "immutable" in got.headers["cache-control"] and len(got.content) > 1e6
+
+
+def test_form_and_plan_follow_what_this_machine_can_do(app: Running, page: Page) -> None:
+    page.until(lambda: "<form" in page.parts["form"], what="the offer")
+    assert "tiny-cpu" in page.parts["form"] and "qwen3-vl-8b-1gpu (" in page.parts["form"]
+
+    def plan(**fields: str) -> str:
+        return str(page.client.post("/api/train/plan", json={**FORM, **fields}).json()["plan"])
+
+    shown = plan()
+    assert "8 new, 0 replayed; 4 held out" in shown and "python -m trainer run" in shown
+    assert "cold_start.steps=2" in shown
+    assert "whole number" in plan(**{"knob-cold_start.steps": "2.5"})
+    assert "Cold start, learning rate" in plan(**{"knob-cold_start.optim.lr": "much"})
+    assert "can run here" in plan(preset="qwen3-vl-8b-1gpu") and "can run here" in plan(preset="../../etc/passwd")
+    assert "replay" in plan(replay_share="95") or "between 0 and 0.9" in plan(replay_share="95")
+    said = page.act(**{**FORM, "stages": "everything"})
+    assert said["bad"] and "what to train" in said["said"]
+
+
+# ---- a whole run ---------------------------------------------------------------------------------------------------
+
+
+def test_retrain_prove_promote_judge_and_roll_back(app: Running, page: Page) -> None:
+    page.until(lambda: "<form" in page.parts["form"], what="the offer")
+    before = app.studio.served.name
+    number = page.retrain(name="week 12")
+    waiting = page.retrain(name="after it")
+    page.until(lambda: "1st in the queue" in page.parts["runs"], number, "the queue")
+    page.until(lambda: run_of(app, number).state == "running" and bool(page.figures), number, "the first step")
+    # Labelling and judging go on meanwhile.
+    assert judged_by(app) == before
+    extra, ada = open_round(app, "Second round"), person(app, "Ada")
+    with app.studio.database.write() as session:
+        assert isinstance(next_assignment(session, extra.id, ada.id), Assignment)
+    page.act("cancel", waiting)
+    page.until(lambda: "held-out pairs" in page.parts["verdict"], number, "the verdict")
+    assert run_of(app, number).state == "finished"
+    assert page.figures["loss"]["data"] and len(page.figures["loss"]["data"][0]["x"]) == 2
+    assert "4 held-out pairs" in page.parts["verdict"]
+    assert "before cold start" in page.parts["samples"] and "after cold start" in page.parts["samples"]
+    made = run_of(app, number).candidate_id
+    assert made is not None and f'data-act="promote" data-id="{made}"' in page.parts["run"]
+
+    said = page.act("promote", made)
+    assert not said["bad"] and "week 12 serves" in said["said"]
+    assert httpx.get(f"{app.url}/serving").json()["name"] == "week 12" == judged_by(app)
+    page.look(number)
+    assert "New since week 12" in page.parts["news"] and "No label is newer" in page.parts["news"]
+    assert page.act("delete", made)["bad"] and page.act("promote", made)["bad"]
+
+    with app.studio.database.read() as session:
+        base, new = list_checkpoints(session)[:2]
+    folder = app.studio.database.home / new.location
+    assert folder.is_dir() and new.parent_id == base.id and new.snapshot_hash
+    assert not page.act("roll_back", base.id)["bad"]
+    assert judged_by(app) == before == httpx.get(f"{app.url}/serving").json()["name"]
+    assert "rolled back by Mira" in (page.look(number), page.parts["checkpoints"])[1]
+    assert page.act("delete", base.id)["bad"]
+    said = page.act("delete", new.id)
+    assert not said["bad"] and not folder.exists()
+
+
+def test_killed_cancelled_resumed_and_found_by_a_restarted_app(app: Running, page: Page) -> None:
+    page.until(lambda: "<form" in page.parts["form"], what="the offer")
+    number = page.retrain(name="long", **{"knob-cold_start.steps": "300"})
+
+    def going() -> bool:
+        run = run_of(app, number)
+        return run.state == "running" and run.progress.get("part") == "training" and run.progress.get("done", 0) >= 1
+
+    page.until(going, number, "training")
+    pid = run_of(app, number).pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    page.until(lambda: "process lost" in page.parts["runs"], number, "the loss")
+    assert run_of(app, number).state == "lost" and 'data-act="resume"' in page.parts["run"]
+
+    assert page.act("resume", number)["run"] == number
+    page.until(lambda: run_of(app, number).state == "running" and run_of(app, number).pid not in (pid, os.getpid()), number)
+    pid = run_of(app, number).pid
+
+    # The app is closed and another one opened on the same store, while the run goes on.
+    app.studio.jobs.close()
+    second = Studio.open(None, home=Path(app.studio.database.home), gallery=FOLDER)
+    _, url, _ = second.launch(prevent_thread_lock=True, quiet=True)
+    try:
+        other = Page(app, httpx.Client(base_url=url.rstrip("/"), cookies=page.client.cookies))
+        other.until(lambda: f"run {number}" in other.parts["run"], what="the run")
+        other.until(going, number, "training")
+        assert run_of(app, number).pid == pid
+        assert not other.act("cancel", number)["bad"]
+        other.until(lambda: 'data-act="resume"' in other.parts["run"], number, "the end")
+        assert (run_of(app, number).state, run_of(app, number).exit_code) == ("cancelled", 143)
+    finally:
+        second.close()
+        app.studio.jobs.start()
+    steps = [
+        json.loads(line)["step"] for line in (app.studio.database.home / f"runs/{number}/cold-start/metrics.jsonl").open()
+    ]
+    assert steps == list(range(len(steps))), "no step is lost or doubled"

@@ -1,0 +1,323 @@
+"""What the Train page shows: curves that keep their place, runs and their buttons, the verdict, the registry, the form."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+from app.runs.preflight import Offer, about, read_offer
+from app.train.views.checkpoints import CheckpointLine, checkpoint_list
+from app.train.views.curves import MOST_POINTS, StageLog, run_figures
+from app.train.views.gate import verdict_view
+from app.train.views.run_form import Draft, Plan, making_form, news, plan_view
+from app.train.views.runs import RunLine, run_head, run_list
+from app.train.views.thoughts import SampledPair, log_view, thoughts_view
+from app.ui.wording import duration, ordinal, size
+from storage.labelling.krippendorff import krippendorff_alpha
+from storage.training.model_registry import Checkpoint
+from storage.training.new_labels import NewLabels
+from storage.training.runs import Run
+
+NOW = datetime(2026, 5, 4, 12, 0, tzinfo=timezone.utc)
+EVIL = "<img src=x onerror=alert(1)>"
+OFFER: dict[str, Any] = {
+    "device": "cpu",
+    "device_name": "2 CPU cores",
+    "memory_free": 8e9,
+    "presets": [
+        {
+            "name": "tiny-cpu",
+            "title": "The bundled checkpoint on two CPU cores",
+            "why_not": None,
+            "stages": ["cold-start", "dual-rl"],
+            "knobs": {"cold_start.steps": 24, "cold_start.optim.lr": 1e-4, "dual_rl.steps": 10},
+            "memory_bytes": 1.9e9,
+            "steps_aside": False,
+            "seconds": {"cold-start": 200, "dual-rl": 100, "gate": 60},
+            "seconds_per_step": {"cold-start": 8.0, "dual-rl": 9.0},
+            "known_from": "trial",
+        },
+        {"name": "large", "title": "Large", "why_not": "no GPU here", "stages": ["cold-start"], "knobs": {}}
+        | {"memory_bytes": None, "steps_aside": False, "seconds": {}, "seconds_per_step": {}, "known_from": ""},
+    ],
+}
+
+
+def a_run(**changes: Any) -> Run:
+    run = Run(
+        id=7,
+        kind="train",
+        state="running",
+        name="week 12",
+        stages=("cold-start", "dual-rl"),
+        start="current",
+        parent_id=1,
+        rival_id=1,
+        preset="tiny-cpu",
+        overrides=("dual_rl.steps=4",),
+        request={},
+        device="cpu",
+        folder="runs/7",
+        snapshot={},
+        snapshot_hash="ab" * 32,
+        last_label_id=40,
+        counts={"new": 8, "replay": 4, "held_out": 3, "labels": 30, "annotators": 3},
+        auto_promote=False,
+        created_by_id=1,
+        created_at=NOW - timedelta(minutes=6),
+        started_at=NOW - timedelta(minutes=5),
+        ended_at=None,
+        pid=1,
+        host="here",
+        cancel_requested_at=None,
+        exit_code=None,
+        message="",
+        progress={
+            "stage": "dual-rl",
+            "part": "training",
+            "step": 3,
+            "steps": 4,
+            "done": 3,
+            "total": 4,
+            "seconds_left": 75.0,
+        },
+        candidate_id=None,
+        verdict=None,
+    )
+    return replace(run, **changes)
+
+
+def a_line(**changes: Any) -> RunLine:
+    mine = {name: changes.pop(name) for name in ("place", "candidate", "verdict", "promoted") if name in changes}
+    line = RunLine(a_run(**changes), None, "Mira", "bundled v1", "bundled v1", None, None, False)
+    return replace(line, **mine)
+
+
+def a_checkpoint(**changes: Any) -> Checkpoint:
+    checkpoint = Checkpoint(
+        id=2,
+        name="week 12",
+        location="./checkpoints/run-7",
+        fingerprint="cd" * 32,
+        parent_id=1,
+        run_id=7,
+        stage="dual-rl",
+        snapshot_hash="ab" * 32,
+        settings={"seed": 0},
+        code_version="5e95c59",
+        metrics={},
+        gate={"verdict": "better", "candidate": {"accuracy_without_ties": 0.8, "accuracy_with_ties": 0.7}},
+        disk_bytes=12_400_000,
+        created_at=NOW,
+        deleted_at=None,
+    )
+    return replace(checkpoint, **changes)
+
+
+# ---- curves --------------------------------------------------------------------------------------------------------
+
+
+def logged(steps: int, **figures: float) -> list[dict[str, Any]]:
+    return [{"step": step, **{name: value + step for name, value in figures.items()}} for step in range(steps)]
+
+
+def test_stages_stand_one_after_the_other_and_are_not_joined() -> None:
+    cold = StageLog("cold-start", 10, logged(10, loss=1.0), {"accuracy_without_ties": 0.5}, {"accuracy_without_ties": 0.6})
+    rl = StageLog("dual-rl", 6, logged(2, loss=5.0, reward=0.1), {"accuracy_without_ties": 0.6}, {})
+    found = run_figures([cold, rl], "7")
+    (loss,) = found["loss"]["data"]
+    assert loss["x"] == [*range(1, 11), None, 11, 12] and loss["y"][-2:] == [5.0, 6.0]
+    held_out = found["accuracy"]["data"][-1]
+    assert (held_out["x"], held_out["y"]) == ([0, 10], [0.5, 0.6])
+    assert found["reward"]["data"][0]["x"] == [11, 12]
+    assert not found["drift"]["data"]
+
+
+def test_axes_and_zoom_stay_while_points_come_in() -> None:
+    few, more = (run_figures([StageLog("cold-start", 50, logged(n, loss=1.0), {}, {})], "7") for n in (3, 40))
+    for name in few:
+        assert few[name]["layout"]["xaxis"] == more[name]["layout"]["xaxis"]
+        assert few[name]["layout"]["uirevision"] == more[name]["layout"]["uirevision"] == "7"
+    assert few["loss"]["layout"]["xaxis"]["range"] == [-1, 51]
+
+
+def test_a_long_run_is_thinned_to_its_newest_point_and_smoothed() -> None:
+    (thin, bold) = run_figures([StageLog("cold-start", 5000, logged(5000, loss=1.0), {}, {})], "7")["loss"]["data"]
+    assert len(thin["x"]) <= MOST_POINTS and thin["x"][-1] == 5000
+    assert bold["y"][-1] < thin["y"][-1] and thin["hoverinfo"] == "skip"
+
+
+def test_a_figure_that_is_no_number_leaves_a_gap_and_the_rest_is_json() -> None:
+    rows = [{"step": 0, "loss": None, "drift": 0.1}, {"step": 1, "loss": 2.0, "drift": "?"}]
+    found = run_figures([StageLog("cold-start", 2, rows, {}, {})], "7")
+    assert found["loss"]["data"][0]["x"] == [2] and found["drift"]["data"][0]["x"] == [1]
+    json.dumps(found, allow_nan=False)
+
+
+# ---- runs ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_says_how_far_it_is_and_where_it_waits() -> None:
+    lines = [a_line(), a_line(id=8, state="queued", place=2, progress={})]
+    html = str(run_list(lines, 7))
+    assert "dual RL: training, step 3 of 4, about 75 s left" in html
+    assert "2nd in the queue of cpu" in html
+    assert html.count('aria-pressed="true"') == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "act"),
+    [
+        ({"state": "queued"}, "cancel"),
+        ({"state": "running"}, "cancel"),
+        ({"state": "running", "cancel_requested_at": NOW}, "end"),
+        ({"state": "lost"}, "resume"),
+        ({"state": "failed"}, "resume"),
+        ({"state": "cancelled"}, "resume"),
+        ({"state": "finished", "candidate_id": 2, "candidate": "week 12", "verdict": "worse"}, "promote"),
+    ],
+)
+def test_a_run_offers_what_can_be_done_with_it_and_only_to_leads(changes: dict[str, Any], act: str) -> None:
+    line = a_line(**changes)
+    shown = str(run_head(line, True, NOW))
+    assert f'data-act="{act}"' in shown and shown.count("data-act") == 1
+    assert "data-act" not in str(run_head(line, False, NOW))
+    assert "<b>" not in str(run_head(line, True, NOW, ["a <b>bad</b> video"]))
+
+
+def test_promoting_what_is_not_better_says_so_when_it_asks() -> None:
+    worse = a_line(state="finished", candidate_id=2, candidate="week 12", verdict="worse")
+    assert "The comparison says: worse." in str(run_head(worse, True, NOW))
+    promoted = replace(worse, promoted=True)
+    assert "data-act" not in str(run_head(promoted, True, NOW))
+
+
+def test_nothing_that_people_wrote_becomes_markup() -> None:
+    line = a_line(name=EVIL, message=EVIL, state="failed")
+    pair = SampledPair(1, EVIL, ("a.jpg", "b.jpg"), 1, [{"stage": "x", "when": EVIL, "thought_a": EVIL, "thought_b": EVIL}])
+    gate = {"verdict": EVIL, "sentence": EVIL, "candidate": {}, "rival": {}}
+    shown = [
+        run_list([line], None),
+        run_head(line, True, NOW),
+        thoughts_view([pair]),
+        log_view(EVIL, True),
+        verdict_view(gate, EVIL, EVIL),
+        making_form(read_offer(OFFER), Draft(name=EVIL), [EVIL]),
+        checkpoint_list([CheckpointLine(a_checkpoint(name=EVIL), EVIL, EVIL, {}, False, False, False)], True, []),
+    ]
+    assert all("<img src=x" not in str(one) and "&lt;img" in str(one) for one in shown)
+
+
+# ---- verdict and registry --------------------------------------------------------------------------------------------
+
+
+GATE = {
+    "verdict": "better",
+    "sentence": "Better: right on 80.0 % of them.",
+    "pairs": 40,
+    "ties": 5,
+    "left_out": [],
+    "candidate": {
+        "accuracy_without_ties": 0.8,
+        "accuracy_with_ties": 0.7,
+        "brier": 0.15,
+        "seconds_per_pair": 0.61,
+        "strict_format": 0.99,
+        "dimensions": {"camera": {"known": 10, "agreement": 0.9}},
+    },
+    "rival": {"accuracy_without_ties": 0.6, "dimensions": {"camera": {"known": 10, "agreement": 0.5}}},
+    "difference": {"before": 0.6, "after": 0.8, "difference": 0.2, "interval": [0.05, 0.33], "better": 9, "worse": 2},
+    "benchmark": {"name": "the test split", "pairs": 100, "before": 0.9, "after": 0.89, "difference": -0.01}
+    | {"interval": [-0.04, 0.02], "better": 1, "worse": 2},
+    "scale_note": "fitted on other folds",
+}
+
+
+def test_the_verdict_shows_both_checkpoints_with_differences_and_intervals() -> None:
+    html = str(verdict_view(GATE, "week 12", "bundled v1"))
+    for told in ("Better: right on", "80.0 %", "60.0 %", "+20.0", "+5.0 to +33.0", "9 better, 2 worse", "the test split"):
+        assert told in html
+    assert "−4.0 to +2.0" in html and "0.150" in html and "0.61" in html and "40 held-out pairs" in html
+    assert "Sub" not in html and "accuracy without a thought" not in html
+
+
+def test_a_gate_without_figures_is_no_error() -> None:
+    assert "not shown" in str(verdict_view({"verdict": "not shown to be better", "sentence": ""}, "a", "b"))
+
+
+def test_the_serving_checkpoint_and_the_base_can_not_be_deleted() -> None:
+    base = a_checkpoint(id=1, name="bundled v1", location="bundled", parent_id=None, run_id=None, gate=None, disk_bytes=0)
+    lines = [
+        CheckpointLine(a_checkpoint(), "bundled v1", "run 7", {"new": 8, "replay": 4}, True, True, False),
+        CheckpointLine(base, None, None, {}, False, True, True),
+        CheckpointLine(a_checkpoint(id=3, name="other"), "bundled v1", "run 8", {}, False, False, False),
+    ]
+    html = str(checkpoint_list(lines, True, []))
+    assert html.count('data-act="delete"') == 1 and 'data-act="delete" data-id="3"' in html
+    assert 'data-act="roll_back" data-id="1"' in html and 'data-act="promote" data-id="3"' in html
+    assert "12.4 MB" in html and "comes with the program" in html and "12 pairs" in html
+    assert "data-act" not in str(checkpoint_list(lines, False, []))
+
+
+# ---- what is new, and the form -----------------------------------------------------------------------------------------
+
+
+NEWS = NewLabels(312, 280, 9, {"2,0,0,0": 30, "1,1,0,0": 6, "0,2,0,0": 20}, 56, 56, 224, 180, 280, 12, 0)
+
+
+def test_news_tell_what_can_be_used() -> None:
+    html = str(news(NEWS, krippendorff_alpha(NEWS.alpha_patterns or {}, "nominal"), "bundled v1", NOW))
+    for told in ("312", "280", "56", "224", "12 pairs without a majority"):
+        assert told in html
+    nothing = replace(NEWS, labels=0)
+    assert "No label is newer" in str(news(nothing, None, "bundled v1", None))
+
+
+def test_the_form_has_the_presets_knobs_and_says_why_others_cant_run() -> None:
+    offer = read_offer(OFFER)
+    html = str(making_form(offer, Draft(preset="tiny-cpu", knobs={"cold_start.steps": "3"}), ["First round"]))
+    assert 'name="knob-cold_start.steps" value="3"' in html and 'value="0.0001"' in html
+    assert "large (no GPU here)" in html and "disabled" in html and "First round" in html
+    assert "Looking at what" in str(making_form(None, Draft(), []))
+    assert "no trainer" in str(making_form(Offer(trouble="no trainer"), Draft(), []))
+
+
+def test_the_plan_tells_pairs_time_and_command() -> None:
+    preset = read_offer(OFFER).presets[0]
+    plan = Plan(
+        ("dual-rl",),
+        preset,
+        "2 CPU cores",
+        8e9,
+        224,
+        180,
+        56,
+        {"dual-rl": 100.0, "gate": 60.0},
+        "python -m trainer run 8",
+        (),
+        1,
+    )
+    html = str(plan_view(plan))
+    for told in (
+        "224 new, 180 replayed; 56 held out",
+        "about 3 min",
+        "python -m trainer run 8",
+        "after 1 other run",
+        "1.9 GB",
+    ):
+        assert told in html
+    assert "go on while it trains" in html
+    aside = replace(plan, preset=replace(preset, steps_aside=True))
+    assert "steps aside" in str(plan_view(aside))
+    assert "There is no pair to train on" in str(plan_view(replace(plan, new=0, replay=0)))
+
+
+def test_words_for_durations_sizes_and_places() -> None:
+    assert [duration(s) for s in (0.4, 89, 95, 3600, 7800)] == ["0 s", "89 s", "2 min", "60 min", "2 h 10 min"]
+    assert [size(n) for n in (900, 2.5e6, 1.7e10)] == ["1 kB", "2.5 MB", "17.0 GB"]
+    assert [ordinal(n) for n in (1, 2, 3, 4, 11, 22)] == ["1st", "2nd", "3rd", "4th", "11th", "22nd"]
+    assert [about(n) for n in (0, 7, 44, 448, 5200)] == [10, 10, 40, 400, 5000]

@@ -1,0 +1,95 @@
+"""What the page says of an answer, without a server."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+
+from app.ui.verdict import Said, Side, differing, readable_thought, reason, verdict_view
+from descore.answer import DIMENSIONS, render_answer
+from descore.calibration import ModeCalibration
+from descore.judgement import Judgement, Verdict
+
+SCALE = ModeCalibration(0.1, 0.5, 0.4, 0.05, reference_videos=100, validation_pairs=50)
+
+
+def judgement(scores: str, reward: float | None = 0.4) -> Judgement:
+    """A judgement whose sub-scores are the letters of `scores` ("-" for N/A)."""
+    cells = dict(zip(DIMENSIONS, ("N/A" if letter == "-" else letter for letter in scores), strict=True))
+    return Judgement(
+        path="x",
+        mode="think",
+        thought=render_answer("I see a circle.", cells, 4.0),
+        sub_scores=cells,
+        overall_score=4.0,
+        parse_note=None,
+        strict_format=True,
+        reward=reward,
+        standardised_reward=None if reward is None else (reward - 0.1) / 0.5,
+        reward_spread=None,
+        sub_score_votes=None,
+        truncated=False,
+        seconds=1.2,
+    )
+
+
+def said(a: Judgement, b: Judgement, outcome: str | None, p: float | None) -> Said:
+    verdict = Verdict("bundled v1", "think", "a circle", (a, b), p, outcome)  # type: ignore[arg-type]
+    return Said(phase="done", sides=(Side(a.thought, a), Side(b.thought, b)), verdict=verdict, scale=SCALE)
+
+
+def test_streamed_thought_only_grows_and_never_shows_a_tag() -> None:
+    text = render_answer("I expect a < b.\nI see it.", dict.fromkeys(DIMENSIONS, "2"), 5.0)
+    shown = [readable_thought(text[:size]) for size in range(len(text) + 1)]
+    assert all(later.startswith(earlier) for earlier, later in pairwise(shown))
+    assert shown[-1] == "I expect a < b.\nI see it."
+    assert not any("think>" in one or "answer" in one for one in shown)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "outcome", "line"),
+    [
+        ("22222", "22022", "A", "B misses the camera work."),
+        ("22-22", "21-02", "A", "B misses the environment and only partly shows the motion."),
+        ("12222", "22202", "B", "A only partly shows the subject; B misses the environment."),
+        ("22222", "22222", "A", "Equal sub-scores; only the rewards tell them apart."),
+        ("22222", "22222", "tie", "Equal sub-scores."),
+        ("22222", "22-22", "B", "The two answers differ only in what the prompt is said to ask for."),
+    ],
+)
+def test_reason_names_the_dimensions_that_differ(a: str, b: str, outcome: str, line: str) -> None:
+    assert reason(judgement(a), judgement(b), outcome) == line
+
+
+def test_view_of_a_preference_and_of_a_tie() -> None:
+    a, b = judgement("22222", 0.6), judgement("22022", -0.3)
+    view = verdict_view(said(a, b, "B", 0.29))
+    assert view["headline"] == "B preferred, 71 %" and view["differing"] == ["camera"]
+    assert [side["reward"] for side in view["sides"]] == ["+1.00 sd", "\N{MINUS SIGN}0.80 sd"]
+    assert view["sides"][0]["thought"] == "I see a circle." and '"camera": "2"' in view["sides"][0]["json"]
+    assert verdict_view(said(a, a, "tie", 0.5))["headline"] == "Too close to call"
+
+
+def test_without_a_head_there_is_no_reward_and_the_page_says_so() -> None:
+    a, b = judgement("22222", None), judgement("21222", None)
+    view = verdict_view(said(a, b, None, None))
+    assert view["headline"] == "No reward" and "no trained scoring module" in view["reason"] and view["p"] is None
+    assert view["sides"][0]["reward"] == "none" and view["sides"][0]["scores"] == a.sub_scores
+
+
+def test_what_cannot_be_read_is_shown_raw_and_says_so() -> None:
+    broken = replace(judgement("22222"), thought="<think>hm", sub_scores=None, parse_note="not readable: no JSON")
+    view = verdict_view(said(broken, judgement("22222"), "A", 0.6))
+    side = view["sides"][0]
+    assert side["thought"] == "<think>hm" and "not readable" in side["note"] and side["json"] is None
+    assert view["reason"] == "No sub-scores could be read for A." and view["differing"] == []
+
+
+def test_votes_over_sampled_thoughts_are_shown_as_shares() -> None:
+    votes = {name: {"2": 6, "1": 2} for name in DIMENSIONS}
+    sampled = replace(judgement("22222"), mode="k", sub_score_votes=votes, reward_spread=0.12)
+    side = verdict_view(said(sampled, sampled, "tie", 0.5))["sides"][0]
+    assert side["votes"] == dict.fromkeys(DIMENSIONS, "6/8") and "0.120" in side["raw_reward"]
+    assert differing(sampled, sampled) == []

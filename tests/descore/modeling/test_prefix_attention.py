@@ -1,0 +1,68 @@
+"""Attention over a shared prefix: the plain attention over [prefix, own tokens], in both of its forms."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from descore.modeling.prefix_attention import SharedPrefix, _folded, _joined, enable_prefixes, takes_prefixes
+from tests.helpers.tiny import tiny_backbone
+
+VIDEOS, GROUP, HEADS, KV_HEADS, SIZE, WIDTH = 2, 3, 4, 2, 8, 5
+
+
+def plain(
+    query: torch.Tensor, own: tuple[torch.Tensor, torch.Tensor], shared: SharedPrefix, mask: torch.Tensor | None
+) -> torch.Tensor:
+    """Every row with a copy of its prefix and of every key head."""
+    key, value = (
+        torch.cat([kept.repeat_interleave(GROUP, 0), now], dim=2).repeat_interleave(HEADS // KV_HEADS, 1)
+        for kept, now in zip(shared.layers[0], own, strict=True)
+    )
+    length, keys = query.shape[2], own[0].shape[2]
+    seen = torch.ones(length, keys, dtype=torch.bool).tril(keys - length)[None, None] if mask is None else mask
+    before = torch.ones(VIDEOS, WIDTH, dtype=torch.bool) if shared.mask is None else shared.mask
+    before = before.repeat_interleave(GROUP, 0)[:, None, None].expand(-1, 1, length, -1)
+    whole = torch.cat([before, seen.expand(len(query), 1, length, keys)], dim=-1)
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=whole, scale=0.3).transpose(1, 2)
+
+
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize("case", ["training", "decoding", "decoding with ended rows"])
+@pytest.mark.parametrize("way", [_folded, _joined])
+def test_it_is_plain_attention(way, case: str, padded: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    rows = VIDEOS * GROUP
+    length, keys = (4, 4) if case == "training" else (1, 4)
+
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=generator).requires_grad_()
+
+    query = draw(rows, HEADS, length, SIZE)
+    own = (draw(rows, KV_HEADS, keys, SIZE), draw(rows, KV_HEADS, keys, SIZE))
+    kept = (draw(VIDEOS, KV_HEADS, WIDTH, SIZE), draw(VIDEOS, KV_HEADS, WIDTH, SIZE))
+    prefix_mask = torch.tensor([[0, 0, 1, 1, 1], [1, 1, 1, 1, 1]]).bool() if padded else None
+    shared = SharedPrefix({0: kept}, prefix_mask, GROUP)
+    mask = None
+    if case == "decoding with ended rows":
+        mask = torch.ones(rows, 1, 1, keys, dtype=torch.bool)
+        mask[1, ..., 2:] = mask[4, ..., 1:] = False
+    expected = plain(query, own, shared, mask)
+    found = way(query, own, kept, mask, shared, 0.3)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+    weights = torch.randn(expected.shape, generator=generator)
+    inputs = [query, *own, *kept]
+    for one, other in zip(
+        torch.autograd.grad((expected * weights).sum(), inputs),
+        torch.autograd.grad((found * weights).sum(), inputs),
+        strict=True,
+    ):
+        torch.testing.assert_close(other, one, rtol=1e-4, atol=1e-5)
+
+
+def test_other_kinds_of_attention_stay_as_they_are() -> None:
+    backbone = tiny_backbone()
+    backbone.set_attn_implementation("eager")
+    enable_prefixes(backbone)
+    assert not takes_prefixes(backbone)

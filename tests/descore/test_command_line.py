@@ -1,0 +1,157 @@
+"""The command line: `judge` and `score`, in-process, plus one real process for what only a process shows."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from descore import judge as judge_module
+from descore.__main__ import main
+from descore.score_csv import COLUMNS
+from tests.helpers.tiny import tiny_judge, tiny_video
+
+
+@pytest.fixture(scope="module")
+def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint, two videos, a file that is none, and a table of four pairs, the second and last of them
+    bad."""
+    room = tmp_path_factory.mktemp("room")
+    tiny_judge(thought_tokens=6).save_pretrained(room / "tiny")
+    tiny_video(room / "a.mp4", 1)
+    tiny_video(room / "b.mp4", 2)
+    (room / "text.mp4").write_text("not a video")
+    rows = [
+        ("a.mp4", "b.mp4", "one"),
+        ("a.mp4", "text.mp4", "two"),
+        ("b.mp4", "a.mp4", 'with "quotes",\nand lines'),
+        ("a.mp4", "b.mp4", " "),
+    ]
+    with (room / "pairs.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path_A", "path_B", "A_model", "prompt", "TA"])
+        writer.writerows([a, b, "some", prompt, "A"] for a, b, prompt in rows)
+    return room
+
+
+def run(room: Path, *arguments: str) -> int:
+    return main([*arguments, "--checkpoint", str(room / "tiny")])
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("mode", ["think", "quick", "k"])
+def test_judge_json(room: Path, capsys: pytest.CaptureFixture[str], mode: str) -> None:
+    paths = [str(room / "a.mp4"), str(room / "b.mp4")]
+    assert run(room, "judge", "--prompt", "a circle", *paths, "--mode", mode, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["checkpoint"], found["mode"], found["prompt"]) == ("tiny", mode, "a circle")
+    assert [video["path"] for video in found["videos"]] == paths
+    assert 0 < found["p_first_preferred"] < 1 and found["verdict"] in ("A", "B")
+    assert set(found["videos"][0]) == {
+        "path", "reward", "standardised_reward", "sub_scores", "overall_score", "thought", "seconds",
+    }  # fmt: skip
+    assert found["videos"][0]["seconds"] > 0 and isinstance(found["videos"][0]["reward"], float)
+
+
+def test_judge_for_people(room: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(room, "judge", "--prompt", "a circle", str(room / "a.mp4"), str(room / "b.mp4")) == 0
+    text = capsys.readouterr().out
+    assert "reward" in text and "is preferred (P(A preferred)" in text
+    assert run(room, "judge", "--prompt", "a circle", str(room / "a.mp4")) == 0
+    assert "preferred" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["judge", "--prompt", "x", "nowhere.mp4"], "nowhere.mp4"),
+        (["judge", "--prompt", " ", "{room}/a.mp4"], "prompt is empty"),
+        (["judge", "--prompt", "x", "{room}/text.mp4"], "text.mp4"),
+        (["judge", "--prompt", "x", "{room}/a.mp4", "--checkpoint", "/no/where"], "no checkpoint folder"),
+        (["score", "{room}/none.csv", "--out", "{room}/out.csv"], "none.csv"),
+        (["score", "{room}/text.mp4", "--out", "{room}/out.csv"], "lacks the columns"),
+        (["score", "{room}/pairs.csv", "--out", "{room}/pairs.csv"], "choose another --out"),
+    ],
+)
+def test_mistakes_cost_one_line(room: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], says: str) -> None:
+    arguments = [argument.replace("{room}", str(room)) for argument in arguments]
+    before = (room / "pairs.csv").read_bytes()
+    if "--checkpoint" not in arguments:
+        arguments += ["--checkpoint", str(room / "tiny")]
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == "" and says in captured.err
+    assert captured.err.startswith("descore: ") and captured.err.count("\n") == 1
+    assert (room / "pairs.csv").read_bytes() == before
+
+
+def test_score_writes_every_row_and_a_bad_file_costs_its_own(room: Path, tmp_path: Path) -> None:
+    assert run(room, "score", str(room / "pairs.csv"), "--out", str(tmp_path / "out.csv")) == 0
+    rows = table(tmp_path / "out.csv")
+    assert [row["row"] for row in rows] == ["1", "2", "3", "4"]
+    assert [bool(row["error"]) for row in rows] == [False, True, False, True]
+    assert "text.mp4" in rows[1]["error"] and "prompt is empty" in rows[3]["error"] and rows[1]["reward_A"] == ""
+    assert rows[2]["prompt"] == 'with "quotes",\nand lines'
+    judge = tiny_judge(thought_tokens=6)
+    expected = judge.judge([room / "a.mp4", room / "b.mp4"], "one")
+    assert float(rows[0]["reward_A"]) == pytest.approx(expected.videos[0].reward, abs=1e-4)
+    assert rows[0]["thought_B"] == expected.videos[1].thought and rows[0]["verdict"] == expected.verdict
+
+
+@pytest.mark.parametrize("torn", ["after row 1", "inside row 2", "inside the header"])
+def test_score_resumes_where_it_stopped(room: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, torn: str) -> None:
+    out = tmp_path / "out.csv"
+    assert run(room, "score", str(room / "pairs.csv"), "--out", str(out)) == 0
+    whole = out.read_bytes()
+    second = whole.index(b"\r\n2,") + 2
+    out.write_bytes(whole[: {"after row 1": second, "inside row 2": second + 30, "inside the header": 25}[torn]])
+    judged: list[object] = []
+    original = judge_module.DeScore.judge
+    monkeypatch.setattr(judge_module.DeScore, "judge", lambda s, v, *a: (judged.append(v), original(s, v, *a))[1])
+    assert run(room, "score", str(room / "pairs.csv"), "--out", str(out)) == 0
+    assert out.read_bytes() == whole
+    assert len(judged) == (4 if torn == "inside the header" else 3)
+    assert run(room, "score", str(room / "pairs.csv"), "--out", str(out)) == 0
+    assert out.read_bytes() == whole and len(judged) <= 4
+
+
+def test_score_does_not_mix_modes_in_one_table(room: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = str(tmp_path / "out.csv")
+    assert run(room, "score", str(room / "pairs.csv"), "--out", out, "--mode", "quick") == 0
+    capsys.readouterr()
+    assert run(room, "score", str(room / "pairs.csv"), "--out", out) == 2
+    assert "another table, checkpoint or mode" in capsys.readouterr().err
+    assert list(table(Path(out))[0]) == list(COLUMNS)
+
+
+def test_a_real_process_prints_only_json_and_only_one_line_of_error(room: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "descore",
+        "judge",
+        "--checkpoint",
+        str(room / "tiny"),
+        "--prompt",
+        "x",
+        "--json",
+    ]
+    good = subprocess.run([*command, str(room / "a.mp4")], capture_output=True, text=True, timeout=400, check=False)
+    assert good.returncode == 0, good.stderr
+    assert json.loads(good.stdout)["videos"][0]["path"] == str(room / "a.mp4")
+    bad = subprocess.run([*command, str(room / "text.mp4")], capture_output=True, text=True, timeout=400, check=False)
+    assert (bad.returncode, bad.stdout) == (2, "")
+    assert bad.stderr.startswith("descore: ") and bad.stderr.count("\n") == 1
+
+
+def test_importing_descore_or_its_video_module_does_not_import_torch() -> None:
+    code = "import sys, descore, descore.video, descore.judgement; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=400)

@@ -1,0 +1,190 @@
+"""The decoding processes: warm, reused, killable, and gone with their parent."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from descore.video import FramePolicy, VideoTimeout, read_clip, read_clips, shut_down, warm_up
+from descore.video.worker_pool import PROCESSES, worker_pids
+from tests.helpers.barcode_clips import numbers, write_clip
+from tests.helpers.paths import ROOT
+
+ALL = FramePolicy(fps=24, min_frames=1, max_frames=400)
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    return write_clip(tmp_path / "a.mp4", 24)
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 10) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.05)
+    return condition()
+
+
+def gone(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except OSError:
+        return True
+    return state == "Z"
+
+
+def run_script(source: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    script = folder / "script.py"
+    script.write_text(textwrap.dedent(source))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(script), *arguments]
+    return subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_warm_processes_are_reused(clip: Path) -> None:
+    shut_down()
+    begin = time.monotonic()
+    warm_up()
+    assert time.monotonic() - begin < 0.5, "warm_up must not wait"
+    pids = set(worker_pids())
+    assert len(pids) == PROCESSES
+    for _ in range(5):
+        read_clip(clip, ALL)
+    read_clips([clip, clip, clip], ALL)
+    assert set(worker_pids()) == pids
+
+
+def test_a_warm_read_is_quick(clip: Path) -> None:
+    read_clips([clip, clip], ALL)
+    begin = time.monotonic()
+    read_clips([clip, clip], ALL)
+    assert time.monotonic() - begin < 1
+
+
+def test_many_threads_get_their_own_answers(tmp_path: Path) -> None:
+    paths = [write_clip(tmp_path / f"{n}.mp4", n) for n in range(2, 18, 2)]
+    with ThreadPoolExecutor(8) as threads:
+        clips = list(threads.map(lambda path: read_clip(path, ALL), paths * 3))
+    assert [numbers(c.frames) for c in clips] == [list(range(n)) for n in range(2, 18, 2)] * 3
+    assert len(worker_pids()) <= PROCESSES
+
+
+def test_a_hanging_process_is_killed_and_replaced(clip: Path) -> None:
+    warm_up()
+    read_clips([clip, clip], ALL)
+    stopped = worker_pids()
+    for pid in stopped:
+        os.kill(pid, signal.SIGSTOP)
+    begin = time.monotonic()
+    with pytest.raises(VideoTimeout, match=r"0\.5 s"):
+        read_clip(clip, ALL, timeout=0.5)
+    assert time.monotonic() - begin < 2
+    with pytest.raises(VideoTimeout):
+        read_clip(clip, ALL, timeout=0.5)
+    assert numbers(read_clip(clip, ALL).frames) == list(range(24))
+    assert all(gone(pid) for pid in stopped)
+
+
+def test_a_process_that_died_is_replaced(clip: Path) -> None:
+    warm_up()
+    read_clip(clip, ALL)
+    for pid in worker_pids():
+        os.kill(pid, signal.SIGKILL)
+    assert numbers(read_clip(clip, ALL).frames) == list(range(24))
+
+
+def test_a_process_that_dies_in_mid_request_costs_only_time(clip: Path) -> None:
+    read_clips([clip, clip], ALL)
+    for pid in worker_pids():
+        os.kill(pid, signal.SIGSTOP)
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(read_clip, clip, ALL)
+        time.sleep(0.3)
+        for pid in worker_pids():
+            os.kill(pid, signal.SIGKILL)
+        assert numbers(waiting.result(timeout=20).frames) == list(range(24))
+
+
+def test_processes_end_with_their_parent(clip: Path, tmp_path: Path) -> None:
+    for ending in ("pass", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"):
+        result = run_script(
+            f"""
+            import sys
+            from descore.video import FramePolicy, read_clip, warm_up
+            from descore.video.worker_pool import worker_pids
+            warm_up()
+            read_clip(sys.argv[1], FramePolicy())
+            print(*worker_pids(), flush=True)
+            {ending}
+            """,
+            tmp_path,
+            str(clip),
+        )
+        pids = [int(word) for word in result.stdout.split()]
+        assert len(pids) == PROCESSES, result.stderr
+        assert wait_until(lambda pids=pids: all(gone(pid) for pid in pids)), "a decoding process outlived its parent"
+
+
+def test_the_parents_main_module_is_not_run_again(clip: Path, tmp_path: Path) -> None:
+    """A script without a __main__ guard, beside modules that shadow what the child imports, works."""
+    (tmp_path / "av.py").write_text("raise RuntimeError('the wrong av')")
+    result = run_script(
+        """
+        import os, sys
+        with open("runs", "a") as runs:
+            runs.write("x")
+        sys.path.remove(os.path.dirname(os.path.abspath(__file__)))
+        from descore.video import FramePolicy, read_clip
+        print(len(read_clip(sys.argv[1], FramePolicy()).frames))
+        """,
+        tmp_path,
+        str(clip),
+    )
+    assert result.stdout.strip() == "4", result.stderr
+    assert (tmp_path / "runs").read_text() == "x"
+
+
+def test_the_child_imports_no_torch() -> None:
+    source = (
+        "import sys, descore.video.worker, descore.video.read_frames, descore.video.ingest; "
+        "print(sorted({'torch', 'transformers', 'gradio', 'sqlalchemy'} & set(sys.modules)))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", source], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert result.stdout.strip() == "[]", result.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_forked_child_uses_processes_of_its_own(clip: Path, tmp_path: Path) -> None:
+    result = run_script(
+        """
+        import os, sys
+        from descore.video import FramePolicy, read_clip
+        from descore.video.worker_pool import worker_pids
+        read_clip(sys.argv[1], FramePolicy())
+        mine = set(worker_pids())
+        child = os.fork()
+        clip = read_clip(sys.argv[1], FramePolicy())
+        assert len(clip.frames) == 4
+        if child == 0:
+            sys.exit(3 if mine & set(worker_pids()) else 0)
+        _, status = os.waitpid(child, 0)
+        assert mine == set(worker_pids())
+        print("status", os.waitstatus_to_exitcode(status))
+        """,
+        tmp_path,
+        str(clip),
+    )
+    assert result.stdout.strip() == "status 0", result.stderr

@@ -1,0 +1,33 @@
+"""Campaigns in which everybody says what the test wants, whatever order the pairs come in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from storage import Database
+from storage.campaigns.label_schema import Answer
+from storage.labelling.assignments import Assignment
+from storage.labelling.next_assignment import next_assignment
+from storage.schema import Choice
+from tests.helpers.labelling import NOW, Team, answer, save
+
+LETTERS: Mapping[str, Choice] = {"A": "A", "B": "B", "=": "tie", "x": "both_bad"}
+
+
+def opine(database: Database, team: Team, opinions: Sequence[str | Sequence[Answer | None]]) -> None:
+    """Let each person answer every pair that they get.
+
+    Args:
+        opinions: one for each person: what they say of the first pair, the second ...: letters of `LETTERS`, or answers.
+            "." or None leaves the person's work there unsaid, by a skip.
+    """
+    for annotator, said in zip(team.people, opinions, strict=True):
+        while True:
+            with database.write() as session:
+                turn = next_assignment(session, team.campaign.id, annotator, NOW)
+                if not isinstance(turn, Assignment):
+                    break
+                one = said[team.pairs.index(turn.pair.id)]
+                if isinstance(one, str):
+                    one = None if one == "." else answer(LETTERS[one])
+                save(session, turn, one or Answer(action="skip", reason="no opinion"))

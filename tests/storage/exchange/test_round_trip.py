@@ -1,0 +1,72 @@
+"""What is exported imports again to the same thing: store, folder, another store, another folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy.orm import Session
+
+from storage import Database, open_database
+from storage.exchange.exporting.export import export
+from storage.exchange.exporting.stored_pairs import Labels
+from storage.exchange.formats.detect import COMPLETE, EXPORTS, detect_format
+from storage.labelling.consensus import consensus
+from storage.maintenance.integrity import check_store
+from storage.pairs import get_pair
+from tests.helpers.exchange_world import bring, lively_store
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Iterator[Database]:
+    """A second store, of somebody else."""
+    opened = open_database(f"sqlite:///{tmp_path / 'other.db'}", home=tmp_path / "other home")
+    yield opened
+    opened.close()
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """Every file of a folder with its content."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def _said(session: Session) -> list[tuple[object, ...]]:
+    """What all labels of a store say together, without its ids."""
+    found = []
+    for one in consensus(session):
+        pair = get_pair(session, one.pair_id)
+        answer = (one.choice, one.strength, str(one.sub_scores), one.labels, one.support, one.adjudicated)
+        found.append((pair.video_a.sha256, pair.video_b.sha256, pair.prompt, *answer))
+    return sorted(found)
+
+
+@pytest.mark.parametrize("labels", ["raw", "consensus"])
+@pytest.mark.parametrize("format", EXPORTS)
+def test_a_second_store_writes_the_same_files(
+    database: Database, other: Database, tmp_path: Path, format: str, labels: Labels
+) -> None:
+    lively_store(database, tmp_path)
+    first = export(database, tmp_path / "one", format, labels=labels, copy_videos=True)
+    assert first.rows >= 4
+    assert first.videos == 28
+    main = tmp_path / "one" / first.files[0]
+    path = tmp_path / "one" if format == "hf-dataset" else main
+    assert detect_format(path) == format
+
+    taken = bring(other, path, source="from a friend")
+    assert taken.pairs >= 4 and taken.labels >= 4
+
+    export(other, tmp_path / "two", format, labels=labels, source="from a friend", copy_videos=True)
+    one, two = files(tmp_path / "one"), files(tmp_path / "two")
+    assert [name for name in two if one.get(name) != two[name]] == []
+    assert {name for name in one if not name.startswith("videos/")} <= set(two)
+    assert check_store(other) == ()
+
+    with database.read() as session, other.read() as second:
+        here, there = _said(session), _said(second)
+    if format in COMPLETE and labels == "raw":
+        assert here == there and len(here) > 8
+
+    again = bring(other, path, source="from a friend")
+    assert (again.pairs, again.labels, again.thoughts, again.videos) == (0, 0, 0, 0)

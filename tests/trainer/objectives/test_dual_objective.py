@@ -1,0 +1,189 @@
+"""Stage 2 on a tiny random Qwen3-VL: what is sampled, rewarded and learnt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+import torch
+from peft import LoraConfig
+
+from descore.encode import encode_prompt
+from descore.modeling.lora import adapter_off, add_adapter
+from descore.modeling.model import DeScoreModel, Thinking
+from descore.modeling.scoring_head import ScoringModule
+from tests.helpers.tiny import POLICY, tiny_backbone, tiny_clip, tiny_processor
+from trainer.data.vision_features import VisionFeatures
+from trainer.objectives.dual_objective import DualObjective, DualRLConfig, RLPair, add_reference, collect
+from trainer.objectives.rollout_reward import RolloutRewardConfig
+
+CONFIG = DualRLConfig(num_generations=3, max_tokens=10, reward=RolloutRewardConfig(length_low=2, length_high=9))
+
+
+def make_model(lora: bool = False) -> DeScoreModel:
+    torch.manual_seed(3)
+    scoring = ScoringModule(64)
+    torch.nn.init.normal_(scoring.query_token)
+    backbone = tiny_backbone(1)
+    if lora:
+        add_adapter(backbone, LoraConfig(r=4, target_modules=r".*language_model.*_proj", init_lora_weights=False))
+    return DeScoreModel(backbone, tiny_processor(), scoring).eval()
+
+
+def make_pairs(count: int = 2) -> list[RLPair]:
+    processor = tiny_processor()
+    pairs = []
+    for index in range(count):
+        rows = [encode_prompt(processor, tiny_clip(2 * index + side), f"prompt {index}", POLICY) for side in (0, 1)]
+        truth = {"subject": "2", "style": "N/A"}
+        pairs.append(RLPair(f"pair-{index}", (rows[0], rows[1]), (truth, {}), label=1 - 2 * (index % 2)))
+    return pairs
+
+
+def test_a_rollout_depends_on_nothing_else_in_the_batch() -> None:
+    model, pairs = make_model(), make_pairs(3)
+    together = collect(model, pairs, 7, CONFIG).sampled
+    alone = collect(model, pairs[1:2], 7, CONFIG).sampled
+    assert together.ids[2:4] == alone.ids
+    assert collect(model, pairs[1:2], 8, CONFIG).sampled.ids != alone.ids
+    assert len({ids for one in together.ids for ids in one}) > 6  # rollouts of a group differ from each other
+
+
+def end_with(model: DeScoreModel, monkeypatch: pytest.MonkeyPatch, ends: Sequence[tuple[int, int]]) -> None:
+    """Let row i have a thought of ends[i][0] tokens and then the end token ends[i][1], whatever the model would say."""
+    choose, steps = model._choose, [0]
+
+    def choosing(state: Thinking, *args: object) -> list[int]:
+        state.logits = state.logits.clone()
+        for row, (length, end) in enumerate(ends):
+            state.logits[row, sorted(model.end_ids)] = -torch.inf
+            if steps[0] >= length:
+                state.logits[row] = -100.0
+                state.logits[row, end] = 100.0
+        steps[0] += 1
+        return choose(state, *args)
+
+    monkeypatch.setattr(model, "_choose", choosing)
+
+
+def test_the_end_tokens_that_were_sampled_are_learnt_and_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer, backbone = tiny_processor().tokenizer, tiny_backbone(1)
+    text, turn = (tokenizer.convert_tokens_to_ids(name) for name in ("<|endoftext|>", "<|im_end|>"))
+    backbone.generation_config.eos_token_id = [turn, text]  # as Qwen3-VL-Instruct has it
+    model = DeScoreModel(backbone, tiny_processor(), ScoringModule(64)).eval()
+    assert model.end_ids == {turn, text}
+    # Row 2 would stop right at the limit, where nothing is sampled any more; row 4 goes on.
+    end_with(model, monkeypatch, [(1, turn), (2, text), (10, turn), (3, text), (99, turn), (4, turn)])
+    experience = collect(model, make_pairs(1), 0, CONFIG)
+    assert experience.sampled.ends == ((turn, text, None), (text, None, turn))
+    assert experience.sampled.ended == ((True, True, True), (True, False, True))
+    tokens, mask, lengths = experience.rollouts.tokens, experience.rollouts.mask, experience.rollouts.lengths
+    assert lengths.tolist() == [1, 2, 10, 3, 10, 4] and mask.sum(-1).tolist() == [2, 3, 10, 4, 10, 5]
+    assert [int(tokens[row, lengths[row]]) for row in (0, 1, 3, 5)] == [turn, text, text, turn]
+
+
+def test_a_group_without_truth_has_no_advantages(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = make_model()
+    end_with(model, monkeypatch, [(length, min(model.end_ids)) for length in (1, 5, 9, 1, 5, 9)])
+    experience = collect(model, make_pairs(1), 0, CONFIG)  # of B no sub-score is known
+    assert [score.length for score in experience.scores[3:]] == [0.0, pytest.approx(3 / 7), 1.0]
+    assert experience.advantages[:3].all() and not experience.advantages[3:].any()
+    assert experience.comparisons == 3  # the Bradley-Terry loss trains on them all the same
+
+
+def test_every_trainable_weight_changes_and_no_frozen_one() -> None:
+    model = make_model(lora=True)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_("lora_" in name or name.startswith("scoring."))
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trainable, lr=1e-3, weight_decay=0.0)
+    experience = collect(model, make_pairs(), 0, CONFIG)
+    experience.advantages = torch.linspace(-1, 1, len(experience.advantages))  # random thoughts are all equally bad
+    model.train()
+    DualObjective(model, CONFIG)(experience).loss.backward()
+    optimizer.step()
+    for name, parameter in model.named_parameters():
+        assert torch.equal(before[name], parameter.detach()) != parameter.requires_grad, name
+
+
+def test_both_objectives_reach_the_backbone_and_only_one_the_head() -> None:
+    model, pairs = make_model(), make_pairs()
+    experience = collect(model, pairs, 0, CONFIG)
+    experience.advantages = torch.linspace(-1, 1, len(experience.advantages))
+
+    def gradient_norms(config: DualRLConfig, advantages: torch.Tensor) -> tuple[float, float]:
+        experience.advantages = advantages
+        model.zero_grad()
+        DualObjective(model, config)(experience).loss.backward()
+        backbone = sum(float(p.grad.norm()) for p in model.backbone.parameters() if p.grad is not None)
+        head = float(model.require_scoring().head.weight.grad.norm())
+        return backbone, head
+
+    nothing = torch.zeros_like(experience.advantages)
+    only_policy = DualRLConfig(num_generations=3, max_tokens=10, bt_weight=0.0)
+    policy = gradient_norms(only_policy, experience.advantages)
+    preference = gradient_norms(CONFIG, nothing)
+    assert policy[0] > 0 and policy[1] == 0
+    assert preference[0] > 0 and preference[1] > 0
+
+
+def test_parts_of_a_batch_add_up_to_the_whole() -> None:
+    model, pairs = make_model(), make_pairs(2)
+    objective = DualObjective(model, CONFIG)
+    whole = collect(model, pairs, 0, CONFIG)
+    parts = [collect(model, [pair], 0, CONFIG) for pair in pairs]
+    for experience in (whole, *parts):
+        rows = experience.advantages.shape[0]
+        experience.advantages = (
+            torch.linspace(-1, 1, 12)[:rows] if experience is not parts[1] else torch.linspace(-1, 1, 12)[6:]
+        )
+    expected = objective(whole).loss
+    found = sum(objective(part, whole.tokens, whole.comparisons).loss for part in parts)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_the_reference_is_the_model_without_its_adapter() -> None:
+    plain, adapted = make_model(), make_model(lora=True)
+    experience = collect(adapted, make_pairs(), 0, CONFIG)
+    add_reference(adapted, experience, CONFIG, adapter_off(adapted.backbone))
+    switched_off = experience.reference
+    add_reference(plain, experience, CONFIG, nullcontext())
+    torch.testing.assert_close(switched_off, experience.reference)
+    losses = DualObjective(adapted, CONFIG)(experience)
+    assert losses.parts["kl"] > 1e-3
+    assert all(p.requires_grad for name, p in adapted.named_parameters() if "lora_" in name)
+
+
+def test_kept_vision_features_give_the_same_rollouts_and_losses(tmp_path: Path) -> None:
+    model, pairs = make_model(), make_pairs()
+    model.backbone.base_model.visual.requires_grad_(False)
+    plain = collect(model, pairs, 0, CONFIG)
+    cache = VisionFeatures(model, tmp_path)
+    rows = [row for pair in pairs for row in pair.rows]
+    for _ in range(2):
+        shared = collect(model, pairs, 0, CONFIG, vision=cache.of(rows))
+        assert shared.sampled.ids == plain.sampled.ids
+        a, b = (DualObjective(model, CONFIG)(one).loss for one in (plain, shared))
+        torch.testing.assert_close(a, b)
+    assert (cache.misses, cache.hits) == (4, 4)
+
+
+def test_a_damaged_feature_file_is_made_again(tmp_path: Path) -> None:
+    model = make_model()
+    model.backbone.base_model.visual.requires_grad_(False)
+    row = make_pairs(1)[0].rows[0]
+    first = VisionFeatures(model, tmp_path).of([row])
+    [file] = tmp_path.rglob("*.safetensors")
+    file.write_bytes(file.read_bytes()[:100])
+    again = VisionFeatures(model, tmp_path)
+    second = again.of([row])
+    assert again.misses == 1
+    torch.testing.assert_close(first["video"].pooler_output[0], second["video"].pooler_output[0])
+
+
+def test_features_of_a_tower_in_training_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="freeze it"):
+        VisionFeatures(make_model(), tmp_path)

@@ -1,0 +1,115 @@
+"""The plan of a run: exact numbers of the real Qwen3-VL-8B, and estimates that move as they must."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+
+from trainer.config import TrainConfig, load_preset
+from trainer.planning import plan
+from trainer.planning.estimate import Machine, StageEstimate
+from trainer.planning.layer_costs import language_costs, meta_backbone
+from trainer.planning.plan import Plan, make_plan
+
+ONE = Machine(1, 80e9, 400e12, 2.5e12)
+# As the weights published under that name have them.
+PUBLISHED_PARAMETERS = 8_767_123_696
+
+
+@pytest.fixture(scope="module")
+def large() -> Plan:
+    return make_plan(load_preset("qwen3-vl-8b-1gpu"), ONE, video_seconds=5.0)
+
+
+def stages(config: TrainConfig, machine: Machine = ONE) -> tuple[StageEstimate, ...]:
+    return make_plan(config, machine, video_seconds=3.0).stages
+
+
+def test_the_8b_has_its_published_number_of_parameters(large: Plan) -> None:
+    assert large.parameters["backbone"] == PUBLISHED_PARAMETERS
+    assert large.parameters["query token and head"] == 2 * 4096
+
+
+def test_the_plan_takes_seconds() -> None:
+    began = time.process_time()
+    make_plan(load_preset("qwen3-vl-8b-8gpu"), ONE, video_seconds=5.0)
+    assert time.process_time() - began < 20
+
+
+def test_lora_lies_on_the_language_models_linear_layers_and_nowhere_else(large: Plan) -> None:
+    blocks = {"self_attn": "qkvo", "mlp": ("gate", "up", "down")}
+    wanted = {f"model.language_model.layers.*.{block}.{name}_proj": 36 for block, names in blocks.items() for name in names}
+    assert large.lora == wanted
+    with torch.device("meta"):
+        names = {name for name, _ in meta_backbone(large.checkpoint, torch.bfloat16).named_modules()}
+    assert {name.replace("*", "35") for name in large.lora} <= names
+    sides = {"q": 4096 + 4096, "k": 4096 + 1024, "v": 4096 + 1024, "o": 4096 + 4096} | dict.fromkeys(
+        ("gate", "up", "down"), 4096 + 12288
+    )
+    assert large.parameters["LoRA"] == 36 * 64 * sum(sides.values())
+
+
+def test_what_trains_is_what_the_stages_say(large: Plan) -> None:
+    cold, rl = large.stages
+    scoring = large.parameters["query token and head"]
+    assert rl.trainable == large.parameters["LoRA"] + scoring
+    assert cold.trainable == rl.trainable + large.parameters["vision"]
+    assert rl.memory["gradients"] == 4 * rl.trainable and rl.memory["optimizer"] == 8 * rl.trainable
+    frozen = 2 * PUBLISHED_PARAMETERS
+    assert frozen < rl.memory["weights"] < frozen + 4 * (cold.trainable + rl.trainable)
+
+
+def test_the_work_of_a_layer_is_that_of_its_matrices() -> None:
+    costs = language_costs(meta_backbone("Qwen/Qwen3-VL-8B-Instruct", torch.bfloat16))
+    matrices = 2 * 4096 * 4096 + 2 * 4096 * 1024 + 3 * 4096 * 12288
+    assert costs.forward_linear == pytest.approx(2 * matrices, rel=0.01)
+    assert costs.forward_square == pytest.approx(4 * 32 * 128, rel=0.05)
+    assert costs.layers == 36
+
+
+def test_checkpointing_saves_memory_and_costs_time() -> None:
+    config = load_preset("tiny-cpu")
+    plain, kept = stages(config), stages(replace(config, model=replace(config.model, gradient_checkpointing=True)))
+    for without, with_it in zip(plain, kept, strict=True):
+        assert with_it.memory["activations of a pass"] < without.memory["activations of a pass"]
+        assert with_it.seconds_per_step["learning"] > without.seconds_per_step["learning"]
+
+
+def test_more_gpus_share_the_work_and_more_rollouts_make_more_of_it() -> None:
+    config = load_preset("tiny-cpu")
+    alone, shared = stages(config)[1], stages(config, replace(ONE, gpus=4))[1]
+    assert shared.seconds_per_step["learning"] == pytest.approx(alone.seconds_per_step["learning"] / 4)
+    objective = replace(config.dual_rl.objective, num_generations=2 * config.dual_rl.objective.num_generations)
+    more = stages(replace(config, dual_rl=replace(config.dual_rl, objective=objective)))[1]
+    ratio = more.memory["activations of a pass"] / alone.memory["activations of a pass"]
+    assert 1.3 < ratio < 2  # the prompts are there only once
+
+
+def test_a_stage_that_is_left_out_is_not_planned() -> None:
+    assert [one.name for one in stages(load_preset("tiny-cpu", ["cold_start.steps=0"]))] == ["dual-objective RL"]
+
+
+def run_command(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser()
+    plan.add_arguments(parser)
+    return plan.run(parser.parse_args(arguments))
+
+
+def test_the_command_prints_lines_or_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["--preset", "tiny-cpu"]) == 0
+    text = capsys.readouterr().out
+    assert "2,961,888" in text and "cold start: 2,213,280 trainable" in text and "fits in 80.0 GB" in text
+    assert run_command(["--preset", "tiny-cpu", "--json", "--gpus", "2"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["gpus"] == 2 and report["parameters"]["backbone"] == 2_961_888 and report["lora"] == {}
+
+
+@pytest.mark.parametrize("wrong", [["--gpus", "0"], ["--set", "model.checkpoint=no-such-folder"], ["--set", "sed=1"]])
+def test_the_command_says_what_is_wrong(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["--preset", "tiny-cpu", *wrong]) == 2
+    assert capsys.readouterr().err.startswith("plan: ")

@@ -1,0 +1,136 @@
+"""The pairs of a step for one of several processes, read, with bad ones left out and named.
+
+    data = PairLoader(pairs, reader, accelerator, pairs_per_step=32, pairs_per_pass=1, seed=0)
+    for part in data.passes(step, read):
+        part.pairs, part.read, part.weight
+
+Every process gets the same number of passes, as collectives need it: one that has fewer repeats one with weight 0.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+
+from storage.atomic import write_atomic
+from trainer.data.frames import BadPair, PairReader
+from trainer.data.pairs import TrainingPair, step_order
+
+log = logging.getLogger(__name__)
+
+Read = TypeVar("Read")
+
+
+@dataclass(frozen=True)
+class MicroBatch(Generic[Read]):
+    """Some pairs of a step with what was read of each. weight: 0 where it only keeps this process in step, else 1."""
+
+    pairs: tuple[TrainingPair, ...]
+    read: tuple[Read, ...]
+    weight: float
+
+
+class PairLoader(Generic[Read]):
+    """Which pairs a step has on this process. `bad` names those that can't be used: identity -> why."""
+
+    def __init__(
+        self,
+        pairs: Sequence[TrainingPair],
+        reader: PairReader,
+        accelerator: Accelerator,
+        *,
+        pairs_per_step: int,
+        pairs_per_pass: int,
+        seed: int,
+        notes: Path | None = None,
+    ) -> None:
+        """
+        Args:
+            notes: a folder that keeps what was left out, so that a resumed run names it too.
+
+        Raises:
+            ValueError: there are no pairs, or fewer in a step than processes.
+        """
+        if not pairs:
+            raise ValueError("there are no pairs to train on; label some, or give a table with --csv")
+        if pairs_per_step < accelerator.num_processes:
+            raise ValueError(f"{accelerator.num_processes} processes need as many pairs_per_step, not {pairs_per_step}")
+        self.pairs = tuple(pairs)
+        self.reader = reader
+        self.bad: dict[str, str] = {}
+        self._accelerator = accelerator
+        self._notes = notes
+        self._per_step, self._per_pass, self._seed = pairs_per_step, pairs_per_pass, seed
+
+    def passes(self, step: int, read: Callable[[TrainingPair], Read]) -> list[MicroBatch[Read]]:
+        """The passes of this process; an empty list where no process could read a pair of this step.
+
+        Args:
+            read: what becomes of a pair; where it raises `BadPair`, the pair is left out.
+
+        Raises:
+            ValueError: not one of all pairs can be used.
+        """
+        order = step_order(self.pairs, step, self._per_step, self._seed)
+        mine = self._mine(order)
+        good = [(pair, found) for pair in mine if (found := self._try(pair, read)) is not None]
+        self.reader.expect(self._mine(step_order(self.pairs, step + 1, self._per_step, self._seed)))
+        parts = [
+            MicroBatch(tuple(pair for pair, _ in some), tuple(found for _, found in some), 1.0)
+            for some in (good[first : first + self._per_pass] for first in range(0, len(good), self._per_pass))
+        ]
+        most = max(gather_object([len(parts)]))
+        if len(parts) < most:
+            spare = parts[-1] if parts else self._borrowed(order, read)
+            parts += [MicroBatch(spare.pairs, spare.read, 0.0)] * (most - len(parts))
+        if most == 0 and len(set(gather_object(list(self.bad)))) == len(self.pairs):
+            raise ValueError(f"none of the {len(self.pairs)} pairs can be used; such as {self.problems()[0]}")
+        return parts
+
+    def total(self, *values: float) -> list[float]:
+        """Sums of numbers over all processes."""
+        local = torch.tensor(values, dtype=torch.float64, device=self._accelerator.device)
+        return self._accelerator.reduce(local, "sum").tolist()
+
+    def problems(self) -> list[str]:
+        """Why pairs were left out, on all processes, before an interruption as well."""
+        found = set(gather_object(list(self.bad.values())))
+        for path in self._notes.glob("left-out-*.json") if self._notes is not None else ():
+            found |= _noted(path)
+        return sorted(found)
+
+    def _mine(self, order: Sequence[TrainingPair]) -> Sequence[TrainingPair]:
+        return order[self._accelerator.process_index :: self._accelerator.num_processes]
+
+    def _try(self, pair: TrainingPair, read: Callable[[TrainingPair], Read]) -> Read | None:
+        if pair.identity in self.bad:
+            return None
+        try:
+            return read(pair)
+        except BadPair as error:
+            log.warning("left out: %s", error)
+            self._leave_out(pair, str(error))
+            return None
+
+    def _leave_out(self, pair: TrainingPair, why: str) -> None:
+        self.bad[pair.identity] = why
+        if self._notes is not None:
+            path = self._notes / f"left-out-{self._accelerator.process_index:05d}.json"
+            write_atomic(path, json.dumps(sorted({why, *_noted(path)}), indent=1))
+
+    def _borrowed(self, order: Sequence[TrainingPair], read: Callable[[TrainingPair], Read]) -> MicroBatch[Read]:
+        """A pair of another process, since all of this one's are bad."""
+        pair, found = next((pair, found) for pair in order if (found := self._try(pair, read)) is not None)
+        return MicroBatch((pair,), (found,), 0.0)
+
+
+def _noted(path: Path) -> set[str]:
+    return set(json.loads(path.read_text("utf-8"))) if path.exists() else set()

@@ -1,0 +1,49 @@
+"""The data of a run, as it was when the run began: a run that is resumed later trains on the very same pairs.
+
+run/data.jsonl      one line for each pair with its part ("train" or "held_out"); the first line tells the problems
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from storage.atomic import write_atomic
+from trainer.data.pairs import LoadedPairs, TrainingPair
+
+FILE = "data.jsonl"
+
+
+def save_pairs(loaded: LoadedPairs, run_folder: Path) -> None:
+    """Write the snapshot, whole or not at all."""
+    lines: list[Any] = [{"problems": loaded.problems}]
+    for part, pairs in (("train", loaded.train), ("held_out", loaded.held_out)):
+        lines += [{"part": part, **asdict(pair), "videos": [str(video) for video in pair.videos]} for pair in pairs]
+    write_atomic(run_folder / FILE, "".join(json.dumps(line) + "\n" for line in lines))
+
+
+def read_pairs(run_folder: Path) -> LoadedPairs | None:
+    """The snapshot of a run, None if it has none yet."""
+    path = run_folder / FILE
+    if not path.exists():
+        return None
+    head, *lines = (json.loads(line) for line in path.read_text("utf-8").splitlines())
+    parts: dict[str, list[TrainingPair]] = {"train": [], "held_out": []}
+    for line in lines:
+        parts[line.pop("part")].append(_pair(line))
+    return LoadedPairs(tuple(parts["train"]), tuple(parts["held_out"]), tuple(head["problems"]))
+
+
+def _pair(line: dict[str, Any]) -> TrainingPair:
+    a, b = line["videos"]
+    return TrainingPair(
+        **{
+            **line,
+            "videos": (Path(a), Path(b)),
+            "contents": tuple(line["contents"]),
+            "thoughts": None if line["thoughts"] is None else tuple(line["thoughts"]),
+            "sub_scores": tuple(line["sub_scores"]),
+        }
+    )

@@ -1,0 +1,127 @@
+"""The checkpoints of a run, so that it can be killed at any moment and go on.
+
+    run/checkpoints/step-000120/   files of the writer, and manifest.json with the hash of each, written last
+    run/LATEST                     "step-000120"
+
+A checkpoint is written into a temporary folder and renamed; then LATEST is replaced. Reading starts at the newest and
+verifies every hash; a damaged one is skipped for the one before it, and gone with the next save.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from storage.atomic import sync, write_atomic
+
+log = logging.getLogger(__name__)
+
+MANIFEST = "manifest.json"
+LATEST = "LATEST"
+_NAME = re.compile(r"step-(\d{6,})")
+_PARTIAL = ".partial."
+
+
+@dataclass(frozen=True)
+class RunCheckpoint:
+    """A whole checkpoint: after how many steps it was made, and its folder."""
+
+    step: int
+    folder: Path
+
+
+class RunCheckpoints:
+    """The checkpoints in one run folder. One process writes them; any may read."""
+
+    def __init__(self, run_folder: Path, keep: int) -> None:
+        """keep: how many of the newest stay on disk, at least 1."""
+        self._run = run_folder
+        self._folder = run_folder / "checkpoints"
+        self._keep = keep
+
+    def save(self, step: int, write: Callable[[Path], None]) -> RunCheckpoint:
+        """Make the checkpoint of `step`; `write` puts its files into the folder it is given."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._remove_partial()
+        work = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=self._folder))
+        write(work)
+        sums = {path.relative_to(work).as_posix(): _facts(path) for path in _files(work)}
+        (work / MANIFEST).write_text(json.dumps({"step": step, "files": sums}, indent=1), "utf-8")
+        for path in [*_files(work), work]:
+            sync(path)
+        place = self._folder / f"step-{step:06d}"
+        if place.exists():  # a damaged one that a resumed run went back behind
+            place.rename(Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=self._folder)) / place.name)
+        work.rename(place)
+        sync(self._folder)
+        self._point_at(place.name)
+        self._prune(step)
+        return RunCheckpoint(step, place)
+
+    def newest(self) -> RunCheckpoint | None:
+        """The newest whole checkpoint; damaged ones are logged and passed over."""
+        for candidate in self._all():
+            problem = damage(candidate.folder)
+            if problem is None:
+                return candidate
+            log.warning("checkpoint %s is damaged (%s); going back to the one before it", candidate.folder.name, problem)
+        return None
+
+    def _all(self) -> list[RunCheckpoint]:
+        """By step, the newest first."""
+        found = []
+        for path in self._folder.iterdir() if self._folder.is_dir() else ():
+            if match := _NAME.fullmatch(path.name):
+                found.append(RunCheckpoint(int(match[1]), path))
+        return sorted(found, key=lambda one: one.step, reverse=True)
+
+    def _point_at(self, name: str) -> None:
+        # Only a hint for people: which checkpoint is the newest is found out from the folders.
+        write_atomic(self._run / LATEST, f"{name}\n")
+        sync(self._run)
+
+    def _prune(self, step: int) -> None:
+        # Those behind the one just saved are damaged, since the run went back behind them.
+        there = self._all()
+        kept = [one for one in there if one.step <= step][: self._keep]
+        for one in there:
+            if one not in kept:
+                shutil.rmtree(one.folder, ignore_errors=True)
+
+    def _remove_partial(self) -> None:
+        for path in self._folder.glob(f"{_PARTIAL}*"):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def damage(folder: Path) -> str | None:
+    """What is wrong with a checkpoint folder, None if it is whole."""
+    try:
+        files = json.loads((folder / MANIFEST).read_text("utf-8"))["files"]
+        for name, facts in files.items():
+            path = folder / name
+            if not path.is_file():
+                return f"{name} is missing"
+            if _facts(path) != facts:
+                return f"{name} is not the file that was saved"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return f"{MANIFEST} can't be read: {error}"
+    return None
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (path for path in sorted(folder.rglob("*")) if path.is_file())
+
+
+def _facts(path: Path) -> dict[str, int | str]:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return {"bytes": path.stat().st_size, "sha256": digest.hexdigest()}

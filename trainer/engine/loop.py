@@ -1,0 +1,255 @@
+"""The loop that both stages share: steps, gradients over passes and processes, checkpoints, logs, stop signals.
+
+    result = train(stage, config, run_folder, accelerator, stop)
+
+A stage says what a step's passes are and what their losses come to; the loop does the rest. A step is
+    prepare     this process's passes (rollouts are sampled here)
+    gradients   over all passes of all processes; a number that is not finite costs the step its update
+    update      of the weights
+    log, and every so many steps a checkpoint
+Killed at any moment, it goes on from the newest whole checkpoint, on a CPU bit for bit as if nothing had happened.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from accelerate import Accelerator, DistributedType
+from torch import nn
+
+from trainer.config import OptimSettings, TrainConfig
+from trainer.engine.checkpoints import RunCheckpoints
+from trainer.engine.metrics_log import RunLog, memory_gb
+from trainer.engine.optim import build_optimizers, rate_share, set_rates
+from trainer.engine.precision import Precision
+from trainer.engine.stop_signals import StopSignals
+from trainer.engine.train_state import Progress, is_sharded, load_state, random_states, save_state, seed_everything
+
+log = logging.getLogger(__name__)
+
+SKIPPED_IN_ROW = 5
+
+
+class TrainingFailed(RuntimeError):
+    """The run can't go on; the message says why and what to do. The last good checkpoint is kept."""
+
+
+@dataclass
+class Prepared:
+    """passes: of this process, as many as on every other one. sums: figures that are known before the losses."""
+
+    passes: Sequence[Any]
+    sums: dict[str, float] = field(default_factory=dict)
+
+
+class Stage(Protocol):
+    """What the loop needs to know of a stage."""
+
+    name: str
+    steps: int
+    updates_per_step: int
+    model: nn.Module
+    objective: nn.Module
+    optim: OptimSettings
+    precision: Precision
+
+    def prepare(self, step: int) -> Prepared:
+        """The passes of a step."""
+
+    def loss(self, objective: nn.Module, work: Any) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """The loss of one pass and sums for the log, which always have the same names.
+
+        The losses of all passes of all processes, averaged over the processes, are the loss of the step.
+        """
+
+    def figures(self, sums: Mapping[str, float]) -> dict[str, float | None]:
+        """What the sums over all passes and processes come to, for the log."""
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """How a run ended. exit_code: 0 when all steps are done, 130 or 143 after a signal. skipped: steps without an update."""
+
+    steps: int
+    skipped: int
+    exit_code: int
+    seconds: float
+    figures: dict[str, Any]
+
+
+def train(
+    stage: Stage,
+    config: TrainConfig,
+    run_folder: Path,
+    accelerator: Accelerator,
+    stop: StopSignals,
+    watch: Callable[[int], dict[str, float]] | None = None,
+) -> RunResult:
+    """Train the stage's model in place, from the newest whole checkpoint of `run_folder` on if there is one.
+
+    Args:
+        watch: called after each step with its number, for further figures (none where they are not due).
+
+    Raises:
+        TrainingFailed: numbers were not finite several times in a row.
+    """
+    began = time.monotonic()
+    loop = _Loop(stage, config, run_folder, accelerator, stop)
+    first = loop.progress.steps
+    with RunLog(run_folder, accelerator, stage.name, first, stage.steps, config.log_every) as metrics:
+        for step in range(first, stage.steps):
+            figures = loop.step(step)
+            if watch is not None:
+                figures |= watch(step)
+            metrics.write(step, figures)
+            if loop.stopping or (step + 1) % config.save_every == 0 or step + 1 == stage.steps:
+                loop.save()
+            if loop.stopping:
+                break
+    done = loop.progress
+    code = stop.exit_code if stop.agreed(accelerator) and done.steps < stage.steps else 0
+    return RunResult(done.steps, done.skipped, code, time.monotonic() - began, loop.last)
+
+
+class _Loop:
+    """The moving parts of one run."""
+
+    def __init__(
+        self, stage: Stage, config: TrainConfig, run_folder: Path, accelerator: Accelerator, stop: StopSignals
+    ) -> None:
+        self.stage, self.accelerator, self.stop = stage, accelerator, stop
+        self.stopping = False
+        self.last: dict[str, Any] = {}
+        self._run_folder = run_folder
+        self._checkpoints = RunCheckpoints(run_folder, config.keep)
+        optimizers = build_optimizers(stage.model, stage.optim)
+        if accelerator.distributed_type == DistributedType.DEEPSPEED and len(optimizers) > 1:
+            raise ValueError("DeepSpeed takes one optimizer; set optim.optimizer to adamw, or run with DDP")
+        self._objective, *self._optimizers = accelerator.prepare(stage.objective, *optimizers)
+        self._weights = [parameter for parameter in self._objective.parameters() if parameter.requires_grad]
+        seed_everything(_stable_seed(config.seed, stage.name, accelerator.process_index))
+        newest = self._checkpoints.newest()
+        if newest is None:
+            self.progress = Progress()
+        else:
+            self.progress = load_state(newest.folder, accelerator, stage.model, self._optimizers)
+        accelerator.wait_for_everyone()
+
+    def step(self, step: int) -> dict[str, Any]:
+        """One step; its figures."""
+        started = time.monotonic()
+        share = rate_share(step, self.stage.steps, self.stage.optim)
+        set_rates(self._optimizers, share)
+        self._objective.train()
+        prepared = self.stage.prepare(step)
+        sums, norm = dict(prepared.sums), 0.0
+        # Where all of a step's videos are bad there is nothing to do; every process sees the same.
+        if not prepared.passes:
+            sums, _ = self._agree(sums, finite=True)
+        for update in range(self.stage.updates_per_step if prepared.passes else 0):
+            found, norm = self._update(prepared if update == 0 else Prepared(prepared.passes))
+            sums |= found
+        self.progress.steps = step + 1
+        seconds = time.monotonic() - started
+        self.last = {
+            **self.stage.figures(sums),
+            "grad_norm": norm,
+            "lr": share * self.stage.optim.lr,
+            "skipped": self.progress.skipped,
+            "tokens_per_second": sums.get("tokens", 0.0) / seconds,
+            "seconds": seconds,
+            "memory_gb": memory_gb(self.accelerator.device),
+        }
+        return dict(self.last)
+
+    def save(self) -> None:
+        """Write a checkpoint; every process takes part."""
+        accelerator, states = self.accelerator, random_states(self.accelerator)
+        pieces = self._run_folder / ".sharded.partial"
+        if is_sharded(accelerator):
+            if accelerator.is_main_process:  # what a kill in the middle of this left behind
+                shutil.rmtree(pieces, ignore_errors=True)
+            accelerator.wait_for_everyone()
+            accelerator.save_state(str(pieces))
+        accelerator.wait_for_everyone()
+
+        def write(folder: Path) -> None:
+            if pieces.exists():
+                shutil.move(pieces, folder / "sharded")
+            save_state(folder, accelerator, self.stage.model, self._optimizers, self.progress, states)
+
+        if accelerator.is_main_process:
+            self._checkpoints.save(self.progress.steps, write)
+        accelerator.wait_for_everyone()
+
+    def _update(self, prepared: Prepared) -> tuple[dict[str, float], float]:
+        """Gradients of all passes, then one update of the weights; the summed figures and the gradients' norm."""
+        sums, finite = dict(prepared.sums), True
+        for number, work in enumerate(prepared.passes):
+            last = number == len(prepared.passes) - 1
+            self.accelerator.sync_gradients = last
+            with ExitStack() as around:
+                around.enter_context(self.stage.precision.step())
+                around.enter_context(nullcontext() if last else self.accelerator.no_sync(self._objective))
+                with self.stage.precision.autocast():
+                    loss, parts = self.stage.loss(self._objective, work)
+                for name, value in parts.items():
+                    sums[name] = sums.get(name, 0.0) + float(value)
+                finite = finite and bool(torch.isfinite(loss))
+                if last:
+                    sums, finite = self._agree(sums, finite)
+                # A pass before the last goes backward whatever its loss: where weights lie in pieces, the other processes
+                # wait for this one in it.
+                if finite or not last:
+                    self.accelerator.backward(loss)
+        norm = self._move() if finite else math.nan
+        self._count(math.isfinite(norm))
+        return sums, norm
+
+    def _move(self) -> float:
+        """Clip the gradients and step; without the step, where they are not finite."""
+        norm = self.accelerator.clip_grad_norm_(self._weights, self.stage.optim.max_grad_norm)
+        size = 0.0 if norm is None else float(norm)
+        if math.isfinite(size):
+            for optimizer in self._optimizers:
+                optimizer.step()
+        return size
+
+    def _count(self, finite: bool) -> None:
+        for optimizer in self._optimizers:
+            optimizer.zero_grad()
+        if finite:
+            self.progress.skipped_in_row = 0
+            return
+        self.progress.skipped += 1
+        self.progress.skipped_in_row += 1
+        log.warning("a loss or gradient is not finite; this update is left out")
+        if self.progress.skipped_in_row >= SKIPPED_IN_ROW:
+            raise TrainingFailed(
+                f"{SKIPPED_IN_ROW} updates in a row gave numbers that are not finite; the last good checkpoint is kept. "
+                "Lower the learning rates, or compute with model.precision=fp32"
+            )
+
+    def _agree(self, sums: dict[str, float], finite: bool) -> tuple[dict[str, float], bool]:
+        """Sums over all processes; whether the numbers are finite on all, and whether one of them is told to stop."""
+        names = sorted(sums)
+        values = [*(sums[name] for name in names), float(not finite), float(self.stop.received)]
+        local = torch.tensor(values, dtype=torch.float64, device=self.accelerator.device)
+        *whole, bad, stop = self.accelerator.reduce(local, "sum").tolist()
+        self.stopping |= stop > 0
+        return dict(zip(names, whole, strict=True)), bad == 0
+
+
+def _stable_seed(*parts: object) -> int:
+    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:4], "little")

@@ -1,0 +1,117 @@
+"""Where a trained checkpoint comes from, and saving it: parent, settings, data, code, measurements.
+
+    save_trained(trained, config, "cold-start", pairs, metrics, calibration, folder)
+
+The folder is a checkpoint like any other (`descore.checkpoints.folder`); its manifest's lineage says how it was made.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import descore
+from descore.calibration import Calibration
+from descore.checkpoints.card_curves import PANELS
+from descore.judge import DeScore
+from descore.modeling.lora import adapter_config
+from trainer.config import TrainConfig, config_to_dict
+from trainer.data.pairs import TrainingPair
+from trainer.engine.metrics_log import read_metrics
+from trainer.engine.trainable import StageName, Trained
+
+_CURVE_POINTS = 25
+_ABOUT = {
+    "think-then-score": "trained on {pairs} labelled pairs ({stage})",
+    "discriminative": "baseline without thoughts, trained on {pairs} labelled pairs: use mode quick",
+    "generative": "baseline whose score is the overall_score it writes, trained on {pairs} labelled pairs: it has no reward",
+}
+
+
+def save_trained(
+    trained: Trained,
+    config: TrainConfig,
+    stage: StageName,
+    pairs: Sequence[TrainingPair],
+    metrics: Mapping[str, Any],
+    calibration: Calibration,
+    folder: Path,
+) -> Path:
+    """Write the checkpoint folder of a finished stage.
+
+    Args:
+        pairs: what it was trained on. metrics: split -> name -> number. folder: in the stage's own, beside its log.
+
+    Raises:
+        descore.errors.CheckpointError: the folder is taken by something else.
+    """
+    model, manifest = trained.model.eval(), trained.manifest
+    if config.paradigm == "generative":  # an untrained head must prefer nothing
+        with torch.no_grad():
+            model.require_scoring().head.weight.zero_()
+    about = _ABOUT[config.paradigm].format(pairs=len(pairs), stage=stage)
+    lineage = {
+        "stage": stage,
+        "paradigm": config.paradigm,
+        "parent": {"name": trained.parent.name, "fingerprint": trained.parent.fingerprint},
+        "data": {"pairs": len(pairs), "sha256": data_hash(pairs)},
+        "code": code_version(),
+        "config": config_to_dict(config),
+        "curves": curves(read_metrics(folder.parent)),
+        "ancestry": {name: value for name, value in trained.parent.lineage.items() if name != "curves"},
+    }
+    manifest = replace(
+        manifest,
+        name=f"{folder.parent.name} ({stage})" if folder.name == "checkpoint" else folder.name,
+        trained_on=f"{trained.manifest.trained_on}; {about}".removeprefix("; "),
+        base_model=manifest.base_model if adapter_config(model.backbone) is not None else None,
+        calibration=calibration,
+        lineage=lineage,
+        metrics=dict(metrics),
+    )
+    return DeScore(model, manifest).save_pretrained(folder)
+
+
+def curves(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The log of a stage as at most `_CURVE_POINTS` points: means over equal stretches of steps, each at its last step.
+
+    Args:
+        rows: of `trainer.engine.metrics_log.read_metrics`.
+    """
+    stretch = -(-len(rows) // _CURVE_POINTS) or 1
+    points = []
+    for first in range(0, len(rows), stretch):
+        part = rows[first : first + stretch]
+        point: dict[str, Any] = {"step": part[-1]["step"] + 1}
+        for name in PANELS:
+            values = [row[name] for row in part if isinstance(row.get(name), (int, float))]
+            if values:
+                point[name] = round(sum(values) / len(values), 4)
+        points.append(point)
+    about = f"Each point is the mean over {stretch} steps; drift is in the unit of raw rewards."
+    return {"unit": "step", "about": about, "points": points}
+
+
+def data_hash(pairs: Sequence[TrainingPair]) -> str:
+    """SHA-256 of all that training sees of the pairs, whatever their order and wherever their files lie."""
+    digest = hashlib.sha256()
+    for pair in sorted(pairs, key=lambda one: one.identity):
+        scores = [dict(sorted(side.items())) for side in pair.sub_scores]
+        seen = [pair.identity, pair.contents, pair.prompt, pair.label, pair.strength, pair.thoughts, scores]
+        digest.update(json.dumps(seen, ensure_ascii=False).encode())
+    return digest.hexdigest()
+
+
+def code_version() -> str:
+    """A short hash of the sources of `descore` and `trainer`."""
+    root = Path(descore.__file__).parents[1]
+    digest = hashlib.sha256()
+    for path in sorted(path for package in ("descore", "trainer") for path in (root / package).rglob("*.py")):
+        digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
+    return f"sources-{digest.hexdigest()[:12]}"

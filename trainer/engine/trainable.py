@@ -1,0 +1,186 @@
+"""The model of a run: loaded, adapted, and with the right weights trainable.
+
+    trained = load_for_training(config, device)
+    set_trainable(trained.model, config, "cold-start")          # then `trainer.engine.optim.build_optimizers`
+
+With LoRA the adapter lies on the linear layers of the language model; what is trained of the vision part is a copy inside
+the adapter (peft's `modules_to_save`), so the backbone stays what it was and a checkpoint names it instead of holding it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from peft import LoraConfig
+from torch import nn
+from transformers import PreTrainedModel
+
+from descore.checkpoints.folder import load_checkpoint
+from descore.checkpoints.manifest import Manifest
+from descore.modeling.backbone import fingerprint
+from descore.modeling.lora import adapter_config, add_adapter
+from descore.modeling.model import DeScoreModel
+from descore.modeling.scoring_head import ScoringModule
+from trainer.config import LoraSettings, TrainConfig, Vision
+from trainer.engine.precision import Precision
+
+StageName = Literal["cold-start", "dual-rl"]
+_JOINS = ("merger", "projector", "connector")
+
+
+@dataclass(frozen=True)
+class Parent:
+    """What a run started from: a checkpoint's name, and the fingerprint of all its weights."""
+
+    name: str
+    fingerprint: str
+    lineage: dict
+
+
+@dataclass
+class Trained:
+    """A model in training. manifest: the parent's, with the run's own frame policy."""
+
+    model: DeScoreModel
+    manifest: Manifest
+    parent: Parent
+
+
+def load_for_training(config: TrainConfig, device: torch.device, checkpoint: str | None = None) -> Trained:
+    """Load the run's checkpoint (or `checkpoint` instead) and add what it lacks: an adapter, a scoring module.
+
+    Raises:
+        descore.errors.CheckpointError: there is none, or it can't be used.
+        ValueError: its adapter is not the one that the settings ask for.
+    """
+    lora = config.model.lora
+    dtype = Precision.of(config.model.precision, device).stored(frozen=lora is not None)
+    model, manifest = load_checkpoint(checkpoint or config.model.checkpoint, device=device, dtype=dtype)
+    parent = Parent(manifest.name, fingerprint(model.state_dict()), dict(manifest.lineage))
+    torch.manual_seed(config.seed)  # of fresh weights: the same on every process
+    if model.scoring is None:
+        model = DeScoreModel(
+            model.backbone, model.processor, ScoringModule(model.backbone.config.get_text_config().hidden_size)
+        )
+    adapt(model.backbone, lora, widest_vision(config))
+    if config.model.gradient_checkpointing:
+        model.backbone.gradient_checkpointing_enable({"use_reentrant": False})
+    if config.model.frames is not None:
+        manifest = replace(manifest, frame_policy=config.model.frames)
+    return Trained(model, manifest, parent)
+
+
+def set_trainable(model: DeScoreModel, config: TrainConfig, stage: StageName) -> None:
+    """Let the weights of a stage require gradients, and no others; those that do become float32.
+
+    Raises:
+        ValueError: the stage is to train vision weights that the checkpoint's adapter does not hold.
+    """
+    backbone = model.backbone
+    vision = config.cold_start.vision if stage == "cold-start" else config.dual_rl.vision
+    adapted = adapter_config(backbone) is not None
+    seeing = vision_parts(backbone)
+    wanted = () if vision == "frozen" else seeing if vision == "tuned" else merger_parts(backbone)
+    found = False
+    for name, parameter in backbone.named_parameters():
+        is_vision, is_wanted = name.startswith(_inside(seeing)), name.startswith(_inside(wanted))
+        if is_vision:
+            trains = is_wanted and (not adapted or ".modules_to_save." in name)
+            found |= trains
+        else:
+            trains = ".lora_" in name if adapted else True
+        parameter.requires_grad_(trains)
+    if wanted and not found:
+        raise ValueError(f"this checkpoint's adapter holds no vision weights; set the vision of {stage} to frozen")
+    _freeze_unused(model, config, stage)
+    model.require_scoring().requires_grad_(config.paradigm != "generative")
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+
+
+def vision_parts(backbone: PreTrainedModel) -> tuple[str, ...]:
+    """Names of the modules beside the language model: vision tower, and what joins it to the language model."""
+    base, decoder = backbone.base_model, language_model(backbone)[1]
+    prefix = _name_of(backbone, base)
+    return tuple(
+        f"{prefix}{name}"
+        for name, child in base.named_children()
+        if not any(module is decoder for module in child.modules()) and any(True for _ in child.parameters())
+    )
+
+
+def merger_parts(backbone: PreTrainedModel) -> tuple[str, ...]:
+    """Names of the modules that join the vision tower to the language model."""
+    seeing = _inside(vision_parts(backbone))
+    names = [
+        name
+        for name, module in backbone.named_modules()
+        if (name + ".").startswith(seeing)
+        and not isinstance(module, nn.ModuleList)
+        and ".original_module" not in name
+        and any(any(join in piece for join in _JOINS) for piece in name.split("."))
+    ]
+    return tuple(name for name in names if not any(name.startswith(f"{other}.") for other in names))
+
+
+def language_model(backbone: PreTrainedModel) -> tuple[str, nn.Module]:
+    """The text decoder and its name."""
+    decoder = backbone.get_decoder()
+    return _name_of(backbone, decoder).rstrip("."), decoder
+
+
+def lora_targets(backbone: PreTrainedModel) -> str:
+    """A regular expression of the names of all linear layers in the language model; the output layer is none of them."""
+    name, decoder = language_model(backbone)
+    kinds = {inner.rsplit(".", 1)[-1] for inner, module in decoder.named_modules() if isinstance(module, nn.Linear)}
+    return rf"{re.escape(name)}\..*\.({'|'.join(sorted(kinds))})"
+
+
+def adapt(backbone: PreTrainedModel, lora: LoraSettings | None, vision: Vision) -> None:
+    present = adapter_config(backbone)
+    if present is None and lora is not None:
+        copied = {"frozen": (), "merger": merger_parts(backbone), "tuned": vision_parts(backbone)}[vision]
+        settings = LoraConfig(
+            r=lora.r,
+            lora_alpha=lora.alpha,
+            lora_dropout=lora.dropout,
+            target_modules=lora_targets(backbone),
+            modules_to_save=list(copied) or None,
+        )
+        add_adapter(backbone, settings)
+    elif present is not None and lora is None:
+        raise ValueError("the checkpoint has an adapter; set model.lora to its r and alpha to train it further")
+    elif isinstance(present, LoraConfig) and lora is not None and (present.r, present.lora_alpha) != (lora.r, lora.alpha):
+        raise ValueError(
+            f"the checkpoint's adapter has r {present.r} and alpha {present.lora_alpha}, "
+            f"model.lora says {lora.r} and {lora.alpha}"
+        )
+
+
+def widest_vision(config: TrainConfig) -> Vision:
+    """What any stage of the run trains of the vision part; the adapter is made once for both."""
+    stages = (config.cold_start, config.dual_rl)
+    order: tuple[Vision, ...] = ("frozen", "merger", "tuned")
+    return max((stage.vision for stage in stages if stage.steps), key=order.index, default="frozen")
+
+
+def _freeze_unused(model: DeScoreModel, config: TrainConfig, stage: StageName) -> None:
+    """An output layer that no loss of the stage uses: many processes would wait for its gradient for ever."""
+    output, embeddings = model.backbone.get_output_embeddings(), model.backbone.get_input_embeddings()
+    tied = output is None or output.weight is embeddings.weight
+    if not tied and stage == "cold-start" and config.cold_start.anchor_weight == 0:
+        output.requires_grad_(False)
+
+
+def _inside(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(f"{name}." for name in names)
+
+
+def _name_of(backbone: nn.Module, wanted: nn.Module) -> str:
+    """Dotted name of a module inside the backbone, with a dot behind it; "" for the backbone itself."""
+    name = next(name for name, module in backbone.named_modules() if module is wanted)
+    return f"{name}." if name else ""

@@ -1,0 +1,250 @@
+"""How well a model agrees with people on held-out pairs: both modes, thoughts, and the scale that is fitted on them.
+
+    judged = judge_pairs(model, reader, pairs, accelerator, max_tokens=400)
+    judged.report(), judged.calibration()
+
+In a run of many processes each judges its share of the pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+
+from descore.answer import DIMENSIONS, AnswerError, parse_strict, parse_tolerant
+from descore.calibration import Calibration, fit_mode
+from descore.checkpoints.folder import load_checkpoint
+from descore.encode import Row, collate, pad_token_id
+from descore.metrics import preference_report
+from descore.modeling.model import DeScoreModel
+from storage.data_home import data_home
+from trainer.config import DataSettings
+from trainer.data.frames import BadPair, PairReader
+from trainer.data.load_pairs import load_pairs
+from trainer.data.pairs import TrainingPair
+from trainer.data.vision_features import VisionFeatures
+from trainer.engine.precision import Precision
+from trainer.stages.baselines import overall_score
+
+Paradigm = Literal["think-then-score", "discriminative", "generative"]
+# Fewer pairs say nothing about a scale.
+LEAST_CALIBRATION_PAIRS = 10
+
+
+@dataclass(frozen=True)
+class JudgedPair:
+    """One pair: its label, the rewards of A and B after a thought and without one, the thoughts, the known sub-scores."""
+
+    identity: str
+    label: int
+    think: tuple[float, float]
+    quick: tuple[float, float]
+    thoughts: tuple[str, str]
+    sub_scores: tuple[dict[str, str], dict[str, str]]
+
+
+@dataclass(frozen=True)
+class JudgedPairs:
+    """Judged pairs, by identity. paradigm: decides what counts as a video's score. problems: pairs that can't be read."""
+
+    pairs: tuple[JudgedPair, ...]
+    paradigm: Paradigm
+    problems: tuple[str, ...] = ()
+
+    def report(self) -> dict[str, Any]:
+        """Agreement with people and, of the thoughts, format and sub-scores; empty without pairs.
+
+        The figures of the paradigm's own score stand at the top; `quick` beneath, where both exist.
+        """
+        if not self.pairs:
+            return {}
+        if self.paradigm == "discriminative":
+            return self._agreement("quick")
+        report = self._agreement("think") | self._thought_figures()
+        return report if self.paradigm == "generative" else report | {"quick": self._agreement("quick")}
+
+    def calibration(self) -> Calibration:
+        """The scale of the rewards of each mode; empty where the pairs are too few, or there are no rewards."""
+        if len(self.pairs) < LEAST_CALIBRATION_PAIRS or self.paradigm == "generative":
+            return Calibration({})
+        modes = ("quick",) if self.paradigm == "discriminative" else ("think", "quick")
+        fitted = {}
+        for mode in modes:
+            a, b, labels = self.scores(mode)
+            fitted[mode] = fit_mode(a, b, labels, np.concatenate([a, b]))
+        return Calibration(fitted)
+
+    @property
+    def mode(self) -> str:
+        """The mode whose score is the paradigm's own."""
+        return "quick" if self.paradigm == "discriminative" else "think"
+
+    def scores(self, mode: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Scores of A, of B, and the labels, (n,) each; the generative paradigm's are what its thoughts end in."""
+        if self.paradigm == "generative":
+            scores = np.array([_generated(one.thoughts) for one in self.pairs])
+        else:
+            scores = np.array([one.think if mode == "think" else one.quick for one in self.pairs])
+        return scores[:, 0], scores[:, 1], np.array([one.label for one in self.pairs])
+
+    def _agreement(self, mode: str) -> dict[str, Any]:
+        return preference_report(*self.scores(mode)).to_dict()
+
+    def _thought_figures(self) -> dict[str, Any]:
+        """Shares of thoughts in strict format, and of known sub-scores that are right."""
+        told = [(text, known) for one in self.pairs for text, known in zip(one.thoughts, one.sub_scores, strict=True)]
+        right = [value for text, known in told for value in _right(text, known)]
+        return {
+            "strict_format": sum(is_strict(text) for text, _ in told) / len(told),
+            "sub_score_exact_match": sum(right) / len(right) if right else None,
+        }
+
+
+def judge_pairs(
+    model: DeScoreModel,
+    reader: PairReader,
+    pairs: Sequence[TrainingPair],
+    accelerator: Accelerator,
+    precision: Precision,
+    *,
+    max_tokens: int,
+    paradigm: Paradigm = "think-then-score",
+    vision: VisionFeatures | None = None,
+    pairs_at_once: int = 4,
+    told: Callable[[int, int], None] = lambda done, total: None,
+) -> JudgedPairs:
+    """Judge pairs greedily in both modes; pairs that can't be read are left out and named.
+
+    Args:
+        max_tokens: the limit of a thought; the discriminative paradigm thinks none.
+        vision: kept features of a frozen tower.
+        told: called with how many of this process's pairs are done, judged or left out, and how many there are.
+    """
+    mine = pairs[accelerator.process_index :: accelerator.num_processes]
+    problems: list[str] = []
+    was_training = model.training
+    model.eval()
+    judged: list[JudgedPair] = []
+    # Rows hold every pixel of a video, so no more of them exist at a time than are judged together.
+    some: list[tuple[TrainingPair, tuple[Row, Row]]] = []
+    try:
+        for done, pair in enumerate(mine, start=1):
+            rows = _rows(reader, pair, problems)
+            some += [] if rows is None else [(pair, rows)]
+            if len(some) < pairs_at_once and done < len(mine):
+                continue
+            with precision.sampling():
+                judged += _judge(model, some, 0 if paradigm == "discriminative" else max_tokens, vision)
+            some = []
+            told(done, len(mine))
+    finally:
+        model.train(was_training)
+    together = sorted(gather_object(judged), key=lambda one: one.identity)
+    return JudgedPairs(tuple(together), paradigm, tuple(sorted(gather_object(problems))))
+
+
+def evaluate_held_out(checkpoint: str, settings: DataSettings, home: Path | None = None) -> dict[str, Any]:
+    """How well a checkpoint agrees with the held-out pairs of the store or of a table.
+
+    Args:
+        home: the data folder of the store and of kept frames; by default the user's.
+
+    Raises:
+        descore.errors.CheckpointError, storage.StorageError: checkpoint or pairs can't be read.
+        ValueError: no pair is held out.
+    """
+    pairs = load_pairs(settings, home)
+    if not pairs.held_out:
+        raise ValueError("there are no held-out pairs: label more pairs, or give a table with --csv")
+    model, manifest = load_checkpoint(checkpoint)
+    model.require_scoring()
+    frames = (home or data_home()) / "training-cache" / "frames" if settings.frame_cache else None
+    reader = PairReader(model.processor, manifest.frame_policy, manifest.prompt_version, frames)
+    accelerator = Accelerator()
+    judged = judge_pairs(
+        model,
+        reader,
+        pairs.held_out,
+        accelerator,
+        Precision.of("auto", accelerator.device),
+        max_tokens=manifest.max_thought_tokens,
+        paradigm=manifest.lineage.get("paradigm", "think-then-score"),
+    )
+    reader.close()
+    return {
+        "checkpoint": manifest.name,
+        "split": "held-out",
+        **judged.report(),
+        "problems": [*pairs.problems, *judged.problems],
+    }
+
+
+def _judge(
+    model: DeScoreModel,
+    some: Sequence[tuple[TrainingPair, tuple[Row, Row]]],
+    max_tokens: int,
+    vision: VisionFeatures | None,
+) -> list[JudgedPair]:
+    """Rewards without and with a thought, and the thoughts; one prefill for all."""
+    if not some:
+        return []
+    rows = [row for _, both in some for row in both]
+    with torch.inference_mode():
+        features = None if vision is None else vision.of(rows)
+        state = model.prefill(collate(rows, pad_token_id(model.processor)), features)
+        quick = model.score(state).tolist()
+        for _ in model.think(state, max_tokens):
+            pass
+        think = model.score(state).tolist() if max_tokens else quick
+    texts = model.processor.tokenizer.batch_decode(state.thoughts, skip_special_tokens=False)
+    sides = [slice(2 * place, 2 * place + 2) for place in range(len(some))]
+    return [_judged(pair, think[at], quick[at], texts[at]) for (pair, _), at in zip(some, sides, strict=True)]
+
+
+def _rows(reader: PairReader, pair: TrainingPair, problems: list[str]) -> tuple[Row, Row] | None:
+    try:
+        return reader.rows(pair)
+    except BadPair as error:
+        problems.append(str(error))
+        return None
+
+
+def _judged(pair: TrainingPair, think: Sequence[float], quick: Sequence[float], texts: Sequence[str]) -> JudgedPair:
+    return JudgedPair(
+        identity=pair.identity,
+        label=pair.label,
+        think=(think[0], think[1]),
+        quick=(quick[0], quick[1]),
+        thoughts=(texts[0], texts[1]),
+        sub_scores=(dict(pair.sub_scores[0]), dict(pair.sub_scores[1])),
+    )
+
+
+def _generated(texts: tuple[str, str]) -> tuple[float, float]:
+    """The generated scores of A and B; equal, so a tie, where one of them can't be read."""
+    a, b = (overall_score(text) for text in texts)
+    return (0.0, 0.0) if a is None or b is None else (a, b)
+
+
+def is_strict(text: str) -> bool:
+    """Whether a thought keeps to the format to the letter."""
+    try:
+        parse_strict(text)
+    except AnswerError:
+        return False
+    return True
+
+
+def _right(text: str, known: dict[str, str]) -> list[bool]:
+    try:
+        found = parse_tolerant(text).sub_scores
+    except AnswerError:
+        found = {}
+    return [found.get(name) == known[name] for name in DIMENSIONS if name in known]

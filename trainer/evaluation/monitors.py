@@ -1,0 +1,116 @@
+"""What is measured on held-out videos while a stage trains: how rewards drift, and whether people are agreed with.
+
+    watch = AnchorWatch(model, anchor_rows(reader, pairs, 8), run / "anchors.json", accelerator, precision, steps)
+    watch(step)          # {"drift": ..., "drift_abs": ..., "anchor_spread": ...} where it is due, else {}
+    HeldOutWatch(judge, steps)(step)                   # {"held_out_accuracy": ...} where it is due
+
+Anchors keep their thoughts, so that what moves is the scoring and not the thinking. Their first rewards are kept in the run
+folder: a resumed run measures against the same ones. Held-out pairs are judged anew each time, thoughts and all.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+
+from descore.encode import Row, collate, pad_token_id
+from descore.modeling.model import DeScoreModel
+from storage.atomic import write_atomic
+from trainer.data.frames import BadPair, PairReader
+from trainer.data.pairs import TrainingPair
+from trainer.data.vision_features import VisionFeatures
+from trainer.engine.precision import Precision
+from trainer.evaluation.held_out import JudgedPairs
+
+log = logging.getLogger(__name__)
+
+_ROWS_AT_ONCE = 8
+# How often in a stage; judging pairs takes as long as many steps.
+_DRIFT_POINTS, _HELD_OUT_POINTS = 20, 5
+
+
+class HeldOutWatch:
+    """Accuracy without ties on some held-out pairs, a few times in a stage; at its end all of them are judged anyway."""
+
+    def __init__(self, judge: Callable[[], JudgedPairs], steps: int) -> None:
+        """judge: judges the pairs, which people have a preference on. steps: of the stage."""
+        self._judge, self._every, self._steps = judge, max(steps // _HELD_OUT_POINTS, 1), steps
+
+    def __call__(self, step: int) -> dict[str, float]:
+        """held_out_accuracy: of the pairs that could be read."""
+        done = step + 1
+        if done % self._every or done == self._steps:
+            return {}
+        judged = self._judge()
+        a, b, labels = judged.scores(judged.mode) if judged.pairs else (np.zeros(0),) * 3
+        return {"held_out_accuracy": float(((a - b) * labels > 0).mean())} if len(labels) else {}
+
+
+def anchor_rows(reader: PairReader, pairs: Sequence[TrainingPair], count: int) -> list[Row]:
+    """The first `count` videos of pairs that can be read, with their thoughts where they have some."""
+    rows: list[Row] = []
+    for pair in pairs:
+        if len(rows) >= count:
+            break
+        try:
+            both = reader.rows(pair)
+            rows += both if pair.thoughts is None else reader.with_thoughts(pair, both, pair.thoughts)
+        except BadPair as error:
+            log.warning("no anchor: %s", error)
+    return rows[:count]
+
+
+class AnchorWatch:
+    """Measures every so many steps and at the last one; drift is in the unit of raw rewards."""
+
+    def __init__(
+        self,
+        model: DeScoreModel,
+        rows: Sequence[Row],
+        path: Path,
+        accelerator: Accelerator,
+        precision: Precision,
+        steps: int,
+        vision: VisionFeatures | None = None,
+    ) -> None:
+        """Measure the first rewards, unless `path` holds them. steps: of the stage."""
+        self._model, self._rows, self._vision = model, list(rows), vision
+        self._precision, self._every, self._last = precision, max(steps // _DRIFT_POINTS, 1), steps - 1
+        kept = json.loads(path.read_text("utf-8")) if path.exists() else None
+        self._first = torch.tensor(kept if kept is not None and len(kept) == len(self._rows) else self._rewards())
+        if accelerator.is_main_process:
+            write_atomic(path, json.dumps(self._first.tolist()))
+
+    def __call__(self, step: int) -> dict[str, float]:
+        """drift: mean change of the rewards; drift_abs: mean size of a change; anchor_spread: their standard deviation."""
+        if not self._rows or ((step + 1) % self._every and step != self._last):
+            return {}
+        rewards = torch.tensor(self._rewards())
+        change = rewards - self._first
+        return {
+            "drift": float(change.mean()),
+            "drift_abs": float(change.abs().mean()),
+            "anchor_spread": float(rewards.std(correction=0)),
+        }
+
+    @torch.no_grad()
+    def _rewards(self) -> list[float]:
+        was_training = self._model.training
+        self._model.eval()
+        rewards: list[float] = []
+        try:
+            for first in range(0, len(self._rows), _ROWS_AT_ONCE):
+                some = self._rows[first : first + _ROWS_AT_ONCE]
+                vision = None if self._vision is None else self._vision.of(some)
+                with self._precision.sampling():
+                    batch = collate(some, pad_token_id(self._model.processor))
+                    rewards += self._model.rewards(batch, vision).tolist()
+        finally:
+            self._model.train(was_training)
+        return rewards

@@ -1,0 +1,169 @@
+"""Runs that judge pairs of the store: for benchmarks, the leaderboard, and everything else that the Analyse page shows.
+
+    scored = score(database, run, "bundled", told, stop)
+    scored.sentence
+
+What is asked stands in the run's request: {"sources": [names] or null, "campaigns": [ids] or null, "modes": ["think",
+"quick"]}; without sources and campaigns all pairs. Each answer is kept as it comes, so a run that is stopped or killed goes
+on where it was, and what the app was asked before is not asked again. A video that can't be read costs its pair.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from sqlalchemy.orm import Session
+
+from descore.checkpoints.folder import folder_fingerprint, locate
+from descore.errors import RewardError
+from descore.judge import DeScore
+from descore.judgement import MODES, Judgement, Mode
+from descore.video import VideoError, read_clip
+from storage import Database, StorageError
+from storage.analysis.judged_pairs import analysed_pairs
+from storage.analysis.video_stats import VideoFacts, save_video_facts, video_facts
+from storage.errors import NotInStore
+from storage.judgements import JudgementRecord, Question, find_judgement, save_judgement
+from storage.pairs import Pair, Video, get_pair
+from storage.training.runs import Run
+from storage.video_files import video_path
+from trainer.data.video_stats import POLICY, measure
+from trainer.engine.stop_signals import StopSignals
+
+log = logging.getLogger(__name__)
+
+PAIRS_AT_ONCE = 8
+DEFAULT_MODES: tuple[Mode, ...] = ("think", "quick")
+_RECORDED = tuple(field.name for field in fields(JudgementRecord) if field.name != "checkpoint")
+
+Told = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a scoring came to: pairs of the request, those judged by this call and those known before, and what failed.
+
+    complete: no signal ended it early.
+    """
+
+    pairs: int
+    judged: int
+    known: int
+    problems: tuple[str, ...]
+    complete: bool
+
+    @property
+    def sentence(self) -> str:
+        """For people."""
+        lost = f"; {len(self.problems)} could not be judged, such as {self.problems[0]}" if self.problems else ""
+        return f"{self.pairs} pairs: {self.judged} judged, {self.known} were known{lost}"
+
+
+def score(database: Database, run: Run, checkpoint: str, told: Told, stop: StopSignals) -> Scored:
+    """Judge what is not judged yet, some pairs at a time.
+
+    Args:
+        checkpoint: what `DeScore.from_pretrained` takes.
+        told: called with how many pairs are through, and how many there are.
+
+    Raises:
+        StorageError: the request names something unknown.
+        descore.errors.CheckpointError, descore.errors.RewardError: the checkpoint can't be used for it.
+    """
+    modes, fingerprint = _modes(run), folder_fingerprint(locate(checkpoint)[0])
+    with database.read() as session:
+        asked = {"sources": run.request.get("sources"), "campaign_ids": run.request.get("campaigns")}
+        wanted = analysed_pairs(session, fingerprint, **asked)
+    todo = [pair.pair_id for pair in wanted if None in pair.facts or any(getattr(pair, mode) is None for mode in modes)]
+    known, done = len(wanted) - len(todo), 0
+    told(known, len(wanted))
+    work = _Scoring(database, modes, DeScore.from_pretrained(checkpoint), fingerprint)
+    for first in range(0, len(todo), PAIRS_AT_ONCE):
+        if stop.received:
+            break
+        some = todo[first : first + PAIRS_AT_ONCE]
+        work.judge(some)
+        done += len(some)
+        told(known + done, len(wanted))
+    judged = done - len(work.problems)
+    return Scored(len(wanted), judged, known, tuple(work.problems), complete=done == len(todo))
+
+
+class _Scoring:
+    """A checkpoint that judges pairs of the store."""
+
+    def __init__(self, database: Database, modes: tuple[Mode, ...], judge: DeScore, fingerprint: str) -> None:
+        if not judge.has_reward and "quick" in modes:
+            raise RewardError(f"{judge.name} has no trained scoring module; ask for mode think alone")
+        self.problems: list[str] = []
+        self._database, self._modes, self._judge, self._fingerprint = database, modes, judge, fingerprint
+        # More rows fill a CPU better; on a GPU an 8B's cache of long thoughts is what they cost.
+        self._rows = 2 * PAIRS_AT_ONCE if judge.model.backbone.device.type == "cpu" else PAIRS_AT_ONCE
+
+    def judge(self, pair_ids: Sequence[int]) -> None:
+        """Judge pairs and measure their videos; where one can't be read, the pairs are taken one by one."""
+        with self._database.read() as session:
+            pairs = [get_pair(session, pair_id) for pair_id in pair_ids]
+        try:
+            self._judge_all(pairs)
+        except (VideoError, ValueError, RewardError, NotInStore) as error:
+            if len(pairs) == 1:
+                self.problems.append(f"pair {pairs[0].id}: {error}")
+                log.warning("left out: %s", self.problems[-1])
+                return
+            for pair in pairs:
+                self.judge([pair.id])
+
+    def _judge_all(self, pairs: Sequence[Pair]) -> None:
+        with self._database.read() as session:
+            missing, unmeasured = self._missing(session, pairs), _unmeasured(session, pairs)
+        facts = [self._facts(video) for video in unmeasured]
+        found: list[tuple[Question, Judgement]] = []
+        for mode in self._modes:
+            asked = [(video, question) for video, question in missing if question.mode == mode]
+            if asked:
+                paths = [self._path(video) for video, _ in asked]
+                prompts = [question.prompt for _, question in asked]
+                told = self._judge.score(paths, prompts, mode, batch_size=self._rows)
+                found += [(question, one) for (_, question), one in zip(asked, told, strict=True)]
+        with self._database.write() as session:
+            save_video_facts(session, facts)
+            for question, judgement in found:
+                values = asdict(judgement)
+                record = JudgementRecord(checkpoint=self._judge.name, **{name: values[name] for name in _RECORDED})
+                save_judgement(session, question, record)
+
+    def _missing(self, session: Session, pairs: Iterable[Pair]) -> list[tuple[Video, Question]]:
+        """Questions without an answer; one that several pairs share is asked once."""
+        asked: dict[Question, Video] = {}
+        for pair in pairs:
+            for video in (pair.video_a, pair.video_b):
+                for mode in self._modes:
+                    question = Question(video.id, pair.prompt, self._fingerprint, mode)
+                    if question not in asked and find_judgement(session, question) is None:
+                        asked[question] = video
+        return [(video, question) for question, video in asked.items()]
+
+    def _path(self, video: Video) -> Path:
+        return video_path(video.file, self._database.home)
+
+    def _facts(self, video: Video) -> VideoFacts:
+        path = self._path(video)
+        return VideoFacts(video.id, **asdict(measure(read_clip(path, POLICY))), file_bytes=path.stat().st_size)
+
+
+def _unmeasured(session: Session, pairs: Iterable[Pair]) -> list[Video]:
+    videos = {video.id: video for pair in pairs for video in (pair.video_a, pair.video_b)}
+    known = video_facts(session, list(videos))
+    return [video for video_id, video in videos.items() if video_id not in known]
+
+
+def _modes(run: Run) -> tuple[Mode, ...]:
+    asked: Sequence[Mode] = run.request.get("modes") or DEFAULT_MODES
+    modes = tuple(mode for mode in MODES if mode in asked and mode != "k")
+    if len(modes) != len(asked):
+        raise StorageError(f"a scoring knows the modes think and quick, not {', '.join(map(str, asked))}")
+    return modes

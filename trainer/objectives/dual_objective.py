@@ -1,0 +1,229 @@
+"""Stage 2, dual-objective RL: GRPO on the thoughts and Bradley-Terry on the rewards, from one forward.
+
+One step, as DeScore (arXiv 2605.05922) has it:
+
+    1. sample      G thoughts of each video, one prefill a video                              `collect`
+    2. reward      each by rule: R = 0.7 R_qual + 0.1 R_fmt + 0.2 R_len; advantages within a video's group, zero where
+                   no sub-score of the video is known
+    3. forward     all rollouts of a pair from their shared prefixes, once, with gradient     `DualObjective`
+    4. loss        GRPO over the thoughts' tokens + beta KL to the reference
+                   + 5e-3 Bradley-Terry over rollout i of A against rollout i of B
+    5. update      backbone (or its adapter), query token and head
+
+The reward of a rollout never enters its advantage, and the query token is in no token loss: the thought learns to be right,
+the scoring module to rank, and the auxiliary loss keeps rewards from drifting while the thoughts change under them.
+
+Rows of a batch are A, B, A, B, ... Shapes: P pairs, V = 2P videos, G rollouts each, N = V * G, T tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from descore.encode import Batch, Row, collate, pad_token_id
+from descore.modeling.model import DeScoreModel, VisionOutputs
+from trainer.objectives.losses import bradley_terry, group_advantages, grpo, low_variance_kl
+from trainer.objectives.rollout_reward import RolloutReward, RolloutRewardConfig, rollout_reward
+from trainer.rollouts.sampling import Sampled, sample
+from trainer.rollouts.shared_prefix import RolloutForward, Rollouts, pack_rollouts, rollout_forward
+
+
+@dataclass(frozen=True)
+class DualRLConfig:
+    """Settings of stage 2; the defaults are the method's.
+
+    beta: weight of the KL to the reference. bt_weight: weight of the auxiliary Bradley-Terry loss; 0 is GRPO alone.
+    """
+
+    num_generations: int = 8
+    temperature: float = 1.0
+    max_tokens: int = 4096
+    epsilon: float = 0.2
+    epsilon_high: float = 0.3
+    dual_clip: float = 3.0
+    beta: float = 1e-5
+    bt_weight: float = 5e-3
+    reward: RolloutRewardConfig = field(default_factory=RolloutRewardConfig)
+
+    def __post_init__(self) -> None:
+        if self.num_generations < 2:
+            raise ValueError("GRPO compares the rollouts of a video with each other: num_generations must be at least 2")
+        if self.temperature <= 0 or self.max_tokens < 1:
+            raise ValueError("temperature and max_tokens must be above 0")
+
+
+@dataclass(frozen=True)
+class RLPair:
+    """One pair ready for rollouts.
+
+    identity: names the pair in seeds and logs. rows: its two encoded prompts. truth: the sub-scores of A and of B that are
+    known (maybe none). label: +1 A preferred, -1 B preferred, 0 tie or unknown.
+    """
+
+    identity: str
+    rows: tuple[Row, Row]
+    truth: tuple[Mapping[str, str], Mapping[str, str]]
+    label: int
+
+
+@dataclass
+class Experience:
+    """Rollouts of P pairs with their rewards: all that the losses need.
+
+    scores: N rollout rewards. advantages, old_logprobs, reference: (N,), (N, T), (N, T) or None where the policy has not
+    moved since sampling (then the ratio is 1) and where no KL is asked for.
+    """
+
+    prompts: Batch
+    vision: VisionOutputs | None
+    sampled: Sampled
+    rollouts: Rollouts
+    scores: list[RolloutReward]
+    advantages: torch.Tensor
+    labels: torch.Tensor
+    old_logprobs: torch.Tensor | None = None
+    reference: torch.Tensor | None = None
+
+    @property
+    def tokens(self) -> int:
+        """Tokens in the policy loss."""
+        return int(self.rollouts.mask.sum())
+
+    @property
+    def comparisons(self) -> int:
+        """Terms of the Bradley-Terry loss: G for each pair with a preference."""
+        return int((self.labels != 0).sum()) * self.rollouts.group
+
+
+def collect(
+    model: DeScoreModel,
+    pairs: Sequence[RLPair],
+    step: int,
+    config: DualRLConfig,
+    vision: VisionOutputs | None = None,
+    sampler: Callable[..., Sampled] = sample,
+) -> Experience:
+    """Sample and reward the rollouts of some pairs.
+
+    Args:
+        step: part of the sampling seeds.
+        vision: features of the videos in the order A, B, A, B, ...; None: the tower runs.
+        sampler: the rollout engine, with the signature of `trainer.rollouts.sampling.sample`.
+    """
+    rows = [row for pair in pairs for row in pair.rows]
+    prompts = collate(rows, pad_token_id(model.processor))
+    seeds = [f"{step}/{pair.identity}/{side}" for pair in pairs for side in "AB"]
+    sampled = sampler(
+        model,
+        prompts,
+        seeds,
+        num_generations=config.num_generations,
+        max_tokens=config.max_tokens,
+        temperature=config.temperature,
+        vision=vision,
+    )
+    truths = [truth for pair in pairs for truth in pair.truth]
+    scores = [
+        rollout_reward(text, len(ids), truth, config.reward)
+        for texts, thoughts, truth in zip(sampled.texts, sampled.ids, truths, strict=True)
+        for text, ids in zip(texts, thoughts, strict=True)
+    ]
+    totals = torch.tensor([score.total for score in scores]).reshape(-1, config.num_generations)
+    # Without a truth only format and length differ within a group: its advantages would teach to write longer.
+    known = torch.tensor([[float(bool(truth))] for truth in truths])
+    return Experience(
+        prompts=prompts,
+        vision=vision,
+        sampled=sampled,
+        rollouts=pack_rollouts(sampled.ids, sampled.ends, model.device),
+        scores=scores,
+        advantages=(group_advantages(totals) * known).flatten().to(model.device),
+        labels=torch.tensor([pair.label for pair in pairs], device=model.device),
+    )
+
+
+@torch.no_grad()
+def add_reference(
+    model: DeScoreModel, experience: Experience, config: DualRLConfig, off: AbstractContextManager[object]
+) -> None:
+    """Log-probabilities of the rollouts under the reference.
+
+    Args:
+        model: the model itself with `off` switching its adapter off, or a frozen copy with a context that does nothing.
+    """
+    was_training = model.training
+    model.eval()
+    try:
+        with off:
+            experience.reference = _forward(model, experience, config).logprobs
+    finally:
+        model.train(was_training)
+
+
+@dataclass
+class DualLosses:
+    """loss: what is minimised. parts: detached figures for the log, each a scalar tensor."""
+
+    loss: torch.Tensor
+    parts: dict[str, torch.Tensor]
+
+
+class DualObjective(nn.Module):
+    """The losses of stage 2 as a module, so that whatever wraps it for many processes sees one forward."""
+
+    def __init__(self, model: DeScoreModel, config: DualRLConfig) -> None:
+        super().__init__()
+        self.model = model
+        self.config = config
+
+    def forward(self, experience: Experience, tokens: float | None = None, comparisons: float | None = None) -> DualLosses:
+        """GRPO + beta KL + bt_weight Bradley-Terry, all from one forward.
+
+        Args:
+            tokens, comparisons: what the two sums are divided by where this batch is a part of a larger one; by default
+                what the batch itself has.
+        """
+        config, rollouts = self.config, experience.rollouts
+        run = _forward(self.model, experience, config)
+        old = run.logprobs.detach() if experience.old_logprobs is None else experience.old_logprobs
+        policy = grpo(
+            run.logprobs,
+            old,
+            experience.advantages,
+            rollouts.mask,
+            epsilon=config.epsilon,
+            epsilon_high=config.epsilon_high,
+            dual_clip=config.dual_clip,
+            total=tokens,
+        )
+        reward_a, reward_b = run.rewards[::2], run.rewards[1::2]
+        labels = experience.labels[:, None].expand_as(reward_a)
+        preference = bradley_terry(reward_a, reward_b, labels, total=comparisons)
+        loss = policy.loss + config.bt_weight * preference
+        parts = {"policy": policy.loss, "bradley_terry": preference, "clip_share": policy.clip_share}
+        if experience.reference is not None:
+            divisor = max(tokens if tokens is not None else experience.tokens, 1)
+            kl = (low_variance_kl(run.logprobs, experience.reference) * rollouts.mask).sum() / divisor
+            loss = loss + config.beta * kl
+            parts["kl"] = kl
+        right = (labels * (reward_a - reward_b) > 0) & (labels != 0)
+        parts["right"] = right.sum()
+        parts["margin"] = (labels * (reward_a - reward_b)).sum()
+        parts["rewards"] = run.rewards.sum()
+        parts["squared_rewards"] = run.rewards.square().sum()
+        return DualLosses(loss, {name: value.detach().float() for name, value in parts.items()})
+
+
+def _forward(model: DeScoreModel, experience: Experience, config: DualRLConfig) -> RolloutForward:
+    return rollout_forward(
+        model,
+        experience.prompts,
+        experience.rollouts,
+        experience.vision,
+        temperature=config.temperature,
+    )

@@ -1,0 +1,216 @@
+"""Memory and time of a stage, from the costs of its layers. Bytes, seconds, floating-point operations.
+
+Memory of one GPU under data parallelism: weights, gradients and optimizer state of what trains (float32), the buckets that
+gradients travel in where there are several GPUs, and the larger of what a training pass and what the rollouts keep.
+Sampling is bound by memory: each step of decoding reads the language model and the cache once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from trainer.config import OptimSettings, TrainConfig
+from trainer.planning.layer_costs import LayerCosts
+
+_FLOAT = 4
+_HALF = 2
+_LOGIT_ROWS = 1024  # whose logits exist at a time, see `trainer.rollouts.shared_prefix`
+_LOGIT_BYTES = _HALF + 3 * _FLOAT  # bfloat16, float32, masked, gradient
+_DECODE_SECONDS = 0.03  # of a step, whatever its size: launching the kernels of all layers
+_LONGEST_SHARE = 1.5  # the longest of G thoughts against a typical one: a batch decodes until it ends
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Of one video: tokens of its prompt (video included), of a thought, its patches, and patches that attend together."""
+
+    prompt_tokens: int
+    thought_tokens: int
+    patches: int
+    patches_of_a_frame: int
+
+
+@dataclass(frozen=True)
+class Machine:
+    """GPUs, the memory of each, what each sustains in FLOP/s and in bytes/s of its memory."""
+
+    gpus: int
+    memory_bytes: float
+    flops: float
+    bandwidth: float
+
+    def __post_init__(self) -> None:
+        if self.gpus < 1 or min(self.memory_bytes, self.flops, self.bandwidth) <= 0:
+            raise ValueError("a plan needs at least one GPU, with memory, FLOP/s and bandwidth above 0")
+
+
+@dataclass(frozen=True)
+class StageEstimate:
+    """One stage. memory: parts that are there at the same time or in turns; peak_bytes: the most at a time, for the typical
+    lengths; longest_peak_bytes: for the longest that the settings allow.
+    """
+
+    name: str
+    steps: int
+    trainable: int
+    memory: dict[str, float]
+    peak_bytes: float
+    longest_peak_bytes: float
+    seconds_per_step: dict[str, float]
+
+
+def cold_start_estimate(
+    config: TrainConfig,
+    backbone: PreTrainedModel,
+    model: nn.Module,
+    language: LayerCosts,
+    vision: LayerCosts,
+    lengths: Lengths,
+    machine: Machine,
+) -> StageEstimate:
+    """Stage 1: both videos of a pair forward and backward, the vision tower too where it trains."""
+    settings, checkpointing = config.cold_start, config.model.gradient_checkpointing
+    videos = 2 * settings.pairs_per_pass
+    length = min(lengths.prompt_tokens + (1 - settings.mask_probability) * lengths.thought_tokens, settings.max_length)
+    longest = min(lengths.prompt_tokens + lengths.thought_tokens, settings.max_length)
+    sees = settings.vision != "frozen"
+    seen = videos * lengths.patches * (1 if sees else 0)
+
+    def kept(tokens: float, patches: float) -> float:
+        return language.activation_bytes(tokens, checkpointing) + vision.activation_bytes(patches, checkpointing)
+
+    memory = _standing(model, settings.optim, machine) | {"activations of a pass": kept(videos * longest, seen)}
+    standing = sum(memory.values()) - memory["activations of a pass"]
+    most = seen * settings.max_length / max(lengths.prompt_tokens, 1)
+    work = _learning(language, length, length**2 / 2, checkpointing)
+    work += _looking(vision, lengths, sees, checkpointing)
+    pairs = settings.pairs_per_step / machine.gpus
+    return StageEstimate(
+        name="cold start",
+        steps=settings.steps,
+        trainable=_trainable(model),
+        memory=memory,
+        peak_bytes=sum(memory.values()),
+        longest_peak_bytes=standing + kept(videos * settings.max_length, most),
+        seconds_per_step={"learning": 2 * pairs * work / machine.flops},
+    )
+
+
+def rl_estimate(
+    config: TrainConfig,
+    backbone: PreTrainedModel,
+    model: nn.Module,
+    language: LayerCosts,
+    vision: LayerCosts,
+    lengths: Lengths,
+    machine: Machine,
+) -> StageEstimate:
+    """Stage 2: sampling, the reference where there is a KL term, forward and backward over shared prefixes."""
+    settings, checkpointing = config.dual_rl, config.model.gradient_checkpointing
+    objective, prompt = settings.objective, min(lengths.prompt_tokens, settings.max_prompt_tokens)
+    group, thought = objective.num_generations, min(lengths.thought_tokens, objective.max_tokens)
+    videos, sees = 2 * settings.pairs_per_pass, settings.vision != "frozen"
+    head = _head(backbone)
+
+    def kept(prefix: float, tokens: float) -> float:
+        rows = videos * (prefix + group * (tokens + 1))
+        joined = videos * group * (prefix + tokens) * _cache_bytes(backbone) / language.layers
+        layers = 1 if checkpointing else language.layers
+        seen = videos * lengths.patches if sees else 0
+        return (
+            language.activation_bytes(rows, checkpointing)
+            + vision.activation_bytes(seen, checkpointing)
+            + layers * joined
+            + min(_LOGIT_ROWS, rows) * head * _LOGIT_BYTES
+        )
+
+    def cached(prefix: float, tokens: float) -> float:
+        return videos * (prefix + group * tokens) * _cache_bytes(backbone)
+
+    standing = _standing(model, settings.optim, machine)
+    if objective.beta > 0 and config.model.lora is None:
+        standing["frozen copy for the KL term"] = sum(p.numel() for p in backbone.parameters()) * _FLOAT
+    memory = standing | {
+        "activations of a pass": kept(prompt, thought),
+        "or cache of the rollouts": cached(prompt, _LONGEST_SHARE * thought),
+    }
+    longest = settings.max_prompt_tokens, objective.max_tokens
+    looks = prompt**2 / 2 + group * (thought * prompt + thought**2 / 2)
+    tokens = prompt + group * (thought + 1)
+    predicted = 2 * backbone.config.get_text_config().hidden_size * head * group * thought
+    forward = language.forward(tokens, looks) + predicted
+    learning = _learning(language, tokens, looks, checkpointing) + 3 * predicted
+    pairs = settings.pairs_per_step / machine.gpus
+    passes = pairs / settings.pairs_per_pass
+    read = _language_bytes(backbone) + cached(prompt, thought / 2)
+    prefill = videos * language.forward(prompt, prompt**2 / 2) / machine.flops
+    steps = min(_LONGEST_SHARE * thought, objective.max_tokens)
+    seconds = {
+        "vision": 2 * pairs * _looking(vision, lengths, sees, checkpointing) / machine.flops,
+        "sampling": passes * (prefill + steps * max(read / machine.bandwidth, _DECODE_SECONDS)),
+        "reference": 2 * pairs * forward / machine.flops if objective.beta > 0 else 0.0,
+        "learning": settings.updates_per_step * 2 * pairs * learning / machine.flops,
+    }
+    return StageEstimate(
+        name="dual-objective RL",
+        steps=settings.steps,
+        trainable=_trainable(model),
+        memory=memory,
+        peak_bytes=sum(standing.values()) + max(kept(prompt, thought), cached(prompt, _LONGEST_SHARE * thought)),
+        longest_peak_bytes=sum(standing.values()) + max(kept(*longest), cached(*longest)),
+        seconds_per_step=seconds,
+    )
+
+
+def _standing(model: nn.Module, optim: OptimSettings, machine: Machine) -> dict[str, float]:
+    """What is there all the time."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    count = _trainable(model)
+    small = sum(p.numel() for p in trained if p.ndim == 2) if optim.optimizer == "muon" else 0
+    parts = {
+        "weights": float(sum(p.numel() * p.element_size() for p in model.parameters())),
+        "gradients": float(count * _FLOAT),
+        "optimizer": float((2 * count - small) * _FLOAT),
+    }
+    return parts | ({"buckets for exchange": float(count * _FLOAT)} if machine.gpus > 1 else {})
+
+
+def _trainable(model: nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def _learning(language: LayerCosts, tokens: float, looks: float, checkpointing: bool) -> float:
+    """Forward and backward of one video; checkpointing computes the forward twice."""
+    return (2 if checkpointing else 1) * language.forward(tokens, looks) + language.backward(tokens, looks)
+
+
+def _looking(vision: LayerCosts, lengths: Lengths, trains: bool, checkpointing: bool) -> float:
+    """The vision tower over one video; patches of a frame attend to each other."""
+    looks = lengths.patches * lengths.patches_of_a_frame
+    forward = vision.forward(lengths.patches, looks)
+    if not trains:
+        return forward
+    return (2 if checkpointing else 1) * forward + vision.backward(lengths.patches, looks)
+
+
+def _cache_bytes(backbone: PreTrainedModel) -> int:
+    """Keys and values of one token over all layers, in bfloat16."""
+    text: Any = backbone.config.get_text_config()
+    size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    return text.num_hidden_layers * 2 * text.num_key_value_heads * size * _HALF
+
+
+def _head(backbone: PreTrainedModel) -> int:
+    return backbone.get_output_embeddings().weight.shape[0]
+
+
+def _language_bytes(backbone: PreTrainedModel) -> float:
+    """What a step of decoding reads: the text layers and the output layer."""
+    output = backbone.get_output_embeddings()
+    decoder: Any = backbone.get_decoder()
+    layers = sum(p.numel() * p.element_size() for p in decoder.layers.parameters())
+    return float(layers + sum(p.numel() * p.element_size() for p in output.parameters()))

@@ -1,0 +1,145 @@
+"""A short trial of a preset on a small checkpoint: what a step takes on this machine, measured on pairs of ShapeWorld.
+
+    found = trial(config, "bundled", seconds=10)
+    found.seconds_per_step["dual-rl"]
+
+A stage's own code takes one pass of one pair and one of two, rendered in memory; what a pass of more takes follows from the
+two. No weight is changed.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+
+from descore.encode import collate, pad_token_id
+from descore.video import VideoClip
+from trainer.config import TrainConfig
+from trainer.data.frames import FrameCache, PairReader
+from trainer.data.loader import PairLoader
+from trainer.data.pairs import TrainingPair
+from trainer.engine.precision import Precision
+from trainer.engine.trainable import StageName, Trained, load_for_training, set_trainable
+from trainer.rollouts.sampling import sample
+from trainer.shapeworld.pairs import pairs as shape_pairs
+from trainer.shapeworld.render import frame_times, render
+from trainer.shapeworld.scene import SIGN, Scene
+from trainer.stages.cold_start import ColdStartStage
+from trainer.stages.dual_rl import RLStage
+
+_PAIRS = 2
+
+
+@dataclass(frozen=True)
+class Trial:
+    """seconds_per_step: by stage, of the stages that there was time for; seconds_per_pair: of judging one, in a batch."""
+
+    seconds_per_step: dict[StageName, float]
+    seconds_per_pair: float
+
+
+def trial(config: TrainConfig, checkpoint: str, seconds: float) -> Trial:
+    """Measure for about so many seconds, loading not counted.
+
+    Raises:
+        descore.errors.CheckpointError, ValueError: the checkpoint can't be trained with these settings.
+    """
+    accelerator, began = Accelerator(), time.monotonic()
+    trained = load_for_training(config, accelerator.device, checkpoint)
+    with tempfile.TemporaryDirectory() as folder:
+        pairs = _pairs(trained, Path(folder))
+        policy, prompt = trained.manifest.frame_policy, trained.manifest.prompt_version
+        reader = PairReader(trained.model.processor, policy, prompt, Path(folder))
+        found: dict[StageName, float] = {}
+        judging = _judging(trained, reader, pairs)
+        stages: tuple[StageName, ...] = ("cold-start", "dual-rl")
+        for name in stages:
+            settings = config.cold_start if name == "cold-start" else config.dual_rl
+            if not settings.steps or time.monotonic() - began > seconds:
+                continue
+            set_trainable(trained.model, config, name)
+            one = _pass(name, config, trained, reader, pairs[:1], accelerator)
+            if time.monotonic() - began > seconds:
+                continue
+            two = _pass(name, config, trained, reader, pairs, accelerator)
+            whole = one + max(two - one, 0.0) * (settings.pairs_per_pass - 1)
+            found[name] = whole * settings.pairs_per_step / settings.pairs_per_pass
+        reader.close()
+    return Trial(found, judging)
+
+
+def _pairs(trained: Trained, folder: Path) -> list[TrainingPair]:
+    """Pairs whose frames lie in the cache of `folder`."""
+    cache, found = FrameCache(folder, trained.manifest.frame_policy), []
+    for known in shape_pairs("train", _PAIRS):
+        contents = []
+        for scene, side in zip(known.scenes, "AB", strict=True):
+            contents.append(sha256(f"{known.identity}{side}".encode()).hexdigest())
+            cache.put(contents[-1], _clip(scene, trained))
+        found.append(
+            TrainingPair(
+                identity=known.identity,
+                videos=(folder / "A.mp4", folder / "B.mp4"),
+                contents=(contents[0], contents[1]),
+                prompt=known.prompt,
+                label=SIGN[known.label] or 1,
+                thoughts=known.thoughts,
+                sub_scores=known.scores,
+            )
+        )
+    return found
+
+
+def _clip(scene: Scene, trained: Trained) -> VideoClip:
+    """The frames that the policy takes of a scene."""
+    times = frame_times(scene)
+    duration = len(times) / scene.look.fps
+    chosen = trained.manifest.frame_policy.constant_rate_indices(len(times), scene.look.fps)
+    seen = times[chosen]
+    return VideoClip(render(scene, seen), seen, duration, "pyav")
+
+
+def _judging(trained: Trained, reader: PairReader, pairs: list[TrainingPair]) -> float:
+    """Seconds for one pair of a batch; the first model call, which warms up, is not counted."""
+    rows = [row for pair in pairs for row in reader.rows(pair)]
+    prompts, seeds = collate(rows, pad_token_id(trained.model.processor)), [str(index) for index in range(len(rows))]
+    limit = trained.manifest.max_thought_tokens
+    with torch.inference_mode():
+        sample(trained.model, prompts, seeds, num_generations=1, max_tokens=min(limit, 4))
+        began = time.monotonic()
+        sample(trained.model, prompts, seeds, num_generations=1, max_tokens=limit)
+    return (time.monotonic() - began) / len(pairs)
+
+
+def _pass(
+    name: StageName,
+    config: TrainConfig,
+    trained: Trained,
+    reader: PairReader,
+    pairs: list[TrainingPair],
+    accelerator: Accelerator,
+) -> float:
+    """Seconds of a step that is one pass of all these pairs, without the update of the weights."""
+    count, precision = len(pairs), Precision.of(config.model.precision, accelerator.device)
+    data: PairLoader = PairLoader(pairs, reader, accelerator, pairs_per_step=count, pairs_per_pass=count, seed=config.seed)
+    stage: ColdStartStage | RLStage
+    if name == "cold-start":
+        settings = replace(config.cold_start, mask_probability=0.0)
+        stage = ColdStartStage(trained.model, settings, data, accelerator, precision, seed=config.seed)
+    else:
+        stage = RLStage(trained.model, config.dual_rl, data, accelerator, precision, seed=config.seed)
+    began = time.monotonic()
+    stage.objective.train()
+    for work in stage.prepare(0).passes:
+        with precision.step():
+            with precision.autocast():
+                loss, _ = stage.loss(stage.objective, work)
+            loss.backward()
+    trained.model.zero_grad(set_to_none=True)
+    return time.monotonic() - began

@@ -1,0 +1,85 @@
+"""Sampling G thoughts a video: one prefill a video, expanded to G rows, all videos in one batch.
+
+    sampled = sample(model, prompts, seeds, num_generations=8, max_tokens=2048)
+    sampled.texts[video][rollout], sampled.ended[video][rollout]
+
+The chance of each rollout comes from a stable hash of its seed text (step, pair, side) and its number, so it does not depend
+on what else is in the batch, on the number of processes, or on where a run was resumed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from descore.encode import Batch
+from descore.modeling.model import DeScoreModel, VisionOutputs
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """Thoughts of V videos, G each. ended: False where a thought was cut off at the limit.
+
+    ends: the end token that was sampled after each thought. None where none was: also at the limit, where a thought counts
+    as ended if an end would have been most likely.
+    """
+
+    ids: tuple[tuple[tuple[int, ...], ...], ...]
+    texts: tuple[tuple[str, ...], ...]
+    ended: tuple[tuple[bool, ...], ...]
+    ends: tuple[tuple[int | None, ...], ...]
+
+    @property
+    def tokens(self) -> int:
+        """All sampled tokens."""
+        return sum(len(ids) for one in self.ids for ids in one)
+
+
+def sample(
+    model: DeScoreModel,
+    prompts: Batch,
+    seeds: Sequence[str],
+    *,
+    num_generations: int,
+    max_tokens: int,
+    temperature: float = 1.0,
+    vision: VisionOutputs | None = None,
+) -> Sampled:
+    """Sample `num_generations` thoughts for each row of a batch of prompts.
+
+    Args:
+        seeds: one text a row, such as "12/pair-7/A".
+        max_tokens: the limit of one thought.
+        vision: ready features of the rows' videos.
+    """
+    was_training = model.training
+    model.eval()
+    try:
+        state = model.repeat(model.prefill(prompts, vision), num_generations)
+        chances = torch.stack([uniforms(f"{seed}/{g}", max_tokens) for seed in seeds for g in range(num_generations)])
+        for _ in model.think(state, max_tokens, chances, temperature):
+            pass
+    finally:
+        model.train(was_training)
+    texts = model.processor.tokenizer.batch_decode(state.thoughts, skip_special_tokens=False)
+    return Sampled(
+        ids=grouped([tuple(ids) for ids in state.thoughts], num_generations),
+        texts=grouped(texts, num_generations),
+        ended=grouped([not on for on in state.running], num_generations),
+        ends=grouped(state.ends, num_generations),
+    )
+
+
+def uniforms(seed: str, count: int) -> torch.Tensor:
+    """(count,) float64 in [0, 1), the same on every machine for the same text."""
+    key = int.from_bytes(hashlib.sha256(seed.encode()).digest()[:16], "little")
+    return torch.from_numpy(np.random.Generator(np.random.Philox(key=key)).random(count))
+
+
+def grouped(values: Sequence, size: int) -> tuple:
+    """A flat sequence as a tuple of tuples of `size`."""
+    return tuple(tuple(values[start : start + size]) for start in range(0, len(values), size))

@@ -1,0 +1,206 @@
+"""Rollouts in one differentiable forward, with the prefix of each video computed once.
+
+All rollouts of a video share instruction, prompt and video. Computing that prefix G times is what makes RL on videos slow;
+here it is computed once, WITH gradient, and every rollout continues from it:
+
+    run = rollout_forward(model, prompts, rollouts)
+    run.rewards       (V, G)      differentiable, from the query token of each rollout
+    run.logprobs      (V * G, T)  of the thought's tokens and its end token
+
+A test compares values and gradients with the plain repeated prompt. No cache takes part, so gradient checkpointing works.
+Backbones whose attention can't take a shared prefix keep a cache, expanded to G rows, through which gradients flow too.
+
+Shapes: V videos, G rollouts a video, N = V * G, P slots of prefix, T tokens of the longest rollout, H channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch.utils.checkpoint import checkpoint
+from transformers import DynamicCache
+
+from descore.encode import Batch
+from descore.modeling.model import DeScoreModel, VisionOutputs
+from descore.modeling.prefix_attention import PrefixStore, takes_prefixes
+
+_ROWS_OF_LOGITS = 1024  # tokens whose logits over the vocabulary exist at a time
+
+
+@dataclass
+class Rollouts:
+    """Sampled thoughts in tensors. tokens: (N, T), right-padded; mask: (N, T) 1 on tokens to learn from.
+
+    lengths: (N,) tokens of each thought, without the end token. Where a thought ended by itself, the end token that was
+    sampled stands after it in `tokens` and counts in `mask`; one that was cut off has none.
+    """
+
+    tokens: torch.Tensor
+    mask: torch.Tensor
+    lengths: torch.Tensor
+    group: int
+
+
+@dataclass
+class RolloutForward:
+    """One pass over all rollouts. rewards: (V, G) float32. logprobs: (N, T) float32, zero outside the mask."""
+
+    rewards: torch.Tensor
+    logprobs: torch.Tensor
+
+
+def pack_rollouts(
+    thoughts: Sequence[Sequence[Sequence[int]]],
+    ends: Sequence[Sequence[int | None]],
+    device: torch.device,
+) -> Rollouts:
+    """Tensors of V x G thoughts.
+
+    Args:
+        ends: the end token that was sampled after each; None where none was, so that none is learnt from.
+
+    Raises:
+        ValueError: the videos have different numbers of rollouts.
+    """
+    group = len(thoughts[0])
+    if any(len(one) != group for one in thoughts):
+        raise ValueError("every video needs the same number of rollouts")
+    flat = [list(ids) for one in thoughts for ids in one]
+    last = [end for one in ends for end in one]
+    length = max(len(ids) + 1 for ids in flat)
+    tokens = torch.zeros(len(flat), length, dtype=torch.long)
+    mask = torch.zeros_like(tokens)
+    for row, (ids, end) in enumerate(zip(flat, last, strict=True)):
+        target = ids if end is None else [*ids, end]
+        tokens[row, : len(target)] = torch.tensor(target, dtype=torch.long)
+        mask[row, : len(target)] = 1
+    lengths = torch.tensor([len(ids) for ids in flat])
+    return Rollouts(tokens.to(device), mask.to(device), lengths.to(device), group)
+
+
+def rollout_forward(
+    model: DeScoreModel,
+    prompts: Batch,
+    rollouts: Rollouts,
+    vision: VisionOutputs | None = None,
+    with_logprobs: bool = True,
+    temperature: float = 1.0,
+) -> RolloutForward:
+    """Log-probabilities and rewards of every rollout, differentiable in every trained weight.
+
+    Args:
+        prompts: a batch of V rows without thoughts, of `descore.encode`.
+        vision: what the vision tower made of its videos (`trainer.data.vision_features`); None: it runs here.
+        with_logprobs: False leaves `logprobs` empty and saves the logits.
+        temperature: the one that the thoughts were sampled with.
+
+    Raises:
+        descore.errors.RewardError: there is no scoring module.
+    """
+    run = _shared if takes_prefixes(model.backbone) else _cached
+    before, hidden, query = run(model, prompts, rollouts, vision)
+    scoring = model.require_scoring()
+    rewards = scoring(query).reshape(-1, rollouts.group)
+    if not with_logprobs:
+        return RolloutForward(rewards, torch.zeros(0))
+    predicting = torch.cat([before[:, None], hidden], dim=1)[:, : rollouts.tokens.shape[1]]
+    return RolloutForward(rewards, token_logprobs(model, predicting, rollouts.tokens, rollouts.mask, temperature))
+
+
+def token_logprobs(
+    model: DeScoreModel, hidden: torch.Tensor, tokens: torch.Tensor, mask: torch.Tensor, temperature: float = 1.0
+) -> torch.Tensor:
+    """(N, T) log-probabilities of `tokens` from the hidden states (N, T, H) that predict them.
+
+    The logits over the vocabulary exist for a thousand tokens at a time only, in the forward and again in the backward.
+    """
+    chosen = mask.bool()
+    states, targets = hidden[chosen], tokens[chosen]
+    parts = [
+        checkpoint(_selected_logprobs, model, some, those, temperature, use_reentrant=False)
+        for some, those in zip(states.split(_ROWS_OF_LOGITS), targets.split(_ROWS_OF_LOGITS), strict=True)
+    ]
+    flat = torch.cat(parts) if parts else states.new_zeros(0, dtype=torch.float32)
+    return torch.zeros(mask.shape, dtype=torch.float32, device=mask.device).masked_scatter(chosen, flat)
+
+
+def _selected_logprobs(model: DeScoreModel, hidden: torch.Tensor, targets: torch.Tensor, temperature: float) -> torch.Tensor:
+    logits = model.token_logits(hidden).float() / temperature
+    # What is never sampled has no share in the policy: the same distribution as in `DeScoreModel.think`.
+    logits = logits.masked_fill(model.never_sampled, -torch.inf)
+    return logits.gather(-1, targets[:, None]).squeeze(-1) - logits.logsumexp(-1)
+
+
+def _shared(
+    model: DeScoreModel, prompts: Batch, rollouts: Rollouts, vision: VisionOutputs | None
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """(N, H) state before the first token, (N, T, H) of the slots after it, (N, H) of the query token."""
+    positions, following = model.positions(prompts)
+    store, group = PrefixStore(), rollouts.group
+    head = model.backbone.base_model(
+        position_ids=positions.to(model.device),
+        use_cache=False,
+        prefix_store=store,
+        **model.model_inputs(prompts, vision=vision),
+    ).last_hidden_state
+    embeds, _, offsets, places = _continuation(model, rollouts)
+    start = following.to(model.device).repeat_interleave(group)[:, None]
+    hidden = model.backbone.base_model(
+        inputs_embeds=embeds,
+        position_ids=_axes(model, start + offsets),
+        use_cache=False,
+        shared_prefix=store.shared(prompts["attention_mask"].to(model.device), group),
+    ).last_hidden_state
+    query = hidden[torch.arange(len(hidden), device=hidden.device), places]
+    return head[:, -1].repeat_interleave(group, dim=0), hidden, query
+
+
+def _cached(
+    model: DeScoreModel, prompts: Batch, rollouts: Rollouts, vision: VisionOutputs | None
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """As `_shared`, through a cache that is expanded to G rows a video."""
+    positions, following = model.positions(prompts)
+    cache = DynamicCache(config=model.backbone.config.get_text_config())
+    prefix = model.backbone.base_model(
+        position_ids=positions.to(model.device),
+        past_key_values=cache,
+        use_cache=True,
+        **model.model_inputs(prompts, vision=vision),
+    ).last_hidden_state
+    group = rollouts.group
+    cache.batch_repeat_interleave(group)
+    embeds, mask, offsets, places = _continuation(model, rollouts)
+    old = prompts["attention_mask"].to(model.device).repeat_interleave(group, dim=0)
+    start = following.to(model.device).repeat_interleave(group)[:, None]
+    hidden = model.backbone.base_model(
+        inputs_embeds=embeds,
+        attention_mask=torch.cat([old, mask], dim=1),
+        position_ids=_axes(model, start + offsets),
+        past_key_values=cache,
+        use_cache=True,
+    ).last_hidden_state
+    query = hidden[torch.arange(len(hidden), device=hidden.device), places]
+    return prefix[:, -1].repeat_interleave(group, dim=0), hidden, query
+
+
+def _continuation(model: DeScoreModel, rollouts: Rollouts) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """What follows the prefix in each row: the thought, the query token right after it, then padding.
+
+    Returns:
+        embeds (N, T, H), mask (N, T), offsets (N, T) from the next position, and the query token's slot (N,).
+    """
+    scoring = model.require_scoring()
+    count, length = rollouts.tokens.shape
+    slots = torch.arange(length, device=rollouts.tokens.device)
+    places = rollouts.lengths
+    embeds = model.backbone.get_input_embeddings()(rollouts.tokens)
+    is_query = (slots == places[:, None])[..., None]
+    embeds = torch.where(is_query, scoring.query_embeds(count, embeds.dtype), embeds)
+    return embeds, (slots <= places[:, None]).long(), slots.expand(count, -1), places
+
+
+def _axes(model: DeScoreModel, positions: torch.Tensor) -> torch.Tensor:
+    """(N, T) positions on as many axes as the backbone has."""
+    return positions.expand(3, -1, -1) if hasattr(model.backbone.base_model, "get_rope_index") else positions

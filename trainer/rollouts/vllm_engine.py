@@ -1,0 +1,261 @@
+"""Rollouts by vLLM, behind the signature of `trainer.rollouts.sampling.sample`: an option for large backbones on GPUs.
+
+    engine = VllmEngine(model, max_prompt_tokens=6200, max_tokens=4096)      # pip install vllm
+    sampled = engine(model, prompts, seeds, num_generations=8, max_tokens=4096)
+
+vLLM runs in the training process on the same GPU. It starts from a copy of the backbone's configuration and weights and
+gets the weights that were trained since before each call that needs them, LoRA merged in. It makes its own prompt tokens
+from text and frames; where these are not, one by one, the tokens that the processor made, the engine refuses, since
+rollouts of another prompt would train on nothing that is real.
+
+Releases of vLLM differ in what they put in the place of a video: some replace `<|vision_start|><|video_pad|><|vision_end|>`
+and drop the outer pair that transformers keeps (vLLM issue 46817), others `<|video_pad|>` alone. The first call finds out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import re
+import tempfile
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
+
+from descore.encode import Batch
+from descore.modeling.model import DeScoreModel, VisionOutputs
+from trainer.rollouts.sampling import Sampled, grouped
+
+_PIXELS, _GRID = "pixel_values_videos", "video_grid_thw"
+PLACES = ("<|vision_start|><|video_pad|><|vision_end|>", "<|video_pad|>")
+_GROUP = r"<(\d+\.\d) seconds><\|vision_start\|>(?:<\|video_pad\|>)+<\|vision_end\|>"
+_WRITTEN_OUT = re.compile(rf"(?:{_GROUP})+")
+_TICKS = 10  # the time stamps in a prompt have one decimal
+_NEVER = -100.0  # as a bias of a logit: vLLM's own limit
+
+
+class EngineError(RuntimeError):
+    """The vLLM engine can't be used for this; the message says why and what to do."""
+
+
+class VllmEngine:
+    """One vLLM instance for one process."""
+
+    def __init__(self, model: DeScoreModel, *, max_prompt_tokens: int, max_tokens: int, memory_share: float = 0.35) -> None:
+        """
+        Args:
+            memory_share: of the GPU's memory, for vLLM's weights and cache; training needs the rest.
+
+        Raises:
+            EngineError: vLLM is not installed, or the backbone is none whose video prompts this engine can rebuild.
+        """
+        if not hasattr(model.processor, "video_processor") or model.backbone.config.model_type != "qwen3_vl":
+            raise EngineError("the vLLM engine knows how Qwen3-VL writes videos into a prompt; set dual_rl.engine=own")
+        self._vllm = _import_vllm()
+        self._folder = tempfile.TemporaryDirectory(prefix="descore-vllm-")
+        weights = dict(plain_weights(model))
+        model.backbone.save_pretrained(self._folder.name, state_dict=weights)
+        model.processor.save_pretrained(self._folder.name)
+        self._llm = self._vllm.LLM(
+            model=self._folder.name,
+            dtype="bfloat16",
+            max_model_len=max_prompt_tokens + max_tokens,
+            gpu_memory_utilization=memory_share,
+            distributed_executor_backend="external_launcher",
+            enable_prefix_caching=False,
+            limit_mm_per_prompt={"video": 1, "image": 0},
+            generation_config="vllm",
+        )
+        self._synced = _version(model)
+        self._place: str | None = None
+
+    def __call__(
+        self,
+        model: DeScoreModel,
+        prompts: Batch,
+        seeds: Sequence[str],
+        *,
+        num_generations: int,
+        max_tokens: int,
+        temperature: float = 1.0,
+        vision: VisionOutputs | None = None,
+    ) -> Sampled:
+        """As `trainer.rollouts.sampling.sample`; `vision` is of no use here.
+
+        Raises:
+            EngineError: vLLM's prompt is not the processor's, or it sampled what is never sampled.
+        """
+        self._sync(model)
+        rows = list(rows_of(prompts))
+        if self._place is None:
+            self._place = self._find_place(model, rows[0])
+        requests = [request_of(model, row, self._place) for row in rows]
+        outputs = self._llm.generate(
+            [request for request, _ in requests],
+            [self._params(model, seed, num_generations, max_tokens, temperature) for seed in seeds],
+            use_tqdm=False,
+        )
+        for output, (_, wanted) in zip(outputs, requests, strict=True):
+            check_prompt(list(output.prompt_token_ids or []), wanted)
+        found = [one for output in outputs for one in sorted(output.outputs, key=lambda one: one.index)]
+        ended = [one.finish_reason == "stop" for one in found]
+        split = [_thought_and_end(model, list(one.token_ids)) for one in found]
+        ids, ends = [thought for thought, _ in split], [end for _, end in split]
+        texts = model.processor.tokenizer.batch_decode(ids, skip_special_tokens=False)
+        return Sampled(
+            ids=grouped([tuple(some) for some in ids], num_generations),
+            texts=grouped(texts, num_generations),
+            ended=grouped(ended, num_generations),
+            ends=grouped(ends, num_generations),
+        )
+
+    def _find_place(self, model: DeScoreModel, row: Batch) -> str:
+        """How this release wants the place of a video written, so that its prompt is the processor's.
+
+        Raises:
+            EngineError: no way gives that prompt.
+        """
+        refusal: EngineError | None = None
+        for place in PLACES:
+            request, ids = request_of(model, row, place)
+            (output,) = self._llm.generate([request], [self._params(model, "", 1, 1, 1.0)], use_tqdm=False)
+            try:
+                check_prompt(list(output.prompt_token_ids or []), ids)
+                return place
+            except EngineError as error:
+                refusal = error
+        assert refusal is not None
+        raise refusal
+
+    def _params(self, model: DeScoreModel, seed: str, num_generations: int, max_tokens: int, temperature: float) -> Any:
+        return self._vllm.SamplingParams(
+            n=num_generations,
+            temperature=temperature,
+            max_tokens=max_tokens,
+            seed=int.from_bytes(hashlib.sha256(seed.encode()).digest()[:4], "little") >> 1,
+            stop_token_ids=sorted(model.end_ids),
+            logit_bias=dict.fromkeys(model.never_sampled.nonzero().flatten().tolist(), _NEVER),
+            detokenize=False,
+        )
+
+    def _sync(self, model: DeScoreModel) -> None:
+        """Hand over what was trained since the last call."""
+        version = _version(model)
+        if version == self._synced:
+            return
+        served = self._llm.llm_engine.model_executor.driver_worker.model_runner.model
+        served.load_weights(plain_weights(model, only_trained=True))
+        self._synced = version
+
+
+def plain_weights(model: DeScoreModel, only_trained: bool = False) -> Iterator[tuple[str, torch.Tensor]]:
+    """The backbone's weights by their names in a checkpoint, as if it had no adapter: LoRA merged in, copies in place.
+
+    Args:
+        only_trained: only those that a step changes.
+    """
+    backbone = model.backbone
+    modules = dict(backbone.named_modules())
+    for name, parameter in backbone.named_parameters(remove_duplicate=True):
+        if ".lora_" in name or ".original_module." in name:
+            continue
+        owner = modules.get(name.rpartition(".base_layer.")[0])
+        trains, value = parameter.requires_grad, parameter.detach()
+        if isinstance(owner, BaseTunerLayer) and name.endswith(".weight"):
+            trains = True
+            deltas = [owner.get_delta_weight(adapter) for adapter in owner.active_adapters]  # type: ignore[operator]
+            value = (value.float() + sum(delta.detach().float() for delta in deltas)).to(value.dtype)
+        if trains or not only_trained:
+            yield re.sub(r"\.modules_to_save\.[^.]+\.", ".", name.replace(".base_layer.", ".")), value
+
+
+def rows_of(prompts: Batch) -> Iterator[Batch]:
+    """The rows of a batch without their padding, each with its own video."""
+    places = prompts[_GRID].prod(-1).cumsum(0).tolist()
+    for row, (first, last) in enumerate(zip([0, *places], places, strict=False)):
+        kept = prompts["attention_mask"][row].bool()
+        ids = prompts["input_ids"][row][kept]
+        yield {"input_ids": ids, _PIXELS: prompts[_PIXELS][first:last], _GRID: prompts[_GRID][row : row + 1]}
+
+
+def request_of(model: DeScoreModel, row: Batch, place: str) -> tuple[dict[str, Any], list[int]]:
+    """What vLLM is asked for one row (text with a place for the video, frames, times), and the tokens it has to become.
+
+    Args:
+        place: one of `PLACES`.
+
+    Raises:
+        EngineError: the prompt does not hold exactly one video.
+    """
+    ids = row["input_ids"].tolist()
+    text = model.processor.tokenizer.decode(ids, skip_special_tokens=False)
+    found = list(_WRITTEN_OUT.finditer(text))
+    if len(found) != 1:
+        raise EngineError(f"the prompt holds {len(found)} videos; the engine takes exactly one")
+    written = found[0]
+    frames = frames_of(model.processor.video_processor, row)
+    times = [round(float(moment) * _TICKS) for moment in re.findall(_GROUP, written[0])]
+    each = len(frames) // len(times)
+    indices = [moment for moment in times for _ in range(each)]
+    metadata = {
+        "fps": float(_TICKS),
+        "frames_indices": indices,
+        "total_num_frames": max(indices) + 1,
+        "duration": (max(indices) + 1) / _TICKS,
+        "video_backend": "opencv",
+        "do_sample_frames": False,
+    }
+    request = {
+        "prompt": text[: written.start()] + place + text[written.end() :],
+        "multi_modal_data": {"video": [(frames, metadata)]},
+        "mm_processor_kwargs": {"do_resize": False, "do_sample_frames": False},
+    }
+    return request, ids
+
+
+def frames_of(video_processor: Any, row: Batch) -> Any:
+    """The frames (T, H, W, 3) uint8 that the patches of a row were made of, exactly."""
+    time, height, width = row[_GRID][0].tolist()
+    patch, merge, depth = video_processor.patch_size, video_processor.merge_size, video_processor.temporal_patch_size
+    blocks = row[_PIXELS].reshape(time, height // merge, width // merge, merge, merge, 3, depth, patch, patch)
+    pixels = blocks.permute(0, 6, 1, 3, 7, 2, 4, 8, 5).reshape(time * depth, height * patch, width * patch, 3)
+    mean, std = torch.tensor(video_processor.image_mean), torch.tensor(video_processor.image_std)
+    return ((pixels.float().cpu() * std + mean) * 255).round().clamp(0, 255).to(torch.uint8).numpy()
+
+
+def check_prompt(made: Sequence[int], wanted: Sequence[int]) -> None:
+    """Refuse unless vLLM's prompt is, token by token, the processor's.
+
+    Raises:
+        EngineError: it is not.
+    """
+    if list(made) == list(wanted):
+        return
+    place = next((at for at, (a, b) in enumerate(zip(made, wanted, strict=False)) if a != b), min(len(made), len(wanted)))
+    raise EngineError(
+        f"vLLM made {len(made)} prompt tokens, the processor {len(wanted)}; they differ from token {place} on. "
+        "Another version of vLLM or transformers may agree; until then set dual_rl.engine=own"
+    )
+
+
+def _thought_and_end(model: DeScoreModel, ids: list[int]) -> tuple[list[int], int | None]:
+    """The thought without its end token, and that token."""
+    end = ids.pop() if ids and ids[-1] in model.end_ids else None
+    forbidden = [token for token in ids if bool(model.never_sampled[token]) or token in model.end_ids]
+    if forbidden:
+        raise EngineError(f"vLLM sampled the control tokens {forbidden}, although they were ruled out")
+    return ids, end
+
+
+def _version(model: DeScoreModel) -> int:
+    """Changes whenever an optimizer has changed a weight."""
+    return sum(parameter._version for parameter in model.backbone.parameters() if parameter.requires_grad)
+
+
+def _import_vllm() -> Any:
+    try:
+        return importlib.import_module("vllm")
+    except ImportError as error:
+        raise EngineError(f"dual_rl.engine is vllm, and vLLM can't be imported ({error}): pip install vllm") from error

@@ -1,0 +1,201 @@
+"""A run from settings to checkpoint folder: what `python -m trainer cold-start | dual-rl | run` do.
+
+    code = run(["cold-start", "dual-rl"], config, Path("runs/first"))
+
+    runs/first/config.yaml, data.jsonl      settings and pairs, as they were when the run began
+    runs/first/cold-start/                  a stage: metrics.jsonl, checkpoints/, LATEST, anchors.json, report.json
+    runs/first/cold-start/checkpoint/       what it trained, as any other checkpoint folder
+    runs/first/dual-rl/                     likewise, started from the checkpoint of the stage before
+
+Called again with the same folder it goes on where it stopped; finished stages are not done again.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
+
+from storage.atomic import PARTIAL
+from storage.data_home import data_home
+from trainer.config import TrainConfig, config_to_dict, load_preset, save_config
+from trainer.data.load_pairs import load_pairs
+from trainer.data.pairs import LoadedPairs
+from trainer.data.run_pairs import read_pairs, save_pairs
+from trainer.engine.metrics_log import trackers
+from trainer.engine.stop_signals import StopSignals
+from trainer.engine.trainable import StageName
+from trainer.runs.observer import RunObserver
+from trainer.runs.stage import CHECKPOINT, REPORT, RunRefused, StageRun
+
+log = logging.getLogger(__name__)
+
+CONFIG = "config.yaml"
+
+
+def settle(config: TrainConfig, folder: Path) -> TrainConfig:
+    """The settings that the run in `folder` has, or gets now.
+
+    Raises:
+        RunRefused: it has others.
+    """
+    path = folder / CONFIG
+    if path.exists():
+        kept = load_preset(path)
+        if kept != config:
+            changed = ", ".join(_differences(config_to_dict(kept), config_to_dict(config)))
+            raise RunRefused(
+                f"{folder.name} was begun with other settings ({changed}); leave them out, or use another --out"
+            )
+        return kept
+    # A run that was killed in its first moment leaves a file that is not yet whole.
+    if folder.exists() and not (folder.is_dir() and all(path.suffix == PARTIAL for path in folder.iterdir())):
+        raise RunRefused(f"{folder} holds something else; use another --out")
+    return config
+
+
+def run(
+    stages: Sequence[StageName],
+    config: TrainConfig,
+    folder: Path,
+    home: Path | None = None,
+    pairs: LoadedPairs | None = None,
+    observer: RunObserver | None = None,
+    stop: StopSignals | None = None,
+) -> int:
+    """Train the stages one after the other, each from the checkpoint of the one before.
+
+    Args:
+        home: the data folder, with the store and the caches of frames and features; by default the user's.
+        pairs: what a new run trains on; by default what `config.data` says.
+        stop: of a caller who goes on after the stages; by default the run listens for signals itself.
+
+    Returns:
+        0, or 130 / 143 when a signal ended it at a step boundary.
+
+    Raises:
+        RunRefused, ValueError, descore.errors.CheckpointError, storage.StorageError: the user has to change something.
+        trainer.engine.loop.TrainingFailed: the numbers were not finite.
+    """
+    stages = _of_paradigm(stages, config)
+    accelerator = _accelerator(config, folder)
+    with nullcontext(stop) if stop is not None else StopSignals() as stop, _trackers_closed(accelerator):
+        pairs = _begin(config, folder, home, accelerator, pairs)
+        checkpoint = _first_checkpoint(stages, folder)
+        for stage in stages:
+            place = folder / stage
+            if not _is_finished(place):
+                following = observer or RunObserver()
+                work = StageRun(stage, config, place, home or data_home(), pairs, accelerator, stop, following)
+                code = work.go(checkpoint)
+                accelerator.free_memory()
+                if code or stop.agreed(accelerator):
+                    return code or stop.exit_code
+            checkpoint = str(place / CHECKPOINT)
+            if accelerator.is_main_process:
+                log.info("%s is finished: %s", stage, checkpoint)
+    return 0
+
+
+def _first_checkpoint(stages: Sequence[StageName], folder: Path) -> str | None:
+    """What the first of the stages starts from: stage 2 alone from a cold start in the same folder, if there is one.
+
+    Raises:
+        RunRefused: the folder's stages would not follow from each other.
+    """
+    cold, rl = folder / "cold-start", folder / "dual-rl"
+    if stages[0] == "cold-start":
+        if rl.exists() and not cold.exists():
+            raise RunRefused(f"stage 2 in {folder.name} was begun without a cold start; use another --out for one")
+        return None
+    if not cold.exists():
+        return None
+    if not _is_finished(cold):
+        raise RunRefused(f"the cold start in {folder.name} is not finished; finish it first, or use another --out")
+    return str(cold / CHECKPOINT)
+
+
+def _of_paradigm(stages: Sequence[StageName], config: TrainConfig) -> list[StageName]:
+    """The stages that the paradigm has: the baselines have one each.
+
+    Raises:
+        RunRefused: it has none of them.
+    """
+    own: dict[str, tuple[StageName, ...]] = {"discriminative": ("cold-start",), "generative": ("dual-rl",)}
+    steps = {"cold-start": config.cold_start.steps, "dual-rl": config.dual_rl.steps}
+    kept = [stage for stage in stages if stage in own.get(config.paradigm, stages) and steps[stage]]
+    if not kept:
+        raise RunRefused(f"the {config.paradigm} paradigm has nothing to do in {' and '.join(stages)}; see docs/training.md")
+    return kept
+
+
+def _accelerator(config: TrainConfig, folder: Path) -> Accelerator:
+    sharded = any(os.environ.get(f"ACCELERATE_USE_{name}", "false").lower() == "true" for name in ("FSDP", "DEEPSPEED"))
+    half = config.model.precision != "fp32"
+    # Outside sharded training the loop sets autocast itself, around forwards only.
+    accelerator = Accelerator(
+        mixed_precision="bf16" if sharded and half else "no",
+        log_with=trackers() or None,
+        project_dir=str(folder / "trackers"),
+        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+    )
+    if accelerator.state.deepspeed_plugin is not None:  # which wants to know, having no data loader of ours
+        accelerator.state.deepspeed_plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = 1
+    return accelerator
+
+
+def _begin(
+    config: TrainConfig, folder: Path, home: Path | None, accelerator: Accelerator, pairs: LoadedPairs | None
+) -> LoadedPairs:
+    """Settings and pairs into the run folder, once; the pairs."""
+    if accelerator.is_main_process:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / CONFIG).exists():
+            save_config(config, folder / CONFIG)
+        if read_pairs(folder) is None:
+            loaded = load_pairs(config.data, home) if pairs is None else pairs
+            save_pairs(loaded, folder)
+            log.info("%d pairs to train on, %d held out", len(loaded.train), len(loaded.held_out))
+            for problem in loaded.problems:
+                log.warning("%s", problem)
+    accelerator.wait_for_everyone()
+    kept = read_pairs(folder)
+    if kept is None:
+        raise RunRefused(f"{folder} can't be read by every process; put --out on a disk that all machines share")
+    if accelerator.log_with:
+        accelerator.init_trackers(folder.name)
+    return kept
+
+
+@contextmanager
+def _trackers_closed(accelerator: Accelerator) -> Iterator[None]:
+    """Trackers write their last lines, however the run ends."""
+    try:
+        yield
+    finally:
+        for tracker in accelerator.trackers:
+            tracker.finish()
+
+
+def _is_finished(folder: Path) -> bool:
+    path = folder / REPORT
+    return path.exists() and json.loads(path.read_text("utf-8"))["status"] == "finished"
+
+
+def _differences(kept: dict[str, Any], asked: dict[str, Any], where: str = "") -> list[str]:
+    """Dotted names of what differs between two settings."""
+    found: list[str] = []
+    for name in kept.keys() | asked.keys():
+        a, b = kept.get(name), asked.get(name)
+        if isinstance(a, dict) and isinstance(b, dict):
+            found += _differences(a, b, f"{where}{name}.")
+        elif a != b:
+            found.append(f"{where}{name}")
+    return sorted(found)

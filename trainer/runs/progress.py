@@ -1,0 +1,134 @@
+"""How far a run is and how long it will still take, told to the store every two seconds.
+
+    with Reporter(database, run.id, schedule, stop) as reporter:
+        reporter.told("cold-start", "training", done=3, total=24)
+
+The reporter's thread also asks whether the run is to be cancelled: a run that no signal reaches ends all the same.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+from storage import Database, StorageError
+from storage.training.runs import set_progress
+from trainer.engine.stop_signals import StopSignals
+
+log = logging.getLogger(__name__)
+
+SECONDS = 2.0
+# Until one of them was seen: judging a pair is mostly thinking about it.
+_ALIKE = {"thoughts": "judging", "judging": "thoughts"}
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """A part of a run. units: how many pairs or steps it has; kind: parts of one kind take as long for a unit; rate: seconds
+    for a unit, if known ahead.
+    """
+
+    stage: str
+    part: str
+    kind: str
+    units: int
+    rate: float | None = None
+
+
+class Schedule:
+    """The stretches of a run in their order, and what a unit of each was seen to take."""
+
+    def __init__(self, stretches: Sequence[Stretch], now: float | None = None) -> None:
+        self._stretches = {(one.stage, one.part): one for one in stretches}
+        self._rates = {one.kind: one.rate for one in stretches if one.rate is not None}
+        self._at: tuple[str, str] | None = None
+        self._heard = time.monotonic() if now is None else now
+        self._since = (self._heard, 0)
+        self._done = 0
+        self._steps = (0, 0)
+
+    def note(self, stage: str, part: str, done: int, total: int, now: float | None = None) -> None:
+        """A stretch has come so far. now: seconds of a steady clock, by default this moment."""
+        moment, key = time.monotonic() if now is None else now, (stage, part)
+        kind = self._stretches[key].kind if key in self._stretches else part
+        if self._at != key:
+            # Where it began is not known (a resumed run begins further on), so its first units say only so much.
+            if done:
+                self._rates.setdefault(kind, (moment - self._heard) / done)
+            self._since = (moment, done)
+        elif done > self._since[1]:
+            self._rates[kind] = (moment - self._since[0]) / (done - self._since[1])
+        self._stretches[key] = Stretch(stage, part, kind, total)
+        self._at, self._heard, self._done = key, moment, done
+        if part == "training":
+            self._steps = (done, total)
+
+    def progress(self) -> dict[str, Any]:
+        """For the row of the run; seconds_left is None until the speed of each part still to come is known."""
+        if self._at is None:
+            return {}
+        return {
+            "stage": self._at[0],
+            "part": self._at[1],
+            "step": self._steps[0],
+            "steps": self._steps[1],
+            "done": self._done,
+            "total": self._stretches[self._at].units,
+            "seconds_left": self._left(),
+        }
+
+    def _left(self) -> float | None:
+        keys, left = list(self._stretches), 0.0
+        for key in keys[keys.index(self._at) :]:  # type: ignore[arg-type]
+            one = self._stretches[key]
+            units = one.units - (self._done if key == self._at else 0)
+            rate = self._rates.get(one.kind, self._rates.get(_ALIKE.get(one.kind, "")))
+            if units > 0 and rate is None:
+                return None
+            left += max(units, 0) * (rate or 0.0)
+        return round(left, 1)
+
+
+class Reporter:
+    """Tells the store of a run, and the run of a wish to cancel it. In a `with` block; only progress is lost by an error."""
+
+    def __init__(self, database: Database, run_id: int, schedule: Schedule, stop: StopSignals) -> None:
+        self._database, self._run_id, self._schedule, self._stop = database, run_id, schedule, stop
+        self._turn, self._over = threading.Lock(), threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="progress", daemon=True)
+
+    def __enter__(self) -> Reporter:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._over.set()
+        self._thread.join()
+        self._tell()
+
+    def told(self, stage: str, part: str, done: int, total: int) -> None:
+        """A part of the run has come so far."""
+        with self._turn:
+            self._schedule.note(stage, part, done, total)
+
+    def _follow(self) -> None:
+        while not self._over.wait(SECONDS):
+            self._tell()
+
+    def _tell(self) -> None:
+        with self._turn:
+            progress = self._schedule.progress()
+        try:
+            with self._database.write() as session:
+                run = set_progress(session, self._run_id, progress)
+        except StorageError as error:  # a store that is busy or away for a moment must not cost a run
+            log.warning("progress is not told: %s", error)
+            return
+        if run.cancel_requested_at is not None and not self._stop.received:
+            self._stop.note(signal.SIGTERM)

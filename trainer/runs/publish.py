@@ -1,0 +1,183 @@
+"""From a trained run to a registered checkpoint: its own folder, the gate, and the end of the run in one transaction.
+
+    checkpoints/run-7/         the checkpoint, under the name of its run
+    runs/7/gate.json           the comparison, as the registry keeps it
+
+Each step finds what an interrupted one left: the folder is written aside and renamed, judged pairs are kept one by one, and
+the registry knows a checkpoint by its content.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from descore.checkpoints.folder import copy_checkpoint, folder_fingerprint, locate, read_manifest
+from descore.errors import CheckpointError
+from storage import Database, StorageError
+from storage.atomic import write_atomic
+from storage.training.model_registry import (
+    FOLDER,
+    Checkpoint,
+    get_checkpoint,
+    kept_location,
+    lineage,
+    list_checkpoints,
+    register_checkpoint,
+    set_gate,
+    usable_location,
+)
+from storage.training.run_folder import disk_bytes
+from storage.training.runs import Run, finish
+from trainer.config import TrainConfig
+from trainer.data.pairs import LoadedPairs
+from trainer.data.run_pairs import read_pairs
+from trainer.engine.stop_signals import StopSignals
+from trainer.evaluation.gate import Gate
+from trainer.evaluation.gate_judging import SPLIT, GateWork, JudgedCheckpoint, run_gate
+from trainer.runs.stage import CHECKPOINT
+
+GATE = "gate.json"
+BENCHMARK_PAIRS = 100
+
+Told = Callable[[int, int], None]
+
+
+def location(database: Database, checkpoint_id: int) -> str:
+    """What `load_checkpoint` takes for a registered checkpoint.
+
+    Raises:
+        StorageError: its files are gone, or are not those that were registered.
+        CheckpointError: it can't be found.
+    """
+    with database.read() as session:
+        known = get_checkpoint(session, checkpoint_id)
+    if known.deleted_at is not None:
+        raise StorageError(f"the checkpoint {known.name} was deleted; start a new run from another one")
+    place = usable_location(known, database.home)
+    if folder_fingerprint(locate(place)[0]) != known.fingerprint:
+        raise StorageError(f"the files of the checkpoint {known.name} have changed since; start a new run from another one")
+    return place
+
+
+def publish(database: Database, run: Run, source: Path) -> Path:
+    """The folder of the run's checkpoint among those that can serve; made from `source`, unless it is there.
+
+    Raises:
+        CheckpointError: `source` is incomplete, or the place is taken.
+    """
+    folder = database.home / FOLDER / f"run-{run.id}"
+    if not _is_of(folder, run):
+        for left in folder.parent.glob(f".{folder.name}.*"):  # of a copy that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        copy_checkpoint(source, folder, _free_name(database, run.name), {"run": run.id, "snapshot": run.snapshot_hash})
+    shutil.rmtree(source, ignore_errors=True)
+    return folder
+
+
+def compete(
+    database: Database, run: Run, folder: Path, config: TrainConfig, told: Told, stop: StopSignals
+) -> tuple[JudgedCheckpoint, Gate]:
+    """The gate of the checkpoint in `folder` against the run's rival.
+
+    Raises:
+        trainer.evaluation.gate_judging.GateStopped: a signal came in between.
+        StorageError: the rival can't be used any more.
+    """
+    rival = rival_of(database, run)
+    pairs = read_pairs(database.home / run.folder) or LoadedPairs((), (), ())
+    candidate = JudgedCheckpoint(read_manifest(folder).name, str(folder), folder_fingerprint(folder))
+    pairs_at_once = config.dual_rl.pairs_per_pass * config.dual_rl.objective.num_generations
+    count = benchmark_pairs(database, run)
+    cached = config.data.frame_cache
+    work = GateWork(database.home / run.folder, database.home, pairs_at_once, count, cached, familiar(pairs))
+    gate = run_gate(candidate, rival, pairs.held_out, work, told, stop)
+    return candidate, gate
+
+
+def rival_of(database: Database, run: Run) -> JudgedCheckpoint:
+    """The checkpoint that the run's candidate is compared with.
+
+    Raises:
+        StorageError: there is none, or its files can't be used any more.
+    """
+    if run.rival_id is None:
+        raise StorageError(f"run {run.id} names no checkpoint to compare with; start a new one")
+    with database.read() as session:
+        known = get_checkpoint(session, run.rival_id)
+    try:
+        return JudgedCheckpoint(known.name, location(database, known.id), known.fingerprint)
+    except (StorageError, CheckpointError) as error:
+        raise StorageError(f"there would be nothing to compare the result with: {error}") from error
+
+
+def familiar(pairs: LoadedPairs) -> frozenset[str]:
+    """The held-out pairs whose videos both occur in training pairs, with another partner or another prompt."""
+    trained = {content for pair in pairs.train for content in pair.contents}
+    return frozenset(pair.identity for pair in pairs.held_out if trained.issuperset(pair.contents))
+
+
+def benchmark_pairs(database: Database, run: Run) -> int:
+    """How many pairs of ShapeWorld the gate asks about: none, unless a checkpoint of the lineage is of that world."""
+    with database.read() as session:
+        family = lineage(session, run.parent_id) if run.parent_id is not None else ()
+    asked = run.request.get("benchmark_pairs", BENCHMARK_PAIRS)
+    return int(asked) if any(SPLIT in one.metrics for one in family) else 0
+
+
+def register(database: Database, run: Run, folder: Path, candidate: JudgedCheckpoint, gate: Gate) -> Checkpoint:
+    """Enter the checkpoint with its gate, and end the run, all at once."""
+    manifest, figures = read_manifest(folder), gate.to_dict() | {"rival_id": run.rival_id}
+    write_atomic(database.home / run.folder / GATE, json.dumps(figures, indent=1, ensure_ascii=False))
+    made: dict[str, Any] = dict(manifest.lineage)
+    with database.write() as session:
+        known = register_checkpoint(
+            session,
+            name=manifest.name,
+            location=kept_location(folder, database.home),
+            fingerprint=candidate.fingerprint,
+            parent_id=run.parent_id,
+            run_id=run.id,
+            stage=made.get("stage"),
+            snapshot_hash=run.snapshot_hash,
+            settings=made.get("config"),
+            code_version=made.get("code", ""),
+            metrics=manifest.metrics,
+            disk_bytes=disk_bytes(folder),
+        )
+        set_gate(session, known.id, figures)
+        finish(session, run.id, "finished", 0, gate.sentence, known.id, gate.verdict)
+    return replace(known, gate=figures)
+
+
+def forget_steps(run_folder: Path) -> None:
+    """Remove what only a run that is not finished needs: its checkpoints between the steps."""
+    for states in run_folder.glob("*/checkpoints"):
+        shutil.rmtree(states, ignore_errors=True)
+
+
+def trained_folder(run_folder: Path, stages: Sequence[str]) -> Path:
+    """Where the last stage that was trained leaves its checkpoint."""
+    trained = [stage for stage in stages if (run_folder / stage).is_dir()]
+    return run_folder / trained[-1] / CHECKPOINT
+
+
+def _is_of(folder: Path, run: Run) -> bool:
+    """Whether the folder holds the whole checkpoint of this run."""
+    try:
+        made = read_manifest(folder).lineage
+    except CheckpointError:
+        return False
+    return (made.get("run"), made.get("snapshot")) == (run.id, run.snapshot_hash)
+
+
+def _free_name(database: Database, name: str) -> str:
+    """A name that no other checkpoint has, since the manifest tells it as well as the registry."""
+    with database.read() as session:
+        taken = {one.name for one in list_checkpoints(session, deleted=True)}
+    names = (name, *(f"{name} {number}" for number in range(2, len(taken) + 3)))
+    return next(one for one in names if one not in taken)

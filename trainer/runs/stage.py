@@ -1,0 +1,310 @@
+"""One stage of a run in its folder: load, measure, train, measure again, save.
+
+StageRun("cold-start", config, run / "cold-start", home, pairs, accelerator, stop).go(checkpoint=None)
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from accelerate import Accelerator, DistributedType
+
+from storage.atomic import write_atomic
+from trainer.config import RLSettings, TrainConfig
+from trainer.data.frames import PairReader
+from trainer.data.loader import PairLoader
+from trainer.data.pairs import LoadedPairs, TrainingPair
+from trainer.data.vision_features import VisionFeatures
+from trainer.engine.loop import RunResult, TrainingFailed, train
+from trainer.engine.precision import Precision
+from trainer.engine.save_trained import save_trained
+from trainer.engine.stop_signals import StopSignals
+from trainer.engine.train_state import whole_weights
+from trainer.engine.trainable import StageName, Trained, load_for_training, set_trainable
+from trainer.evaluation.held_out import JudgedPairs, judge_pairs
+from trainer.evaluation.monitors import AnchorWatch, HeldOutWatch, anchor_rows
+from trainer.rollouts.sampling import Sampled, sample
+from trainer.runs.observer import MicroBatch, RunObserver
+from trainer.stages.baselines import GenerativeStage, without_scoring, without_thoughts
+from trainer.stages.cold_start import ColdStartStage
+from trainer.stages.dual_rl import NO_TRUTH, RLStage
+from trainer.thoughts.for_run import with_own_thoughts
+
+log = logging.getLogger(__name__)
+
+REPORT, CHECKPOINT = "report.json", "checkpoint"
+
+
+class RunRefused(ValueError):
+    """The run can't be started as asked; the message says what to change."""
+
+
+class _Interrupted(Exception):
+    """A signal came while pairs were judged; they are judged again when the run goes on."""
+
+
+@dataclass
+class StageRun:
+    """One stage of a run in its folder."""
+
+    stage: StageName
+    config: TrainConfig
+    folder: Path
+    home: Path
+    pairs: LoadedPairs
+    accelerator: Accelerator
+    stop: StopSignals
+    observer: RunObserver = field(default_factory=RunObserver)
+
+    def go(self, checkpoint: str | None) -> int:
+        """Load, measure, train, measure again, save."""
+        config, accelerator = self.config, self.accelerator
+        trained = load_for_training(config, accelerator.device, checkpoint)
+        set_trainable(trained.model, config, self.stage)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        manifest, cache = trained.manifest, self.home / "training-cache"
+        frames = cache / "frames" if config.data.frame_cache else None
+        reader = PairReader(trained.model.processor, manifest.frame_policy, manifest.prompt_version, frames)
+        frozen = (config.cold_start if self.stage == "cold-start" else config.dual_rl).vision == "frozen"
+        # In pieces over the processes, a tower computes in the common forward alone.
+        sharded = accelerator.distributed_type == DistributedType.FSDP
+        kept = frozen and config.data.vision_cache and not sharded
+        vision = VisionFeatures(trained.model, cache / "vision") if kept else None
+        try:
+            return self._trained(trained, reader, vision, checkpoint)
+        except _Interrupted:
+            return self.stop.exit_code
+        finally:
+            reader.close()
+
+    def _trained(self, trained: Trained, reader: PairReader, vision: VisionFeatures | None, checkpoint: str | None) -> int:
+        config = self.config
+        precision = Precision.of(config.model.precision, self.accelerator.device)
+        settings = config.cold_start if self.stage == "cold-start" else config.dual_rl
+        self._think(trained, reader, precision)
+        if self.stop.agreed(self.accelerator):
+            return self.stop.exit_code
+        data: PairLoader = PairLoader(
+            self.pairs.train,
+            reader,
+            self.accelerator,
+            pairs_per_step=settings.pairs_per_step,
+            pairs_per_pass=settings.pairs_per_pass,
+            seed=config.seed,
+            notes=self.folder,
+        )
+        before = self._before(trained, reader, precision, vision)
+        stage = self._stage(trained, data, precision, vision)
+        watch = self._watch(trained, reader, precision, vision, stage.steps)
+        try:
+            result = train(stage, config, self.folder, self.accelerator, self.stop, watch)
+        except TrainingFailed as error:
+            write_json(
+                self.folder / REPORT, {"status": "failed", "stage": self.stage, "error": str(error)}, self.accelerator
+            )
+            raise
+        problems = [*self.pairs.problems, *data.problems()]
+        if result.exit_code:
+            self._report("stopped", result, problems, before, {})
+            return result.exit_code
+        if self.accelerator.distributed_type == DistributedType.FSDP:
+            trained = self._whole(trained, checkpoint)
+        judged = self._judge(trained, reader, precision, vision, "after")
+        after = judged.report()
+        if self.accelerator.is_main_process:
+            metrics = {"held-out": {**after, "before": before}} if after else {}
+            save_trained(
+                trained,
+                config,
+                self.stage,
+                self.pairs.train,
+                metrics,
+                judged.calibration(),
+                self.folder / CHECKPOINT,
+            )
+        self._report("finished", result, [*problems, *judged.problems], before, after)
+        self.accelerator.wait_for_everyone()
+        return 0
+
+    def _whole(self, trained: Trained, checkpoint: str | None) -> Trained:
+        """The same weights in one piece on each process: what is in pieces neither judges nor is saved as a checkpoint."""
+        weights = whole_weights(trained.model)
+        fresh = load_for_training(self.config, self.accelerator.device, checkpoint)
+        set_trainable(fresh.model, self.config, self.stage)
+        with torch.no_grad():
+            for name, parameter in fresh.model.named_parameters():
+                if name in weights:
+                    parameter.copy_(weights[name])
+        return fresh
+
+    def _think(self, trained: Trained, reader: PairReader, precision: Precision) -> None:
+        """Thoughts for the pairs that have none, where stage 1 is to learn from some."""
+        config = self.config
+        if self.stage == "dual-rl" or config.paradigm != "think-then-score" or config.cold_start.mask_probability == 1:
+            return
+        train = with_own_thoughts(
+            self.pairs.train,
+            trained.model,
+            trained.manifest,
+            reader,
+            self.folder,
+            self.accelerator,
+            precision,
+            self.stop,
+            pairs_at_once=self._pairs_at_once,
+            seed=config.seed,
+            told=lambda done, total: self._tell("thoughts", done, total),
+        )
+        self.pairs = replace(self.pairs, train=train)
+
+    @property
+    def _pairs_at_once(self) -> int:
+        """As many rows think at the same time as in a pass of rollouts."""
+        return self.config.dual_rl.pairs_per_pass * self.config.dual_rl.objective.num_generations
+
+    def _stage(
+        self, trained: Trained, data: PairLoader, precision: Precision, vision: VisionFeatures | None
+    ) -> ColdStartStage | RLStage:
+        config, accelerator, model = self.config, self.accelerator, trained.model
+        if self.stage == "cold-start":
+            cold = config.cold_start if config.paradigm != "discriminative" else without_thoughts(config.cold_start)
+            return ColdStartStage(model, cold, data, accelerator, precision, vision, config.seed)
+        if accelerator.distributed_type == DistributedType.FSDP:
+            raise RunRefused("rollouts need whole weights on each process: use trainer/accelerate/ddp.yaml for stage 2")
+        for warning in self._warnings():
+            log.warning(warning)
+        settings = config.dual_rl if config.paradigm != "generative" else without_scoring(config.dual_rl)
+        kind = RLStage if config.paradigm != "generative" else GenerativeStage
+        return kind(model, settings, data, accelerator, precision, vision, config.seed, _sampler(settings, trained))
+
+    def _warnings(self) -> list[str]:
+        """What makes this stage teach less than it could, for the log and the report."""
+        untold = self.stage == "dual-rl" and self.config.paradigm == "think-then-score" and not self._with_sub_scores
+        return [NO_TRUTH] if untold else []
+
+    @property
+    def _with_sub_scores(self) -> int:
+        return sum(any(pair.sub_scores) for pair in self.pairs.train)
+
+    def _watch(
+        self, trained: Trained, reader: PairReader, precision: Precision, vision: VisionFeatures | None, steps: int
+    ) -> Callable[[int], dict[str, float]]:
+        """What is called after each step: the observer, and what is measured on held-out pairs where it is due."""
+        watches: list[Callable[[int], dict[str, float]]] = []
+        if self.accelerator.distributed_type != DistributedType.FSDP:  # what is in pieces does not judge
+            some = [pair for pair in self.pairs.held_out if pair.label][: self.config.watched_pairs]
+            if some:
+                judge = lambda: self._judged(some, trained, reader, precision, vision)  # noqa: E731
+                watches.append(HeldOutWatch(judge, steps))
+            if self.config.anchors and self.config.paradigm != "generative":
+                rows = anchor_rows(reader, self.pairs.held_out or self.pairs.train, self.config.anchors)
+                path = self.folder / "anchors.json"
+                watches.append(AnchorWatch(trained.model, rows, path, self.accelerator, precision, steps, vision))
+
+        def told(step: int) -> dict[str, float]:
+            self._tell("training", step + 1, steps)
+            return {name: value for watch in watches for name, value in watch(step).items()}
+
+        return told
+
+    def _before(
+        self, trained: Trained, reader: PairReader, precision: Precision, vision: VisionFeatures | None
+    ) -> dict[str, Any]:
+        """How good the parent is on the held-out pairs; measured once, and kept for a resumed run."""
+        path, earlier = self.folder / "before.json", self.folder.parent / "cold-start" / REPORT
+        if path.exists():
+            return json.loads(path.read_text("utf-8"))
+        if self.stage == "dual-rl" and earlier.exists():
+            return json.loads(earlier.read_text("utf-8"))["after"]
+        report = self._judge(trained, reader, precision, vision, "before").report()
+        write_json(path, report, self.accelerator)
+        return report
+
+    def _judge(
+        self,
+        trained: Trained,
+        reader: PairReader,
+        precision: Precision,
+        vision: VisionFeatures | None,
+        when: Literal["before", "after"],
+    ) -> JudgedPairs:
+        def told(done: int, total: int) -> None:
+            self._tell(when, done, total)
+            # Alone, a process may leave at once; one of several would leave the others waiting.
+            if self.stop.received and self.accelerator.num_processes == 1:
+                raise _Interrupted
+
+        judged = self._judged(self.pairs.held_out, trained, reader, precision, vision, told)
+        if self.accelerator.is_main_process:
+            self.observer.judged(self.stage, when, judged)
+        return judged
+
+    def _judged(
+        self,
+        pairs: Sequence[TrainingPair],
+        trained: Trained,
+        reader: PairReader,
+        precision: Precision,
+        vision: VisionFeatures | None,
+        told: Callable[[int, int], None] = lambda done, total: None,
+    ) -> JudgedPairs:
+        return judge_pairs(
+            trained.model,
+            reader,
+            pairs,
+            self.accelerator,
+            precision,
+            max_tokens=trained.manifest.max_thought_tokens,
+            paradigm=self.config.paradigm,
+            vision=vision,
+            pairs_at_once=self._pairs_at_once,
+            told=told,
+        )
+
+    def _tell(self, part: MicroBatch, done: int, total: int) -> None:
+        if self.accelerator.is_main_process:
+            self.observer.progress(self.stage, part, done, total)
+
+    def _report(
+        self, status: str, result: RunResult, problems: Sequence[str], before: dict[str, Any], after: dict[str, Any]
+    ) -> None:
+        report = {
+            "status": status,
+            "stage": self.stage,
+            "paradigm": self.config.paradigm,
+            "train_pairs": len(self.pairs.train),
+            "held_out_pairs": len(self.pairs.held_out),
+            "with_thoughts": sum(pair.thoughts is not None for pair in self.pairs.train),
+            "with_sub_scores": self._with_sub_scores,
+            "warnings": self._warnings(),
+            **asdict(result),
+            "before": before,
+            "after": after,
+            "problems": list(problems),
+        }
+        write_json(self.folder / REPORT, report, self.accelerator)
+
+
+def _sampler(settings: RLSettings, trained: Trained) -> Callable[..., Sampled]:
+    """The rollout engine."""
+    if settings.engine == "own":
+        return sample
+    from trainer.rollouts.vllm_engine import EngineError, VllmEngine
+
+    limits = {"max_prompt_tokens": settings.max_prompt_tokens, "max_tokens": settings.objective.max_tokens}
+    try:
+        return VllmEngine(trained.model, **limits)
+    except EngineError as error:
+        raise RunRefused(str(error)) from error
+
+
+def write_json(path: Path, value: dict[str, Any], accelerator: Accelerator) -> None:
+    """Write a file whole or not at all, on the main process."""
+    if accelerator.is_main_process:
+        write_atomic(path, json.dumps(value, indent=1, ensure_ascii=False))

@@ -1,0 +1,130 @@
+"""How good a checkpoint is on a split of ShapeWorld: rendered, H.264-encoded and decoded like any user's files.
+
+report = evaluate(DeScore.from_pretrained("bundled"), "test", pairs=400)
+report.to_dict()["accuracy_without_ties"]
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from descore.answer import DIMENSIONS
+from descore.judge import DeScore, Judgement, Mode
+from descore.metrics import PreferenceReport, bootstrap_mean, preference_report, wilson_interval
+from trainer.shapeworld.pairs import ShapePair, pairs
+from trainer.shapeworld.scene import SIGN
+from trainer.shapeworld.write_dataset import clip_names, write_pairs
+
+_VIDEOS_AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class ModeResult:
+    """What one mode gave on a split: raw rewards (n,) of both sides, and the judgements in the order A, B, A, B, ..."""
+
+    mode: Mode
+    rewards_a: np.ndarray
+    rewards_b: np.ndarray
+    labels: np.ndarray
+    judgements: tuple[Judgement, ...]
+    preference: PreferenceReport
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The results of a split by mode, and what the thoughts were worth against the exact truth."""
+
+    checkpoint: str
+    split: str
+    known: tuple[ShapePair, ...]
+    results: dict[str, ModeResult]
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures as plain JSON values; those of `think` stand at the top, `quick` beneath."""
+        report: dict[str, Any] = {"checkpoint": self.checkpoint, "split": self.split}
+        for mode, result in self.results.items():
+            figures = result.preference.to_dict()
+            if mode == "think":
+                report |= figures | self.thought_figures(result)
+            else:
+                report[mode] = figures
+        return report | {"seconds": round(self.seconds, 1)}
+
+    def thought_figures(self, result: ModeResult) -> dict[str, Any]:
+        """Share of thoughts in strict format, and of sub-scores that equal the truth, in all and by dimension.
+
+        Intervals at 95 %: Wilson's for the format, the bootstrap over pairs for the sub-scores, since the ten of one pair
+        are not independent.
+        """
+        strict, exact = sum(judgement.strict_format for judgement in result.judgements), self.exact(result)
+        return {
+            "strict_format": strict / len(exact),
+            "strict_format_interval": list(wilson_interval(strict, len(exact))),
+            "sub_score_exact_match": float(exact.mean()),
+            "sub_score_exact_match_interval": list(bootstrap_mean(exact.reshape(len(self.known), -1).mean(axis=1))),
+            "sub_score_exact_match_by_dimension": dict(zip(DIMENSIONS, exact.mean(axis=0).tolist(), strict=True)),
+        }
+
+    def exact(self, result: ModeResult) -> np.ndarray:
+        """(videos, dimensions), 1.0 where a sub-score equals the truth; two videos a pair."""
+        truth = [scores for one in self.known for scores in one.scores]
+        right = [
+            [(judgement.sub_scores or {}).get(name) == scores[name] for name in DIMENSIONS]
+            for judgement, scores in zip(result.judgements, truth, strict=True)
+        ]
+        return np.array(right, dtype=float)
+
+
+def evaluate(
+    judge: DeScore,
+    split: str,
+    count: int = 400,
+    modes: Sequence[Mode] = ("think", "quick"),
+    folder: Path | None = None,
+    workers: int = 2,
+) -> Evaluation:
+    """Judge the first `count` pairs of a split.
+
+    Args:
+        folder: where the split's clips are rendered to and kept; a temporary folder by default.
+        workers: processes that render.
+
+    Raises:
+        ValueError: an unknown split.
+        descore.errors.RewardError: the checkpoint has no trained scoring module.
+    """
+    if folder is None:
+        with tempfile.TemporaryDirectory() as temporary:
+            return evaluate(judge, split, count, modes, Path(temporary), workers)
+    write_pairs(split, count, folder, workers=workers)
+    began = time.monotonic()
+    known = tuple(pairs(split, count))
+    results: dict[str, ModeResult] = {mode: _judge_all(judge, known, mode, folder) for mode in modes}
+    return Evaluation(judge.name, split, known, results, time.monotonic() - began)
+
+
+def _judge_all(judge: DeScore, known: Sequence[ShapePair], mode: Mode, folder: Path) -> ModeResult:
+    paths = [folder / name for one in known for name in clip_names(one)]
+    prompts = [one.prompt for one in known for _ in range(2)]
+    judgements: list[Judgement] = []
+    with tqdm(total=len(paths), desc=f"judge ({mode})", mininterval=5) as progress:
+        for first in range(0, len(paths), _VIDEOS_AT_ONCE):
+            part = slice(first, first + _VIDEOS_AT_ONCE)
+            judgements += judge.score(paths[part], prompts[part], mode, batch_size=_VIDEOS_AT_ONCE)
+            progress.update(len(paths[part]))
+    rewards = np.array([judgement.reward for judgement in judgements], dtype=np.float64).reshape(-1, 2)
+    labels = np.array([SIGN[one.label] for one in known])
+    fitted = judge.manifest.calibration.for_mode(mode)
+    report = preference_report(
+        rewards[:, 0], rewards[:, 1], labels, fitted_eps=None if fitted is None else fitted.tie_threshold
+    )
+    return ModeResult(mode, rewards[:, 0], rewards[:, 1], labels, tuple(judgements), report)

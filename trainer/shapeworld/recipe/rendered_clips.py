@@ -1,0 +1,61 @@
+"""Rendered clips for training: the frames the model will see, at the times and the size its frame policy asks for.
+
+Training reads frames drawn directly instead of decoding H.264; the times are the policy's own, and each frame is drawn
+at twice the model's size and reduced by the processor's filter. Evaluation never comes through here: it reads mp4 files.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ProcessPoolExecutor
+from itertools import repeat
+from pathlib import Path
+
+import numpy as np
+import torch
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2 import functional as tvF
+
+from trainer.shapeworld.pairs import pair
+from trainer.shapeworld.recipe.backbone import FRAME_SIDE, POLICY
+from trainer.shapeworld.render import frame_times, render
+from trainer.shapeworld.scene import Scene
+
+_CHUNK = 250
+
+
+def sampled_times(scene: Scene) -> np.ndarray:
+    """The moments (FRAMES,) in seconds that the frame policy samples from the scene's clip, exactly as a reader would."""
+    shown = frame_times(scene)
+    return shown[POLICY.constant_rate_indices(len(shown), scene.look.fps)]
+
+
+def model_frames(scene: Scene) -> np.ndarray:
+    """(FRAMES, FRAME_SIDE, FRAME_SIDE, 3) uint8."""
+    drawn = torch.from_numpy(render(scene, sampled_times(scene), 2 * FRAME_SIDE)).permute(0, 3, 1, 2)
+    small = tvF.resize(drawn, [FRAME_SIDE, FRAME_SIDE], InterpolationMode.BICUBIC, antialias=True)
+    return small.permute(0, 2, 3, 1).numpy()
+
+
+def clip_pool(split: str, count: int, folder: Path, workers: int = 2, first: int = 0) -> np.ndarray:
+    """Both clips of `count` pairs of a split, from index `first` on: (count, 2, FRAMES, FRAME_SIDE, FRAME_SIDE, 3) uint8.
+
+    Chunks that are already there are kept, so an interrupted run goes on where it stopped.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    starts = range(first, first + count, _CHUNK)
+    stops = [min(start + _CHUNK, first + count) for start in starts]
+    with ProcessPoolExecutor(workers) as executor:
+        paths = list(executor.map(_render_chunk, repeat(split), starts, stops, repeat(folder)))
+    return np.concatenate([np.load(path, mmap_mode="r") for path in paths])
+
+
+def _render_chunk(split: str, start: int, stop: int, folder: Path) -> Path:
+    torch.set_num_threads(1)
+    path = folder / f"{split}-{start:06d}-{stop:06d}.npy"
+    if not path.exists():
+        scenes = (pair(split, index).scenes for index in range(start, stop))
+        frames = np.stack([np.stack([model_frames(a), model_frames(b)]) for a, b in scenes])
+        partial = path.with_suffix(".partial.npy")
+        np.save(partial, frames)
+        partial.replace(path)
+    return path

@@ -1,0 +1,93 @@
+"""Writes pairs of ShapeWorld to disk: mp4 files and the pair table.
+
+The table, `pairs.csv`, has the columns of the VideoAlign format (`path_A, path_B, prompt, TA, fps_A, num_frames_A, ...`)
+and behind them what only this world can know: exact sub-scores, overall scores and reference thoughts.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from itertools import repeat
+from pathlib import Path
+
+from tqdm import tqdm
+
+from descore.video import encode_h264
+from trainer.shapeworld.pairs import ShapePair, pairs
+from trainer.shapeworld.render import frame_times, render
+from trainer.shapeworld.scene import Scene
+
+TABLE = "pairs.csv"
+_CRF = 26
+
+
+def write_clip(scene: Scene, path: Path) -> None:
+    """Render a scene's clip: 256x256 H.264 at the scene's frame rate."""
+    partial = path.with_name(f".{path.name}")
+    encode_h264(render(scene, frame_times(scene)), partial, scene.look.fps, crf=_CRF)
+    partial.replace(path)
+
+
+def write_pairs(split: str, count: int, folder: Path, noise: float = 0.0, workers: int = 1) -> Path:
+    """Write the first `count` pairs of a split into `folder` and return the path of their table."""
+    return write_known(list(pairs(split, count, noise=noise)), folder, workers)
+
+
+def write_known(known: Sequence[ShapePair], folder: Path, workers: int = 1) -> Path:
+    """Write given pairs into `folder` and return the path of their table.
+
+    Clips that are already there are kept (they are always the same for the same split and index), so an interrupted
+    call goes on where it stopped. The table is written last.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    title = f"render {known[0].identity.rsplit('-', 1)[0]}"
+    if workers > 1:
+        with ProcessPoolExecutor(workers) as executor:
+            done: Iterable[None] = executor.map(_write_pair, known, repeat(folder), chunksize=8)
+            list(tqdm(done, total=len(known), desc=title, mininterval=5))
+    else:
+        for one in tqdm(known, desc=title, mininterval=5):
+            _write_pair(one, folder)
+    table = folder / TABLE
+    partial = table.with_suffix(".partial")
+    with partial.open("w", newline="", encoding="utf-8") as file:
+        rows = [table_row(one) for one in known]
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    partial.replace(table)
+    return table
+
+
+def _write_pair(known: ShapePair, folder: Path) -> None:
+    for scene, name in zip(known.scenes, clip_names(known), strict=True):
+        if not (folder / name).exists():
+            write_clip(scene, folder / name)
+
+
+def clip_names(known: ShapePair) -> tuple[str, str]:
+    """File names of a pair's clips."""
+    return f"{known.identity}_A.mp4", f"{known.identity}_B.mp4"
+
+
+def table_row(known: ShapePair) -> dict[str, object]:
+    """One row of the pair table."""
+    names = clip_names(known)
+    row: dict[str, object] = {
+        "path_A": names[0],
+        "path_B": names[1],
+        "prompt": known.prompt,
+        "TA": "same" if known.label == "tie" else known.label,
+    }
+    for side, scene in zip("AB", known.scenes, strict=True):
+        row |= {f"fps_{side}": float(scene.look.fps), f"num_frames_{side}": len(frame_times(scene))}
+    for index, side in enumerate("AB"):
+        row |= {
+            f"scores_{side}": json.dumps(known.scores[index]),
+            f"overall_{side}": known.overall[index],
+            f"CoT_{side}": known.thoughts[index],
+        }
+    return row

@@ -1,0 +1,193 @@
+"""Stage 1, the discriminative cold start: Bradley-Terry on labelled pairs with thoughts, and random CoT masking.
+
+One step, as DeScore (arXiv 2605.05922) has it:
+
+    1. mask        with p = 0.5 per pair the whole thought of BOTH videos is dropped, so that the scoring module learns to
+                   use video and prompt as well as the reasoning, and can score without thinking
+    2. forward     [prompt, video, thought, query token] of both videos                         `ColdStartObjective`
+    3. loss        -log sigmoid(r_chosen - r_rejected); ties give no gradient, or count under Rao and Kupper's model
+    4. update      backbone (or its adapter), query token and head
+
+There is no language-model loss on the thoughts. For a small backbone that is trained whole, and so would forget how to
+think, `anchor_weight` adds a little of one.
+
+Rows of a batch are A, B, A, B, ... Shapes: P pairs, 2P rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from descore.encode import Batch, Row, collate, pad_token_id
+from descore.modeling.model import DeScoreModel, VisionOutputs
+from storage.splits import stable_share
+from trainer.config import ColdStartSettings
+from trainer.data.loader import PairLoader
+from trainer.data.pairs import TrainingPair
+from trainer.data.vision_features import VisionFeatures
+from trainer.engine.loop import Prepared
+from trainer.engine.precision import Precision
+from trainer.objectives.losses import bradley_terry, bradley_terry_ties
+from trainer.rollouts.shared_prefix import token_logprobs
+
+_CLEARLY = 2.0  # the strength that is to lead by the whole margin
+
+
+@dataclass
+class PairBatch:
+    """P pairs in tensors. labels: (P,) +1, -1, 0. margins: (P,) in reward. has_thought: (P,) bool.
+
+    totals: the comparisons and the thoughts' tokens of the whole step, over all passes and processes. weight: of the pass.
+    """
+
+    inputs: Batch
+    vision: VisionOutputs | None
+    labels: torch.Tensor
+    margins: torch.Tensor
+    has_thought: torch.Tensor
+    totals: tuple[float, float] = (1.0, 1.0)
+    weight: float = 1.0
+
+
+class ColdStartObjective(nn.Module):
+    """The loss of stage 1 as a module, so that whatever wraps it for many processes sees one forward."""
+
+    def __init__(self, model: DeScoreModel, settings: ColdStartSettings) -> None:
+        super().__init__()
+        self.model = model
+        self.settings = settings
+
+    def forward(self, batch: PairBatch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """The batch's part of the step's loss, and sums for the log (detached scalars)."""
+        comparisons, thought_tokens = batch.totals
+        forward = self.model(batch.inputs, batch.vision)
+        reward_a, reward_b = forward.rewards[::2], forward.rewards[1::2]
+        if self.settings.loss == "ties":
+            preference = bradley_terry_ties(reward_a, reward_b, batch.labels, total=comparisons)
+        else:
+            preference = bradley_terry(reward_a, reward_b, batch.labels, batch.margins, total=comparisons)
+        loss, anchor = preference, preference.new_zeros(())
+        if self.settings.anchor_weight > 0:
+            anchor = self._thought_loss(batch, forward.hidden) / max(thought_tokens, 1)
+            loss = loss + self.settings.anchor_weight * anchor
+        decided = batch.labels != 0
+        lead = batch.labels * (reward_a - reward_b)
+        sums = {
+            "loss": preference,
+            "anchor_loss": anchor,
+            "right": ((lead > 0) & decided).sum(),
+            "margin": lead.sum(),
+            "rewards": forward.rewards.sum(),
+            "squared_rewards": forward.rewards.square().sum(),
+        }
+        return batch.weight * loss, {name: batch.weight * value.detach().float() for name, value in sums.items()}
+
+    def _thought_loss(self, batch: PairBatch, hidden: torch.Tensor) -> torch.Tensor:
+        """Summed negative log-likelihood of the thoughts' tokens; slot s predicts token s + 1."""
+        device = hidden.device
+        targets, mask = batch.inputs["input_ids"][:, 1:].to(device), batch.inputs["thought_mask"][:, 1:].to(device)
+        return -token_logprobs(self.model, hidden[:, :-2], targets, mask).sum()
+
+
+@dataclass(frozen=True)
+class _Read:
+    rows: tuple[Row, Row]
+    has_thought: bool
+
+
+class ColdStartStage:
+    """Stage 1 for `trainer.engine.loop.train`."""
+
+    name = "cold start"
+    updates_per_step = 1
+
+    def __init__(
+        self,
+        model: DeScoreModel,
+        settings: ColdStartSettings,
+        data: PairLoader,
+        accelerator: Accelerator,
+        precision: Precision,
+        vision: VisionFeatures | None = None,
+        seed: int = 0,
+    ) -> None:
+        """vision: kept features of a frozen tower; None: the tower runs in each forward."""
+        self.model, self.settings, self.data, self.precision = model, settings, data, precision
+        self.steps, self.optim = settings.steps, settings.optim
+        self.objective = ColdStartObjective(model, settings)
+        self._accelerator, self._vision, self._seed = accelerator, vision, seed
+
+    def prepare(self, step: int) -> Prepared:
+        """The passes of a step, with the totals that their losses are divided by."""
+        parts = self.data.passes(step, lambda pair: self._read(pair, step))
+        batches = [self._batch(part.pairs, part.read, part.weight) for part in parts]
+        real = [batch for batch in batches if batch.weight]
+        compared = sum(self._compared(batch) for batch in real)
+        told = sum(int(batch.inputs["thought_mask"].sum()) for batch in real)
+        pairs = sum(len(batch.labels) for batch in real)
+        masked = sum(int((~batch.has_thought).sum()) for batch in real)
+        tokens = sum(int(batch.inputs["attention_mask"].sum()) for batch in real)
+        decided = sum(int((batch.labels != 0).sum()) for batch in real)
+        totals = self.data.total(compared, told)
+        for batch in batches:
+            batch.totals = (totals[0], totals[1])
+        sums = {"pairs": pairs, "masked": masked, "tokens": tokens, "decided": decided, "thought_tokens": told}
+        return Prepared(batches, {name: float(value) for name, value in sums.items()})
+
+    def loss(self, objective: nn.Module, work: PairBatch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """The pass's share of the step's loss, scaled for the mean that is taken over processes."""
+        loss, sums = objective(work)
+        return loss * self._accelerator.num_processes, sums
+
+    def figures(self, sums: Mapping[str, float]) -> dict[str, float | None]:
+        """For the log: accuracy and margin over pairs with a preference, mean and spread of all rewards."""
+        pairs, decided = sums["pairs"], max(sums["decided"], 1)
+        if not pairs or "rewards" not in sums:
+            return {"pairs": pairs}
+        mean, told = sums["rewards"] / (2 * pairs), 2 * (pairs - sums["masked"])
+        return {
+            "loss": sums["loss"],
+            "anchor_loss": sums["anchor_loss"] if self.settings.anchor_weight else None,
+            "accuracy": sums["right"] / decided,
+            "margin": sums["margin"] / decided,
+            "reward_mean": mean,
+            "reward_std": max(sums["squared_rewards"] / (2 * pairs) - mean**2, 0.0) ** 0.5,
+            "masked": sums["masked"] / pairs,
+            "thought_tokens": sums["thought_tokens"] / told if told else None,
+            "pairs": pairs,
+        }
+
+    def _compared(self, batch: PairBatch) -> int:
+        return len(batch.labels) if self.settings.loss == "ties" else int((batch.labels != 0).sum())
+
+    def _read(self, pair: TrainingPair, step: int) -> _Read:
+        rows = self.data.reader.rows(pair, self.settings.max_length)
+        if pair.thoughts is None or self.settings.mask_probability == 1:
+            return _Read(rows, False)
+        # Masked ones too: a pair whose thoughts can't be used is left out of every step, wherever a run was resumed.
+        told = self.data.reader.with_thoughts(pair, rows, pair.thoughts, self.settings.max_length)
+        masked = is_masked(pair.identity, step, self._seed, self.settings.mask_probability)
+        return _Read(rows if masked else told, not masked)
+
+    def _batch(self, pairs: tuple[TrainingPair, ...], read: tuple[_Read, ...], weight: float) -> PairBatch:
+        rows = [row for one in read for row in one.rows]
+        device = self._accelerator.device
+        margins = [self.settings.strength_margin * pair.strength / _CLEARLY for pair in pairs]
+        return PairBatch(
+            inputs=collate(rows, pad_token_id(self.model.processor)),
+            vision=None if self._vision is None else self._vision.of(rows),
+            labels=torch.tensor([pair.label for pair in pairs], device=device),
+            margins=torch.tensor(margins, device=device),
+            has_thought=torch.tensor([one.has_thought for one in read]),
+            weight=weight,
+        )
+
+
+def is_masked(identity: str, step: int, seed: int, probability: float) -> bool:
+    """Whether a pair loses both thoughts in a step; it may keep them when it comes again."""
+    return stable_share("mask", seed, step, identity) < probability
