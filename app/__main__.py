@@ -29,7 +29,7 @@ from storage.database import Database
 from storage.exchange.exporting.export import export
 from storage.exchange.exporting.stored_pairs import Labels
 from storage.exchange.formats.detect import EXPORTS, FORMATS
-from storage.exchange.parsed import ImportRefused, Problem
+from storage.exchange.parsed import ImportRefusedError, Problem
 
 _REFUSED = 1
 _IMPOSSIBLE = 2
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return int(options.run(database, options))
     except KeyboardInterrupt:
         return _INTERRUPTED
-    except ImportRefused as error:
+    except ImportRefusedError as error:
         _print_problems(error.problems)
         print("nothing was imported", file=sys.stderr)
         return _REFUSED

@@ -21,7 +21,7 @@ from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from descore.video import VideoInfo, content_hash, make_playable, probe, validate_full
-from storage import Database, NotInStore
+from storage import Database, NotInStoreError
 from storage.pairs import NewVideo, Video, add_new_video, find_video, video_by_public_id
 from storage.video_files import playable_path, store_video, video_path
 
@@ -103,7 +103,7 @@ class ClipStore:
         """The video that a page names.
 
         Raises:
-            NotInStore: unknown id.
+            NotInStoreError: unknown id.
         """
         with self._database.read() as session:
             return video_by_public_id(session, public_id)
@@ -112,7 +112,7 @@ class ClipStore:
         """The file as it came.
 
         Raises:
-            NotInStore: the file was removed by hand.
+            NotInStoreError: the file was removed by hand.
         """
         return video_path(video.file, self._database.home)
 
@@ -139,7 +139,7 @@ class ClipStore:
     def _serve_video(self, request: Request) -> Response:
         try:
             path = self.shown(self.by_id(request.path_params["public_id"]))
-        except NotInStore:
+        except NotInStoreError:
             return PlainTextResponse("no such video", status_code=404)
         return FileResponse(path, media_type=_MEDIA_TYPES.get(path.suffix, "video/mp4"), headers=_HEADERS)
 
@@ -147,7 +147,7 @@ class ClipStore:
         try:
             video = self.by_id(request.path_params["public_id"])
             picture = _poster(self.shown(video), video.duration / 2)
-        except NotInStore:
+        except NotInStoreError:
             return PlainTextResponse("no such video", status_code=404)
         return Response(picture, media_type="image/jpeg", headers=_HEADERS)
 

@@ -15,14 +15,16 @@ import argparse
 import json
 import statistics
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from descore import DeScore
 from descore.encode import collate, encode_prompt, pad_token_id, with_thought
-from descore.modeling.model import DeScoreModel
 from descore.video import read_clips
+
+if TYPE_CHECKING:
+    from descore.modeling.model import DeScoreModel
 
 Row = dict[str, torch.Tensor]
 

@@ -15,18 +15,21 @@ import random
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, select, text
-from sqlalchemy.orm import Session
 
 from descore.answer import DIMENSIONS
-from storage import Database
 from storage.accounts.users import User, add_user
 from storage.campaigns.campaign import CampaignSettings, Gold, create_campaign
 from storage.campaigns.guidelines import DEFAULT_GUIDELINES
 from storage.labelling import totals as tallies
 from storage.schema import Base, CampaignPairRow
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from storage import Database
 
 BEGIN = datetime(2026, 1, 1, tzinfo=timezone.utc)
 ANSWERS = 500

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -27,12 +28,14 @@ from benchmarks.long_prompts import long_row
 from benchmarks.plain_model import as_transformers_has_it
 from descore.encode import Row, collate, pad_token_id
 from descore.judge import DeScore
-from descore.modeling.model import DeScoreModel, VisionOutputs
 from trainer.data.vision_features import VisionFeatures
 from trainer.objectives.dual_objective import DualObjective, DualRLConfig, Experience, add_reference
 from trainer.objectives.losses import bradley_terry, grpo, low_variance_kl
 from trainer.rollouts.sampling import Sampled, grouped, sample, uniforms
 from trainer.rollouts.shared_prefix import Rollouts, pack_rollouts, rollout_forward
+
+if TYPE_CHECKING:
+    from descore.modeling.model import DeScoreModel, VisionOutputs
 
 
 def shared_sample(model: DeScoreModel, rows: Sequence[Row], config: DualRLConfig, vision: VisionOutputs) -> Sampled:

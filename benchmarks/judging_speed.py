@@ -26,6 +26,7 @@ import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from transformers import GenerationConfig
@@ -35,8 +36,10 @@ from benchmarks.long_prompts import long_row
 from benchmarks.plain_model import as_transformers_has_it
 from descore.encode import Row, collate, encode_prompt, pad_token_id, with_thought
 from descore.judge import DeScore
-from descore.modeling.model import DeScoreModel
 from descore.video import read_clips
+
+if TYPE_CHECKING:
+    from descore.modeling.model import DeScoreModel
 
 Pair = Sequence[Row]
 _PLAIN_INPUTS = ("input_ids", "attention_mask", "mm_token_type_ids", "pixel_values_videos", "video_grid_thw")

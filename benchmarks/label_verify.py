@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select
 
-from benchmarks.label_clients import Record
-from storage import Database
 from storage.maintenance.integrity import check_store
 from storage.schema import AssignmentRow, CampaignPairRow, CampaignRow, LabelRow, UserRow
+
+if TYPE_CHECKING:
+    from benchmarks.label_clients import Record
+    from storage import Database
 
 
 def verify(database: Database, campaign_id: int, record: Record) -> dict[str, int]:

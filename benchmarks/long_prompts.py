@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from descore.encode import Row, encode_prompt
-from descore.judge import DeScore
 from descore.video import FramePolicy, VideoClip
+
+if TYPE_CHECKING:
+    from descore.judge import DeScore
 
 PROMPT = "a red circle bounces in front of a brick wall while the camera pans left"
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+from typing import TYPE_CHECKING
 
-from descore.modeling.model import DeScoreModel
+if TYPE_CHECKING:
+    from descore.modeling.model import DeScoreModel
 
 
 def as_transformers_has_it(model: DeScoreModel) -> DeScoreModel:

@@ -26,7 +26,7 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import numpy as np
@@ -50,8 +50,10 @@ from storage.training.model_registry import get_checkpoint, list_checkpoints, se
 from storage.training.runs import Run, get_run
 from trainer.evaluation.paired_tests import paired_difference
 from trainer.shapeworld.evaluate import evaluate
-from trainer.shapeworld.pairs import ShapePair
 from trainer.shapeworld.write_dataset import clip_names
+
+if TYPE_CHECKING:
+    from trainer.shapeworld.pairs import ShapePair
 
 TASTE = Taste(
     "style first", {"subject": 0.5, "dynamics": 0.0, "camera": 1.0, "environment": 1.0, "style": 2.0}, tie_below=0.1

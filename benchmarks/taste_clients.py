@@ -9,14 +9,16 @@ import asyncio
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 
 from app.web.auth import COOKIE
-from benchmarks.labelled_shapes import Taste
 from descore.answer import DIMENSIONS
 from trainer.shapeworld.pairs import ShapePair
+
+if TYPE_CHECKING:
+    from benchmarks.labelled_shapes import Taste
 
 
 @dataclass

@@ -22,9 +22,8 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from safetensors.torch import load_file
 
 from benchmarks.noise_pairs import noise_table
@@ -32,7 +31,11 @@ from benchmarks.running_app import ROOT, free_port
 from descore.checkpoints.folder import load_checkpoint
 from trainer.engine.checkpoints import RunCheckpoints
 from trainer.engine.metrics_log import read_metrics
-from trainer.engine.trainable import StageName
+
+if TYPE_CHECKING:
+    import torch
+
+    from trainer.engine.trainable import StageName
 
 STAGES: tuple[StageName, ...] = ("cold-start", "dual-rl")
 LIMIT = 1e-3

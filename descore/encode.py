@@ -15,12 +15,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from descore.prompt import DEFAULT_PROMPT_VERSION, render_turns
-from descore.video.types import FramePolicy, VideoClip
+
+if TYPE_CHECKING:
+    from descore.video.types import FramePolicy, VideoClip
 
 Row = dict[str, torch.Tensor]
 Batch = dict[str, torch.Tensor]

@@ -8,7 +8,7 @@ class CheckpointError(ValueError):
     do."""
 
 
-class NotEnoughMemory(CheckpointError):
+class NotEnoughMemoryError(CheckpointError):
     """The device has no room for the weights; what else is on it may have to leave first."""
 
 

@@ -18,6 +18,7 @@ import time
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -27,9 +28,11 @@ from descore.checkpoints.folder import Manifest, load_checkpoint, save_checkpoin
 from descore.encode import Row, collate, content_digest, encode_prompt, pad_token_id
 from descore.errors import RewardError
 from descore.judgement import MODES, Event, Judged, Judgement, Mode, ThoughtDelta, Verdict
-from descore.modeling.model import DeScoreModel
 from descore.modeling.text_streamer import TextStream
 from descore.video import VideoClip, read_clips
+
+if TYPE_CHECKING:
+    from descore.modeling.model import DeScoreModel
 
 # Rows that think at the same time in `score`: enough to fill a machine, few enough for an 8B's memory.
 _ROWS_AT_ONCE = 8

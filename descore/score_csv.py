@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from descore.errors import RewardError
-from descore.judgement import Mode, Verdict
 
 if TYPE_CHECKING:
     from descore.judge import DeScore
+    from descore.judgement import Mode, Verdict
 
 REQUIRED = ("path_A", "path_B", "prompt")
 # The hash stands last: a row that ends with a whole hash was written whole.

@@ -5,6 +5,6 @@ and `storage.video_files`; they return frozen dataclasses.
 """
 
 from storage.database import Database, open_database
-from storage.errors import NotInStore, StorageError
+from storage.errors import NotInStoreError, StorageError
 
-__all__ = ["Database", "NotInStore", "StorageError", "open_database"]
+__all__ = ["Database", "NotInStoreError", "StorageError", "open_database"]

@@ -5,19 +5,19 @@ class StorageError(RuntimeError):
     """The store can't do what was asked; the message says why and what to do."""
 
 
-class NotInStore(StorageError):
+class NotInStoreError(StorageError):
     """Nothing is stored under that id."""
 
 
-class NameTaken(StorageError):
+class NameTakenError(StorageError):
     """Somebody has this name already, or one that reads the same."""
 
 
-class WeakPassword(StorageError):
+class WeakPasswordError(StorageError):
     """A password that is too short, too long, or nothing but one character."""
 
 
-class LastLead(StorageError):
+class LastLeadError(StorageError):
     """The last active lead can't be switched off or get another role."""
 
 
@@ -25,7 +25,7 @@ class InvitationError(StorageError):
     """The link of an invitation is unknown, used or expired."""
 
 
-class SignInRefused(StorageError):
+class SignInRefusedError(StorageError):
     """Wrong name or password (the message is the same), or too many attempts: then with seconds to wait."""
 
     def __init__(self, message: str, retry_seconds: int | None = None) -> None:
@@ -41,9 +41,9 @@ class AnswerError(StorageError):
     """A label is not complete or not valid; the message says what to fill in, in words for the annotator."""
 
 
-class NotYours(StorageError):
+class NotYoursError(StorageError):
     """No turn of this person has that token. Whether another's has is not told."""
 
 
-class LeaseLost(StorageError):
+class LeaseLostError(StorageError):
     """The turn can't be gone on with: it was finished in another tab, or others have labelled the pair meanwhile."""

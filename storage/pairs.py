@@ -6,14 +6,16 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
-from sqlalchemy.orm import Session
 
-from storage.errors import NotInStore, StorageError
+from storage.errors import NotInStoreError, StorageError
 from storage.schema import PairRow, VideoRow, text_hash
 from storage.sql import insert_or_get
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
 
 _AT_ONCE = 1000
 
@@ -111,11 +113,11 @@ def video_by_public_id(session: Session, public_id: str) -> Video:
     """The video that a browser asks for.
 
     Raises:
-        NotInStore: there is none.
+        NotInStoreError: there is none.
     """
     row = session.scalars(select(VideoRow).where(VideoRow.public_id == public_id)).one_or_none()
     if row is None:
-        raise NotInStore("no video under this id")
+        raise NotInStoreError("no video under this id")
     return _video(row)
 
 
@@ -161,11 +163,11 @@ def get_pair(session: Session, pair_id: int) -> Pair:
     """A pair by its id.
 
     Raises:
-        NotInStore: there is none.
+        NotInStoreError: there is none.
     """
     row = session.get(PairRow, pair_id)
     if row is None:
-        raise NotInStore(f"there is no pair {pair_id}")
+        raise NotInStoreError(f"there is no pair {pair_id}")
     return _pair(row)
 
 

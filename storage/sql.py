@@ -6,12 +6,10 @@ takes several times as long as running it.
 
 from __future__ import annotations
 
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from sqlalchemy import Select, Table
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session
 
 from storage.schema import (
     AgreementPatternRow,
@@ -30,9 +28,13 @@ from storage.schema import (
     VideoRow,
 )
 
+if TYPE_CHECKING:
+    from sqlalchemy import Select, Table
+    from sqlalchemy.orm import Session
+
 
 def _table(row: type[Base]) -> Table:
-    return cast(Table, row.__table__)
+    return cast("Table", row.__table__)
 
 
 CAMPAIGNS = _table(CampaignRow)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from storage.data_home import ensure_folder
-from storage.errors import NotInStore, StorageError
+from storage.errors import NotInStoreError, StorageError
 
 _CHUNK = 1 << 20
 _SUFFIX = re.compile(r"\.[a-z0-9]{1,5}")
@@ -60,12 +60,12 @@ def video_path(file: str, home: Path) -> Path:
     """The path of a stored file by its name in the table of videos.
 
     Raises:
-        NotInStore: the file is gone, or the name leads out of the managed folder.
+        NotInStoreError: the file is gone, or the name leads out of the managed folder.
     """
     folder = (home / "videos").resolve()
     path = (folder / file).resolve()
     if not path.is_relative_to(folder) or not path.is_file():
-        raise NotInStore(f"the video file {file} is not in {folder}: was it removed by hand?")
+        raise NotInStoreError(f"the video file {file} is not in {folder}: was it removed by hand?")
     return path
 
 

@@ -13,7 +13,7 @@ from typing import Any, get_args
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session, aliased
 
-from storage.errors import NotInStore, StorageError
+from storage.errors import NotInStoreError, StorageError
 from storage.schema import Choice, PairRow, Side, VoteRow
 
 _later = aliased(VoteRow)
@@ -59,7 +59,7 @@ def save_vote(
         token: made new by the page for each submission. A retry or double click repeats it and saves nothing.
 
     Raises:
-        NotInStore: there is no such pair.
+        NotInStoreError: there is no such pair.
         StorageError: an unknown choice, no voter or token, or a token that came with another vote before.
     """
     if choice not in get_args(Choice) or left_video not in get_args(Side):
@@ -69,7 +69,7 @@ def save_vote(
         raise StorageError("a vote needs a voter and a token")
     # The lock orders votes on one pair where the database does not order all writers anyway (PostgreSQL).
     if session.scalar(select(PairRow.id).where(PairRow.id == pair_id).with_for_update()) is None:
-        raise NotInStore(f"there is no pair {pair_id}")
+        raise NotInStoreError(f"there is no pair {pair_id}")
     before = session.scalars(select(VoteRow).where(VoteRow.token == token)).one_or_none()
     if before is not None:
         if (before.pair_id, before.voter, before.choice, before.note) != (pair_id, voter, choice, note):

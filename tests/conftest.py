@@ -11,7 +11,7 @@ import pytest
 from hypothesis import settings
 
 from storage import Database, open_database
-from tests.helpers.postgresql import NoPostgresql, Server, postgresql_server
+from tests.helpers.postgresql import NoPostgresqlError, Server, postgresql_server
 
 # Tests open stores of their own; none of them may ever reach the one that somebody works with.
 os.environ.pop("DATABASE_URL", None)
@@ -32,7 +32,7 @@ def postgresql() -> Iterator[Server]:
         with postgresql_server() as server:
             server.skip_the_disk()
             yield server
-    except NoPostgresql as error:
+    except NoPostgresqlError as error:
         pytest.skip(str(error))
 
 

@@ -15,12 +15,14 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from trainer.engine.trainable import StageName
 from trainer.planning import plan
 from trainer.shapeworld.pairs import SPLITS
 from trainer.thoughts import collect as thoughts
+
+if TYPE_CHECKING:
+    from trainer.engine.trainable import StageName
 
 TRAINING: dict[str, list[StageName]] = {
     "cold-start": ["cold-start"],
@@ -134,7 +136,7 @@ def _store_run(run_id: int) -> int:
 def _train(options: argparse.Namespace) -> int:
     from descore.errors import CheckpointError
     from storage import StorageError
-    from trainer.engine.loop import TrainingFailed
+    from trainer.engine.loop import TrainingFailedError
     from trainer.runs.pipeline import CONFIG, run, settle
 
     try:
@@ -143,7 +145,7 @@ def _train(options: argparse.Namespace) -> int:
     except (CheckpointError, StorageError, ValueError) as error:
         print(f"{options.command}: {error}", file=sys.stderr)
         return 2
-    except TrainingFailed as error:
+    except TrainingFailedError as error:
         print(f"{options.command}: {error}", file=sys.stderr)
         return 1
 

@@ -23,7 +23,7 @@ from app.analyse.selection_tab import ChoosePanel, ScoringPanel
 from app.clip_store import ClipStore
 from app.runs.supervisor import Jobs
 from app.serving.serving import Serving
-from app.web.auth import Auth, AuthError, NotSignedIn
+from app.web.auth import Auth, AuthError, NotSignedInError
 from app.web.panel import PLAIN, QUIET, LeadRoom
 from storage import Database
 
@@ -106,7 +106,7 @@ class AnalysePage:
 
 def _gate(error: Exception) -> str:
     """What those see whom the page is not for."""
-    sign_in = Markup(' <a href="./sign-in?next=/analyse">Sign in</a>') if isinstance(error, NotSignedIn) else ""
+    sign_in = Markup(' <a href="./sign-in?next=/analyse">Sign in</a>') if isinstance(error, NotSignedInError) else ""
     other = isinstance(error, AuthError) and not sign_in
     again = Markup(' <a href="./sign-in?next=/analyse">Sign in as somebody else</a>') if other else ""
     text = "This page is for leads and viewers." if sign_in else str(error)

@@ -26,14 +26,14 @@ from storage.exchange.formats.detect import read_file
 from storage.exchange.importing.dry_run import compare, video_by_prefix, video_ids
 from storage.exchange.importing.insert import Taken, take_in
 from storage.exchange.importing.resolve import ResolvedImport, clean_source
-from storage.exchange.parsed import Clip, ExchangeError, ImportRefused, Parsed, ParsedPair, Problem
+from storage.exchange.parsed import Clip, ExchangeError, ImportRefusedError, Parsed, ParsedPair, Problem
 from storage.pairs import NewVideo
 
 Progress = Callable[[str, int, int], None]
 _EXPORTED_NAME = re.compile(rf"[0-9a-f]{{{DIGITS}}}")
 
 
-class ImportCancelled(ExchangeError):
+class ImportCancelledError(ExchangeError):
     """The import was stopped; nothing was taken in."""
 
 
@@ -94,7 +94,7 @@ class _Watch:
         if self.progress is not None:
             self.progress(stage, done, total)
         if self.cancelled is not None and self.cancelled():
-            raise ImportCancelled("the import was stopped; nothing was taken in")
+            raise ImportCancelledError("the import was stopped; nothing was taken in")
 
 
 def plan_import(
@@ -112,7 +112,7 @@ def plan_import(
 
     Raises:
         ExchangeError: the file can't be opened, its format is not known, or the source is no name.
-        ImportCancelled: `cancelled` said so.
+        ImportCancelledError: `cancelled` said so.
     """
     watch = _Watch(progress, cancelled)
     found = _look(database, path, source, format, videos, watch)
@@ -158,9 +158,9 @@ def run_import(
         cancelled: asked between videos; the import stops when it says yes.
 
     Raises:
-        ImportRefused: something is wrong with the file, its videos or its labels; `problems` has all of it.
+        ImportRefusedError: something is wrong with the file, its videos or its labels; `problems` has all of it.
         ExchangeError: the file can't be opened, its format is not known, or the source is no name.
-        ImportCancelled: `cancelled` said so.
+        ImportCancelledError: `cancelled` said so.
         StorageError: the store can't be written.
     """
     watch = _Watch(progress, cancelled)
@@ -170,7 +170,7 @@ def run_import(
         changes = compare(session, found.arrival)
     problems = [*changes.problems, *found.problems, *problems]
     if problems:
-        raise ImportRefused(_in_order(problems))
+        raise ImportRefusedError(_in_order(problems))
     kept = _keep(shelf, found, checked, watch)
     with database.write() as session:
         taken = take_in(session, found.arrival, kept, created_by=created_by)
@@ -266,7 +266,7 @@ def _keep(shelf: ClipStore, found: _Found, checked: Mapping[str, VideoInfo], wat
     """Copy the checked videos into the managed folder.
 
     Raises:
-        ImportRefused: a file is no longer what was checked, or can't be re-encoded.
+        ImportRefusedError: a file is no longer what was checked, or can't be re-encoded.
     """
     kept: dict[str, NewVideo] = {}
     problems: list[Problem] = []
@@ -280,7 +280,7 @@ def _keep(shelf: ClipStore, found: _Found, checked: Mapping[str, VideoInfo], wat
             problems.append(_video_problem(found.arrival.parsed, pair, clip, error.reason))
         watch.step("copying videos", done, len(checked))
     if problems:
-        raise ImportRefused(_in_order(problems))
+        raise ImportRefusedError(_in_order(problems))
     return kept
 
 

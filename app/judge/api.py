@@ -20,17 +20,17 @@ import gradio as gr
 from app.clip_store import ClipStore
 from app.judge.gallery import BundledPair
 from app.serving.cached_judge import answer
-from app.serving.serving import ModelAside, Serving
+from app.serving.serving import ModelAsideError, Serving
 from descore.errors import CheckpointError, RewardError
 from descore.judgement import Mode
 from descore.video import VideoError
-from storage import Database, NotInStore, StorageError
+from storage import Database, NotInStoreError, StorageError
 from storage.pairs import Pair, Video, add_pair
 from storage.schema import Choice
 from storage.votes import save_vote
 
 MODES: list[tuple[str, Mode]] = [("Think", "think"), ("Quick, no thought", "quick"), ("Several thoughts", "k")]
-PLAIN_ERRORS = (VideoError, ValueError, StorageError, RewardError, CheckpointError, ModelAside)
+PLAIN_ERRORS = (VideoError, ValueError, StorageError, RewardError, CheckpointError, ModelAsideError)
 # On all pages together; single model calls take turns anyway.
 MODEL_QUEUE: dict[str, Any] = {"concurrency_limit": 4, "concurrency_id": "model"}
 NOTE_LENGTH = 1000
@@ -122,7 +122,7 @@ class JudgeApi:
                 kept = save_vote(
                     session,
                     pair_id=int(pair),
-                    choice=cast(Choice, choice),
+                    choice=cast("Choice", choice),
                     voter=voter,
                     token=token,
                     note=note[:NOTE_LENGTH],
@@ -166,6 +166,6 @@ def plain(error: Exception) -> str:
     """A message without file names: they may tell which generator made a video."""
     if isinstance(error, VideoError):
         return f"A video can't be used: {error.reason}"
-    if isinstance(error, NotInStore):
+    if isinstance(error, NotInStoreError):
         return "A video of this pair is not here any more; choose or upload it again."
     return str(error)

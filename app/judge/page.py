@@ -35,7 +35,7 @@ from app.ui.synced_pair import synced_pair
 from app.ui.verdict import Said, verdict_panel, verdict_view
 from app.ui.vote import vote_bar, vote_view
 from descore.judgement import Mode
-from storage import Database, NotInStore
+from storage import Database, NotInStoreError
 from storage.pairs import Video
 from storage.votes import current_vote
 
@@ -122,7 +122,7 @@ class JudgePage:
         try:
             a, b = (self.shelf.by_id(str(saved.get(side))) for side in ("a", "b"))
             return self._page(a, b, str(saved.get("prompt", "")), saved.get("bundled"), saved)
-        except NotInStore:
+        except NotInStoreError:
             first = next(iter(self.bundled.values()), None)
         if first is None:
             return None, gr.skip(), gr.skip(), gr.skip(), gr.skip(), gr.skip(), saved

@@ -96,8 +96,8 @@ class AdjudicationTab(Section):
             scores = {side: {name: asked.text(f"score-{side}-{name}") for name in dimensions} for side in ("A", "B")}
             choice = asked.text("choice")
             answer = Answer(
-                choice=cast(Choice, choice) if choice else None,
-                strength=cast(Strength, asked.text("strength")) if choice in ("A", "B") else None,
+                choice=cast("Choice", choice) if choice else None,
+                strength=cast("Strength", asked.text("strength")) if choice in ("A", "B") else None,
                 sub_scores=scores if dimensions else {},
                 note=asked.text("note"),
             )

@@ -67,7 +67,7 @@ class ExportTab(Section):
 
     def _pack(self, request: Request, chosen: dict[str, Any], place: Path) -> Path:
         format, folder = request.query_params.get("format", ""), place / "export"
-        labels = cast(Labels, request.query_params.get("labels", "raw"))
+        labels = cast("Labels", request.query_params.get("labels", "raw"))
         with_videos = request.query_params.get("videos") == "yes"
         report = export(self.room.database, folder, format, labels=labels, copy_videos=with_videos, **chosen)
         archive = place / f"descore-{report.format}.zip"

@@ -16,7 +16,7 @@ from app.lead.views.exchange import UPLOADED, import_form, plan_view, problem_ta
 from app.ui.markup import Markup, joined
 from app.web.panel import PLAIN, QUIET, FormData, FormError, LeadRoom, Reply, Section
 from storage.accounts.users import User
-from storage.exchange.parsed import ExchangeError, ImportRefused
+from storage.exchange.parsed import ExchangeError, ImportRefusedError
 
 LOOK_SECONDS = 0.4
 
@@ -135,7 +135,7 @@ class ImportTab(Section):
                 staged.discard()
                 del self._staged[person.id]
             yield self._form(person, FormData("", ""), report_view(job.result), "Imported.")
-        elif isinstance(job.error, ImportRefused):
+        elif isinstance(job.error, ImportRefusedError):
             yield self._form(person, job.fields, problem_table(job.error.problems), "Nothing was imported.")
         elif isinstance(job.error, ExchangeError):
             yield Reply(None, str(job.error), bad=True)

@@ -21,7 +21,7 @@ from app.lead.people import AccountsTab
 from app.lead.progress import AgreementTab, AnnotatorsTab, CampaignList, ProgressTab
 from app.lead.setup import GoldTab, GuidelinesTab, NewCampaignTab
 from app.serving.serving import Serving
-from app.web.auth import Auth, AuthError, NotSignedIn
+from app.web.auth import Auth, AuthError, NotSignedInError
 from app.web.panel import QUIET, LeadRoom, Section
 from storage import Database, StorageError
 from storage.accounts.users import User
@@ -147,7 +147,7 @@ class LeadPage:
 
 def _gate(error: Exception) -> str:
     """What those see whom the page is not for."""
-    sign_in = Markup(' <a href="./sign-in?next=/lead">Sign in</a>') if isinstance(error, NotSignedIn) else ""
+    sign_in = Markup(' <a href="./sign-in?next=/lead">Sign in</a>') if isinstance(error, NotSignedInError) else ""
     other = "" if sign_in else Markup(' <a href="./sign-in?next=/lead">Sign in as somebody else</a>')
     text = "This page is for leads." if sign_in else str(error)
     return str(Markup('<p class="lead-gate">{}{}{}</p>').format(text, sign_in, other))

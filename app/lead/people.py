@@ -23,7 +23,7 @@ class AccountsTab(Section):
     def act(self, asked: FormData, person: User, campaign: int | None) -> Reply:
         """Invite, give a new password, switch on or off, change a role."""
         if asked.act == "invite":
-            role = cast(Role, asked.text("role"))
+            role = cast("Role", asked.text("role"))
             with self.room.database.write() as session:
                 token = invite(session, role, created_by=person.id)
             return self._list(person, token, f"a new {role}")
@@ -36,7 +36,7 @@ class AccountsTab(Section):
             elif asked.act in ("activate", "deactivate"):
                 set_active(session, target, asked.act == "activate")
             elif asked.act == "role":
-                set_role(session, target, cast(Role, asked.text("role")))
+                set_role(session, target, cast("Role", asked.text("role")))
             else:
                 super().act(asked, person, campaign)
             name = get_user(session, target).name

@@ -81,18 +81,18 @@ class NewCampaignTab(Section):
             overlap=number.whole("overlap"),
             gold_share=number.number("gold_share") / 100,
             repeat_share=number.number("repeat_share") / 100,
-            ordering=cast(Ordering, draft.ordering),
+            ordering=cast("Ordering", draft.ordering),
             visible=draft.visible,
             lease_seconds=round(number.number("lease_minutes") * 60),
             qualification_pairs=number.whole("qualification_pairs"),
             qualification_pass=number.number("qualification_pass") / 100,
         )
-        gold = {pair: Gold(cast(Choice, said), explanation=why) for pair, (said, why) in draft.gold.items() if said}
+        gold = {pair: Gold(cast("Choice", said), explanation=why) for pair, (said, why) in draft.gold.items() if said}
         with self.room.database.read() as session:
             pair_ids = pair_ids_of(session, draft.sources)
         if not pair_ids:
             raise FormError("choose where the pairs come from")
-        ordering = cast(Ordering, draft.ordering)
+        ordering = cast("Ordering", draft.ordering)
         scores = queue_scores(self.room.database, self.room.serving.now, ordering, sources=draft.sources)
         with self.room.database.write() as session:
             made = create_campaign(
@@ -155,7 +155,7 @@ class GuidelinesTab(Section):
         if asked.act == "version":
             return self._form(campaign, asked.id)
         if asked.act != "revise":
-            return cast(Reply, super().act(asked, person, campaign))
+            return cast("Reply", super().act(asked, person, campaign))
         with self.room.database.write() as session:
             asks = get_campaign(session, campaign).settings.dimensions
             before, old = current_guidelines(session, campaign)
@@ -196,9 +196,9 @@ class GoldTab(Section):
         if asked.act == "page":
             return self._list(campaign, *_place(asked.key))
         if asked.act != "gold":
-            return cast(Reply, super().act(asked, person, campaign))
+            return cast("Reply", super().act(asked, person, campaign))
         choice = asked.text("choice")
-        gold = Gold(cast(Choice, choice), explanation=asked.text("explanation")) if choice else None
+        gold = Gold(cast("Choice", choice), explanation=asked.text("explanation")) if choice else None
         with self.room.database.write() as session:
             set_gold(session, campaign, asked.id, gold)
         shown = self._list(campaign, *_place(asked.text("list")))
@@ -208,7 +208,7 @@ class GoldTab(Section):
         if kind not in get_args(GoldList):
             raise FormError("there is no such list of pairs")
         with self.room.database.read() as session:
-            found = gold_choices(session, campaign, cast(GoldList, kind), after, PAGE + 1)
+            found = gold_choices(session, campaign, cast("GoldList", kind), after, PAGE + 1)
         shown = found[:PAGE]
         posters = self.room.posters([one.pair for one in shown])
         return Reply(gold_table(kind, shown, posters, after, more=len(found) > PAGE))

@@ -33,7 +33,7 @@ def answer(
 
     Raises:
         descore.video.VideoError, ValueError, RewardError: a video, the prompt or the mode can't be used.
-        ModelAside: it was not asked before, and the model has stepped aside for a training run.
+        ModelAsideError: it was not asked before, and the model has stepped aside for a training run.
         StorageError: the store can't be read or written.
     """
     with serving.in_use() as served:

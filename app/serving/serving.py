@@ -22,7 +22,7 @@ from descore import DeScore
 from descore.calibration import ModeCalibration
 from descore.checkpoints.folder import MANIFEST_FILE, folder_fingerprint, locate, read_manifest
 from descore.checkpoints.manifest import Manifest
-from descore.errors import CheckpointError, NotEnoughMemory
+from descore.errors import CheckpointError, NotEnoughMemoryError
 from descore.judge import release_memory, verdict_of
 from descore.judgement import Judgement, Mode, Verdict
 from storage import Database, StorageError
@@ -47,7 +47,7 @@ log = logging.getLogger(__name__)
 IN_FLIGHT_SECONDS = 120.0
 
 
-class ModelAside(RuntimeError):
+class ModelAsideError(RuntimeError):
     """The model has no memory now, since a training run has it; the message says when it comes back."""
 
 
@@ -106,10 +106,10 @@ class Served:
         """The loaded model.
 
         Raises:
-            ModelAside: it has stepped aside.
+            ModelAsideError: it has stepped aside.
         """
         if self.model is None:
-            raise ModelAside(
+            raise ModelAsideError(
                 f"The model has stepped aside: {self.aside}. It comes back by itself; what it has judged before still opens."
             )
         return self.model
@@ -228,7 +228,7 @@ class Serving:
         try:
             try:
                 served = _loaded(database, chosen, weights=not before.aside)
-            except NotEnoughMemory:
+            except NotEnoughMemoryError:
                 if before.model is None:
                     raise
                 self._give_away(f"{chosen.name} takes its place")

@@ -29,7 +29,7 @@ from app.train.views.gate import verdict_view
 from app.train.views.run_form import Draft, making_form, news
 from app.train.views.runs import RunLine, run_head, run_list
 from app.train.views.thoughts import SampledPair, log_view, thoughts_view
-from storage import Database, NotInStore
+from storage import Database, NotInStoreError
 from storage.labelling.krippendorff import krippendorff_alpha
 from storage.pairs import get_pair
 from storage.training.model_registry import usable_location
@@ -159,7 +159,7 @@ class TrainState:
             for pair_id, some in list(by_pair.items())[:SAMPLED_PAIRS]:
                 try:
                     pair = get_pair(session, pair_id)
-                except NotInStore:
+                except NotInStoreError:
                     continue
                 posters = self._shelf.poster_url(pair.video_a), self._shelf.poster_url(pair.video_b)
                 found.append(SampledPair(pair_id, pair.prompt, posters, some[0].get("label"), some))

@@ -89,7 +89,7 @@ def wanted(draft: Draft, offer: Offer) -> RunForm:
     return RunForm(
         name=draft.name or f"retrained {datetime.now(timezone.utc):%Y-%m-%d}",
         stages=stages,
-        start=cast(Start, draft.start),
+        start=cast("Start", draft.start),
         preset=preset,
         overrides=overrides,
         values=values,

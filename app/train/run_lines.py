@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from app.train.views.runs import RunLine
-from storage import Database, NotInStore
+from storage import Database, NotInStoreError
 from storage.accounts.users import list_users
 from storage.campaigns.campaign import list_campaigns
 from storage.training.model_registry import Checkpoint, Promotion, list_checkpoints, promotions
@@ -59,7 +59,7 @@ def with_run(database: Database, store: Store, run_id: int | None) -> Store:
     try:
         with database.read() as session:
             return replace(store, runs=(*store.runs, get_run(session, run_id)))
-    except NotInStore:
+    except NotInStoreError:
         return store
 
 

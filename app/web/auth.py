@@ -34,7 +34,7 @@ from storage.accounts.sessions import (
     user_of,
 )
 from storage.accounts.users import User
-from storage.errors import InvitationError, SignInRefused
+from storage.errors import InvitationError, SignInRefusedError
 from storage.schema import Role
 
 COOKIE = "descore_session"
@@ -51,21 +51,21 @@ class AuthError(RuntimeError):
     status = 403
 
 
-class NotSignedIn(AuthError):
+class NotSignedInError(AuthError):
     """Nobody is signed in with this browser."""
 
     status = 401
 
 
-class NotAllowed(AuthError):
+class NotAllowedError(AuthError):
     """The person's role does not allow this."""
 
 
-class CrossSite(AuthError):
+class CrossSiteError(AuthError):
     """The request was sent by a page of another site."""
 
 
-class BadForm(AuthError):
+class BadFormError(AuthError):
     """What was sent is no form of ours."""
 
     status = 400
@@ -91,24 +91,24 @@ class Auth:
         """The signed-in person, who must have one of these roles (any, if none is given).
 
         Raises:
-            NotSignedIn, NotAllowed: with a message for the person.
+            NotSignedInError, NotAllowedError: with a message for the person.
         """
         user = self.user(request)
         if user is None:
-            raise NotSignedIn("Sign in first.")
+            raise NotSignedInError("Sign in first.")
         if roles and user.role not in roles:
             wanted = " or ".join(f"{'an' if role == 'annotator' else 'a'} {role}" for role in roles)
-            raise NotAllowed(f"This is for {wanted}; you are signed in as {user.name} ({user.role}).")
+            raise NotAllowedError(f"This is for {wanted}; you are signed in as {user.name} ({user.role}).")
         return user
 
     def same_origin(self, request: Any) -> None:
         """Refuse what a page of another site sends.
 
         Raises:
-            CrossSite: the browser says so, by `Sec-Fetch-Site` or `Origin`. A program that sends neither may pass.
+            CrossSiteError: the browser says so, by `Sec-Fetch-Site` or `Origin`. A program that sends neither may pass.
         """
         if request.headers.get("sec-fetch-site") not in (None, *_OWN_SITE) or _is_foreign(request):
-            raise CrossSite("This request came from another site and was refused.")
+            raise CrossSiteError("This request came from another site and was refused.")
 
     # ---- pages ---------------------------------------------------------------------------------------------------
 
@@ -137,7 +137,7 @@ class Auth:
         name, password = form.get("name", ""), form.get("password", "")
         try:
             signed_in = sign_in(self._database, name, password, client_address(request))
-        except SignInRefused as error:
+        except SignInRefusedError as error:
             response = self._sign_in_page(request, 429 if error.retry_seconds else 401, name=name, error=str(error))
             if error.retry_seconds:
                 response.headers["Retry-After"] = str(error.retry_seconds)
@@ -223,20 +223,20 @@ async def _read_form(request: Request) -> dict[str, str]:
     """The fields of a small form.
 
     Raises:
-        BadForm: too large, or no form.
+        BadFormError: too large, or no form.
     """
     body = b""
     async for chunk in request.stream():
         body += chunk
         if len(body) > LARGEST_FORM:
-            raise BadForm("This form is too large.")
+            raise BadFormError("This form is too large.")
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if body and kind != "application/x-www-form-urlencoded":
-        raise BadForm("This address takes only the form of its own page.")
+        raise BadFormError("This address takes only the form of its own page.")
     try:
         return dict(parse_qsl(body.decode("utf-8"), keep_blank_values=True, max_num_fields=20))
     except ValueError:
-        raise BadForm("This form can't be read.") from None
+        raise BadFormError("This form can't be read.") from None
 
 
 def _up(request: Request) -> str:

@@ -18,10 +18,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from app.judge.api import PLAIN_ERRORS, plain
-from app.web.auth import Auth, AuthError, CrossSite, NotSignedIn
-from storage import NotInStore, StorageError
+from app.web.auth import Auth, AuthError, CrossSiteError, NotSignedInError
+from storage import NotInStoreError, StorageError
 from storage.accounts.users import User
-from storage.errors import AnswerError, CampaignError, LeaseLost, NotYours
+from storage.errors import AnswerError, CampaignError, LeaseLostError, NotYoursError
 from storage.schema import Role
 
 log = logging.getLogger(__name__)
@@ -39,14 +39,14 @@ class RequestError(RuntimeError):
 
 
 _STATUS: tuple[tuple[type[Exception], int, str], ...] = (
-    (NotSignedIn, 401, "not_signed_in"),
-    (CrossSite, 403, "cross_site"),
+    (NotSignedInError, 401, "not_signed_in"),
+    (CrossSiteError, 403, "cross_site"),
     (AuthError, 403, "not_allowed"),
-    (NotYours, 403, "not_yours"),
-    (LeaseLost, 409, "lease_lost"),
+    (NotYoursError, 403, "not_yours"),
+    (LeaseLostError, 409, "lease_lost"),
     (AnswerError, 422, "bad_answer"),
     (CampaignError, 409, "campaign"),
-    (NotInStore, 404, "not_found"),
+    (NotInStoreError, 404, "not_found"),
     # What is left of the store's errors is the database itself: full, locked, away. It may be tried again.
     (StorageError, 503, "store"),
 )

@@ -16,7 +16,7 @@ import gradio as gr
 from markupsafe import Markup
 
 from app.clip_store import ClipStore
-from app.serving.serving import ModelAside, Serving
+from app.serving.serving import ModelAsideError, Serving
 from app.ui.assets import read_static
 from app.ui.markup import empty
 from app.web.auth import Auth, AuthError
@@ -46,7 +46,7 @@ class FormError(ValueError):
     """A field of a form is missing or no number; the message says which."""
 
 
-PLAIN = (AuthError, StorageError, FormError, ModelAside)
+PLAIN = (AuthError, StorageError, FormError, ModelAsideError)
 
 
 @dataclass(frozen=True)

@@ -20,11 +20,9 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from huggingface_hub import snapshot_download
-from transformers import PreTrainedModel
 
 from descore.checkpoints.card_curves import curves_svg
 from descore.checkpoints.manifest import BaseModel, Manifest
@@ -34,6 +32,10 @@ from descore.modeling.backbone import fingerprint, load_backbone
 from descore.modeling.lora import adapter_config, load_adapter, save_adapter, without_adapter
 from descore.modeling.model import DeScoreModel
 from descore.modeling.scoring_head import SCORING_FILE, ScoringModule
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
 
 MANIFEST_FILE, CARD_FILE, BACKBONE_DIR, ADAPTER_DIR = "descore.json", "README.md", "backbone", "adapter"
 BUNDLED = "bundled"

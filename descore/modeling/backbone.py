@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel
 
-from descore.errors import CheckpointError, NotEnoughMemory
+from descore.errors import CheckpointError, NotEnoughMemoryError
 from descore.modeling.vision_attention import batch_equal_frames
 
 
@@ -58,7 +58,7 @@ def load_backbone(
             output_loading_info=True,
         )
     except torch.OutOfMemoryError as error:
-        raise NotEnoughMemory(f"{place} has no room for the backbone of {source}: {error}") from error
+        raise NotEnoughMemoryError(f"{place} has no room for the backbone of {source}: {error}") from error
     except (OSError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"no image-text-to-text backbone could be loaded from {source}: {error}") from error
     backbone, report = loaded

@@ -13,12 +13,11 @@ Shapes: B rows, H hidden channels, S slots in the cache with the new one.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
-from transformers import Cache, PreTrainedModel
 from transformers.models.qwen3_vl.modeling_qwen3_vl import (
     Qwen3VLTextDecoderLayer,
     Qwen3VLTextModel,
@@ -27,6 +26,9 @@ from transformers.models.qwen3_vl.modeling_qwen3_vl import (
 )
 
 from descore.modeling.prefix_attention import SharedPrefix, prefix_attention, takes_prefixes
+
+if TYPE_CHECKING:
+    from transformers import Cache, PreTrainedModel
 
 
 def text_model(backbone: PreTrainedModel) -> Qwen3VLTextModel | None:

@@ -13,11 +13,13 @@ For inference: slots are written in place, so no gradient flows through it.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from transformers import DynamicCache, PreTrainedConfig
 from transformers.cache_utils import DynamicLayer
+
+if TYPE_CHECKING:
+    import torch
 
 # Free slots made at a time: few beside a prompt with a video, enough that copies are rare.
 _SLOTS = 256
@@ -37,7 +39,8 @@ class GrowingLayer(DynamicLayer):
             self.lazy_initialization(key_states, value_states)
             self.room, self.keys, self.values = None, key_states, value_states
             return key_states, value_states
-        assert self.keys is not None and self.values is not None
+        assert self.keys is not None
+        assert self.values is not None
         after = before + key_states.shape[-2]
         if not self._fits(after):
             self.room = (_with_slots(self.keys, after + _SLOTS), _with_slots(self.values, after + _SLOTS))

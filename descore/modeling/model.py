@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -30,7 +30,9 @@ from descore.errors import CheckpointError, RewardError
 from descore.modeling.decode_step import decode_step, text_model
 from descore.modeling.kv_cache import growing_cache
 from descore.modeling.prefix_attention import SharedPrefix, enable_prefixes, prefix_of_cache, takes_prefixes
-from descore.modeling.scoring_head import ScoringModule
+
+if TYPE_CHECKING:
+    from descore.modeling.scoring_head import ScoringModule
 
 # What a vision tower made of a batch's videos, as transformers' own forward takes it (`mm_encoder_outputs`).
 VisionOutputs = dict[str, Any]

@@ -23,34 +23,34 @@ from descore.video.h264_writer import encode_h264
 from descore.video.types import (
     FramePolicy,
     VideoClip,
-    VideoEmpty,
+    VideoEmptyError,
     VideoError,
-    VideoHasNoStream,
+    VideoHasNoStreamError,
     VideoInfo,
     VideoLimits,
-    VideoMissing,
-    VideoTimeout,
-    VideoTooLarge,
-    VideoTooLong,
-    VideoTruncated,
-    VideoUnreadable,
+    VideoMissingError,
+    VideoTimeoutError,
+    VideoTooLargeError,
+    VideoTooLongError,
+    VideoTruncatedError,
+    VideoUnreadableError,
 )
 from descore.video.worker_pool import PROCESSES, as_frames, ask, shut_down, warm_up
 
 __all__ = [
     "FramePolicy",
     "VideoClip",
-    "VideoEmpty",
+    "VideoEmptyError",
     "VideoError",
-    "VideoHasNoStream",
+    "VideoHasNoStreamError",
     "VideoInfo",
     "VideoLimits",
-    "VideoMissing",
-    "VideoTimeout",
-    "VideoTooLarge",
-    "VideoTooLong",
-    "VideoTruncated",
-    "VideoUnreadable",
+    "VideoMissingError",
+    "VideoTimeoutError",
+    "VideoTooLargeError",
+    "VideoTooLongError",
+    "VideoTruncatedError",
+    "VideoUnreadableError",
     "content_hash",
     "encode_h264",
     "make_playable",
@@ -146,10 +146,10 @@ def content_hash(path: str | os.PathLike[str]) -> str:
     """SHA-256 of the file's bytes, 64 hexadecimal digits.
 
     Raises:
-        VideoMissing: there is no such regular file.
+        VideoMissingError: there is no such regular file.
     """
     if not os.path.isfile(path):
-        raise VideoMissing(path, "there is no such file; check the path")
+        raise VideoMissingError(path, "there is no such file; check the path")
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while chunk := file.read(1 << 20):

@@ -12,12 +12,13 @@ import os
 import platform
 from functools import cache
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from descore.video.demux import Track
-from descore.video.pyav_reader import Look
+if TYPE_CHECKING:
+    from descore.video.demux import Track
+    from descore.video.pyav_reader import Look
 
 _MIN_WIDTH = 65
 

@@ -19,14 +19,14 @@ import av
 from descore.video.bitstream import starts_closed_gop
 from descore.video.truncation import truncation
 from descore.video.types import (
-    VideoEmpty,
-    VideoHasNoStream,
+    VideoEmptyError,
+    VideoHasNoStreamError,
     VideoLimits,
-    VideoMissing,
-    VideoTooLarge,
-    VideoTooLong,
-    VideoTruncated,
-    VideoUnreadable,
+    VideoMissingError,
+    VideoTooLargeError,
+    VideoTooLongError,
+    VideoTruncatedError,
+    VideoUnreadableError,
 )
 
 # Containers that hold their own timing and their own data; names as ffmpeg's demuxers have them.
@@ -87,21 +87,21 @@ def require_local_file(path: str, limits: VideoLimits) -> int:
     """Size in bytes of a regular local file that is worth opening.
 
     Raises:
-        VideoMissing: no such path, or a directory, pipe or device.  VideoEmpty: zero bytes.
-        VideoTooLarge: more bytes than the limits allow.
+        VideoMissingError: no such path, or a directory, pipe or device.  VideoEmptyError: zero bytes.
+        VideoTooLargeError: more bytes than the limits allow.
     """
     try:
         facts = os.stat(path)
     except (OSError, ValueError) as error:
         hint = "only local files are read, never addresses" if "://" in path else "check the path"
-        raise VideoMissing(path, f"there is no such file; {hint}") from error
+        raise VideoMissingError(path, f"there is no such file; {hint}") from error
     if not stat.S_ISREG(facts.st_mode):
         kind = "a folder" if stat.S_ISDIR(facts.st_mode) else "a pipe or device"
-        raise VideoMissing(path, f"this is {kind}, not a video file")
+        raise VideoMissingError(path, f"this is {kind}, not a video file")
     if facts.st_size == 0:
-        raise VideoEmpty(path, "the file holds zero bytes; upload it again")
+        raise VideoEmptyError(path, "the file holds zero bytes; upload it again")
     if facts.st_size > limits.max_bytes:
-        raise VideoTooLarge(path, f"{facts.st_size / 1e9:.1f} GB is over the limit of {limits.max_bytes / 1e9:.1f} GB")
+        raise VideoTooLargeError(path, f"{facts.st_size / 1e9:.1f} GB is over the limit of {limits.max_bytes / 1e9:.1f} GB")
     return facts.st_size
 
 
@@ -109,30 +109,30 @@ def open_container(path: str) -> Any:
     """Open a local media file with PyAV; the caller closes it.
 
     Raises:
-        VideoTruncated: the file's own structure says that its end is missing.
-        VideoUnreadable: no known video container.
+        VideoTruncatedError: the file's own structure says that its end is missing.
+        VideoUnreadableError: no known video container.
     """
     cut = truncation(path)
     if cut:
-        raise VideoTruncated(path, cut)
+        raise VideoTruncatedError(path, cut)
     options = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
     try:
         return av.open("file:" + os.path.abspath(path), "r", options=options, metadata_errors="replace")
     except (av.FFmpegError, OSError, ValueError) as error:
-        raise VideoUnreadable(path, f"this is not a readable video file ({_words(error)})") from error
+        raise VideoUnreadableError(path, f"this is not a readable video file ({_words(error)})") from error
 
 
 def video_stream(container: Any, path: str) -> Any:
     """The first video stream that isn't a cover picture.
 
     Raises:
-        VideoHasNoStream: there is none.  VideoUnreadable: its codec has no decoder here.
+        VideoHasNoStreamError: there is none.  VideoUnreadableError: its codec has no decoder here.
     """
     streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
     if not streams:
-        raise VideoHasNoStream(path, "the file has no video stream; sound or a cover picture alone can't be judged")
+        raise VideoHasNoStreamError(path, "the file has no video stream; sound or a cover picture alone can't be judged")
     if streams[0].codec_context is None:
-        raise VideoUnreadable(path, "its video codec can't be decoded here")
+        raise VideoUnreadableError(path, "its video codec can't be decoded here")
     return streams[0]
 
 
@@ -166,7 +166,7 @@ def scan(path: str, limits: VideoLimits) -> Track:
             rate=Fraction(rate) if rate else None,
         )
     if track.duration > limits.max_seconds:
-        raise VideoTooLong(path, f"it lasts {float(track.duration):.0f} s; the limit is {limits.max_seconds:.0f} s")
+        raise VideoTooLongError(path, f"it lasts {float(track.duration):.0f} s; the limit is {limits.max_seconds:.0f} s")
     return track
 
 
@@ -180,7 +180,7 @@ def _demux(container: Any, stream: Any, path: str, limits: VideoLimits) -> list[
             if not packet.size:
                 continue
             if len(packets) >= limits.max_packets:
-                raise VideoTooLong(path, f"it holds more than {limits.max_packets} frames, the limit")
+                raise VideoTooLongError(path, f"it holds more than {limits.max_packets} frames, the limit")
             corrupt_last = packet.is_corrupt
             closed, one_picture = starts_closed_gop(codec, extradata, packet)
             packets.append(
@@ -195,35 +195,35 @@ def _demux(container: Any, stream: Any, path: str, limits: VideoLimits) -> list[
                 )
             )
     except av.FFmpegError as error:
-        raise VideoUnreadable(path, f"its data breaks off after {len(packets)} frames ({_words(error)})") from error
+        raise VideoUnreadableError(path, f"its data breaks off after {len(packets)} frames ({_words(error)})") from error
     if corrupt_last:
-        raise VideoTruncated(path, "the last frame is incomplete; the end of the file is missing")
+        raise VideoTruncatedError(path, "the last frame is incomplete; the end of the file is missing")
     if not packets:
-        raise VideoEmpty(path, "its video stream holds no frames")
+        raise VideoEmptyError(path, "its video stream holds no frames")
     return packets
 
 
 def _check_size(path: str, width: int, height: int, limits: VideoLimits) -> None:
     if width * height > limits.max_pixels:
-        raise VideoTooLarge(path, f"frames of {width} x {height} are over the limit of {limits.max_pixels} pixels")
+        raise VideoTooLargeError(path, f"frames of {width} x {height} are over the limit of {limits.max_pixels} pixels")
     if width <= 0 or height <= 0:
-        raise VideoUnreadable(path, "it doesn't say how large its frames are; its beginning may be missing")
+        raise VideoUnreadableError(path, "it doesn't say how large its frames are; its beginning may be missing")
 
 
 def _check_index(path: str, container: Any, stream: Any, size: int) -> None:
     if not container.format.name.startswith("mov"):
         return
     if any(entry.pos + entry.size > size for entry in stream.index_entries):
-        raise VideoTruncated(path, "its index lists frames beyond the end of the file")
+        raise VideoTruncatedError(path, "its index lists frames beyond the end of the file")
 
 
 def _display_times(path: str, stream: Any, packets: list[CodedFrame]) -> tuple[list[int], int]:
     step = _usual_step(stream, packets)
     if all(p.pts is None for p in packets):
-        raise VideoUnreadable(path, "its frames carry no display times")
+        raise VideoUnreadableError(path, "its frames carry no display times")
     visible = [p for p in packets if p.pts is not None and not p.discarded]
     if not visible:
-        raise VideoEmpty(path, "its edit list leaves no frame to show")
+        raise VideoEmptyError(path, "its edit list leaves no frame to show")
     last = max(visible, key=lambda p: p.pts or 0)
     shown = sorted({p.pts for p in visible if p.pts is not None})
     return shown, shown[-1] + (last.duration or step)

@@ -10,15 +10,17 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterable
-from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import av
 import numpy as np
 
 from descore.video.types import as_rate
+
+if TYPE_CHECKING:
+    from fractions import Fraction
 
 _BT709 = 1
 _LIMITED_RANGE = 1

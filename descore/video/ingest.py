@@ -11,7 +11,7 @@ from fractions import Fraction
 from descore.video.demux import Track, scan
 from descore.video.h264_writer import H264Writer
 from descore.video.pyav_reader import Look, decoded_frames, first_look, picture_of
-from descore.video.types import VideoInfo, VideoLimits, VideoTruncated, VideoUnreadable
+from descore.video.types import VideoInfo, VideoLimits, VideoTruncatedError, VideoUnreadableError
 
 _BROWSER_CODECS = {"mov": {"h264", "av1", "vp9"}, "webm": {"vp8", "vp9", "av1"}}
 _PLAIN_NAMES = {"libdav1d": "av1", "libvpx": "vp8", "libvpx-vp9": "vp9", "libaom-av1": "av1"}
@@ -46,8 +46,8 @@ def validate(path: str, limits: VideoLimits) -> int:
     """Decode every frame once; the number of frames shown.
 
     Raises:
-        VideoTruncated: the last announced frames don't come.
-        VideoUnreadable: frames are missing elsewhere, or the decoder calls them damaged.
+        VideoTruncatedError: the last announced frames don't come.
+        VideoUnreadableError: frames are missing elsewhere, or the decoder calls them damaged.
     """
     track = scan(path, limits)
     ticks: list[int] = []
@@ -57,16 +57,16 @@ def validate(path: str, limits: VideoLimits) -> int:
             damaged.append(len(ticks))
         ticks.append(tick)
     if not ticks:
-        raise VideoUnreadable(path, "none of its frames can be decoded; the file may be damaged")
+        raise VideoUnreadableError(path, "none of its frames can be decoded; the file may be damaged")
     if damaged:
-        raise VideoUnreadable(path, f"{len(damaged)} of its frames are damaged, the first is frame {damaged[0]}")
+        raise VideoUnreadableError(path, f"{len(damaged)} of its frames are damaged, the first is frame {damaged[0]}")
     # A stream joined in mid-group may lack the frames before its first whole one.
     due = [tick for tick in track.shown if tick >= min(ticks)]
     missing = sorted(set(due) - set(ticks))
     if missing and missing == due[-len(missing) :]:
-        raise VideoTruncated(path, f"its last {len(missing)} frames are missing")
+        raise VideoTruncatedError(path, f"its last {len(missing)} frames are missing")
     if missing:
-        raise VideoUnreadable(path, f"{len(missing)} of its {len(due)} frames can't be decoded")
+        raise VideoUnreadableError(path, f"{len(missing)} of its {len(due)} frames can't be decoded")
     return len(ticks)
 
 

@@ -12,7 +12,7 @@ import av
 import numpy as np
 
 from descore.video.demux import Track, open_container, video_stream
-from descore.video.types import VideoLimits, VideoTruncated, VideoUnreadable
+from descore.video.types import VideoLimits, VideoTruncatedError, VideoUnreadableError
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def first_look(track: Track, limits: VideoLimits) -> Look:
     """Decode one frame and see how it is to be shown.
 
     Raises:
-        VideoUnreadable: no frame can be decoded.
+        VideoUnreadableError: no frame can be decoded.
     """
     for _, frame, stream in decoded_frames(track, limits, threads=1):
         aspect = stream.sample_aspect_ratio or Fraction(1)
@@ -66,7 +66,7 @@ def first_look(track: Track, limits: VideoLimits) -> Look:
             _display_matrix(frame),
             Fraction(aspect) if aspect > 0 else Fraction(1),
         )
-    raise VideoUnreadable(track.path, "none of its frames can be decoded; the file may be damaged")
+    raise VideoUnreadableError(track.path, "none of its frames can be decoded; the file may be damaged")
 
 
 def decode(
@@ -79,7 +79,7 @@ def decode(
     upright.
 
     Raises:
-        VideoTruncated: the last frame is damaged.  VideoUnreadable: damaged data after the first good frame.
+        VideoTruncatedError: the last frame is damaged.  VideoUnreadableError: damaged data after the first good frame.
     """
     ticks: list[int] = []
     kept: dict[int, np.ndarray] = {}
@@ -90,7 +90,7 @@ def decode(
         if tick in wanted and tick not in kept:
             kept[tick] = picture_of(frame, look, size)
     if damaged:
-        raise VideoTruncated(track.path, "its last frame is incomplete; the end of the file is missing")
+        raise VideoTruncatedError(track.path, "its last frame is incomplete; the end of the file is missing")
     return sorted(set(ticks)), kept
 
 
@@ -100,7 +100,7 @@ def decoded_frames(track: Track, limits: VideoLimits, threads: int = 0) -> Itera
     Errors before the first frame are a stream joined in mid-group.
 
     Raises:
-        VideoUnreadable: damaged data after the first frame.
+        VideoUnreadableError: damaged data after the first frame.
     """
     index = 0
     with open_container(track.path) as container:
@@ -114,7 +114,7 @@ def decoded_frames(track: Track, limits: VideoLimits, threads: int = 0) -> Itera
             except av.FFmpegError as error:
                 if index:
                     reason = f"its data is damaged after frame {index} ({error.strerror})"
-                    raise VideoUnreadable(track.path, reason) from error
+                    raise VideoUnreadableError(track.path, reason) from error
                 continue
             for frame in frames:
                 tick = _display_tick(track, index, frame)

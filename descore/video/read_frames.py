@@ -14,7 +14,7 @@ import numpy as np
 from descore.video.decord_reader import decord_frames, decord_refusal
 from descore.video.demux import Track, scan
 from descore.video.pyav_reader import Look, decode, first_look
-from descore.video.types import FramePolicy, VideoClip, VideoLimits, VideoUnreadable
+from descore.video.types import FramePolicy, VideoClip, VideoLimits, VideoUnreadableError
 
 # Frames larger than this leave the decoding process at reduced size, see `shipped_size`.
 MIN_SHIPPED_PIXELS = 1024 * 1024
@@ -66,7 +66,7 @@ def _read_pyav(track: Track, look: Look, policy: FramePolicy, limits: VideoLimit
 
 def _retimed(track: Track, decoded: list[int]) -> Track:
     if not decoded:
-        raise VideoUnreadable(track.path, "none of its frames can be decoded; the file may be damaged")
+        raise VideoUnreadableError(track.path, "none of its frames can be decoded; the file may be damaged")
     last = track.end - track.shown[-1]
     return replace(track, shown=tuple(decoded), end=decoded[-1] + last)
 

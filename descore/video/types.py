@@ -178,33 +178,33 @@ class VideoError(ValueError):
         return type(self), (self.path, self.reason)
 
 
-class VideoMissing(VideoError):
+class VideoMissingError(VideoError):
     """There is no regular local file at this path."""
 
 
-class VideoEmpty(VideoError):
+class VideoEmptyError(VideoError):
     """The file holds zero bytes, or no frame at all."""
 
 
-class VideoUnreadable(VideoError):
+class VideoUnreadableError(VideoError):
     """The file is not a video, or its codec can't be decoded, or its data is damaged."""
 
 
-class VideoHasNoStream(VideoError):
+class VideoHasNoStreamError(VideoError):
     """The file is a media file without a video stream."""
 
 
-class VideoTruncated(VideoError):
+class VideoTruncatedError(VideoError):
     """The file ends before the video does."""
 
 
-class VideoTooLarge(VideoError):
+class VideoTooLargeError(VideoError):
     """The frame size or the file size exceeds the limits."""
 
 
-class VideoTooLong(VideoError):
+class VideoTooLongError(VideoError):
     """The video lasts longer, or holds more frames, than the limits allow."""
 
 
-class VideoTimeout(VideoError):
+class VideoTimeoutError(VideoError):
     """Decoding did not end within its time limit."""

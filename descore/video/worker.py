@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from descore.video.types import FramePolicy, VideoError, VideoLimits, VideoUnreadable
+from descore.video.types import FramePolicy, VideoError, VideoLimits, VideoUnreadableError
 
 Answer = tuple[dict[str, Any], np.ndarray | None]
 
@@ -86,10 +86,10 @@ def _answer(request: dict[str, Any]) -> Answer:
     except VideoError as error:
         return {"error": type(error).__name__, "reason": error.reason}, None
     except MemoryError:
-        return {"error": "VideoTooLarge", "reason": "decoding it needs more memory than is allowed"}, None
+        return {"error": "VideoTooLargeError", "reason": "decoding it needs more memory than is allowed"}, None
     except Exception as error:  # a file nobody foresaw must cost this answer, not the process
         reason = f"it can't be read ({type(error).__name__}: {error})"
-        return {"error": VideoUnreadable.__name__, "reason": reason}, None
+        return {"error": VideoUnreadableError.__name__, "reason": reason}, None
 
 
 def _read(request: dict[str, Any], limits: VideoLimits) -> Answer:

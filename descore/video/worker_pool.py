@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 
 from descore.video import types as video_types
-from descore.video.types import VideoError, VideoTimeout, VideoUnreadable
+from descore.video.types import VideoError, VideoTimeoutError, VideoUnreadableError
 
 PROCESSES = 2
 
@@ -29,7 +29,7 @@ _ROOT = str(Path(__file__).resolve().parents[2])
 _COMMAND = "import sys; sys.path[:] = [{root!r}] + [p for p in sys.path if p]; from descore.video.worker import main; main()"
 
 
-class WorkerCrashed(RuntimeError):
+class WorkerCrashedError(RuntimeError):
     """The decoding process ended before it answered."""
 
 
@@ -55,7 +55,7 @@ class _Worker:
         """Send one request and wait for its answer.
 
         Raises:
-            TimeoutError: no answer in time; the process has been killed.  WorkerCrashed: it ended.
+            TimeoutError: no answer in time; the process has been killed.  WorkerCrashedError: it ended.
         """
         timer = threading.Timer(seconds, self._expire)
         timer.daemon = True
@@ -71,7 +71,7 @@ class _Worker:
             self.kill()
             if expired:
                 raise TimeoutError from error
-            raise WorkerCrashed(f"exit code {self._process.returncode}") from error
+            raise WorkerCrashedError(f"exit code {self._process.returncode}") from error
         finally:
             timer.cancel()
 
@@ -95,7 +95,7 @@ class _Worker:
         self._process.kill()
 
     def _pipes(self) -> tuple[BinaryIO, BinaryIO]:
-        return cast(BinaryIO, self._process.stdin), cast(BinaryIO, self._process.stdout)
+        return cast("BinaryIO", self._process.stdin), cast("BinaryIO", self._process.stdout)
 
 
 class _Pool:
@@ -172,22 +172,22 @@ def ask(job: str, path: str | os.PathLike[str], seconds: float, **details: Any) 
     """Have `job` done on `path` in a decoding process; the answer's header and raw bytes.
 
     Raises:
-        VideoError: what the job raised.  VideoTimeout: it took more than `seconds`.
-        VideoUnreadable: the file made the decoder crash, twice.
+        VideoError: what the job raised.  VideoTimeoutError: it took more than `seconds`.
+        VideoUnreadableError: the file made the decoder crash, twice.
     """
     name = os.fspath(path)
     request = {"job": job, "path": name, "seconds": seconds, **details}
     try:
         try:
             header, payload = _pool.ask(request, seconds)
-        except WorkerCrashed:
+        except WorkerCrashedError:
             # Somebody may have killed an idle process, or decord died of a file that PyAV can read.
             header, payload = _pool.ask({**request, "use_decord": False}, seconds, fresh=True)
     except TimeoutError as error:
-        raise VideoTimeout(name, f"decoding took more than {seconds:g} s and was stopped") from error
-    except WorkerCrashed as error:
+        raise VideoTimeoutError(name, f"decoding took more than {seconds:g} s and was stopped") from error
+    except WorkerCrashedError as error:
         reason = f"it makes the decoder crash ({error}); the file may be damaged"
-        raise VideoUnreadable(name, reason) from error
+        raise VideoUnreadableError(name, reason) from error
     if "error" in header:
         kind: type[VideoError] = getattr(video_types, header["error"])
         raise kind(name, header["reason"])

@@ -14,7 +14,7 @@ from functools import lru_cache
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
-from storage.errors import WeakPassword
+from storage.errors import WeakPasswordError
 
 SHORTEST, LONGEST = 8, 200
 
@@ -28,12 +28,12 @@ def hash_password(password: str) -> str:
     """The argon2id hash of an acceptable password, with its salt and parameters.
 
     Raises:
-        WeakPassword: too short, too long, or nothing but one repeated character.
+        WeakPasswordError: too short, too long, or nothing but one repeated character.
     """
     if not SHORTEST <= len(password) <= LONGEST:
-        raise WeakPassword(f"A password has {SHORTEST} to {LONGEST} characters; this one has {len(password)}.")
+        raise WeakPasswordError(f"A password has {SHORTEST} to {LONGEST} characters; this one has {len(password)}.")
     if len(set(password)) == 1:
-        raise WeakPassword("A password of one repeated character is too easy to guess.")
+        raise WeakPasswordError("A password of one repeated character is too easy to guess.")
     with _at_once:
         return hasher.hash(_plain(password))
 

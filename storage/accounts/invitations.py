@@ -7,15 +7,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 from sqlalchemy import select, update
-from sqlalchemy.orm import Session
 
 from storage.accounts.credentials import hash_password, new_token, token_hash
 from storage.accounts.users import User, add_hashed, as_user, check_role, end_sign_ins, has_lead, user_row
-from storage.database import Database
 from storage.errors import InvitationError, StorageError
 from storage.schema import InvitationRow, Role, utc_now
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from storage.database import Database
 
 FIRST_LEAD_DAYS = 1.0
 
@@ -46,7 +50,7 @@ def invite(
         user_id: this person gets a new password instead, such as an annotator that an import named.
 
     Raises:
-        NotInStore: no such person.
+        NotInStoreError: no such person.
         StorageError: not a role, or the person's account is switched off.
     """
     check_role(role)
@@ -112,7 +116,7 @@ def accept_invitation(database: Database, token: str, name: str, password: str, 
 
     Raises:
         InvitationError: as `read_invitation`, also if another browser was quicker.
-        NameTaken, WeakPassword, StorageError: the name or password can't be used; the link stays good.
+        NameTakenError, WeakPasswordError, StorageError: the name or password can't be used; the link stays good.
     """
     now = now or utc_now()
     with database.read() as session:

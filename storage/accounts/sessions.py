@@ -10,16 +10,20 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 from sqlalchemy import ColumnElement, delete, select, text, update
-from sqlalchemy.orm import Session
 
 from storage.accounts.credentials import hash_password, is_outdated, is_password, new_token, token_hash
 from storage.accounts.invitations import Invitation, accept_invitation, invite, invite_first_lead, read_invitation
 from storage.accounts.users import User, as_user, name_key, user_row
-from storage.database import Database
-from storage.errors import SignInRefused, StorageError
+from storage.errors import SignInRefusedError, StorageError
 from storage.schema import SignInAttemptRow, SignInRow, UserRow, utc_now
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from storage.database import Database
 
 SIGNED_IN_FOR = timedelta(days=30)
 LIMIT_WINDOW = timedelta(minutes=15)
@@ -56,7 +60,7 @@ def sign_in(database: Database, name: str, password: str, address: str, now: dat
         address: where the attempt comes from, for the limit.
 
     Raises:
-        SignInRefused: wrong (name and password are not told apart), or too many failures by this name or address: then
+        SignInRefusedError: wrong (name and password are not told apart), or too many failures by this name or address: then
             with the seconds to wait, and the password was not looked at.
     """
     now = now or utc_now()
@@ -68,12 +72,12 @@ def sign_in(database: Database, name: str, password: str, address: str, now: dat
         row = session.scalars(select(UserRow).where(UserRow.name_key == key)).one_or_none()
         user_id, stored = (None, None) if row is None or not row.active else (row.id, row.password_hash)
     if not is_password(stored, password) or user_id is None or stored is None:
-        raise SignInRefused(WRONG)
+        raise SignInRefusedError(WRONG)
     renewed = hash_password(password) if is_outdated(stored) else stored
     with database.write() as session:
         row = user_row(session, user_id)
         if row.password_hash != stored or not row.active:  # changed in between
-            raise SignInRefused(WRONG)
+            raise SignInRefusedError(WRONG)
         row.password_hash = renewed
         # Their own slips are forgiven; what others tried on this name from elsewhere still counts.
         session.execute(
@@ -86,7 +90,7 @@ def open_sign_in(session: Session, user_id: int, now: datetime | None = None) ->
     """Sign a person in whose identity is known already, for example from the invitation just accepted.
 
     Raises:
-        NotInStore: no such person.
+        NotInStoreError: no such person.
         StorageError: the account is switched off.
     """
     row = user_row(session, user_id)
@@ -136,7 +140,7 @@ def _refuse_too_many(session: Session, key: str, address: str, now: datetime) ->
     if wait:
         minutes = math.ceil(wait / 60)
         plural = "" if minutes == 1 else "s"
-        raise SignInRefused(f"Too many failed attempts. Try again in {minutes} minute{plural}.", retry_seconds=wait)
+        raise SignInRefusedError(f"Too many failed attempts. Try again in {minutes} minute{plural}.", retry_seconds=wait)
 
 
 def _seconds_to_wait(session: Session, which: ColumnElement[bool], most: int, now: datetime) -> int:

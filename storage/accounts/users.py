@@ -9,15 +9,17 @@ from __future__ import annotations
 import unicodedata
 from dataclasses import dataclass
 from datetime import datetime
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 from sqlalchemy import func, select, update
-from sqlalchemy.orm import Session
 
 from storage.accounts.credentials import hash_password
-from storage.errors import LastLead, NameTaken, NotInStore, StorageError
+from storage.errors import LastLeadError, NameTakenError, NotInStoreError, StorageError
 from storage.schema import Role, SignInRow, UserRow, utc_now
 from storage.sql import insert_or_get
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
 
 LONGEST_NAME = 80
 
@@ -38,8 +40,8 @@ def add_user(session: Session, name: str, role: Role, password: str | None = Non
     """Add a person; without a password one who can't sign in until invited.
 
     Raises:
-        NameTaken: somebody has this name, or one that reads the same.
-        WeakPassword: too short or too long.
+        NameTakenError: somebody has this name, or one that reads the same.
+        WeakPasswordError: too short or too long.
         StorageError: not a name, or not a role.
     """
     return add_hashed(session, name, role, None if password is None else hash_password(password))
@@ -52,7 +54,7 @@ def add_hashed(session: Session, name: str, role: Role, password_hash: str | Non
     row = UserRow(name=name, name_key=key, role=role, password_hash=password_hash, active=True)
     stored = insert_or_get(session, row, select(UserRow).where(UserRow.name_key == key))
     if stored is not row:
-        raise NameTaken(f"The name {name} is taken; choose another.")
+        raise NameTakenError(f"The name {name} is taken; choose another.")
     session.flush()
     return as_user(row)
 
@@ -61,7 +63,7 @@ def get_user(session: Session, user_id: int) -> User:
     """A person by id.
 
     Raises:
-        NotInStore: there is none.
+        NotInStoreError: there is none.
     """
     return as_user(user_row(session, user_id))
 
@@ -86,8 +88,8 @@ def set_active(session: Session, user_id: int, active: bool) -> User:
     """Switch an account on or off. Off: all its sign-ins end, its labels stay.
 
     Raises:
-        NotInStore: there is no such person.
-        LastLead: the last active lead can't be switched off.
+        NotInStoreError: there is no such person.
+        LastLeadError: the last active lead can't be switched off.
     """
     row = _locked(session, user_id)
     if not active:
@@ -102,8 +104,8 @@ def set_role(session: Session, user_id: int, role: Role) -> User:
     """Change what a person may do; it counts from their next request.
 
     Raises:
-        NotInStore: there is no such person.
-        LastLead: the last active lead has to stay one.
+        NotInStoreError: there is no such person.
+        LastLeadError: the last active lead has to stay one.
         StorageError: not a role.
     """
     check_role(role)
@@ -155,11 +157,11 @@ def user_row(session: Session, user_id: int) -> UserRow:
     """The stored row, for the neighbours in this package.
 
     Raises:
-        NotInStore: there is none.
+        NotInStoreError: there is none.
     """
     row = session.get(UserRow, user_id)
     if row is None:
-        raise NotInStore(f"there is no person {user_id}")
+        raise NotInStoreError(f"there is no person {user_id}")
     return row
 
 
@@ -189,11 +191,11 @@ def _locked(session: Session, user_id: int) -> UserRow:
     for row in rows:
         if row.id == user_id:
             return row
-    raise NotInStore(f"there is no person {user_id}")
+    raise NotInStoreError(f"there is no person {user_id}")
 
 
 def _refuse_last_lead(session: Session, row: UserRow) -> None:
     if not (row.role == "lead" and row.active and row.password_hash is not None):
         return
     if session.scalar(select(func.count()).select_from(UserRow).where(*_IS_LEAD, UserRow.id != row.id)) == 0:
-        raise LastLead(f"{row.name} is the last lead: make somebody else lead first.")
+        raise LastLeadError(f"{row.name} is the last lead: make somebody else lead first.")

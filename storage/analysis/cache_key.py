@@ -5,12 +5,14 @@ before = last_changes(session)
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select
-from sqlalchemy.orm import Session
 
 from storage.schema import CampaignPairRow, ExternalScoreRow, JudgementRow, LabelRow, PairRow, VideoFactsRow
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
 
 Stamp = tuple[str, ...]
 

@@ -9,14 +9,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select
-from sqlalchemy.orm import Session
 
 from storage.errors import StorageError
 from storage.schema import ExternalScoreRow, PairRow, utc_now
 from storage.sql import EXTERNAL_SCORES, for_dialect, upsert
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
 
 _LONGEST_NAME = 100
 _AT_ONCE = 1000

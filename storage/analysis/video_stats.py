@@ -9,13 +9,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 from sqlalchemy import select
-from sqlalchemy.orm import Session
 
 from storage.errors import StorageError
 from storage.schema import VideoFactsRow
 from storage.sql import VIDEO_FACTS, for_dialect, upsert
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
 
 _AT_ONCE = 1000
 _MEASURED = ("sharpness", "brightness", "motion", "frames", "file_bytes")

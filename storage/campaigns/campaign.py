@@ -10,19 +10,21 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from sqlalchemy import Row, bindparam, func, insert, select, update
-from sqlalchemy.orm import Session
 
 from descore.answer import DIMENSIONS, SUB_SCORES
 from storage.campaigns import leases as slots
 from storage.campaigns.guidelines import Guidelines, revise_guidelines
 from storage.campaigns.label_schema import SIDES
-from storage.errors import CampaignError, NotInStore
+from storage.errors import CampaignError, NotInStoreError
 from storage.schema import CampaignPairRow, CampaignRow, CampaignStatus, Choice, MemberRow, Ordering, PairRow
 from storage.splits import stable_share
 from storage.sql import CAMPAIGNS, GUIDELINES, PLACES
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
 
 Origin = Literal["studio", "import"]
 VISIBLE = ("generators", "thoughts", "rewards")
@@ -147,7 +149,7 @@ def get_campaign(session: Session, campaign_id: int) -> Campaign:
     """A campaign by id.
 
     Raises:
-        NotInStore: there is none.
+        NotInStoreError: there is none.
     """
     return _found(session.execute(_CAMPAIGN, {"campaign": campaign_id}).one_or_none(), campaign_id)
 
@@ -156,7 +158,7 @@ def lock_campaign(session: Session, campaign_id: int) -> Campaign:
     """As `get_campaign`; until the end of the transaction nobody else assigns, labels or reorders in this campaign.
 
     Raises:
-        NotInStore: there is none.
+        NotInStoreError: there is none.
     """
     return _found(session.execute(_LOCKED_CAMPAIGN, {"campaign": campaign_id}).one_or_none(), campaign_id)
 
@@ -174,7 +176,7 @@ def set_status(session: Session, campaign_id: int, status: CampaignStatus) -> No
     with their drafts.
 
     Raises:
-        NotInStore: there is no such campaign.
+        NotInStoreError: there is no such campaign.
         CampaignError: unknown status, or an imported campaign, where nobody labels.
     """
     _require(status in get_args(CampaignStatus), f"a campaign is {', '.join(get_args(CampaignStatus))}")
@@ -249,7 +251,7 @@ _SETTINGS = tuple(one.name for one in fields(CampaignSettings))
 
 def _found(row: Row[Any] | None, campaign_id: int) -> Campaign:
     if row is None:
-        raise NotInStore(f"there is no campaign {campaign_id}")
+        raise NotInStoreError(f"there is no campaign {campaign_id}")
     return _campaign(row)
 
 

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select
-from sqlalchemy.orm import Session
 
 from descore.answer import DIMENSIONS
-from storage.errors import CampaignError, NotInStore
+from storage.errors import CampaignError, NotInStoreError
 from storage.schema import CampaignRow, GuidelineRow
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
 
 LONGEST_GUIDELINE = 20_000
 
@@ -85,12 +87,12 @@ def current_guidelines(session: Session, campaign_id: int) -> tuple[int, Guideli
     """The newest version and its number.
 
     Raises:
-        NotInStore: there is no such campaign.
+        NotInStoreError: there is no such campaign.
     """
     newest = select(GuidelineRow).where(GuidelineRow.campaign_id == campaign_id).order_by(GuidelineRow.version.desc())
     row = session.scalars(newest.limit(1)).one_or_none()
     if row is None:
-        raise NotInStore(f"there is no campaign {campaign_id}")
+        raise NotInStoreError(f"there is no campaign {campaign_id}")
     return row.version, _guidelines(row.content)
 
 
@@ -98,12 +100,12 @@ def guidelines_of(session: Session, campaign_id: int, version: int) -> Guideline
     """One version, the newest or an older one.
 
     Raises:
-        NotInStore: the campaign has no such version.
+        NotInStoreError: the campaign has no such version.
     """
     same = select(GuidelineRow).where(GuidelineRow.campaign_id == campaign_id, GuidelineRow.version == version)
     row = session.scalars(same).one_or_none()
     if row is None:
-        raise NotInStore(f"campaign {campaign_id} has no guidelines of version {version}")
+        raise NotInStoreError(f"campaign {campaign_id} has no guidelines of version {version}")
     return _guidelines(row.content)
 
 
@@ -111,14 +113,14 @@ def revise_guidelines(session: Session, campaign_id: int, guidelines: Guidelines
     """Add a version, which counts from the next turn on; the same text again adds none. Returns the current number.
 
     Raises:
-        NotInStore: there is no such campaign.
+        NotInStoreError: there is no such campaign.
         CampaignError: a text is missing or too long.
     """
     # The lock orders two leads who save at the same moment.
     locked = select(CampaignRow.dimensions).where(CampaignRow.id == campaign_id).with_for_update(key_share=True)
     dimensions = session.scalar(locked)
     if dimensions is None:
-        raise NotInStore(f"there is no campaign {campaign_id}")
+        raise NotInStoreError(f"there is no campaign {campaign_id}")
     check_guidelines(guidelines, tuple(dimensions))
     newest = select(func.max(GuidelineRow.version)).where(GuidelineRow.campaign_id == campaign_id)
     version = session.scalar(newest) or 0

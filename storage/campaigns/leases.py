@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ScalarSelect, bindparam, case, func, select, text, update
-from sqlalchemy.orm import Session
 
 from storage.sql import ASSIGNMENTS, CAMPAIGNS, MEMBERS, PLACES
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
 
 # Between two neighbours in the queue there is room for pairs that come back.
 SPACING = 1 << 20

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Row, Select, select, text, update
-from sqlalchemy.orm import Session
 
 from storage.accounts.users import User, as_user
 from storage.campaigns.campaign import lock_campaign
 from storage.campaigns.leases import MEMBERS
-from storage.errors import CampaignError, NotInStore
+from storage.errors import CampaignError, NotInStoreError
 from storage.schema import AssignmentRow, MemberRow, Standing, UserRow
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
 
 _IS_LABELLED = text("assignments.state = 'labelled'")
 
@@ -62,7 +64,7 @@ def set_paused(session: Session, campaign_id: int, annotator_id: int, paused: bo
     """Keep an annotator from getting new pairs of this campaign, or allow it again.
 
     Raises:
-        NotInStore: this person is not in the campaign.
+        NotInStoreError: this person is not in the campaign.
     """
     _change(session, campaign_id, annotator_id, paused=paused)
 
@@ -71,7 +73,7 @@ def readmit(session: Session, campaign_id: int, annotator_id: int) -> None:
     """Let somebody work who did not pass the qualification.
 
     Raises:
-        NotInStore: this person is not in the campaign.
+        NotInStoreError: this person is not in the campaign.
         CampaignError: they did not fail.
     """
     standing = _change(session, campaign_id, annotator_id, standing="active")
@@ -85,7 +87,7 @@ def _change(session: Session, campaign_id: int, annotator_id: int, **values: Any
     same = (MEMBERS.c.campaign_id == campaign_id, MEMBERS.c.annotator_id == annotator_id)
     standing: str | None = session.scalar(select(MEMBERS.c.standing).where(*same))
     if standing is None:
-        raise NotInStore("this person has not worked in this campaign yet")
+        raise NotInStoreError("this person has not worked in this campaign yet")
     session.execute(update(MEMBERS).where(*same).values(**values))
     return standing
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta, timezone
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import case, func, select
-from sqlalchemy.orm import Session
 
 from storage.campaigns.leases import IS_LEASED
-from storage.errors import NotInStore
+from storage.errors import NotInStoreError
 from storage.schema import AssignmentRow, CampaignPairRow, CampaignRow, GuidelineRow, LabelRow, MemberRow, UserRow, utc_now
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
 
 
 @dataclass(frozen=True)
@@ -38,11 +40,11 @@ def progress(session: Session, campaign_id: int) -> Progress:
     """The counts at this moment; one pass over the pairs of the campaign, none over its labels.
 
     Raises:
-        NotInStore: there is no such campaign.
+        NotInStoreError: there is no such campaign.
     """
     overlap = session.scalar(select(CampaignRow.overlap).where(CampaignRow.id == campaign_id))
     if overlap is None:
-        raise NotInStore(f"there is no campaign {campaign_id}")
+        raise NotInStoreError(f"there is no campaign {campaign_id}")
     counts = (
         select(
             CampaignPairRow.state,

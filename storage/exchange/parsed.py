@@ -37,7 +37,7 @@ class ExchangeError(StorageError):
     """A file or folder that can't be read or written as a whole."""
 
 
-class ImportRefused(ExchangeError):
+class ImportRefusedError(ExchangeError):
     """Nothing was taken in; `problems` lists every reason."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:

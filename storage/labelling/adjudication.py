@@ -12,17 +12,20 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from sqlalchemy import select
-from sqlalchemy.orm import Session
 
 from storage.campaigns.campaign import Campaign, lock_campaign
 from storage.campaigns.label_schema import Answer, checked, same_judgement
-from storage.errors import AnswerError, NotInStore
+from storage.errors import AnswerError, NotInStoreError
 from storage.labelling.labels import Label, labels_of_pair
 from storage.labelling.revisions import record, saved_before, turn_row
 from storage.pairs import Pair, get_pair
 from storage.schema import AssignmentRow, CampaignPairRow, utc_now
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
 
 ROUND = 2  # of assignments: after the first time and the planned repeat
 
@@ -66,7 +69,7 @@ def adjudicate(
         submission: made new for each form; the same one again saves nothing.
 
     Raises:
-        NotInStore: the pair is not in the campaign.
+        NotInStoreError: the pair is not in the campaign.
         AnswerError: the answer is not complete, or the same submission came with another answer before.
     """
     campaign = lock_campaign(session, campaign_id)
@@ -88,7 +91,7 @@ def _place_id(session: Session, campaign_id: int, pair_id: int) -> int:
     same = (CampaignPairRow.campaign_id == campaign_id, CampaignPairRow.pair_id == pair_id)
     place_id = session.scalar(select(CampaignPairRow.id).where(*same))
     if place_id is None:
-        raise NotInStore(f"the pair {pair_id} is not in this campaign")
+        raise NotInStoreError(f"the pair {pair_id} is not in this campaign")
     return place_id
 
 

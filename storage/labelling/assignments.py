@@ -9,17 +9,19 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Row, Select, bindparam, delete, select, update
-from sqlalchemy.orm import Session
 
 from storage.campaigns.leases import IS_LEASED
-from storage.errors import AnswerError, CampaignError, LeaseLost, NotYours
+from storage.errors import AnswerError, CampaignError, LeaseLostError, NotYoursError
 from storage.labelling.labels import LABELS_WITH_ASSIGNMENTS, Label, as_label
 from storage.pairs import Pair, get_pair
 from storage.schema import AssignmentRow, AssignmentState, CampaignRow, Kind, PairRow, Side, utc_now
 from storage.sql import ASSIGNMENTS, CAMPAIGNS, DRAFTS, LABELS, for_dialect, upsert
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
 
 # How far back a person may undo, edit, and see what they did.
 HISTORY = 10
@@ -90,7 +92,7 @@ def get_assignment(session: Session, token: str, annotator_id: int) -> Assignmen
     """A turn of this person.
 
     Raises:
-        NotYours: there is none of that token, or it is another's.
+        NotYoursError: there is none of that token, or it is another's.
     """
     row = session.execute(_OWN_TURN, {"token": token, "annotator": annotator_id}).one_or_none()
     if row is None:
@@ -128,8 +130,8 @@ def save_draft(
     """Keep what is filled in so far, and the lease; returns when that ends.
 
     Raises:
-        NotYours: there is no turn of that token, or it is another's.
-        LeaseLost: the turn was finished or given back.
+        NotYoursError: there is no turn of that token, or it is another's.
+        LeaseLostError: the turn was finished or given back.
         AnswerError: the draft is no JSON, or too long.
     """
     draft = dict(content)
@@ -149,8 +151,8 @@ def renew(session: Session, token: str, annotator_id: int, now: datetime | None 
     """Keep the lease of a turn; returns when it ends.
 
     Raises:
-        NotYours: there is no turn of that token, or it is another's.
-        LeaseLost: the turn was finished or given back.
+        NotYoursError: there is no turn of that token, or it is another's.
+        LeaseLostError: the turn was finished or given back.
     """
     return _renew(session, token, annotator_id, now or utc_now())[1]
 
@@ -159,7 +161,7 @@ def mark_revealed(session: Session, token: str, annotator_id: int, now: datetime
     """Note that the model's view, or who made the videos, is shown to this person; later revisions say so.
 
     Raises:
-        NotYours: there is no turn of that token, or it is another's.
+        NotYoursError: there is no turn of that token, or it is another's.
         CampaignError: it is not labelled yet, and the campaign is blind.
     """
     columns = (AssignmentRow.id, AssignmentRow.state, AssignmentRow.revealed_at, CampaignRow.visible)
@@ -186,16 +188,16 @@ def drop_draft(session: Session, assignment_id: int) -> None:
     session.execute(_DROP_DRAFT, {"assignment": assignment_id})
 
 
-def not_yours() -> NotYours:
+def not_yours() -> NotYoursError:
     """The same words for an unknown token and for another's."""
-    return NotYours("This pair was not given to you. Go on with your next one.")
+    return NotYoursError("This pair was not given to you. Go on with your next one.")
 
 
-def lease_lost(state: AssignmentState) -> LeaseLost:
+def lease_lost(state: AssignmentState) -> LeaseLostError:
     """Why a turn in this state can't be gone on with."""
     if state in FINISHED:
-        return LeaseLost("This pair was saved already, maybe in another tab. Edit it in your history.")
-    return LeaseLost("You were away for long and this pair went back into the queue; your draft is kept.")
+        return LeaseLostError("This pair was saved already, maybe in another tab. Edit it in your history.")
+    return LeaseLostError("You were away for long and this pair went back into the queue; your draft is kept.")
 
 
 def _renew(session: Session, token: str, annotator_id: int, now: datetime) -> tuple[int, datetime]:

@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from sqlalchemy import and_, bindparam, null, select, update
-from sqlalchemy.orm import Session
 
 from storage.campaigns import leases as slots
 from storage.campaigns.campaign import Gold, in_order, insert_pairs, last_position, lock_campaign
-from storage.errors import CampaignError, NotInStore
+from storage.errors import CampaignError, NotInStoreError
 from storage.labelling.labels import IS_LAST
 from storage.pairs import Pair, get_pair
 from storage.schema import AssignmentRow, CampaignPairRow, LabelRow
 from storage.sql import CAMPAIGNS, PLACES
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ def add_pairs(session: Session, campaign_id: int, pair_ids: Sequence[int], gold:
     """Queue more pairs behind those of the campaign, in a random order; returns how many were not in it yet.
 
     Raises:
-        NotInStore: there is no such campaign.
+        NotInStoreError: there is no such campaign.
         CampaignError: a pair is not in the store, or a gold answer belongs to none of the pairs.
     """
     campaign = lock_campaign(session, campaign_id)
@@ -46,7 +49,7 @@ def reorder(session: Session, campaign_id: int, scores: Mapping[int, float]) -> 
         scores: by pair id; pairs without one come after.
 
     Raises:
-        NotInStore: there is no such campaign.
+        NotInStoreError: there is no such campaign.
     """
     campaign = lock_campaign(session, campaign_id)
     if campaign.settings.ordering == "random":
@@ -69,7 +72,7 @@ def set_overlap(session: Session, campaign_id: int, overlap: int) -> None:
     """Change how many labels a pair needs. Labels beyond a smaller number stay and count.
 
     Raises:
-        NotInStore: there is no such campaign.
+        NotInStoreError: there is no such campaign.
         CampaignError: the number is out of range.
     """
     campaign = lock_campaign(session, campaign_id)
@@ -91,14 +94,14 @@ def resolve_flag(session: Session, campaign_id: int, pair_id: int, put_back: boo
     """Decide on a flagged pair: back into the queue for all but those who flagged it, or out of the campaign.
 
     Raises:
-        NotInStore: the pair is not in the campaign.
+        NotInStoreError: the pair is not in the campaign.
         CampaignError: the pair is not flagged.
     """
     lock_campaign(session, campaign_id)
     same = (CampaignPairRow.campaign_id == campaign_id, CampaignPairRow.pair_id == pair_id)
     place = session.execute(select(CampaignPairRow.id, CampaignPairRow.state).where(*same)).one_or_none()
     if place is None:
-        raise NotInStore(f"the pair {pair_id} is not in this campaign")
+        raise NotInStoreError(f"the pair {pair_id} is not in this campaign")
     if place.state != "flagged":
         raise CampaignError("this pair is not flagged; somebody decided on it already")
     state = "open" if put_back else "dropped"

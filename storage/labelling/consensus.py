@@ -18,16 +18,18 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy import Row, select
-from sqlalchemy.orm import Session
 
 from descore.answer import DIMENSIONS
 from storage.errors import StorageError
 from storage.labelling.dawid_skene import CHOICES, KnownLabels, annotator_weights, posterior
 from storage.labelling.labels import IS_LAST
 from storage.schema import AssignmentRow, CampaignPairRow, Choice, LabelRow
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
 
 Method = Literal["majority", "weighted"]
 COUNTED = ("work", "import")

@@ -9,17 +9,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from sqlalchemy import Select, select, update
-from sqlalchemy.orm import Session
 
 from storage.campaigns import leases as slots
 from storage.campaigns.campaign import Gold, lock_campaign
-from storage.errors import CampaignError, NotInStore
+from storage.errors import CampaignError, NotInStoreError
 from storage.labelling.labels import IS_LAST
 from storage.pairs import Pair, get_pair
 from storage.schema import AssignmentRow, CampaignPairRow, Choice, LabelRow, MemberRow, PairRow, UserRow
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
 
 GoldList = Literal["unanimous", "adjudicated", "gold", "all"]
 CHECKS = ("gold", "qualification")
@@ -63,7 +65,7 @@ def set_gold(session: Session, campaign_id: int, pair_id: int, gold: Gold | None
     What people answered to it so far is checked against the new answer.
 
     Raises:
-        NotInStore: the pair is not in the campaign.
+        NotInStoreError: the pair is not in the campaign.
         CampaignError: people answered it as a gold pair, so it has to stay one.
     """
     lock_campaign(session, campaign_id)
@@ -178,7 +180,7 @@ def _place(session: Session, campaign_id: int, pair_id: int) -> CampaignPairRow:
     same = (CampaignPairRow.campaign_id == campaign_id, CampaignPairRow.pair_id == pair_id)
     row = session.scalars(select(CampaignPairRow).where(*same).execution_options(populate_existing=True)).one_or_none()
     if row is None:
-        raise NotInStore(f"campaign {campaign_id} has no pair {pair_id}")
+        raise NotInStoreError(f"campaign {campaign_id} has no pair {pair_id}")
     return row
 
 

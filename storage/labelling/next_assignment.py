@@ -14,10 +14,9 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy import Row, bindparam, case, insert, or_, select, update
-from sqlalchemy.orm import Session
 
 from storage.campaigns import leases as slots
 from storage.campaigns.campaign import Campaign, CampaignSettings, lock_campaign
@@ -27,9 +26,13 @@ from storage.labelling.assignments import (
     Assignment,
     load_assignment,
 )
-from storage.labelling.queue import NextPair
 from storage.schema import Kind, MemberRow, Standing, utc_now
 from storage.sql import ASSIGNMENTS, MEMBERS, PLACES
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from storage.labelling.queue import NextPair
 
 Reason = Literal["finished", "paused", "not qualified", "campaign paused", "campaign closed"]
 
@@ -84,7 +87,7 @@ def next_assignment(
     of the qualification; the next of the queue.
 
     Raises:
-        NotInStore: there is no such campaign.
+        NotInStoreError: there is no such campaign.
     """
     now = now or utc_now()
     campaign = lock_campaign(session, campaign_id)

@@ -8,16 +8,19 @@ exchanged; when, depends on the campaign's seed and how many pairs the person go
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Row, Select, bindparam, select, text, tuple_
-from sqlalchemy.orm import Session
 
-from storage.campaigns.campaign import Campaign
 from storage.campaigns.leases import IS_QUEUED
 from storage.schema import Kind, Side
 from storage.splits import stable_share
 from storage.sql import ASSIGNMENTS, PLACES
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from storage.campaigns.campaign import Campaign
 
 # A repeat comes when the first label is no longer in mind.
 REPEAT_AFTER_LABELS = 10

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Row, bindparam, func, insert, select, update
-from sqlalchemy.orm import Session
 
 from storage.campaigns.campaign import VISIBLE, Campaign
-from storage.campaigns.label_schema import Answer
 from storage.errors import AnswerError
 from storage.labelling import totals as tallies
 from storage.labelling.assignments import FINISHED, drop_draft
 from storage.labelling.labels import LABELS_WITH_ASSIGNMENTS, Label, as_label
-from storage.labelling.pair_totals import Entry
 from storage.labelling.totals import Place
-from storage.schema import Action, AssignmentState, PairState
 from storage.sql import ASSIGNMENTS, LABELS, PAIRS, PLACES, VIDEOS
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from storage.campaigns.label_schema import Answer
+    from storage.labelling.pair_totals import Entry
+    from storage.schema import Action, AssignmentState, PairState
 
 LONGEST_SUBMISSION = 64
 _VIDEO_A, _VIDEO_B = VIDEOS.alias("video_a"), VIDEOS.alias("video_b")

@@ -13,16 +13,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Row, bindparam, select, update
-from sqlalchemy.orm import Session
 
 from storage.campaigns import leases as slots
 from storage.campaigns.campaign import Campaign, Gold, lock_campaign
 from storage.campaigns.label_schema import Answer, as_shown, checked, same_judgement
 from storage.campaigns.leases import IS_LEASED, IS_UNDER_WAY
-from storage.errors import AnswerError, CampaignError, LeaseLost
+from storage.errors import AnswerError, CampaignError, LeaseLostError
 from storage.labelling.assignments import (
     FINISHED,
     HISTORY,
@@ -38,6 +37,9 @@ from storage.labelling.next_assignment import standing_after
 from storage.labelling.revisions import record, saved_before, turn_by_token, turn_row
 from storage.schema import Action, utc_now
 from storage.sql import ASSIGNMENTS, LABELS, MEMBERS
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
 
 _CAMPAIGN_OF = select(ASSIGNMENTS.c.campaign_id).where(
     ASSIGNMENTS.c.token == bindparam("token"), ASSIGNMENTS.c.annotator_id == bindparam("annotator")
@@ -81,8 +83,8 @@ def submit(
         edits: the id of the revision that this one replaces, one of the person's last ten; None for a first answer.
 
     Raises:
-        NotYours: there is no turn of that token, or it is another's.
-        LeaseLost: the turn was saved before, or others have labelled the pair meanwhile.
+        NotYoursError: there is no turn of that token, or it is another's.
+        LeaseLostError: the turn was saved before, or others have labelled the pair meanwhile.
         AnswerError: the answer is not complete, or the submission was used for another one.
         CampaignError: the campaign is closed, or an answer of the qualification was to be changed.
     """
@@ -114,8 +116,8 @@ def undo(
     back. The same submission again takes nothing more back.
 
     Raises:
-        NotInStore: there is no such campaign.
-        LeaseLost: the pair was skipped, and others have taken its last place meanwhile.
+        NotInStoreError: there is no such campaign.
+        LeaseLostError: the pair was skipped, and others have taken its last place meanwhile.
         CampaignError: the campaign is closed.
         AnswerError: the submission was used for a label.
     """
@@ -156,11 +158,11 @@ def _check_order(session: Session, turn: Row[Any], edits: int | None) -> None:
     if turn.kind == "qualification":
         raise CampaignError("The answer to this pair was shown to you, so your label stays as it is.")
     if turn.state not in FINISHED or turn.last_label_id != edits:
-        raise LeaseLost("This label was changed meanwhile, maybe in another tab. Reload the page.")
+        raise LeaseLostError("This label was changed meanwhile, maybe in another tab. Reload the page.")
     if turn.kind == "adjudication":
         return
     if turn.id not in [row.id for row in latest(session, turn.campaign_id, turn.annotator_id)]:
-        raise LeaseLost(f"Only your last {HISTORY} can be changed.")
+        raise LeaseLostError(f"Only your last {HISTORY} can be changed.")
 
 
 def _check_place(turn: Row[Any], action: Action) -> None:
@@ -168,9 +170,9 @@ def _check_place(turn: Row[Any], action: Action) -> None:
     if turn.kind not in slots.HOLDING_KINDS or action in ("skip", "flag") or turn.state in ("leased", "labelled"):
         return
     if turn.place_state == "dropped":
-        raise LeaseLost("The lead has taken this pair out of the campaign. Go on with your next one.")
+        raise LeaseLostError("The lead has taken this pair out of the campaign. Go on with your next one.")
     if turn.open_slots == 0:
-        raise LeaseLost("Others have labelled this pair meanwhile. Go on with your next one.")
+        raise LeaseLostError("Others have labelled this pair meanwhile. Go on with your next one.")
 
 
 def _put_aside(session: Session, campaign_id: int, annotator_id: int) -> None:

@@ -8,16 +8,18 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Row, Select, bindparam, delete, func, or_, select, text, update
-from sqlalchemy.orm import Session
 
 from storage.campaigns.campaign import Campaign, get_campaign, lock_campaign
 from storage.campaigns.leases import next_position
 from storage.labelling.pair_totals import COUNTS, Entry, PairTally, tally
 from storage.schema import AgreementPatternRow, Choice, PairState
 from storage.sql import ASSIGNMENTS, LABELS, MEMBERS, PATTERNS, PLACES, for_dialect, upsert
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
 
 _CHUNK = 2000
 
@@ -123,7 +125,7 @@ def rebuild(session: Session, campaign_id: int) -> None:
     """Compute all totals of a campaign from its assignments and labels; needed after labels were added in bulk.
 
     Raises:
-        NotInStore: there is no such campaign.
+        NotInStoreError: there is no such campaign.
     """
     campaign = lock_campaign(session, campaign_id)
     totals = _Totals()
@@ -142,7 +144,7 @@ def differences(session: Session, campaign_id: int) -> list[str]:
     """Where the stored totals are not those of the assignments and labels, in words; empty when all is right.
 
     Raises:
-        NotInStore: there is no such campaign.
+        NotInStoreError: there is no such campaign.
     """
     campaign = get_campaign(session, campaign_id)
     totals, found = _Totals(), []

@@ -11,13 +11,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from sqlalchemy import ForeignKeyConstraint, Select, and_, exists, select, text
-from sqlalchemy.orm import Session
 
-from storage.database import Database
-from storage.errors import NotInStore, StorageError
+from storage.errors import NotInStoreError, StorageError
 from storage.labelling import totals as tallies
 from storage.maintenance.integrity_rules import LEASES, REVISIONS, SQLITE_ROWS, TRAINING, VOTES, Rule
 from storage.migrations.upgrade import table_versions
@@ -26,6 +24,11 @@ from storage.training.model_registry import serving, usable_location
 from storage.training.runs import snapshot_pairs
 from storage.training.snapshots import snapshot_hash
 from storage.video_files import file_sha256, video_path
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from storage.database import Database
 
 SHOWN = 5
 
@@ -158,7 +161,7 @@ def _files_of_serving(session: Session, database: Database) -> Iterator[Violatio
 def _video(database: Database, file: str, sha256: str) -> Iterator[Violation]:
     try:
         found = file_sha256(video_path(file, database.home))
-    except NotInStore:
+    except NotInStoreError:
         yield Violation("videos", f"{file} is not in the folder of videos")
         return
     except StorageError as error:

@@ -8,11 +8,14 @@ import shutil
 import subprocess
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sqlalchemy import inspect, text
 
-from storage.database import Database
 from storage.errors import StorageError
+
+if TYPE_CHECKING:
+    from storage.database import Database
 
 _VERSION = re.compile(r"\(PostgreSQL\) (\d+)")
 

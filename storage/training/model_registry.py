@@ -15,13 +15,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import or_, select
-from sqlalchemy.orm import Session
 
-from storage.errors import NotInStore, StorageError
+from storage.errors import NotInStoreError, StorageError
 from storage.schema import CheckpointRow, PromotionAction, PromotionRow, RunRow, utc_now
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
 
 BASE = "bundled"
 FOLDER = "checkpoints"
@@ -138,7 +140,7 @@ def get_checkpoint(session: Session, checkpoint_id: int) -> Checkpoint:
     """A checkpoint by its id, deleted ones too.
 
     Raises:
-        NotInStore: there is none.
+        NotInStoreError: there is none.
     """
     return _checkpoint(_row(session, checkpoint_id))
 
@@ -178,7 +180,7 @@ def promote(session: Session, checkpoint_id: int, action: PromotionAction, by: i
     """Let a checkpoint serve from now on. Of one that serves already nothing new is entered.
 
     Raises:
-        NotInStore: there is no such checkpoint.
+        NotInStoreError: there is no such checkpoint.
         StorageError: its files were deleted.
     """
     row = _row(session, checkpoint_id, lock=True)
@@ -203,7 +205,7 @@ def set_gate(session: Session, checkpoint_id: int, gate: Mapping[str, Any]) -> N
     """Keep the comparison of a checkpoint with the one that served (plain numbers, lists and texts).
 
     Raises:
-        NotInStore: there is no such checkpoint.
+        NotInStoreError: there is no such checkpoint.
     """
     _row(session, checkpoint_id).gate = dict(gate)
     session.flush()
@@ -213,7 +215,7 @@ def mark_deleted(session: Session, checkpoint_id: int) -> Checkpoint:
     """Take a checkpoint out of use; its row stays, since others descend from it. Then `remove_files`.
 
     Raises:
-        NotInStore: there is no such checkpoint.
+        NotInStoreError: there is no such checkpoint.
         StorageError: it serves, is the base, or a run that waits or goes on needs it.
     """
     row = _row(session, checkpoint_id, lock=True)
@@ -260,7 +262,7 @@ def _free_name(session: Session, name: str) -> str:
 def _row(session: Session, checkpoint_id: int, lock: bool = False) -> CheckpointRow:
     row = session.get(CheckpointRow, checkpoint_id, with_for_update={"key_share": True} if lock else None)
     if row is None:
-        raise NotInStore(f"there is no checkpoint {checkpoint_id}")
+        raise NotInStoreError(f"there is no checkpoint {checkpoint_id}")
     return row
 
 

@@ -12,10 +12,9 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from sqlalchemy import Select, func, select
-from sqlalchemy.orm import Session
 
 from storage.labelling.consensus import COUNTED, iterate_consensus
 from storage.labelling.labels import IS_LAST
@@ -24,6 +23,9 @@ from storage.schema import AgreementPatternRow, AssignmentRow, CampaignPairRow, 
 from storage.splits import is_held_out
 from storage.training.snapshot_settings import SnapshotSettings, campaign_ids, changed_places, pair_keys
 from storage.training.snapshots import replay_wanted
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
 
 _CHOICES = get_args(Choice)
 _AT_ONCE = 1000

@@ -29,7 +29,7 @@ METRICS, LOG, SAMPLES, LOCK = "metrics.jsonl", "log.txt", "samples.jsonl", "lock
 _PATIENCE_SECONDS = 0.5
 
 
-class LockHeld(StorageError):
+class LockHeldError(StorageError):
     """Another process has the lock; the message says which. holder: what it wrote into the file."""
 
     def __init__(self, message: str, holder: dict[str, Any]) -> None:
@@ -41,7 +41,7 @@ class FileLock:
     """An exclusive lock on a file for the length of a `with` block, in this process only and not in its children.
 
     Raises (on entering):
-        LockHeld: another process has it.
+        LockHeldError: another process has it.
         StorageError: the file can't be made.
     """
 
@@ -63,7 +63,7 @@ class FileLock:
                 os.close(handle)
                 holder = _holder(self._path)
                 who = f"process {holder['pid']} on {holder['host']}" if "pid" in holder else "another process"
-                raise LockHeld(f"{self._what} is in use by {who}; wait for it or end it", holder)
+                raise LockHeldError(f"{self._what} is in use by {who}; wait for it or end it", holder)
             time.sleep(0.02)
         os.truncate(handle, 0)
         os.pwrite(handle, json.dumps(self._about).encode(), 0)

@@ -18,18 +18,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy import select
-from sqlalchemy.orm import Session
 
 from storage.data_home import place_of
-from storage.errors import NotInStore, StorageError
+from storage.errors import NotInStoreError, StorageError
 from storage.schema import RunKind, RunPairRow, RunRow, RunState, Start, utc_now
 from storage.sql import RUN_PAIRS
 from storage.training.model_registry import get_checkpoint
 from storage.training.run_folder import one_name
 from storage.training.snapshots import Snapshot, SnapshotPair, keep_held_out
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
 
 FOLDER = "runs"
 _STREAM = 1000
@@ -106,7 +108,7 @@ def create_run(session: Session, request: RunRequest, snapshot: Snapshot | None,
     """Put a run into the queue. Of a training the data is kept pair by pair, and never changes.
 
     Raises:
-        NotInStore: a checkpoint is unknown.
+        NotInStoreError: a checkpoint is unknown.
         StorageError: the request makes no sense, a checkpoint was deleted, or the snapshot holds out pairs that a
             checkpoint in use was trained on.
     """
@@ -137,7 +139,7 @@ def get_run(session: Session, run_id: int) -> Run:
     """A run by its id.
 
     Raises:
-        NotInStore: there is none.
+        NotInStoreError: there is none.
     """
     row = session.get(RunRow, run_id)
     if row is None:
@@ -195,7 +197,7 @@ def mark_running(session: Session, run_id: int, pid: int, place: str) -> Run:
         place: the data folder that it works in, see `place_of`.
 
     Raises:
-        NotInStore: there is no such run.
+        NotInStoreError: there is no such run.
         StorageError: it is finished, or was ended and not resumed.
     """
     row = _changing(session, run_id, ("queued", "running", "lost"), "start")
@@ -209,7 +211,7 @@ def set_progress(session: Session, run_id: int, progress: Mapping[str, Any]) -> 
     """What the run's process says of itself; the answer tells it whether it was asked to stop (`cancel_requested_at`).
 
     Raises:
-        NotInStore: there is no such run.
+        NotInStoreError: there is no such run.
         StorageError: it does not run.
     """
     row = _changing(session, run_id, ("running",), "report progress")
@@ -232,7 +234,7 @@ def finish(
         message: for people: why it failed. candidate_id: the checkpoint that a finished training made.
 
     Raises:
-        NotInStore: there is no such run or candidate.
+        NotInStoreError: there is no such run or candidate.
         StorageError: it does not run, or a finished training has no candidate.
     """
     row = _changing(session, run_id, ("running", "lost"), "end")
@@ -249,7 +251,7 @@ def request_cancel(session: Session, run_id: int) -> Run:
     """Cancel a run: one that waits at once, one that runs is asked to stop (and needs a signal besides).
 
     Raises:
-        NotInStore: there is no such run.
+        NotInStoreError: there is no such run.
         StorageError: it is over.
     """
     row = _changing(session, run_id, ("queued", "running"), "cancel")
@@ -263,7 +265,7 @@ def requeue(session: Session, run_id: int) -> Run:
     """Resume a run that failed, was cancelled or lost: it goes on from its last checkpoint when its turn comes.
 
     Raises:
-        NotInStore: there is no such run.
+        NotInStoreError: there is no such run.
         StorageError: it waits, runs or is finished, or a checkpoint that it needs was deleted.
     """
     row = _changing(session, run_id, _OVER, "resume")
@@ -278,7 +280,7 @@ def mark_lost(session: Session, run_id: int, message: str) -> Run:
     """The process of a running run is gone (its lock is free). message: what is known of it.
 
     Raises:
-        NotInStore: there is no such run.
+        NotInStoreError: there is no such run.
         StorageError: it does not run.
     """
     row = _changing(session, run_id, ("running",), "lose")
@@ -290,7 +292,7 @@ def known_labels(session: Session, checkpoint_id: int) -> int:
     """The newest label that could have gone into a checkpoint; 0 for one that was not trained here.
 
     Raises:
-        NotInStore: there is no such checkpoint.
+        NotInStoreError: there is no such checkpoint.
     """
     run_id = get_checkpoint(session, checkpoint_id).run_id
     return 0 if run_id is None else get_run(session, run_id).last_label_id
@@ -335,8 +337,8 @@ def _changing(session: Session, run_id: int, allowed: Sequence[RunState], what: 
     return row
 
 
-def _unknown(run_id: int) -> NotInStore:
-    return NotInStore(f"there is no run {run_id}")
+def _unknown(run_id: int) -> NotInStoreError:
+    return NotInStoreError(f"there is no run {run_id}")
 
 
 def _saved(session: Session, row: RunRow) -> Run:

@@ -16,10 +16,9 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
-from sqlalchemy.orm import Session
 
 from storage.errors import StorageError
 from storage.labelling.consensus import Consensus, iterate_consensus
@@ -33,6 +32,9 @@ from storage.training.snapshot_settings import (
     newest_label,
     pair_keys,
 )
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
 
 __all__ = ["Snapshot", "SnapshotPair", "SnapshotSettings", "make_snapshot", "replay_wanted", "snapshot_hash"]
 

@@ -90,4 +90,5 @@ def test_the_module_runs_beside_app_py_without_gradio_or_torch() -> None:
         "print([name for name in ('torch', 'gradio') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert done.stdout.endswith("[]\n") and "import pairs.csv" in done.stdout, done.stderr
+    assert done.stdout.endswith("[]\n"), done.stderr
+    assert "import pairs.csv" in done.stdout, done.stderr

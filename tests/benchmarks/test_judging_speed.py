@@ -31,7 +31,8 @@ def test_both_ways_come_to_the_same(pair: list[Row], endless: bool) -> None:
         assert [len(thought) for thought in one.thoughts] == [30, 30]
     for judged in (one, two):
         difference, gap = against_forward(plain, pair, judged)
-        assert difference < 1e-4 and gap < 1e-3
+        assert difference < 1e-4
+        assert gap < 1e-3
     other = one_pass(ours, pair[::-1], 30)
     assert against_forward(plain, pair, other)[1] > 0.01, "the check tells a thought that is not greedy"
 
@@ -39,7 +40,8 @@ def test_both_ways_come_to_the_same(pair: list[Row], endless: bool) -> None:
 def test_the_plain_backbone_runs_transformers_own_code() -> None:
     plain = as_transformers_has_it(tiny_judge().model)
     towers = [module for module in plain.backbone.modules() if isinstance(module, Qwen3VLVisionAttention)]
-    assert towers and all(module.forward.__func__ is Qwen3VLVisionAttention.forward for module in towers)
+    assert towers
+    assert all(module.forward.__func__ is Qwen3VLVisionAttention.forward for module in towers)
     assert plain.backbone.config.get_text_config()._attn_implementation == "sdpa"
 
 
@@ -49,5 +51,8 @@ def test_figures(pair: list[Row]) -> None:
     for model in (ours, plain):
         never_end(model)
     figures = compare(ours, plain, [pair], 60, 1)
-    assert figures["thought_tokens"] == 60 and figures["same_thoughts"] == 1.0
-    assert figures["reward_difference"] < 1e-4 and figures["ratio"] > 0.2 and figures["score_step_in_decode_steps"] > 0.1
+    assert figures["thought_tokens"] == 60
+    assert figures["same_thoughts"] == 1.0
+    assert figures["reward_difference"] < 1e-4
+    assert figures["ratio"] > 0.2
+    assert figures["score_step_in_decode_steps"] > 0.1

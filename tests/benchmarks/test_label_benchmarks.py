@@ -6,8 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-
-import pytest
+from typing import TYPE_CHECKING
 
 from benchmarks import label_store
 from benchmarks.label_clients import Record
@@ -22,6 +21,9 @@ from storage.labelling.assignments import Assignment
 from storage.labelling.next_assignment import next_assignment
 from storage.labelling.submit import submit, undo
 from tests.helpers.stores import make_pair
+
+if TYPE_CHECKING:
+    import pytest
 
 
 def test_nothing_answered_is_lost_when_the_app_is_killed() -> None:

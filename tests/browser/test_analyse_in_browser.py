@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from storage.schema import Role
 from storage.training.runs import list_runs
 from tests.helpers.analysed_studio import judge, label, take_in
 from tests.helpers.pages import PHONE, choose_tab, expect_refusal, signed_in_page
 from tests.helpers.studios import Running, running_studio
+
+if TYPE_CHECKING:
+    from storage.schema import Role
 
 FIGURES = {"Agreement": 10, "Hacking watch": 4, "Generators": 1, "Benchmarks": 1}
 # Figures on the screen that have no picture in them.
@@ -87,12 +90,12 @@ def test_numbers_and_pictures_can_be_saved(lead: Page, app: Running) -> None:
     with lead.expect_download() as saved:
         finding.get_by_role("button", name="CSV").click()
     table = saved.value.path().read_text("utf-8-sig").splitlines()
-    assert saved.value.suggested_filename == "accuracy.csv" and table[1].startswith(
-        f"{app.studio.served.name},think,4,0,0.75,"
-    )
+    assert saved.value.suggested_filename == "accuracy.csv"
+    assert table[1].startswith(f"{app.studio.served.name},think,4,0,0.75,")
     with lead.expect_download() as saved:
         finding.get_by_role("button", name="PNG").click()
-    assert saved.value.path().read_bytes().startswith(b"\x89PNG") and saved.value.suggested_filename == "accuracy.png"
+    assert saved.value.path().read_bytes().startswith(b"\x89PNG")
+    assert saved.value.suggested_filename == "accuracy.png"
 
 
 def test_the_report_opens_without_a_network(browser: Browser, lead: Page, app: Running, tmp_path: Path) -> None:

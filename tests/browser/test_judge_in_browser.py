@@ -72,11 +72,13 @@ def test_pair_plays_in_sync_and_the_shorter_clip_holds_its_last_frame(watched: W
     page.click(".pair-loop")
     page.click(".pair-play")
     samples = page.evaluate(PLAYED)
-    assert len(samples) > 10 and samples[-1][0] - samples[0][0] > 1
+    assert len(samples) > 10
+    assert samples[-1][0] - samples[0][0] > 1
     assert max(abs(a - b) for a, b in samples) < 0.1
     page.wait_for_function("() => !document.querySelector('.pair').classList.contains('is-playing')", timeout=8_000)
     a, b = times(page)
-    assert 1.9 <= a <= 2.0 and 2.85 <= b <= 3.0
+    assert 1.9 <= a <= 2.0
+    assert 2.85 <= b <= 3.0
     expect(page.locator(".side-a .pair-held")).to_be_visible()
     expect(page.locator(".side-b .pair-held")).to_be_hidden()
 
@@ -89,7 +91,8 @@ def test_loop_starts_both_again(watched: Watched) -> None:
     page.wait_for_function("() => document.querySelectorAll('.pair video')[1].currentTime < 1.5", timeout=5_000)
     page.wait_for_timeout(300)
     a, b = times(page)
-    assert abs(a - b) < 0.1 and page.locator(".pair").get_attribute("class") == "pair is-playing"
+    assert abs(a - b) < 0.1
+    assert page.locator(".pair").get_attribute("class") == "pair is-playing"
 
 
 def test_keyboard_drives_the_player_but_not_while_writing(watched: Watched) -> None:
@@ -126,7 +129,8 @@ def test_scrubbing_moves_both(watched: Watched) -> None:
     page.mouse.up()
     page.wait_for_timeout(400)
     a, b = times(page)
-    assert abs(a - b) < 0.05 and 0.9 < a < 1.2
+    assert abs(a - b) < 0.05
+    assert 0.9 < a < 1.2
 
 
 # ---- judging -----------------------------------------------------------------------------------------------------
@@ -169,7 +173,8 @@ def test_choosing_another_pair_in_mid_stream_leaves_nothing_of_the_old_one(watch
     ask(page, "A question whose pair is left.")
     page.click("[data-id='blue']")
     expect(page.locator("#judge")).to_be_enabled()
-    assert page.evaluate(PHASE) == "idle" and page.evaluate(SHOWN) == [0, 0]
+    assert page.evaluate(PHASE) == "idle"
+    assert page.evaluate(SHOWN) == [0, 0]
 
 
 def test_reload_in_mid_stream_leaves_a_working_app(watched: Watched, running: Running) -> None:
@@ -250,9 +255,12 @@ def test_phone_has_no_sideways_scroll_and_keeps_the_transport_in_reach(
     open_page(page, running.url)
     assert page.evaluate("() => document.documentElement.scrollWidth") <= 390
     a, b = (page.locator(f".pair-side.side-{side}").bounding_box() for side in "ab")
-    assert a is not None and b is not None and b["y"] >= a["y"] + a["height"], "the videos are not stacked"
+    assert a is not None, "the videos are not stacked"
+    assert b is not None, "the videos are not stacked"
+    assert b["y"] >= a["y"] + a["height"], "the videos are not stacked"
     play = page.locator(".pair-play").bounding_box()
-    assert play is not None and play["y"] + play["height"] <= 844, "the transport is off the screen"
+    assert play is not None, "the transport is off the screen"
+    assert play["y"] + play["height"] <= 844, "the transport is off the screen"
     page.tap(".pair-play")
     page.wait_for_function("() => [...document.querySelectorAll('.pair video')].every((video) => video.currentTime > 0.2)")
     page.tap(".pair-play")
@@ -260,5 +268,6 @@ def test_phone_has_no_sideways_scroll_and_keeps_the_transport_in_reach(
     page.tap("#judge")
     wait_for_phase(page, "done")
     assert page.evaluate("() => document.documentElement.scrollWidth") <= 390
-    assert watched.elsewhere == [] and watched.faults == []
+    assert watched.elsewhere == []
+    assert watched.faults == []
     context.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
@@ -17,7 +17,9 @@ from storage.pairs import list_pairs
 from tests.browser.conftest import Watched, watch
 from tests.helpers.accounts import person, sign_in_browser
 from tests.helpers.campaigns import GENERATORS, SECRETS, make_campaign
-from tests.helpers.studios import Running
+
+if TYPE_CHECKING:
+    from tests.helpers.studios import Running
 
 Enter = Callable[..., Page]
 BODIES = re.compile(r"json|html|javascript|text")
@@ -155,11 +157,13 @@ def test_an_earlier_label_is_changed_and_the_open_pair_comes_back(enter: Enter, 
     assert pressed(page)[0] == "A clearly"
     expect(page.locator(".label-badge")).to_have_text("changing an earlier label")
     press(page, "Escape")
-    assert other_pair(page, first) == second and pressed(page) == ["tie"]
+    assert other_pair(page, first) == second
+    assert pressed(page) == ["tie"]
     page.get_by_role("button", name="edit", exact=True).click()
     other_pair(page, second)
     press(page, "0 Enter")
-    assert other_pair(page, first) == second and pressed(page) == ["tie"]
+    assert other_pair(page, first) == second
+    assert pressed(page) == ["tie"]
     assert [one.choice for one in labels_of(running, first)][1:] == ["both_bad"]
 
 
@@ -199,7 +203,8 @@ def test_two_annotators_at_once_get_their_own_sides_and_keep_apart(enter: Enter,
             score_all(page)
             press(page, "Enter")
             expect(page.locator(".label-prompt-text, .label-wait h2").filter(visible=True)).not_to_have_text(prompt)
-    assert set(seen["Anke"]) == set(seen["Bernd"]) and len(seen["Anke"]) == 6
+    assert set(seen["Anke"]) == set(seen["Bernd"])
+    assert len(seen["Anke"]) == 6
     assert any(seen["Anke"][prompt] != seen["Bernd"][prompt] for prompt in seen["Anke"]), "sides belong to the person"
     for name, key in zip(names, ("left", "right"), strict=True):
         user = person(running, name)
@@ -252,7 +257,8 @@ def test_a_blinded_page_and_all_its_network_answers_hold_no_generator_name(enter
     press(page, "g Enter")
     other_pair(page, prompt)
     heard.append(("the page itself", page.content()))
-    assert any("/api/label/next" in url for url, _ in heard) and any("/api/label/submit" in url for url, _ in heard)
+    assert any("/api/label/next" in url for url, _ in heard)
+    assert any("/api/label/submit" in url for url, _ in heard)
     own = [(url, text) for url, text in heard if "/assets/" not in url and "/static/" not in url]
     for url, text in own:
         assert not [secret for secret in SECRETS if secret in text], url
@@ -282,11 +288,13 @@ def test_without_a_sign_in_the_page_says_so(browser: Browser, running: Running) 
 def test_keys_are_off_while_typing_in_dialogs_and_with_control(enter: Enter, running: Running) -> None:
     page = enter("Tim", make_campaign(running, "typing"))
     press(page, "Control+s Alt+1 Meta+q Control+z Control+Enter")
-    assert pressed(page) == [] and page.locator("dialog[open]").count() == 0
+    assert pressed(page) == []
+    assert page.locator("dialog[open]").count() == 0
     press(page, "/")
     page.keyboard.type("1qszhg?mn l,.[]0/")
     assert page.input_value(".label-note textarea") == "1qszhg?mn l,.[]0/"
-    assert pressed(page) == [] and page.locator("dialog[open]").count() == 0
+    assert pressed(page) == []
+    assert page.locator("dialog[open]").count() == 0
     assert page.get_attribute(".pair-loop", "aria-pressed") == "true"
     press(page, "Escape")
     for key in ("?", "h", "g"):
@@ -297,7 +305,8 @@ def test_keys_are_off_while_typing_in_dialogs_and_with_control(enter: Enter, run
         expect(page.locator("dialog[open]")).to_have_count(0)
     # At once after a dialog was left by Escape, keys mean what they mean on the page.
     press(page, "s Escape 3")
-    assert pressed(page) == ["tie"] and page.locator(".label-chip").count() == 0
+    assert pressed(page) == ["tie"]
+    assert page.locator(".label-chip").count() == 0
     assert page.get_attribute(".pair-loop", "aria-pressed") == "true"
     press(page, "]")
     expect(page.locator(".pair-speed [aria-pressed=true]")).to_have_text("2\u00d7")
@@ -328,7 +337,8 @@ def test_a_lost_answer_is_sent_again_and_saved_once(enter: Enter, running: Runni
     press(page, "Enter Enter Enter")
     expect(page.locator(".label-status")).to_have_text("not saved yet, trying again")
     other_pair(page, prompt)
-    assert len(bodies) == 3 and len({body["submission"] for body in bodies}) == 1
+    assert len(bodies) == 3
+    assert len({body["submission"] for body in bodies}) == 1
     assert len(labels_of(running, prompt)) == 1
 
 
@@ -348,7 +358,8 @@ def test_time_and_watched_parts_are_counted_and_survive_a_reload(enter: Enter, r
     (label,) = labels_of(running, prompt)
     assert 2.5 < label.seconds < 60
     for facts in label.playback.values():
-        assert facts["watched"] >= 0.9 and facts["plays"] == 1
+        assert facts["watched"] >= 0.9
+        assert facts["plays"] == 1
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -356,7 +367,9 @@ def test_everything_for_a_label_is_on_one_screen(enter: Enter, running: Running,
     page = enter("Ona", make_campaign(running, f"screen {scheme}"), color_scheme=scheme)
     for selector in (".label-prompt", ".pair-transport", ".label-overall", ".label-grid", ".label-note", ".label-foot"):
         box = page.locator(selector).bounding_box()
-        assert box is not None and box["y"] >= 0 and box["y"] + box["height"] <= 900, selector
+        assert box is not None, selector
+        assert box["y"] >= 0, selector
+        assert box["y"] + box["height"] <= 900, selector
     assert page.evaluate("() => document.documentElement.scrollWidth") <= 1360
 
 
@@ -365,12 +378,16 @@ def test_a_phone_labels_by_touch_with_submit_in_reach(enter: Enter, running: Run
     page = enter("Fon", campaign, viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
     assert page.evaluate("() => document.documentElement.scrollWidth") <= 390
     a, b = (page.locator(f".pair-side.side-{side}").bounding_box() for side in "ab")
-    assert a is not None and b is not None and b["y"] >= a["y"] + a["height"], "the videos are not stacked"
+    assert a is not None, "the videos are not stacked"
+    assert b is not None, "the videos are not stacked"
+    assert b["y"] >= a["y"] + a["height"], "the videos are not stacked"
     prompt = prompt_of(page)
 
     def submit_is_in_reach() -> None:
         box = page.locator(".label-form .label-submit").bounding_box()
-        assert box is not None and box["y"] + box["height"] <= 844 and box["height"] >= 44
+        assert box is not None
+        assert box["y"] + box["height"] <= 844
+        assert box["height"] >= 44
 
     submit_is_in_reach()
     page.get_by_role("button", name="B clearly").tap()
@@ -382,7 +399,8 @@ def test_a_phone_labels_by_touch_with_submit_in_reach(enter: Enter, running: Run
     other_pair(page, prompt)
     expect(page.locator(".label-prompt")).to_be_in_viewport()
     (label,) = labels_of(running, prompt)
-    assert label.choice != label.left_video and label.strength == "clearly"
+    assert label.choice != label.left_video
+    assert label.strength == "clearly"
 
 
 def test_an_assisted_campaign_shows_what_it_opens_while_labelling(enter: Enter, running: Running) -> None:

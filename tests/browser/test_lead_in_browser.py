@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -14,10 +15,12 @@ from storage.labelling.assignments import Assignment
 from storage.labelling.labels import current_labels
 from storage.labelling.next_assignment import next_assignment
 from storage.labelling.submit import submit
-from storage.schema import Choice, Role
 from tests.helpers.accounts import person
 from tests.helpers.pages import PHONE, choose_tab, expect_refusal, overflow, signed_in_page
 from tests.helpers.studios import Running, running_studio
+
+if TYPE_CHECKING:
+    from storage.schema import Choice, Role
 
 
 @pytest.fixture(scope="module")

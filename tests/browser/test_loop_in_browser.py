@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from app.judge.gallery import FOLDER
-from storage.schema import Role
 from tests.browser.conftest import open_page
 from tests.helpers.accounts import sign_in_browser
 from tests.helpers.pages import PHONE, expect_refusal, overflow, signed_in_page
 from tests.helpers.rounds import label_round, no_run_left, open_round
 from tests.helpers.studios import Running, running_studio
+
+if TYPE_CHECKING:
+    from storage.schema import Role
 
 PATIENCE = 600_000  # milliseconds; a run takes half a minute on a machine of one's own
 POINTS = """(name) => {
@@ -99,7 +102,10 @@ def test_label_retrain_prove_promote_judge_roll_back(browser: Browser, app: Runn
     assert lead.url.endswith("/train#run-1")
     wait_for_points(lead, 3)
     after = lead.locator("[data-figure=loss]").bounding_box()
-    assert box is not None and after is not None and box["height"] == after["height"] and box["width"] == after["width"]
+    assert box is not None
+    assert after is not None
+    assert box["height"] == after["height"]
+    assert box["width"] == after["width"]
 
     # The gate, then promote: the page's head says so, and the next answer is the new one's.
     lead.locator(".train-verdict").wait_for(timeout=PATIENCE)

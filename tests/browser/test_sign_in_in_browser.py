@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from argon2 import PasswordHasher
@@ -14,10 +14,12 @@ from playwright.sync_api import Browser, Page, expect
 from storage.accounts import credentials as passwords
 from storage.accounts.sessions import invite
 from storage.accounts.users import add_user
-from storage.schema import Role
 from tests.browser.conftest import Watched, watch
 from tests.helpers.accounts import sign_in_browser
-from tests.helpers.studios import Running
+
+if TYPE_CHECKING:
+    from storage.schema import Role
+    from tests.helpers.studios import Running
 
 PASSWORD = "a good password"
 WIDE: dict[str, Any] = {"viewport": {"width": 1280, "height": 800}}
@@ -53,7 +55,8 @@ def visitor(request: pytest.FixtureRequest, browser: Browser, running: Running) 
     watch(watched, running.url)
     yield watched.page
     context.close()
-    assert watched.elsewhere == [] and [fault for fault in watched.faults if not EXPECTED.search(fault)] == []
+    assert watched.elsewhere == []
+    assert [fault for fault in watched.faults if not EXPECTED.search(fault)] == []
 
 
 def somebody(running: Running, role: Role = "annotator") -> str:
@@ -76,7 +79,8 @@ def test_in_by_the_header_and_out_again_on_the_same_page(visitor: Page, running:
     name = somebody(running)
     visitor.goto(f"{running.url}/label")
     visitor.locator(".page-head .person").get_by_role("link", name="sign in").click()
-    assert visitor.url == f"{running.url}/sign-in?next=%2Flabel" and no_sideways_scroll(visitor)
+    assert visitor.url == f"{running.url}/sign-in?next=%2Flabel"
+    assert no_sideways_scroll(visitor)
     visitor.get_by_label("Name").fill(name)
     visitor.get_by_label("Password").fill("a wrong password")
     visitor.get_by_role("button", name="Sign in").click()
@@ -149,7 +153,8 @@ def test_header_leads_from_page_to_page_and_keeps_its_height(visitor: Page, runn
         visitor.wait_for_url(running.url + path)
         expect(visitor.locator(".page-head [aria-current=page]")).to_have_text(name)
         expect(visitor.locator(".page-head .person b")).to_contain_text("Hanna")
-        assert height() == heights[-1] and no_sideways_scroll(visitor)
+        assert height() == heights[-1]
+        assert no_sideways_scroll(visitor)
         expect(visitor.locator(".nav-holder")).to_be_hidden()
 
 

@@ -54,17 +54,20 @@ def test_judge_json(room: Path, capsys: pytest.CaptureFixture[str], mode: str) -
     found = json.loads(capsys.readouterr().out)
     assert (found["checkpoint"], found["mode"], found["prompt"]) == ("tiny", mode, "a circle")
     assert [video["path"] for video in found["videos"]] == paths
-    assert 0 < found["p_first_preferred"] < 1 and found["verdict"] in ("A", "B")
+    assert 0 < found["p_first_preferred"] < 1
+    assert found["verdict"] in ("A", "B")
     assert set(found["videos"][0]) == {
         "path", "reward", "standardised_reward", "sub_scores", "overall_score", "thought", "seconds",
     }  # fmt: skip
-    assert found["videos"][0]["seconds"] > 0 and isinstance(found["videos"][0]["reward"], float)
+    assert found["videos"][0]["seconds"] > 0
+    assert isinstance(found["videos"][0]["reward"], float)
 
 
 def test_judge_for_people(room: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(room, "judge", "--prompt", "a circle", str(room / "a.mp4"), str(room / "b.mp4")) == 0
     text = capsys.readouterr().out
-    assert "reward" in text and "is preferred (P(A preferred)" in text
+    assert "reward" in text
+    assert "is preferred (P(A preferred)" in text
     assert run(room, "judge", "--prompt", "a circle", str(room / "a.mp4")) == 0
     assert "preferred" not in capsys.readouterr().out
 
@@ -88,8 +91,10 @@ def test_mistakes_cost_one_line(room: Path, capsys: pytest.CaptureFixture[str], 
         arguments += ["--checkpoint", str(room / "tiny")]
     assert main(arguments) == 2
     captured = capsys.readouterr()
-    assert captured.out == "" and says in captured.err
-    assert captured.err.startswith("descore: ") and captured.err.count("\n") == 1
+    assert captured.out == ""
+    assert says in captured.err
+    assert captured.err.startswith("descore: ")
+    assert captured.err.count("\n") == 1
     assert (room / "pairs.csv").read_bytes() == before
 
 
@@ -98,12 +103,15 @@ def test_score_writes_every_row_and_a_bad_file_costs_its_own(room: Path, tmp_pat
     rows = table(tmp_path / "out.csv")
     assert [row["row"] for row in rows] == ["1", "2", "3", "4"]
     assert [bool(row["error"]) for row in rows] == [False, True, False, True]
-    assert "text.mp4" in rows[1]["error"] and "prompt is empty" in rows[3]["error"] and rows[1]["reward_A"] == ""
+    assert "text.mp4" in rows[1]["error"]
+    assert "prompt is empty" in rows[3]["error"]
+    assert rows[1]["reward_A"] == ""
     assert rows[2]["prompt"] == 'with "quotes",\nand lines'
     judge = tiny_judge(thought_tokens=6)
     expected = judge.judge([room / "a.mp4", room / "b.mp4"], "one")
     assert float(rows[0]["reward_A"]) == pytest.approx(expected.videos[0].reward, abs=1e-4)
-    assert rows[0]["thought_B"] == expected.videos[1].thought and rows[0]["verdict"] == expected.verdict
+    assert rows[0]["thought_B"] == expected.videos[1].thought
+    assert rows[0]["verdict"] == expected.verdict
 
 
 @pytest.mark.parametrize("torn", ["after row 1", "inside row 2", "inside the header"])
@@ -120,7 +128,8 @@ def test_score_resumes_where_it_stopped(room: Path, tmp_path: Path, monkeypatch:
     assert out.read_bytes() == whole
     assert len(judged) == (4 if torn == "inside the header" else 3)
     assert run(room, "score", str(room / "pairs.csv"), "--out", str(out)) == 0
-    assert out.read_bytes() == whole and len(judged) <= 4
+    assert out.read_bytes() == whole
+    assert len(judged) <= 4
 
 
 def test_score_does_not_mix_modes_in_one_table(room: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -149,7 +158,8 @@ def test_a_real_process_prints_only_json_and_only_one_line_of_error(room: Path) 
     assert json.loads(good.stdout)["videos"][0]["path"] == str(room / "a.mp4")
     bad = subprocess.run([*command, str(room / "text.mp4")], capture_output=True, text=True, timeout=400, check=False)
     assert (bad.returncode, bad.stdout) == (2, "")
-    assert bad.stderr.startswith("descore: ") and bad.stderr.count("\n") == 1
+    assert bad.stderr.startswith("descore: ")
+    assert bad.stderr.count("\n") == 1
 
 
 def test_importing_descore_or_its_video_module_does_not_import_torch() -> None:

@@ -37,7 +37,8 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 
 def same(first: Judgement, second: Judgement) -> bool:
-    assert first.reward is not None and second.reward is not None
+    assert first.reward is not None
+    assert second.reward is not None
     return first.thought == second.thought and abs(first.reward - second.reward) < 1e-4
 
 
@@ -48,10 +49,13 @@ def test_a_video_does_not_depend_on_its_neighbours(judge: DeScore, videos: list[
     beside_b = judge.judge([a, b], PROMPT, mode, k=3)
     beside_c = judge.judge([a, c], PROMPT, mode, k=3)
     swapped = judge.judge([b, a], PROMPT, mode, k=3)
-    assert same(alone, beside_b.videos[0]) and same(alone, beside_c.videos[0]) and same(alone, swapped.videos[1])
+    assert same(alone, beside_b.videos[0])
+    assert same(alone, beside_c.videos[0])
+    assert same(alone, swapped.videos[1])
     assert same(beside_b.videos[1], swapped.videos[0])
     assert not same(alone, beside_b.videos[1])
-    assert beside_b.p_first_preferred is not None and swapped.p_first_preferred is not None
+    assert beside_b.p_first_preferred is not None
+    assert swapped.p_first_preferred is not None
     assert beside_b.p_first_preferred + swapped.p_first_preferred == pytest.approx(1, abs=1e-4)
     assert {beside_b.verdict, swapped.verdict} == {"A", "B"}
 
@@ -59,12 +63,15 @@ def test_a_video_does_not_depend_on_its_neighbours(judge: DeScore, videos: list[
 def test_stream_ends_with_the_verdict_and_its_text_adds_up(judge: DeScore, videos: list[str]) -> None:
     events = list(judge.stream(videos[:2], PROMPT))
     *deltas, first, second, verdict = events
-    assert isinstance(first, Judged) and isinstance(second, Judged) and isinstance(verdict, Verdict)
+    assert isinstance(first, Judged)
+    assert isinstance(second, Judged)
+    assert isinstance(verdict, Verdict)
     assert (first.index, second.index) == (0, 1)
     assert verdict.videos == (first.judgement, second.judgement)
     for index, judgement in enumerate(verdict.videos):
         pieces = [event.text for event in deltas if isinstance(event, ThoughtDelta) and event.index == index]
-        assert "".join(pieces) == judgement.thought and all(pieces)
+        assert "".join(pieces) == judgement.thought
+        assert all(pieces)
         assert judgement.thought
     assert any(judgement.truncated for judgement in verdict.videos)
     places = [event.index for event in deltas if isinstance(event, ThoughtDelta)]
@@ -130,7 +137,8 @@ def test_k_thoughts_from_one_look_at_the_video(judge: DeScore, videos: list[str]
     assert [v.thought for v in verdict.videos] == [v.thought for v in again.videos]
     assert verdict.videos[0].thought != other.videos[0].thought
     for judgement in verdict.videos:
-        assert judgement.reward_spread is not None and judgement.reward_spread > 0
+        assert judgement.reward_spread is not None
+        assert judgement.reward_spread > 0
 
 
 def say(judge: DeScore, monkeypatch: pytest.MonkeyPatch, texts: list[str]) -> None:
@@ -158,9 +166,15 @@ def test_sub_scores_are_read_from_the_thought(judge: DeScore, videos: list[str],
     say(judge, monkeypatch, [good, sloppy])
     first, second = judge.judge(videos[:2], PROMPT).videos
     assert (first.thought, first.sub_scores, first.overall_score) == (good, SCORES, 3.5)
-    assert first.strict_format and first.parse_note is None and not first.truncated
-    assert second.thought == sloppy and second.sub_scores is None and second.overall_score is None
-    assert second.parse_note is not None and "not readable" in second.parse_note and not second.strict_format
+    assert first.strict_format
+    assert first.parse_note is None
+    assert not first.truncated
+    assert second.thought == sloppy
+    assert second.sub_scores is None
+    assert second.overall_score is None
+    assert second.parse_note is not None
+    assert "not readable" in second.parse_note
+    assert not second.strict_format
 
 
 def test_k_mode_votes(judge: DeScore, videos: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,9 +184,12 @@ def test_k_mode_votes(judge: DeScore, videos: list[str], monkeypatch: pytest.Mon
     ]
     say(judge, monkeypatch, [*answers, "nothing"])
     video = judge.judge(videos[:1], PROMPT, "k", k=4).videos[0]
-    assert video.sub_scores == {**SCORES, "style": "1"} and video.overall_score == 3.0
-    assert video.sub_score_votes is not None and video.sub_score_votes["style"] == {"0": 1, "1": 2}
-    assert video.parse_note is not None and video.parse_note.startswith("1 of 4 thoughts: not readable")
+    assert video.sub_scores == {**SCORES, "style": "1"}
+    assert video.overall_score == 3.0
+    assert video.sub_score_votes is not None
+    assert video.sub_score_votes["style"] == {"0": 1, "1": 2}
+    assert video.parse_note is not None
+    assert video.parse_note.startswith("1 of 4 thoughts: not readable")
     assert video.thought == answers[0]
 
 
@@ -187,12 +204,15 @@ def test_quick_gives_a_reward_and_nothing_else(judge: DeScore, videos: list[str]
 def test_calibration_scales_reward_and_verdict(judge: DeScore, videos: list[str]) -> None:
     plain = judge.judge(videos[:2], PROMPT)
     a, b = (video.reward for video in plain.videos)
-    assert a is not None and b is not None and plain.videos[0].standardised_reward is None
+    assert a is not None
+    assert b is not None
+    assert plain.videos[0].standardised_reward is None
     scale = ModeCalibration(mean=1.0, std=2.0, temperature=3.0, tie_threshold=1000.0, reference_videos=2, validation_pairs=1)
     judge = DeScore(judge.model, replace(judge.manifest, calibration=Calibration({"think": scale})))
     for mode in ("think", "k"):
         verdict = judge.judge(videos[:2], PROMPT, mode, k=2)  # type: ignore[arg-type]
-        assert verdict.verdict == "tie" and verdict.videos[0].standardised_reward is not None
+        assert verdict.verdict == "tie"
+        assert verdict.videos[0].standardised_reward is not None
     verdict = judge.judge(videos[:2], PROMPT)
     assert verdict.videos[0].standardised_reward == pytest.approx((a - 1.0) / 2.0, abs=1e-4)
     assert verdict.p_first_preferred == pytest.approx(scale.p_first(a, b), abs=1e-4)
@@ -213,7 +233,8 @@ def test_a_backbone_without_a_head_thinks_and_gives_no_reward(videos: list[str])
     bare = DeScore(DeScoreModel(tiny_backbone(), tiny_processor()), tiny_judge().manifest)
     assert not bare.has_reward
     verdict = bare.judge(videos[:2], PROMPT)
-    assert verdict.verdict is None and verdict.p_first_preferred is None
+    assert verdict.verdict is None
+    assert verdict.p_first_preferred is None
     assert all(video.thought and video.reward is None for video in verdict.videos)
     with pytest.raises(RewardError, match="no trained scoring module"):
         bare.judge(videos[:2], PROMPT, "quick")

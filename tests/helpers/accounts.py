@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 
 from app.web.auth import COOKIE
 from storage.accounts.sessions import open_sign_in
 from storage.accounts.users import User, add_user, find_user
-from storage.schema import Role
-from tests.helpers.studios import Running
+
+if TYPE_CHECKING:
+    from storage.schema import Role
+    from tests.helpers.studios import Running
 
 
 def person(running: Running, name: str, role: Role = "annotator") -> User:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import threading
+from typing import TYPE_CHECKING
 
 from app.judge.gallery import FOLDER, load_gallery
 from app.serving.cached_judge import answer
@@ -16,9 +17,11 @@ from storage.labelling.assignments import Assignment
 from storage.labelling.next_assignment import next_assignment
 from storage.labelling.submit import submit
 from storage.pairs import Pair, add_pair
-from storage.schema import Choice
 from tests.helpers.accounts import person
-from tests.helpers.studios import Running
+
+if TYPE_CHECKING:
+    from storage.schema import Choice
+    from tests.helpers.studios import Running
 
 SOURCE = "GenAI-Bench shapes"
 GENERATORS = ("Roundabout", "Polygonia XL", "Flatland-5B")
@@ -58,7 +61,8 @@ def model_choice(running: Running, pair: Pair) -> Choice:
         rewards = []
         for video in (pair.video_a, pair.video_b):
             found = find_judgement(session, Question(video.id, pair.prompt, running.studio.served.fingerprint, "think"))
-            assert found is not None and found.record.reward is not None
+            assert found is not None
+            assert found.record.reward is not None
             rewards.append(found.record.reward)
     return "A" if rewards[0] > rewards[1] else "B"
 

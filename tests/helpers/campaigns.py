@@ -7,14 +7,16 @@ in any answer finds it. The model's view is in the store already, so that nobody
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from descore.answer import DIMENSIONS, render_answer
 from storage.campaigns.campaign import Campaign, CampaignSettings, Gold, create_campaign
 from storage.campaigns.guidelines import DEFAULT_GUIDELINES
 from storage.judgements import JudgementRecord, Question, save_judgement
 from storage.pairs import Pair, add_pair, list_pairs
-from tests.helpers.studios import Running
+
+if TYPE_CHECKING:
+    from tests.helpers.studios import Running
 
 GENERATORS = ("Zyxomat-Alpha", "Qwurbel-Beta")
 THOUGHTS = ("Vlimber: it holds together.", "Drasko: it falls apart.")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import secrets
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import httpx
+if TYPE_CHECKING:
+    import httpx
 
-from tests.helpers.studios import Running
+    from tests.helpers.studios import Running
 
 
 def handlers(running: Running, page: str) -> dict[int, str]:

@@ -6,12 +6,11 @@ import csv
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sqlalchemy import select
-from sqlalchemy.orm import Session
 
 from descore.answer import DIMENSIONS
-from storage import Database
 from storage.accounts.users import add_user
 from storage.campaigns.campaign import CampaignSettings, Gold, create_campaign
 from storage.campaigns.guidelines import DEFAULT_GUIDELINES
@@ -19,7 +18,6 @@ from storage.campaigns.leases import SPACING
 from storage.exchange.formats.detect import read_file
 from storage.exchange.importing.insert import Taken, take_in
 from storage.exchange.importing.resolve import ResolvedImport
-from storage.exchange.parsed import Clip, Parsed
 from storage.labelling.adjudication import adjudicate, disputed
 from storage.labelling.assignments import Assignment
 from storage.labelling.campaign_pairs import resolve_flag
@@ -29,6 +27,12 @@ from storage.labelling.submit import submit, undo
 from storage.pairs import NewVideo, list_pairs
 from storage.schema import CampaignPairRow, CampaignRow
 from storage.video_files import store_video
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from storage import Database
+    from storage.exchange.parsed import Clip, Parsed
 
 VIDEOALIGN = ("path_A", "path_B", "A_model", "B_model", "prompt", "VQ", "MQ", "TA")
 

@@ -5,12 +5,9 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from typing import Any
-
-from sqlalchemy.orm import Session
+from typing import TYPE_CHECKING, Any
 
 from descore.answer import DIMENSIONS
-from storage import Database
 from storage.accounts.users import add_user
 from storage.campaigns.campaign import Campaign, CampaignSettings, Gold, create_campaign
 from storage.campaigns.guidelines import DEFAULT_GUIDELINES
@@ -18,8 +15,13 @@ from storage.campaigns.label_schema import Answer
 from storage.labelling.assignments import Assignment
 from storage.labelling.next_assignment import Waiting, next_assignment
 from storage.labelling.submit import Submitted, submit
-from storage.schema import Choice
 from tests.helpers.stores import make_pair
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from storage import Database
+    from storage.schema import Choice
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=timezone.utc)
 SCORES = {video: dict.fromkeys(DIMENSIONS, "2") for video in ("A", "B")}

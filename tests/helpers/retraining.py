@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy.orm import Session
-
-from storage import Database
 from storage.splits import is_held_out
 from storage.training.model_registry import BASE, Checkpoint, promote, register_checkpoint
 from storage.training.runs import Run, RunRequest, create_run
 from storage.training.snapshot_settings import SnapshotSettings, pair_keys
 from storage.training.snapshots import Snapshot, make_snapshot
-from tests.helpers.labelling import Team
 from tests.helpers.opinions import opine
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from storage import Database
+    from tests.helpers.labelling import Team
 
 
 def make_checkpoint(session: Session, name: str = "winter", **fields: Any) -> Checkpoint:

@@ -7,6 +7,7 @@ import secrets
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from storage.analysis.reward_margins import pair_ids_of
 from storage.campaigns.campaign import Campaign, CampaignSettings, create_campaign
@@ -17,7 +18,9 @@ from storage.labelling.next_assignment import next_assignment
 from storage.labelling.submit import submit
 from storage.training.runs import runs_in
 from tests.helpers.accounts import person
-from tests.helpers.studios import Running
+
+if TYPE_CHECKING:
+    from tests.helpers.studios import Running
 
 ANNOTATORS = ("Ada", "Ben", "Cleo")
 

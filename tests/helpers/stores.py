@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-
-from sqlalchemy.orm import Session
+from typing import TYPE_CHECKING
 
 from descore.answer import DIMENSIONS
-from storage import Database
 from storage.judgements import JudgementRecord
 from storage.pairs import Pair, Video, add_pair, add_video
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from storage import Database
 
 PROMPT = "A red circle bounces on a checkerboard."
 RECORD = JudgementRecord(

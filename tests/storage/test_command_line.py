@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -17,8 +18,10 @@ from storage.accounts.invitations import accept_invitation
 from storage.accounts.users import add_user, list_users
 from storage.votes import save_vote
 from tests.helpers.paths import ROOT
-from tests.helpers.postgresql import Server
 from tests.helpers.stores import make_pair, url_of
+
+if TYPE_CHECKING:
+    from tests.helpers.postgresql import Server
 
 PASSWORD = "a long enough password"
 

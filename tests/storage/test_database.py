@@ -8,13 +8,12 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Engine, create_engine, inspect, make_url, text
-from sqlalchemy.orm import Session
 
 from storage import Database, StorageError, open_database
 from storage.database import DATABASE_FILE
@@ -22,6 +21,9 @@ from storage.schema import AssignmentRow, Base, CampaignPairRow, CampaignRow, La
 from storage.votes import all_votes, current_votes, save_vote
 from tests.helpers.paths import ROOT
 from tests.helpers.stores import make_pair, url_of
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
 
 VOTERS, VOTES = 8, 20
 
@@ -261,7 +263,8 @@ def test_votes_of_many_processes_that_start_together_are_all_there(empty_url: st
         for number in range(VOTERS)
     ]
     for worker in workers:
-        assert worker.stdout is not None and worker.stdout.readline() == "ready\n"
+        assert worker.stdout is not None
+        assert worker.stdout.readline() == "ready\n"
     for worker in workers:
         assert worker.stdin is not None
         worker.stdin.write("go\n")

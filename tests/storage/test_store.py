@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import text
 
 from descore.answer import DIMENSIONS
-from storage import Database, NotInStore, StorageError
+from storage import Database, NotInStoreError, StorageError
 from storage.judgements import Question, find_judgement, save_judgement
 from storage.pairs import add_pair, find_video, get_pair, list_pairs, video_by_public_id
 from storage.schema import VideoRow
@@ -42,7 +42,7 @@ def test_the_browser_name_of_a_video_is_opaque_and_leads_back(database: Database
         assert video.sha256[:8] not in video.public_id
         with database.read() as session:
             assert video_by_public_id(session, video.public_id) == video
-    with database.read() as session, pytest.raises(NotInStore):
+    with database.read() as session, pytest.raises(NotInStoreError):
         video_by_public_id(session, str(videos[0].id))
 
 
@@ -57,7 +57,7 @@ def test_a_pair_is_stored_once_for_its_videos_order_and_prompt(database: Databas
         assert get_pair(session, pair.id) == pair
         assert list_pairs(session, "test") == (pair, swapped, reworded)
         assert list_pairs(session, "elsewhere") == ()
-        with pytest.raises(NotInStore, match="no pair 99"):
+        with pytest.raises(NotInStoreError, match="no pair 99"):
             get_pair(session, 99)
 
 
@@ -228,7 +228,7 @@ def test_a_vote_that_is_none_is_refused(database: Database, change: dict[str, st
         pair = make_pair(session)
     with pytest.raises(StorageError), database.write() as session:
         save_vote(session, **{"pair_id": pair.id, "choice": "A", "voter": "v", "token": "t", **change})
-    with pytest.raises(NotInStore), database.write() as session:
+    with pytest.raises(NotInStoreError), database.write() as session:
         save_vote(session, pair_id=99, choice="A", voter="v", token="t")
 
 
@@ -255,7 +255,7 @@ def test_a_source_that_can_not_be_read_leaves_nothing_behind(database: Database,
 
 @pytest.mark.parametrize("file", ["../descore.db", "/etc/hostname", "ab/nothing.mp4", ""])
 def test_no_name_leads_out_of_the_folder(database: Database, file: str) -> None:
-    with pytest.raises(NotInStore):
+    with pytest.raises(NotInStoreError):
         video_path(file, database.home)
 
 

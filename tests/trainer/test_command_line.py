@@ -60,18 +60,24 @@ def test_both_stages_from_a_table_to_a_checkpoint(world: Path, tmp_path: Path, c
     out = tmp_path / "first"
     assert main(command(world, "run", out)) == 0
     pairs = read_pairs(out)
-    assert pairs is not None and pairs.train and pairs.held_out
+    assert pairs is not None
+    assert pairs.train
+    assert pairs.held_out
     assert any("bad.mp4" in line for stage in ("cold-start", "dual-rl") for line in report(out, stage)["problems"])
     for stage in ("cold-start", "dual-rl"):
         rows = read_metrics(out / stage)
-        assert [row["step"] for row in rows] == [0, 1] and all("drift" in row for row in rows)
+        assert [row["step"] for row in rows] == [0, 1]
+        assert all("drift" in row for row in rows)
         told = report(out, stage)
-        assert told["status"] == "finished" and told["with_sub_scores"] == told["train_pairs"] and not told["warnings"]
+        assert told["status"] == "finished"
+        assert told["with_sub_scores"] == told["train_pairs"]
+        assert not told["warnings"]
     judge = DeScore.from_pretrained(out / "dual-rl" / "checkpoint")
     lineage = judge.manifest.lineage
     assert (lineage["stage"] == "dual-rl" and lineage["parent"]["name"] == "first (cold-start)") or lineage["parent"]["name"]
     assert lineage["ancestry"]["stage"] == "cold-start"
-    assert lineage["data"]["pairs"] == len(pairs.train) and lineage["config"]["seed"] == 0
+    assert lineage["data"]["pairs"] == len(pairs.train)
+    assert lineage["config"]["seed"] == 0
     assert judge.manifest.metrics["held-out"]["pairs"] == report(out, "dual-rl")["after"]["pairs"]
     verdict = judge.judge([world / "0.mp4", world / "1.mp4"], "prompt 0", mode="quick")
     assert verdict.videos[0].reward is not None
@@ -107,20 +113,25 @@ def test_stage_two_without_sub_scores_says_so_and_judges_as_the_checkpoint_will(
     arguments = ["dual-rl", "--preset", str(world / "preset.yaml"), "--csv", str(tmp_path / "pairs.csv")]
     assert main([*arguments, "--videos", str(world), "--out", str(out)]) == 0
     found = report(out, "dual-rl")
-    assert found["with_sub_scores"] == 0 and found["warnings"] == [NO_TRUTH] and NO_TRUTH in caplog.text
+    assert found["with_sub_scores"] == 0
+    assert found["warnings"] == [NO_TRUTH]
+    assert NO_TRUTH in caplog.text
     assert all(row["without_truth"] == row["pairs"] for row in read_metrics(out / "dual-rl"))
     # The preset's rollouts end at 6 tokens; whoever uses the checkpoint lets it think for 24.
-    assert len(limits) >= 2 and set(limits) == {24}
+    assert len(limits) >= 2
+    assert set(limits) == {24}
 
 
 def test_stage_two_alone_starts_from_the_given_checkpoint(world: Path, tmp_path: Path) -> None:
     out = tmp_path / "rl"
     assert main(command(world, "dual-rl", out, "--set", "dual_rl.steps=1", "--set", "anchors=0")) == 0
     manifest = read_manifest(out / "dual-rl" / "checkpoint")
-    assert manifest.lineage["parent"]["name"] == "tiny" and manifest.base_model is None
+    assert manifest.lineage["parent"]["name"] == "tiny"
+    assert manifest.base_model is None
     parent, child = (DeScore.from_pretrained(path).model for path in (world / "parent", out / "dual-rl" / "checkpoint"))
     same = {name for name, value in parent.state_dict().items() if torch.equal(value, child.state_dict()[name])}
-    assert same and all("visual" in name or name.startswith("backbone.") for name in same)
+    assert same
+    assert all("visual" in name or name.startswith("backbone.") for name in same)
     assert not torch.equal(parent.require_scoring().head.weight, child.require_scoring().head.weight)
 
 
@@ -153,7 +164,8 @@ def test_the_baselines_run_through_the_same_command(paradigm: str, stage: str, w
     assert main(command(world, "run", out, "--paradigm", paradigm, "--set", "anchors=0")) == 0
     assert [path.name for path in out.iterdir() if path.is_dir()] == [stage]
     manifest = read_manifest(out / stage / "checkpoint")
-    assert manifest.lineage["paradigm"] == paradigm and "baseline" in manifest.trained_on
+    assert manifest.lineage["paradigm"] == paradigm
+    assert "baseline" in manifest.trained_on
     if paradigm == "generative":
         model = DeScore.from_pretrained(out / stage / "checkpoint").model
         assert not model.require_scoring().head.weight.any()
@@ -165,7 +177,9 @@ def test_held_out_pairs_measure_a_checkpoint(world: Path, capsys: pytest.Capture
     parent = str(world / "parent")
     assert main(["evaluate", "--checkpoint", parent, "--csv", str(world / "pairs.csv"), "--json"]) == 0
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert found["split"] == "held-out" and 0 < found["pairs"] < 12 and "quick" in found
+    assert found["split"] == "held-out"
+    assert 0 < found["pairs"] < 12
+    assert "quick" in found
 
 
 def test_what_the_user_has_to_change_is_said_in_one_line(

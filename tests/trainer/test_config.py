@@ -35,8 +35,10 @@ def test_the_three_presets_are_there() -> None:
 def test_the_large_presets_carry_the_methods_settings(name: str) -> None:
     config = load_preset(name)
     lora, frames, cold, rl = config.model.lora, config.model.frames, config.cold_start, config.dual_rl
-    assert lora is not None and (lora.r, lora.alpha, lora.dropout) == (64, 128, 0.05)
-    assert frames is not None and (frames.fps, frames.max_pixels_per_frame) == (2.0, 448 * 448)
+    assert lora is not None
+    assert (lora.r, lora.alpha, lora.dropout) == (64, 128, 0.05)
+    assert frames is not None
+    assert (frames.fps, frames.max_pixels_per_frame) == (2.0, 448 * 448)
     assert (cold.vision, cold.optim.lr, cold.optim.warmup_share, cold.optim.schedule) == ("tuned", 2e-6, 0.05, "constant")
     assert (cold.mask_probability, cold.max_length, cold.anchor_weight, cold.loss) == (0.5, 6144, 0, "bradley-terry")
     assert (cold.pairs_per_pass, cold.pairs_per_step) == (1, 1 * 4 * 8)
@@ -52,8 +54,10 @@ def test_the_large_presets_carry_the_methods_settings(name: str) -> None:
 def test_overrides_change_single_settings_and_make_missing_parts() -> None:
     config = load_preset("tiny-cpu", ["cold_start.steps=7", "model.lora.r=4", "data.campaigns=[a, b]", "data.csv=x.csv"])
     assert config.cold_start.steps == 7
-    assert config.model.lora is not None and (config.model.lora.r, config.model.lora.alpha) == (4, 128)
-    assert config.data.campaigns == ("a", "b") and config.data.csv == "x.csv"
+    assert config.model.lora is not None
+    assert (config.model.lora.r, config.model.lora.alpha) == (4, 128)
+    assert config.data.campaigns == ("a", "b")
+    assert config.data.csv == "x.csv"
     assert load_preset("qwen3-vl-8b-1gpu", ["model.lora=null"]).model.lora is None
 
 

@@ -2,7 +2,7 @@
 
 reader = PairReader(model.processor, manifest.frame_policy, manifest.prompt_version, cache_folder)
 reader.expect(pairs_of_the_next_step)             # decode in the background
-rows = reader.rows(pair)                          # raises BadPair where a video can't be used
+rows = reader.rows(pair)                          # raises BadPairError where a video can't be used
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -24,17 +24,19 @@ from safetensors.numpy import save
 from descore.encode import Row, encode_prompt, with_thought
 from descore.video import FramePolicy, VideoClip, VideoError, read_clip
 from descore.video.worker_pool import PROCESSES
-from trainer.data.pairs import TrainingPair
+
+if TYPE_CHECKING:
+    from trainer.data.pairs import TrainingPair
 
 
-class BadPair(ValueError):
+class BadPairError(ValueError):
     """A pair that can't be trained on. which: "A", "B", or "prompt"; reason: one sentence."""
 
     def __init__(self, identity: str, which: str, reason: str) -> None:
         super().__init__(f"pair {identity[:12]}, {which}: {reason}")
         self.identity, self.which, self.reason = identity, which, reason
 
-    def __reduce__(self) -> tuple[type[BadPair], tuple[str, str, str]]:
+    def __reduce__(self) -> tuple[type[BadPairError], tuple[str, str, str]]:
         return type(self), (self.identity, self.which, self.reason)
 
 
@@ -103,7 +105,7 @@ class PairReader:
         """The encoded prompts of A and B, without thoughts.
 
         Raises:
-            BadPair: a video or the prompt can't be used, or a prompt with its video is longer than `max_prompt_tokens`.
+            BadPairError: a video or the prompt can't be used, or a prompt with its video is longer than `max_prompt_tokens`.
         """
         rows = []
         for which, content, path in zip("AB", pair.contents, pair.videos, strict=True):
@@ -111,11 +113,11 @@ class PairReader:
             try:
                 clip = self._read(content, path) if expected is None else expected.result()
             except VideoError as error:
-                raise BadPair(pair.identity, which, str(error)) from error
+                raise BadPairError(pair.identity, which, str(error)) from error
             try:
                 row = encode_prompt(self.processor, clip, pair.prompt, self.policy, self.prompt_version)
             except ValueError as error:
-                raise BadPair(pair.identity, "prompt", str(error)) from error
+                raise BadPairError(pair.identity, "prompt", str(error)) from error
             _check_length(pair, which, row, max_prompt_tokens, "its prompt and video")
             rows.append(row)
         return rows[0], rows[1]
@@ -126,14 +128,14 @@ class PairReader:
         """The rows of `rows` with the thoughts at their ends.
 
         Raises:
-            BadPair: a thought holds control tokens, or a row becomes longer than `max_length` tokens.
+            BadPairError: a thought holds control tokens, or a row becomes longer than `max_length` tokens.
         """
         longer = []
         for which, row, thought in zip("AB", rows, thoughts, strict=True):
             try:
                 longer.append(with_thought(self.processor, row, thought))
             except ValueError as error:
-                raise BadPair(pair.identity, which, str(error)) from error
+                raise BadPairError(pair.identity, which, str(error)) from error
             _check_length(pair, which, longer[-1], max_length, "its prompt, video and thought")
         return longer[0], longer[1]
 
@@ -153,4 +155,4 @@ class PairReader:
 def _check_length(pair: TrainingPair, which: str, row: Row, limit: int | None, what: str) -> None:
     length = len(row["input_ids"])
     if limit is not None and length > limit:
-        raise BadPair(pair.identity, which, f"{what} take {length} tokens, more than {limit}")
+        raise BadPairError(pair.identity, which, f"{what} take {length} tokens, more than {limit}")

@@ -7,16 +7,19 @@ with database.read() as session:
 from __future__ import annotations
 
 from pathlib import Path
-
-from sqlalchemy.orm import Session
+from typing import TYPE_CHECKING
 
 from storage import StorageError
 from storage.judgements import thoughts_of_pairs
 from storage.pairs import get_pair
 from storage.training.runs import snapshot_pairs
-from storage.training.snapshots import SnapshotPair
 from storage.video_files import video_path
 from trainer.data.pairs import LoadedPairs, TrainingPair
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from storage.training.snapshots import SnapshotPair
 
 
 def frozen_pairs(session: Session, run_id: int, home: Path) -> LoadedPairs:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from descore.video import VideoError, content_hash
 from storage import Database, StorageError, open_database
@@ -30,9 +30,11 @@ from storage.judgements import thoughts_of_pairs
 from storage.labelling.consensus import COUNTED, iterate_consensus
 from storage.pairs import get_pair
 from storage.video_files import video_path
-from trainer.config import DataSettings
 from trainer.data.pairs import LoadedPairs, TrainingPair, is_held_out, pair_identity
 from trainer.data.thought_file import read_thoughts
+
+if TYPE_CHECKING:
+    from trainer.config import DataSettings
 
 _SIGN = {"A": 1, "B": -1, "tie": 0, "both_bad": 0}
 _SIZE = {"slightly": 1.0, "clearly": 2.0}

@@ -14,15 +14,17 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import torch
-from accelerate import Accelerator
 from accelerate.utils import gather_object
 
 from storage.atomic import write_atomic
-from trainer.data.frames import BadPair, PairReader
+from trainer.data.frames import BadPairError, PairReader
 from trainer.data.pairs import TrainingPair, step_order
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +76,7 @@ class PairLoader(Generic[Read]):
         """The passes of this process; an empty list where no process could read a pair of this step.
 
         Args:
-            read: what becomes of a pair; where it raises `BadPair`, the pair is left out.
+            read: what becomes of a pair; where it raises `BadPairError`, the pair is left out.
 
         Raises:
             ValueError: not one of all pairs can be used.
@@ -115,7 +117,7 @@ class PairLoader(Generic[Read]):
             return None
         try:
             return read(pair)
-        except BadPair as error:
+        except BadPairError as error:
             log.warning("left out: %s", error)
             self._leave_out(pair, str(error))
             return None

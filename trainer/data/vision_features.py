@@ -15,15 +15,18 @@ import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers.models.qwen3_vl.modeling_qwen3_vl import BaseModelOutputWithDeepstackFeatures
 
-from descore.encode import Row
 from descore.modeling.backbone import fingerprint
-from descore.modeling.model import DeScoreModel, VisionOutputs
+
+if TYPE_CHECKING:
+    from descore.encode import Row
+    from descore.modeling.model import DeScoreModel, VisionOutputs
 
 _PIXELS, _GRID = "pixel_values_videos", "video_grid_thw"
 

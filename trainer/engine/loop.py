@@ -21,26 +21,28 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from accelerate import Accelerator, DistributedType
 from torch import nn
 
-from trainer.config import OptimSettings, TrainConfig
 from trainer.engine.checkpoints import RunCheckpoints
 from trainer.engine.metrics_log import RunLog, memory_gb
 from trainer.engine.optim import build_optimizers, rate_share, set_rates
-from trainer.engine.precision import Precision
-from trainer.engine.stop_signals import StopSignals
 from trainer.engine.train_state import Progress, is_sharded, load_state, random_states, save_state, seed_everything
+
+if TYPE_CHECKING:
+    from trainer.config import OptimSettings, TrainConfig
+    from trainer.engine.precision import Precision
+    from trainer.engine.stop_signals import StopSignals
 
 log = logging.getLogger(__name__)
 
 SKIPPED_IN_ROW = 5
 
 
-class TrainingFailed(RuntimeError):
+class TrainingFailedError(RuntimeError):
     """The run can't go on; the message says why and what to do. The last good checkpoint is kept."""
 
 
@@ -101,7 +103,7 @@ def train(
         watch: called after each step with its number, for further figures (none where they are not due).
 
     Raises:
-        TrainingFailed: numbers were not finite several times in a row.
+        TrainingFailedError: numbers were not finite several times in a row.
     """
     began = time.monotonic()
     loop = _Loop(stage, config, run_folder, accelerator, stop)
@@ -235,7 +237,7 @@ class _Loop:
         self.progress.skipped_in_row += 1
         log.warning("a loss or gradient is not finite; this update is left out")
         if self.progress.skipped_in_row >= SKIPPED_IN_ROW:
-            raise TrainingFailed(
+            raise TrainingFailedError(
                 f"{SKIPPED_IN_ROW} updates in a row gave numbers that are not finite; the last good checkpoint is kept. "
                 "Lower the learning rates, or compute with model.precision=fp32"
             )

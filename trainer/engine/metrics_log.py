@@ -15,13 +15,16 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import torch
-from accelerate import Accelerator
 from tqdm import tqdm
 
 from storage.atomic import write_atomic
 from storage.training.run_folder import METRICS, read_metrics
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 __all__ = ["METRICS", "RunLog", "memory_gb", "read_metrics", "trackers"]
 

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
-from descore.modeling.model import DeScoreModel
-from trainer.config import OptimSettings
 from trainer.engine.trainable import vision_parts
+
+if TYPE_CHECKING:
+    from descore.modeling.model import DeScoreModel
+    from trainer.config import OptimSettings
 
 _SMALLEST_SHARE = 1e-3
 

@@ -12,19 +12,21 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 import descore
-from descore.calibration import Calibration
 from descore.checkpoints.card_curves import PANELS
 from descore.judge import DeScore
 from descore.modeling.lora import adapter_config
 from trainer.config import TrainConfig, config_to_dict
-from trainer.data.pairs import TrainingPair
 from trainer.engine.metrics_log import read_metrics
-from trainer.engine.trainable import StageName, Trained
+
+if TYPE_CHECKING:
+    from descore.calibration import Calibration
+    from trainer.data.pairs import TrainingPair
+    from trainer.engine.trainable import StageName, Trained
 
 _CURVE_POINTS = 25
 _ABOUT = {

@@ -15,10 +15,12 @@ import sys
 import threading
 import time
 from types import FrameType, TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from accelerate import Accelerator
 from accelerate.utils import gather_object
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 # One request may come as two signals: `timeout` tells the process and its group; a launcher hands its own Ctrl-C on to its

@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from peft import LoraConfig
 from torch import nn
-from transformers import PreTrainedModel
 
 from descore.checkpoints.folder import load_checkpoint
 from descore.checkpoints.manifest import Manifest
@@ -24,8 +23,12 @@ from descore.modeling.backbone import fingerprint
 from descore.modeling.lora import adapter_config, add_adapter
 from descore.modeling.model import DeScoreModel
 from descore.modeling.scoring_head import ScoringModule
-from trainer.config import LoraSettings, TrainConfig, Vision
 from trainer.engine.precision import Precision
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from trainer.config import LoraSettings, TrainConfig, Vision
 
 StageName = Literal["cold-start", "dual-rl"]
 _JOINS = ("merger", "projector", "connector")

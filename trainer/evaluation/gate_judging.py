@@ -20,28 +20,30 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from accelerate import Accelerator
 
 from descore.checkpoints.folder import load_checkpoint
-from descore.checkpoints.manifest import Manifest
 from descore.judge import DeScore
-from descore.judgement import Mode
 from descore.modeling.model import DeScoreModel
 from descore.modeling.scoring_head import ScoringModule
 from storage.atomic import write_atomic
 from trainer.data.frames import PairReader
-from trainer.data.pairs import TrainingPair
 from trainer.engine.precision import Precision
 from trainer.engine.save_trained import code_version
-from trainer.engine.stop_signals import StopSignals
 from trainer.evaluation.gate import Benchmark, Candidate, Gate, compare
 from trainer.evaluation.held_out import JudgedPair, JudgedPairs, Paradigm, judge_pairs
 from trainer.shapeworld.pairs import pairs as shape_pairs
 from trainer.shapeworld.scene import SIGN
 from trainer.shapeworld.write_dataset import clip_names, write_pairs
+
+if TYPE_CHECKING:
+    from descore.checkpoints.manifest import Manifest
+    from descore.judgement import Mode
+    from trainer.data.pairs import TrainingPair
+    from trainer.engine.stop_signals import StopSignals
 
 SPLIT = "test"
 BENCHMARK = "ShapeWorld's test split"
@@ -75,7 +77,7 @@ class GateWork:
     familiar: frozenset[str] = frozenset()
 
 
-class GateStopped(Exception):
+class GateStoppedError(Exception):
     """A signal came in between; what was judged so far is kept."""
 
 
@@ -93,7 +95,7 @@ def run_gate(
         told: called with what is done and how much there is to do, in pairs.
 
     Raises:
-        GateStopped: `stop` received a signal.
+        GateStoppedError: `stop` received a signal.
         descore.errors.CheckpointError: one of them can't be loaded.
         descore.metrics.MetricsError: a reward is not finite.
     """
@@ -230,7 +232,7 @@ class _Entering:
 
     def _check(self) -> None:
         if self._stop.received:
-            raise GateStopped
+            raise GateStoppedError
 
 
 def _paradigm(model: DeScoreModel, manifest: Manifest) -> Paradigm:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -23,15 +23,17 @@ from descore.calibration import Calibration, fit_mode
 from descore.checkpoints.folder import load_checkpoint
 from descore.encode import Row, collate, pad_token_id
 from descore.metrics import preference_report
-from descore.modeling.model import DeScoreModel
 from storage.data_home import data_home
-from trainer.config import DataSettings
-from trainer.data.frames import BadPair, PairReader
+from trainer.data.frames import BadPairError, PairReader
 from trainer.data.load_pairs import load_pairs
-from trainer.data.pairs import TrainingPair
-from trainer.data.vision_features import VisionFeatures
 from trainer.engine.precision import Precision
 from trainer.stages.baselines import overall_score
+
+if TYPE_CHECKING:
+    from descore.modeling.model import DeScoreModel
+    from trainer.config import DataSettings
+    from trainer.data.pairs import TrainingPair
+    from trainer.data.vision_features import VisionFeatures
 
 Paradigm = Literal["think-then-score", "discriminative", "generative"]
 # Fewer pairs say nothing about a scale.
@@ -211,7 +213,7 @@ def _judge(
 def _rows(reader: PairReader, pair: TrainingPair, problems: list[str]) -> tuple[Row, Row] | None:
     try:
         return reader.rows(pair)
-    except BadPair as error:
+    except BadPairError as error:
         problems.append(str(error))
         return None
 

@@ -14,19 +14,23 @@ import json
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 
 from descore.encode import Row, collate, pad_token_id
-from descore.modeling.model import DeScoreModel
 from storage.atomic import write_atomic
-from trainer.data.frames import BadPair, PairReader
-from trainer.data.pairs import TrainingPair
-from trainer.data.vision_features import VisionFeatures
-from trainer.engine.precision import Precision
-from trainer.evaluation.held_out import JudgedPairs
+from trainer.data.frames import BadPairError, PairReader
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from descore.modeling.model import DeScoreModel
+    from trainer.data.pairs import TrainingPair
+    from trainer.data.vision_features import VisionFeatures
+    from trainer.engine.precision import Precision
+    from trainer.evaluation.held_out import JudgedPairs
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +65,7 @@ def anchor_rows(reader: PairReader, pairs: Sequence[TrainingPair], count: int) -
         try:
             both = reader.rows(pair)
             rows += both if pair.thoughts is None else reader.with_thoughts(pair, both, pair.thoughts)
-        except BadPair as error:
+        except BadPairError as error:
             log.warning("no anchor: %s", error)
     return rows[:count]
 

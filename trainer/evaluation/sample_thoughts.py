@@ -11,12 +11,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from storage.atomic import write_atomic
 from storage.splits import stable_share
 from storage.training.run_folder import SAMPLES, read_samples
-from trainer.evaluation.held_out import JudgedPair
+
+if TYPE_CHECKING:
+    from trainer.evaluation.held_out import JudgedPair
 
 PAIRS = 6
 

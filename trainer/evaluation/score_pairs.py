@@ -14,8 +14,7 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-
-from sqlalchemy.orm import Session
+from typing import TYPE_CHECKING
 
 from descore.checkpoints.folder import folder_fingerprint, locate
 from descore.errors import RewardError
@@ -25,13 +24,17 @@ from descore.video import VideoError, read_clip
 from storage import Database, StorageError
 from storage.analysis.judged_pairs import analysed_pairs
 from storage.analysis.video_stats import VideoFacts, save_video_facts, video_facts
-from storage.errors import NotInStore
+from storage.errors import NotInStoreError
 from storage.judgements import JudgementRecord, Question, find_judgement, save_judgement
 from storage.pairs import Pair, Video, get_pair
-from storage.training.runs import Run
 from storage.video_files import video_path
 from trainer.data.video_stats import POLICY, measure
-from trainer.engine.stop_signals import StopSignals
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from storage.training.runs import Run
+    from trainer.engine.stop_signals import StopSignals
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +112,7 @@ class _Scoring:
             pairs = [get_pair(session, pair_id) for pair_id in pair_ids]
         try:
             self._judge_all(pairs)
-        except (VideoError, ValueError, RewardError, NotInStore) as error:
+        except (VideoError, ValueError, RewardError, NotInStoreError) as error:
             if len(pairs) == 1:
                 self.problems.append(f"pair {pairs[0].id}: {error}")
                 log.warning("left out: %s", self.problems[-1])

@@ -19,8 +19,8 @@ Rows of a batch are A, B, A, B, ... Shapes: P pairs, V = 2P videos, G rollouts e
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -31,6 +31,9 @@ from trainer.objectives.losses import bradley_terry, group_advantages, grpo, low
 from trainer.objectives.rollout_reward import RolloutReward, RolloutRewardConfig, rollout_reward
 from trainer.rollouts.sampling import Sampled, sample
 from trainer.rollouts.shared_prefix import RolloutForward, Rollouts, pack_rollouts, rollout_forward
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
 
 
 @dataclass(frozen=True)

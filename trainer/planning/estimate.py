@@ -8,13 +8,14 @@ Sampling is bound by memory: each step of decoding reads the language model and 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import nn
-from transformers import PreTrainedModel
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedModel
 
-from trainer.config import OptimSettings, TrainConfig
-from trainer.planning.layer_costs import LayerCosts
+    from trainer.config import OptimSettings, TrainConfig
+    from trainer.planning.layer_costs import LayerCosts
 
 _FLOAT = 4
 _HALF = 2

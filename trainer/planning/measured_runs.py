@@ -6,15 +6,17 @@ import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from storage import Database
 from storage.training.model_registry import list_checkpoints
 from storage.training.run_folder import read_metrics
 from storage.training.runs import Run, list_runs
 from trainer.config import SettingsError, TrainConfig, load_preset
 from trainer.engine.trainable import StageName
 from trainer.runs.pipeline import CONFIG
+
+if TYPE_CHECKING:
+    from storage import Database
 
 _RUNS = 50
 _LEAST_STEPS = 2  # of which the first warms up

@@ -10,18 +10,16 @@ that are printed with them; fragmentation, the CUDA context and the reading of v
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import sys
 from collections import Counter
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
-from transformers import PreTrainedModel
 
 from descore.errors import CheckpointError
 from descore.modeling.scoring_head import ScoringModule
@@ -31,6 +29,11 @@ from trainer.engine.precision import Precision
 from trainer.engine.trainable import StageName, adapt, set_trainable, vision_parts, widest_vision
 from trainer.planning.estimate import Lengths, Machine, StageEstimate, cold_start_estimate, rl_estimate
 from trainer.planning.layer_costs import language_costs, manifest_of, meta_backbone, vision_costs
+
+if TYPE_CHECKING:
+    import argparse
+
+    from transformers import PreTrainedModel
 
 _CHARACTERS_PER_TOKEN = 4.5
 _STAMP_TOKENS = 9  # "<0.3 seconds>", start and end of vision, for each group of frames

@@ -10,7 +10,6 @@ too long.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import os
@@ -18,7 +17,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -35,6 +34,9 @@ from trainer.planning.layer_costs import backbone_config, manifest_of, meta_back
 from trainer.planning.measured_runs import memory_bytes, seconds_per_judged_pair, seconds_per_step
 from trainer.planning.plan import make_plan
 from trainer.planning.trial_step import trial
+
+if TYPE_CHECKING:
+    import argparse
 
 _SECONDS = 9.0
 _TRIAL_SECONDS = 6.0

@@ -14,13 +14,13 @@ import time
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from accelerate import Accelerator
 
 from descore.encode import collate, pad_token_id
 from descore.video import VideoClip
-from trainer.config import TrainConfig
 from trainer.data.frames import FrameCache, PairReader
 from trainer.data.loader import PairLoader
 from trainer.data.pairs import TrainingPair
@@ -32,6 +32,9 @@ from trainer.shapeworld.render import frame_times, render
 from trainer.shapeworld.scene import SIGN, Scene
 from trainer.stages.cold_start import ColdStartStage
 from trainer.stages.dual_rl import RLStage
+
+if TYPE_CHECKING:
+    from trainer.config import TrainConfig
 
 _PAIRS = 2
 

@@ -12,12 +12,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from descore.encode import Batch
-from descore.modeling.model import DeScoreModel, VisionOutputs
+if TYPE_CHECKING:
+    from descore.encode import Batch
+    from descore.modeling.model import DeScoreModel, VisionOutputs
 
 
 @dataclass(frozen=True)

@@ -17,14 +17,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch.utils.checkpoint import checkpoint
 from transformers import DynamicCache
 
-from descore.encode import Batch
-from descore.modeling.model import DeScoreModel, VisionOutputs
 from descore.modeling.prefix_attention import PrefixStore, takes_prefixes
+
+if TYPE_CHECKING:
+    from descore.encode import Batch
+    from descore.modeling.model import DeScoreModel, VisionOutputs
 
 _ROWS_OF_LOGITS = 1024  # tokens whose logits over the vocabulary exist at a time
 

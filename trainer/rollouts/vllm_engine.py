@@ -19,14 +19,16 @@ import importlib
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 
-from descore.encode import Batch
-from descore.modeling.model import DeScoreModel, VisionOutputs
 from trainer.rollouts.sampling import Sampled, grouped
+
+if TYPE_CHECKING:
+    from descore.encode import Batch
+    from descore.modeling.model import DeScoreModel, VisionOutputs
 
 _PIXELS, _GRID = "pixel_values_videos", "video_grid_thw"
 PLACES = ("<|vision_start|><|video_pad|><|vision_end|>", "<|video_pad|>")

@@ -8,10 +8,11 @@ run(["cold-start"], config, folder, observer=Printer())
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from trainer.engine.trainable import StageName
-from trainer.evaluation.held_out import JudgedPairs
+if TYPE_CHECKING:
+    from trainer.engine.trainable import StageName
+    from trainer.evaluation.held_out import JudgedPairs
 
 # The parts of a stage, in their order: thoughts for pairs that have none, agreement before, steps, agreement after.
 MicroBatch = Literal["thoughts", "before", "training", "after"]

@@ -18,7 +18,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
@@ -27,13 +27,15 @@ from storage.atomic import PARTIAL
 from storage.data_home import data_home
 from trainer.config import TrainConfig, config_to_dict, load_preset, save_config
 from trainer.data.load_pairs import load_pairs
-from trainer.data.pairs import LoadedPairs
 from trainer.data.run_pairs import read_pairs, save_pairs
 from trainer.engine.metrics_log import trackers
 from trainer.engine.stop_signals import StopSignals
-from trainer.engine.trainable import StageName
 from trainer.runs.observer import RunObserver
-from trainer.runs.stage import CHECKPOINT, REPORT, RunRefused, StageRun
+from trainer.runs.stage import CHECKPOINT, REPORT, RunRefusedError, StageRun
+
+if TYPE_CHECKING:
+    from trainer.data.pairs import LoadedPairs
+    from trainer.engine.trainable import StageName
 
 log = logging.getLogger(__name__)
 
@@ -44,20 +46,20 @@ def settle(config: TrainConfig, folder: Path) -> TrainConfig:
     """The settings that the run in `folder` has, or gets now.
 
     Raises:
-        RunRefused: it has others.
+        RunRefusedError: it has others.
     """
     path = folder / CONFIG
     if path.exists():
         kept = load_preset(path)
         if kept != config:
             changed = ", ".join(_differences(config_to_dict(kept), config_to_dict(config)))
-            raise RunRefused(
+            raise RunRefusedError(
                 f"{folder.name} was begun with other settings ({changed}); leave them out, or use another --out"
             )
         return kept
     # A run that was killed in its first moment leaves a file that is not yet whole.
     if folder.exists() and not (folder.is_dir() and all(path.suffix == PARTIAL for path in folder.iterdir())):
-        raise RunRefused(f"{folder} holds something else; use another --out")
+        raise RunRefusedError(f"{folder} holds something else; use another --out")
     return config
 
 
@@ -81,8 +83,8 @@ def run(
         0, or 130 / 143 when a signal ended it at a step boundary.
 
     Raises:
-        RunRefused, ValueError, descore.errors.CheckpointError, storage.StorageError: the user has to change something.
-        trainer.engine.loop.TrainingFailed: the numbers were not finite.
+        RunRefusedError, ValueError, descore.errors.CheckpointError, storage.StorageError: the user has to change something.
+        trainer.engine.loop.TrainingFailedError: the numbers were not finite.
     """
     stages = _of_paradigm(stages, config)
     accelerator = _accelerator(config, folder)
@@ -108,17 +110,17 @@ def _first_checkpoint(stages: Sequence[StageName], folder: Path) -> str | None:
     """What the first of the stages starts from: stage 2 alone from a cold start in the same folder, if there is one.
 
     Raises:
-        RunRefused: the folder's stages would not follow from each other.
+        RunRefusedError: the folder's stages would not follow from each other.
     """
     cold, rl = folder / "cold-start", folder / "dual-rl"
     if stages[0] == "cold-start":
         if rl.exists() and not cold.exists():
-            raise RunRefused(f"stage 2 in {folder.name} was begun without a cold start; use another --out for one")
+            raise RunRefusedError(f"stage 2 in {folder.name} was begun without a cold start; use another --out for one")
         return None
     if not cold.exists():
         return None
     if not _is_finished(cold):
-        raise RunRefused(f"the cold start in {folder.name} is not finished; finish it first, or use another --out")
+        raise RunRefusedError(f"the cold start in {folder.name} is not finished; finish it first, or use another --out")
     return str(cold / CHECKPOINT)
 
 
@@ -126,13 +128,15 @@ def _of_paradigm(stages: Sequence[StageName], config: TrainConfig) -> list[Stage
     """The stages that the paradigm has: the baselines have one each.
 
     Raises:
-        RunRefused: it has none of them.
+        RunRefusedError: it has none of them.
     """
     own: dict[str, tuple[StageName, ...]] = {"discriminative": ("cold-start",), "generative": ("dual-rl",)}
     steps = {"cold-start": config.cold_start.steps, "dual-rl": config.dual_rl.steps}
     kept = [stage for stage in stages if stage in own.get(config.paradigm, stages) and steps[stage]]
     if not kept:
-        raise RunRefused(f"the {config.paradigm} paradigm has nothing to do in {' and '.join(stages)}; see docs/training.md")
+        raise RunRefusedError(
+            f"the {config.paradigm} paradigm has nothing to do in {' and '.join(stages)}; see docs/training.md"
+        )
     return kept
 
 
@@ -168,7 +172,7 @@ def _begin(
     accelerator.wait_for_everyone()
     kept = read_pairs(folder)
     if kept is None:
-        raise RunRefused(f"{folder} can't be read by every process; put --out on a disk that all machines share")
+        raise RunRefusedError(f"{folder} can't be read by every process; put --out on a disk that all machines share")
     if accelerator.log_with:
         accelerator.init_trackers(folder.name)
     return kept

@@ -15,11 +15,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from storage import Database, StorageError
 from storage.training.runs import set_progress
-from trainer.engine.stop_signals import StopSignals
+
+if TYPE_CHECKING:
+    from trainer.engine.stop_signals import StopSignals
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from descore.checkpoints.folder import copy_checkpoint, folder_fingerprint, locate, read_manifest
 from descore.errors import CheckpointError
@@ -33,13 +33,15 @@ from storage.training.model_registry import (
 )
 from storage.training.run_folder import disk_bytes
 from storage.training.runs import Run, finish
-from trainer.config import TrainConfig
 from trainer.data.pairs import LoadedPairs
 from trainer.data.run_pairs import read_pairs
-from trainer.engine.stop_signals import StopSignals
-from trainer.evaluation.gate import Gate
 from trainer.evaluation.gate_judging import SPLIT, GateWork, JudgedCheckpoint, run_gate
 from trainer.runs.stage import CHECKPOINT
+
+if TYPE_CHECKING:
+    from trainer.config import TrainConfig
+    from trainer.engine.stop_signals import StopSignals
+    from trainer.evaluation.gate import Gate
 
 GATE = "gate.json"
 BENCHMARK_PAIRS = 100
@@ -85,7 +87,7 @@ def compete(
     """The gate of the checkpoint in `folder` against the run's rival.
 
     Raises:
-        trainer.evaluation.gate_judging.GateStopped: a signal came in between.
+        trainer.evaluation.gate_judging.GateStoppedError: a signal came in between.
         StorageError: the rival can't be used any more.
     """
     rival = rival_of(database, run)

@@ -21,7 +21,7 @@ from trainer.data.frames import PairReader
 from trainer.data.loader import PairLoader
 from trainer.data.pairs import LoadedPairs, TrainingPair
 from trainer.data.vision_features import VisionFeatures
-from trainer.engine.loop import RunResult, TrainingFailed, train
+from trainer.engine.loop import RunResult, TrainingFailedError, train
 from trainer.engine.precision import Precision
 from trainer.engine.save_trained import save_trained
 from trainer.engine.stop_signals import StopSignals
@@ -41,11 +41,11 @@ log = logging.getLogger(__name__)
 REPORT, CHECKPOINT = "report.json", "checkpoint"
 
 
-class RunRefused(ValueError):
+class RunRefusedError(ValueError):
     """The run can't be started as asked; the message says what to change."""
 
 
-class _Interrupted(Exception):
+class _InterruptedError(Exception):
     """A signal came while pairs were judged; they are judged again when the run goes on."""
 
 
@@ -78,7 +78,7 @@ class StageRun:
         vision = VisionFeatures(trained.model, cache / "vision") if kept else None
         try:
             return self._trained(trained, reader, vision, checkpoint)
-        except _Interrupted:
+        except _InterruptedError:
             return self.stop.exit_code
         finally:
             reader.close()
@@ -104,7 +104,7 @@ class StageRun:
         watch = self._watch(trained, reader, precision, vision, stage.steps)
         try:
             result = train(stage, config, self.folder, self.accelerator, self.stop, watch)
-        except TrainingFailed as error:
+        except TrainingFailedError as error:
             write_json(
                 self.folder / REPORT, {"status": "failed", "stage": self.stage, "error": str(error)}, self.accelerator
             )
@@ -176,7 +176,7 @@ class StageRun:
             cold = config.cold_start if config.paradigm != "discriminative" else without_thoughts(config.cold_start)
             return ColdStartStage(model, cold, data, accelerator, precision, vision, config.seed)
         if accelerator.distributed_type == DistributedType.FSDP:
-            raise RunRefused("rollouts need whole weights on each process: use trainer/accelerate/ddp.yaml for stage 2")
+            raise RunRefusedError("rollouts need whole weights on each process: use trainer/accelerate/ddp.yaml for stage 2")
         for warning in self._warnings():
             log.warning(warning)
         settings = config.dual_rl if config.paradigm != "generative" else without_scoring(config.dual_rl)
@@ -238,7 +238,7 @@ class StageRun:
             self._tell(when, done, total)
             # Alone, a process may leave at once; one of several would leave the others waiting.
             if self.stop.received and self.accelerator.num_processes == 1:
-                raise _Interrupted
+                raise _InterruptedError
 
         judged = self._judged(self.pairs.held_out, trained, reader, precision, vision, told)
         if self.accelerator.is_main_process:
@@ -301,7 +301,7 @@ def _sampler(settings: RLSettings, trained: Trained) -> Callable[..., Sampled]:
     try:
         return VllmEngine(trained.model, **limits)
     except EngineError as error:
-        raise RunRefused(str(error)) from error
+        raise RunRefusedError(str(error)) from error
 
 
 def write_json(path: Path, value: dict[str, Any], accelerator: Accelerator) -> None:

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
@@ -30,12 +30,9 @@ from storage.training.run_folder import LOG, RunLock, device_lock
 from storage.training.runs import Run, finish, get_run, mark_running, requeue
 from trainer.config import ModelSettings, TrainConfig, load_preset, preset_names
 from trainer.data.frozen_pairs import frozen_pairs, pair_ids
-from trainer.data.pairs import LoadedPairs
-from trainer.engine.loop import TrainingFailed
+from trainer.engine.loop import TrainingFailedError
 from trainer.engine.stop_signals import StopSignals
-from trainer.engine.trainable import StageName
-from trainer.evaluation.gate_judging import GateStopped
-from trainer.evaluation.held_out import JudgedPairs
+from trainer.evaluation.gate_judging import GateStoppedError
 from trainer.evaluation.sample_thoughts import save_samples
 from trainer.evaluation.score_pairs import score
 from trainer.planning.measured_runs import seconds_per_step
@@ -53,7 +50,12 @@ from trainer.runs.publish import (
     rival_of,
     trained_folder,
 )
-from trainer.runs.stage import RunRefused
+from trainer.runs.stage import RunRefusedError
+
+if TYPE_CHECKING:
+    from trainer.data.pairs import LoadedPairs
+    from trainer.engine.trainable import StageName
+    from trainer.evaluation.held_out import JudgedPairs
 
 log = logging.getLogger(__name__)
 
@@ -114,8 +116,8 @@ class _Work:
         try:
             with StopSignals() as stop:
                 code = self._scored(stop) if self._run.kind == "score" else self._trained(stop)
-        except (TrainingFailed, CheckpointError, RewardError, StorageError, ValueError) as error:
-            return self._failed(str(error), FAILED if isinstance(error, TrainingFailed) else REFUSED)
+        except (TrainingFailedError, CheckpointError, RewardError, StorageError, ValueError) as error:
+            return self._failed(str(error), FAILED if isinstance(error, TrainingFailedError) else REFUSED)
         except torch.OutOfMemoryError:
             return self._failed("not enough memory on the device; lower pairs_per_pass, or num_generations", FAILED)
         except Exception as error:
@@ -139,7 +141,7 @@ class _Work:
             try:
                 told = lambda done, total: reporter.told("gate", "gate", done, total)  # noqa: E731
                 candidate, gate = compete(database, run, published, config, told, stop)
-            except GateStopped:
+            except GateStoppedError:
                 return stop.exit_code
         register(database, run, published, candidate, gate)
         log.info("%s", gate.sentence)
@@ -167,10 +169,10 @@ class _Work:
         if run.parent_id is None:
             raise StorageError(f"run {run.id} names no checkpoint to start from")
         if run.preset not in preset_names():
-            raise RunRefused(f"there is no preset {run.preset}; presets are {', '.join(preset_names())}")
+            raise RunRefusedError(f"there is no preset {run.preset}; presets are {', '.join(preset_names())}")
         refused = [one for one in run.overrides if one.strip().startswith(_FIXED)]
         if refused:
-            raise RunRefused(f"{', '.join(refused)}: data and checkpoint of a run come from its row")
+            raise RunRefusedError(f"{', '.join(refused)}: data and checkpoint of a run come from its row")
         config = load_preset(kept) if kept.exists() else load_preset(run.preset, run.overrides)
         model: ModelSettings = replace(config.model, checkpoint=location(self._database, run.parent_id))
         chosen = run.snapshot or {}
@@ -241,7 +243,7 @@ def _stage(name: str) -> StageName:
         return "cold-start"
     if name == "dual-rl":
         return "dual-rl"
-    raise RunRefused(f"there is no stage {name}; stages are cold-start and dual-rl")
+    raise RunRefusedError(f"there is no stage {name}; stages are cold-start and dual-rl")
 
 
 @contextmanager

@@ -6,11 +6,13 @@ never sees (`OOD_*`); the words that carry meaning in them occur in training ins
 
 from __future__ import annotations
 
-import random
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from descore.answer import NOT_ASKED, render_answer
 from trainer.shapeworld.scene import Scene, Wish, overall_score, sub_scores
+
+if TYPE_CHECKING:
+    import random
 
 Phrasing = Literal["train", "unseen"]
 

@@ -5,9 +5,12 @@ Coordinates are fractions of the frame's side, y down. Arrays of one frame: H = 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-from trainer.shapeworld.scene import Look, Scene
+if TYPE_CHECKING:
+    from trainer.shapeworld.scene import Look, Scene
 
 Array = np.ndarray
 

@@ -12,13 +12,16 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from itertools import repeat
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
 from descore.video import encode_h264
 from trainer.shapeworld.pairs import ShapePair, pairs
 from trainer.shapeworld.render import frame_times, render
-from trainer.shapeworld.scene import Scene
+
+if TYPE_CHECKING:
+    from trainer.shapeworld.scene import Scene
 
 TABLE = "pairs.csv"
 _CRF = 26

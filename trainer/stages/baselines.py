@@ -12,16 +12,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import torch
 
 from descore.answer import AnswerError, parse_tolerant
-from trainer.config import ColdStartSettings, RLSettings
-from trainer.data.pairs import TrainingPair
-from trainer.objectives.dual_objective import Experience
 from trainer.objectives.losses import group_advantages
 from trainer.objectives.rollout_reward import RolloutReward, format_reward
 from trainer.stages.dual_rl import RLStage
+
+if TYPE_CHECKING:
+    from trainer.config import ColdStartSettings, RLSettings
+    from trainer.data.pairs import TrainingPair
+    from trainer.objectives.dual_objective import Experience
 
 
 def without_thoughts(settings: ColdStartSettings) -> ColdStartSettings:

@@ -18,22 +18,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
-from accelerate import Accelerator
 from torch import nn
 
 from descore.encode import Batch, Row, collate, pad_token_id
 from descore.modeling.model import DeScoreModel, VisionOutputs
 from storage.splits import stable_share
-from trainer.config import ColdStartSettings
-from trainer.data.loader import PairLoader
-from trainer.data.pairs import TrainingPair
-from trainer.data.vision_features import VisionFeatures
 from trainer.engine.loop import Prepared
-from trainer.engine.precision import Precision
 from trainer.objectives.losses import bradley_terry, bradley_terry_ties
 from trainer.rollouts.shared_prefix import token_logprobs
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from trainer.config import ColdStartSettings
+    from trainer.data.loader import PairLoader
+    from trainer.data.pairs import TrainingPair
+    from trainer.data.vision_features import VisionFeatures
+    from trainer.engine.precision import Precision
 
 _CLEARLY = 2.0  # the strength that is to lead by the whole margin
 

@@ -11,23 +11,27 @@ import copy
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
-from accelerate import Accelerator
 from torch import nn
 
 from descore.encode import Row
 from descore.modeling.lora import adapter_config, adapter_off
 from descore.modeling.model import DeScoreModel
-from trainer.config import RLSettings
-from trainer.data.loader import MicroBatch, PairLoader
-from trainer.data.pairs import TrainingPair
-from trainer.data.vision_features import VisionFeatures
 from trainer.engine.loop import Prepared
-from trainer.engine.precision import Precision
 from trainer.objectives.dual_objective import DualObjective, DualRLConfig, Experience, RLPair, add_reference, collect
 from trainer.rollouts.sampling import Sampled, sample
 from trainer.rollouts.shared_prefix import rollout_forward
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from trainer.config import RLSettings
+    from trainer.data.loader import MicroBatch, PairLoader
+    from trainer.data.pairs import TrainingPair
+    from trainer.data.vision_features import VisionFeatures
+    from trainer.engine.precision import Precision
 
 Rows = tuple[Row, Row]
 NO_TRUTH = (

@@ -9,7 +9,6 @@ judgements in the store where the pairs come from one. A pair that fails is name
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import sys
 import time
@@ -17,27 +16,32 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
 from descore.answer import read_thoughts as read_answers
 from descore.checkpoints.folder import load_checkpoint
-from descore.checkpoints.manifest import Manifest
 from descore.encode import collate, pad_token_id
 from descore.errors import CheckpointError
 from descore.modeling.backbone import fingerprint
-from descore.modeling.model import DeScoreModel
 from descore.video import FramePolicy, VideoClip, VideoError, read_clips
 from storage import Database, StorageError, open_database
 from storage.judgements import JudgementRecord, Question, save_judgement
 from storage.pairs import find_video
 from trainer.config import DataSettings, SettingsError, TrainConfig, load_preset
-from trainer.data.frames import BadPair, PairReader
+from trainer.data.frames import BadPairError, PairReader
 from trainer.data.load_pairs import from_store, load_pairs
-from trainer.data.pairs import LoadedPairs, TrainingPair
 from trainer.data.thought_file import PairThoughts, ThoughtFile
 from trainer.rollouts.sampling import sample
-from trainer.thoughts.teacher import NoThought, Reply, Teacher, TeacherError, TeacherSettings
+from trainer.thoughts.teacher import NoThoughtError, Reply, Teacher, TeacherError, TeacherSettings
+
+if TYPE_CHECKING:
+    import argparse
+
+    from descore.checkpoints.manifest import Manifest
+    from descore.modeling.model import DeScoreModel
+    from trainer.data.pairs import LoadedPairs, TrainingPair
 
 _FAILURES_IN_A_ROW = 10
 
@@ -84,7 +88,7 @@ def own_thoughts(
         for pair in some:
             try:
                 read[pair.identity] = reader.rows(pair)
-            except BadPair as error:
+            except BadPairError as error:
                 yield Failed(pair.identity, str(error))
         good = [pair for pair in some if pair.identity in read]
         reader.expect(pairs[first + batch : first + 2 * batch])
@@ -138,8 +142,8 @@ def _ask(teacher: Teacher, pair: TrainingPair, policy: FramePolicy) -> PairThoug
         clips: list[VideoClip] = read_clips(pair.videos, policy)
         for clip in clips:
             replies.append(teacher.think(clip, pair.prompt))
-    except (VideoError, NoThought) as error:
-        lost = (error.prompt_tokens, error.completion_tokens) if isinstance(error, NoThought) else (0, 0)
+    except (VideoError, NoThoughtError) as error:
+        lost = (error.prompt_tokens, error.completion_tokens) if isinstance(error, NoThoughtError) else (0, 0)
         spent = [(reply.prompt_tokens, reply.completion_tokens) for reply in replies] + [lost]
         return Failed(pair.identity, str(error), sum(one for one, _ in spent), sum(one for _, one in spent))
     return PairThoughts(

@@ -11,18 +11,22 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from accelerate import Accelerator
 from tqdm import tqdm
 
-from descore.checkpoints.manifest import Manifest
-from descore.modeling.model import DeScoreModel
-from trainer.data.frames import PairReader
-from trainer.data.pairs import TrainingPair
 from trainer.data.thought_file import PairThoughts, ThoughtFile, read_thoughts
-from trainer.engine.precision import Precision
-from trainer.engine.stop_signals import StopSignals
 from trainer.thoughts.collect import own_thoughts
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from descore.checkpoints.manifest import Manifest
+    from descore.modeling.model import DeScoreModel
+    from trainer.data.frames import PairReader
+    from trainer.data.pairs import TrainingPair
+    from trainer.engine.precision import Precision
+    from trainer.engine.stop_signals import StopSignals
 
 log = logging.getLogger(__name__)
 

@@ -22,16 +22,19 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from http.client import HTTPException
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 import torchvision.io
 from torchvision.transforms.v2.functional import resize
 
 from descore.answer import AnswerError, parse_tolerant, render_answer
 from descore.prompt import instruction
-from descore.video import VideoClip
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from descore.video import VideoClip
 
 INSTRUCTION = "full-1"  # whatever the student's is: a teacher has to be told the grammar
 _AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
@@ -44,7 +47,7 @@ class TeacherError(RuntimeError):
     """The endpoint can't be used at all: wrong address, key or model. Asking on would only cost money."""
 
 
-class NoThought(RuntimeError):
+class NoThoughtError(RuntimeError):
     """No usable thought about this one video; the message says why. Tokens that were paid for it are counted."""
 
     def __init__(self, reason: str, prompt_tokens: int = 0, completion_tokens: int = 0) -> None:
@@ -105,25 +108,25 @@ class Teacher:
         """A thought about one video.
 
         Raises:
-            NoThought: not after all attempts, or the endpoint refuses this request.
+            NoThoughtError: not after all attempts, or the endpoint refuses this request.
             TeacherError: the endpoint refuses everything.
         """
         body, paid, reason = self._body(clip, prompt), (0, 0), ""
         for pause in self._pauses():
             try:
                 text, *tokens = _content(self._post(body))
-            except _TryAgain as error:
+            except _TryAgainError as error:
                 reason = str(error)
                 time.sleep(min(max(pause, error.after), _LONGEST_PAUSE) if pause else 0.0)
                 continue
-            except NoThought as error:
-                raise NoThought(str(error), *paid) from error
+            except NoThoughtError as error:
+                raise NoThoughtError(str(error), *paid) from error
             paid = paid[0] + tokens[0], paid[1] + tokens[1]
             try:
                 return Reply(as_strict(text), *paid)
             except AnswerError as error:
                 reason = f"not readable: {error}"
-        raise NoThought(f"{self.settings.attempts} attempts, the last one: {reason}", *paid)
+        raise NoThoughtError(f"{self.settings.attempts} attempts, the last one: {reason}", *paid)
 
     def _pauses(self) -> Iterator[float]:
         """Seconds to wait after each attempt, 0 after the last. Spread, so that threads don't come back together."""
@@ -161,7 +164,7 @@ class Teacher:
             self._closed = refusal if isinstance(refusal, TeacherError) else None
             raise refusal from error
         except (OSError, HTTPException, ValueError) as error:  # no connection, cut off, or no JSON
-            raise _TryAgain(f"no answer from {self.settings.url}: {error}") from error
+            raise _TryAgainError(f"no answer from {self.settings.url}: {error}") from error
 
     def _wait_for_turn(self) -> None:
         if self.settings.requests_per_minute <= 0:
@@ -173,7 +176,7 @@ class Teacher:
         time.sleep(at - now)
 
 
-class _TryAgain(RuntimeError):
+class _TryAgainError(RuntimeError):
     """A request that may work later. after: seconds that the endpoint asks to wait."""
 
     def __init__(self, reason: str, after: float = 0.0) -> None:
@@ -202,7 +205,7 @@ def _content(answer: Mapping[str, Any]) -> tuple[str, int, int]:
         usage = answer.get("usage") or {}
         tokens = int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-        raise _TryAgain(f"the endpoint's answer has no choices[0].message.content: {str(answer)[:200]}") from error
+        raise _TryAgainError(f"the endpoint's answer has no choices[0].message.content: {str(answer)[:200]}") from error
     return text if isinstance(text, str) else "", *tokens
 
 
@@ -213,8 +216,8 @@ def _refusal(error: urllib.error.HTTPError, settings: TeacherSettings) -> Except
         return TeacherError(f"{reason} (the key is read from {settings.key_variable}, the model is {settings.model})")
     if error.code in _AGAIN:
         after = error.headers.get("Retry-After", "")
-        return _TryAgain(reason, float(after) if after.replace(".", "", 1).isdigit() else 0.0)
-    return NoThought(reason)
+        return _TryAgainError(reason, float(after) if after.replace(".", "", 1).isdigit() else 0.0)
+    return NoThoughtError(reason)
 
 
 def _jpeg(frame: np.ndarray, max_pixels: int) -> bytes:

@@ -12,16 +12,18 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
-from sqlalchemy.orm import Session
-
-from storage.database import Database
 from storage.exchange.exporting.stored_pairs import Labels, Selection, StoredPairs, chosen_videos, clip_name
 from storage.exchange.format_writer import replacing
 from storage.exchange.formats.detect import COMPLETE, EXPORTS, write_folder
 from storage.exchange.parsed import ExchangeError
 from storage.video_files import video_path
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from storage.database import Database
 
 Progress = Callable[[str, int, int], None]
 
@@ -60,7 +62,7 @@ def export(
 
     Raises:
         ExchangeError: nothing to export, unknown format, or the folder can't be written.
-        NotInStore: a video file was removed by hand.
+        NotInStoreError: a video file was removed by hand.
     """
     if format not in EXPORTS:
         raise ExchangeError(f"can't export as {format!r}; known are {', '.join(EXPORTS)}")

@@ -8,10 +8,11 @@
 from __future__ import annotations
 
 import ast
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from storage.exchange.format_reader import FormatReader, Row
-from storage.exchange.parsed import Clip, ParsedPair
+if TYPE_CHECKING:
+    from storage.exchange.format_reader import FormatReader, Row
+    from storage.exchange.parsed import Clip, ParsedPair
 
 PROBLEM = "problem"
 

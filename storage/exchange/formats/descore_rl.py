@@ -13,14 +13,16 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from descore.answer import DIMENSIONS
 from storage.exchange.format_reader import FormatReader, Row, other_facts
 from storage.exchange.format_writer import Written, common_cells, labelled, used_columns, write_table
 from storage.exchange.formats.descore_csv import PROBLEM, problem_facts, two_clips, video_cells
 from storage.exchange.parsed import Parsed, ParsedAssignment, ParsedLabel, ParsedPair, known_sub_scores
-from storage.schema import Choice
+
+if TYPE_CHECKING:
+    from storage.schema import Choice
 
 FILE = "rl.csv"
 REQUIRED = ("videos", "problem", "answer")

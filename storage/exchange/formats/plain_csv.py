@@ -12,12 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from descore.answer import DIMENSIONS
 from storage.exchange.format_reader import FormatReader, Row, other_facts
 from storage.exchange.format_writer import Written, common_cells, current_labels, used_columns, write_table
 from storage.exchange.parsed import CHOICES, Parsed, ParsedAssignment, ParsedLabel, ParsedPair, known_sub_scores
-from storage.schema import Choice, Strength
+
+if TYPE_CHECKING:
+    from storage.schema import Choice, Strength
 
 FILE = "pairs.csv"
 NAMES = (("video_a", "video_b"), ("path_A", "path_B"))

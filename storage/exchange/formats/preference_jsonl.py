@@ -12,12 +12,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from storage.exchange.format_reader import FormatReader, Row, other_facts
 from storage.exchange.format_writer import Written, labelled, text_file
 from storage.exchange.parsed import Parsed, ParsedAssignment, ParsedLabel, ParsedPair, flipped
-from storage.schema import Side
+
+if TYPE_CHECKING:
+    from storage.schema import Side
 
 FILE = "preferences.jsonl"
 REQUIRED = ("prompt", "chosen", "rejected")

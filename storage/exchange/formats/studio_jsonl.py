@@ -10,11 +10,14 @@ import json
 from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from storage.exchange.format_reader import FormatReader
 from storage.exchange.format_writer import Written, text_file
 from storage.exchange.formats.studio_records import read_records, records
-from storage.exchange.parsed import Parsed, ParsedPair
+
+if TYPE_CHECKING:
+    from storage.exchange.parsed import Parsed, ParsedPair
 
 FILE = "labels.jsonl"
 

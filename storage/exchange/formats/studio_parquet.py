@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,7 +18,9 @@ from descore.answer import DIMENSIONS
 from storage.exchange.format_reader import FormatReader, Row
 from storage.exchange.format_writer import Written, json_text, replacing
 from storage.exchange.formats.studio_records import REQUIRED, read_records, records
-from storage.exchange.parsed import Parsed, ParsedPair
+
+if TYPE_CHECKING:
+    from storage.exchange.parsed import Parsed, ParsedPair
 
 FILE = "labels.parquet"
 _JSON = ("facts", "gold", "playback")

@@ -7,12 +7,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from descore.answer import DIMENSIONS
-from storage.exchange.format_reader import Row
 from storage.exchange.parsed import CHOICES, ParsedAssignment, ParsedLabel, known_sub_scores
 from storage.schema import Action, Kind, PairState, Side, Strength
+
+if TYPE_CHECKING:
+    from storage.exchange.format_reader import Row
 
 _LONGEST = {"annotator": 80, "campaign": 150, "token": 64}
 _ROUNDS = (0, 1, 2)

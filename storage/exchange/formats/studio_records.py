@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from storage.exchange.format_reader import FormatReader, Row
 from storage.exchange.format_writer import json_text
 from storage.exchange.formats.studio_record_labels import LabelFields, json_object, label_fields, label_of, turn_fields
 from storage.exchange.parsed import Clip, ParsedAssignment, ParsedPair
+
+if TYPE_CHECKING:
+    from storage.exchange.format_reader import FormatReader, Row
 
 REQUIRED = ("video_a", "video_b", "prompt")
 _PAIR_TEXTS = (*REQUIRED, "video_a_sha256", "video_b_sha256", "generator_a", "generator_b")

@@ -11,11 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from storage.exchange.format_reader import FormatReader, Row, other_facts
 from storage.exchange.format_writer import Written, common_cells, labelled, used_columns, write_table
 from storage.exchange.parsed import Parsed, ParsedAssignment, ParsedLabel, ParsedPair
-from storage.schema import Choice
+
+if TYPE_CHECKING:
+    from storage.schema import Choice
 
 FILE = "pairs.csv"
 REQUIRED = ("path_A", "path_B", "prompt")

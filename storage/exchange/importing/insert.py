@@ -13,11 +13,10 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import Table, bindparam, insert, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.orm import Session
 
 from descore.answer import AnswerError, parse_strict, parse_tolerant
 from storage.accounts.users import add_user, find_user
@@ -25,14 +24,18 @@ from storage.errors import StorageError
 from storage.exchange.importing.dry_run import Changes, Thought, chunks, compare, fingerprint, stored_pairs, video_ids
 from storage.exchange.importing.insert_labels import add_labels
 from storage.exchange.importing.resolve import PREFIX, ResolvedImport
-from storage.exchange.parsed import ImportRefused, Problem
+from storage.exchange.parsed import ImportRefusedError, Problem
 from storage.judgements import JudgementRecord
-from storage.pairs import NewVideo
 from storage.schema import ImportRow, JudgementRow, PairRow, VideoRow, text_hash, utc_now
 
-_VIDEOS = cast(Table, VideoRow.__table__)
-_PAIRS = cast(Table, PairRow.__table__)
-_JUDGEMENTS = cast(Table, JudgementRow.__table__)
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from storage.pairs import NewVideo
+
+_VIDEOS = cast("Table", VideoRow.__table__)
+_PAIRS = cast("Table", PairRow.__table__)
+_JUDGEMENTS = cast("Table", JudgementRow.__table__)
 
 
 @dataclass(frozen=True)
@@ -61,13 +64,13 @@ def take_in(
         now: when labels were made of which the file does not say it; the present by default.
 
     Raises:
-        ImportRefused: the file has problems; nothing was added.
+        ImportRefusedError: the file has problems; nothing was added.
         StorageError: a video is missing in `new_videos`, or the database refuses.
     """
     _one_import_at_a_time(session)
     changes = compare(session, arrival)
     if changes.problems:
-        raise ImportRefused(changes.problems)
+        raise ImportRefusedError(changes.problems)
     now = now or utc_now()
     _add_videos(session, changes.new_videos, new_videos, now)
     _add_pairs(session, arrival, changes, now)

@@ -5,16 +5,12 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import Table, func, insert, select, update
-from sqlalchemy.orm import Session
 
 from descore.answer import DIMENSIONS
 from storage.campaigns.leases import ASSIGNMENTS, MEMBERS, PLACES, SPACING
-from storage.exchange.importing.dry_run import NewAssignment
-from storage.exchange.importing.resolve import PairKey
-from storage.exchange.parsed import ParsedAssignment, ParsedLabel
 from storage.labelling import totals as tallies
 from storage.schema import (
     AssignmentState,
@@ -25,7 +21,14 @@ from storage.schema import (
     MemberRow,
 )
 
-_LABELS = cast(Table, LabelRow.__table__)
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from storage.exchange.importing.dry_run import NewAssignment
+    from storage.exchange.importing.resolve import PairKey
+    from storage.exchange.parsed import ParsedAssignment, ParsedLabel
+
+_LABELS = cast("Table", LabelRow.__table__)
 _CHUNK = 2000
 _GUIDELINES = {"intro": "These labels came with a file; what their authors were told is not known.", "dimensions": {}}
 _STATES: Mapping[str, AssignmentState] = {

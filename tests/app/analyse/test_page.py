@@ -110,7 +110,8 @@ def test_no_handler_tells_or_does_anything_for_others(app: Running, pairs: list[
     assert report.status_code == (401 if role == "nobody" else 403)
     assert not [one for one in SECRETS if one in report.text]
     with app.studio.database.read() as session:
-        assert len(list_runs(session)) == before and not scorers(session)
+        assert len(list_runs(session)) == before
+        assert not scorers(session)
 
 
 def test_handlers_are_no_public_endpoints_and_the_page_itself_says_nothing(app: Running, pairs: list[Pair]) -> None:
@@ -123,10 +124,12 @@ def test_a_viewer_reads_everything_and_starts_nothing(app: Running, pairs: list[
     viewer = Desk(app, signed_in_client(app, "Vic", "viewer"))
     assert all("This is for" not in viewer.html(tab) for tab in TABS)
     cases = json.dumps(viewer.open("disagreements"))
-    assert "annotator 1" in cases and "Zoe" not in cases
+    assert "annotator 1" in cases
+    assert "Zoe" not in cases
     for section, act in (("scoring", "score"), ("scoring", "cancel-run"), ("benchmarks", "import")):
         refused = viewer.act(section, act, 1, scorer="VideoScore")
-        assert refused["bad"] and "This is for a lead" in refused["status"]
+        assert refused["bad"]
+        assert "This is for a lead" in refused["status"]
     assert viewer.act("disagreements", "look", pairs[0].id)["html"]
 
 
@@ -136,7 +139,9 @@ def test_a_viewer_reads_everything_and_starts_nothing(app: Running, pairs: list[
 def test_every_tab_has_figures_of_real_judgements(desk: Desk) -> None:
     agreement = desk.html("agreement")
     # One of the four pairs is contradicted, so 3 of 4 are right, and few cases are marked as such.
-    assert "75.0" in agreement and "is-few" in agreement and "Cohen" in agreement
+    assert "75.0" in agreement
+    assert "is-few" in agreement
+    assert "Cohen" in agreement
     for tab, least in (("agreement", 10), ("hacking", 4), ("generators", 1), ("benchmarks", 1)):
         found = figures(desk.html(tab))
         assert len(found) >= least, tab
@@ -156,10 +161,15 @@ def test_figures_use_no_colour_that_the_dark_page_could_not_exchange(desk: Desk)
 
 def test_the_surest_contradiction_opens_with_videos_thoughts_and_labels(desk: Desk, pairs: list[Pair]) -> None:
     panel, head, player, model, people = desk.open("disagreements")
-    assert pairs[0].prompt in head and "1 of 4 labelled pairs" in panel["html"]
+    assert pairs[0].prompt in head
+    assert "1 of 4 labelled pairs" in panel["html"]
     assert player["a"]["url"].endswith(pairs[0].video_a.public_id)
-    assert model["phase"] == "done" and model["source"] == "store" and model["sides"][0]["thought"]
-    assert "Zoe the annotator" in people and "&lt;b&gt;look&lt;/b&gt;" in people and "<b>look</b>" not in people
+    assert model["phase"] == "done"
+    assert model["source"] == "store"
+    assert model["sides"][0]["thought"]
+    assert "Zoe the annotator" in people
+    assert "&lt;b&gt;look&lt;/b&gt;" in people
+    assert "<b>look</b>" not in people
 
 
 def test_a_selection_narrows_every_tab(desk: Desk) -> None:
@@ -168,7 +178,8 @@ def test_a_selection_narrows_every_tab(desk: Desk) -> None:
     assert "No labelled pair has been judged" in desk.html("agreement")
     assert "of 2 pairs (0 labelled)" in desk.act("scoring", "score", 1)["html"]
     back = desk.act("choose", "choose", scope="source:nowhere; DROP TABLE pairs")
-    assert not back["bad"] and "75.0" in desk.html("agreement")
+    assert not back["bad"]
+    assert "75.0" in desk.html("agreement")
 
 
 def test_held_out_pairs_are_those_that_training_holds_out(app: Running, desk: Desk) -> None:
@@ -206,9 +217,13 @@ def test_scoring_what_is_missing_is_a_run_in_the_queue(app: Running, desk: Desk)
     told = desk.act("scoring", "score", app.studio.serving.checkpoint_id)
     with app.studio.database.read() as session:
         run = list_runs(session)[0]
-    assert len(before) == run.id - 1 and run.kind == "score" and run.state == "queued" and run.device == "cpu"
+    assert len(before) == run.id - 1
+    assert run.kind == "score"
+    assert run.state == "queued"
+    assert run.device == "cpu"
     assert run.request == {"sources": ["bundled"], "campaigns": None, "modes": ["think", "quick"]}
-    assert run.parent_id == app.studio.serving.checkpoint_id and "queued" in told["html"]
+    assert run.parent_id == app.studio.serving.checkpoint_id
+    assert "queued" in told["html"]
     assert "Score missing pairs" not in told["html"]
     assert "cancelled" in desk.act("scoring", "cancel-run", run.id)["html"]
     assert desk.act("scoring", "cancel-run", 9999)["bad"]
@@ -248,10 +263,13 @@ def test_scores_of_another_model_stand_in_the_same_table(
     file.write_text("\n".join(["path_A,path_B,reward_A,reward_B", *lines, "lost.mp4,away.mp4,1,2"]), "utf-8")
     assert "5 rows in scores.csv" in upload(desk, file)["html"]
     refused = desk.act("benchmarks", "import", scorer=" ")
-    assert refused["bad"] and "which model" in refused["status"]
+    assert refused["bad"]
+    assert "which model" in refused["status"]
     done = desk.act("benchmarks", "import", scorer="VideoScore2")
-    assert "4 pairs of scores.csv" in done["html"] and "1 rows belong to no pair" in done["html"]
-    assert "VideoScore2, imported" in done["html"] and "measured on GenAI-Bench shapes" in done["html"]
+    assert "4 pairs of scores.csv" in done["html"]
+    assert "1 rows belong to no pair" in done["html"]
+    assert "VideoScore2, imported" in done["html"]
+    assert "measured on GenAI-Bench shapes" in done["html"]
     with app.studio.database.read() as session:
         assert {one.reward_b for one in external_scores(session, "VideoScore2").values()} == {2.0}
     file.write_text("no scores here", "utf-8")
@@ -261,10 +279,14 @@ def test_scores_of_another_model_stand_in_the_same_table(
 def test_the_report_is_one_file_that_asks_nobody(desk: Desk, pairs: list[Pair]) -> None:
     assert "api/analyse/report" in desk.html("report")
     answer = desk.client.get("/api/analyse/report", params={"scope": "all", "beside": ["7", "no"]}, timeout=120)
-    assert answer.status_code == 200 and "attachment" in answer.headers["content-disposition"]
+    assert answer.status_code == 200
+    assert "attachment" in answer.headers["content-disposition"]
     page = answer.text
-    assert page.count("plotly.js v") == 1 and "default-src 'none'" in page
+    assert page.count("plotly.js v") == 1
+    assert "default-src 'none'" in page
     own = re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL)
     assert not re.findall(r'(?:src|href)="(?!data:)[^"]*"', own)
-    assert len(figures(own)) >= 16 and pairs[0].prompt in own and "Zoe" not in own
+    assert len(figures(own)) >= 16
+    assert pairs[0].prompt in own
+    assert "Zoe" not in own
     assert all(f"<h2>{title}</h2>" in own for title in ("Agreement", "Disagreements", "Hacking watch", "Benchmarks"))

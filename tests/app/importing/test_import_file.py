@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from app.clip_store import ClipStore
-from app.importing.import_file import ImportCancelled, plan_import, run_import
+from app.importing.import_file import ImportCancelledError, plan_import, run_import
 from descore.video import probe
 from storage import Database, open_database
 from storage.exchange.exporting.export import export
-from storage.exchange.parsed import ExchangeError, ImportRefused
+from storage.exchange.parsed import ExchangeError, ImportRefusedError
 from storage.maintenance.integrity import check_store
 from storage.pairs import list_pairs
 from tests.helpers.barcode_clips import write_clip
@@ -84,7 +84,8 @@ def test_the_model_reads_the_original_and_the_browser_a_copy(database: Database,
     assert shelf.original(pair.video_b).read_bytes() == (clips / "old.avi").read_bytes()
     assert shelf.shown(pair.video_b) != shelf.original(pair.video_b)
     shown = probe(shelf.shown(pair.video_b))
-    assert shown.browser_playable and shown.frames == 24
+    assert shown.browser_playable
+    assert shown.frames == 24
     assert shelf.shown(pair.video_a) == shelf.original(pair.video_a)
     assert (pair.video_b.fps, pair.video_b.duration) == (24.0, 1.0)
 
@@ -102,7 +103,7 @@ def test_everything_that_is_wrong_is_reported_and_nothing_kept(database: Databas
         ("sora_red.mp4", "cut.mp4", "red", "better"),
         ("page.mp4", "gone.mp4", "red", "A"),
     )
-    with pytest.raises(ImportRefused) as refused:
+    with pytest.raises(ImportRefusedError) as refused:
         run_import(shelf, database, path, source="winter")
     found = [str(problem) for problem in refused.value.problems]
     assert found[0] == "pairs.csv:4: TA is 'better'; expected A, B, same"
@@ -111,7 +112,8 @@ def test_everything_that_is_wrong_is_reported_and_nothing_kept(database: Databas
         ["pairs.csv:5", "video gone.mp4"],
         ["pairs.csv:5", "video page.mp4"],
     ]
-    assert "not found" in found[2] and "3 more problems" in str(refused.value)
+    assert "not found" in found[2]
+    assert "3 more problems" in str(refused.value)
     assert {problem.line for problem in plan_import(shelf, database, path, source="winter").problems} == {4, 5}
     assert stored(database) == 0
 
@@ -127,7 +129,7 @@ def test_frames_that_are_damaged_are_found_before_anything_is_kept(
     make_clip(tmp_path / "fine.mp4", (1, 2, 200), seconds=1.0)
     path = table(tmp_path, ("fine.mp4", "damaged.mp4", "p", "A"))
     assert plan_import(shelf, database, path, source="winter").problems == ()
-    with pytest.raises(ImportRefused, match=r"pairs\.csv:2: video damaged\.mp4: its data is damaged after frame"):
+    with pytest.raises(ImportRefusedError, match=r"pairs\.csv:2: video damaged\.mp4: its data is damaged after frame"):
         run_import(shelf, database, path, source="winter")
     assert stored(database) == 0
 
@@ -136,7 +138,7 @@ def test_an_import_can_be_stopped(database: Database, shelf: ClipStore, clips: P
     path = table(clips, ("sora_red.mp4", "kling_red.mp4", "red", "A"))
     for wanted in ("reading videos", "decoding videos", "copying videos"):
         seen: list[str] = []
-        with pytest.raises(ImportCancelled):
+        with pytest.raises(ImportCancelledError):
             run_import(
                 shelf,
                 database,
@@ -161,7 +163,7 @@ def test_an_export_without_files_leads_back_to_the_videos_of_the_store(
 
     fresh = open_database(f"sqlite:///{tmp_path / 'fresh.db'}", home=tmp_path / "fresh")
     try:
-        with pytest.raises(ImportRefused, match="not found"):
+        with pytest.raises(ImportRefusedError, match="not found"):
             run_import(ClipStore(fresh), fresh, tmp_path / "out" / "pairs.csv", source="spring")
         export(database, tmp_path / "out", "hf-dataset", source="winter", copy_videos=True)
         report = run_import(ClipStore(fresh), fresh, tmp_path / "out", source="spring")
@@ -177,7 +179,7 @@ def test_a_file_whose_content_is_not_what_the_table_names_is_refused(
     export(database, tmp_path / "out", "studio-jsonl", copy_videos=True)
     record = json.loads((tmp_path / "out" / "labels.jsonl").read_text().splitlines()[0])
     make_clip(tmp_path / "out" / record["video_a"], (5, 5, 5), seconds=0.5)
-    with pytest.raises(ImportRefused, match="its content is not the one that the table names"):
+    with pytest.raises(ImportRefusedError, match="its content is not the one that the table names"):
         run_import(shelf, database, tmp_path / "out" / "labels.jsonl", source="spring")
 
 

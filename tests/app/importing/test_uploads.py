@@ -29,11 +29,14 @@ def packed(path: Path, **files: str) -> Path:
 def test_table_and_videos_are_moved_together(tmp_path: Path) -> None:
     files = [write(tmp_path / "up" / "one" / "pairs.csv"), write(tmp_path / "up" / "two" / "a.mp4")]
     staged = stage(files, tmp_path / "home", owner=7)
-    assert staged.path.name == "pairs.csv" and staged.path.with_name("a.mp4").is_file()
-    assert staged.names == ("pairs.csv", "a.mp4") and not any(file.exists() for file in files)
+    assert staged.path.name == "pairs.csv"
+    assert staged.path.with_name("a.mp4").is_file()
+    assert staged.names == ("pairs.csv", "a.mp4")
+    assert not any(file.exists() for file in files)
     assert staged.folder.stat().st_mode & 0o077 == 0 or staged.folder.parent.stat().st_mode & 0o077 == 0
     again = stage([write(tmp_path / "up" / "other.jsonl")], tmp_path / "home", owner=7)
-    assert again.path.is_file() and not staged.folder.exists()
+    assert again.path.is_file()
+    assert not staged.folder.exists()
     again.discard()
     assert not again.folder.exists()
 
@@ -50,7 +53,8 @@ def test_archive_can_write_nowhere_else(tmp_path: Path) -> None:
     archive = packed(tmp_path / "evil.zip", DOTDOTSLASHDOTDOTSLASHevilDOTcsv="t", SLASHtmpSLASHevilDOTmp4="v")
     staged = stage([archive], tmp_path / "home", owner=1)
     inside = [path for path in tmp_path.rglob("evil*") if path.is_file()]
-    assert inside and all(path.is_relative_to(staged.folder) for path in inside)
+    assert inside
+    assert all(path.is_relative_to(staged.folder) for path in inside)
 
 
 def test_what_can_not_be_unpacked_is_refused_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

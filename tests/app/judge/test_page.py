@@ -19,13 +19,17 @@ from tests.helpers.studios import PROMPTS, Running, make_clip, running_studio, t
 def test_bundled_pair_is_judged_and_then_comes_from_the_store(client: Client) -> None:
     assert {row["id"]: row["prompt"] for row in client.predict(api_name="/gallery")} == PROMPTS
     first = client.predict("red", "think", 8, api_name="/judge_bundled")
-    assert first["checkpoint"] == "tiny random" and first["mode"] == "think" and not first["from_store"]
-    assert 0 <= first["p_first_preferred"] <= 1 and first["verdict"] in ("A", "B", "tie")
+    assert first["checkpoint"] == "tiny random"
+    assert first["mode"] == "think"
+    assert not first["from_store"]
+    assert 0 <= first["p_first_preferred"] <= 1
+    assert first["verdict"] in ("A", "B", "tie")
     assert all(video["thought"] and video["reward"] is not None for video in first["videos"])
     again = client.predict("red", "think", 8, api_name="/judge_bundled")
     assert again == first | {"from_store": True}
     other = client.predict("red", "quick", 8, api_name="/judge_bundled")
-    assert not other["from_store"] and other["videos"][0]["thought"] == ""
+    assert not other["from_store"]
+    assert other["videos"][0]["thought"] == ""
 
 
 def test_uploaded_videos_are_judged_by_their_content(client: Client, tmp_path: Path) -> None:
@@ -33,7 +37,8 @@ def test_uploaded_videos_are_judged_by_their_content(client: Client, tmp_path: P
     b = make_clip(tmp_path / "from_generator_y.mp4", (40, 250, 40))
     prompt = 'A "yellow" square; <b>bold</b> & {"json": ${1}}'
     result = client.predict(handle_file(a), handle_file(b), prompt, "quick", 8, api_name="/judge")
-    assert result["prompt"] == prompt and result["verdict"] in ("A", "B", "tie")
+    assert result["prompt"] == prompt
+    assert result["verdict"] in ("A", "B", "tie")
     assert "generator" not in json.dumps(result)
     renamed = a.rename(tmp_path / "renamed.mp4")
     again = client.predict(handle_file(renamed), handle_file(b), prompt, "quick", 8, api_name="/judge")
@@ -57,7 +62,8 @@ def test_bad_input_gets_one_clear_sentence_and_the_app_goes_on(
     bad.write_bytes(good.read_bytes() if content is None else content)
     with pytest.raises(AppError, match=expected) as caught:
         client.predict(handle_file(bad), handle_file(good), prompt, "quick", 8, api_name="/judge")
-    assert "Traceback" not in str(caught.value) and str(tmp_path) not in str(caught.value)
+    assert "Traceback" not in str(caught.value)
+    assert str(tmp_path) not in str(caught.value)
     assert client.predict("blue", "quick", 8, api_name="/judge_bundled")["verdict"] in ("A", "B", "tie")
 
 
@@ -75,7 +81,8 @@ def test_a_vote_is_saved_once_and_a_changed_mind_replaces_it(client: Client, run
         mine = [vote for vote in all_votes(session, pair) if vote.voter == voter]
         assert [(vote.choice, vote.note) for vote in mine] == [("A", "sharper"), ("both_bad", "")]
         current = current_vote(session, pair, voter)
-        assert current is not None and current.choice == "both_bad"
+        assert current is not None
+        assert current.choice == "both_bad"
     for bad in [(pair, "C", voter), (pair, "A", "somebody"), (10**6, "A", voter)]:
         with pytest.raises(AppError):
             client.predict(bad[0], bad[1], secrets.token_hex(16), bad[2], "", api_name="/vote")
@@ -83,15 +90,19 @@ def test_a_vote_is_saved_once_and_a_changed_mind_replaces_it(client: Client, run
 
 def test_videos_are_served_in_ranges_under_names_that_say_nothing(running: Running) -> None:
     page = httpx.get(running.url).text
-    assert "kling" not in page and "sora" not in page
+    assert "kling" not in page
+    assert "sora" not in page
     video = running.studio.shelf.take_in(next((running.studio.database.home / "videos").glob("*/*.mp4")))
     address = f"{running.url}/clips/{video.public_id}"
     whole = httpx.get(address)
-    assert whole.status_code == 200 and whole.headers["accept-ranges"] == "bytes"
+    assert whole.status_code == 200
+    assert whole.headers["accept-ranges"] == "bytes"
     part = httpx.get(address, headers={"Range": "bytes=100-299"})
-    assert part.status_code == 206 and part.content == whole.content[100:300]
+    assert part.status_code == 206
+    assert part.content == whole.content[100:300]
     assert part.headers["content-range"] == f"bytes 100-299/{len(whole.content)}"
-    assert part.headers["content-type"] == "video/mp4" and "content-disposition" not in part.headers
+    assert part.headers["content-type"] == "video/mp4"
+    assert "content-disposition" not in part.headers
     assert httpx.get(f"{address}/poster").content.startswith(b"\xff\xd8")
     assert httpx.get(f"{running.url}/clips/..%2F..%2Fdescore.db").status_code == 404
     assert httpx.get(f"{running.url}/clips/unknown").status_code == 404
@@ -99,7 +110,9 @@ def test_videos_are_served_in_ranges_under_names_that_say_nothing(running: Runni
 
 def test_page_says_which_checkpoint_answers(running: Running) -> None:
     said = httpx.get(f"{running.url}/serving").json()
-    assert said["name"] == "tiny random" and "its weights are random" in said["knows"] and said["aside"] == ""
+    assert said["name"] == "tiny random"
+    assert "its weights are random" in said["knows"]
+    assert said["aside"] == ""
 
 
 def test_backbone_without_a_head_gives_thoughts_and_says_that_there_is_no_reward(tmp_path: Path) -> None:

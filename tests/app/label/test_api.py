@@ -83,23 +83,29 @@ def test_from_the_first_pair_to_the_last(running: Running) -> None:
     listed = {one["id"]: one for one in desk.get("campaigns")["campaigns"]}[campaign.id]
     assert listed == {"id": campaign.id, "name": "flow", "status": "open", "done": 0, "left": 3}
     first = desk.post("next", campaign=campaign.id)
-    assert first["progress"] == {"today": 0, "labels": 0, "left": 3} and first["waiting"] is None
+    assert first["progress"] == {"today": 0, "labels": 0, "left": 3}
+    assert first["waiting"] is None
     turn = first["turn"]
-    assert turn["dimensions"] == list(DIMENSIONS) and turn["draft"] is None and turn["practice"] is None
+    assert turn["dimensions"] == list(DIMENSIONS)
+    assert turn["draft"] is None
+    assert turn["practice"] is None
     assert desk.post("next", campaign=campaign.id)["turn"]["turn"] == turn["turn"], "an open turn is resumed"
 
     second = desk.submit(turn["turn"])
-    assert second["saved"]["is_new"] and second["feedback"] is None
+    assert second["saved"]["is_new"]
+    assert second["feedback"] is None
     assert (second["progress"]["today"], second["progress"]["labels"]) == (1, 1)
     assert second["turn"]["turn"] != turn["turn"]
     third = desk.submit(second["turn"]["turn"], action="skip", choice=None, strength=None, sub_scores={}, reason="unclear")
     last = desk.submit(third["turn"]["turn"], action="flag", choice=None, strength=None, sub_scores={}, reason="broken")
-    assert last["turn"] is None and last["waiting"] == "finished"
+    assert last["turn"] is None
+    assert last["waiting"] == "finished"
     lines = desk.get("history", campaign=campaign.id)["turns"]
     assert [line["label"]["action"] for line in lines] == ["flag", "skip", "label"]
 
     opened = desk.post("open", turn=turn["turn"])["turn"]
-    assert opened["label"]["note"] == "the square jumps" and opened["state"] == "labelled"
+    assert opened["label"]["note"] == "the square jumps"
+    assert opened["state"] == "labelled"
     desk.submit(turn["turn"], choice="tie", strength=None, edits=opened["label"]["id"])
     assert desk.label_of(running, turn["turn"]).choice == "tie"
     stale = desk.submit(turn["turn"], 409, choice="both_bad", strength=None, edits=opened["label"]["id"])
@@ -107,7 +113,8 @@ def test_from_the_first_pair_to_the_last(running: Running) -> None:
 
     key = secrets.token_hex(16)
     undone = desk.post("undo", campaign=campaign.id, submission=key)
-    assert undone["turn"]["state"] == "leased" and undone["turn"]["draft"] is not None
+    assert undone["turn"]["state"] == "leased"
+    assert undone["turn"]["draft"] is not None
     again = desk.post("undo", campaign=campaign.id, submission=key)
     assert again["turn"]["turn"] == undone["turn"]["turn"], "a retry takes nothing more back"
 
@@ -129,12 +136,17 @@ def test_sides_of_the_page_become_the_videos_that_stood_there(running: Running, 
             pair = get_assignment(session, turn["turn"], desk.user.id).pair
         video = "A" if chosen.id == pair.video_a.id else "B"
         rest = {"A": "B", "B": "A"}[video]
-        assert label.choice == video and (label.left_video == video) == (side == "left")
-        assert set(label.sub_scores[video].values()) == {"2"} and set(label.sub_scores[rest].values()) == {"0"}
-        assert label.playback[video]["plays"] == 3 and label.playback[rest]["watched"] == 0.25
+        assert label.choice == video
+        assert (label.left_video == video) == (side == "left")
+        assert set(label.sub_scores[video].values()) == {"2"}
+        assert set(label.sub_scores[rest].values()) == {"0"}
+        assert label.playback[video]["plays"] == 3
+        assert label.playback[rest]["watched"] == 0.25
         assert list(label.marks) == [{"video": rest, "time": 0.75}]
         shown = desk.post("open", turn=turn["turn"])["turn"]["label"]
-        assert shown["choice"] == side and shown["sub_scores"] == scores and shown["marks"] == marks
+        assert shown["choice"] == side
+        assert shown["sub_scores"] == scores
+        assert shown["marks"] == marks
         seen.add(video)
         turn = answer["turn"]
     assert seen == {"A", "B"}, "sides are drawn; with twenty pairs both videos stood on this side once"
@@ -259,7 +271,8 @@ def test_bad_answers_are_refused_in_plain_words(running: Running) -> None:
     turn = desk.post("next", campaign=campaign.id)["turn"]["turn"]
     for changes in BAD_CHANGES:
         refused = desk.submit(turn, 422, **changes)
-        assert code_of(refused) == "bad_answer" and "Traceback" not in refused["error"]["message"], changes
+        assert code_of(refused) == "bad_answer", changes
+        assert "Traceback" not in refused["error"]["message"], changes
     assert desk.post("next", campaign=campaign.id)["progress"]["labels"] == 0
 
 
@@ -306,16 +319,20 @@ def test_compare_after_saving_shows_the_model_by_the_sides_of_the_page(running: 
         turn = desk.submit(token)["turn"]
         before = desk.turn_of(running, token)
         view = desk.post("compare", turn=token)
-        assert before.revealed_at is None and desk.turn_of(running, token).revealed_at is not None
+        assert before.revealed_at is None
+        assert desk.turn_of(running, token).revealed_at is not None
         a, b = ("left", "right") if before.left_video == "A" else ("right", "left")
         seen.add(a)
         model = view["model"]
-        assert view["own"]["choice"] == "left" and view["generators"] == {a: GENERATORS[0], b: GENERATORS[1]}
+        assert view["own"]["choice"] == "left"
+        assert view["generators"] == {a: GENERATORS[0], b: GENERATORS[1]}
         assert model["thoughts"] == {a: THOUGHTS[0], b: THOUGHTS[1]}
         assert model["sub_scores"] == {a: MODEL_SCORES[0], b: MODEL_SCORES[1]}
-        assert model["rewards"][a] == "+731.25 sd" and (model["p_left"] > 0.99) == (a == "left")
+        assert model["rewards"][a] == "+731.25 sd"
+        assert (model["p_left"] > 0.99) == (a == "left")
         shown_as = {"left": "A", "right": "B"}
-        assert model["headline"].startswith(f"{shown_as[a]} preferred") and model["reason"].startswith(shown_as[b])
+        assert model["headline"].startswith(f"{shown_as[a]} preferred")
+        assert model["reason"].startswith(shown_as[b])
     assert seen == {"left", "right"}
 
 
@@ -323,12 +340,15 @@ def test_an_assisted_campaign_opens_what_it_says_and_no_more(running: Running) -
     campaign = make_campaign(running, "assisted", visible=("generators",), dimensions=())
     desk = Desk(running, "Asta")
     turn = desk.post("next", campaign=campaign.id)["turn"]
-    assert turn["open"] == ["generators"] and turn["dimensions"] == []
+    assert turn["open"] == ["generators"]
+    assert turn["dimensions"] == []
     view = desk.post("compare", turn=turn["turn"])
-    assert set(view["generators"].values()) == set(GENERATORS) and view["model"] is None
+    assert set(view["generators"].values()) == set(GENERATORS)
+    assert view["model"] is None
     desk.submit(turn["turn"], sub_scores={})
     label = desk.label_of(running, turn["turn"])
-    assert label.visible == ("generators",) and label.sub_scores == {}
+    assert label.visible == ("generators",)
+    assert label.sub_scores == {}
     assert set(desk.post("compare", turn=turn["turn"])["model"]["thoughts"].values()) == set(THOUGHTS)
 
 
@@ -348,14 +368,17 @@ def test_practice_pairs_give_feedback_and_decide_who_goes_on(running: Running) -
             right_side, wrong_side = ("left", "right") if left == "A" else ("right", "left")
             answer = desk.submit(turn["turn"], choice=right_side if hits or number == 1 else wrong_side)
             feedback = answer["feedback"]
-            assert feedback["gold"]["choice"] == right_side and feedback["right"] == (hits or number == 1)
+            assert feedback["gold"]["choice"] == right_side
+            assert feedback["right"] == (hits or number == 1)
             assert feedback["gold"]["explanation"] in ("B jumps.", "See B.")
             assert (feedback["number"], feedback["of"]) == (number, 2)
             turn = answer["turn"]
         if hits:
-            assert turn is not None and turn["practice"] is None
+            assert turn is not None
+            assert turn["practice"] is None
         else:
-            assert turn is None and answer["waiting"] == "not qualified"
+            assert turn is None
+            assert answer["waiting"] == "not qualified"
 
 
 def test_why_there_is_no_pair_is_told(running: Running) -> None:

@@ -152,14 +152,17 @@ def test_no_handler_tells_or_does_anything_for_others(app: Running, desk: Desk, 
         for act in ACTS.get(section, ("",)):
             event = {"asked": {**FORM, "act": act, "id": str(zoe.id if act == "deactivate" else made.id), "role": "lead"}}
             told += json.dumps(call(client, number, inputs, event)["output"])
-    assert "Zoe" not in told and "one-time" not in told
+    assert "Zoe" not in told
+    assert "one-time" not in told
     assert role == "viewer" or "secret plans" not in told
     with app.studio.database.read() as session:
         assert get_campaign(session, made.id).status == "open"
         assert len(list_campaigns(session)) == len({one.settings.name for one in list_campaigns(session)})
         assert "Bundled pairs" not in {one.settings.name for one in list_campaigns(session)}
         found = find_user(session, "Zoe the annotator")
-        assert found is not None and found.active and found.role == "annotator"
+        assert found is not None
+        assert found.active
+        assert found.role == "annotator"
 
 
 def test_a_viewer_sees_progress_and_agreement_and_nothing_to_press(app: Running, desk: Desk) -> None:
@@ -168,17 +171,22 @@ def test_a_viewer_sees_progress_and_agreement_and_nothing_to_press(app: Running,
     label(app, made, "Ben", "A", "B")
     viewer = Desk(app, signed_in_client(app, "Vic", "viewer"))
     shown = viewer.act("campaigns", "choose", made.id)
-    assert "for viewers" in shown["html"] and "Pause" not in shown["html"]
-    assert "2 of 2" in viewer.open("progress") and "overall choice" in viewer.open("agreement")
-    assert "This is for a lead" in viewer.open("annotators") and "This is for a lead" in viewer.open("accounts")
+    assert "for viewers" in shown["html"]
+    assert "Pause" not in shown["html"]
+    assert "2 of 2" in viewer.open("progress")
+    assert "overall choice" in viewer.open("agreement")
+    assert "This is for a lead" in viewer.open("annotators")
+    assert "This is for a lead" in viewer.open("accounts")
     refused = viewer.act("campaigns", "pause", made.id)
-    assert refused["bad"] and "This is for a lead" in refused["status"]
+    assert refused["bad"]
+    assert "This is for a lead" in refused["status"]
 
 
 def test_handlers_are_no_public_endpoints_and_the_page_itself_says_nothing(app: Running) -> None:
     assert not [one for one in app.studio.blocks.fns.values() if one.page == "lead" and one.api_visibility != "private"]
     page = httpx.get(f"{app.url}/lead").text
-    assert "Zoe" not in page and "secret plans" not in page
+    assert "Zoe" not in page
+    assert "secret plans" not in page
 
 
 # ---- what it does ---------------------------------------------------------------------------------------------------
@@ -188,22 +196,31 @@ def test_create_from_bundled_pairs_with_gold_and_qualification(app: Running, des
     with app.studio.database.read() as session:
         first, second = pair_ids_of(session, ["bundled"])
     form = desk.open("new")
-    assert "bundled (2 pairs)" in form and all(prompt in form for prompt in PROMPTS.values())
+    assert "bundled (2 pairs)" in form
+    assert all(prompt in form for prompt in PROMPTS.values())
     refused = desk.act("new", "create", **FORM | {"name": "With a test", "qualification_pairs": "1"})
-    assert refused["bad"] and "qualification needs gold" in refused["status"] and refused["html"] is None
+    assert refused["bad"]
+    assert "qualification needs gold" in refused["status"]
+    assert refused["html"] is None
     refused = desk.act("new", "create", **FORM | {"name": "With a test", "overlap": "many"})
-    assert refused["bad"] and "overlap has to be a number" in refused["status"]
+    assert refused["bad"]
+    assert "overlap has to be a number" in refused["status"]
     gold = {"qualification_pairs": "1", f"gold-{second}": "B", f"why-{second}": "A is <red>"}
     done = desk.act("new", "create", **FORM | {"name": "With a test"} | gold)
-    assert not done["bad"] and "With a test is open" in done["status"]
+    assert not done["bad"]
+    assert "With a test is open" in done["status"]
     with app.studio.database.read() as session:
         made = next(one for one in list_campaigns(session) if one.settings.name == "With a test")
         (one,) = gold_choices(session, made.id, "gold")
-    assert made.settings.dimensions == ("subject", "camera") and made.settings.lease_seconds == 1800
-    assert one.pair.id == second and one.gold is not None and one.gold.explanation == "A is <red>"
+    assert made.settings.dimensions == ("subject", "camera")
+    assert made.settings.lease_seconds == 1800
+    assert one.pair.id == second
+    assert one.gold is not None
+    assert one.gold.explanation == "A is <red>"
     assert "With a test" in desk.open("progress") or "subject, camera" in desk.open("progress")
     again = desk.act("new", "create", **FORM | {"name": "With a test"})
-    assert again["bad"] and "already" in again["status"]
+    assert again["bad"]
+    assert "already" in again["status"]
     assert first != second
 
 
@@ -214,7 +231,8 @@ def test_missing_judgements_are_made_and_order_the_queue(app: Running, desk: Des
             question = Question(video.id, first.prompt, app.studio.served.fingerprint, "think")
             save_judgement(session, question, RECORD)
     done = desk.act("new", "judge", **FORM | {"name": "judged"})
-    assert done["status"] == "1 pair judged." and "2 of these pairs have a reward" in done["html"]
+    assert done["status"] == "1 pair judged."
+    assert "2 of these pairs have a reward" in done["html"]
     assert 'value="judged"' in done["html"]  # what was typed stays
     with app.studio.database.read() as session:
         by_pair = margins(session, app.studio.served.fingerprint)
@@ -228,12 +246,13 @@ def test_missing_judgements_are_made_and_order_the_queue(app: Running, desk: Des
         turn = next_assignment(session, made.id, cleo)
     scale = app.studio.served.scale("think")
     scores = uncertain_first(by_pair, 0.0 if scale is None else scale.tie_threshold)
-    assert (
-        by_pair[first.id] == 0 and isinstance(turn, Assignment) and turn.pair.id == min(scores, key=lambda one: scores[one])
-    )
+    assert by_pair[first.id] == 0
+    assert isinstance(turn, Assignment)
+    assert turn.pair.id == min(scores, key=lambda one: scores[one])
     assert not desk.act("campaigns", "choose", made.id)["bad"]
     done = desk.act("progress", "sort", made.id)
-    assert not done["bad"] and done["status"] == f"Sorted by {app.studio.served.name}, 2 pairs."
+    assert not done["bad"]
+    assert done["status"] == f"Sorted by {app.studio.served.name}, 2 pairs."
 
 
 def test_pause_close_and_open_again(app: Running, desk: Desk) -> None:
@@ -242,7 +261,8 @@ def test_pause_close_and_open_again(app: Running, desk: Desk) -> None:
         assert not desk.act("campaigns", act, made.id)["bad"]
         with app.studio.database.read() as session:
             assert get_campaign(session, made.id).status == status
-    assert desk.act("campaigns", "choose", 10**9)["bad"] and desk.act("campaigns", "pause", "x")["bad"]
+    assert desk.act("campaigns", "choose", 10**9)["bad"]
+    assert desk.act("campaigns", "pause", "x")["bad"]
 
 
 def test_annotators_are_measured_and_paused(app: Running, desk: Desk) -> None:
@@ -250,12 +270,15 @@ def test_annotators_are_measured_and_paused(app: Running, desk: Desk) -> None:
     label(app, made, "Ada", "A", "A")
     label(app, made, "Ben <i>", "A", "B")
     shown = desk.open("annotators")
-    assert "Ben &lt;i&gt;" in shown and "<b>50" in shown and "of 2</small>" in shown
+    assert "Ben &lt;i&gt;" in shown
+    assert "<b>50" in shown
+    assert "of 2</small>" in shown
     ada = person(app, "Ada")
     assert "paused" in desk.act("annotators", "pause", ada.id)["html"]
     with app.studio.database.read() as session:
         found = member(session, made.id, ada.id)
-        assert found is not None and found.paused
+        assert found is not None
+        assert found.paused
     assert "did not fail" in desk.act("annotators", "readmit", ada.id)["status"]
 
 
@@ -264,13 +287,16 @@ def test_disputed_pair_is_decided_and_flagged_one_dropped(app: Running, desk: De
     label(app, made, "Ada", "A", None)
     label(app, made, "Ben", "B")
     shown = desk.open("adjudicate")
-    assert "1 pair in disagreement" in shown and "&lt;b&gt;torn" in shown and "Ada" in shown
+    assert "1 pair in disagreement" in shown
+    assert "&lt;b&gt;torn" in shown
+    assert "Ada" in shown
     with app.studio.database.read() as session:
         (one,) = disputed(session, made.id)
         (flagged,) = flagged_pairs(session, made.id)
     form: dict[str, Any] = {"choice": "B", "strength": "slightly", "note": "B is sharper", "submission": "form-1"}
     refused = desk.act("adjudicate", "decide", one.pair.id, **form)
-    assert refused["bad"] and "subject, camera" in refused["status"]
+    assert refused["bad"]
+    assert "subject, camera" in refused["status"]
     form |= {f"score-{side}-{name}": "1" for side in ("A", "B") for name in ("subject", "camera")}
     for _ in range(2):
         assert desk.act("adjudicate", "decide", one.pair.id, **form)["status"] == "Decision saved."
@@ -291,9 +317,11 @@ def test_unanimous_pair_becomes_gold_with_one_click(app: Running, desk: Desk) ->
     shown = desk.act("gold", "filter", kind="unanimous")["html"]
     with app.studio.database.read() as session:
         (one,) = gold_choices(session, made.id, "unanimous")
-    assert one.pair.prompt in shown and "2 A" in shown
+    assert one.pair.prompt in shown
+    assert "2 A" in shown
     saved = desk.act("gold", "gold", one.pair.id, choice="A", explanation="all agreed", list="unanimous 0")
-    assert saved["status"] == "Saved." and one.pair.prompt not in saved["html"]
+    assert saved["status"] == "Saved."
+    assert one.pair.prompt not in saved["html"]
     assert one.pair.prompt in desk.act("gold", "filter", kind="gold")["html"]
     assert desk.act("gold", "filter", kind="../x")["bad"]
 
@@ -303,7 +331,9 @@ def test_guidelines_get_a_new_version(app: Running, desk: Desk) -> None:
     assert "A steady zoom" in desk.open("guidelines") or "camera" in desk.open("guidelines")
     text = {"intro": "Look <twice>.", "definition-camera": "How it moves.", "example-camera": ""}
     saved = desk.act("guidelines", "revise", **text)
-    assert saved["status"] == "Saved as version 2." and "Look &lt;twice&gt;." in saved["html"] and "Mira" in saved["html"]
+    assert saved["status"] == "Saved as version 2."
+    assert "Look &lt;twice&gt;." in saved["html"]
+    assert "Mira" in saved["html"]
     assert "no new version" in desk.act("guidelines", "revise", **text)["status"]
     assert "How it moves." not in desk.act("guidelines", "version", 1)["html"]
     with app.studio.database.read() as session:
@@ -314,7 +344,8 @@ def test_invitation_is_shown_once_and_works(app: Running, desk: Desk) -> None:
     desk.open("accounts")
     made = desk.act("accounts", "invite", role="annotator")["html"]
     path = made.split('data-path="')[1].split('"')[0]
-    assert path.startswith("invite/") and httpx.get(f"{app.url}/{path}").status_code == 200
+    assert path.startswith("invite/")
+    assert httpx.get(f"{app.url}/{path}").status_code == 200
     assert "invite/" not in desk.open("accounts")
     assert desk.act("accounts", "invite", role="owner")["bad"]
     ada = person(app, "Ada")
@@ -323,7 +354,9 @@ def test_invitation_is_shown_once_and_works(app: Running, desk: Desk) -> None:
     desk.act("accounts", "deactivate", ada.id)
     with app.studio.database.read() as session:
         found = find_user(session, "Ada")
-        assert found is not None and not found.active and found.role == "viewer"
+        assert found is not None
+        assert not found.active
+        assert found.role == "viewer"
     assert not desk.act("accounts", "activate", ada.id)["bad"]
     desk.act("accounts", "role", ada.id, role="annotator")
     me = person(app, "Mira", "lead")
@@ -340,12 +373,15 @@ def test_export_is_for_leads_and_imports_again(app: Running, desk: Desk) -> None
     chosen = {"what": f"campaign:{made.id}", "format": "csv", "labels": "raw", "videos": "yes"}
     for client in (httpx.Client(base_url=app.url), signed_in_client(app, "Ada"), signed_in_client(app, "Vic", "viewer")):
         answer = client.get(address, params=chosen)
-        assert answer.status_code in (401, 403) and "Traceback" not in answer.text
+        assert answer.status_code in (401, 403)
+        assert "Traceback" not in answer.text
     answer = desk.client.get(address, params=chosen)
-    assert answer.status_code == 200 and answer.headers["content-type"] == "application/zip"
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "application/zip"
     assert answer.headers["cache-control"] == "no-store"
     names = zipfile.ZipFile(io.BytesIO(answer.content)).namelist()
-    assert any(name.endswith(".csv") for name in names) and sum(name.endswith(".mp4") for name in names) == 4
+    assert any(name.endswith(".csv") for name in names)
+    assert sum(name.endswith(".mp4") for name in names) == 4
     deadline = time.monotonic() + 10  # the files go after the last byte was sent
     while any((app.studio.database.home / "outgoing").iterdir()):
         assert time.monotonic() < deadline
@@ -372,13 +408,17 @@ def test_import_shows_problems_by_line_then_takes_in_all(app: Running, desk: Des
     form = {"place": "folder:new pairs", "source": "fresh", "format": ""}
     desk.open("import")
     plan = desk.act("import", "check", **form)
-    assert "line 3" in plan["html"] and "gone.mp4" in plan["html"] and 'data-act="import"' not in plan["html"]
+    assert "line 3" in plan["html"]
+    assert "gone.mp4" in plan["html"]
+    assert 'data-act="import"' not in plan["html"]
     refused = desk.act("import", "import", **form)
-    assert refused["status"] == "Nothing was imported." and "line 3" in refused["html"]
+    assert refused["status"] == "Nothing was imported."
+    assert "line 3" in refused["html"]
     (folder / "pairs.csv").write_text("video_a,video_b,prompt\none.mp4,two.mp4,A new prompt\n")
     assert 'data-act="import"' in desk.act("import", "check", **form)["html"]
     done = desk.act("import", "import", **form)
-    assert done["status"] == "Imported." and "1 pairs" in done["html"]
+    assert done["status"] == "Imported."
+    assert "1 pairs" in done["html"]
     assert "in the store already" in desk.act("import", "check", **form)["html"]
     with app.studio.database.read() as session:
         assert len(pair_ids_of(session, ["fresh"])) == 1

@@ -115,7 +115,8 @@ def test_a_killed_process_is_noticed_and_its_run_resumed(database: Database) -> 
     assert found.pid is not None
     os.kill(found.pid, signal.SIGKILL)
     lost = until(supervisor, database, run, is_over)
-    assert lost.state == "lost" and "died" in lost.message
+    assert lost.state == "lost"
+    assert "died" in lost.message
     supervisor.resume(run.id)
     until(supervisor, database, run, goes_on)
     supervisor.cancel(run.id)
@@ -147,7 +148,8 @@ def test_a_new_app_finds_what_still_runs_and_can_end_it(database: Database) -> N
     for _ in range(3):
         after.tick()
     found = now(database, run)
-    assert (found.state, found.pid) == ("running", pid) and is_held(database.home / run.folder)
+    assert (found.state, found.pid) == ("running", pid)
+    assert is_held(database.home / run.folder)
     after.cancel(run.id)
     assert until(after, database, run, is_over).state == "cancelled"
 
@@ -179,7 +181,8 @@ def test_a_run_that_does_not_listen_is_ended_at_once(database: Database) -> None
     assert now(database, run).state == "running"
     supervisor.end_at_once(run.id)
     ended = until(supervisor, database, run, is_over)
-    assert ended.state == "cancelled" and "last checkpoint" in ended.message
+    assert ended.state == "cancelled"
+    assert "last checkpoint" in ended.message
 
 
 def test_a_wish_to_cancel_that_came_from_elsewhere_is_carried_out(database: Database) -> None:
@@ -197,6 +200,7 @@ def test_the_thread_does_it_alone_and_leaves_runs_going_when_it_stops(database: 
     while not goes_on(now(database, run)) and time.monotonic() < deadline:
         time.sleep(0.05)
     supervisor.close()
-    assert goes_on(now(database, run)) and is_held(database.home / run.folder)
+    assert goes_on(now(database, run))
+    assert is_held(database.home / run.folder)
     supervisor.end_at_once(run.id)
     assert until(supervisor, database, run, is_over).state == "cancelled"

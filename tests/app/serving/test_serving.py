@@ -16,9 +16,9 @@ import pytest
 from app.clip_store import ClipStore
 from app.serving.cached_judge import answer
 from app.serving.follow_registry import ServingWatch
-from app.serving.serving import ModelAside, Served, Serving
+from app.serving.serving import ModelAsideError, Served, Serving
 from descore.checkpoints.folder import folder_fingerprint, load_checkpoint, save_checkpoint
-from descore.errors import CheckpointError, NotEnoughMemory
+from descore.errors import CheckpointError, NotEnoughMemoryError
 from storage import Database, StorageError, open_database
 from storage.data_home import place_of
 from storage.pairs import Pair, add_pair
@@ -94,9 +94,12 @@ def test_a_question_that_was_begun_is_finished_by_the_checkpoint_that_began_it(
     assert next(stream).phase == "running"
     next(stream)
     serving.promote(database, made.id, "promote")
-    assert serving.now.name == "new" and serving.checkpoint_id == made.id
+    assert serving.now.name == "new"
+    assert serving.checkpoint_id == made.id
     *_, last = stream
-    assert last.verdict is not None and last.verdict.checkpoint == "old" and "by old" in last.status
+    assert last.verdict is not None
+    assert last.verdict.checkpoint == "old"
+    assert "by old" in last.status
     assert asked(serving, database, shelf, pair, "think") == "new"
     assert asked(serving, database, shelf, pair, "think") == "new from the store"
 
@@ -111,7 +114,8 @@ def test_what_was_promoted_last_serves_again_after_a_restart(database: Database,
     with database.read() as session:
         assert [one.action for one in promotions(session)] == ["promote", "start"]
     chosen = Serving.open(database, str(folders[0]))
-    assert chosen.now.name == "old" and chosen.checkpoint_id == began_with
+    assert chosen.now.name == "old"
+    assert chosen.checkpoint_id == began_with
     with database.read() as session:
         assert [one.action for one in promotions(session)] == ["start", "promote", "start"]
 
@@ -150,14 +154,16 @@ def test_a_model_that_stepped_aside_says_so_and_comes_back(
     known, new = a_pair(database, shelf, tmp_path), a_pair(database, shelf, tmp_path, "Another prompt.")
     assert asked(serving, database, shelf, known) == "old"
     serving.step_aside("week 12 trains")
-    assert serving.now.model is None and serving.now.name == "old"
+    assert serving.now.model is None
+    assert serving.now.name == "old"
     assert asked(serving, database, shelf, known) == "old from the store"
-    with pytest.raises(ModelAside, match="week 12 trains"):
+    with pytest.raises(ModelAsideError, match="week 12 trains"):
         asked(serving, database, shelf, new)
     # Promoted meanwhile: it is known by name at once, and loaded when there is room.
     made = registered(database, folders[1], "new")
     serving.promote(database, made.id, "automatic")
-    assert serving.now.name == "new" and serving.now.model is None
+    assert serving.now.name == "new"
+    assert serving.now.model is None
     serving.come_back()
     assert asked(serving, database, shelf, new) == "new"
     assert serving.now.aside == ""
@@ -181,7 +187,8 @@ def test_stepping_aside_waits_for_what_is_being_answered(
 
 def test_a_checkpoint_is_known_without_its_weights(folders: tuple[Path, Path]) -> None:
     read, loaded = Served.read(str(folders[0])), Served.load(str(folders[0]))
-    assert read.model is None and replace(loaded, model=None) == read
+    assert read.model is None
+    assert replace(loaded, model=None) == read
     with pytest.raises(CheckpointError, match="bare backbone"):
         Served.read(str(folders[0] / "backbone"))
 
@@ -195,7 +202,8 @@ def test_one_that_can_not_be_used_for_now_stays_the_promoted_one(database: Datab
     assert serving.now.name.startswith("bundled")
     place.with_name("unmounted").rename(place)
     ServingWatch(database, serving).tick()
-    assert serving.now.name == "new" and Serving.open(database, None).now.name == "new"
+    assert serving.now.name == "new"
+    assert Serving.open(database, None).now.name == "new"
 
 
 def test_an_app_that_starts_beside_a_run_that_needs_the_device_loads_nothing(
@@ -224,17 +232,18 @@ def test_where_the_device_can_not_hold_both_the_old_one_leaves_first(
     def small_device(cls: type[Served], checkpoint: str) -> Served:
         ours = checkpoint == str(folders[0])
         if not ours and (serving.now.model is not None or not works):
-            raise NotEnoughMemory("cuda:0 has no room")
+            raise NotEnoughMemoryError("cuda:0 has no room")
         return load(cls, checkpoint)  # type: ignore[no-any-return]
 
     monkeypatch.setattr(Served, "load", classmethod(small_device))
     if works:
         serving.promote(database, made.id, "promote")
     else:
-        with pytest.raises(NotEnoughMemory):
+        with pytest.raises(NotEnoughMemoryError):
             serving.promote(database, made.id, "promote")
     assert serving.now.name == ("new" if works else "old")
-    assert serving.now.model is not None and serving.now.aside == ""
+    assert serving.now.model is not None
+    assert serving.now.aside == ""
     with database.read() as session:
         assert promotions(session, 1)[0].action == ("promote" if works else "start")
 
@@ -255,7 +264,9 @@ def test_apps_on_one_store_follow_each_others_promotions_but_not_their_starts(
     assert (here.now.name, there.now.name) == ("old", "old")
     there.promote(database, made.id, "promote")
     watch.tick()
-    assert here.now.name == "new" and here.checkpoint_id == made.id and here.now.model is not None
+    assert here.now.name == "new"
+    assert here.checkpoint_id == made.id
+    assert here.now.model is not None
     # What can't be used here leaves what serves.
     with database.write() as session:
         promote(session, other.id, "promote")

@@ -121,10 +121,12 @@ def test_only_leads_act_and_only_leads_and_viewers_look(app: Running, role: str)
     looked = client.get("/api/train/state")
     assert looked.status_code == (200 if role == "viewer" else refused)
     if role == "viewer":
-        assert "data-act" not in looked.text and "form" not in looked.json()["parts"]
+        assert "data-act" not in looked.text
+        assert "form" not in looked.json()["parts"]
         assert "pairs with a consensus" in looked.text
     else:
-        assert "Ada" not in looked.text and app.studio.served.name not in looked.text
+        assert "Ada" not in looked.text
+        assert app.studio.served.name not in looked.text
 
 
 def test_a_form_of_another_site_is_refused(app: Running) -> None:
@@ -140,37 +142,46 @@ def test_a_form_of_another_site_is_refused(app: Running) -> None:
 def test_what_a_browser_has_is_not_sent_again(app: Running, page: Page) -> None:
     page.look()
     again = page.look()
-    assert set(again["parts"]) <= {"form"} and "figures" not in again
-    assert "36" in page.parts["news"] and "alpha" in page.parts["news"]
+    assert set(again["parts"]) <= {"form"}
+    assert "figures" not in again
+    assert "36" in page.parts["news"]
+    assert "alpha" in page.parts["news"]
 
 
 def test_the_page_itself_says_nothing(app: Running) -> None:
     text = httpx.get(f"{app.url}/train").text
-    assert "Ada" not in text and "pairs with a consensus" not in text
+    assert "Ada" not in text
+    assert "pairs with a consensus" not in text
 
 
 def test_plotlys_script_comes_from_the_app_itself(app: Running) -> None:
     (address,) = set(re.findall(r"plotly-[\d.]+\.js", httpx.get(f"{app.url}/train").text))
     got = httpx.get(f"{app.url}/{address}")
-    assert got.status_code == 200 and "immutable" in got.headers["cache-control"] and len(got.content) > 1e6
+    assert got.status_code == 200
+    assert "immutable" in got.headers["cache-control"]
+    assert len(got.content) > 1e6
 
 
 def test_form_and_plan_follow_what_this_machine_can_do(app: Running, page: Page) -> None:
     page.until(lambda: "<form" in page.parts["form"], what="the offer")
-    assert "tiny-cpu" in page.parts["form"] and "qwen3-vl-8b-1gpu (" in page.parts["form"]
+    assert "tiny-cpu" in page.parts["form"]
+    assert "qwen3-vl-8b-1gpu (" in page.parts["form"]
 
     def plan(**fields: str) -> str:
         return str(page.client.post("/api/train/plan", json={**FORM, **fields}).json()["plan"])
 
     shown = plan()
-    assert "8 new, 0 replayed; 4 held out" in shown and "python -m trainer run" in shown
+    assert "8 new, 0 replayed; 4 held out" in shown
+    assert "python -m trainer run" in shown
     assert "cold_start.steps=2" in shown
     assert "whole number" in plan(**{"knob-cold_start.steps": "2.5"})
     assert "Cold start, learning rate" in plan(**{"knob-cold_start.optim.lr": "much"})
-    assert "can run here" in plan(preset="qwen3-vl-8b-1gpu") and "can run here" in plan(preset="../../etc/passwd")
+    assert "can run here" in plan(preset="qwen3-vl-8b-1gpu")
+    assert "can run here" in plan(preset="../../etc/passwd")
     assert "replay" in plan(replay_share="95") or "between 0 and 0.9" in plan(replay_share="95")
     said = page.act(**{**FORM, "stages": "everything"})
-    assert said["bad"] and "what to train" in said["said"]
+    assert said["bad"]
+    assert "what to train" in said["said"]
 
 
 # ---- a whole run ---------------------------------------------------------------------------------------------------
@@ -191,29 +202,38 @@ def test_retrain_prove_promote_judge_and_roll_back(app: Running, page: Page) -> 
     page.act("cancel", waiting)
     page.until(lambda: "held-out pairs" in page.parts["verdict"], number, "the verdict")
     assert run_of(app, number).state == "finished"
-    assert page.figures["loss"]["data"] and len(page.figures["loss"]["data"][0]["x"]) == 2
+    assert page.figures["loss"]["data"]
+    assert len(page.figures["loss"]["data"][0]["x"]) == 2
     assert "4 held-out pairs" in page.parts["verdict"]
-    assert "before cold start" in page.parts["samples"] and "after cold start" in page.parts["samples"]
+    assert "before cold start" in page.parts["samples"]
+    assert "after cold start" in page.parts["samples"]
     made = run_of(app, number).candidate_id
-    assert made is not None and f'data-act="promote" data-id="{made}"' in page.parts["run"]
+    assert made is not None
+    assert f'data-act="promote" data-id="{made}"' in page.parts["run"]
 
     said = page.act("promote", made)
-    assert not said["bad"] and "week 12 serves" in said["said"]
+    assert not said["bad"]
+    assert "week 12 serves" in said["said"]
     assert httpx.get(f"{app.url}/serving").json()["name"] == "week 12" == judged_by(app)
     page.look(number)
-    assert "New since week 12" in page.parts["news"] and "No label is newer" in page.parts["news"]
-    assert page.act("delete", made)["bad"] and page.act("promote", made)["bad"]
+    assert "New since week 12" in page.parts["news"]
+    assert "No label is newer" in page.parts["news"]
+    assert page.act("delete", made)["bad"]
+    assert page.act("promote", made)["bad"]
 
     with app.studio.database.read() as session:
         base, new = list_checkpoints(session)[:2]
     folder = app.studio.database.home / new.location
-    assert folder.is_dir() and new.parent_id == base.id and new.snapshot_hash
+    assert folder.is_dir()
+    assert new.parent_id == base.id
+    assert new.snapshot_hash
     assert not page.act("roll_back", base.id)["bad"]
     assert judged_by(app) == before == httpx.get(f"{app.url}/serving").json()["name"]
     assert "rolled back by Mira" in (page.look(number), page.parts["checkpoints"])[1]
     assert page.act("delete", base.id)["bad"]
     said = page.act("delete", new.id)
-    assert not said["bad"] and not folder.exists()
+    assert not said["bad"]
+    assert not folder.exists()
 
 
 def test_killed_cancelled_resumed_and_found_by_a_restarted_app(app: Running, page: Page) -> None:
@@ -229,7 +249,8 @@ def test_killed_cancelled_resumed_and_found_by_a_restarted_app(app: Running, pag
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
     page.until(lambda: "process lost" in page.parts["runs"], number, "the loss")
-    assert run_of(app, number).state == "lost" and 'data-act="resume"' in page.parts["run"]
+    assert run_of(app, number).state == "lost"
+    assert 'data-act="resume"' in page.parts["run"]
 
     assert page.act("resume", number)["run"] == number
     page.until(lambda: run_of(app, number).state == "running" and run_of(app, number).pid not in (pid, os.getpid()), number)

@@ -15,5 +15,7 @@ def test_warnings_and_pairs_left_out_are_told_once(tmp_path: Path) -> None:
         (tmp_path / stage).mkdir()
         (tmp_path / stage / "report.json").write_text(json.dumps({"warnings": warnings, "problems": problems}), "utf-8")
     told = notes(tmp_path, ("cold-start", "dual-rl"))
-    assert told[0] == "no sub-scores" and told[1] == "left out: pair 0: not readable"
-    assert told[-1] == "and 2 more pairs; report.json has them all" and len(told) == PROBLEMS_SHOWN + 2
+    assert told[0] == "no sub-scores"
+    assert told[1] == "left out: pair 0: not readable"
+    assert told[-1] == "and 2 more pairs; report.json has them all"
+    assert len(told) == PROBLEMS_SHOWN + 2

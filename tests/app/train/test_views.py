@@ -130,7 +130,8 @@ def test_stages_stand_one_after_the_other_and_are_not_joined() -> None:
     rl = StageLog("dual-rl", 6, logged(2, loss=5.0, reward=0.1), {"accuracy_without_ties": 0.6}, {})
     found = run_figures([cold, rl], "7")
     (loss,) = found["loss"]["data"]
-    assert loss["x"] == [*range(1, 11), None, 11, 12] and loss["y"][-2:] == [5.0, 6.0]
+    assert loss["x"] == [*range(1, 11), None, 11, 12]
+    assert loss["y"][-2:] == [5.0, 6.0]
     held_out = found["accuracy"]["data"][-1]
     assert (held_out["x"], held_out["y"]) == ([0, 10], [0.5, 0.6])
     assert found["reward"]["data"][0]["x"] == [11, 12]
@@ -147,14 +148,17 @@ def test_axes_and_zoom_stay_while_points_come_in() -> None:
 
 def test_a_long_run_is_thinned_to_its_newest_point_and_smoothed() -> None:
     (thin, bold) = run_figures([StageLog("cold-start", 5000, logged(5000, loss=1.0), {}, {})], "7")["loss"]["data"]
-    assert len(thin["x"]) <= MOST_POINTS and thin["x"][-1] == 5000
-    assert bold["y"][-1] < thin["y"][-1] and thin["hoverinfo"] == "skip"
+    assert len(thin["x"]) <= MOST_POINTS
+    assert thin["x"][-1] == 5000
+    assert bold["y"][-1] < thin["y"][-1]
+    assert thin["hoverinfo"] == "skip"
 
 
 def test_a_figure_that_is_no_number_leaves_a_gap_and_the_rest_is_json() -> None:
     rows = [{"step": 0, "loss": None, "drift": 0.1}, {"step": 1, "loss": 2.0, "drift": "?"}]
     found = run_figures([StageLog("cold-start", 2, rows, {}, {})], "7")
-    assert found["loss"]["data"][0]["x"] == [2] and found["drift"]["data"][0]["x"] == [1]
+    assert found["loss"]["data"][0]["x"] == [2]
+    assert found["drift"]["data"][0]["x"] == [1]
     json.dumps(found, allow_nan=False)
 
 
@@ -184,7 +188,8 @@ def test_a_run_says_how_far_it_is_and_where_it_waits() -> None:
 def test_a_run_offers_what_can_be_done_with_it_and_only_to_leads(changes: dict[str, Any], act: str) -> None:
     line = a_line(**changes)
     shown = str(run_head(line, True, NOW))
-    assert f'data-act="{act}"' in shown and shown.count("data-act") == 1
+    assert f'data-act="{act}"' in shown
+    assert shown.count("data-act") == 1
     assert "data-act" not in str(run_head(line, False, NOW))
     assert "<b>" not in str(run_head(line, True, NOW, ["a <b>bad</b> video"]))
 
@@ -241,8 +246,12 @@ def test_the_verdict_shows_both_checkpoints_with_differences_and_intervals() -> 
     html = str(verdict_view(GATE, "week 12", "bundled v1"))
     for told in ("Better: right on", "80.0 %", "60.0 %", "+20.0", "+5.0 to +33.0", "9 better, 2 worse", "the test split"):
         assert told in html
-    assert "−4.0 to +2.0" in html and "0.150" in html and "0.61" in html and "40 held-out pairs" in html
-    assert "Sub" not in html and "accuracy without a thought" not in html
+    assert "−4.0 to +2.0" in html
+    assert "0.150" in html
+    assert "0.61" in html
+    assert "40 held-out pairs" in html
+    assert "Sub" not in html
+    assert "accuracy without a thought" not in html
 
 
 def test_a_gate_without_figures_is_no_error() -> None:
@@ -257,9 +266,13 @@ def test_the_serving_checkpoint_and_the_base_can_not_be_deleted() -> None:
         CheckpointLine(a_checkpoint(id=3, name="other"), "bundled v1", "run 8", {}, False, False, False),
     ]
     html = str(checkpoint_list(lines, True, []))
-    assert html.count('data-act="delete"') == 1 and 'data-act="delete" data-id="3"' in html
-    assert 'data-act="roll_back" data-id="1"' in html and 'data-act="promote" data-id="3"' in html
-    assert "12.4 MB" in html and "comes with the program" in html and "12 pairs" in html
+    assert html.count('data-act="delete"') == 1
+    assert 'data-act="delete" data-id="3"' in html
+    assert 'data-act="roll_back" data-id="1"' in html
+    assert 'data-act="promote" data-id="3"' in html
+    assert "12.4 MB" in html
+    assert "comes with the program" in html
+    assert "12 pairs" in html
     assert "data-act" not in str(checkpoint_list(lines, False, []))
 
 
@@ -280,8 +293,11 @@ def test_news_tell_what_can_be_used() -> None:
 def test_the_form_has_the_presets_knobs_and_says_why_others_cant_run() -> None:
     offer = read_offer(OFFER)
     html = str(making_form(offer, Draft(preset="tiny-cpu", knobs={"cold_start.steps": "3"}), ["First round"]))
-    assert 'name="knob-cold_start.steps" value="3"' in html and 'value="0.0001"' in html
-    assert "large (no GPU here)" in html and "disabled" in html and "First round" in html
+    assert 'name="knob-cold_start.steps" value="3"' in html
+    assert 'value="0.0001"' in html
+    assert "large (no GPU here)" in html
+    assert "disabled" in html
+    assert "First round" in html
     assert "Looking at what" in str(making_form(None, Draft(), []))
     assert "no trainer" in str(making_form(Offer(trouble="no trainer"), Draft(), []))
 

@@ -66,30 +66,39 @@ def test_reason_names_the_dimensions_that_differ(a: str, b: str, outcome: str, l
 def test_view_of_a_preference_and_of_a_tie() -> None:
     a, b = judgement("22222", 0.6), judgement("22022", -0.3)
     view = verdict_view(said(a, b, "B", 0.29))
-    assert view["headline"] == "B preferred, 71 %" and view["differing"] == ["camera"]
+    assert view["headline"] == "B preferred, 71 %"
+    assert view["differing"] == ["camera"]
     assert [side["reward"] for side in view["sides"]] == ["+1.00 sd", "\N{MINUS SIGN}0.80 sd"]
-    assert view["sides"][0]["thought"] == "I see a circle." and '"camera": "2"' in view["sides"][0]["json"]
+    assert view["sides"][0]["thought"] == "I see a circle."
+    assert '"camera": "2"' in view["sides"][0]["json"]
     assert verdict_view(said(a, a, "tie", 0.5))["headline"] == "Too close to call"
 
 
 def test_without_a_head_there_is_no_reward_and_the_page_says_so() -> None:
     a, b = judgement("22222", None), judgement("21222", None)
     view = verdict_view(said(a, b, None, None))
-    assert view["headline"] == "No reward" and "no trained scoring module" in view["reason"] and view["p"] is None
-    assert view["sides"][0]["reward"] == "none" and view["sides"][0]["scores"] == a.sub_scores
+    assert view["headline"] == "No reward"
+    assert "no trained scoring module" in view["reason"]
+    assert view["p"] is None
+    assert view["sides"][0]["reward"] == "none"
+    assert view["sides"][0]["scores"] == a.sub_scores
 
 
 def test_what_cannot_be_read_is_shown_raw_and_says_so() -> None:
     broken = replace(judgement("22222"), thought="<think>hm", sub_scores=None, parse_note="not readable: no JSON")
     view = verdict_view(said(broken, judgement("22222"), "A", 0.6))
     side = view["sides"][0]
-    assert side["thought"] == "<think>hm" and "not readable" in side["note"] and side["json"] is None
-    assert view["reason"] == "No sub-scores could be read for A." and view["differing"] == []
+    assert side["thought"] == "<think>hm"
+    assert "not readable" in side["note"]
+    assert side["json"] is None
+    assert view["reason"] == "No sub-scores could be read for A."
+    assert view["differing"] == []
 
 
 def test_votes_over_sampled_thoughts_are_shown_as_shares() -> None:
     votes = {name: {"2": 6, "1": 2} for name in DIMENSIONS}
     sampled = replace(judgement("22222"), mode="k", sub_score_votes=votes, reward_spread=0.12)
     side = verdict_view(said(sampled, sampled, "tie", 0.5))["sides"][0]
-    assert side["votes"] == dict.fromkeys(DIMENSIONS, "6/8") and "0.120" in side["raw_reward"]
+    assert side["votes"] == dict.fromkeys(DIMENSIONS, "6/8")
+    assert "0.120" in side["raw_reward"]
     assert differing(sampled, sampled) == []

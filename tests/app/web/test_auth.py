@@ -13,7 +13,7 @@ from argon2 import PasswordHasher
 from sqlalchemy import delete
 from starlette.requests import Request
 
-from app.web.auth import COOKIE, NotAllowed, NotSignedIn, local_path
+from app.web.auth import COOKIE, NotAllowedError, NotSignedInError, local_path
 from app.web.deployment import public_url
 from storage.accounts import credentials as passwords
 from storage.accounts.sessions import invite
@@ -75,9 +75,13 @@ def session_of(client: httpx.Client) -> dict[str, str] | None:
 def test_sign_in_sets_a_cookie_that_scripts_and_other_sites_cannot_use(running: Running, browser: httpx.Client) -> None:
     ann = somebody(running)
     answer = sign_in(browser, ann.name.upper())
-    assert answer.status_code == 303 and str(answer.next_request.url) == f"{running.url}/label"  # type: ignore[union-attr]
+    assert answer.status_code == 303
+    assert str(answer.next_request.url) == f"{running.url}/label"
     morsel = SimpleCookie(answer.headers["set-cookie"])[COOKIE]
-    assert morsel["httponly"] and morsel["samesite"] == "Lax" and morsel["path"] == "/" and not morsel["secure"]
+    assert morsel["httponly"]
+    assert morsel["samesite"] == "Lax"
+    assert morsel["path"] == "/"
+    assert not morsel["secure"]
     assert int(morsel["max-age"]) == 30 * 24 * 3600
     assert session_of(browser) == {"name": ann.name, "role": "annotator"}
     assert browser.get("/session").headers["cache-control"] == "no-store"
@@ -93,9 +97,12 @@ def test_a_lead_starts_at_the_lead_page_and_next_leads_elsewhere(running: Runnin
 def test_wrong_name_and_wrong_password_look_the_same(running: Running, browser: httpx.Client, name: str) -> None:
     typed = somebody(running).name if name == "right" else f'<b>"{secrets.token_hex(4)}'
     answer = sign_in(browser, typed, "wrong password")
-    assert answer.status_code == 401 and "Wrong name or password." in answer.text
-    assert "set-cookie" not in answer.headers and session_of(browser) is None
-    assert "wrong password" not in answer.text and '<b>"' not in answer.text
+    assert answer.status_code == 401
+    assert "Wrong name or password." in answer.text
+    assert "set-cookie" not in answer.headers
+    assert session_of(browser) is None
+    assert "wrong password" not in answer.text
+    assert '<b>"' not in answer.text
 
 
 def test_the_sixth_failure_has_to_wait(running: Running, browser: httpx.Client) -> None:
@@ -103,8 +110,10 @@ def test_the_sixth_failure_has_to_wait(running: Running, browser: httpx.Client) 
     assert [sign_in(browser, ann.name, "wrong password").status_code for _ in range(5)] == [401] * 5
     for sent in ({}, {"X-Forwarded-For": "203.0.113.9"}):
         answer = sign_in(browser, ann.name, PASSWORD, **sent)
-        assert answer.status_code == 429 and 0 < int(answer.headers["retry-after"]) <= 15 * 60
-        assert "Try again in" in answer.text and "set-cookie" not in answer.headers
+        assert answer.status_code == 429
+        assert 0 < int(answer.headers["retry-after"]) <= 15 * 60
+        assert "Try again in" in answer.text
+        assert "set-cookie" not in answer.headers
 
 
 def test_a_forged_address_does_not_get_around_the_limit(running: Running, browser: httpx.Client) -> None:
@@ -120,7 +129,8 @@ def test_sign_out_ends_the_sign_in_on_the_server_too(running: Running, browser: 
     token = browser.cookies[COOKIE]
     assert browser.get("/sign-out").status_code in (404, 405)
     answer = browser.post("/sign-out?next=/label", data={})
-    assert answer.status_code == 303 and answer.headers["location"] == "./label"
+    assert answer.status_code == 303
+    assert answer.headers["location"] == "./label"
     assert COOKIE not in browser.cookies
     assert session_of(httpx.Client(base_url=running.url, cookies={COOKIE: token})) is None
 
@@ -168,7 +178,9 @@ def test_posts_from_other_sites_are_refused(running: Running, sent: dict[str, st
     }
     for path, form in forms.items():
         answer = client.post(path, data=form, headers=sent)
-        assert answer.status_code == 403 and "another site" in answer.text and "set-cookie" not in answer.headers
+        assert answer.status_code == 403
+        assert "another site" in answer.text
+        assert "set-cookie" not in answer.headers
     assert session_of(client) == {"name": "Careful", "role": "annotator"}
     assert client.get(link).status_code == 200
 
@@ -204,7 +216,8 @@ def test_next_leads_to_no_other_site(running: Running, browser: httpx.Client, pa
     assert local_path(path) is None
     ann = somebody(running)
     answer = browser.post("/sign-in", params={"next": path}, data={"name": ann.name, "password": PASSWORD})
-    assert answer.status_code == 303 and answer.headers["location"] == "./label"
+    assert answer.status_code == 303
+    assert answer.headers["location"] == "./label"
 
 
 def test_next_keeps_paths_of_this_site() -> None:
@@ -223,7 +236,9 @@ def test_next_keeps_paths_of_this_site() -> None:
 )
 def test_what_is_no_form_is_refused_in_plain_words(browser: httpx.Client, content: bytes, kind: str) -> None:
     answer = browser.post("/sign-in", content=content, headers={"Content-Type": kind})
-    assert answer.status_code == 400 and "form" in answer.text and "Traceback" not in answer.text
+    assert answer.status_code == 400
+    assert "form" in answer.text
+    assert "Traceback" not in answer.text
 
 
 # ---- invitations -------------------------------------------------------------------------------------------------
@@ -236,12 +251,17 @@ def test_an_invitation_makes_an_account_once_and_signs_it_in(running: Running, b
     form = {"name": name, "password": PASSWORD, "again": PASSWORD}
     for wrong, said in [({"again": "different"}, "differ"), ({"password": "short", "again": "short"}, "8 to 200")]:
         answer = browser.post(link, data=form | wrong)
-        assert answer.status_code == 422 and said in answer.text and name in answer.text and "short" not in answer.text
+        assert answer.status_code == 422
+        assert said in answer.text
+        assert name in answer.text
+        assert "short" not in answer.text
     answer = browser.post(link, data=form)
-    assert answer.status_code == 303 and answer.headers["location"] == "../label"
+    assert answer.status_code == 303
+    assert answer.headers["location"] == "../label"
     assert session_of(browser) == {"name": name, "role": "annotator"}
     for again in (browser.get(link), browser.post(link, data=form | {"name": "Another"})):
-        assert again.status_code == 410 and "used already" in again.text
+        assert again.status_code == 410
+        assert "used already" in again.text
     assert browser.get("/invite/unknown").status_code == 410
 
 
@@ -279,14 +299,15 @@ def test_a_role_is_looked_up_for_each_request(running: Running) -> None:
         return Request({"type": "http", "headers": [(b"cookie", f"{COOKIE}={cookie}".encode())]})
 
     asking = request(client.cookies[COOKIE])
-    assert auth.require(asking).name == "Rosa" and auth.require(asking, "lead", "annotator").role == "annotator"
-    with pytest.raises(NotAllowed, match="for a lead; you are signed in as Rosa"):
+    assert auth.require(asking).name == "Rosa"
+    assert auth.require(asking, "lead", "annotator").role == "annotator"
+    with pytest.raises(NotAllowedError, match="for a lead; you are signed in as Rosa"):
         auth.require(asking, "lead")
     with running.studio.database.write() as session:
         set_role(session, rosa.id, "lead")
     assert auth.require(asking, "lead").name == "Rosa"
     for cookie in ("", "forged", "x" * 5000):
-        with pytest.raises(NotSignedIn):
+        with pytest.raises(NotSignedInError):
             auth.require(request(cookie))
     with running.studio.database.write() as session:
         set_role(session, rosa.id, "annotator")
@@ -295,17 +316,21 @@ def test_a_role_is_looked_up_for_each_request(running: Running) -> None:
 def test_sign_in_pages_are_not_cached_framed_or_named_to_others(running: Running, browser: httpx.Client) -> None:
     for path in ("/sign-in", "/invite/unknown", invitation(running, "viewer")):
         headers = browser.get(path).headers
-        assert headers["cache-control"] == "no-store" and headers["x-content-type-options"] == "nosniff"
+        assert headers["cache-control"] == "no-store"
+        assert headers["x-content-type-options"] == "nosniff"
         assert headers["referrer-policy"] == "same-origin"
         policy = headers["content-security-policy"]
-        assert "default-src 'none'" in policy and "frame-ancestors 'self'" in policy and "script-src" not in policy
+        assert "default-src 'none'" in policy
+        assert "frame-ancestors 'self'" in policy
+        assert "script-src" not in policy
 
 
 def test_cookie_is_secure_behind_https(running: Running) -> None:
     ann = somebody(running)
     with httpx.Client(base_url=running.url) as client:
         answer = sign_in(client, ann.name, **{"X-Forwarded-Proto": "https"})
-    assert "Secure" in answer.headers["set-cookie"] and "SameSite=Lax" in answer.headers["set-cookie"]
+    assert "Secure" in answer.headers["set-cookie"]
+    assert "SameSite=Lax" in answer.headers["set-cookie"]
 
 
 def test_on_a_space_the_cookie_lives_inside_the_hubs_page(
@@ -339,7 +364,8 @@ def test_each_page_has_the_header_and_says_nothing_of_who_is_signed_in(running: 
     pages = [("/", "Judge"), ("/label", "Label"), ("/analyse", "Analyse"), ("/train", "Train"), ("/lead", "Lead")]
     for path, here in pages:
         text = html.unescape(client.get(path).text.encode().decode("unicode_escape"))
-        assert f'aria-current="page">{here}</a>' in text and text.count('aria-current="page"') == 1
+        assert f'aria-current="page">{here}</a>' in text
+        assert text.count('aria-current="page"') == 1
         assert "Zacharias" not in text
     assert httpx.get(f"{running.url}/serving").json()["name"] == "tiny random"
 

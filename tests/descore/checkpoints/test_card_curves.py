@@ -30,7 +30,8 @@ def test_points_are_means_over_equal_stretches_and_end_at_the_last_step() -> Non
     assert [point["step"] for point in found["points"]] == [*range(3, 61, 3)]
     assert found["points"][0]["reward_quality"] == pytest.approx(0.5 + 1 / 120, abs=1e-4)
     assert found["points"][1]["drift"] == pytest.approx(-0.4)
-    assert "drift" not in found["points"][0] and "loss" not in found["points"][0]
+    assert "drift" not in found["points"][0]
+    assert "loss" not in found["points"][0]
     assert "3 steps" in found["about"]
 
 
@@ -42,7 +43,9 @@ def test_a_short_run_keeps_every_step_and_an_empty_one_shows_nothing() -> None:
 def test_the_table_shows_the_ends_and_leaves_gaps_where_nothing_was_measured() -> None:
     lines = curves_table(curves(log(100))).splitlines()
     assert lines[0] == "| step | quality (R_qual) | format (R_fmt) | drift of anchor rewards |"
-    assert lines[2].startswith("| 4 |") and lines[2].endswith("|  |") and lines[-1].startswith("| 100 |")
+    assert lines[2].startswith("| 4 |")
+    assert lines[2].endswith("|  |")
+    assert lines[-1].startswith("| 100 |")
     assert len(lines) == 10
 
 
@@ -69,7 +72,11 @@ def test_a_card_shows_before_and_after_and_the_curves_outside_the_lineage() -> N
     card = render_card(Manifest("m", metrics=metrics, lineage={"parent": "p", "curves": curves(log(20))}).to_dict())
     row = "| test | accuracy without ties | 0.500 (0.400 to 0.600) | 0.750 (0.700 to 0.800) | 0.250 (0.100 to 0.400) |"
     assert row in card
-    assert "| accuracy without ties | 0.750 (0.700 to 0.800) |" in card and "before: " not in card
-    assert "![curves](curves.svg)" in card and '"parent": "p"' in card and '"points"' not in card
+    assert "| accuracy without ties | 0.750 (0.700 to 0.800) |" in card
+    assert "before: " not in card
+    assert "![curves](curves.svg)" in card
+    assert '"parent": "p"' in card
+    assert '"points"' not in card
     plain = render_card(Manifest("m", metrics={"test": after}).to_dict())
-    assert "before" not in plain.lower() and "curves" not in plain.lower()
+    assert "before" not in plain.lower()
+    assert "curves" not in plain.lower()

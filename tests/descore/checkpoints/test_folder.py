@@ -56,12 +56,14 @@ def test_round_trip(tmp_path: Path) -> None:
     )
     folder = judge.save_pretrained(tmp_path / "deep" / "tiny")
     again = DeScore.from_pretrained(folder)
-    assert again.manifest == judge.manifest and again.has_reward
+    assert again.manifest == judge.manifest
+    assert again.has_reward
     assert reward(again) == pytest.approx(reward(judge), abs=1e-6)
     for key, value in judge.model.state_dict().items():
         assert torch.equal(again.model.state_dict()[key], value), key
     card = (folder / "README.md").read_text()
-    assert card.startswith("---\nlibrary_name:") and "| accuracy without ties | 0.931 (0.900 to 0.950) |" in card
+    assert card.startswith("---\nlibrary_name:")
+    assert "| accuracy without ties | 0.931 (0.900 to 0.950) |" in card
     assert sorted(path.name for path in (tmp_path / "deep").iterdir()) == ["tiny"], "no temporary folder is left"
 
 
@@ -227,11 +229,11 @@ def test_a_hub_id_is_fetched_at_its_commit(saved: Path, tmp_path: Path, monkeypa
 
 
 def test_a_hub_that_can_not_be_reached_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    class NetworkDown(Exception):
+    class NetworkDownError(Exception):
         """As HTTP libraries have them: derived from neither OSError nor ValueError."""
 
     def fetch(*_: object, **__: object) -> str:
-        raise NetworkDown("no route to host")
+        raise NetworkDownError("no route to host")
 
     monkeypatch.setattr(checkpoint, "snapshot_download", fetch)
     with pytest.raises(CheckpointError, match=r"someone/model is no local folder and can't be fetched.*no route"):
@@ -242,7 +244,8 @@ def test_a_bare_backbone_loads_without_a_reward(tmp_path: Path) -> None:
     tiny_backbone().save_pretrained(tmp_path / "qwen")
     tiny_processor().save_pretrained(tmp_path / "qwen")
     judge = DeScore.from_pretrained(tmp_path / "qwen")
-    assert not judge.has_reward and judge.name == "qwen"
+    assert not judge.has_reward
+    assert judge.name == "qwen"
     assert judge.manifest.base_model == BaseModel(str(tmp_path / "qwen"))
 
 

@@ -260,6 +260,8 @@ def test_composes_with_the_8b_architecture() -> None:
     assert scoring is not None
     embeds = torch.cat([backbone.get_input_embeddings()(inputs["input_ids"]), scoring.query_embeds(2, torch.bfloat16)], 1)
     hidden = backbone.model.language_model(inputs_embeds=embeds).last_hidden_state
-    assert hidden.dtype == torch.bfloat16 and hidden.shape[-1] == 4096
+    assert hidden.dtype == torch.bfloat16
+    assert hidden.shape[-1] == 4096
     rewards = scoring(hidden[:, -1])
-    assert rewards.shape == (2,) and rewards.dtype == torch.float32
+    assert rewards.shape == (2,)
+    assert rewards.dtype == torch.float32

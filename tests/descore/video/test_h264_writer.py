@@ -10,7 +10,7 @@ import pytest
 
 from descore.video import (
     FramePolicy,
-    VideoUnreadable,
+    VideoUnreadableError,
     content_hash,
     encode_h264,
     make_playable,
@@ -49,7 +49,8 @@ def test_the_index_comes_first_and_the_bytes_repeat(tmp_path: Path) -> None:
     clips = [encode_h264([frame(i) for i in range(12)], tmp_path / f"{n}.mp4", 24) for n in range(2)]
     data = clips[0].read_bytes()
     assert 0 < data.index(b"moov") < data.index(b"mdat")
-    assert content_hash(clips[0]) == content_hash(clips[1]) and len(content_hash(clips[0])) == 64
+    assert content_hash(clips[0]) == content_hash(clips[1])
+    assert len(content_hash(clips[0])) == 64
     encode_h264([frame(i + 1) for i in range(12)], clips[1], 24)
     assert content_hash(clips[0]) != content_hash(clips[1])
 
@@ -73,12 +74,14 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
     for words, frames in wrong.items():
         with pytest.raises(ValueError, match=words):
             encode_h264(frames, tmp_path / "new.mp4", 24)
-    assert [p.name for p in tmp_path.iterdir()] == ["kept.mp4"] and content_hash(kept) == before
+    assert [p.name for p in tmp_path.iterdir()] == ["kept.mp4"]
+    assert content_hash(kept) == before
 
 
 def test_make_playable(tmp_path: Path) -> None:
     fine = encode_h264([frame(i) for i in range(12)], tmp_path / "fine.mp4", 24)
-    assert make_playable(fine, tmp_path / "unneeded.mp4") == fine and not (tmp_path / "unneeded.mp4").exists()
+    assert make_playable(fine, tmp_path / "unneeded.mp4") == fine
+    assert not (tmp_path / "unneeded.mp4").exists()
     hevc = {"x265-params": "log-level=none"}
     ticks = [0, 40, 100, 500, 520, 900, 1000, 1100]
     uneven = write_clip(
@@ -86,7 +89,9 @@ def test_make_playable(tmp_path: Path) -> None:
     )
     out = make_playable(uneven, tmp_path / "out" / "b.mp4")
     info = probe(out)
-    assert out == tmp_path / "out" / "b.mp4" and info.browser_playable and info.codec == "h264"
+    assert out == tmp_path / "out" / "b.mp4"
+    assert info.browser_playable
+    assert info.codec == "h264"
     assert (info.width, info.height, info.rotation) == (192, 96, 0)
     before, after = read_clip(uneven, ALL), read_clip(out, ALL)
     assert numbers(after.frames) == numbers(before.frames)
@@ -96,6 +101,6 @@ def test_make_playable(tmp_path: Path) -> None:
         assert not probe(path).browser_playable
         assert numbers(read_clip(make_playable(path, tmp_path / f"{name}.mp4"), ALL).frames) == list(range(24))
     (tmp_path / "bad.mp4").write_text("no film")
-    with pytest.raises(VideoUnreadable):
+    with pytest.raises(VideoUnreadableError):
         make_playable(tmp_path / "bad.mp4", tmp_path / "never.mp4")
     assert not (tmp_path / "never.mp4").exists()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from descore.video import FramePolicy, VideoTimeout, read_clip, read_clips, shut_down, warm_up
+from descore.video import FramePolicy, VideoTimeoutError, read_clip, read_clips, shut_down, warm_up
 from descore.video.worker_pool import PROCESSES, worker_pids
 from tests.helpers.barcode_clips import numbers, write_clip
 from tests.helpers.paths import ROOT
@@ -87,10 +87,10 @@ def test_a_hanging_process_is_killed_and_replaced(clip: Path) -> None:
     for pid in stopped:
         os.kill(pid, signal.SIGSTOP)
     begin = time.monotonic()
-    with pytest.raises(VideoTimeout, match=r"0\.5 s"):
+    with pytest.raises(VideoTimeoutError, match=r"0\.5 s"):
         read_clip(clip, ALL, timeout=0.5)
     assert time.monotonic() - begin < 2
-    with pytest.raises(VideoTimeout):
+    with pytest.raises(VideoTimeoutError):
         read_clip(clip, ALL, timeout=0.5)
     assert numbers(read_clip(clip, ALL).frames) == list(range(24))
     assert all(gone(pid) for pid in stopped)

@@ -29,7 +29,7 @@ from storage.accounts.sessions import (
     user_of,
 )
 from storage.accounts.users import User, add_user, get_user, has_lead, set_active, set_role
-from storage.errors import InvitationError, NameTaken, SignInRefused, WeakPassword
+from storage.errors import InvitationError, NameTakenError, SignInRefusedError, WeakPasswordError
 from storage.schema import InvitationRow, SignInAttemptRow, SignInRow, UserRow
 
 PASSWORD, NEW_PASSWORD = "a good password", "another good one"
@@ -52,8 +52,8 @@ def ann(database: Database) -> User:
         return add_user(session, "Ann", "annotator", PASSWORD)
 
 
-def refused(database: Database, name: str, password: str, address: str = HERE, now: datetime = NOON) -> SignInRefused:
-    with pytest.raises(SignInRefused) as caught:
+def refused(database: Database, name: str, password: str, address: str = HERE, now: datetime = NOON) -> SignInRefusedError:
+    with pytest.raises(SignInRefusedError) as caught:
         sign_in(database, name, password, address, now)
     return caught.value
 
@@ -70,9 +70,13 @@ def test_passwords_are_stored_as_argon2id_of_the_recommended_cost(monkeypatch: p
     monkeypatch.undo()
     stored = passwords.hash_password(PASSWORD)
     parameters = extract_parameters(stored)
-    assert parameters.type is Type.ID and parameters.memory_cost >= 64 * 1024 and parameters.time_cost >= 3
-    assert PASSWORD not in stored and passwords.hash_password(PASSWORD) != stored
-    assert passwords.is_password(stored, PASSWORD) and not passwords.is_password(stored, PASSWORD.upper())
+    assert parameters.type is Type.ID
+    assert parameters.memory_cost >= 64 * 1024
+    assert parameters.time_cost >= 3
+    assert PASSWORD not in stored
+    assert passwords.hash_password(PASSWORD) != stored
+    assert passwords.is_password(stored, PASSWORD)
+    assert not passwords.is_password(stored, PASSWORD.upper())
 
 
 def test_the_same_letters_typed_on_another_machine_are_the_same_password() -> None:
@@ -100,7 +104,8 @@ def test_an_unknown_name_costs_as_much_hashing_as_a_known_one(
         add_user(session, "Imported", "annotator")
         set_active(session, ann.id, False)
     messages |= {str(refused(database, name, PASSWORD)) for name in ("Imported", "Ann")}
-    assert messages == {"Wrong name or password."} and len(verified) == 4
+    assert messages == {"Wrong name or password."}
+    assert len(verified) == 4
     assert all(extract_parameters(one) == extract_parameters(verified[0]) for one in verified)
 
 
@@ -113,7 +118,8 @@ def test_a_hash_of_older_parameters_is_renewed_when_its_owner_signs_in(
         assert sign_in(database, "Ann", PASSWORD, HERE, NOON).user == ann
         with database.read() as session:
             stored = session.scalars(select(UserRow.password_hash)).one()
-        assert stored is not None and extract_parameters(stored).time_cost == 2
+        assert stored is not None
+        assert extract_parameters(stored).time_cost == 2
 
 
 def test_nobody_else_waits_while_a_password_is_hashed(
@@ -142,22 +148,27 @@ def test_nobody_else_waits_while_a_password_is_hashed(
 
 def test_a_sign_in_lasts_thirty_days_or_until_sign_out(database: Database, ann: User) -> None:
     first, second = (sign_in(database, name, PASSWORD, HERE, NOON) for name in ("Ann", " ANN "))
-    assert first.user == ann and first.token != second.token and first.expires_at == NOON + SIGNED_IN_FOR
+    assert first.user == ann
+    assert first.token != second.token
+    assert first.expires_at == NOON + SIGNED_IN_FOR
     assert whose(database, first.token) == ann == whose(database, second.token)
     assert whose(database, first.token, NOON + timedelta(days=29.9)) == ann
     assert whose(database, first.token, NOON + SIGNED_IN_FOR) is None
     with database.write() as session:
         sign_out(session, first.token)
         sign_out(session, "never seen")
-    assert whose(database, first.token) is None and whose(database, second.token) == ann
-    assert whose(database, "") is None and whose(database, "\ud800") is None
+    assert whose(database, first.token) is None
+    assert whose(database, second.token) == ann
+    assert whose(database, "") is None
+    assert whose(database, "\ud800") is None
 
 
 def test_the_store_holds_no_token(database: Database, ann: User) -> None:
     with database.write() as session:
         tokens = [open_sign_in(session, ann.id).token, invite(session, "viewer", created_by=ann.id)]
         kept = [*session.scalars(select(SignInRow.token_hash)), *session.scalars(select(InvitationRow.token_hash))]
-    assert all(len(token) >= 43 for token in tokens) and not set(tokens) & set(kept)
+    assert all(len(token) >= 43 for token in tokens)
+    assert not set(tokens) & set(kept)
     assert all(len(one) == 64 for one in kept)
 
 
@@ -166,7 +177,8 @@ def test_a_changed_role_counts_at_once(database: Database, ann: User) -> None:
     with database.write() as session:
         set_role(session, ann.id, "viewer")
     user = whose(database, token)
-    assert user is not None and user.role == "viewer"
+    assert user is not None
+    assert user.role == "viewer"
 
 
 # ---- the limit ---------------------------------------------------------------------------------------------------
@@ -180,7 +192,8 @@ def test_after_five_failures_even_the_right_password_waits(database: Database, a
         )
     now = NOON + timedelta(seconds=60)
     error = refused(database, "Ann", PASSWORD, THERE, now)
-    assert error.retry_seconds == LIMIT_WINDOW.total_seconds() - 60 and "14 minutes" in str(error)
+    assert error.retry_seconds == LIMIT_WINDOW.total_seconds() - 60
+    assert "14 minutes" in str(error)
     assert sign_in_of_another(database, now)
     assert sign_in(database, "Ann", PASSWORD, THERE, now + timedelta(seconds=error.retry_seconds)).user == ann
 
@@ -251,7 +264,8 @@ def test_an_invitation_makes_one_account_of_its_role(database: Database) -> None
         seen = read_invitation(session, token, NOON)
     assert (seen.role, seen.user, seen.expires_at) == ("viewer", None, NOON + timedelta(days=7))
     user = accept_invitation(database, token, "Vic", PASSWORD, NOON)
-    assert user.role == "viewer" and sign_in(database, "vic", PASSWORD, HERE, NOON).user == user
+    assert user.role == "viewer"
+    assert sign_in(database, "vic", PASSWORD, HERE, NOON).user == user
     with pytest.raises(InvitationError, match="used already"):
         accept_invitation(database, token, "Vera", PASSWORD, NOON)
     with database.read() as session, pytest.raises(InvitationError, match="used already"):
@@ -262,8 +276,8 @@ def test_a_refused_name_or_password_leaves_the_invitation_good(database: Databas
     with database.write() as session:
         token = invite(session, "annotator", created_by=ann.id)
     for name, password, error in [
-        ("ann", PASSWORD, NameTaken),
-        ("Bea", "short", WeakPassword),
+        ("ann", PASSWORD, NameTakenError),
+        ("Bea", "short", WeakPasswordError),
         (" ", PASSWORD, StorageError),
     ]:
         with pytest.raises(error):
@@ -340,7 +354,9 @@ def test_the_console_invites_the_first_lead_and_only_its_newest_link_works(datab
         accept_invitation(database, str(links[0]), "Lea", PASSWORD)
     lea = accept_invitation(database, str(links[1]), "Lea", PASSWORD)
     with database.write() as session:
-        assert lea.role == "lead" and has_lead(session) and invite_first_lead(session) is None
+        assert lea.role == "lead"
+        assert has_lead(session)
+        assert invite_first_lead(session) is None
         assert get_user(session, lea.id) == lea
 
 

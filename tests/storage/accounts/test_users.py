@@ -6,10 +6,10 @@ import threading
 
 import pytest
 
-from storage import Database, NotInStore, StorageError
+from storage import Database, NotInStoreError, StorageError
 from storage.accounts.sessions import open_sign_in, user_of
 from storage.accounts.users import User, add_user, find_user, get_user, has_lead, list_users, set_active, set_role
-from storage.errors import LastLead, NameTaken, WeakPassword
+from storage.errors import LastLeadError, NameTakenError, WeakPasswordError
 
 PASSWORD = "a good password"
 
@@ -27,14 +27,14 @@ def test_a_person_is_found_again_by_any_spelling_of_the_name(database: Database)
             assert find_user(session, spelling) == added
         assert get_user(session, added.id) == added
         assert find_user(session, "Zoe") is None
-        with pytest.raises(NotInStore):
+        with pytest.raises(NotInStoreError):
             get_user(session, added.id + 1)
 
 
 @pytest.mark.parametrize("twin", ["ann", "ANN", " Ann ", "Ａｎｎ"])
 def test_a_name_that_reads_like_another_is_taken(database: Database, twin: str) -> None:
     first = add(database, "Ann")
-    with pytest.raises(NameTaken, match="taken"):
+    with pytest.raises(NameTakenError, match="taken"):
         add(database, twin)
     with database.read() as session:
         assert list_users(session) == (first,)
@@ -48,7 +48,7 @@ def test_what_is_no_name_is_refused(database: Database, name: str) -> None:
 
 @pytest.mark.parametrize("password", ["", "short12", "x" * 201, "aaaaaaaaaa"])
 def test_weak_passwords_are_refused(database: Database, password: str) -> None:
-    with pytest.raises(WeakPassword):
+    with pytest.raises(WeakPasswordError):
         add(database, "Ann", password=password)
     with database.read() as session:
         assert list_users(session) == ()
@@ -65,7 +65,8 @@ def test_an_unknown_role_is_refused(database: Database) -> None:
 def test_an_imported_name_is_no_lead_who_can_sign_in(database: Database) -> None:
     imported = add(database, "From a file", "lead", password=None)
     with database.read() as session:
-        assert not imported.can_sign_in and not has_lead(session)
+        assert not imported.can_sign_in
+        assert not has_lead(session)
     add(database, "Lea", "lead")
     with database.read() as session:
         assert has_lead(session)
@@ -89,9 +90,9 @@ def test_the_last_active_lead_stays(database: Database) -> None:
     with database.write() as session:
         set_active(session, off.id, False)
         assert set_role(session, leo.id, "annotator").role == "annotator"
-        with pytest.raises(LastLead, match="Lea is the last lead"):
+        with pytest.raises(LastLeadError, match="Lea is the last lead"):
             set_active(session, lea.id, False)
-        with pytest.raises(LastLead):
+        with pytest.raises(LastLeadError):
             set_role(session, lea.id, "viewer")
         set_role(session, leo.id, "lead")
         assert not set_active(session, lea.id, False).active
@@ -107,7 +108,7 @@ def test_two_leads_who_remove_each_other_at_once_leave_one(database: Database) -
             with database.write() as session:
                 set_active(session, user.id, False)
             outcomes.append("removed")
-        except LastLead:
+        except LastLeadError:
             outcomes.append("refused")
 
     threads = [threading.Thread(target=remove, args=(lead,)) for lead in leads]

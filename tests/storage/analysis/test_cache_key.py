@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from storage import Database
+from typing import TYPE_CHECKING
+
 from storage.analysis.cache_key import last_changes
 from storage.analysis.external_scores import ExternalScore, save_external
 from storage.analysis.video_stats import VideoFacts, save_video_facts
@@ -10,6 +11,9 @@ from storage.judgements import Question, save_judgement
 from storage.pairs import get_pair
 from tests.helpers.labelling import label_next, make_team
 from tests.helpers.stores import RECORD
+
+if TYPE_CHECKING:
+    from storage import Database
 
 
 def test_everything_that_figures_are_made_of_changes_the_stamp(database: Database) -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from sqlalchemy import event
-from sqlalchemy.orm import Session
 
 from storage import Database, StorageError
 from storage.analysis.external_scores import ExternalScore, external_scores, save_external, scorers
@@ -20,6 +19,9 @@ from storage.splits import pair_identity
 from tests.helpers.labelling import SCORES, Team, label_all, make_team
 from tests.helpers.retraining import held_out_pairs, let_say
 from tests.helpers.stores import RECORD, make_pair, make_video
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
 
 OURS, OTHER = "f" * 64, "0" * 64
 
@@ -54,13 +56,16 @@ def test_a_pair_brings_people_models_and_files_together(database: Database) -> N
     assert (one.choice, one.strength, one.support, one.labels, one.human) == ("A", 1.0, 1.0, 2, SCORES)
     assert one.identity == pair_identity(pair.video_a.sha256, pair.video_b.sha256, pair.prompt)
     assert (one.seconds, one.fps, one.source, one.generators) == ((2.5, 2.5), (12.0, 12.0), "test", (None, None))
-    assert one.think is not None and one.quick is None
+    assert one.think is not None
+    assert one.quick is None
     assert (one.think.rewards, one.think.strict, one.think.thought_chars) == ((1.5, -0.5), (True, False), (3, 5))
-    assert one.think.spread == (0.25, 0.25) and one.think.sub_scores == (RECORD.sub_scores, RECORD.sub_scores)
+    assert one.think.spread == (0.25, 0.25)
+    assert one.think.sub_scores == (RECORD.sub_scores, RECORD.sub_scores)
     assert one.facts == (None, VideoFacts(pair.video_b.id, 800.5, 0.4, 0.03, 16, 91_020))
     assert (other.choice, other.think, other.quick) == ("A", None, None)
     other_model = analysed(database, OTHER)[pair.id].think
-    assert other_model is not None and (other_model.rewards, other_model.spread) == ((7.0, 7.0), None)
+    assert other_model is not None
+    assert (other_model.rewards, other_model.spread) == ((7.0, 7.0), None)
     assert analysed(database, None)[pair.id].think is None
 
 
@@ -73,7 +78,8 @@ def test_of_several_numbers_of_thoughts_the_largest_tells_the_spread(database: D
                 record = replace(RECORD, reward_spread=spread)
                 save_judgement(session, Question(video.id, pair.prompt, OURS, "k", k, seed), record)
     think = analysed(database)[pair.id].think
-    assert think is not None and think.spread == (0.7, 0.7)
+    assert think is not None
+    assert think.spread == (0.7, 0.7)
 
 
 def test_pairs_are_chosen_by_source_campaign_and_part(database: Database) -> None:
@@ -83,8 +89,10 @@ def test_pairs_are_chosen_by_source_campaign_and_part(database: Database) -> Non
         videos = make_video(session, "p"), make_video(session, "q")
         bench = add_pair(session, *videos, "A dog.", source="genai-bench", generator_a="one", generator_b="two")
     everything = analysed(database)
-    assert set(everything) == {*team.pairs, bench.id} and list(everything) == sorted(everything)
-    assert everything[bench.id].choice is None and everything[bench.id].labels == 0
+    assert set(everything) == {*team.pairs, bench.id}
+    assert list(everything) == sorted(everything)
+    assert everything[bench.id].choice is None
+    assert everything[bench.id].labels == 0
     assert everything[bench.id].generators == ("one", "two")
     choices = [everything[pair].choice for pair in team.pairs]
     assert choices == ["A", "B", "tie"] * 10
@@ -110,7 +118,8 @@ def test_many_pairs_take_few_queries(database: Database) -> None:
             first = len(counted)
             analysed_pairs(session, OURS, sources=["test"])
         numbers.append((first, len(counted)))
-    assert numbers[0] == numbers[1] and numbers[1][1] <= 12
+    assert numbers[0] == numbers[1]
+    assert numbers[1][1] <= 12
 
 
 def test_facts_are_measured_again_and_never_nonsense(database: Database) -> None:
@@ -138,7 +147,8 @@ def test_scores_of_other_models_stand_beside_each_other(database: Database) -> N
     with database.read() as session:
         assert scorers(session) == {"VideoAlign": 1, "VideoScore2": 2}
         found = external_scores(session, "VideoScore2")
-        assert found[one] == ExternalScore(one, 3.1, 2.7, cells) and found[one].sub_scores == cells
+        assert found[one] == ExternalScore(one, 3.1, 2.7, cells)
+        assert found[one].sub_scores == cells
         assert (found[two].reward_a, found[two].sub_scores) == (6.0, None)
         assert external_scores(session, "nobody") == {}
     refused = [

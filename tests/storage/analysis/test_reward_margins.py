@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 
 from app.lead.uncertainty_order import disagreement_first, uncertain_first
-from storage import Database
 from storage.analysis.reward_margins import (
     count_margins,
     first_pairs,
@@ -19,10 +19,13 @@ from storage.analysis.reward_margins import (
 )
 from storage.judgements import Question, save_judgement
 from storage.labelling.consensus import Consensus
-from storage.pairs import Pair
-from storage.schema import Choice
 from tests.helpers.labelling import make_team
 from tests.helpers.stores import RECORD, make_pair
+
+if TYPE_CHECKING:
+    from storage import Database
+    from storage.pairs import Pair
+    from storage.schema import Choice
 
 
 def judged(
@@ -93,4 +96,5 @@ def test_sure_contradictions_come_first_and_sure_agreement_last() -> None:
     people = [said(1, "A"), said(2, "B"), said(3, "A"), said(4, "tie"), said(5, "both_bad"), said(6, None), said(7, "A")]
     scores = disagreement_first(by_pair, people, tie_threshold=0.5)
     assert sorted(scores, key=lambda pair: scores[pair]) == [5, 2, 3, 4, 1]
-    assert scores[4] == pytest.approx(0.4) and scores[2] == -2.0
+    assert scores[4] == pytest.approx(0.4)
+    assert scores[2] == -2.0

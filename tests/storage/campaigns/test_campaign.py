@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from descore.answer import DIMENSIONS
-from storage import Database, NotInStore
+from storage import Database, NotInStoreError
 from storage.campaigns.campaign import (
     CampaignSettings,
     Gold,
@@ -25,7 +25,7 @@ from storage.campaigns.guidelines import (
     revise_guidelines,
 )
 from storage.campaigns.progress import Progress, progress
-from storage.errors import CampaignError, LeaseLost
+from storage.errors import CampaignError, LeaseLostError
 from storage.labelling.campaign_pairs import add_pairs, flagged_pairs, reorder, resolve_flag, set_overlap
 from storage.labelling.totals import differences
 from tests.helpers.labelling import answer, flag, label_next, later, make_team, save, take, waiting
@@ -39,7 +39,7 @@ def test_a_campaign_comes_back_as_it_was_set_up(database: Database) -> None:
         assert get_campaign(session, team.campaign.id) == team.campaign
         assert list_campaigns(session) == (team.campaign,)
         assert list_campaigns(session, "import") == ()
-        with pytest.raises(NotInStore):
+        with pytest.raises(NotInStoreError):
             get_campaign(session, 99)
         counts = progress(session, team.campaign.id)
     assert team.campaign.settings.dimensions == ("subject", "style")
@@ -195,7 +195,7 @@ def test_a_flagged_pair_waits_for_the_lead(database: Database) -> None:
         resolve_flag(session, team.campaign.id, pair, put_back=False)
         with pytest.raises(CampaignError, match="not flagged"):
             resolve_flag(session, team.campaign.id, pair, put_back=True)
-    with pytest.raises(LeaseLost, match="taken this pair out"), database.write() as session:
+    with pytest.raises(LeaseLostError, match="taken this pair out"), database.write() as session:
         save(session, held)
     with database.read() as session:
         counts = progress(session, team.campaign.id)

@@ -150,4 +150,6 @@ def test_a_link_in_the_folder_may_lead_elsewhere(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "a.mp4").symlink_to(tmp_path / "cache" / "blob")
     clip = FormatReader(tmp_path / "data" / "pairs.csv").clip_at(1, "a.mp4", "path_A")
-    assert clip is not None and clip.path is not None and clip.path.read_bytes() == b"blob"
+    assert clip is not None
+    assert clip.path is not None
+    assert clip.path.read_bytes() == b"blob"

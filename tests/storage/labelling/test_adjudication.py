@@ -6,7 +6,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from storage import Database, NotInStore
+from storage import Database, NotInStoreError
 from storage.accounts.users import add_user
 from storage.campaigns.campaign import Gold, set_status
 from storage.campaigns.guidelines import DEFAULT_GUIDELINES, Guidelines, revise_guidelines
@@ -74,7 +74,8 @@ def test_decision_is_saved_once_and_a_changed_mind_is_a_new_revision(database: D
         mine = [one for one in revisions(session, team.pairs[1]) if one.annotator_id == lead]
         assert [(one.id, one.choice, one.replaces_id) for one in mine] == [(first, "B", None), (second, "both_bad", first)]
         current = labels_of_pair(session, team.campaign.id, team.pairs[1])
-        assert [one.id for one in current if one.kind == "adjudication"] == [second] and len(current) == 4
+        assert [one.id for one in current if one.kind == "adjudication"] == [second]
+        assert len(current) == 4
         assert differences(session, team.campaign.id) == []
 
 
@@ -85,7 +86,8 @@ def test_last_of_two_leads_counts_and_a_closed_campaign_can_be_decided(database:
     decide(database, team, lead_of(database, "other lead"), 3, answer("B"))
     with database.read() as session:
         (one,) = gold_choices(session, team.campaign.id, "adjudicated")
-        assert one.suggested == "B" and one.pair.id == team.pairs[3]
+        assert one.suggested == "B"
+        assert one.pair.id == team.pairs[3]
 
 
 def test_incomplete_decisions_and_foreign_pairs_are_refused(database: Database, team: Team) -> None:
@@ -93,7 +95,7 @@ def test_incomplete_decisions_and_foreign_pairs_are_refused(database: Database, 
     for said in (Answer(), Answer(choice="A"), flag(), Answer(choice="tie", strength="clearly")):
         with pytest.raises(AnswerError):
             decide(database, team, lead, 1, said)
-    with pytest.raises(NotInStore), database.write() as session:
+    with pytest.raises(NotInStoreError), database.write() as session:
         adjudicate(session, team.campaign.id, 10**6, lead, new_submission(), answer("A"))
     assert sorted(queue(database, team)) == [1, 3]
 
@@ -106,7 +108,8 @@ def test_lists_to_choose_gold_from(database: Database, team: Team) -> None:
             4: ("tie", "3 tie"),
         }
         first, *others = gold_choices(session, team.campaign.id, "all", limit=5)
-        assert len(others) == 4 and gold_choices(session, team.campaign.id, "all", after=first.place)[0] == others[0]
+        assert len(others) == 4
+        assert gold_choices(session, team.campaign.id, "all", after=first.place)[0] == others[0]
         with pytest.raises(CampaignError):
             gold_choices(session, team.campaign.id, "best")  # type: ignore[arg-type]
 

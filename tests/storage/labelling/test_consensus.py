@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 
@@ -15,10 +17,12 @@ from storage.labelling.adjudication import adjudicate
 from storage.labelling.campaign_pairs import resolve_flag
 from storage.labelling.consensus import Consensus, consensus
 from storage.labelling.dawid_skene import CHOICES, KnownLabels, annotator_accuracies, annotator_weights, posterior
-from storage.schema import Choice
 from tests.helpers.labelling import Team, make_team, new_submission
 from tests.helpers.opinions import opine
 from tests.helpers.stores import make_pair
+
+if TYPE_CHECKING:
+    from storage.schema import Choice
 
 
 def by_pair(database: Database, *args: object, **options: object) -> dict[int, Consensus]:
@@ -50,11 +54,14 @@ def test_strength_and_sub_scores_are_common_ones(database: Database) -> None:
     opine(database, team, [[one, other] for one, other in zip(first, second, strict=True)])
     found = by_pair(database)
     one, other = (found[pair] for pair in team.pairs)
-    assert one.choice == "A" and one.strength == pytest.approx(2 / 3)
+    assert one.choice == "A"
+    assert one.strength == pytest.approx(2 / 3)
     assert one.sub_scores["A"] == dict.fromkeys(DIMENSIONS, "2") | {"camera": "1"}
     assert one.sub_scores["B"] == dict.fromkeys(DIMENSIONS, "0")
-    assert other.choice is None and other.strength == pytest.approx(2 / 3)
-    assert "camera" not in other.sub_scores["A"] and other.sub_scores["A"]["style"] == "2"
+    assert other.choice is None
+    assert other.strength == pytest.approx(2 / 3)
+    assert "camera" not in other.sub_scores["A"]
+    assert other.sub_scores["A"]["style"] == "2"
 
 
 def test_a_lead_overrules_everybody_and_dropped_pairs_are_left_out(database: Database) -> None:
@@ -90,7 +97,8 @@ def test_a_pair_of_two_campaigns_counts_each_person_once(database: Database) -> 
     team = make_team(database, pairs=2)
     opine(database, team, ["AA", "AB", "BB"])
     only = by_pair(database, [team.campaign.id])
-    assert only == by_pair(database) and by_pair(database, []) == {}
+    assert only == by_pair(database)
+    assert by_pair(database, []) == {}
 
 
 def test_unknown_method_is_refused(database: Database) -> None:
@@ -106,7 +114,8 @@ def test_weighted_follows_the_reliable_and_leaves_equal_voices_undecided(databas
     contested = team.pairs[10]
     assert by_pair(database)[contested].choice is None
     weighted = by_pair(database, method="weighted")
-    assert weighted[contested].choice == "A" and weighted[contested].support > 0.9
+    assert weighted[contested].choice == "A"
+    assert weighted[contested].support > 0.9
     assert all(weighted[pair].choice == letter for pair, letter in zip(team.pairs, truth, strict=False))
 
 
@@ -122,7 +131,8 @@ def test_gold_answers_anchor_the_weights(database: Database) -> None:
     team = make_team(database, pairs=5, people=2, overlap=2, gold=gold, qualification_pairs=4, qualification_pass=0.0)
     opine(database, team, ["AAAAA", "BBBBB"])
     found = by_pair(database, method="weighted")
-    assert set(found) == {team.pairs[4]} and found[team.pairs[4]].choice == "A"
+    assert set(found) == {team.pairs[4]}
+    assert found[team.pairs[4]].choice == "A"
     assert by_pair(database)[team.pairs[4]].choice is None
 
 
@@ -151,7 +161,8 @@ def test_accuracies_of_a_simulated_team_are_found_again() -> None:
         counts = [list(labels).count(code) for code in range(4)]
         right["weighted"] += posterior(sums)[CHOICES.index(true)] > 0.5
         right["majority"] += counts[CHOICES.index(true)] > 2
-    assert right["weighted"] / 2000 > 0.93 and right["weighted"] > right["majority"] * 1.1
+    assert right["weighted"] / 2000 > 0.93
+    assert right["weighted"] > right["majority"] * 1.1
 
 
 def test_a_few_lucky_labels_make_nobody_infallible() -> None:

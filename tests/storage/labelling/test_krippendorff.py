@@ -50,7 +50,8 @@ def test_value_is_the_one_of_the_package(level: Level, units: int, agreeing: flo
         counts = random_counts(rng, pairs, units, agreeing)
         alpha = krippendorff_alpha(patterns_of(counts), level, resamples=10)
         assert alpha.value == pytest.approx(reference(counts, level), abs=1e-12)
-        assert alpha.pairs <= pairs and (level == "ordinal" or alpha.answers == sum(np.ravel(counts)))
+        assert alpha.pairs <= pairs
+        assert level == "ordinal" or alpha.answers == sum(np.ravel(counts))
 
 
 def test_published_example_with_missing_answers() -> None:
@@ -89,23 +90,30 @@ def test_missing_values_are_a_class_of_their_own_only_on_the_nominal_level() -> 
     patterns = {"2,0,0,1|0,0,3,0": 10, "0,0,2,1|3,0,0,0": 10}
     assert krippendorff_alpha(patterns, "ordinal").value == 1.0
     nominal = krippendorff_alpha(patterns, "nominal").value
-    assert nominal is not None and nominal < 0.8
+    assert nominal is not None
+    assert nominal < 0.8
 
 
 def test_perfect_agreement_contradiction_and_chance() -> None:
     assert krippendorff_alpha({"3,0,0,0": 5, "0,3,0,0": 5}, "nominal").value == 1.0
     contradiction = krippendorff_alpha({"1,1,0,0": 50}, "nominal").value
-    assert contradiction is not None and contradiction < 0
+    assert contradiction is not None
+    assert contradiction < 0
     chance = krippendorff_alpha(patterns_of(random_counts(np.random.default_rng(3), 2000, 1, 0.0)), "nominal")
     assert chance.value == pytest.approx(0, abs=0.03)
-    assert chance.low is not None and chance.high is not None and chance.low < 0 < chance.high
+    assert chance.low is not None
+    assert chance.high is not None
+    assert chance.low < 0 < chance.high
 
 
 def test_one_pair_has_a_value_and_no_interval() -> None:
     alpha = krippendorff_alpha({"1,1,0,0": 1}, "nominal")
-    assert alpha.value is not None and (alpha.low, alpha.high, alpha.reason) == (None, None, TOO_FEW)
+    assert alpha.value is not None
+    assert (alpha.low, alpha.high, alpha.reason) == (None, None, TOO_FEW)
     rarely_varied = krippendorff_alpha({"3,0,0,0": 4, "2,1,0,0": 1}, "nominal")
-    assert rarely_varied.value is not None and rarely_varied.low is None and rarely_varied.reason == TOO_FEW
+    assert rarely_varied.value is not None
+    assert rarely_varied.low is None
+    assert rarely_varied.reason == TOO_FEW
 
 
 def test_interval_repeats_itself_narrows_with_pairs_and_holds_the_value() -> None:
@@ -115,7 +123,9 @@ def test_interval_repeats_itself_narrows_with_pairs_and_holds_the_value() -> Non
         patterns = patterns_of(random_counts(rng, pairs, 2, 0.7))
         first, second = (krippendorff_alpha(patterns, "ordinal", seed=1) for _ in range(2))
         assert first == second
-        assert first.value is not None and first.low is not None and first.high is not None
+        assert first.value is not None
+        assert first.low is not None
+        assert first.high is not None
         assert first.low < first.value < first.high
         widths.append(first.high - first.low)
     assert widths[1] < widths[0] / 5
@@ -130,7 +140,8 @@ def test_interval_covers_the_value_of_the_population_about_as_often_as_it_says()
     for _ in range(100):
         sample = [population[index] for index in rng.integers(len(population), size=60)]
         alpha = krippendorff_alpha(patterns_of(sample), "nominal", resamples=300)
-        assert alpha.low is not None and alpha.high is not None
+        assert alpha.low is not None
+        assert alpha.high is not None
         hits += alpha.low <= truth <= alpha.high
     assert 86 <= hits <= 100
 
@@ -141,7 +152,10 @@ def test_videos_of_a_pair_stay_together_in_the_bootstrap() -> None:
     single = random_counts(rng, 200, 1, 0.7)
     doubled = [[pair[0], pair[0]] for pair in single]
     one, two = (krippendorff_alpha(patterns_of(counts), "nominal") for counts in (single, doubled))
-    assert one.low is not None and one.high is not None and two.low is not None and two.high is not None
+    assert one.low is not None
+    assert one.high is not None
+    assert two.low is not None
+    assert two.high is not None
     assert two.high - two.low == pytest.approx(one.high - one.low, rel=0.1)
 
 
@@ -151,9 +165,14 @@ def test_many_patterns_get_the_interval_that_resampling_gives(level: Level, monk
     limit = krippendorff_alpha(patterns_of(counts), level, resamples=4000)
     monkeypatch.setattr(agreement, "_MANY_PATTERNS", 10**9)
     resampled = krippendorff_alpha(patterns_of(counts), level, resamples=4000)
-    assert len(patterns_of(counts)) > 1000 and limit.value == resampled.value
-    assert limit.low is not None and limit.high is not None and resampled.low is not None and resampled.high is not None
-    assert limit.low == pytest.approx(resampled.low, abs=2e-3) and limit.high == pytest.approx(resampled.high, abs=2e-3)
+    assert len(patterns_of(counts)) > 1000
+    assert limit.value == resampled.value
+    assert limit.low is not None
+    assert limit.high is not None
+    assert resampled.low is not None
+    assert resampled.high is not None
+    assert limit.low == pytest.approx(resampled.low, abs=2e-3)
+    assert limit.high == pytest.approx(resampled.high, abs=2e-3)
 
 
 def test_tens_of_thousands_of_different_pairs_take_no_time() -> None:
@@ -162,7 +181,9 @@ def test_tens_of_thousands_of_different_pairs_take_no_time() -> None:
     patterns = {"|".join(",".join(map(str, unit)) for unit in pair): 1 for pair in drawn.tolist()}
     started = time.perf_counter()
     alpha = krippendorff_alpha(patterns, "ordinal")
-    assert alpha.value is not None and alpha.pairs > 20_000 and time.perf_counter() - started < 5.0
+    assert alpha.value is not None
+    assert alpha.pairs > 20_000
+    assert time.perf_counter() - started < 5.0
 
 
 def test_a_broken_pattern_is_refused() -> None:

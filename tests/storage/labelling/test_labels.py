@@ -14,7 +14,7 @@ from storage.campaigns.guidelines import DEFAULT_GUIDELINES, revise_guidelines
 from storage.campaigns.label_schema import as_shown
 from storage.campaigns.members import member, set_paused
 from storage.campaigns.progress import progress
-from storage.errors import AnswerError, CampaignError, LeaseLost, NotYours
+from storage.errors import AnswerError, CampaignError, LeaseLostError, NotYoursError
 from storage.labelling.assignments import get_assignment, history, mark_revealed, save_draft
 from storage.labelling.labels import current_labels, labels_of_pair, revisions
 from storage.labelling.submit import submit, undo
@@ -95,7 +95,7 @@ def test_of_two_tabs_the_first_saves(database: Database) -> None:
     with database.write() as session:
         turn = take(session, team, team.people[0])
         saved = save(session, turn, answer("A"))
-        with pytest.raises(LeaseLost, match="saved already"):
+        with pytest.raises(LeaseLostError, match="saved already"):
             save(session, turn, answer("B"))
         assert revisions(session, turn.pair.id) == (saved.label,)
 
@@ -105,7 +105,7 @@ def test_nobody_labels_for_another(database: Database) -> None:
     with database.write() as session:
         turn = take(session, team, team.people[0])
         for token in (turn.token, "unknown"):
-            with pytest.raises(NotYours):
+            with pytest.raises(NotYoursError):
                 submit(session, token, team.people[1], new_submission(), answer())
 
 
@@ -120,7 +120,7 @@ def test_an_edit_is_a_revision_that_names_what_it_replaces(database: Database) -
         second = save(session, turn, answer("B", seconds=20), edits=first.id).label
         assert (second.replaces_id, second.guideline_version) == (first.id, 2)
         assert (first.visible, second.visible) == ((), ("generators", "thoughts", "rewards"))
-        with pytest.raises(LeaseLost, match="changed meanwhile"):
+        with pytest.raises(LeaseLostError, match="changed meanwhile"):
             save(session, turn, answer("tie"), edits=first.id)
         assert revisions(session, turn.pair.id) == (first, second)
         assert labels_of_pair(session, team.campaign.id, turn.pair.id) == (second,)
@@ -139,7 +139,7 @@ def test_only_the_last_ten_are_edited(database: Database) -> None:
         for minute in range(10):
             turns.append(take(session, team, team.people[0]))
             labels.append(save(session, turns[-1], now=later(minutes=minute + 1)).label)
-        with pytest.raises(LeaseLost, match="last 10"):
+        with pytest.raises(LeaseLostError, match="last 10"):
             save(session, turns[0], answer("B"), edits=labels[0].id)
         assert save(session, turns[1], answer("B"), edits=labels[1].id).is_new
 
@@ -157,7 +157,7 @@ def test_an_edit_may_become_a_skip_and_back(database: Database) -> None:
         save(session, turn, skip(), edits=again.id)
         theirs = take(session, team, second)
         newest = revisions(session, turn.pair.id)[-1]
-        with pytest.raises(LeaseLost, match="Others have labelled"):
+        with pytest.raises(LeaseLostError, match="Others have labelled"):
             save(session, turn, answer("A"), edits=newest.id)
         save(session, theirs)
         assert differences(session, team.campaign.id) == []
@@ -172,7 +172,7 @@ def test_a_label_after_the_lease_counts_while_there_is_a_place(database: Databas
         undone = undo(session, team.campaign.id, first, new_submission(), later(hours=2))
         assert undone is not None
         assert take(session, team, second, later(hours=3)).pair.id == turn.pair.id
-        with pytest.raises(LeaseLost, match="Others have labelled"):
+        with pytest.raises(LeaseLostError, match="Others have labelled"):
             save(session, turn, now=later(hours=3))
         assert waiting(session, team, third, later(hours=3)) == "finished"
         set_status(session, team.campaign.id, "closed")
@@ -237,7 +237,7 @@ def test_undo_of_a_skip_needs_a_place(database: Database) -> None:
         save(session, turn, skip("blurred"))
         label_next(session, team, second)
         label_next(session, team, second)
-        with pytest.raises(LeaseLost):
+        with pytest.raises(LeaseLostError):
             undo(session, team.campaign.id, first, new_submission())
         assert differences(session, team.campaign.id) == []
 

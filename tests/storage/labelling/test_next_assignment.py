@@ -13,7 +13,7 @@ from storage import Database, open_database
 from storage.campaigns.campaign import Gold
 from storage.campaigns.members import member, members, readmit, set_paused
 from storage.campaigns.progress import progress
-from storage.errors import AnswerError, CampaignError, LeaseLost, NotYours
+from storage.errors import AnswerError, CampaignError, LeaseLostError, NotYoursError
 from storage.labelling.assignments import get_assignment, history, mark_revealed, renew, save_draft
 from storage.labelling.campaign_pairs import resolve_flag
 from storage.labelling.queue import left_video
@@ -56,7 +56,7 @@ def test_somebody_elses_turn_is_not_to_be_told_from_none(database: Database) -> 
     messages = set()
     for token, person in ((turn.token, team.people[1]), ("unknown", team.people[0])):
         for call in (get_assignment, renew, mark_revealed, lambda *given: save_draft(*given, {})):
-            with pytest.raises(NotYours) as caught, database.write() as session:
+            with pytest.raises(NotYoursError) as caught, database.write() as session:
                 call(session, token, person)
             messages.add(str(caught.value))
     assert len(messages) == 1
@@ -85,15 +85,15 @@ def test_what_was_given_back_comes_again_with_its_draft(database: Database) -> N
         assert save_draft(session, left.token, first, draft, later(minutes=10)) == later(minutes=40)
         label_next(session, team, second, now=later(minutes=41))
         assert get_assignment(session, left.token, first).state == "returned"
-        with pytest.raises(LeaseLost, match="draft is kept"):
+        with pytest.raises(LeaseLostError, match="draft is kept"):
             save_draft(session, left.token, first, {}, later(minutes=42))
-        with pytest.raises(LeaseLost):
+        with pytest.raises(LeaseLostError):
             renew(session, left.token, first, later(minutes=42))
         again = take(session, team, first, later(minutes=42))
         assert (again.token, again.state, again.draft) == (left.token, "leased", draft)
         save(session, again, now=later(minutes=43))
         assert get_assignment(session, left.token, first).draft is None
-        with pytest.raises(LeaseLost, match="another tab"):
+        with pytest.raises(LeaseLostError, match="another tab"):
             save_draft(session, left.token, first, draft, later(minutes=44))
 
 

@@ -5,18 +5,16 @@ from __future__ import annotations
 import random
 import threading
 from collections import Counter, defaultdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from sqlalchemy import select, text
 
 from descore.answer import DIMENSIONS, SUB_SCORES
-from storage import Database
 from storage.campaigns.campaign import Gold
-from storage.campaigns.label_schema import Answer
 from storage.campaigns.members import member, members, set_paused
 from storage.campaigns.progress import progress
-from storage.errors import LeaseLost
+from storage.errors import LeaseLostError
 from storage.labelling.assignments import Assignment, history, save_draft
 from storage.labelling.campaign_pairs import flagged_pairs, resolve_flag
 from storage.labelling.gold import set_gold
@@ -39,6 +37,10 @@ from tests.helpers.labelling import (
     save,
     skip,
 )
+
+if TYPE_CHECKING:
+    from storage import Database
+    from storage.campaigns.label_schema import Answer
 
 OVERLAP = 2
 
@@ -195,14 +197,14 @@ class Crowd:
         assert turn.label is not None
         try:
             saved = submit(session, turn.token, person, new_submission(), self.said(), self.now, edits=turn.label.id)
-        except LeaseLost:
+        except LeaseLostError:
             return
         self.keep(saved.label)
 
     def take_back(self, session: Any, person: int) -> None:
         try:
             turn = undo(session, self.team.campaign.id, person, new_submission(), self.now)
-        except LeaseLost:
+        except LeaseLostError:
             return
         if turn is not None:
             self.keep(revisions(session, turn.pair.id)[-1])
@@ -213,7 +215,7 @@ class Crowd:
         for token in session.scalars(returned).all():
             try:
                 self.keep(submit(session, token, person, new_submission(), self.said(), self.now).label)
-            except LeaseLost:
+            except LeaseLostError:
                 continue
             return
 

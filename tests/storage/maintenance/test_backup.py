@@ -8,6 +8,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -17,8 +18,10 @@ from storage.maintenance.integrity import check_store
 from storage.pairs import add_pair, add_video
 from storage.video_files import store_video
 from storage.votes import all_votes, save_vote
-from tests.helpers.postgresql import Server
 from tests.helpers.stores import make_pair, url_of
+
+if TYPE_CHECKING:
+    from tests.helpers.postgresql import Server
 
 WRITERS = 4
 

@@ -7,10 +7,10 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from sqlalchemy import text
-from sqlalchemy.orm import Session
 
 from benchmarks.big_store import fill
 from descore.answer import DIMENSIONS
@@ -23,13 +23,17 @@ from storage.maintenance.integrity import check_store, check_tables
 from storage.pairs import add_video
 from storage.video_files import store_video
 from storage.votes import save_vote
-from tests.helpers.postgresql import Server
 from tests.helpers.stores import make_pair
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from tests.helpers.postgresql import Server
 
 PEOPLE = 11
 
 
-class Undo(Exception):
+class UndoError(Exception):
     """Ends a transaction without saving."""
 
 
@@ -130,13 +134,13 @@ DAMAGES = [
 
 @pytest.mark.parametrize(("rule", "words", "damage"), DAMAGES, ids=[words for _, words, _ in DAMAGES])
 def test_damage_is_found_and_named(worked: Database, rule: str, words: str, damage: str) -> None:
-    with pytest.raises(Undo), worked.write() as session:
+    with pytest.raises(UndoError), worked.write() as session:
         allow_anything(session)
         changed = session.execute(text(damage)).rowcount  # type: ignore[attr-defined]
         assert changed > 0
         found = check_tables(session)
         assert [one for one in found if one.rule == rule and re.search(words, one.message)], found
-        raise Undo
+        raise UndoError
     assert check_store(worked) == ()
 
 
@@ -162,13 +166,13 @@ DUPLICATES = [
 def test_what_a_constraint_should_have_refused_is_found(
     worked: Database, rule: str, words: str, table: str, constraint: str, damage: str
 ) -> None:
-    with pytest.raises(Undo), worked.write() as session:
+    with pytest.raises(UndoError), worked.write() as session:
         allow_anything(session)
         drop_unique(session, table, constraint)
         session.execute(text(damage))
         found = check_tables(session)
         assert [one for one in found if one.rule == rule and words in one.message], found
-        raise Undo
+        raise UndoError
 
 
 def test_a_row_that_is_gone_without_a_trace_leaves_a_hole(tmp_path: Path) -> None:
@@ -222,11 +226,11 @@ def test_videos_are_read_and_compared(database: Database, tmp_path: Path) -> Non
 
 
 def test_of_many_violations_a_few_are_named_and_the_rest_counted(worked: Database) -> None:
-    with pytest.raises(Undo), worked.write() as session:
+    with pytest.raises(UndoError), worked.write() as session:
         allow_anything(session)
         session.execute(text("UPDATE labels SET seconds = seconds + 1"))
         found = [one.message for one in check_tables(session) if "s on task" in one.message or "more like" in one.message]
-        raise Undo
+        raise UndoError
     assert len(found) == 6
     assert re.fullmatch(r"and 1\d\d more like the last one", found[-1])
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from storage import Database, NotInStore, StorageError
+from storage import Database, NotInStoreError, StorageError
 from storage.accounts.users import add_user
 from storage.maintenance.integrity import check_store
 from storage.training.model_registry import (
@@ -42,7 +42,7 @@ def test_a_checkpoint_is_known_by_its_content(database: Database) -> None:
     with database.read() as session:
         assert get_checkpoint(session, first.id) == first == checkpoint_by_fingerprint(session, first.fingerprint)
         assert [one.id for one in lineage(session, third.id)] == [third.id, namesake.id, first.id]
-        with pytest.raises(NotInStore):
+        with pytest.raises(NotInStoreError):
             get_checkpoint(session, 99)
     with pytest.raises(StorageError, match="needs a name"), database.write() as session:
         register_checkpoint(session, name=" ", location="x", fingerprint="y")

@@ -15,7 +15,7 @@ import pytest
 
 from storage import StorageError
 from storage.training.run_folder import (
-    LockHeld,
+    LockHeldError,
     RunLock,
     device_holder,
     device_lock,
@@ -47,20 +47,22 @@ def test_a_lock_ends_with_its_process_however_that_ended(tmp_path: Path) -> None
     child = int(process.stdout.readline())
     try:
         assert is_held(folder)
-        with pytest.raises(LockHeld, match=f"run 7 is in use by process {process.pid}") as caught, RunLock(folder):
+        with pytest.raises(LockHeldError, match=f"run 7 is in use by process {process.pid}") as caught, RunLock(folder):
             pass
         assert caught.value.holder["pid"] == process.pid
         for device in ("cuda", "cuda:0"):
             holder = device_holder(tmp_path, device)
-            assert holder is not None and (holder["run"], holder["pid"]) == (7, process.pid)
-            with pytest.raises(LockHeld, match="the device cuda"), device_lock(tmp_path, device):
+            assert holder is not None
+            assert (holder["run"], holder["pid"]) == (7, process.pid)
+            with pytest.raises(LockHeldError, match="the device cuda"), device_lock(tmp_path, device):
                 pass
         assert device_holder(tmp_path, "cpu") is None
         process.send_signal(signal.SIGKILL)
         process.wait(20)
         # What it started lives on, and holds nothing.
         os.kill(child, 0)
-        assert not is_held(folder) and device_holder(tmp_path, "cuda") is None
+        assert not is_held(folder)
+        assert device_holder(tmp_path, "cuda") is None
     finally:
         process.kill()
         process.wait()
@@ -120,7 +122,8 @@ def test_the_end_of_a_log_is_short_and_readable(tmp_path: Path) -> None:
     assert tail(tmp_path, 100_000).splitlines() == lines
     for size in range(90, 110):
         found = tail(tmp_path, size).splitlines()
-        assert found == lines[-len(found) :] and 3 <= len(found) <= 6
+        assert found == lines[-len(found) :]
+        assert 3 <= len(found) <= 6
     bar = "".join(f"\rdual-rl: {percent}%" for percent in range(100))
     log.write_bytes(f"begun{bar}\r\nsaved\n".encode() + b"\xff\n\rdual-rl: 1%\rdual-rl: 2%")
     assert tail(tmp_path) == "dual-rl: 99%\nsaved\n\ufffd\ndual-rl: 2%"

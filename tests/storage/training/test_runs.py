@@ -5,15 +5,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from storage import Database, NotInStore, StorageError
+from storage import Database, NotInStoreError, StorageError
 from storage.data_home import place_of
 from storage.maintenance.integrity import check_store, check_tables
-from storage.schema import RunState
 from storage.training.model_registry import mark_deleted, promote, register_checkpoint
 from storage.training.runs import (
     Run,
@@ -36,6 +36,9 @@ from storage.training.snapshot_settings import SnapshotSettings
 from storage.training.snapshots import Snapshot, held_out_share_in_use, make_snapshot, snapshot_hash, with_share_in_use
 from tests.helpers.labelling import make_team
 from tests.helpers.retraining import add_run, let_say, make_checkpoint, serve_base, snapshot_of, training
+
+if TYPE_CHECKING:
+    from storage.schema import RunState
 
 PAIRS = 12
 Change = Callable[[Session, int], Run]
@@ -112,9 +115,12 @@ def test_a_run_keeps_its_request_and_its_data(database: Database, snapshot: Snap
         asked.overrides,
         asked.request,
     )
-    assert kept == snapshot.pairs and snapshot_hash(reversed(kept)) == run.snapshot_hash == snapshot.sha256
-    assert run.counts == snapshot.counts and sum(run.counts[part] for part in ("new", "replay", "held_out")) == PAIRS
-    assert run.snapshot is not None and run.snapshot["held_out_share"] == 0.2
+    assert kept == snapshot.pairs
+    assert snapshot_hash(reversed(kept)) == run.snapshot_hash == snapshot.sha256
+    assert run.counts == snapshot.counts
+    assert sum(run.counts[part] for part in ("new", "replay", "held_out")) == PAIRS
+    assert run.snapshot is not None
+    assert run.snapshot["held_out_share"] == 0.2
 
 
 def test_the_queue_keeps_its_order_and_one_run_has_a_device(database: Database, snapshot: Snapshot) -> None:
@@ -127,7 +133,8 @@ def test_the_queue_keeps_its_order_and_one_run_has_a_device(database: Database, 
             found = next_queued(session, device)
             return None if found is None else found.id
 
-        assert following() == first and following("cuda:0") == gpu
+        assert following() == first
+        assert following("cuda:0") == gpu
         mark_running(session, first, 1, "here")
         assert (following("cpu"), following(), following("cuda:1")) == (None, gpu, None)
         assert [run.id for run in runs_in(session, "queued")] == [second, gpu, last]
@@ -168,9 +175,11 @@ def test_a_run_tells_how_far_it_is_and_learns_that_it_should_stop(database: Data
     with database.write() as session:
         run = in_state(session, "running", snapshot)
         told = set_progress(session, run.id, {"stage": "dual-rl", "step": 3, "steps": 10, "seconds_left": 70.5})
-        assert told.cancel_requested_at is None and told.progress["step"] == 3
+        assert told.cancel_requested_at is None
+        assert told.progress["step"] == 3
         asked = request_cancel(session, run.id)
-        assert request_cancel(session, run.id) == asked and asked.state == "running"
+        assert request_cancel(session, run.id) == asked
+        assert asked.state == "running"
         assert set_progress(session, run.id, {"step": 4}).cancel_requested_at is not None
         ended = finish(session, run.id, "cancelled", 143, "cancelled after step 4")
         assert (ended.state, ended.exit_code, ended.pid, ended.progress) == ("cancelled", 143, None, {"step": 4})
@@ -184,11 +193,12 @@ def test_a_training_ends_with_a_checkpoint_which_knows_its_labels(database: Data
         run = in_state(session, "running", snapshot)
         with pytest.raises(StorageError, match="without the checkpoint"):
             finish(session, run.id, "finished", 0)
-        with pytest.raises(NotInStore):
+        with pytest.raises(NotInStoreError):
             finish(session, run.id, "finished", 0, "", 99, "better")
         made = make_checkpoint(session, "made", run_id=run.id, parent_id=run.parent_id, snapshot_hash=run.snapshot_hash)
         ended = finish(session, run.id, "finished", 0, "", made.id, "better")
-        assert (ended.candidate_id, ended.verdict) == (made.id, "better") and ended.ended_at is not None
+        assert (ended.candidate_id, ended.verdict) == (made.id, "better")
+        assert ended.ended_at is not None
         assert run.parent_id is not None
         assert (known_labels(session, made.id), known_labels(session, run.parent_id)) == (snapshot.last_label_id, 0)
 
@@ -251,7 +261,8 @@ def test_a_run_belongs_to_its_data_folder_whatever_the_machine_is_called(
         assert is_here(run, database.home)
         run = mark_running(session, run.id, 1, place_of(database.home))
     monkeypatch.setattr("socket.gethostname", lambda: "a new container")
-    assert is_here(run, database.home) and not is_here(run, tmp_path / "elsewhere")
+    assert is_here(run, database.home)
+    assert not is_here(run, tmp_path / "elsewhere")
     assert place_of(database.home) == place_of(database.home) != place_of(tmp_path / "elsewhere")
 
 

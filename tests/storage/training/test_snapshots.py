@@ -67,7 +67,9 @@ def test_labels_strengths_and_revisions_are_those_of_the_consensus(database: Dat
         for person, (choice, strength) in zip(team.people, said, strict=True):
             label_all(session, team, person, Answer(choice=choice, strength=strength, sub_scores=SCORES))  # type: ignore[arg-type]
     snapshot = snapshot_of(database)
-    assert len(snapshot.pairs) == 4 and snapshot.counts["labels"] == 12 and snapshot.counts["annotators"] == 3
+    assert len(snapshot.pairs) == 4
+    assert snapshot.counts["labels"] == 12
+    assert snapshot.counts["annotators"] == 3
     with database.read() as session:
         common = {one.pair_id: one for one in consensus(session)}
         for pair in snapshot.pairs:
@@ -85,10 +87,12 @@ def test_held_out_pairs_are_in_every_snapshot_and_never_trained_on(database: Dat
     assert 2 < len(kept) < 20
     let_say(database, team, 0, SAID)
     first = snapshot_of(database)
-    assert ids(first, "held_out") == kept and ids(first, "new") == set(team.pairs) - kept
+    assert ids(first, "held_out") == kept
+    assert ids(first, "new") == set(team.pairs) - kept
     since = newest(database)
     nothing = snapshot_of(database, since, incremental=True)
-    assert ids(nothing, "held_out") == kept and not ids(nothing, "new") | ids(nothing, "replay")
+    assert ids(nothing, "held_out") == kept
+    assert not ids(nothing, "new") | ids(nothing, "replay")
     assert ids(snapshot_of(database, held_out_share=0.4), "held_out") > kept
 
 
@@ -100,8 +104,10 @@ def test_an_incremental_training_takes_what_is_new_and_replays_others_each_time(
     fresh = set(sorted(set(team.pairs) - kept)[:6])
     let_say(database, team, 1, "".join(SAID[i] if pair in fresh else "." for i, pair in enumerate(team.pairs)))
     some = snapshot_of(database, since, incremental=True)
-    assert ids(some, "new") == fresh and ids(some, "held_out") == kept
-    assert len(ids(some, "replay")) == 6 and not ids(some, "replay") & (fresh | kept)
+    assert ids(some, "new") == fresh
+    assert ids(some, "held_out") == kept
+    assert len(ids(some, "replay")) == 6
+    assert not ids(some, "replay") & (fresh | kept)
     assert some == snapshot_of(database, since, incremental=True)
     assert len(ids(snapshot_of(database, since, incremental=True, replay_share=0.75), "replay")) == 18
     assert len(ids(snapshot_of(database, since, incremental=True, replay_share=0.9), "replay")) == 40 - len(kept) - 6
@@ -189,7 +195,8 @@ def test_what_is_new_is_what_the_snapshot_then_takes(database: Database) -> None
                 taken = snapshot_of(database, since, incremental=True, campaigns=campaigns, min_labels=least)
                 counts = {part: len(ids(taken, part)) for part in ("new", "replay", "held_out")}
                 assert (found.new, found.replay) == (counts["new"], counts["replay"]), (since, campaigns, least)
-                assert found.pairs == found.new + found.held_out and found.held_out <= counts["held_out"]
+                assert found.pairs == found.new + found.held_out
+                assert found.held_out <= counts["held_out"]
                 if since == 0:
                     assert found.held_out == found.compared == counts["held_out"]
                     assert (found.labels, found.annotators) >= (taken.counts["labels"], taken.counts["annotators"])
@@ -228,7 +235,8 @@ def test_the_same_videos_in_another_order_become_one_pair(database: Database) ->
     let_say(database, team, 0, "AB")
     (pair,) = snapshot_of(database).pairs
     assert (pair.pair_id, pair.label, pair.strength, len(pair.label_ids)) == (pairs[0], 1, 2.0, 2)
-    assert len(snapshot_of(database, min_labels=2).pairs) == 1 and not snapshot_of(database, min_labels=3).pairs
+    assert len(snapshot_of(database, min_labels=2).pairs) == 1
+    assert not snapshot_of(database, min_labels=3).pairs
     let_say(database, team, 1, "BA")
     assert snapshot_of(database).pairs == ()
 
@@ -238,10 +246,12 @@ def test_campaigns_are_chosen_by_name(database: Database) -> None:
     other = second_campaign(database, team, "second")
     opine(database, team, ["AAAAAA"])
     opine(database, other, ["BBBBBB"])
-    assert snapshot_of(database).pairs == () and news(database).without_majority == 6
+    assert snapshot_of(database).pairs == ()
+    assert news(database).without_majority == 6
     for name, label in (("first", 1), ("second", -1)):
         chosen = snapshot_of(database, campaigns=(name,))
-        assert {pair.label for pair in chosen.pairs} == {label} and len(chosen.pairs) == 6
+        assert {pair.label for pair in chosen.pairs} == {label}
+        assert len(chosen.pairs) == 6
         assert news(database, campaigns=(name,)).pairs == 6
     with pytest.raises(StorageError, match="no campaign third; there are first, second"):
         snapshot_of(database, campaigns=("third",))
@@ -253,7 +263,8 @@ def test_labels_of_campaigns_that_a_training_left_out_stay_new(database: Databas
     let_say(database, team, 0, "A" * 6 + "." * 6)
     opine(database, other, ["BBBBBB"])
     some, everything = snapshot_of(database, campaigns=("first",)), snapshot_of(database)
-    assert some.last_label_id == 0 and everything.last_label_id == newest(database)
+    assert some.last_label_id == 0
+    assert everything.last_label_id == newest(database)
     assert news(database, some.last_label_id).pairs == 12
 
 
@@ -268,7 +279,8 @@ def test_what_a_checkpoint_could_know_is_not_new_to_it(database: Database) -> No
     let_say(database, team, 1, "A" * 4 + "." * 6)
     with database.read() as session:
         since = {one.name: known_labels(session, one.id) for one in (base, made)}
-    assert news(database, since["made"]).labels == 4 and news(database, since["base"]).labels == 14
+    assert news(database, since["made"]).labels == 4
+    assert news(database, since["base"]).labels == 14
 
 
 def test_what_is_new_is_found_without_going_through_all_labels(tmp_path: Path) -> None:
@@ -288,7 +300,8 @@ def test_what_is_new_is_found_without_going_through_all_labels(tmp_path: Path) -
             for statement, values in selects
             for step in session.connection().exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)
         ]
-    assert len(selects) >= 4 and not [step for step in steps if step.startswith("SCAN labels")]
+    assert len(selects) >= 4
+    assert not [step for step in steps if step.startswith("SCAN labels")]
     database.close()
 
 

@@ -26,7 +26,7 @@ from tests.helpers.labelled_shapes import FLAWED, GOOD, THOUGHTS, write_cold_sta
 from tests.helpers.labelling import NOW, new_submission
 from tests.helpers.tiny import POLICY, tiny_processor
 from trainer.config import DataSettings
-from trainer.data.frames import BadPair, FrameCache, PairReader
+from trainer.data.frames import BadPairError, FrameCache, PairReader
 from trainer.data.load_pairs import from_csv, from_store, load_pairs
 from trainer.data.pairs import TrainingPair, is_held_out, pair_identity, step_order
 from trainer.data.thought_file import PairThoughts, ThoughtFile
@@ -54,7 +54,8 @@ def test_once_held_out_always_held_out() -> None:
     identities = [pair.identity for pair in plain_pairs(2000)]
     small, large = ({one for one in identities if is_held_out(one, share)} for share in (0.1, 0.3))
     assert small < large
-    assert 150 < len(small) < 250 and 530 < len(large) < 670
+    assert 150 < len(small) < 250
+    assert 530 < len(large) < 670
     # Known for good: a change of the hash would move held-out pairs into training.
     assert [i for i in range(12) if is_held_out(f"pair {i}", 0.5)] == [0, 1, 2, 3, 5, 7, 8, 9, 11]
 
@@ -87,7 +88,8 @@ def test_a_cold_start_table_gives_pairs_with_thoughts(tmp_path: Path) -> None:
     by_prompt = {pair.prompt: pair for pair in loaded.train}
     assert {prompt: pair.label for prompt, pair in by_prompt.items()} == {"a cat": 1, "a dog": 0}
     cat = by_prompt["a cat"]
-    assert cat.thoughts == THOUGHTS and cat.videos == (tmp_path / "0.mp4", tmp_path / "1.mp4")
+    assert cat.thoughts == THOUGHTS
+    assert cat.videos == (tmp_path / "0.mp4", tmp_path / "1.mp4")
     assert cat.contents == (content_hash(tmp_path / "0.mp4"), content_hash(tmp_path / "1.mp4"))
     assert loaded.held_out == ()
     assert any("invalid" in problem for problem in loaded.problems)
@@ -116,7 +118,9 @@ def test_an_rl_table_gives_the_known_sub_scores(tmp_path: Path) -> None:
     cells = json.dumps(f"<answer>{json.dumps(answer)}</answer>").replace('\\"', '""')
     (tmp_path / "rl.csv").write_text(f"videos,problem,answer\n\"['0.mp4', '1.mp4']\",a cat,{cells}\n")
     (pair,) = from_csv(tmp_path / "rl.csv", None, ALL).train
-    assert pair.label == 1 and pair.sub_scores == (GOOD, {"camera": "0"}) and pair.thoughts is None
+    assert pair.label == 1
+    assert pair.sub_scores == (GOOD, {"camera": "0"})
+    assert pair.thoughts is None
 
 
 def test_a_videoalign_table_may_say_more_than_its_format(tmp_path: Path) -> None:
@@ -208,7 +212,8 @@ def test_the_store_gives_consensus_sub_scores_and_thoughts(database: Database, t
     assert (first.label, tie.label, tie.strength) == (-1, 0, 0.0)
     assert first.strength == pytest.approx(5 / 3)
     assert first.sub_scores == (FLAWED, GOOD)
-    assert first.thoughts == THOUGHTS and tie.thoughts is None
+    assert first.thoughts == THOUGHTS
+    assert tie.thoughts is None
     assert all(path.is_file() for pair in loaded.train for path in pair.videos)
     assert [problem for problem in loaded.problems if "no majority" in problem] == [
         f"pair {pairs[2].id}: its 3 labels have no majority"
@@ -240,7 +245,7 @@ def test_a_stored_video_that_is_gone_costs_its_pair_alone(database: Database, tm
 # frames
 
 
-@pytest.fixture()
+@pytest.fixture
 def clips(tmp_path: Path) -> TrainingPair:
     videos = write_videos(tmp_path, 2)
     contents = (content_hash(videos[0]), content_hash(videos[1]))
@@ -259,9 +264,10 @@ def test_frames_are_decoded_once_and_kept(clips: TrainingPair, tmp_path: Path) -
     for one, other in zip(first, again, strict=True):
         assert one.keys() == other.keys()
         assert all(torch.equal(one[name], other[name]) for name in one)
-    with pytest.raises(BadPair) as caught:
+    with pytest.raises(BadPairError) as caught:
         PairReader(tiny_processor(), replace(POLICY, fps=4.0), "compact-1", tmp_path / "cache").rows(clips)
-    assert caught.value.which == "A" and caught.value.identity == clips.identity
+    assert caught.value.which == "A"
+    assert caught.value.identity == clips.identity
 
 
 @pytest.mark.parametrize("damage", ["cut off", "a byte"])
@@ -287,7 +293,7 @@ def test_expected_frames_are_the_same_and_errors_come_when_they_are_fetched(clip
     reader.expect([clips])
     assert torch.equal(reader.rows(clips)[1]["pixel_values_videos"], plain[1]["pixel_values_videos"])
     reader.expect([broken])
-    with pytest.raises(BadPair, match=r"A: no\.mp4"):
+    with pytest.raises(BadPairError, match=r"A: no\.mp4"):
         reader.rows(broken)
     reader.close()
 
@@ -297,13 +303,14 @@ def test_what_is_too_long_or_can_not_be_written_is_a_bad_pair(clips: TrainingPai
     rows = reader.rows(clips)
     length = len(rows[0]["input_ids"])
     assert reader.rows(clips, max_prompt_tokens=length) is not None
-    with pytest.raises(BadPair, match=f"take {length} tokens, more than {length - 1}"):
+    with pytest.raises(BadPairError, match=f"take {length} tokens, more than {length - 1}"):
         reader.rows(clips, max_prompt_tokens=length - 1)
     longer = reader.with_thoughts(clips, rows, ("I see a cat.", ""))
-    assert int(longer[0]["thought_mask"].sum()) > 0 and len(longer[1]["input_ids"]) == len(rows[1]["input_ids"])
-    with pytest.raises(BadPair, match="prompt, video and thought"):
+    assert int(longer[0]["thought_mask"].sum()) > 0
+    assert len(longer[1]["input_ids"]) == len(rows[1]["input_ids"])
+    with pytest.raises(BadPairError, match="prompt, video and thought"):
         reader.with_thoughts(clips, rows, ("I see a cat.", ""), max_length=length)
-    with pytest.raises(BadPair, match="B: the thought holds control tokens"):
+    with pytest.raises(BadPairError, match="B: the thought holds control tokens"):
         reader.with_thoughts(clips, rows, ("", "<|im_end|>"))
-    with pytest.raises(BadPair, match="prompt: the prompt holds the control token"):
+    with pytest.raises(BadPairError, match="prompt: the prompt holds the control token"):
         reader.rows(replace(clips, prompt="a <|im_end|> cat"))

@@ -38,7 +38,8 @@ def test_the_newest_is_found_and_only_some_are_kept(tmp_path: Path) -> None:
     for step in (9, 10, 1_000_000):
         checkpoints.save(step, write(f"at {step}"))
     newest = RunCheckpoints(tmp_path, keep=2).newest()
-    assert newest is not None and newest.step == 1_000_000
+    assert newest is not None
+    assert newest.step == 1_000_000
     assert (newest.folder / "weights").read_text() == "at 1000000"
     assert (tmp_path / "LATEST").read_text() == f"{newest.folder.name}\n"
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["step-000010", "step-1000000"]
@@ -63,11 +64,13 @@ def test_a_damaged_one_is_passed_over(harm: str, tmp_path: Path, caplog: pytest.
     assert damage(newest) is not None
     with caplog.at_level(logging.WARNING):
         found = checkpoints.newest()
-    assert found is not None and found.step == 1
+    assert found is not None
+    assert found.step == 1
     assert "step-000002 is damaged" in caplog.text
     # The run goes on behind it and comes past the same step again.
     again = checkpoints.save(2, write("best"))
-    assert checkpoints.newest() == again and (again.folder / "weights").read_text() == "best"
+    assert checkpoints.newest() == again
+    assert (again.folder / "weights").read_text() == "best"
 
 
 @pytest.mark.parametrize("keep", [1, 2])
@@ -92,7 +95,8 @@ def test_a_writer_that_fails_leaves_the_last_one(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="no space"):
         checkpoints.save(2, fails)
     found = checkpoints.newest()
-    assert found is not None and found.step == 1
+    assert found is not None
+    assert found.step == 1
     checkpoints.save(3, write("good"))
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-000003"]  # what was left is tidied up
 
@@ -164,6 +168,9 @@ def test_a_run_survives_being_killed_at_random_moments() -> None:
     done = subprocess.run([*command, "--stages", "cold-start"], cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-2000:]
     report = json.loads(done.stdout.splitlines()[-1])["cold-start"]
-    assert report["kills"] == 4 and report["half_written"] >= 1 and report["passed_over"] == report["damaged"] >= 1
-    assert set(report["steps"]) == set(report["log_lines"]) == {8} and report["equal_to_straight_run"]
+    assert report["kills"] == 4
+    assert report["half_written"] >= 1
+    assert report["passed_over"] == report["damaged"] >= 1
+    assert set(report["steps"]) == set(report["log_lines"]) == {8}
+    assert report["equal_to_straight_run"]
     assert report["stopped_and_resumed"]["equal"]

@@ -7,6 +7,7 @@ import signal
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -15,11 +16,13 @@ from accelerate import Accelerator
 
 from tests.helpers.tiny_runs import largest_difference, tiny_config, tiny_pairs, tiny_run, tiny_stage
 from trainer.config import OptimSettings, TrainConfig
-from trainer.engine.loop import TrainingFailed, train
+from trainer.engine.loop import TrainingFailedError, train
 from trainer.engine.metrics_log import read_metrics
 from trainer.engine.optim import build_optimizers, rate_share
 from trainer.engine.stop_signals import StopSignals
-from trainer.engine.trainable import StageName
+
+if TYPE_CHECKING:
+    from trainer.engine.trainable import StageName
 
 STAGES: tuple[StageName, ...] = ("cold-start", "dual-rl")
 
@@ -115,7 +118,7 @@ def test_a_gradient_that_is_not_finite_is_caught_as_well_and_five_in_a_row_end_t
     head.register_hook(lambda gradient: gradient * float("inf"))
     before = {name: p.detach().clone() for name, p in stage.model.named_parameters()}
     (tmp_path / "run").mkdir()
-    with pytest.raises(TrainingFailed, match="last good checkpoint is kept"):
+    with pytest.raises(TrainingFailedError, match="last good checkpoint is kept"):
         train(stage, config, tmp_path / "run", accelerator, StopSignals())
     assert largest_difference(before, dict(stage.model.named_parameters())) == 0
     assert (tmp_path / "run" / "LATEST").read_text() == "step-000004\n"
@@ -157,7 +160,8 @@ def test_the_first_signal_waits_for_the_step_and_the_second_does_not(
                 os.kill(os.getpid(), signal.SIGTERM)
         os._exit(0)
     _, status = os.waitpid(child, 0)
-    assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGTERM
+    assert os.WIFSIGNALED(status)
+    assert os.WTERMSIG(status) == signal.SIGTERM
 
 
 def test_learning_rates_warm_up_and_fall() -> None:
@@ -167,7 +171,8 @@ def test_learning_rates_warm_up_and_fall() -> None:
     assert shares(warmup_share=0.0) == [1.0] * 20
     warm = shares(warmup_share=0.2, schedule="linear")
     assert warm[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
-    assert warm[4:] == sorted(warm[4:], reverse=True) and 0 < warm[-1] < 0.1
+    assert warm[4:] == sorted(warm[4:], reverse=True)
+    assert 0 < warm[-1] < 0.1
     cosine = shares(warmup_share=0.0, schedule="cosine")
     assert cosine[10] == pytest.approx(0.5)
 
@@ -179,7 +184,8 @@ def test_query_token_and_head_have_a_rate_of_their_own(optimizer: str, tmp_path:
     groups = [group for one in build_optimizers(stage.model, settings) for group in one.param_groups]
     scoring = [group for group in groups if group["name"] == "scoring"]
     assert {id(p) for group in scoring for p in group["params"]} == {id(p) for p in stage.model.scoring.parameters()}
-    assert {group["lr"] for group in scoring} == {7e-3} and {group["weight_decay"] for group in scoring} == {0.0}
+    assert {group["lr"] for group in scoring} == {7e-3}
+    assert {group["weight_decay"] for group in scoring} == {0.0}
     trained = [p for p in stage.model.parameters() if p.requires_grad]
     assert sorted(id(p) for group in groups for p in group["params"]) == sorted(map(id, trained))
 

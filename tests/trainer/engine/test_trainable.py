@@ -68,7 +68,8 @@ def test_each_stage_trains_its_part(vision: Vision, lora: bool, parent: Path) ->
     }
     assert len(seeing) == expected[vision]
     rest = names - seeing - {"scoring.query_token", "scoring.head.weight"}
-    assert rest and all((".lora_" in name) == lora for name in rest)
+    assert rest
+    assert all((".lora_" in name) == lora for name in rest)
     assert len([name for name in rest if "lora_" in name]) == (3 * 7 * 2 if lora else 0)
     set_trainable(model, config, "dual-rl")  # in which the tower is frozen
     assert not [name for name in trained_names(model) if "visual" in name]
@@ -91,7 +92,8 @@ def test_a_fresh_adapter_changes_nothing_and_the_stage_two_adapter_is_the_same_o
     saved = save_trained(trained, config, "cold-start", pairs, {}, Calibration({}), tmp_path / "run" / "checkpoint")
     again = load_for_training(config, CPU, str(saved))
     torch.testing.assert_close(again.model.eval().rewards(batch), moved)
-    assert again.parent.name == "run (cold-start)" and again.manifest.lineage["parent"]["name"] == "tiny"
+    assert again.parent.name == "run (cold-start)"
+    assert again.manifest.lineage["parent"]["name"] == "tiny"
     set_trainable(again.model, config, "dual-rl")
     assert all(".lora_" in name or name.startswith("scoring.") for name in trained_names(again.model))
     with adapter_off(again.model.backbone), torch.no_grad():
@@ -120,7 +122,8 @@ def test_a_bare_backbone_gets_a_scoring_module_that_the_seed_decides(tmp_path: P
     one, same, other = (
         load_for_training(replace(config, seed=seed), CPU).model.require_scoring().query_token for seed in (0, 0, 1)
     )
-    assert torch.equal(one, same) and not torch.equal(one, other)
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
 
 
 def test_what_trains_is_float32() -> None:
@@ -138,7 +141,8 @@ def test_the_data_hash_hangs_on_what_training_sees() -> None:
     assert data_hash([moved, *pairs[1:]]) == data_hash(pairs)
     for changed in (replace(pairs[0], label=0), replace(pairs[0], thoughts=None), replace(pairs[0], strength=2.0)):
         assert data_hash([changed, *pairs[1:]]) != data_hash(pairs)
-    assert code_version() == code_version() and code_version().startswith("sources-")
+    assert code_version() == code_version()
+    assert code_version().startswith("sources-")
 
 
 def test_held_out_pairs_are_judged_as_the_judge_would(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,7 +153,8 @@ def test_held_out_pairs_are_judged_as_the_judge_would(tmp_path: Path, monkeypatc
         judge.model, reader, [*pairs, lost], Accelerator(cpu=True), Precision("cpu", False), max_tokens=8, pairs_at_once=2
     )
     assert [one.identity for one in judged.pairs] == [f"pair-{index}" for index in range(3)]
-    assert len(judged.problems) == 1 and "lost" in judged.problems[0]
+    assert len(judged.problems) == 1
+    assert "lost" in judged.problems[0]
     row = reader.rows(pairs[1])[0]
     state = judge.model.prefill(collate([row], 0))
     assert judged.pairs[1].quick[0] == pytest.approx(judge.model.score(state).item(), abs=1e-4)
@@ -174,6 +179,9 @@ def test_held_out_pairs_are_judged_as_the_judge_would(tmp_path: Path, monkeypatc
     assert " ".join(at_work) == "pair-0 lost pair-1 judge 3/5 pair-2 lost judge 5/5"
     assert again.pairs == judged.pairs
     report = judged.report()
-    assert report["pairs"] == 3 and report["strict_format"] == 0 and report["quick"]["pairs"] == 3
-    assert report["sub_score_exact_match"] == 0 and set(TRUTH) == set(DIMENSIONS)
+    assert report["pairs"] == 3
+    assert report["strict_format"] == 0
+    assert report["quick"]["pairs"] == 3
+    assert report["sub_score_exact_match"] == 0
+    assert set(TRUTH) == set(DIMENSIONS)
     assert not judged.calibration().modes  # three pairs say nothing about a scale

@@ -45,9 +45,12 @@ def test_a_clear_rise_is_better_and_the_same_fall_is_worse() -> None:
     assert figures["candidate"]["accuracy_without_ties"] == pytest.approx(0.9)
     assert figures["rival"]["accuracy_without_ties"] == pytest.approx(0.5)
     difference = figures["difference"]
-    assert difference["difference"] == pytest.approx(0.4) and difference["better"] - difference["worse"] == 24
+    assert difference["difference"] == pytest.approx(0.4)
+    assert difference["better"] - difference["worse"] == 24
     assert 0 < difference["interval"][0] < 0.4 < difference["interval"][1]
-    assert "90.0 %" in risen.sentence and "50.0 %" in risen.sentence and "+40.0 points" in risen.sentence
+    assert "90.0 %" in risen.sentence
+    assert "50.0 %" in risen.sentence
+    assert "+40.0 points" in risen.sentence
     assert fallen.to_dict()["difference"]["interval"] == pytest.approx(
         [-high for high in difference["interval"]][::-1], abs=0.04
     )
@@ -58,14 +61,16 @@ def test_a_small_rise_is_not_shown_to_be_better() -> None:
     after = [right or index in (1, 3, 5) for index, right in enumerate(before)]
     after = [right and index not in (0, 2, 4, 6) for index, right in enumerate(after)]
     gate = versus(before, after)
-    assert gate.verdict == "not shown to be better" and "the interval holds 0" in gate.sentence
+    assert gate.verdict == "not shown to be better"
+    assert "the interval holds 0" in gate.sentence
 
 
 def test_few_changes_are_no_evidence_even_where_the_interval_says_so() -> None:
     before = [True] * 15 + [False] * 5
     gate = versus(before, [True] * 20)
     assert gate.figures["difference"]["interval"][0] > 0
-    assert gate.verdict == "not shown to be better" and "only 5" in gate.sentence
+    assert gate.verdict == "not shown to be better"
+    assert "only 5" in gate.sentence
     assert sign_test(LEAST_CHANGED, 0) < 0.05 <= sign_test(LEAST_CHANGED - 1, 0)
 
 
@@ -74,7 +79,8 @@ def test_an_interval_that_the_exact_test_does_not_confirm_is_no_evidence(sign: i
     before, after = [False] * 7 + [True] * 53, [True] * 7 + [False] + [True] * 52
     gate = versus(before, after) if sign > 0 else versus(after, before)
     difference = gate.figures["difference"]
-    assert min(sign * end for end in difference["interval"]) > 0 and difference["sign_test_p"] == pytest.approx(0.0703125)
+    assert min(sign * end for end in difference["interval"]) > 0
+    assert difference["sign_test_p"] == pytest.approx(0.0703125)
     assert gate.verdict == "not shown to be better"
     assert "7 of the 8 that came out differently went one way, which can be chance (sign test p = 0.07)." in gate.sentence
 
@@ -83,7 +89,8 @@ def test_held_out_pairs_of_trained_videos_are_counted_and_told_where_they_are_mo
     one = contestant([True] * 20, [1] * 20)
     half, most = (compare(one, one, familiar={f"{index:04d}" for index in range(count)}) for count in (10, 11))
     assert (half.figures["pairs_of_trained_videos"], most.figures["pairs_of_trained_videos"]) == (10, 11)
-    assert "trained on" not in half.sentence and "Both videos of 11 of the 20 held-out pairs" in most.sentence
+    assert "trained on" not in half.sentence
+    assert "Both videos of 11 of the 20 held-out pairs" in most.sentence
 
     def pair(name: str, a: str, b: str) -> TrainingPair:
         return TrainingPair(name, (Path(a), Path(b)), (a, b), "a prompt", 1)
@@ -98,7 +105,8 @@ def test_what_is_lost_on_the_benchmark_withholds_the_verdict() -> None:
     lost = Benchmark("a benchmark", labels, rival=labels * 2, candidate=np.where(np.arange(90) < 30, -labels, labels))
     kept = Benchmark("a benchmark", labels, rival=labels * 2, candidate=labels * 3)
     gate = versus(low, high, lost)
-    assert gate.verdict == "not shown to be better" and "a benchmark fell from 100.0 % to 66.7 %" in gate.sentence
+    assert gate.verdict == "not shown to be better"
+    assert "a benchmark fell from 100.0 % to 66.7 %" in gate.sentence
     assert versus(low, high, kept).verdict == "better"
     assert gate.figures["benchmark"]["difference"] == pytest.approx(-1 / 3)
     # A fall on the benchmark is told also where nothing was shown on the labels.
@@ -110,19 +118,24 @@ def test_thoughts_that_lose_their_format_withhold_the_verdict() -> None:
     labels = [1] * 60
     broken = contestant(high, labels, thought="no answer at all")
     gate = compare(broken, contestant(low, labels))
-    assert gate.verdict == "not shown to be better" and "keep the format less often, 0.0 %" in gate.sentence
-    assert gate.figures["candidate"]["strict_format"] == 0 and gate.figures["rival"]["strict_format"] == 1
+    assert gate.verdict == "not shown to be better"
+    assert "keep the format less often, 0.0 %" in gate.sentence
+    assert gate.figures["candidate"]["strict_format"] == 0
+    assert gate.figures["rival"]["strict_format"] == 1
 
 
 def test_ties_only_and_no_common_pairs_give_no_verdict() -> None:
     ties = contestant([True] * 12, [0] * 12)
     gate = compare(ties, ties)
-    assert gate.verdict == "not shown to be better" and gate.figures["difference"] is None
-    assert gate.figures["ties"] == 12 and gate.figures["candidate"]["accuracy_without_ties"] is None
+    assert gate.verdict == "not shown to be better"
+    assert gate.figures["difference"] is None
+    assert gate.figures["ties"] == 12
+    assert gate.figures["candidate"]["accuracy_without_ties"] is None
     one, other = contestant([True] * 3, [1] * 3), contestant([True] * 3, [1] * 3)
     renamed = tuple(replace(pair, identity=f"x{pair.identity}") for pair in other.judged.pairs)
     nothing = compare(one, replace(other, judged=replace(other.judged, pairs=renamed)))
-    assert nothing.figures["pairs"] == 0 and nothing.verdict == "not shown to be better"
+    assert nothing.figures["pairs"] == 0
+    assert nothing.verdict == "not shown to be better"
 
 
 def test_only_pairs_that_both_could_judge_count() -> None:
@@ -130,7 +143,8 @@ def test_only_pairs_that_both_could_judge_count() -> None:
     one, other = contestant([True] * 20, labels), contestant([False] * 20, labels)
     fewer = replace(other, judged=replace(other.judged, pairs=other.judged.pairs[5:], problems=("pair 1, A: damaged",)))
     figures = compare(one, fewer).to_dict()
-    assert figures["pairs"] == 15 and figures["left_out"] == ["pair 1, A: damaged"]
+    assert figures["pairs"] == 15
+    assert figures["left_out"] == ["pair 1, A: damaged"]
     assert figures["difference"]["better"] == 15
 
 
@@ -147,7 +161,9 @@ def test_paradigms_are_judged_by_their_own_score() -> None:
     quick = replace(one, judged=replace(one.judged, paradigm="discriminative"))  # whose quick margins are the wrong way
     figures = compare(quick, one).to_dict()
     assert (figures["candidate"]["mode"], figures["rival"]["mode"]) == ("quick", "think")
-    assert figures["difference"]["difference"] == -1 and figures["format"] is None and figures["verdict"] == "worse"
+    assert figures["difference"]["difference"] == -1
+    assert figures["format"] is None
+    assert figures["verdict"] == "worse"
     generative = replace(one, judged=replace(one.judged, paradigm="generative"))  # equal overall scores: all wrong
     assert compare(generative, one).figures["candidate"]["accuracy_without_ties"] == 0
 
@@ -180,7 +196,8 @@ def test_candidates_that_differ_by_chance_rarely_pass() -> None:
         up = changed & (rng.random(60) < 0.5)
         before, after = changed & ~up, up  # unchanged pairs are wrong for both
         verdicts.append(judge(paired_difference(before, after), None, None)[0])
-    assert verdicts.count("better") <= 0.05 * 600 and verdicts.count("worse") <= 0.05 * 600
+    assert verdicts.count("better") <= 0.05 * 600
+    assert verdicts.count("worse") <= 0.05 * 600
 
 
 @pytest.mark.parametrize(("better", "worse"), [(0, 0), (3, 3), (9, 2), (1, 12)])
@@ -211,7 +228,8 @@ def test_the_cross_fitted_scale_does_not_hang_on_which_video_is_called_a() -> No
     turned = rng.random(50) < 0.5
     swapped = np.where(turned, b, a), np.where(turned, a, b), np.where(turned, -labels, labels)
     one, other = cross_fitted(a, b, labels, names), cross_fitted(*swapped, names)
-    assert one is not None and other is not None
+    assert one is not None
+    assert other is not None
     assert (one.right == other.right).all()
     assert (one.brier, one.ece, one.eps) == pytest.approx((other.brier, other.ece, other.eps), rel=1e-6)
     assert one.brier < 0.25  # of saying one half always

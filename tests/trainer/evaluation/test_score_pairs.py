@@ -37,12 +37,18 @@ def test_pairs_are_judged_in_both_modes_and_measured(world: World) -> None:
     run = world.ask_to_score()
     assert run_from_store(run.id, world.home) == 0
     done = world.run(run.id)
-    assert done.state == "finished" and done.message == "12 pairs: 12 judged, 0 were known"
+    assert done.state == "finished"
+    assert done.message == "12 pairs: 12 judged, 0 were known"
     assert done.progress["done"] == done.progress["total"] == 12
     for pair in analysed(world):
-        assert pair.think is not None and pair.quick is not None and None not in pair.facts
+        assert pair.think is not None
+        assert pair.quick is not None
+        assert None not in pair.facts
         facts = pair.facts[0]
-        assert facts is not None and facts.frames > 1 and facts.file_bytes > 500 and 0 < facts.brightness < 1
+        assert facts is not None
+        assert facts.frames > 1
+        assert facts.file_bytes > 500
+        assert 0 < facts.brightness < 1
     # Asked again, everything is known, and the judge has nothing to do.
     again = world.ask_to_score()
     assert run_from_store(again.id, world.home) == 0
@@ -58,7 +64,9 @@ def test_only_what_is_asked_is_judged_as_the_app_would(world: World) -> None:
         pair = get_pair(session, world.team.pairs[1])
         question = Question(pair.video_a.id, pair.prompt, world.base.fingerprint, "quick")
         stored = find_judgement(session, question)
-    assert stored is not None and stored.record.checkpoint == "tiny" and stored.record.thought == ""
+    assert stored is not None
+    assert stored.record.checkpoint == "tiny"
+    assert stored.record.thought == ""
 
 
 def test_a_bad_video_costs_its_pairs_alone(world: World) -> None:
@@ -74,7 +82,8 @@ def test_a_bad_video_costs_its_pairs_alone(world: World) -> None:
             for pair_id in world.team.pairs
             if broken.id in (get_pair(session, pair_id).video_a.id, get_pair(session, pair_id).video_b.id)
         ]
-    assert [pair.pair_id for pair in missing] == of_it and 0 < len(of_it) < 12
+    assert [pair.pair_id for pair in missing] == of_it
+    assert 0 < len(of_it) < 12
     assert f"{len(of_it)} could not be judged, such as pair {of_it[0]}" in world.run(run.id).message
 
 
@@ -103,8 +112,10 @@ def test_facts_of_a_clip_are_what_they_say() -> None:
     clip = tiny_clip(0, frames=4)
     still = replace(clip, frames=np.repeat(clip.frames[:1], 4, axis=0))
     grey = replace(clip, frames=np.full_like(clip.frames, 51))
-    assert measure(grey).brightness == pytest.approx(0.2) and measure(grey).sharpness == pytest.approx(0, abs=1e-6)
-    assert measure(still).motion == 0 < measure(clip).motion and measure(still).frames == 4
+    assert measure(grey).brightness == pytest.approx(0.2)
+    assert measure(grey).sharpness == pytest.approx(0, abs=1e-6)
+    assert measure(still).motion == 0 < measure(clip).motion
+    assert measure(still).frames == 4
     checks = np.indices((32, 32)).sum(axis=0) % 2 * 255  # each inner pixel differs from its four neighbours by 255
     sharp = replace(clip, frames=np.repeat(np.repeat(checks[None, :, :, None], 3, axis=3), 2, axis=0).astype(np.uint8))
     assert measure(sharp).sharpness == pytest.approx((4 * 255) ** 2, rel=1e-3)

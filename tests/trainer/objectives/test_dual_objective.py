@@ -80,7 +80,8 @@ def test_the_end_tokens_that_were_sampled_are_learnt_and_no_others(monkeypatch: 
     assert experience.sampled.ends == ((turn, text, None), (text, None, turn))
     assert experience.sampled.ended == ((True, True, True), (True, False, True))
     tokens, mask, lengths = experience.rollouts.tokens, experience.rollouts.mask, experience.rollouts.lengths
-    assert lengths.tolist() == [1, 2, 10, 3, 10, 4] and mask.sum(-1).tolist() == [2, 3, 10, 4, 10, 5]
+    assert lengths.tolist() == [1, 2, 10, 3, 10, 4]
+    assert mask.sum(-1).tolist() == [2, 3, 10, 4, 10, 5]
     assert [int(tokens[row, lengths[row]]) for row in (0, 1, 3, 5)] == [turn, text, text, turn]
 
 
@@ -89,7 +90,8 @@ def test_a_group_without_truth_has_no_advantages(monkeypatch: pytest.MonkeyPatch
     end_with(model, monkeypatch, [(length, min(model.end_ids)) for length in (1, 5, 9, 1, 5, 9)])
     experience = collect(model, make_pairs(1), 0, CONFIG)  # of B no sub-score is known
     assert [score.length for score in experience.scores[3:]] == [0.0, pytest.approx(3 / 7), 1.0]
-    assert experience.advantages[:3].all() and not experience.advantages[3:].any()
+    assert experience.advantages[:3].all()
+    assert not experience.advantages[3:].any()
     assert experience.comparisons == 3  # the Bradley-Terry loss trains on them all the same
 
 
@@ -126,8 +128,10 @@ def test_both_objectives_reach_the_backbone_and_only_one_the_head() -> None:
     only_policy = DualRLConfig(num_generations=3, max_tokens=10, bt_weight=0.0)
     policy = gradient_norms(only_policy, experience.advantages)
     preference = gradient_norms(CONFIG, nothing)
-    assert policy[0] > 0 and policy[1] == 0
-    assert preference[0] > 0 and preference[1] > 0
+    assert policy[0] > 0
+    assert policy[1] == 0
+    assert preference[0] > 0
+    assert preference[1] > 0
 
 
 def test_parts_of_a_batch_add_up_to_the_whole() -> None:

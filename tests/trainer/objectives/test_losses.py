@@ -166,7 +166,9 @@ def test_rao_kupper_is_minus_the_log_of_its_three_probabilities(tie: float) -> N
 def test_a_tie_pulls_the_rewards_together() -> None:
     a, b = torch.tensor([2.0], requires_grad=True), torch.tensor([0.0], requires_grad=True)
     bradley_terry_ties(a, b, torch.tensor([0])).backward()
-    assert a.grad is not None and b.grad is not None and a.grad.item() > 0 > b.grad.item()
+    assert a.grad is not None
+    assert b.grad is not None
+    assert a.grad.item() > 0 > b.grad.item()
 
 
 def test_a_tie_parameter_without_ties_is_refused() -> None:

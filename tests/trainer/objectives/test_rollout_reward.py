@@ -30,4 +30,5 @@ def test_the_sum_has_the_methods_weights() -> None:
     assert rollout_reward(text, 2000, wrong, config).total == pytest.approx(0.7 * 3 / 5 + 0.1 + 0.2)
     assert rollout_reward("no answer", 2000, TRUTH, config).total == pytest.approx(0.2)
     untold = rollout_reward(text, 1250, {}, config)
-    assert untold.quality is None and untold.total == pytest.approx((0.1 + 0.2 / 2) / 0.3)
+    assert untold.quality is None
+    assert untold.total == pytest.approx((0.1 + 0.2 / 2) / 0.3)

@@ -59,7 +59,8 @@ def test_what_trains_is_what_the_stages_say(large: Plan) -> None:
     scoring = large.parameters["query token and head"]
     assert rl.trainable == large.parameters["LoRA"] + scoring
     assert cold.trainable == rl.trainable + large.parameters["vision"]
-    assert rl.memory["gradients"] == 4 * rl.trainable and rl.memory["optimizer"] == 8 * rl.trainable
+    assert rl.memory["gradients"] == 4 * rl.trainable
+    assert rl.memory["optimizer"] == 8 * rl.trainable
     frozen = 2 * PUBLISHED_PARAMETERS
     assert frozen < rl.memory["weights"] < frozen + 4 * (cold.trainable + rl.trainable)
 
@@ -103,10 +104,14 @@ def run_command(arguments: list[str]) -> int:
 def test_the_command_prints_lines_or_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(["--preset", "tiny-cpu"]) == 0
     text = capsys.readouterr().out
-    assert "2,961,888" in text and "cold start: 2,213,280 trainable" in text and "fits in 80.0 GB" in text
+    assert "2,961,888" in text
+    assert "cold start: 2,213,280 trainable" in text
+    assert "fits in 80.0 GB" in text
     assert run_command(["--preset", "tiny-cpu", "--json", "--gpus", "2"]) == 0
     report = json.loads(capsys.readouterr().out)
-    assert report["gpus"] == 2 and report["parameters"]["backbone"] == 2_961_888 and report["lora"] == {}
+    assert report["gpus"] == 2
+    assert report["parameters"]["backbone"] == 2_961_888
+    assert report["lora"] == {}
 
 
 @pytest.mark.parametrize("wrong", [["--gpus", "0"], ["--set", "model.checkpoint=no-such-folder"], ["--set", "sed=1"]])

@@ -53,23 +53,31 @@ def test_presets_for_other_models_are_refused_with_the_reason(world: World) -> N
     found = presets(world)
     assert set(found) == {"tiny-cpu", "qwen3-vl-8b-1gpu", "qwen3-vl-8b-8gpu"}
     tiny, large = found["tiny-cpu"], found["qwen3-vl-8b-1gpu"]
-    assert tiny.why_not is None and tiny.stages == ("cold-start", "dual-rl") and tiny.knobs["dual_rl.steps"] > 0
-    assert tiny.title.startswith("The bundled checkpoint on two CPU cores") and "\n" not in tiny.title
-    assert large.why_not is not None and "made for Qwen/Qwen3-VL-8B-Instruct" in large.why_not and not large.seconds
+    assert tiny.why_not is None
+    assert tiny.stages == ("cold-start", "dual-rl")
+    assert tiny.knobs["dual_rl.steps"] > 0
+    assert tiny.title.startswith("The bundled checkpoint on two CPU cores")
+    assert "\n" not in tiny.title
+    assert large.why_not is not None
+    assert "made for Qwen/Qwen3-VL-8B-Instruct" in large.why_not
+    assert not large.seconds
     # The tiny test checkpoint has yet another size.
     assert "another size" in str(presets(world, str(world.home / "base"))["tiny-cpu"].why_not)
 
 
 def test_times_come_from_the_last_run_scaled_to_what_a_step_does(world: World) -> None:
-    assert presets(world)["tiny-cpu"].seconds_per_step == {} and presets(world)["tiny-cpu"].known_from == ""
+    assert presets(world)["tiny-cpu"].seconds_per_step == {}
+    assert presets(world)["tiny-cpu"].known_from == ""
     pretend_run(world, seconds=4.0)
     config = load_preset("tiny-cpu")
     known = seconds_per_step(world.database, config, "cpu")
     assert known == {"cold-start": pytest.approx(4.0 * config.cold_start.pairs_per_step / 32), "dual-rl": pytest.approx(4.0)}
     assert seconds_per_step(world.database, config, "cuda:0") == {}
     tiny = presets(world)["tiny-cpu"]
-    assert tiny.known_from == "runs" and tiny.seconds_per_step["dual-rl"] == pytest.approx(4.0)
-    assert tiny.memory_bytes == pytest.approx(1.5e9) and not tiny.steps_aside
+    assert tiny.known_from == "runs"
+    assert tiny.seconds_per_step["dual-rl"] == pytest.approx(4.0)
+    assert tiny.memory_bytes == pytest.approx(1.5e9)
+    assert not tiny.steps_aside
 
 
 def test_time_to_judge_comes_from_the_newest_gate_of_that_preset_and_device(world: World) -> None:
@@ -97,7 +105,8 @@ def test_a_run_that_does_not_fit_is_refused_and_one_that_barely_fits_sends_the_s
     assert presets(world)["tiny-cpu"].steps_aside
     monkeypatch.setattr(offer, "_machine_memory", lambda: (1e9, 1e9))
     tiny = presets(world)["tiny-cpu"]
-    assert not tiny.steps_aside and "needs 1.5 GB" in str(tiny.why_not)
+    assert not tiny.steps_aside
+    assert "needs 1.5 GB" in str(tiny.why_not)
 
 
 def test_what_a_trial_found_is_kept_and_none_is_made_beside_a_run(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,18 +121,22 @@ def test_what_a_trial_found_is_kept_and_none_is_made_beside_a_run(world: World, 
         assert presets(world, seconds=100.0)["tiny-cpu"].seconds == {}
     assert not tried
     first, second = presets(world, seconds=100.0)["tiny-cpu"], presets(world)["tiny-cpu"]
-    assert len(tried) == 1 and first.seconds == second.seconds and second.known_from == "trial"
+    assert len(tried) == 1
+    assert first.seconds == second.seconds
+    assert second.known_from == "trial"
     steps = second.knobs["cold_start.steps"]
     assert first.seconds["cold-start"] == pytest.approx(2.0 * steps + (2 * 20 + 100) * 0.5)
     assert first.seconds["gate"] == pytest.approx(2 * 20 * 0.5)
-    assert first.memory_bytes is not None and 0.5e9 < first.memory_bytes < 8e9
+    assert first.memory_bytes is not None
+    assert 0.5e9 < first.memory_bytes < 8e9
 
 
 def test_a_trial_measures_both_stages(world: World) -> None:
     config = tiny_config()
     config = replace(config, dual_rl=replace(config.dual_rl, max_prompt_tokens=4000))
     found = trial(config, str(world.home / "base"), seconds=60.0)
-    assert set(found.seconds_per_step) == {"cold-start", "dual-rl"} and found.seconds_per_pair > 0
+    assert set(found.seconds_per_step) == {"cold-start", "dual-rl"}
+    assert found.seconds_per_pair > 0
     assert all(0 < seconds < 60 for seconds in found.seconds_per_step.values())
     assert set(trial(config, str(world.home / "base"), seconds=0.0).seconds_per_step) == set()
 
@@ -141,7 +154,9 @@ def test_the_command_prints_json_and_says_what_is_wrong(
     monkeypatch.setattr(offer, "_SECONDS", 0.0)
     assert main(["offer", "--checkpoint", "bundled", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["device"] == "cpu" and len(found["presets"]) == 3 and not found["busy"]
+    assert found["device"] == "cpu"
+    assert len(found["presets"]) == 3
+    assert not found["busy"]
     assert main(["offer"]) == 0
     assert "tiny-cpu: The bundled checkpoint" in capsys.readouterr().out
     assert main(["offer", "--checkpoint", "nowhere"]) == 2

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -20,8 +20,10 @@ from descore.modeling.model import DeScoreModel
 from descore.modeling.scoring_head import ScoringModule
 from tests.helpers.tiny import POLICY, tiny_backbone, tiny_clip, tiny_processor
 from trainer.engine.trainable import lora_targets
-from trainer.rollouts.sampling import Sampled
 from trainer.rollouts.vllm_engine import PLACES, EngineError, VllmEngine, frames_of, plain_weights, request_of, rows_of
+
+if TYPE_CHECKING:
+    from trainer.rollouts.sampling import Sampled
 
 LIMITS = {"max_prompt_tokens": 400, "max_tokens": 20}
 
@@ -80,12 +82,12 @@ def processed(model: DeScoreModel, request: dict[str, Any]) -> Batch:
     )
 
 
-@pytest.fixture()
+@pytest.fixture
 def model() -> DeScoreModel:
     return DeScoreModel(tiny_backbone(), tiny_processor(), ScoringModule(64)).eval()
 
 
-@pytest.fixture()
+@pytest.fixture
 def rows(model: DeScoreModel) -> list[Row]:
     clips = [tiny_clip(1), tiny_clip(2, frames=6)]
     prompts = ["A red circle.", "A longer prompt that says <0.5 seconds> in the middle, é."]
@@ -95,9 +97,9 @@ def rows(model: DeScoreModel) -> list[Row]:
     ]
 
 
-@pytest.fixture()
+@pytest.fixture
 def install(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[ModuleType | None], None]]:
-    yield lambda module: monkeypatch.setitem(sys.modules, "vllm", module)  # type: ignore[misc]
+    return lambda module: monkeypatch.setitem(sys.modules, "vllm", module)  # type: ignore[misc]
 
 
 def sampled(engine: VllmEngine, model: DeScoreModel, rows: list[Row], seeds: list[str]) -> Sampled:
@@ -176,14 +178,18 @@ def test_thoughts_come_back_as_from_the_own_engine(model: DeScoreModel, rows: li
     install(module)
     found = sampled(VllmEngine(model, **LIMITS), model, rows, ["1/x/A", "1/x/B"])
     assert found.ids == (((60, 61), (60, 61)), ((60, 61), (60, 61)))
-    assert found.ended == ((True, False), (True, False)) and found.ends == ((end, end), (end, end))
+    assert found.ended == ((True, False), (True, False))
+    assert found.ends == ((end, end), (end, end))
     assert found.texts[0][0] == model.processor.tokenizer.decode([60, 61])
     (_, first), (_, second) = served.requests[-2:]
     assert (first["n"], first["temperature"], first["max_tokens"]) == (2, 1.0, 20)
-    assert first["stop_token_ids"] == sorted(model.end_ids) and first["seed"] != second["seed"]
+    assert first["stop_token_ids"] == sorted(model.end_ids)
+    assert first["seed"] != second["seed"]
     banned = set(model.never_sampled.nonzero().flatten().tolist())
-    assert set(first["logit_bias"]) == banned and set(first["logit_bias"].values()) == {-100.0}
-    assert served.settings["max_model_len"] == 420 and "config.json" in served.settings["files"]
+    assert set(first["logit_bias"]) == banned
+    assert set(first["logit_bias"].values()) == {-100.0}
+    assert served.settings["max_model_len"] == 420
+    assert "config.json" in served.settings["files"]
 
 
 # weights
@@ -204,7 +210,8 @@ def test_merged_weights_answer_as_the_adapted_model_does(model: DeScoreModel, ro
     adapt(model)
     plain = tiny_backbone()
     missing = plain.load_state_dict(dict(plain_weights(model)), strict=False)
-    assert missing.unexpected_keys == [] and missing.missing_keys in ([], ["lm_head.weight"])
+    assert missing.unexpected_keys == []
+    assert missing.missing_keys in ([], ["lm_head.weight"])
     other = DeScoreModel(plain, model.processor, model.scoring).eval()
     batch = collate(rows, pad_token_id(model.processor))
     assert torch.allclose(other.rewards(batch), model.rewards(batch), atol=1e-4)
@@ -231,5 +238,6 @@ def test_weights_are_handed_over_only_after_they_moved(model: DeScoreModel, rows
     sampled(engine, model, rows, ["a", "b"])
     sampled(engine, model, rows, ["a", "b"])
     assert len(served.loaded) == 1
-    assert name in served.loaded[0] and not torch.equal(served.loaded[0][name], started_with[name])
+    assert name in served.loaded[0]
+    assert not torch.equal(served.loaded[0][name], started_with[name])
     assert not any("embed_tokens" in one or ".lora_" in one for one in served.loaded[0])

@@ -55,7 +55,8 @@ def start(run: Run) -> subprocess.Popen[str]:
 def wait_for(reached: Callable[[], bool], process: subprocess.Popen[str]) -> None:
     deadline = time.monotonic() + 240
     while not reached():
-        assert process.poll() is None and time.monotonic() < deadline, process.stderr and process.stderr.read()
+        assert process.poll() is None, process.stderr and process.stderr.read()
+        assert time.monotonic() < deadline, process.stderr and process.stderr.read()
         time.sleep(0.02)
 
 
@@ -65,36 +66,49 @@ def test_labels_become_a_registered_checkpoint_with_its_gate(world: World, caplo
     world.label(4)  # these came later and are not in it
     assert run_from_store(run.id) == 0
     done = world.run(run.id)
-    assert done.state == "finished" and done.exit_code == 0 and done.candidate_id is not None
+    assert done.state == "finished"
+    assert done.exit_code == 0
+    assert done.candidate_id is not None
     with world.database.read() as session:
         made = get_checkpoint(session, done.candidate_id)
         assert len(list_checkpoints(session)) == 2
     assert (made.name, made.parent_id, made.run_id, made.stage) == ("week 12", world.base.id, run.id, "dual-rl")
-    assert made.snapshot_hash == run.snapshot_hash and made.location == f"./checkpoints/run-{run.id}"
+    assert made.snapshot_hash == run.snapshot_hash
+    assert made.location == f"./checkpoints/run-{run.id}"
     folder = Path(usable_location(made, world.home))
     manifest = read_manifest(folder)
-    assert folder_fingerprint(folder) == made.fingerprint and manifest.name == "week 12"
-    assert manifest.lineage["run"] == run.id and manifest.lineage["ancestry"]["stage"] == "cold-start"
-    assert made.code_version == manifest.lineage["code"] and made.disk_bytes > 10_000
-    assert made.settings["dual_rl"]["steps"] == 2 and made.settings["data"]["held_out_share"] == 0.4
+    assert folder_fingerprint(folder) == made.fingerprint
+    assert manifest.name == "week 12"
+    assert manifest.lineage["run"] == run.id
+    assert manifest.lineage["ancestry"]["stage"] == "cold-start"
+    assert made.code_version == manifest.lineage["code"]
+    assert made.disk_bytes > 10_000
+    assert made.settings["dual_rl"]["steps"] == 2
+    assert made.settings["data"]["held_out_share"] == 0.4
 
     gate = made.gate
-    assert gate is not None and gate["verdict"] == done.verdict and gate["sentence"] == done.message
-    assert gate["pairs"] == done.counts["held_out"] > 0 and gate["rival"]["checkpoint"] == "tiny"
-    assert gate["candidate"]["seconds_per_pair"] > 0 and gate["benchmark"] is None  # no checkpoint of that family
+    assert gate is not None
+    assert gate["verdict"] == done.verdict
+    assert gate["sentence"] == done.message
+    assert gate["pairs"] == done.counts["held_out"] > 0
+    assert gate["rival"]["checkpoint"] == "tiny"
+    assert gate["candidate"]["seconds_per_pair"] > 0
+    assert gate["benchmark"] is None
     assert json.loads((world.folder(run) / "gate.json").read_text()) == gate
 
     pairs = read_pairs(world.folder(run))
-    assert pairs is not None and len(pairs.train) == done.counts["new"] and len(pairs.train) + len(pairs.held_out) == 24
+    assert pairs is not None
+    assert len(pairs.train) == done.counts["new"]
+    assert len(pairs.train) + len(pairs.held_out) == 24
     samples = read_samples(world.folder(run))
     assert [(one["stage"], one["when"]) for one in samples if one["pair_id"] == samples[0]["pair_id"]] == [
         ("cold-start", "before"), ("cold-start", "after"), ("dual-rl", "before"), ("dual-rl", "after")
     ]  # fmt: skip
-    assert done.progress["stage"] == "gate" and done.progress["done"] == done.progress["total"] == 2 * gate["pairs"]
+    assert done.progress["stage"] == "gate"
+    assert done.progress["done"] == done.progress["total"] == 2 * gate["pairs"]
     assert done.progress["seconds_left"] == 0
-    assert (
-        not list(world.folder(run).glob("*/checkpoints")) and gate["sentence"] in (world.folder(run) / "log.txt").read_text()
-    )
+    assert not list(world.folder(run).glob("*/checkpoints"))
+    assert gate["sentence"] in (world.folder(run) / "log.txt").read_text()
     with pytest.raises(StorageError, match="is finished"):
         run_from_store(run.id)
 
@@ -104,16 +118,19 @@ def test_a_killed_run_goes_on_where_it_was(world: World) -> None:
     folder = world.folder(run)
     process = start(run)
     wait_for(lambda: len(read_metrics(folder / "cold-start")) >= 3, process)
-    assert is_held(folder) and world.run(run.id).state == "running"
+    assert is_held(folder)
+    assert world.run(run.id).state == "running"
     process.kill()
     process.wait()
     reached = len(read_metrics(folder / "cold-start"))
-    assert not is_held(folder) and world.run(run.id).state == "running"  # nobody could say so
+    assert not is_held(folder)
+    assert world.run(run.id).state == "running"
     before = (folder / "data.jsonl").read_bytes()
     world.label(3)
     assert run_from_store(run.id) == 0
     rows = read_metrics(folder / "cold-start")
-    assert [row["step"] for row in rows] == list(range(12)) and reached < 12
+    assert [row["step"] for row in rows] == list(range(12))
+    assert reached < 12
     assert (folder / "data.jsonl").read_bytes() == before
     assert world.run(run.id).state == "finished"
 
@@ -126,13 +143,17 @@ def test_a_run_is_cancelled_by_signal_and_resumed(world: World) -> None:
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=120) == 143
     ended = world.run(run.id)
-    assert (ended.state, ended.exit_code) == ("cancelled", 143) and "resumed" in ended.message
+    assert (ended.state, ended.exit_code) == ("cancelled", 143)
+    assert "resumed" in ended.message
     steps = len(read_metrics(folder / "cold-start"))
     assert (folder / "cold-start" / "LATEST").read_text() == f"step-{steps:06d}\n"
-    assert ended.progress["stage"] == "cold-start" and 0 < ended.progress["step"] <= steps
-    assert ended.progress["steps"] == 14 and ended.progress["seconds_left"] > 0
+    assert ended.progress["stage"] == "cold-start"
+    assert 0 < ended.progress["step"] <= steps
+    assert ended.progress["steps"] == 14
+    assert ended.progress["seconds_left"] > 0
     assert run_from_store(run.id) == 0
-    assert len(read_metrics(folder / "cold-start")) == 14 and world.run(run.id).exit_code == 0
+    assert len(read_metrics(folder / "cold-start")) == 14
+    assert world.run(run.id).exit_code == 0
 
 
 def test_a_run_is_cancelled_in_the_gate_and_its_judgements_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,22 +170,27 @@ def test_a_run_is_cancelled_in_the_gate_and_its_judgements_stay(tmp_path: Path, 
     with monkeypatch.context() as stopping:
         stopping.setattr("trainer.evaluation.gate_judging.judge_pairs", judge_once)
         assert run_from_store(run.id, world.home) == 143
-    assert world.run(run.id).state == "cancelled" and world.run(run.id).progress["stage"] == "gate"
+    assert world.run(run.id).state == "cancelled"
+    assert world.run(run.id).progress["stage"] == "gate"
     [kept] = (world.folder(run) / "gate").glob("*.jsonl")
     assert len(kept.read_text().splitlines()) == judged[0] < run.counts["held_out"]
     first = kept.read_text()
     with kept.open("a") as file:
         file.write('{"identity": "cut of')
     assert run_from_store(run.id, world.home) == 0
-    assert kept.read_text().startswith(first) and len(kept.read_text().splitlines()) == run.counts["held_out"]
+    assert kept.read_text().startswith(first)
+    assert len(kept.read_text().splitlines()) == run.counts["held_out"]
     candidate = world.run(run.id).candidate_id
     assert candidate is not None
     with world.database.read() as session:
         gate = get_checkpoint(session, candidate).gate
-    assert gate is not None and gate["benchmark"]["name"] == "ShapeWorld's test split" and gate["benchmark"]["pairs"] == 3
+    assert gate is not None
+    assert gate["benchmark"]["name"] == "ShapeWorld's test split"
+    assert gate["benchmark"]["pairs"] == 3
     # The figures and clips of the benchmark are there for the next run.
     cache = world.home / "training-cache"
-    assert len(list((cache / "benchmarks").glob("*.json"))) == 2 and len(list((cache / "shapes-test").glob("*.mp4"))) == 6
+    assert len(list((cache / "benchmarks").glob("*.json"))) == 2
+    assert len(list((cache / "shapes-test").glob("*.mp4"))) == 6
     world.database.close()
 
 
@@ -192,7 +218,8 @@ def test_a_run_that_dies_after_training_is_entered_once(place: str, world: World
         broken.setattr(store_run, place, die)
         assert run_from_store(run.id) == 1
     failed = world.run(run.id)
-    assert failed.state == "failed" and "power cut" in failed.message
+    assert failed.state == "failed"
+    assert "power cut" in failed.message
     metrics = (world.folder(run) / "cold-start" / "metrics.jsonl").stat().st_mtime_ns
     judged = {path: path.stat().st_size for path in (world.folder(run) / "gate").glob("*.jsonl")}
     assert len(judged) == (2 if place == "register" else 0)
@@ -225,10 +252,12 @@ def test_what_can_not_be_trained_is_said_in_the_row(world: World) -> None:
         run = world.ask(*overrides, stages=("cold-start",))
         assert run_from_store(run.id) == 2
         failed = world.run(run.id)
-        assert failed.state == "failed" and said in failed.message
+        assert failed.state == "failed"
+        assert said in failed.message
     run = world.ask(stages=("cold-start",))
     (world.home / "base" / "descore.json").write_text("{}")
-    assert run_from_store(run.id) == 2 and "have changed since" in world.run(run.id).message
+    assert run_from_store(run.id) == 2
+    assert "have changed since" in world.run(run.id).message
 
 
 def test_a_rival_that_can_not_be_used_is_told_before_any_training(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

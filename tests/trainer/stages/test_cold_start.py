@@ -5,17 +5,20 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 from accelerate import Accelerator
 
 from tests.helpers.tiny_runs import tiny_config, tiny_pairs, tiny_stage
-from trainer.config import TrainConfig
 from trainer.data.loader import PairLoader
-from trainer.data.pairs import TrainingPair
 from trainer.stages.baselines import without_thoughts
 from trainer.stages.cold_start import ColdStartStage, is_masked
+
+if TYPE_CHECKING:
+    from trainer.config import TrainConfig
+    from trainer.data.pairs import TrainingPair
 
 
 def stage_of(folder: Path, pairs: list[TrainingPair], **changes: object) -> ColdStartStage:
@@ -68,7 +71,8 @@ def test_ties_count_where_the_loss_knows_them_and_margins_follow_the_strength(tm
     pairs = [replace(pair, label=0) for pair in tiny_pairs(2)]
     plain, ties = (stage_of(tmp_path, pairs, loss=loss, anchor_weight=0.0) for loss in ("bradley-terry", "ties"))
     losses = [float(one.loss(one.objective, one.prepare(0).passes[0])[0].detach()) for one in (plain, ties)]
-    assert losses[0] == 0 and losses[1] > 0
+    assert losses[0] == 0
+    assert losses[1] > 0
     strong = [replace(pair, strength=strength) for pair, strength in zip(tiny_pairs(3), (0.0, 1.0, 2.0), strict=True)]
     stage = stage_of(tmp_path, strong, strength_margin=0.8)
     order = [pair.strength for pair in stage.data.passes(0, lambda pair: pair)[0].pairs]
@@ -94,7 +98,8 @@ def test_a_bad_video_costs_its_pair_and_is_named(tmp_path: Path) -> None:
     bad = replace(good[0], identity="lost", contents=("0" * 64, good[0].contents[1]))
     stage.data.pairs = (good[0], good[1], bad)
     [batch] = stage.prepare(0).passes
-    assert len(batch.labels) == 2 and batch.totals[0] == 2
+    assert len(batch.labels) == 2
+    assert batch.totals[0] == 2
     assert [problem.startswith("pair lost, A") for problem in stage.data.problems()] == [True]
     stage.data.pairs = (bad,)
     with pytest.raises(ValueError, match="none of the 1 pairs can be used"):
@@ -142,7 +147,8 @@ def test_what_was_left_out_before_an_interruption_is_named_after_it(tmp_path: Pa
 def test_a_pair_without_thoughts_trains_as_a_masked_one(tmp_path: Path) -> None:
     pairs = [replace(pair, thoughts=None) for pair in tiny_pairs(2)]
     [batch] = stage_of(tmp_path, pairs, mask_probability=0.0).prepare(0).passes
-    assert not batch.inputs["thought_mask"].any() and not batch.has_thought.any()
+    assert not batch.inputs["thought_mask"].any()
+    assert not batch.has_thought.any()
 
 
 def test_the_discriminative_baseline_sees_no_thought(tmp_path: Path) -> None:

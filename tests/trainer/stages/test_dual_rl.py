@@ -43,7 +43,8 @@ def test_the_log_tells_each_reward(tmp_path: Path) -> None:
     quality = [score.quality for score in scores if score.quality is not None]
     assert figures["reward_quality"] == pytest.approx(sum(quality) / len(quality))
     assert figures["thought_tokens"] == prepared.passes[0].experience.sampled.tokens / 16
-    assert figures["kl"] == pytest.approx(0, abs=1e-5) and figures["without_truth"] == 0
+    assert figures["kl"] == pytest.approx(0, abs=1e-5)
+    assert figures["without_truth"] == 0
 
 
 def test_the_log_counts_pairs_without_any_sub_score(tmp_path: Path) -> None:
@@ -82,7 +83,8 @@ def test_later_updates_of_a_step_see_how_far_the_policy_has_moved(tmp_path: Path
             if parameter.requires_grad:
                 parameter.add_(0.02 * torch.randn_like(parameter))
     second, sums = stage.loss(stage.objective, work)
-    assert float(sums["clip_share"]) > 0 and float(first.detach()) != float(second.detach())
+    assert float(sums["clip_share"]) > 0
+    assert float(first.detach()) != float(second.detach())
 
 
 def test_a_pass_that_only_keeps_in_step_weighs_nothing(tmp_path: Path) -> None:
@@ -90,6 +92,7 @@ def test_a_pass_that_only_keeps_in_step_weighs_nothing(tmp_path: Path) -> None:
     work = replace(stage.prepare(0).passes[0], weight=0.0)
     loss, sums = stage.loss(stage.objective, work)
     loss.backward()
-    assert float(loss.detach()) == 0 and all(float(value) == 0 for value in sums.values())
+    assert float(loss.detach()) == 0
+    assert all(float(value) == 0 for value in sums.values())
     gradients = [p.grad for p in stage.model.parameters() if p.requires_grad]
     assert all(gradient is not None and not gradient.any() for gradient in gradients)

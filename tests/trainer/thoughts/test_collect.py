@@ -68,7 +68,8 @@ def test_a_teacher_gets_instruction_frames_and_key(tmp_path: Path, monkeypatch: 
     assert (body["model"], body["temperature"], body["max_tokens"]) == ("large-vlm", 1.0, 4096)
     assert server.headers[0]["Authorization"] == "Bearer secret"
     text, *rest = body["messages"][0]["content"]
-    assert "overall_score" in text["text"] and asked_about(body) == "p0"
+    assert "overall_score" in text["text"]
+    assert asked_about(body) == "p0"
     stamps, images = rest[::2], rest[1::2]
     assert [stamp["text"] for stamp in stamps] == ["0.2 seconds:", "0.8 seconds:", "1.2 seconds:", "1.8 seconds:"]
     urls = [image["image_url"]["url"].partition(",") for image in images]
@@ -129,7 +130,8 @@ def test_a_video_that_can_not_be_read_is_named(tmp_path: Path) -> None:
     pairs[0].videos[1].write_bytes(b"no video")
     with teacher_server(lambda *_: Answer(content=STRICT)) as server:
         done = gather(pairs, tmp_path / "t.jsonl", a_teacher(server.url))
-    assert done.pairs == 1 and "1.mp4" in done.failed[0].reason
+    assert done.pairs == 1
+    assert "1.mp4" in done.failed[0].reason
 
 
 @pytest.mark.parametrize("status", [401, 404])
@@ -150,7 +152,8 @@ def test_requests_keep_to_their_limit(tmp_path: Path) -> None:
     began = time.monotonic()
     with teacher_server(lambda *_: Answer(content=STRICT)) as server:
         gather(some_pairs(tmp_path, 2), tmp_path / "t.jsonl", a_teacher(server.url, requests_per_minute=600), parallel=2)
-    assert len(server.bodies) == 4 and time.monotonic() - began >= 0.3  # three gaps of 0.1 s
+    assert len(server.bodies) == 4
+    assert time.monotonic() - began >= 0.3
 
 
 # resume
@@ -206,7 +209,9 @@ def test_own_thoughts_do_not_depend_on_their_batch(tmp_path: Path) -> None:
     ]
     first = together[0]
     assert isinstance(first, PairThoughts)
-    assert first.thoughts[0] != first.thoughts[1] and first.by.startswith("tiny (") and first.completion_tokens > 0
+    assert first.thoughts[0] != first.thoughts[1]
+    assert first.by.startswith("tiny (")
+    assert first.completion_tokens > 0
     assert not first.whole  # a random model goes on until the limit
 
 

@@ -10,15 +10,17 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from descore.judge import DeScore
 from descore.metrics import bootstrap_mean
 from descore.modeling.backbone import fingerprint
 from storage.atomic import write_atomic
 from trainer.shapeworld.evaluate import Evaluation, evaluate
+
+if TYPE_CHECKING:
+    from descore.judge import DeScore
 
 _DIMENSIONS = "sub_score_exact_match"
 

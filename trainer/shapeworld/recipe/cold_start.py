@@ -16,21 +16,24 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
-from descore.modeling.model import DeScoreModel
 from trainer.engine.cpu_attention import plain_cpu_attention
 from trainer.objectives.losses import bradley_terry
 from trainer.shapeworld.pairs import ShapePair, pair
-from trainer.shapeworld.recipe.batches import Batcher, TextBatch
 from trainer.shapeworld.recipe.pretrain import build_optimisers, schedule, set_learning_rate, update
 from trainer.shapeworld.recipe.rendered_clips import sampled_times
 from trainer.shapeworld.recipe.resume import resume_state, save_state
 from trainer.shapeworld.scene import SIGN
+
+if TYPE_CHECKING:
+    from descore.modeling.model import DeScoreModel
+    from trainer.shapeworld.recipe.batches import Batcher, TextBatch
 
 # Pairs that think at the same time.
 _THINKING = 32

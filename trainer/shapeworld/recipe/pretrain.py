@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -27,10 +27,12 @@ from tqdm import tqdm
 from trainer.engine.cpu_attention import plain_cpu_attention
 from trainer.shapeworld.language import describe, write_prompt, write_thought
 from trainer.shapeworld.pairs import draw_wish_for, pair
-from trainer.shapeworld.recipe.batches import Batcher, TextBatch
 from trainer.shapeworld.recipe.rendered_clips import sampled_times
 from trainer.shapeworld.recipe.resume import resume_state, save_state
-from trainer.shapeworld.scene import Scene
+
+if TYPE_CHECKING:
+    from trainer.shapeworld.recipe.batches import Batcher, TextBatch
+    from trainer.shapeworld.scene import Scene
 
 
 @dataclass(frozen=True)

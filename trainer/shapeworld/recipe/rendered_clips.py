@@ -9,6 +9,7 @@ from __future__ import annotations
 from concurrent.futures import ProcessPoolExecutor
 from itertools import repeat
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,7 +19,9 @@ from torchvision.transforms.v2 import functional as tvF
 from trainer.shapeworld.pairs import pair
 from trainer.shapeworld.recipe.backbone import FRAME_SIDE, POLICY
 from trainer.shapeworld.render import frame_times, render
-from trainer.shapeworld.scene import Scene
+
+if TYPE_CHECKING:
+    from trainer.shapeworld.scene import Scene
 
 _CHUNK = 250
 

@@ -40,7 +40,8 @@ def cell(finding: Finding, row: int, column: str) -> Estimate:
 
 def test_accuracy_by_hand() -> None:
     found = accuracy_by_checkpoint([checkpoint([*SIX, pair(7, None, 1.0), pair(8, "A")])])
-    assert found.head == HEAD and found.rows[0][:4] == ("one", "think", 6, 2)
+    assert found.head == HEAD
+    assert found.rows[0][:4] == ("one", "think", 6, 2)
     assert cell(found, 0, "accuracy without ties").value == 3 / 4
     # With eps 0.5 pairs 1, 2 and 4 are right; with the best eps, which is 0.1, pair 6 is right too.
     assert cell(found, 0, "with ties, eps from validation").value == 3 / 6
@@ -94,11 +95,14 @@ def test_confusion_compares_what_both_have_said() -> None:
     both = pair(1, "A", human={"A": {"camera": "2"}, "B": {"camera": "N/A"}}, think=said(1.0, GOOD, flawed))
     unread = pair(2, "A", human={"A": {"camera": "2"}}, think=said(1.0, None, GOOD))
     counts = confusion([both, unread, pair(3, "A", 1.0)], "camera")
-    assert counts.shape == (1, 4, 4) and counts.sum() == 2
-    assert counts[0, 0, 0] == 1 and counts[0, 3, 2] == 1  # 2 by both; N/A by people and 0 by the model
+    assert counts.shape == (1, 4, 4)
+    assert counts.sum() == 2
+    assert counts[0, 0, 0] == 1
+    assert counts[0, 3, 2] == 1
     found = sub_score_agreement(checkpoint([both, unread]))
     assert [chart.title for chart in found.charts] == ["camera"]
-    assert cell(found, 0, "equal").value == 0.5 and cell(found, 0, "equal").n == 1
+    assert cell(found, 0, "equal").value == 0.5
+    assert cell(found, 0, "equal").n == 1
 
 
 def test_intervals_of_sub_scores_resample_pairs() -> None:
@@ -107,8 +111,10 @@ def test_intervals_of_sub_scores_resample_pairs() -> None:
     wrong = {"A": {"camera": "0"}, "B": {"camera": "0"}}
     pairs = [pair(i, "A", human=right if i % 2 else wrong, think=said(1.0, GOOD, GOOD)) for i in range(40)]
     equal = cell(sub_score_agreement(checkpoint(pairs)), 0, "equal")
-    assert equal.value == 0.5 and equal.n == 40
-    assert equal.low is not None and equal.low == pytest.approx(0.35, abs=0.03)  # 0.39 if 80 scores were cases
+    assert equal.value == 0.5
+    assert equal.n == 40
+    assert equal.low is not None
+    assert equal.low == pytest.approx(0.35, abs=0.03)
 
 
 def test_calibration_error_by_hand() -> None:
@@ -126,7 +132,8 @@ def test_calibrated_rewards_stay_below_what_chance_gives_and_bold_ones_do_not() 
         pairs = [pair(i, "A" if a else "B", float(m * bold)) for i, (m, a) in enumerate(zip(margins, choices, strict=True))]
         summary, bins = calibration(checkpoint(pairs))
         error, chance = summary.rows[0][2], summary.rows[0][3]
-        assert isinstance(error, float) and isinstance(chance, float)
+        assert isinstance(error, float)
+        assert isinstance(chance, float)
         assert (error < chance) is calibrated
         assert sum(int(str(row[2])) for row in bins.rows) == 600
     assert chance_error(np.full(2000, 0.5)) < chance_error(np.full(50, 0.5))
@@ -141,7 +148,8 @@ def test_human_ties_are_no_outcome_of_a_probability() -> None:
 def test_margins_by_label() -> None:
     found = margin_spread(checkpoint(SIX))
     lines = {row[1]: row for row in found.rows}
-    assert lines["people prefer A"][2] == 2 and lines["people prefer A"][4] == pytest.approx(0.65)
+    assert lines["people prefer A"][2] == 2
+    assert lines["people prefer A"][4] == pytest.approx(0.65)
     assert lines["people say tie"][found.head.index("model says tie")] == share(1, 2)
 
 
@@ -172,8 +180,10 @@ def test_slices_take_every_pair_once_and_generators_twice() -> None:
     rows = {(row[0], row[1]): row for row in found.rows}
     assert rows["length of the prompt", "2 words"][4] == share(2, 2)
     assert rows["length of the longer clip", "5 s"][2] == 1
-    assert rows["frame rate", "A and B differ"][2] == 1 and rows["frame rate", "12 fps"][2] == 2
-    assert rows["generator", "x"][4] == share(1, 2) and rows["generator", "y"][2] == 1
+    assert rows["frame rate", "A and B differ"][2] == 1
+    assert rows["frame rate", "12 fps"][2] == 2
+    assert rows["generator", "x"][4] == share(1, 2)
+    assert rows["generator", "y"][2] == 1
 
 
 def test_think_against_quick_on_the_same_pairs() -> None:
@@ -186,8 +196,10 @@ def test_think_against_quick_on_the_same_pairs() -> None:
         pair(6, "A", 1.0),
     ]
     row = think_against_quick([checkpoint(pairs), checkpoint([], "nothing")]).rows[0]
-    assert row[1] == 4 and row[5:] == (1, 2, 1, 0)
-    assert isinstance(row[4], Estimate) and row[4].value == 0.25
+    assert row[1] == 4
+    assert row[5:] == (1, 2, 1, 0)
+    assert isinstance(row[4], Estimate)
+    assert row[4].value == 0.25
 
 
 def test_error_tolerance_groups_by_wrong_sub_scores() -> None:
@@ -202,7 +214,8 @@ def test_error_tolerance_groups_by_wrong_sub_scores() -> None:
     assert [wrong_sub_scores(one) for one in pairs] == [0, 2, 4, None]
     rows = {row[0]: row for row in error_tolerance(checkpoint(pairs)).rows}
     assert set(rows) == {"none", "two", "three or more", "any"}
-    assert rows["two"][3] == share(1, 1) and rows["any"][3] == share(1, 2)
+    assert rows["two"][3] == share(1, 1)
+    assert rows["any"][3] == share(1, 2)
 
 
 def test_the_surest_contradiction_comes_first() -> None:
@@ -226,7 +239,8 @@ def test_nothing_gives_words_instead_of_figures() -> None:
     ]
     assert not any(one.charts or one.rows for one in found)
     assert all(one.notes for one in found if one.key != "reliability")
-    assert disagreements(empty) == () and len(judged_pairs([], "quick")) == 0
+    assert disagreements(empty) == ()
+    assert len(judged_pairs([], "quick")) == 0
 
 
 def test_rewards_that_are_no_numbers_are_left_out() -> None:
@@ -237,5 +251,6 @@ def test_csv_has_every_number_in_full() -> None:
     finding = Finding("key", "title", head=("name", "share"), rows=(("a, b", share(1, 3)), ("none", None)))
     lines = csv_text(finding).splitlines()
     assert lines[0] == 'name,share,"share, low","share, high","share, n"'
-    assert lines[1].startswith('"a, b",0.3333333333333333,0.06') and lines[1].endswith(",3")
+    assert lines[1].startswith('"a, b",0.3333333333333333,0.06')
+    assert lines[1].endswith(",3")
     assert lines[2] == "none,,,,"

@@ -28,7 +28,8 @@ def test_all_scorers_answer_for_the_same_pairs() -> None:
     table = benchmark_table(found)
     without = [row[HEAD.index("accuracy without ties")] for row in table.rows]
     assert without == [share(1, 2), share(2, 2)]
-    assert [row[1] for row in table.rows] == [4, 3] and [row[2] for row in table.rows] == [3, 3]
+    assert [row[1] for row in table.rows] == [4, 3]
+    assert [row[2] for row in table.rows] == [3, 3]
 
 
 def test_a_sparse_scorer_is_named_and_empties_no_table() -> None:
@@ -36,7 +37,8 @@ def test_a_sparse_scorer_is_named_and_empties_no_table() -> None:
     pairs = [pair(i, "A", 1.0, source="genai-bench") for i in range(1, 5)]
     imported = {"VideoScore": {1: (1.0, 0.0)}, "Half": {3: (1.0, 0.0), 4: (0.0, 1.0)}}
     found = benchmark("genai-bench", [checkpoint(pairs)], imported)
-    assert [scorer.name for scorer in found.compared] == ["one", "Half"] and found.common == (3, 4)
+    assert [scorer.name for scorer in found.compared] == ["one", "Half"]
+    assert found.common == (3, 4)
     table = benchmark_table(found)
     assert [row[:3] for row in table.rows] == [
         ("one, think", 4, 2),
@@ -50,7 +52,8 @@ def test_a_sparse_scorer_is_named_and_empties_no_table() -> None:
 def test_while_nobody_has_scored_half_the_most_diligent_is_the_measure() -> None:
     pairs = [pair(i, "A", 1.0 if i < 4 else None) for i in range(10)]
     found = benchmark("test", [checkpoint(pairs)], {"VideoScore": {9: (1.0, 0.0)}})
-    assert [scorer.name for scorer in found.compared] == ["one"] and found.common == (0, 1, 2, 3)
+    assert [scorer.name for scorer in found.compared] == ["one"]
+    assert found.common == (0, 1, 2, 3)
 
 
 def test_an_eps_from_the_held_out_pairs_of_this_store_is_named() -> None:
@@ -75,7 +78,8 @@ def test_published_figures_are_those_of_the_paper() -> None:
         "genai": [0.504, 0.765],
         "videogen": [0.568, 0.768],
     }
-    assert by_name["UnifiedReward-Thinking"]["genai"] == [0.548, 0.709] and len(by_name) == 7
+    assert by_name["UnifiedReward-Thinking"]["genai"] == [0.548, 0.709]
+    assert len(by_name) == 7
 
 
 @pytest.mark.parametrize(
@@ -94,11 +98,14 @@ def test_a_source_is_known_by_its_name(source: str, key: str | None) -> None:
 def test_measured_figures_stand_in_the_published_columns() -> None:
     pairs = [pair(1, "A", 1.0, source="genai-bench"), pair(2, "B", 1.0, source="genai-bench")]
     table = published_table([benchmark("genai-bench", [checkpoint(pairs)], {}), benchmark("test", [checkpoint(PAIRS)], {})])
-    assert len(table.rows) == 8 and table.rows[-1][:2] == ("one, think", "measured on genai-bench")
+    assert len(table.rows) == 8
+    assert table.rows[-1][:2] == ("one, think", "measured on genai-bench")
     cell = table.rows[-1][table.head.index("GenAI-Bench, without ties")]
-    assert isinstance(cell, Estimate) and cell.value == 0.5
+    assert isinstance(cell, Estimate)
+    assert cell.value == 0.5
     assert table.rows[-1][table.head.index("VideoGen-Bench, with ties")] is None
-    assert table.rows[0][2] == Estimate(0.552, None, None, 0, percent=True) and ",0.552,,,," in csv_text(table)
+    assert table.rows[0][2] == Estimate(0.552, None, None, 0, percent=True)
+    assert ",0.552,,,," in csv_text(table)
 
 
 # ---- scores from files -----------------------------------------------------------------------------------------------
@@ -171,7 +178,8 @@ def test_an_id_counts_only_where_names_and_prompt_fit(line: str, expected: tuple
     content = [replace(one, video_a=_content(one.video_a), video_b=_content(one.video_b)) for one in STORE]
     found = match_scores(read_scores(f"pair_id,path_A,path_B,prompt,reward_A,reward_B\n{line}\n"), content)
     scores = [(one.pair_id, one.rewards[0].value, one.rewards[1].value) for one in found.scores]
-    assert scores == ([] if expected is None else [expected]) and found.unknown == (expected is None)
+    assert scores == ([] if expected is None else [expected])
+    assert found.unknown == (expected is None)
 
 
 def _content(one: Video) -> Video:
@@ -203,13 +211,16 @@ def test_rows_that_fit_nothing_or_too_much_are_said() -> None:
     twice = [*STORE, stored(9, "x_0.mp4", "y_0.mp4", "another prompt")]
     text = "path_A,path_B,prompt,reward_A,reward_B\nx_0,y_0,,1,2\nx_1,y_1,a blue star,1,nan\nq,r,what,1,2\nx_1,y_1,,5,6\n"
     found = match_scores(read_scores(text), twice)
-    assert [one.pair_id for one in found.scores] == [8] and found.unknown == 1
-    assert "no finite number" in found.problems[0] and "row 1: 2 pairs" in found.problems[1]
+    assert [one.pair_id for one in found.scores] == [8]
+    assert found.unknown == 1
+    assert "no finite number" in found.problems[0]
+    assert "row 1: 2 pairs" in found.problems[1]
 
 
 def test_a_video_of_no_pair_is_unknown() -> None:
     found = match_scores(read_scores("path,prompt,score\nx_0.mp4,a red circle,1\nlost.mp4,a red circle,1\n"), STORE)
-    assert not found.scores and found.unknown == 1
+    assert not found.scores
+    assert found.unknown == 1
 
 
 @pytest.mark.parametrize(

@@ -26,8 +26,11 @@ def test_spearman_is_scipys_and_its_interval_holds_it() -> None:
     x = rng.integers(0, 5, 120).astype(float)
     y = x + rng.normal(0, 2, 120)
     found = spearman(x, y)
-    assert found.value == pytest.approx(spearmanr(x, y).statistic) and found.n == 120
-    assert found.low is not None and found.high is not None and found.low < found.value < found.high  # type: ignore[operator]
+    assert found.value == pytest.approx(spearmanr(x, y).statistic)
+    assert found.n == 120
+    assert found.low is not None
+    assert found.high is not None
+    assert found.low < found.value < found.high
 
 
 def test_fisher_and_bootstrap_intervals_agree_where_one_hands_over_to_the_other() -> None:
@@ -36,7 +39,8 @@ def test_fisher_and_bootstrap_intervals_agree_where_one_hands_over_to_the_other(
     y = 0.5 * x + rng.normal(size=MANY)
     drawn, computed = spearman(x[:-1], y[:-1]), spearman(x, y)
     for first, second in ((drawn.low, computed.low), (drawn.high, computed.high)):
-        assert first is not None and first == pytest.approx(second, abs=0.012)
+        assert first is not None
+        assert first == pytest.approx(second, abs=0.012)
 
 
 def test_both_videos_of_a_pair_are_one_case() -> None:
@@ -45,13 +49,15 @@ def test_both_videos_of_a_pair_are_one_case() -> None:
     x, y = rng.normal(size=100), rng.normal(size=100)
     once, twice = spearman(x, y), spearman(np.tile(x, 2), np.tile(y, 2), cases=100)
     widths = [one.high - one.low for one in (once, twice) if one.high is not None and one.low is not None]
-    assert twice.n == 100 and widths[1] == pytest.approx(widths[0], rel=0.1)
+    assert twice.n == 100
+    assert widths[1] == pytest.approx(widths[0], rel=0.1)
 
 
 @pytest.mark.parametrize(("x", "why"), [([1.0, 2.0, 3.0], "too few pairs"), ([5.0] * 6, "all values are the same")])
 def test_a_correlation_of_nothing_says_why(x: list[float], why: str) -> None:
     found = spearman(x, list(range(len(x))))
-    assert found.value is None and found.why == why
+    assert found.value is None
+    assert found.why == why
 
 
 def biased(bias: float, number: int = 250) -> list[AnalysedPair]:
@@ -76,7 +82,8 @@ def test_a_reward_that_counts_seconds_is_noticed_and_a_fair_one_is_not() -> None
     assert [row[-1] for row in fair.rows if row[0] != "frame rate"] == [CALM] * 6
     assert len(clouds.charts) == 7
     frame_rate = next(row for row in fair.rows if row[0] == "frame rate")[HEAD.index("within pairs")]
-    assert isinstance(frame_rate, Estimate) and frame_rate.why == "all values are the same"
+    assert isinstance(frame_rate, Estimate)
+    assert frame_rate.why == "all values are the same"
 
 
 def test_a_fact_that_never_varies_is_not_open() -> None:
@@ -96,7 +103,8 @@ def test_watching_without_judgements_labels_or_facts() -> None:
     rows = {row[0]: row for row in hacking_watch(checkpoint(unlabelled))[0].rows}
     assert "sharpness" not in rows
     people = rows["clip length"][HEAD.index("people")]
-    assert isinstance(people, Estimate) and people.value is None
+    assert isinstance(people, Estimate)
+    assert people.value is None
 
 
 def test_strengths_are_the_closed_form_of_two_generators() -> None:
@@ -105,7 +113,8 @@ def test_strengths_are_the_closed_form_of_two_generators() -> None:
     wins = win_matrix(first, second, np.array([1.0] * 30 + [0.0] * 10), 2)
     assert wins.tolist() == [[0, 30], [10, 0]]
     found = strengths(wins)
-    assert found[0] - found[1] == pytest.approx(math.log(3), rel=0.01) and found.sum() == pytest.approx(0)
+    assert found[0] - found[1] == pytest.approx(math.log(3), rel=0.01)
+    assert found.sum() == pytest.approx(0)
 
 
 def test_ties_pull_together_and_a_winner_of_all_stays_finite() -> None:
@@ -131,14 +140,17 @@ def test_strengths_are_the_maximum_of_the_likelihood() -> None:
 
     best = minimize(loss, np.zeros(4)).x
     found = strengths(win_matrix(first, second, outcomes, 4))
-    assert found == pytest.approx(best - best.mean(), abs=0.005) and found == pytest.approx(true, abs=0.2)
+    assert found == pytest.approx(best - best.mean(), abs=0.005)
+    assert found == pytest.approx(true, abs=0.2)
 
 
 def test_only_generators_that_are_linked_are_ranked() -> None:
     assert comparable(np.array([[0, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 3], [0, 0, 0, 0.0]])).sum() == 2
     pairs = [pair(i, "A", 1.0, generators=names) for i, names in enumerate([("x", "y"), ("y", "z"), ("p", "q")])]
     found = duels(judged_pairs([*pairs, pair(8, "A", 1.0, generators=("x", "x")), pair(9, "A", 1.0)], "think"), 0.5)
-    assert found is not None and found.names == ("x", "y", "z") and len(found.first) == 2
+    assert found is not None
+    assert found.names == ("x", "y", "z")
+    assert len(found.first) == 2
 
 
 def arena(model_is_right: bool, number: int = 240) -> list[AnalysedPair]:
@@ -161,8 +173,11 @@ def test_leaderboards_side_by_side(right: bool, rho: float) -> None:
     both = duels(judged_pairs(arena(right), "think"), 0.5)
     assert both is not None
     agreement = rank_agreement(fitted(both))
-    assert agreement.value == pytest.approx(rho) and agreement.low is not None and agreement.n == 5
-    assert f"{abs(rho):.2f}" in found.notes[0] and "240 pairs" in found.notes[0]
+    assert agreement.value == pytest.approx(rho)
+    assert agreement.low is not None
+    assert agreement.n == 5
+    assert f"{abs(rho):.2f}" in found.notes[0]
+    assert "240 pairs" in found.notes[0]
 
 
 def rare_arena() -> list[AnalysedPair]:
@@ -177,10 +192,14 @@ def test_a_generator_counts_its_own_pairs_and_the_draws_that_have_it() -> None:
     for place in (3, 5):
         assert all(isinstance(row[place], Estimate) and row[place].n == row[1] for row in found.rows)  # type: ignore[union-attr]
         weak, once = rows["weak"][place], rows["once"][place]
-        assert isinstance(weak, Estimate) and isinstance(once, Estimate)
+        assert isinstance(weak, Estimate)
+        assert isinstance(once, Estimate)
         # It lost all three, so no draw that has it puts it near 0, where a draw without it did.
-        assert weak.value is not None and weak.high is not None and weak.high < -0.4
-        assert once.n == 1 and once.low is None  # a third of the draws say nothing of it
+        assert weak.value is not None
+        assert weak.high is not None
+        assert weak.high < -0.4
+        assert once.n == 1
+        assert once.low is None
     assert "95 % interval" in found.notes[0]
 
 
@@ -190,7 +209,8 @@ def test_a_draw_that_misses_a_generator_leaves_the_others_where_they_were() -> N
     assert both is not None
     strengths, weak = fitted(both), both.names.index("weak")
     gone = np.isnan(strengths.people_drawn[:, weak])
-    assert (gone == np.isnan(strengths.model_drawn[:, weak])).all() and 3 <= gone.sum() <= 30
+    assert (gone == np.isnan(strengths.model_drawn[:, weak])).all()
+    assert 3 <= gone.sum() <= 30
     common = [both.names.index(name) for name in "abcde"]
     means = [strengths.people_drawn[rows][:, common].mean() for rows in (gone, ~gone)]
     assert means[0] == pytest.approx(means[1], abs=0.15)  # 0.4 apart where an absent one counts as 0
@@ -199,4 +219,5 @@ def test_a_draw_that_misses_a_generator_leaves_the_others_where_they_were() -> N
 def test_without_generators_the_leaderboard_says_so() -> None:
     assert "names two different generators" in leaderboard(checkpoint([pair(1, "A", 1.0)])).notes[0]
     two = leaderboard(checkpoint([pair(i, "A", 1.0, generators=("x", "y")) for i in range(5)]))
-    assert len(two.rows) == 2 and "fewer than 3 generators" in two.notes[0]
+    assert len(two.rows) == 2
+    assert "fewer than 3 generators" in two.notes[0]

@@ -98,8 +98,12 @@ def test_a_preference_without_a_side_has_no_order(tmp_path: Path) -> None:
     path.write_text("\n".join(json.dumps(keys | more) for more in ({}, {"chosen_side": "B"}, {"chosen_side": "C"})))
     parsed = read_file(path)[1]
     free, second, _ = parsed.pairs
-    assert not free.ordered and free.a.name == "good.mp4" and free.turns[0].labels[0].choice == "A"
-    assert second.ordered and second.b.name == "good.mp4" and second.turns[0].labels[0].choice == "B"
+    assert not free.ordered
+    assert free.a.name == "good.mp4"
+    assert free.turns[0].labels[0].choice == "A"
+    assert second.ordered
+    assert second.b.name == "good.mp4"
+    assert second.turns[0].labels[0].choice == "B"
     assert (second.generator_b, dict(second.facts)) == ("sora", {"score": 0.5})
     assert [problem.line for problem in parsed.problems] == [3]
 

@@ -17,7 +17,7 @@ from storage.campaigns.campaign import list_campaigns
 from storage.exchange.exporting.export import export
 from storage.exchange.formats.detect import read_file
 from storage.exchange.importing.insert import imports, take_in
-from storage.exchange.parsed import ExchangeError, ImportRefused, Problem
+from storage.exchange.parsed import ExchangeError, ImportRefusedError, Problem
 from storage.labelling.consensus import consensus
 from storage.labelling.labels import current_labels, revisions
 from storage.labelling.totals import agreement_patterns
@@ -111,7 +111,7 @@ def test_an_import_that_is_stopped_leaves_nothing(database: Database, tmp_path: 
 def test_one_bad_row_keeps_everything_out(database: Database, tmp_path: Path) -> None:
     path = videoalign_file(tmp_path)
     path.write_text(path.read_text("utf-8") + "0a.mp4,1b.mp4,,,p,,,better\n", "utf-8")
-    with pytest.raises(ImportRefused) as refused:
+    with pytest.raises(ImportRefusedError) as refused:
         bring(database, path)
     assert refused.value.problems == (Problem("pairs.csv", 8, "TA is 'better'; expected A, B, same"),)
     assert set(rows(database).values()) == {0}
@@ -156,7 +156,7 @@ def test_everybody_named_gets_an_account_that_nobody_can_use_yet(database: Datab
 
 
 def test_one_person_says_one_thing_of_a_pair(database: Database, tmp_path: Path) -> None:
-    with pytest.raises(ImportRefused) as refused:
+    with pytest.raises(ImportRefusedError) as refused:
         bring(database, table(tmp_path, ("A", "Anna"), ("B", "anna "), ("tie", ""), ("tie", "")))
     (problem,) = refused.value.problems
     assert str(problem) == "pairs.csv:3: another label of the same pair by the same annotator (anna) than in line 2"
@@ -230,7 +230,8 @@ def test_thoughts_become_judgements_of_their_source(database: Database, tmp_path
         ("I see nothing", False, None),
     ]
     assert {row.checkpoint for row in stored} == {"imported: test"}
-    assert stored[0].sub_scores == dict.fromkeys(DIMENSIONS, "2") and stored[1].sub_scores is None
+    assert stored[0].sub_scores == dict.fromkeys(DIMENSIONS, "2")
+    assert stored[1].sub_scores is None
     assert bring(database, path).thoughts == 0
 
 
@@ -268,8 +269,10 @@ def test_later_revisions_follow_on_those_that_came_before(other: Database, tmp_p
         ("label", "B", "B"),
         ("withdraw", None, "B"),
     ]
-    assert found[1].replaces_id == found[0].id and found[1].created_at.hour == 13
-    assert turn.state == "returned" and turn.seconds is None
+    assert found[1].replaces_id == found[0].id
+    assert found[1].created_at.hour == 13
+    assert turn.state == "returned"
+    assert turn.seconds is None
     assert check_store(other) == ()
 
     path.write_text("\n".join(map(json.dumps, [lines[0], common | {"choice": "tie", "token": "other", "revision": 1}])))
@@ -295,7 +298,7 @@ def test_what_the_store_can_not_hold_is_a_problem(other: Database, tmp_path: Pat
     make_files(tmp_path, ["a.mp4", "b.mp4"])
     common = {"video_a": "a.mp4", "video_b": "b.mp4", "prompt": "p", "annotator": "anna", "choice": "A"}
     (tmp_path / "labels.jsonl").write_text(json.dumps(common | fields))
-    with pytest.raises(ImportRefused) as refused:
+    with pytest.raises(ImportRefusedError) as refused:
         bring(other, tmp_path / "labels.jsonl")
     assert [problem.line for problem in refused.value.problems] == [1]
     assert refused.value.problems[0].message.startswith(message)
@@ -307,7 +310,7 @@ def test_a_campaign_of_people_is_not_written_into(other: Database, tmp_path: Pat
         row = session.get(CampaignRow, campaign_id)
         assert row is not None
         row.name = "imported: test"
-    with pytest.raises(ImportRefused, match="a campaign of people is named 'imported: test'"):
+    with pytest.raises(ImportRefusedError, match="a campaign of people is named 'imported: test'"):
         bring(other, table(tmp_path, ("A", "")))
 
 
