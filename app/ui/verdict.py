@@ -105,7 +105,7 @@ def readable_thought(raw: str) -> str:
 def reason(a: Judgement, b: Judgement, outcome: str | None) -> str:
     """One plain line: which dimensions tell the two videos apart."""
     if a.mode == "quick":
-        return "FormData without a thought, so there are only the rewards."
+        return "Asked without a thought, so there are only the rewards."
     if a.sub_scores is None or b.sub_scores is None:
         unread = [label for label, one in zip(LABELS, (a, b), strict=True) if one.sub_scores is None]
         return f"No sub-scores could be read for {_and(unread)}."

@@ -137,7 +137,7 @@ def expect(wish: Wish) -> str:
     )
 
 
-_EXPECT = ("The prompt asks for {0}.", "I expect {0}.", "FormData for: {0}.")
+_EXPECT = ("The prompt asks for {0}.", "I expect {0}.", "Asked for: {0}.")
 _OBSERVE = (" The video shows {0}.", " I see {0}.", " Seen: {0}.")
 _VERDICTS = (
     {"2": "right", "1": "partly right", "0": "wrong", NOT_ASKED: "free"},

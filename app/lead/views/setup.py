@@ -80,7 +80,7 @@ def campaign_form(
         ),
         *(_number(key, draft) for key in NUMBERS),
         _ordering(draft, judged),
-        _group("PageState before a label is saved (none: blind)", checkboxes("visible", OPENED, draft.visible)),
+        _group("Shown before a label is saved (none: blind)", checkboxes("visible", OPENED, draft.visible)),
         _gold_choice(draft, candidates, known, posters),
         Markup('<p class="lead-submit"><button class="lead-button is-main">Create the campaign</button></p>'),
     ]
