@@ -56,6 +56,9 @@ _WRITERS: MappingProxyType[str, Write] = MappingProxyType(
 )
 FORMATS = tuple(_READERS)
 EXPORTS = tuple(_WRITERS)
+# Formats for other programs, which nothing here reads. Every other export imports again to the same thing; tests keep that.
+EXPORT_ONLY: tuple[str, ...] = ()
+ROUND_TRIP = tuple(name for name in EXPORTS if name not in EXPORT_ONLY)
 # These keep every revision and who made it; the others hold the labels in force.
 COMPLETE = ("parquet", "studio-jsonl", "hf-dataset")
 _HEAD = 1 << 20  # bytes of a file that its format is guessed from

@@ -10,7 +10,7 @@ import pytest
 
 from storage import Database, open_database
 from storage.exchange.exporting.export import export
-from storage.exchange.formats.detect import COMPLETE, EXPORTS, detect_format
+from storage.exchange.formats.detect import COMPLETE, EXPORT_ONLY, EXPORTS, FORMATS, ROUND_TRIP, detect_format
 from storage.labelling.consensus import consensus
 from storage.maintenance.integrity import check_store
 from storage.pairs import get_pair
@@ -45,8 +45,12 @@ def _said(session: Session) -> list[tuple[object, ...]]:
     return sorted(found)
 
 
+def test_an_export_imports_again_unless_it_says_that_it_only_goes_out() -> None:
+    assert set(EXPORTS) - set(FORMATS) == set(EXPORT_ONLY)
+
+
 @pytest.mark.parametrize("labels", ["raw", "consensus"])
-@pytest.mark.parametrize("format", EXPORTS)
+@pytest.mark.parametrize("format", ROUND_TRIP)
 def test_a_second_store_writes_the_same_files(
     database: Database, other: Database, tmp_path: Path, format: str, labels: Labels
 ) -> None:
