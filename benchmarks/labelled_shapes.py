@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 from descore.answer import DIMENSIONS
-from trainer.shapeworld.pairs import ShapePair, pairs
+from trainer.shapeworld.pairs import ShapePair, shape_pairs
 from trainer.shapeworld.write_dataset import clip_names, write_clip
 
 Label = Literal["A", "B", "tie"]
@@ -55,42 +55,42 @@ class Taste:
 
 def fresh_pairs(count: int, start: int = 0) -> list[ShapePair]:
     """Pairs of the training distribution that no bundled checkpoint was trained on."""
-    return list(pairs("train", count, FIRST_FRESH + start))
+    return list(shape_pairs("train", count, FIRST_FRESH + start))
 
 
-def write_clips(known: Sequence[ShapePair], folder: Path, workers: int = 2) -> None:
+def write_clips(pairs: Sequence[ShapePair], folder: Path, workers: int = 2) -> None:
     """Their mp4 files; those that are there stay."""
     folder.mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(workers) as executor:
-        list(executor.map(_write_pair, known, repeat(folder), chunksize=8))
+        list(executor.map(_write_pair, pairs, repeat(folder), chunksize=8))
 
 
-def write_table(known: Sequence[ShapePair], labels: Sequence[Label] | None, folder: Path, workers: int = 2) -> Path:
+def write_table(pairs: Sequence[ShapePair], labels: Sequence[Label] | None, folder: Path, workers: int = 2) -> Path:
     """Clips, and a table in DeScore's RL format with sub-scores; without labels a plain one of pairs alone."""
-    write_clips(known, folder, workers)
+    write_clips(pairs, folder, workers)
     table = folder / ("rl.csv" if labels is not None else "pairs.csv")
     with table.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["videos", "problem", "answer"] if labels is not None else ["video_a", "video_b", "prompt"])
-        for index, one in enumerate(known):
-            names = list(clip_names(one))
+        for index, pair in enumerate(pairs):
+            names = list(clip_names(pair))
             if labels is None:
-                writer.writerow([*names, one.prompt])
+                writer.writerow([*names, pair.prompt])
             else:
-                writer.writerow([str(names), one.prompt, _answer(one, labels[index])])
+                writer.writerow([str(names), pair.prompt, _answer(pair, labels[index])])
     return table
 
 
-def _answer(known: ShapePair, label: Label) -> str:
+def _answer(pair: ShapePair, label: Label) -> str:
     said = {
-        "video_1_scores": known.scores[0],
-        "video_2_scores": known.scores[1],
+        "video_1_scores": pair.scores[0],
+        "video_2_scores": pair.scores[1],
         "gsb_result": _SAID[label],
     }
     return f"<answer>{json.dumps(said)}</answer>"
 
 
-def _write_pair(known: ShapePair, folder: Path) -> None:
-    for scene, name in zip(known.scenes, clip_names(known), strict=True):
+def _write_pair(pair: ShapePair, folder: Path) -> None:
+    for scene, name in zip(pair.scenes, clip_names(pair), strict=True):
         if not (folder / name).exists():
             write_clip(scene, folder / name)

@@ -27,7 +27,7 @@ def noise_table(folder: Path, pairs: int) -> Path:
                 noise = np.random.default_rng([pair, ord(side)]).integers(0, 255, (16, 64, 64, 3), dtype=np.uint8)
                 encode_h264(noise, folder / f"{pair}{side}.mp4", fps=8)
             # Thoughts of different lengths, so that shares of a mean over tokens differ between passes.
-            thoughts = [render_answer(" ".join(["noise"] * (1 + pair + place)), scores, 1.0) for place in range(2)]
-            known = [json.dumps(scores)] * 2
-            table.writerow([f"{pair}A.mp4", f"{pair}B.mp4", f"noise {pair}", "AB"[pair % 2], *thoughts, *known])
+            thoughts = [render_answer(" ".join(["noise"] * (1 + pair + index)), scores, 1.0) for index in range(2)]
+            sub_scores = [json.dumps(scores)] * 2
+            table.writerow([f"{pair}A.mp4", f"{pair}B.mp4", f"noise {pair}", "AB"[pair % 2], *thoughts, *sub_scores])
     return folder / "pairs.csv"

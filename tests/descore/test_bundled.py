@@ -11,13 +11,13 @@ from descore.checkpoints.folder import locate
 from descore.judge import DeScore
 from descore.video import encode_h264
 from trainer.shapeworld.evaluate import evaluate
-from trainer.shapeworld.pairs import pairs
+from trainer.shapeworld.pairs import shape_pairs
 from trainer.shapeworld.recipe.recipe import REPORTED_SPLITS
 from trainer.shapeworld.render import frame_times, render
-from trainer.shapeworld.scene import Look, Scene
-from trainer.shapeworld.write_dataset import clip_names, write_pairs
+from trainer.shapeworld.scene import Rendering, Scene
+from trainer.shapeworld.write_dataset import clip_names, write_split
 
-LOOK = Look(2.5, 16, 0.18, 0.5, 0.5, 1.0, 0.0, 0, 0, 7)
+RENDERING = Rendering(2.5, 16, 0.18, 0.5, 0.5, 1.0, 0.0, 0, 0, 7)
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def judge() -> DeScore:
 def clip(folder: Path, name: str, scene: Scene, backwards: bool = False) -> Path:
     frames = render(scene, frame_times(scene))
     path = folder / f"{name}.mp4"
-    encode_h264(frames[::-1] if backwards else frames, path, scene.look.fps)
+    encode_h264(frames[::-1] if backwards else frames, path, scene.rendering.fps)
     return path
 
 
@@ -57,8 +57,8 @@ def test_it_judges_fresh_pairs_far_better_than_chance(judge: DeScore, tmp_path: 
 
 
 def test_the_reward_follows_video_prompt_and_frame_order(judge: DeScore, tmp_path: Path) -> None:
-    left = Scene("red", "circle", "moves left", "static", "meadow", "bright", "plain", LOOK)
-    star = Scene("blue", "square", "moves left", "static", "meadow", "bright", "plain", LOOK)
+    left = Scene("red", "circle", "moves left", "static", "meadow", "bright", "plain", RENDERING)
+    star = Scene("blue", "square", "moves left", "static", "meadow", "bright", "plain", RENDERING)
     forwards, backwards = clip(tmp_path, "forwards", left), clip(tmp_path, "backwards", left, backwards=True)
     other = clip(tmp_path, "other", star)
     prompt = "A red circle moves left, on a bright meadow."
@@ -75,8 +75,8 @@ def test_the_reward_follows_video_prompt_and_frame_order(judge: DeScore, tmp_pat
 
 
 def test_a_pair_is_judged_the_same_from_both_sides_and_alone(judge: DeScore, tmp_path: Path) -> None:
-    (known,) = pairs("test", 1)
-    write_pairs("test", 1, tmp_path)
+    (known,) = shape_pairs("test", 1)
+    write_split("test", 1, tmp_path)
     a, b = (tmp_path / name for name in clip_names(known))
     straight, swapped = judge.judge([a, b], known.prompt), judge.judge([b, a], known.prompt)
     alone = judge.judge([a], known.prompt)

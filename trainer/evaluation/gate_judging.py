@@ -35,9 +35,9 @@ from trainer.engine.precision import Precision
 from trainer.engine.save_trained import code_version
 from trainer.evaluation.gate import Benchmark, Candidate, Gate, compare
 from trainer.evaluation.held_out import JudgedPair, JudgedPairs, Paradigm, judge_pairs
-from trainer.shapeworld.pairs import pairs as shape_pairs
+from trainer.shapeworld.pairs import shape_pairs
 from trainer.shapeworld.scene import SIGN
-from trainer.shapeworld.write_dataset import clip_names, write_pairs
+from trainer.shapeworld.write_dataset import clip_names, write_split
 
 if TYPE_CHECKING:
     from descore.checkpoints.manifest import Manifest
@@ -194,7 +194,7 @@ class _Entering:
             return np.array(json.loads(path.read_text("utf-8")), dtype=np.float64)
         self._check()
         folder = cache / f"shapes-{SPLIT}"
-        write_pairs(SPLIT, count, folder, workers=2)
+        write_split(SPLIT, count, folder, workers=2)
         margins = self._margins(folder, done)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, json.dumps(margins))

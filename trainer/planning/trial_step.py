@@ -27,7 +27,7 @@ from trainer.data.pairs import TrainingPair
 from trainer.engine.precision import Precision
 from trainer.engine.trainable import StageName, Trained, load_for_training, set_trainable
 from trainer.rollouts.sampling import sample
-from trainer.shapeworld.pairs import pairs as shape_pairs
+from trainer.shapeworld.pairs import shape_pairs
 from trainer.shapeworld.render import frame_times, render
 from trainer.shapeworld.scene import SIGN, Scene
 from trainer.stages.cold_start import ColdStartStage
@@ -102,8 +102,8 @@ def _pairs(trained: Trained, folder: Path) -> list[TrainingPair]:
 def _clip(scene: Scene, trained: Trained) -> VideoClip:
     """The frames that the policy takes of a scene."""
     times = frame_times(scene)
-    duration = len(times) / scene.look.fps
-    chosen = trained.manifest.frame_policy.constant_rate_indices(len(times), scene.look.fps)
+    duration = len(times) / scene.rendering.fps
+    chosen = trained.manifest.frame_policy.constant_rate_indices(len(times), scene.rendering.fps)
     seen = times[chosen]
     return VideoClip(render(scene, seen), seen, duration, "pyav")
 

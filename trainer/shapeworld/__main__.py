@@ -42,9 +42,9 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     if options.command == "make":
         if options.pairs < 1 or not 0 <= options.noise <= 1:
             parser.error("--pairs must be at least 1 and --noise between 0 and 1")
-        from trainer.shapeworld.write_dataset import write_pairs
+        from trainer.shapeworld.write_dataset import write_split
 
-        print(write_pairs(options.split, options.pairs, options.out, options.noise, options.workers))
+        print(write_split(options.split, options.pairs, options.out, options.noise, options.workers))
     elif options.command == "gallery":
         from trainer.shapeworld.write_gallery import write_gallery
 

@@ -19,9 +19,9 @@ from tqdm import tqdm
 from descore.answer import DIMENSIONS
 from descore.judge import DeScore, Judgement, Mode
 from descore.metrics import PreferenceReport, bootstrap_mean, preference_report, wilson_interval
-from trainer.shapeworld.pairs import ShapePair, pairs
+from trainer.shapeworld.pairs import ShapePair, shape_pairs
 from trainer.shapeworld.scene import SIGN
-from trainer.shapeworld.write_dataset import clip_names, write_pairs
+from trainer.shapeworld.write_dataset import clip_names, write_split
 
 _VIDEOS_AT_ONCE = 64
 
@@ -44,7 +44,7 @@ class Evaluation:
 
     checkpoint: str
     split: str
-    known: tuple[ShapePair, ...]
+    pairs: tuple[ShapePair, ...]
     results: dict[str, ModeResult]
     seconds: float
 
@@ -70,13 +70,13 @@ class Evaluation:
             "strict_format": strict / len(exact),
             "strict_format_interval": list(wilson_interval(strict, len(exact))),
             "sub_score_exact_match": float(exact.mean()),
-            "sub_score_exact_match_interval": list(bootstrap_mean(exact.reshape(len(self.known), -1).mean(axis=1))),
+            "sub_score_exact_match_interval": list(bootstrap_mean(exact.reshape(len(self.pairs), -1).mean(axis=1))),
             "sub_score_exact_match_by_dimension": dict(zip(DIMENSIONS, exact.mean(axis=0).tolist(), strict=True)),
         }
 
     def exact(self, result: ModeResult) -> np.ndarray:
         """(videos, dimensions), 1.0 where a sub-score equals the truth; two videos a pair."""
-        truth = [scores for one in self.known for scores in one.scores]
+        truth = [scores for pair in self.pairs for scores in pair.scores]
         right = [
             [(judgement.sub_scores or {}).get(name) == scores[name] for name in DIMENSIONS]
             for judgement, scores in zip(result.judgements, truth, strict=True)
@@ -105,16 +105,16 @@ def evaluate(
     if folder is None:
         with tempfile.TemporaryDirectory() as temporary:
             return evaluate(judge, split, count, modes, Path(temporary), workers)
-    write_pairs(split, count, folder, workers=workers)
+    write_split(split, count, folder, workers=workers)
     began = time.monotonic()
-    known = tuple(pairs(split, count))
-    results: dict[str, ModeResult] = {mode: _judge_all(judge, known, mode, folder) for mode in modes}
-    return Evaluation(judge.name, split, known, results, time.monotonic() - began)
+    pairs = tuple(shape_pairs(split, count))
+    results: dict[str, ModeResult] = {mode: _judge_all(judge, pairs, mode, folder) for mode in modes}
+    return Evaluation(judge.name, split, pairs, results, time.monotonic() - began)
 
 
-def _judge_all(judge: DeScore, known: Sequence[ShapePair], mode: Mode, folder: Path) -> ModeResult:
-    paths = [folder / name for one in known for name in clip_names(one)]
-    prompts = [one.prompt for one in known for _ in range(2)]
+def _judge_all(judge: DeScore, pairs: Sequence[ShapePair], mode: Mode, folder: Path) -> ModeResult:
+    paths = [folder / name for pair in pairs for name in clip_names(pair)]
+    prompts = [pair.prompt for pair in pairs for _ in range(2)]
     judgements: list[Judgement] = []
     with tqdm(total=len(paths), desc=f"judge ({mode})", mininterval=5) as progress:
         for first in range(0, len(paths), _VIDEOS_AT_ONCE):
@@ -122,7 +122,7 @@ def _judge_all(judge: DeScore, known: Sequence[ShapePair], mode: Mode, folder: P
             judgements += judge.score(paths[part], prompts[part], mode, batch_size=_VIDEOS_AT_ONCE)
             progress.update(len(paths[part]))
     rewards = np.array([judgement.reward for judgement in judgements], dtype=np.float64).reshape(-1, 2)
-    labels = np.array([SIGN[one.label] for one in known])
+    labels = np.array([SIGN[pair.label] for pair in pairs])
     fitted = judge.manifest.calibration.for_mode(mode)
     report = preference_report(
         rewards[:, 0], rewards[:, 1], labels, fitted_eps=None if fitted is None else fitted.tie_threshold

@@ -1,4 +1,4 @@
-"""The English of ShapeWorld: prompts from a wish, reference thoughts from a wish and a scene.
+"""The English of ShapeWorld: prompts from a request, reference thoughts from a request and a scene.
 
 Prompts come from clause lists and sentence forms. The "unseen phrasings" split draws both from lists that training
 never sees (`OOD_*`); the words that carry meaning in them occur in training inside other clauses.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from descore.answer import NOT_ASKED, render_answer
-from trainer.shapeworld.scene import Scene, Wish, overall_score, sub_scores
+from trainer.shapeworld.scene import Request, Scene, overall_score, sub_scores
 
 if TYPE_CHECKING:
     import random
@@ -78,21 +78,21 @@ _OOD_ORDERS = ("ycse", "cyse", "eysc")
 _SYLLABLES = ("ba", "ko", "mi", "tu", "ra", "ne", "lo", "shi", "vu", "pa", "fe", "gri", "zo", "dal", "wen")
 
 
-def write_prompt(wish: Wish, rng: random.Random, phrasing: Phrasing = "train") -> str:
-    """One English prompt for a wish."""
+def write_prompt(request: Request, rng: random.Random, phrasing: Phrasing = "train") -> str:
+    """One English prompt for a request."""
     unseen = phrasing == "unseen"
-    verb = rng.choice((_OOD_VERBS if unseen else _VERBS)[wish.dynamics])
-    subject = f"a {wish.colour} {wish.shape} {rng.choice(('that ', 'which ') if unseen else ('', 'that '))}{verb}"
+    verb = rng.choice((_OOD_VERBS if unseen else _VERBS)[request.dynamics])
+    subject = f"a {request.colour} {request.shape} {rng.choice(('that ', 'which ') if unseen else ('', 'that '))}{verb}"
     clauses = {"s": " ".join(filter(None, (rng.choice(_OOD_LEADS if unseen else _LEADS), subject)))}
-    if wish.place is not None:
-        place = rng.choice(_PLACES[wish.place]).format(light=f"{wish.light} " if wish.light else "")
+    if request.place is not None:
+        place = rng.choice(_PLACES[request.place]).format(light=f"{request.light} " if request.light else "")
         preposition = rng.choice(_OOD_PREPOSITIONS if unseen else _PREPOSITIONS)
         clauses["e"] = f"with {place} behind it" if preposition == "with behind it" else f"{preposition} {place}"
-    if wish.camera is not None:
-        camera = rng.choice((_OOD_CAMERAS if unseen else _CAMERAS)[wish.camera])
+    if request.camera is not None:
+        camera = rng.choice((_OOD_CAMERAS if unseen else _CAMERAS)[request.camera])
         clauses["c"] = camera if unseen else f"{rng.choice(('', 'with ', 'while '))}{camera}"
-    if wish.style is not None:
-        clauses["y"] = rng.choice((_OOD_STYLES if unseen else _STYLES)[wish.style])
+    if request.style is not None:
+        clauses["y"] = rng.choice((_OOD_STYLES if unseen else _STYLES)[request.style])
     order = rng.choice(_OOD_ORDERS if unseen else _ORDERS)
     ordered = [clauses[key] for key in order if key in clauses]
     if not unseen:
@@ -128,12 +128,12 @@ def describe(scene: Scene) -> str:
     )
 
 
-def expect(wish: Wish) -> str:
+def expect(request: Request) -> str:
     """What a prompt leads one to expect, as the first part of a thought says it."""
-    place = " ".join(filter(None, (wish.light, wish.place))) or "any place"
+    place = " ".join(filter(None, (request.light, request.place))) or "any place"
     return (
-        f"a {wish.colour} {wish.shape} that {wish.dynamics}, on {place}, "
-        f"camera {wish.camera or 'free'}, style {wish.style or 'free'}"
+        f"a {request.colour} {request.shape} that {request.dynamics}, on {place}, "
+        f"camera {request.camera or 'free'}, style {request.style or 'free'}"
     )
 
 
@@ -145,37 +145,37 @@ _VERDICTS = (
 )
 
 
-def _asked_and_shown(wish: Wish, scene: Scene) -> dict[str, tuple[str | None, str]]:
-    place = None if wish.place is None else " ".join(filter(None, (wish.light, wish.place)))
+def _asked_and_shown(request: Request, scene: Scene) -> dict[str, tuple[str | None, str]]:
+    place = None if request.place is None else " ".join(filter(None, (request.light, request.place)))
     return {
-        "subject": (f"{wish.colour} {wish.shape}", f"{scene.colour} {scene.shape}"),
-        "dynamics": (wish.dynamics, scene.dynamics),
-        "camera": (wish.camera, scene.camera),
+        "subject": (f"{request.colour} {request.shape}", f"{scene.colour} {scene.shape}"),
+        "dynamics": (request.dynamics, scene.dynamics),
+        "camera": (request.camera, scene.camera),
         "environment": (place, f"{scene.light} {scene.place}"),
-        "style": (wish.style, scene.style),
+        "style": (request.style, scene.style),
     }
 
 
-def write_thought(wish: Wish, scene: Scene, rng: random.Random) -> str:
+def write_thought(request: Request, scene: Scene, rng: random.Random) -> str:
     """A reference thought and its answer, in the strict grammar: expectation, observation, dimension by dimension.
 
     The last part puts what was asked beside what is shown before it judges, colour and shape one by one, so that a reader,
     and a small model, compares neighbours.
     """
-    scores = sub_scores(wish, scene)
+    scores = sub_scores(request, scene)
     verdicts = rng.choice(_VERDICTS)
     halves = ", ".join(
         f"{asked} {verdicts['2' if asked == shown else '0']}"
-        for asked, shown in ((wish.colour, scene.colour), (wish.shape, scene.shape))
+        for asked, shown in ((request.colour, scene.colour), (request.shape, scene.shape))
     )
     parts = []
-    for name, (asked, shown) in _asked_and_shown(wish, scene).items():
+    for name, (asked, shown) in _asked_and_shown(request, scene).items():
         compared = "" if asked is None else f"asked {asked}, shows {shown}, "
         steps = f"{halves}, " if name == "subject" else ""
         parts.append(f"{name} {compared}{steps}{verdicts[scores[name]]}")
     assessment = "; ".join(parts)
     reasoning = (
-        rng.choice(_EXPECT).format(expect(wish)) + rng.choice(_OBSERVE).format(describe(scene))
+        rng.choice(_EXPECT).format(expect(request)) + rng.choice(_OBSERVE).format(describe(scene))
         + " " + assessment[0].upper() + assessment[1:] + "."
     )  # fmt: skip
     return render_answer(reasoning, scores, overall_score(scores))

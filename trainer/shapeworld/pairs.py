@@ -1,6 +1,6 @@
-"""Pairs of ShapeWorld: which wishes and scenes a split holds, drawn from its name and an index alone.
+"""Pairs of ShapeWorld: which requests and scenes a split holds, drawn from its name and an index alone.
 
-Splits: train, validation, test share one distribution. Three lie outside it: `unseen-combinations` (each wish holds a
+Splits: train, validation, test share one distribution. Three lie outside it: `unseen-combinations` (each request holds a
 subject or a motion-and-camera combination that training never shows), `unseen-phrasings` (sentence forms and clauses
 never trained on), `unseen-rendering` (other textures, palettes, sizes, frame rates and lengths).
 """
@@ -22,10 +22,10 @@ from trainer.shapeworld.scene import (
     PLACES,
     SHAPES,
     STYLES,
-    Look,
     Preference,
+    Rendering,
+    Request,
     Scene,
-    Wish,
     overall_score,
     preference,
     sub_scores,
@@ -44,7 +44,7 @@ HELD_OUT_MOTIONS = frozenset(
 
 # How far the clips of a pair stray from the prompt: flawed dimensions and the share of clips.
 _FLAWS = ((0, 0.30), (1, 0.25), (2, 0.25), (3, 0.12), (5, 0.08))
-# The same for fresh wishes in pretraining: flaws are what has to be learnt.
+# The same for fresh requests in pretraining: flaws are what has to be learnt.
 _PRETRAINING_FLAWS = ((0, 0.10), (1, 0.20), (2, 0.30), (3, 0.25), (5, 0.15))
 
 
@@ -54,7 +54,7 @@ class ShapePair:
 
     identity: str
     prompt: str
-    wish: Wish
+    request: Request
     scenes: tuple[Scene, Scene]
     scores: tuple[dict[str, str], dict[str, str]]
     overall: tuple[float, float]
@@ -62,7 +62,7 @@ class ShapePair:
     thoughts: tuple[str, str]
 
 
-def pair(split: str, index: int, noise: float = 0.0) -> ShapePair:
+def shape_pair(split: str, index: int, noise: float = 0.0) -> ShapePair:
     """The pair at an index of a split: always the same for the same arguments.
 
     Args:
@@ -74,58 +74,58 @@ def pair(split: str, index: int, noise: float = 0.0) -> ShapePair:
     if split not in SPLITS:
         raise ValueError(f"unknown split {split!r}; choose one of {', '.join(SPLITS)}")
     rng = random.Random(f"shapes/{split}/{index}")
-    wish = _draw_wish(rng, split)
-    scenes = (_draw_scene(wish, rng, split), _draw_scene(wish, rng, split))
-    scores = (sub_scores(wish, scenes[0]), sub_scores(wish, scenes[1]))
+    request = _draw_request(rng, split)
+    scenes = (_draw_scene(request, rng, split), _draw_scene(request, rng, split))
+    scores = (sub_scores(request, scenes[0]), sub_scores(request, scenes[1]))
     overall = (overall_score(scores[0]), overall_score(scores[1]))
-    prompt = write_prompt(wish, rng, "unseen" if split == "unseen-phrasings" else "train")
-    thoughts = (write_thought(wish, scenes[0], rng), write_thought(wish, scenes[1], rng))
+    prompt = write_prompt(request, rng, "unseen" if split == "unseen-phrasings" else "train")
+    thoughts = (write_thought(request, scenes[0], rng), write_thought(request, scenes[1], rng))
     label = preference(*overall)
     if noise and rng.random() < noise:
         label = {"A": "B", "B": "A", "tie": rng.choice("AB")}[label]  # type: ignore[assignment]
-    return ShapePair(f"{split}-{index:06d}", prompt, wish, scenes, scores, overall, label, thoughts)
+    return ShapePair(f"{split}-{index:06d}", prompt, request, scenes, scores, overall, label, thoughts)
 
 
-def pairs(split: str, count: int, start: int = 0, noise: float = 0.0) -> Iterator[ShapePair]:
+def shape_pairs(split: str, count: int, start: int = 0, noise: float = 0.0) -> Iterator[ShapePair]:
     """`count` pairs of a split from index `start` on."""
-    return (pair(split, index, noise) for index in range(start, start + count))
+    return (shape_pair(split, index, noise) for index in range(start, start + count))
 
 
-def draw_wish_for(scene: Scene, rng: random.Random) -> Wish:
-    """A training wish that a given scene follows wholly, partly or not; the mirror image of drawing a scene for a wish."""
+def draw_request_for(scene: Scene, rng: random.Random) -> Request:
+    """Draw a training request that a scene follows wholly, partly or not: the mirror image of a scene for a request."""
     for _ in range(200):
-        wish = Wish(
+        request = Request(
             scene.colour, scene.shape, scene.dynamics,
             scene.camera if rng.random() < 0.6 else None,
             scene.place if rng.random() < 0.65 else None,
             None,
             (scene.style if scene.style != "plain" else rng.choice(ASKED_STYLES)) if rng.random() < 0.55 else None,
         )  # fmt: skip
-        if wish.place is not None and rng.random() < 0.5:
-            wish = replace(wish, light=scene.light)
+        if request.place is not None and rng.random() < 0.5:
+            request = replace(request, light=scene.light)
         for name in rng.sample(_ASPECTS, _draw_flaws(rng, _PRETRAINING_FLAWS)):
-            wish = _spoil_wish(wish, name, rng)
-        if not _held_out(wish):
-            return wish
-    raise AssertionError("the held-out combinations leave no wish")
+            request = _spoil_request(request, name, rng)
+        if not _held_out(request):
+            return request
+    raise AssertionError("the held-out combinations leave no request")
 
 
-def _draw_wish(rng: random.Random, split: str) -> Wish:
+def _draw_request(rng: random.Random, split: str) -> Request:
     while True:
-        wish = Wish(
+        request = Request(
             rng.choice(COLOURS), rng.choice(SHAPES), rng.choice(DYNAMICS),
             rng.choice(CAMERAS) if rng.random() < 0.6 else None,
             rng.choice(PLACES) if rng.random() < 0.65 else None,
             None,
             rng.choice(ASKED_STYLES) if rng.random() < 0.5 else None,
         )  # fmt: skip
-        if wish.place is not None and rng.random() < 0.5:
-            wish = replace(wish, light=rng.choice(LIGHTS))
-        if _held_out(wish) == (split == "unseen-combinations"):
-            return wish
+        if request.place is not None and rng.random() < 0.5:
+            request = replace(request, light=rng.choice(LIGHTS))
+        if _held_out(request) == (split == "unseen-combinations"):
+            return request
 
 
-def _held_out(shown: Wish | Scene) -> bool:
+def _held_out(shown: Request | Scene) -> bool:
     return (shown.colour, shown.shape) in HELD_OUT_SUBJECTS or (shown.dynamics, shown.camera) in HELD_OUT_MOTIONS
 
 
@@ -133,13 +133,13 @@ def _draw_flaws(rng: random.Random, shares: tuple[tuple[int, float], ...] = _FLA
     return rng.choices([flaws for flaws, _ in shares], [share for _, share in shares])[0]
 
 
-def _draw_scene(wish: Wish, rng: random.Random, split: str) -> Scene:
-    look = _draw_look(rng, unseen=split == "unseen-rendering")
+def _draw_scene(request: Request, rng: random.Random, split: str) -> Scene:
+    rendering = _draw_rendering(rng, unseen=split == "unseen-rendering")
     while True:
         scene = Scene(
-            wish.colour, wish.shape, wish.dynamics, wish.camera or rng.choice(CAMERAS),
-            wish.place or rng.choice(PLACES), wish.light or rng.choice(LIGHTS),
-            wish.style or rng.choice(STYLES), look,
+            request.colour, request.shape, request.dynamics, request.camera or rng.choice(CAMERAS),
+            request.place or rng.choice(PLACES), request.light or rng.choice(LIGHTS),
+            request.style or rng.choice(STYLES), rendering,
         )  # fmt: skip
         for name in rng.sample(_ASPECTS, _draw_flaws(rng)):
             scene = _spoil_scene(scene, name, rng)
@@ -147,8 +147,8 @@ def _draw_scene(wish: Wish, rng: random.Random, split: str) -> Scene:
             return scene
 
 
-def _draw_look(rng: random.Random, unseen: bool) -> Look:
-    return Look(
+def _draw_rendering(rng: random.Random, unseen: bool) -> Rendering:
+    return Rendering(
         seconds=rng.choice((2.2, 3.4, 4.0) if unseen else (2.0, 2.5, 3.0, 3.5)),
         fps=rng.choice((13, 20, 30) if unseen else (12, 16, 24)),
         radius=rng.uniform(0.12, 0.15) if unseen else rng.uniform(0.15, 0.21),
@@ -192,21 +192,21 @@ def _spoil_scene(scene: Scene, aspect: str, rng: random.Random) -> Scene:
             return replace(scene, style=_near_or_far(scene.style, STYLES, rng))
 
 
-def _spoil_wish(wish: Wish, aspect: str, rng: random.Random) -> Wish:
+def _spoil_request(request: Request, aspect: str, rng: random.Random) -> Request:
     match aspect:
         case "subject":
             which = rng.choice(("colour", "shape", "both"))
-            colour = _near_or_far(wish.colour, COLOURS, rng) if which != "shape" else wish.colour
-            shape = _near_or_far(wish.shape, SHAPES, rng) if which != "colour" else wish.shape
-            return replace(wish, colour=colour, shape=shape)
+            colour = _near_or_far(request.colour, COLOURS, rng) if which != "shape" else request.colour
+            shape = _near_or_far(request.shape, SHAPES, rng) if which != "colour" else request.shape
+            return replace(request, colour=colour, shape=shape)
         case "dynamics":
-            return replace(wish, dynamics=_near_or_far(wish.dynamics, DYNAMICS, rng))
-        case "camera" if wish.camera is not None:
-            return replace(wish, camera=_near_or_far(wish.camera, CAMERAS, rng))
-        case "environment" if wish.light is not None and rng.random() < 0.4:
-            return replace(wish, light=_near_or_far(wish.light, LIGHTS, rng))
-        case "environment" if wish.place is not None:
-            return replace(wish, place=_near_or_far(wish.place, PLACES, rng))
-        case "style" if wish.style is not None:
-            return replace(wish, style=_near_or_far(wish.style, ASKED_STYLES, rng))
-    return wish
+            return replace(request, dynamics=_near_or_far(request.dynamics, DYNAMICS, rng))
+        case "camera" if request.camera is not None:
+            return replace(request, camera=_near_or_far(request.camera, CAMERAS, rng))
+        case "environment" if request.light is not None and rng.random() < 0.4:
+            return replace(request, light=_near_or_far(request.light, LIGHTS, rng))
+        case "environment" if request.place is not None:
+            return replace(request, place=_near_or_far(request.place, PLACES, rng))
+        case "style" if request.style is not None:
+            return replace(request, style=_near_or_far(request.style, ASKED_STYLES, rng))
+    return request

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from trainer.shapeworld.scene import Look, Scene
+    from trainer.shapeworld.scene import Rendering, Scene
 
 Array = np.ndarray
 
@@ -63,7 +63,7 @@ def render(scene: Scene, times: Array, size: int = 256) -> Array:
 def _frame(scene: Scene, time: float, size: int) -> Array:
     """One frame (size, size, 3) uint8; frame by frame, since arrays of one frame stay in the processor's cache."""
     drawn = _PIXEL_BLOCKS if scene.style == "pixelated" else size
-    progress = np.float32(time / scene.look.seconds)
+    progress = np.float32(time / scene.rendering.seconds)
     axis = (np.arange(drawn, dtype=np.float32) + 0.5) / drawn
     shake_x, shake_y = _shake(scene, time)
     x, y = axis[None, :] + shake_x, axis[:, None] + shake_y
@@ -85,7 +85,7 @@ def _frame(scene: Scene, time: float, size: int) -> Array:
 
 def frame_times(scene: Scene) -> Array:
     """Presentation times (T,) in seconds of every frame of the scene's clip."""
-    return np.arange(round(scene.look.seconds * scene.look.fps)) / scene.look.fps
+    return np.arange(round(scene.rendering.seconds * scene.rendering.fps)) / scene.rendering.fps
 
 
 def _tint(style: str, rgb: Array, kept: float) -> Array:
@@ -99,7 +99,7 @@ def _tint(style: str, rgb: Array, kept: float) -> Array:
 def _shake(scene: Scene, time: float) -> tuple[np.float32, np.float32]:
     if scene.camera != "shake":
         return np.float32(0), np.float32(0)
-    phase = scene.look.seed % 97
+    phase = scene.rendering.seed % 97
     x = np.sin(time * 31.0 + phase) + 0.6 * np.sin(time * 53.0 + 2 * phase)
     y = np.sin(time * 37.0 + 3 * phase) + 0.6 * np.sin(time * 59.0 + phase)
     return np.float32(0.028 * x), np.float32(0.028 * y)
@@ -108,24 +108,24 @@ def _shake(scene: Scene, time: float) -> tuple[np.float32, np.float32]:
 def _grain(scene: Scene, time: float, size: int) -> Array:
     """Coarse film grain, a new pattern ten times a second; the cells survive the model's small frames."""
     index = np.arange(size) * _GRAIN_CELLS // size
-    noise = np.random.default_rng((scene.look.seed, int(time * 10))).standard_normal((_GRAIN_CELLS, _GRAIN_CELLS))
+    noise = np.random.default_rng((scene.rendering.seed, int(time * 10))).standard_normal((_GRAIN_CELLS, _GRAIN_CELLS))
     return (noise.astype(np.float32) * 20)[index][:, index][..., None]
 
 
 def _ground(scene: Scene, x: Array, y: Array, progress: np.float32) -> Array:
-    travel = 0.5 * scene.look.tempo * (progress - 0.5)
-    zoom = 1 + 0.6 * scene.look.tempo * progress
+    travel = 0.5 * scene.rendering.tempo * (progress - 0.5)
+    zoom = 1 + 0.6 * scene.rendering.tempo * progress
     if scene.camera == "pan left":
         x = x - travel
     elif scene.camera == "pan right":
         x = x + travel
     elif scene.camera in ("zoom in", "zoom out"):
         if scene.camera == "zoom out":
-            zoom = 1 + 0.6 * scene.look.tempo * (1 - progress)
+            zoom = 1 + 0.6 * scene.rendering.tempo * (1 - progress)
         x, y = (x - 0.5) / zoom + 0.5, (y - 0.5) / zoom + 0.5
-    offset = (scene.look.seed % 1000) / 250
-    amount = _TEXTURES[scene.place](x + offset + 8, y + 8, scene.look)
-    first, second = (np.array(tone, np.float32) for tone in PLACE_RGB[scene.place][scene.look.palette])
+    offset = (scene.rendering.seed % 1000) / 250
+    amount = _TEXTURES[scene.place](x + offset + 8, y + 8, scene.rendering)
+    first, second = (np.array(tone, np.float32) for tone in PLACE_RGB[scene.place][scene.rendering.palette])
     return first + (second - first) * amount[..., None]
 
 
@@ -135,22 +135,22 @@ def _hash(column: Array, row: Array, salt: int) -> Array:
     return (value - np.floor(value)).astype(np.float32)
 
 
-def _scale(look: Look, train: float, unseen: float) -> float:
-    return unseen if look.texture == 1 else train
+def _scale(rendering: Rendering, train: float, unseen: float) -> float:
+    return unseen if rendering.texture == 1 else train
 
 
-def _checkerboard(x: Array, y: Array, look: Look) -> Array:
-    cell = _scale(look, 0.20, 0.26)
+def _checkerboard(x: Array, y: Array, rendering: Rendering) -> Array:
+    cell = _scale(rendering, 0.20, 0.26)
     return ((np.floor(x / cell) + np.floor(y / cell)) % 2).astype(np.float32)
 
 
-def _stripes(x: Array, y: Array, look: Look) -> Array:
-    period = _scale(look, 0.28, 0.36)
+def _stripes(x: Array, y: Array, rendering: Rendering) -> Array:
+    period = _scale(rendering, 0.28, 0.36)
     return (np.sin(2 * np.pi * (x + 0.6 * y) / period) * 4 + 0.5).clip(0, 1).astype(np.float32)
 
 
-def _bricks(x: Array, y: Array, look: Look) -> Array:
-    width = _scale(look, 0.30, 0.38)
+def _bricks(x: Array, y: Array, rendering: Rendering) -> Array:
+    width = _scale(rendering, 0.30, 0.38)
     height = width / 2.2
     row = np.floor(y / height)
     column = np.floor(x / width + 0.5 * (row % 2))
@@ -168,21 +168,21 @@ def _dots(x: Array, y: Array, cell: float, radius: float, salt: int, share: floa
     return np.where(there, ((radius - distance) * 12 + 0.5).clip(0, 1), 0).astype(np.float32)
 
 
-def _meadow(x: Array, y: Array, look: Look) -> Array:
+def _meadow(x: Array, y: Array, rendering: Rendering) -> Array:
     tufts = 0.10 * np.sin(38 * x + 3 * np.sin(9 * y)) * np.sin(31 * y + 2 * np.sin(11 * x))
-    return (tufts - 0.05 + _dots(x, y, _scale(look, 0.17, 0.22), 0.24, 5, 0.7)).astype(np.float32)
+    return (tufts - 0.05 + _dots(x, y, _scale(rendering, 0.17, 0.22), 0.24, 5, 0.7)).astype(np.float32)
 
 
-def _sea(x: Array, y: Array, look: Look) -> Array:
-    row_height = _scale(look, 0.15, 0.19)
+def _sea(x: Array, y: Array, rendering: Rendering) -> Array:
+    row_height = _scale(rendering, 0.15, 0.19)
     row = np.floor(y / row_height)
     crest = 0.5 + 0.3 * np.sin(2 * np.pi * x / (2.2 * row_height) + 2.4 * row)
     return (1 - np.abs(y / row_height - row - crest) * 5).clip(0, 1).astype(np.float32)
 
 
-def _starry_sky(x: Array, y: Array, look: Look) -> Array:
+def _starry_sky(x: Array, y: Array, rendering: Rendering) -> Array:
     return np.maximum(
-        _dots(x, y, _scale(look, 0.14, 0.18), 0.17, 11, 0.55), 0.7 * _dots(x + 3.3, y + 1.7, 0.09, 0.14, 17, 0.3)
+        _dots(x, y, _scale(rendering, 0.14, 0.18), 0.17, 11, 0.55), 0.7 * _dots(x + 3.3, y + 1.7, 0.09, 0.14, 17, 0.3)
     )
 
 
@@ -208,9 +208,9 @@ def _subject(scene: Scene, x: Array, y: Array, progress: np.float32, pixels: int
 
 def _motion(scene: Scene, progress: np.float32) -> tuple[float, float, float, float]:
     """Centre x and y, radius and angle of the subject at a share of the clip."""
-    look = scene.look
-    x, y, radius, angle = look.x, look.y, look.radius, look.tilt
-    travel = 0.5 * look.tempo * (float(progress) - 0.5)
+    rendering = scene.rendering
+    x, y, radius, angle = rendering.x, rendering.y, rendering.radius, rendering.tilt
+    travel = 0.5 * rendering.tempo * (float(progress) - 0.5)
     match scene.dynamics:
         case "moves left":
             x -= travel
@@ -221,9 +221,9 @@ def _motion(scene: Scene, progress: np.float32) -> tuple[float, float, float, fl
         case "moves down":
             y += travel
         case "bounces":
-            y += 0.16 - 0.36 * abs(np.sin(np.pi * 2 * look.tempo * float(progress)))
+            y += 0.16 - 0.36 * abs(np.sin(np.pi * 2 * rendering.tempo * float(progress)))
         case "spins":
-            angle += 2 * np.pi * 1.1 * look.tempo * float(progress)
+            angle += 2 * np.pi * 1.1 * rendering.tempo * float(progress)
         case "grows":
             radius *= 0.55 + 0.95 * float(progress)
         case "shrinks":

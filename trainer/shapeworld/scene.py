@@ -1,6 +1,6 @@
 """What ShapeWorld can hold: the attributes of a scene, what a prompt may ask for, and the exact rules of judgement.
 
-A `Wish` is what a prompt asks for, a `Scene` is what a clip shows. The sub-scores, the overall score and the preference
+A `Request` is what a prompt asks for, a `Scene` is what a clip shows. The sub-scores, the overall score and the preference
 between two clips follow from the two by rule, so every label in this world is exact.
 
 The subject is filmed in its own plane: camera pans and zooms are seen in the environment, the subject's own motion
@@ -44,7 +44,7 @@ SIGN: dict[Preference, int] = {"A": 1, "B": -1, "tie": 0}
 
 
 @dataclass(frozen=True)
-class Look:
+class Rendering:
     """How a scene is drawn where its attributes leave freedom. Lengths are fractions of the frame's side."""
 
     seconds: float
@@ -61,7 +61,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Scene:
-    """What a clip shows; `look` holds everything that no prompt speaks of."""
+    """What a clip shows; `rendering` holds everything that no prompt speaks of."""
 
     colour: str
     shape: str
@@ -70,11 +70,11 @@ class Scene:
     place: str
     light: str
     style: str
-    look: Look
+    rendering: Rendering
 
 
 @dataclass(frozen=True)
-class Wish:
+class Request:
     """What a prompt asks for; None where it does not ask. `light` is only asked together with `place`."""
 
     colour: str
@@ -94,18 +94,18 @@ def _grade(asked: str | None, shown: str) -> str:
     return "1" if any(asked in family and shown in family for family in FAMILIES) else "0"
 
 
-def sub_scores(wish: Wish, scene: Scene) -> dict[str, str]:
+def sub_scores(request: Request, scene: Scene) -> dict[str, str]:
     """The exact sub-score of each dimension, "2" / "1" / "0" / "N/A"."""
-    right = (wish.colour == scene.colour) + (wish.shape == scene.shape)
-    environment = _grade(wish.place, scene.place)
-    if environment == "2" and wish.light not in (None, scene.light):
+    right = (request.colour == scene.colour) + (request.shape == scene.shape)
+    environment = _grade(request.place, scene.place)
+    if environment == "2" and request.light not in (None, scene.light):
         environment = "1"
     return {
         "subject": str(right),
-        "dynamics": _grade(wish.dynamics, scene.dynamics),
-        "camera": _grade(wish.camera, scene.camera),
+        "dynamics": _grade(request.dynamics, scene.dynamics),
+        "camera": _grade(request.camera, scene.camera),
         "environment": environment,
-        "style": _grade(wish.style, scene.style),
+        "style": _grade(request.style, scene.style),
     }
 
 

@@ -13,16 +13,16 @@ import pytest
 from descore.video import probe, read_clip
 from tests.helpers.paths import ROOT
 from trainer.shapeworld import write_gallery as gallery
-from trainer.shapeworld.pairs import pair, pairs
+from trainer.shapeworld.pairs import shape_pair, shape_pairs
 from trainer.shapeworld.recipe.backbone import FRAME_SIDE, POLICY
 from trainer.shapeworld.recipe.recipe import REPORTED_SPLITS
 from trainer.shapeworld.recipe.rendered_clips import clip_pool, model_frames, sampled_times
 from trainer.shapeworld.render import frame_times, render
-from trainer.shapeworld.scene import CAMERAS, COLOURS, DYNAMICS, LIGHTS, PLACES, SHAPES, STYLES, Look, Scene
-from trainer.shapeworld.write_dataset import clip_names, write_clip, write_pairs
+from trainer.shapeworld.scene import CAMERAS, COLOURS, DYNAMICS, LIGHTS, PLACES, SHAPES, STYLES, Rendering, Scene
+from trainer.shapeworld.write_dataset import clip_names, write_clip, write_split
 
-LOOK = Look(2.0, 12, 0.18, 0.5, 0.5, 1.0, 0.0, 0, 0, 7)
-SCENE = Scene("white", "circle", "stays still", "static", "starry sky", "dim", "plain", LOOK)
+RENDERING = Rendering(2.0, 12, 0.18, 0.5, 0.5, 1.0, 0.0, 0, 0, 7)
+SCENE = Scene("white", "circle", "stays still", "static", "starry sky", "dim", "plain", RENDERING)
 SHIPPED = ROOT / "app" / "gallery"
 TIMES = np.linspace(0.1, 1.9, 6)
 
@@ -83,7 +83,7 @@ def test_a_pan_moves_the_environment_and_not_the_subject() -> None:
 
 
 def test_a_written_clip_decodes_to_what_was_drawn(tmp_path: Path) -> None:
-    scene = pair("test", 3).scenes[0]
+    scene = shape_pair("test", 3).scenes[0]
     write_clip(scene, tmp_path / "clip.mp4")
     info = probe(tmp_path / "clip.mp4")
     assert (info.width, info.height, info.codec) == (256, 256, "h264")
@@ -94,28 +94,28 @@ def test_a_written_clip_decodes_to_what_was_drawn(tmp_path: Path) -> None:
 
 
 def test_training_frames_are_the_readers_frames_at_the_models_size() -> None:
-    frames = model_frames(pair("train", 0).scenes[0])
+    frames = model_frames(shape_pair("train", 0).scenes[0])
     assert frames.shape == (POLICY.max_frames, FRAME_SIDE, FRAME_SIDE, 3)
     assert frames.dtype == np.uint8
 
 
 def test_pairs_are_written_once_with_their_table(tmp_path: Path) -> None:
-    table = write_pairs("validation", 2, tmp_path)
+    table = write_split("validation", 2, tmp_path)
     rows = list(csv.DictReader(table.open(encoding="utf-8")))
-    known = list(pairs("validation", 2))
-    assert [row["prompt"] for row in rows] == [one.prompt for one in known]
-    assert [row["TA"] for row in rows] == ["same" if one.label == "tie" else one.label for one in known]
-    clips = [tmp_path / name for one in known for name in clip_names(one)]
+    pairs = list(shape_pairs("validation", 2))
+    assert [row["prompt"] for row in rows] == [pair.prompt for pair in pairs]
+    assert [row["TA"] for row in rows] == ["same" if pair.label == "tie" else pair.label for pair in pairs]
+    clips = [tmp_path / name for pair in pairs for name in clip_names(pair)]
     before = [path.stat().st_mtime_ns for path in clips]
-    assert int(rows[0]["num_frames_A"]) == len(frame_times(known[0].scenes[0]))
-    write_pairs("validation", 2, tmp_path)
+    assert int(rows[0]["num_frames_A"]) == len(frame_times(pairs[0].scenes[0]))
+    write_split("validation", 2, tmp_path)
     assert [path.stat().st_mtime_ns for path in clips] == before
 
 
 def test_a_clip_pool_is_kept_on_disk(tmp_path: Path) -> None:
     pool = clip_pool("train", 3, tmp_path, workers=1)
     assert pool.shape == (3, 2, 8, FRAME_SIDE, FRAME_SIDE, 3)
-    assert np.array_equal(pool[2, 1], model_frames(pair("train", 2).scenes[1]))
+    assert np.array_equal(pool[2, 1], model_frames(shape_pair("train", 2).scenes[1]))
     (kept,) = tmp_path.iterdir()
     stamp = kept.stat().st_mtime_ns
     clip_pool("train", 3, tmp_path, workers=1)

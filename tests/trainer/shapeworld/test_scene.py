@@ -7,23 +7,17 @@ from dataclasses import replace
 import pytest
 
 from descore.answer import parse_strict
-from trainer.shapeworld.pairs import (
-    HELD_OUT_MOTIONS,
-    HELD_OUT_SUBJECTS,
-    SPLITS,
-    pair,
-    pairs,
-)
-from trainer.shapeworld.scene import Look, Scene, Wish, overall_score, preference, sub_scores
+from trainer.shapeworld.pairs import HELD_OUT_MOTIONS, HELD_OUT_SUBJECTS, SPLITS, shape_pair, shape_pairs
+from trainer.shapeworld.scene import Rendering, Request, Scene, overall_score, preference, sub_scores
 
-LOOK = Look(2.0, 12, 0.18, 0.5, 0.5, 1.0, 0.0, 0, 0, 7)
-SCENE = Scene("red", "circle", "bounces", "static", "meadow", "bright", "sepia", LOOK)
-WISH = Wish("red", "circle", "bounces", "static", "meadow", "bright", "sepia")
+RENDERING = Rendering(2.0, 12, 0.18, 0.5, 0.5, 1.0, 0.0, 0, 0, 7)
+SCENE = Scene("red", "circle", "bounces", "static", "meadow", "bright", "sepia", RENDERING)
+REQUEST = Request("red", "circle", "bounces", "static", "meadow", "bright", "sepia")
 
 
 def test_a_clip_that_follows_wholly_scores_two_everywhere() -> None:
-    assert set(sub_scores(WISH, SCENE).values()) == {"2"}
-    assert overall_score(sub_scores(WISH, SCENE)) == 5.0
+    assert set(sub_scores(REQUEST, SCENE).values()) == {"2"}
+    assert overall_score(sub_scores(REQUEST, SCENE)) == 5.0
 
 
 @pytest.mark.parametrize(
@@ -40,20 +34,20 @@ def test_a_clip_that_follows_wholly_scores_two_everywhere() -> None:
     ],
 )
 def test_each_flaw_costs_its_own_dimension_alone(change: dict[str, str], dimension: str, score: str) -> None:
-    scores = sub_scores(WISH, replace(SCENE, **change))
+    scores = sub_scores(REQUEST, replace(SCENE, **change))
     assert scores.pop(dimension) == score
     assert set(scores.values()) == {"2"}
 
 
 def test_near_values_match_partly() -> None:
-    moving = replace(WISH, dynamics="moves left", camera="zoom in")
+    moving = replace(REQUEST, dynamics="moves left", camera="zoom in")
     shown = replace(SCENE, dynamics="moves up", camera="zoom out")
     assert sub_scores(moving, shown)["dynamics"] == "1"
     assert sub_scores(moving, shown)["camera"] == "1"
 
 
 def test_what_is_not_asked_is_not_scored() -> None:
-    scores = sub_scores(Wish("red", "circle", "bounces", None, None, None, None), SCENE)
+    scores = sub_scores(Request("red", "circle", "bounces", None, None, None, None), SCENE)
     assert [scores[name] for name in ("camera", "environment", "style")] == ["N/A"] * 3
 
 
@@ -85,9 +79,9 @@ def test_preference_is_symmetric_and_knows_ties() -> None:
 
 @pytest.mark.parametrize("split", SPLITS)
 def test_pairs_are_the_same_every_time_and_thoughts_tell_the_truth(split: str) -> None:
-    for known in pairs(split, 40):
-        assert known == pair(split, int(known.identity.rsplit("-", 1)[1]))
-        for thought, scores, overall in zip(known.thoughts, known.scores, known.overall, strict=True):
+    for pair in shape_pairs(split, 40):
+        assert pair == shape_pair(split, int(pair.identity.rsplit("-", 1)[1]))
+        for thought, scores, overall in zip(pair.thoughts, pair.scores, pair.overall, strict=True):
             answer = parse_strict(thought)
             assert answer.sub_scores == scores
             assert answer.overall_score == overall
@@ -95,24 +89,24 @@ def test_pairs_are_the_same_every_time_and_thoughts_tell_the_truth(split: str) -
 
 def test_every_split_has_preferences_for_both_sides_and_ties() -> None:
     for split in SPLITS:
-        labels = [known.label for known in pairs(split, 200)]
+        labels = [pair.label for pair in shape_pairs(split, 200)]
         assert all(labels.count(label) > 20 for label in ("A", "B", "tie")), split
 
 
 def test_held_out_combinations_are_asked_only_in_their_split() -> None:
-    def held_out(thing: Wish | Scene) -> bool:
+    def held_out(thing: Request | Scene) -> bool:
         return (thing.colour, thing.shape) in HELD_OUT_SUBJECTS or (thing.dynamics, thing.camera) in HELD_OUT_MOTIONS
 
-    assert all(held_out(known.wish) for known in pairs("unseen-combinations", 100))
+    assert all(held_out(pair.request) for pair in shape_pairs("unseen-combinations", 100))
     for split in ("train", "test"):
-        for known in pairs(split, 300):
-            assert not held_out(known.wish)
-            assert not any(held_out(scene) for scene in known.scenes)
+        for pair in shape_pairs(split, 300):
+            assert not held_out(pair.request)
+            assert not any(held_out(scene) for scene in pair.scenes)
 
 
 def test_unseen_phrasings_share_no_prompt_and_no_sentence_form_with_training() -> None:
-    train = {known.prompt for known in pairs("train", 1000)}
-    unseen = [known.prompt for known in pairs("unseen-phrasings", 100)]
+    train = {pair.prompt for pair in shape_pairs("train", 1000)}
+    unseen = [pair.prompt for pair in shape_pairs("unseen-phrasings", 100)]
     assert not train.intersection(unseen)
     openings = {prompt.split()[0] for prompt in train}
     assert sum(prompt.split()[0] not in openings for prompt in unseen) > 25
@@ -121,21 +115,21 @@ def test_unseen_phrasings_share_no_prompt_and_no_sentence_form_with_training() -
 
 
 def test_unseen_rendering_differs_in_palette_texture_size_rate_and_length() -> None:
-    seen = {(scene.look.fps, scene.look.seconds) for known in pairs("train", 300) for scene in known.scenes}
-    for known in pairs("unseen-rendering", 100):
-        for scene in known.scenes:
-            assert scene.look.palette > 2
-            assert scene.look.texture == 1
-            assert scene.look.radius < 0.15
-            assert (scene.look.fps, scene.look.seconds) not in seen
+    seen = {(scene.rendering.fps, scene.rendering.seconds) for pair in shape_pairs("train", 300) for scene in pair.scenes}
+    for pair in shape_pairs("unseen-rendering", 100):
+        for scene in pair.scenes:
+            assert scene.rendering.palette > 2
+            assert scene.rendering.texture == 1
+            assert scene.rendering.radius < 0.15
+            assert (scene.rendering.fps, scene.rendering.seconds) not in seen
 
 
 def test_annotator_noise_turns_about_its_share_of_the_labels() -> None:
-    exact = [known.label for known in pairs("train", 400)]
-    noisy = [known.label for known in pairs("train", 400, noise=0.2)]
+    exact = [pair.label for pair in shape_pairs("train", 400)]
+    noisy = [pair.label for pair in shape_pairs("train", 400, noise=0.2)]
     assert 0.13 < sum(a != b for a, b in zip(exact, noisy, strict=True)) / 400 < 0.27
 
 
 def test_an_unknown_split_is_named() -> None:
     with pytest.raises(ValueError, match="unknown split 'dev'"):
-        pair("dev", 0)
+        shape_pair("dev", 0)

@@ -45,10 +45,10 @@ def measured(judge: DeScore, split: str, count: int, work: Path) -> Measured:
         kept = json.loads(path.read_text("utf-8"))
         if kept.pop("scale") == scale:
             return Measured(**kept)
-    found = _of(evaluate(judge, split, count, folder=work / "mp4" / split))
+    result = _of(evaluate(judge, split, count, folder=work / "mp4" / split))
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, json.dumps({"scale": scale, **asdict(found)}))
-    return found
+    write_atomic(path, json.dumps({"scale": scale, **asdict(result)}))
+    return result
 
 
 def compared(before: Measured, after: Measured) -> dict[str, Any]:
@@ -66,7 +66,7 @@ def _of(evaluation: Evaluation) -> Measured:
     result = evaluation.results["think"]
     margins = (result.rewards_a - result.rewards_b) * result.labels
     right = [None if label == 0 else bool(margin > 0) for label, margin in zip(result.labels, margins, strict=True)]
-    exact = evaluation.exact(result).reshape(len(evaluation.known), -1).mean(axis=1)
+    exact = evaluation.exact(result).reshape(len(evaluation.pairs), -1).mean(axis=1)
     return Measured(evaluation.to_dict(), right, exact.tolist())
 
 

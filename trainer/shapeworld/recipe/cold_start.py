@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from trainer.engine.cpu_attention import plain_cpu_attention
 from trainer.objectives.losses import bradley_terry
-from trainer.shapeworld.pairs import ShapePair, pair
+from trainer.shapeworld.pairs import ShapePair, shape_pair
 from trainer.shapeworld.recipe.pretrain import build_optimisers, schedule, set_learning_rate, update
 from trainer.shapeworld.recipe.rendered_clips import sampled_times
 from trainer.shapeworld.recipe.resume import resume_state, save_state
@@ -75,7 +75,7 @@ def collect_thoughts(
     with path.open("a", encoding="utf-8") as file:
         for start in tqdm(range(len(lines), count, _THINKING), desc="thoughts", mininterval=10):
             stop = min(start + _THINKING, count)
-            known = [pair("train", first + place) for place in range(start, stop)]
+            known = [shape_pair("train", first + place) for place in range(start, stop)]
             batch = _pair_batch(batcher, clips[start:stop], known, [("", "")] * len(known))
             generator = torch.Generator().manual_seed(first + start)
             uniforms = torch.rand(2 * len(known), max_tokens, generator=generator, dtype=torch.float64)
@@ -130,7 +130,7 @@ def _loss(
     step: int,
 ) -> tuple[torch.Tensor, dict[str, float]]:
     rng = random.Random(f"cold-start/{config.seed}/{step}")
-    known = [pair("train", rng.randrange(len(clips))) for _ in range(config.pairs_per_step)]
+    known = [shape_pair("train", rng.randrange(len(clips))) for _ in range(config.pairs_per_step)]
     thoughts, anchored = [], []
     for one in known:
         index = int(one.identity.rsplit("-", 1)[1])

@@ -28,11 +28,11 @@ from trainer.objectives.dual_objective import DualRLConfig
 from trainer.objectives.rollout_reward import RolloutRewardConfig
 from trainer.runs.pipeline import run
 from trainer.runs.stage import CHECKPOINT
-from trainer.shapeworld.pairs import ShapePair, pair
+from trainer.shapeworld.pairs import ShapePair, shape_pair
 from trainer.shapeworld.recipe.batches import Batcher
 from trainer.shapeworld.recipe.cold_start import collect_thoughts
 from trainer.shapeworld.recipe.rendered_clips import clip_pool
-from trainer.shapeworld.write_dataset import write_known
+from trainer.shapeworld.write_dataset import write_pairs
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ def train(parent: str, chosen: Sequence[ShapePair], recipe: DualRLRecipe, work: 
     Raises:
         SystemExit: a signal ended the run at a step boundary, with the exit code that it asks for.
     """
-    table = write_known(chosen, work / "mp4" / "train-hard", workers)
+    table = write_pairs(chosen, work / "mp4" / "train-hard", workers)
     code = run(["dual-rl"], run_config(parent, table, recipe), work / STAGE, home=work / "home")
     if code:
         raise SystemExit(code)
@@ -115,7 +115,7 @@ def run_config(parent: str, table: Path, recipe: DualRLRecipe) -> TrainConfig:
 
 
 def _from(first: int, count: int) -> list[ShapePair]:
-    return [pair("train", index) for index in range(first, first + count)]
+    return [shape_pair("train", index) for index in range(first, first + count)]
 
 
 def _errs(known: ShapePair, thoughts: tuple[str, str]) -> bool:

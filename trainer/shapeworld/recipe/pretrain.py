@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from trainer.engine.cpu_attention import plain_cpu_attention
 from trainer.shapeworld.language import describe, write_prompt, write_thought
-from trainer.shapeworld.pairs import draw_wish_for, pair
+from trainer.shapeworld.pairs import draw_request_for, shape_pair
 from trainer.shapeworld.recipe.rendered_clips import sampled_times
 from trainer.shapeworld.recipe.resume import resume_state, save_state
 
@@ -147,17 +147,17 @@ def training_batch(step: int, batcher: Batcher, clips: np.ndarray, config: Pretr
     count = config.describe_batch if describing else config.judge_batch
     frames, turns, replies = [], [], []
     for index, side in ((rng.randrange(len(clips)), rng.randrange(2)) for _ in range(count)):
-        known = pair("train", index)
-        scene = known.scenes[side]
+        pair = shape_pair("train", index)
+        scene = pair.scenes[side]
         frames.append(clips[index, side])
         times = sampled_times(scene)
         if describing:
             turns.append(batcher.describe_turns(times))
             replies.append(describe(scene))
             continue
-        wish = known.wish if rng.random() < 0.3 else draw_wish_for(scene, rng)
-        turns.append(batcher.judge_turns(write_prompt(wish, rng), times))
-        replies.append(write_thought(wish, scene, rng))
+        request = pair.request if rng.random() < 0.3 else draw_request_for(scene, rng)
+        turns.append(batcher.judge_turns(write_prompt(request, rng), times))
+        replies.append(write_thought(request, scene, rng))
     return batcher.build(np.stack(frames), turns, replies, end=True)
 
 
@@ -165,7 +165,7 @@ def training_batch(step: int, batcher: Batcher, clips: np.ndarray, config: Pretr
 def observation_accuracy(backbone: Any, batcher: Batcher, clips: np.ndarray, count: int = 128) -> dict[str, float]:
     """For each attribute, the share of held-out clips whose description names it right, token by token."""
     backbone.eval()
-    scenes = [pair("validation", index // 2).scenes[index % 2] for index in range(count)]
+    scenes = [shape_pair("validation", index // 2).scenes[index % 2] for index in range(count)]
     frames = clips[: count // 2].reshape(count, *clips.shape[2:])
     replies = [describe(scene) for scene in scenes]
     batch = batcher.build(frames, [batcher.describe_turns(sampled_times(scene)) for scene in scenes], replies, end=False)

@@ -34,7 +34,7 @@ from descore.modeling.vision_attention import batch_equal_frames
 from descore.prompt import instruction
 from trainer.shapeworld.evaluate import Evaluation, evaluate
 from trainer.shapeworld.language import describe
-from trainer.shapeworld.pairs import pairs
+from trainer.shapeworld.pairs import shape_pairs
 from trainer.shapeworld.recipe.backbone import POLICY, build_backbone, build_processor, build_tokenizer
 from trainer.shapeworld.recipe.batches import DESCRIBE, PROMPT_VERSION, Batcher
 from trainer.shapeworld.recipe.before_after import compared, measured
@@ -130,10 +130,10 @@ def new_model(folder: Path, seed: int) -> tuple[DeScoreModel, Batcher]:
 def tokenizer_texts(count: int = 4000) -> Iterator[str]:
     """What the tokenizer is trained on: prompts, thoughts and descriptions of the training split, and time stamps."""
     rng = random.Random("tokenizer")
-    for known in pairs("train", count):
-        yield instruction(known.prompt, PROMPT_VERSION)
-        yield from known.thoughts
-        yield describe(known.scenes[0])
+    for pair in shape_pairs("train", count):
+        yield instruction(pair.prompt, PROMPT_VERSION)
+        yield from pair.thoughts
+        yield describe(pair.scenes[0])
         yield f"<{rng.uniform(0, 5):.1f} seconds>"
         yield from ("user\n", "assistant\n", DESCRIBE)
 

@@ -16,7 +16,7 @@ import torch
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as tvF
 
-from trainer.shapeworld.pairs import pair
+from trainer.shapeworld.pairs import shape_pair
 from trainer.shapeworld.recipe.backbone import FRAME_SIDE, POLICY
 from trainer.shapeworld.render import frame_times, render
 
@@ -29,7 +29,7 @@ _CHUNK = 250
 def sampled_times(scene: Scene) -> np.ndarray:
     """The moments (FRAMES,) in seconds that the frame policy samples from the scene's clip, exactly as a reader would."""
     shown = frame_times(scene)
-    return shown[POLICY.constant_rate_indices(len(shown), scene.look.fps)]
+    return shown[POLICY.constant_rate_indices(len(shown), scene.rendering.fps)]
 
 
 def model_frames(scene: Scene) -> np.ndarray:
@@ -56,7 +56,7 @@ def _render_chunk(split: str, start: int, stop: int, folder: Path) -> Path:
     torch.set_num_threads(1)
     path = folder / f"{split}-{start:06d}-{stop:06d}.npy"
     if not path.exists():
-        scenes = (pair(split, index).scenes for index in range(start, stop))
+        scenes = (shape_pair(split, index).scenes for index in range(start, stop))
         frames = np.stack([np.stack([model_frames(a), model_frames(b)]) for a, b in scenes])
         partial = path.with_suffix(".partial.npy")
         np.save(partial, frames)

@@ -18,7 +18,7 @@ from descore.video import VideoClip
 from trainer.engine.cpu_attention import plain_attention, plain_cpu_attention
 from trainer.objectives.rollout_reward import RolloutRewardConfig
 from trainer.shapeworld.evaluate import evaluate
-from trainer.shapeworld.pairs import pairs
+from trainer.shapeworld.pairs import shape_pairs
 from trainer.shapeworld.recipe import recipe as recipes
 from trainer.shapeworld.recipe.backbone import POLICY
 from trainer.shapeworld.recipe.batches import PROMPT_VERSION, Batcher
@@ -35,20 +35,20 @@ def batcher(tmp_path_factory: pytest.TempPathFactory) -> Batcher:
 
 
 def test_training_batches_equal_what_the_judge_encodes(batcher: Batcher) -> None:
-    known = list(pairs("train", 3))
-    scenes = [one.scenes[0] for one in known]
+    pairs = list(shape_pairs("train", 3))
+    scenes = [pair.scenes[0] for pair in pairs]
     frames = np.stack([model_frames(scene) for scene in scenes])
-    thoughts = [known[0].thoughts[0], "", known[2].thoughts[0]]
-    turns = [batcher.judge_turns(one.prompt, sampled_times(one.scenes[0])) for one in known]
+    thoughts = [pairs[0].thoughts[0], "", pairs[2].thoughts[0]]
+    turns = [batcher.judge_turns(pair.prompt, sampled_times(pair.scenes[0])) for pair in pairs]
     ours = batcher.build(frames, turns, thoughts, end=False)
     clips = [
-        VideoClip(frame, sampled_times(scene), scene.look.seconds, "pyav")
+        VideoClip(frame, sampled_times(scene), scene.rendering.seconds, "pyav")
         for frame, scene in zip(frames, scenes, strict=True)
     ]
     theirs = encode(
         batcher.processor,
         clips,
-        [one.prompt for one in known],
+        [pair.prompt for pair in pairs],
         thoughts,
         policy=POLICY,
         prompt_version=PROMPT_VERSION,
@@ -59,17 +59,17 @@ def test_training_batches_equal_what_the_judge_encodes(batcher: Batcher) -> None
 
 
 def test_verdict_tokens_are_the_part_of_the_thought_that_judges(batcher: Batcher) -> None:
-    (known,) = pairs("train", 1)
-    turns = [batcher.judge_turns(known.prompt, sampled_times(known.scenes[0]))]
-    batch = batcher.build(model_frames(known.scenes[0])[None], turns, [known.thoughts[0]], end=True)
+    (pair,) = shape_pairs("train", 1)
+    turns = [batcher.judge_turns(pair.prompt, sampled_times(pair.scenes[0]))]
+    batch = batcher.build(model_frames(pair.scenes[0])[None], turns, [pair.thoughts[0]], end=True)
     text = batcher.tokenizer.decode(batch.inputs["input_ids"][batch.verdicts])
     assert text.startswith(" Subject ")
     assert text.endswith("</answer><|im_end|>")
 
 
 def test_thoughts_survive_the_tokenizer(batcher: Batcher) -> None:
-    for known in pairs("unseen-phrasings", 20):
-        for text in (*known.thoughts, known.prompt, "Ein roter Kreis – 赤い円"):
+    for pair in shape_pairs("unseen-phrasings", 20):
+        for text in (*pair.thoughts, pair.prompt, "Ein roter Kreis – 赤い円"):
             assert batcher.tokenizer.decode(batcher.tokenizer(text).input_ids) == text
 
 
@@ -157,8 +157,8 @@ def test_a_checkpoint_takes_the_place_of_the_cold_start_and_only_its_weak_pairs_
     judge = DeScore.from_pretrained("bundled")
     recipe = replace(_small_rl(), screened_pairs=24)
     chosen = hard_pairs(judge, recipe, tmp_path, workers=1)
-    screened = {one.identity for one in pairs("train", 24, recipe.first_pair)}
-    assert {one.identity for one in chosen} < screened
+    screened = {pair.identity for pair in shape_pairs("train", 24, recipe.first_pair)}
+    assert {pair.identity for pair in chosen} < screened
     assert len(chosen) < 20
     kept = next(tmp_path.glob("screening-*.jsonl"))
     kept.write_text("".join(kept.read_text().splitlines(keepends=True)[:10]) + '["half a li')
