@@ -48,10 +48,10 @@ class DisagreementsTab(AnalyseSection):
             with gr.Column(scale=2, min_width=300):
                 super().build()
             with gr.Column(scale=5, min_width=300, elem_id="analyse-case"):
-                self.head = gr.HTML("", apply_default_css=False, elem_classes="lead-body")
+                self.head = gr.HTML("", apply_default_css=False, elem_classes="ds-body")
                 self.player = synced_pair("analyse-pair")
                 self.model = verdict_panel("analyse-verdict")
-                self.people = gr.HTML("", apply_default_css=False, elem_classes="lead-body")
+                self.people = gr.HTML("", apply_default_css=False, elem_classes="ds-body")
 
     @property
     def outputs(self) -> list[Any]:

@@ -110,4 +110,4 @@ def _gate(error: Exception) -> str:
     other = isinstance(error, AuthError) and not sign_in
     again = Markup(' <a href="./sign-in?next=/analyse">Sign in as somebody else</a>') if other else ""
     text = "This page is for leads and viewers." if sign_in else str(error)
-    return str(Markup('<p class="lead-gate">{}{}{}</p>').format(text, sign_in, again))
+    return str(Markup('<p class="ds-gate">{}{}{}</p>').format(text, sign_in, again))

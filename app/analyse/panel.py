@@ -96,6 +96,6 @@ class AnalyseSection(ABC):
 def panel_script() -> str:
     """The script of a panel: that of the Lead page, and what draws figures and saves tables."""
     parts = (
-        read_static(name) for name in ("shared/form_fields.js", "lead/panel.js", "analyse/draw.js", "analyse/analyse.js")
+        read_static(name) for name in ("shared/form_fields.js", "shared/panel.js", "analyse/draw.js", "analyse/analyse.js")
     )
     return "\n".join(parts).replace("{plotly}", PLOTLY_ADDRESS)

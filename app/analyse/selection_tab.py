@@ -57,11 +57,11 @@ def _warnings(selection: Selection, labelled: int, trained: bool) -> Markup:
     said = Markup("")
     if trained and not selection.held_out:
         said += Markup(
-            '<p class="lead-hint"><mark>A chosen checkpoint was trained on labels of this store.</mark> On pairs '
+            '<p class="ds-hint"><mark>A chosen checkpoint was trained on labels of this store.</mark> On pairs '
             "that it learnt it looks better than it is; choose the held-out pairs for a fairer figure.</p>"
         )
     elif trained:
-        said += Markup('<p class="lead-hint"><mark>A chosen checkpoint was trained here.</mark> {}</p>').format(FITTED_HERE)
+        said += Markup('<p class="ds-hint"><mark>A chosen checkpoint was trained here.</mark> {}</p>').format(FITTED_HERE)
     if not labelled:
         said += empty("People have chosen in none of these pairs yet; what needs their labels stays empty.")
     return said

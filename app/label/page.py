@@ -13,7 +13,7 @@ from app.web.auth import Auth
 from storage import Database
 
 # Joined in this order into one function, so that each may use what stands before it.
-SCRIPTS = ("core", "form", "watch", "panels", "compare", "session", "keys")
+SCRIPTS = ("core", "form", "time_on_task", "panels", "compare", "session", "keys")
 PLACE_OF_PLAYER = "<!-- synced pair -->"
 
 
@@ -40,6 +40,6 @@ class LabelPage:
 
 def page_script() -> str:
     """The player and the page's own scripts, each in a function of its own. The player gets its pairs by events."""
-    own = "\n".join(read_static(f"label_{name}.js") for name in SCRIPTS)
+    own = "\n".join(read_static(f"label/{name}.js") for name in SCRIPTS)
     player = f"((element, props, watch) => {{\n{read_static('shared/synced_pair.js')}\n}})(element, {{}}, () => {{}});"
     return f"{player}\n((element) => {{\n{own}\n}})(element);"

@@ -107,7 +107,7 @@ class AdjudicationTab(Section):
 def _case(pair: Pair, labels: Sequence[Label], names: Mapping[int, str], dimensions: Sequence[str]) -> Markup:
     """The pair on the player: its prompt, what people said, the form."""
     decision = Decision(secrets.token_hex(16), _most_given(labels, dimensions))
-    return Markup('<p class="lead-case">{}</p>{}{}').format(
+    return Markup('<p class="ds-case">{}</p>{}{}').format(
         pair.prompt, labels_side_by_side(labels, names, dimensions), decision_form(pair.id, decision, dimensions)
     )
 

@@ -59,7 +59,7 @@ class LeadPage:
         # Which campaign this browser looked at last; not who looks: that is in the cookie alone.
         self.saved = gr.BrowserState(None, storage_key="descore-lead", secret="descore-lead")
         self.chosen, self.front = gr.State(None), gr.State(self.tabs[0].name)
-        self.gate = gr.HTML("", elem_id="lead-gate", apply_default_css=False)
+        self.gate = gr.HTML("", elem_id="ds-gate", apply_default_css=False)
         with gr.Column(visible=False, elem_id="lead-page") as self.body:
             self.campaigns.build()
             with gr.Tabs(elem_id="lead-tabs") as self.frame:
@@ -150,4 +150,4 @@ def _gate(error: Exception) -> str:
     sign_in = Markup(' <a href="./sign-in?next=/lead">Sign in</a>') if isinstance(error, NotSignedInError) else ""
     other = "" if sign_in else Markup(' <a href="./sign-in?next=/lead">Sign in as somebody else</a>')
     text = "This page is for leads." if sign_in else str(error)
-    return str(Markup('<p class="lead-gate">{}{}{}</p>').format(text, sign_in, other))
+    return str(Markup('<p class="ds-gate">{}{}{}</p>').format(text, sign_in, other))

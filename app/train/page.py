@@ -20,7 +20,7 @@ from app.web.auth import Auth
 from storage import Database
 
 # Joined in this order into one function, so that each may use what stands before it.
-SCRIPTS = ("form_fields", "train_curves", "train")
+SCRIPTS = ("shared/form_fields", "train/curves", "train/train")
 
 
 class TrainPage:

@@ -11,7 +11,7 @@ from descore.metrics import wilson_interval
 
 MINUS = "\N{MINUS SIGN}"
 DASH = "\N{EN DASH}"
-NOTHING = Markup('<span class="lead-none">\N{EN DASH}</span>')
+NOTHING = Markup('<span class="ds-none">\N{EN DASH}</span>')
 
 
 def joined(parts: Iterable[str], between: str = "") -> Markup:
@@ -23,21 +23,21 @@ def bar(share: float, label: str) -> Markup:
     """A progress bar; share in 0..1."""
     percent = round(100 * min(1.0, max(0.0, share)), 1)
     return Markup(
-        '<span class="lead-bar" role="progressbar" aria-valuemin="0" aria-valuemax="100" aria-valuenow="{0}" '
+        '<span class="ds-bar" role="progressbar" aria-valuemin="0" aria-valuemax="100" aria-valuenow="{0}" '
         'aria-label="{1}"><span style="width: {0}%"></span></span>'
     ).format(percent, label)
 
 
 def pill(text: str, tone: str = "") -> Markup:
     """A short word of state; tone "good", "warn", "bad" or none."""
-    return Markup('<span class="lead-pill {}">{}</span>').format(tone, text)
+    return Markup('<span class="ds-pill {}">{}</span>').format(tone, text)
 
 
 def button(text: str, act: str, key: object = "", confirm: str = "", kind: str = "", fields_of: str = "") -> Markup:
     """A button that triggers an act; `confirm` asks first, `fields_of` (a selector) sends a form's fields along."""
     ask = Markup(' data-confirm="{}"').format(confirm) if confirm else ""
     along = Markup(' data-with="{}"').format(fields_of) if fields_of else ""
-    return Markup('<button type="button" class="lead-button {}" data-act="{}" data-id="{}"{}{}>{}</button>').format(
+    return Markup('<button type="button" class="ds-button {}" data-act="{}" data-id="{}"{}{}>{}</button>').format(
         kind, act, key, ask, along, text
     )
 
@@ -56,7 +56,7 @@ def checkboxes(name: str, choices: Mapping[str, str], checked: Iterable[str] = (
     checked = set(checked)
     act = Markup(' data-change="{}"').format(change) if change else ""
     lines = (
-        Markup('<label class="lead-check"><input type="checkbox" data-many name="{}" value="{}"{}{}>{}</label>').format(
+        Markup('<label class="ds-check"><input type="checkbox" data-many name="{}" value="{}"{}{}>{}</label>').format(
             name, value, act, Markup(" checked") if value in checked else "", text
         )
         for value, text in choices.items()
@@ -73,13 +73,13 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]], kind: str = "") ->
         cells = (Markup('<td data-name="{}">{}</td>').format(title, cell) for title, cell in zip(head, row, strict=True))
         lines.append(Markup("<tr>{}</tr>").format(joined(cells)))
     return Markup(
-        '<div class="lead-scroll"><table class="lead-table {}"><thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>'
+        '<div class="ds-scroll"><table class="ds-table {}"><thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>'
     ).format(kind, titles, joined(lines))
 
 
 def empty(text: str) -> Markup:
     """Says why there is nothing to see, and what would change that."""
-    return Markup('<p class="lead-empty">{}</p>').format(text)
+    return Markup('<p class="ds-empty">{}</p>').format(text)
 
 
 def count(number: int) -> str:
@@ -100,7 +100,7 @@ def proportion(hits: int, of: int, mark: str = "", title: str = "") -> Markup:
     text = Markup("<b>{}</b> <small>{}{}{} of {}</small>").format(
         percent(hits / of), f"{100 * low:.0f}", DASH, f"{100 * high:.0f}", count(of)
     )
-    return Markup('<span class="lead-share {}" title="{}">{}</span>').format(mark, title, text)
+    return Markup('<span class="ds-share {}" title="{}">{}</span>').format(mark, title, text)
 
 
 def moment(at: datetime) -> str:

@@ -72,7 +72,7 @@ def ordinal(number: int) -> str:
 def figures(facts: Mapping[str, str | Markup], kind: str = "") -> Markup:
     """A row of large figures, each with its name beneath."""
     cells = Markup("").join(Markup("<div><dt>{}</dt><dd>{}</dd></div>").format(name, value) for name, value in facts.items())
-    return Markup('<dl class="lead-figures {}">{}</dl>').format(kind, cells)
+    return Markup('<dl class="ds-figures {}">{}</dl>').format(kind, cells)
 
 
 def plural(number: int, word: str) -> str:

@@ -36,9 +36,9 @@ QUIET: dict[str, Any] = {
 }
 LONGEST_TEXT = 20_000
 PANEL = (
-    '<div class="lead-panel" data-poll="{poll}"><div class="lead-said"><p class="lead-status" role="status"></p>'
-    '<button type="button" class="lead-button lead-cancel" data-act="cancel" hidden>Cancel</button></div>'
-    '<div class="lead-body"></div></div>'
+    '<div class="ds-panel" data-poll="{poll}"><div class="ds-status-line"><p class="ds-status" role="status"></p>'
+    '<button type="button" class="ds-button ds-cancel" data-act="cancel" hidden>Cancel</button></div>'
+    '<div class="ds-body"></div></div>'
 )
 
 
@@ -184,7 +184,7 @@ class Section(ABC):
         self.panel = gr.HTML(
             Reply().value(),
             html_template=PANEL.replace("{poll}", str(self.poll_seconds)),
-            js_on_load=read_static("shared/form_fields.js") + read_static("lead/panel.js"),
+            js_on_load=read_static("shared/form_fields.js") + read_static("shared/panel.js"),
             apply_default_css=False,
             elem_id=f"lead-{self.name}",
         )

@@ -19,12 +19,11 @@ if TYPE_CHECKING:
 
 FIGURES = {"Agreement": 10, "Hacking watch": 4, "Generators": 1, "Benchmarks": 1}
 # Figures on the screen that have no picture in them.
-UNDRAWN = (
-    "() => [...document.querySelectorAll('.an-plot')].filter((one) => one.offsetParent && !one.querySelector('svg')).length"
-)
+UNDRAWN = """() => [...document.querySelectorAll('.analyse-plot')]
+  .filter((plot) => plot.offsetParent && !plot.querySelector('svg')).length"""
 # How far anything inside the page reaches beyond the screen's right edge; what scrolls by itself may.
 STICKS_OUT = """() => Math.max(0, ...[...document.querySelectorAll('#analyse-page *')]
-  .filter((one) => one.offsetParent && !one.closest('.lead-scroll, .thought-tabs, .thought-box, svg, .tab-wrapper'))
+  .filter((one) => one.offsetParent && !one.closest('.ds-scroll, .thought-tabs, .thought-box, svg, .tab-wrapper'))
   .map((one) => one.getBoundingClientRect().right - innerWidth))"""
 
 
@@ -49,15 +48,15 @@ def lead(browser: Browser, app: Running) -> Iterator[Page]:
 
 def open_tab(page: Page, name: str) -> None:
     """Choose a tab, also where it stands behind three dots."""
-    expect(page.locator("#analyse-agreement .lead-body")).not_to_be_empty()
+    expect(page.locator("#analyse-agreement .ds-body")).not_to_be_empty()
     choose_tab(page, "analyse-tabs", name)
 
 
 def see_figures(page: Page, least: int) -> None:
     """Scroll through the tab until every figure in it is drawn."""
     panel = page.get_by_role("tabpanel").filter(visible=True)
-    expect(panel.locator(".an-finding").first).to_be_visible()
-    plots = panel.locator(".an-plot")
+    expect(panel.locator(".analyse-finding").first).to_be_visible()
+    plots = panel.locator(".analyse-plot")
     expect(plots.nth(least - 1)).to_be_attached()
     for place in range(plots.count()):
         plots.nth(place).scroll_into_view_if_needed()
@@ -111,7 +110,7 @@ def test_the_report_opens_without_a_network(browser: Browser, lead: Page, app: R
     page.on("pageerror", lambda error: faults.append(str(error)))
     page.goto(file.as_uri())
     page.wait_for_function(f"() => ({UNDRAWN})() === 0")
-    assert page.locator(".an-plot svg.main-svg").count() >= 16
+    assert page.locator(".analyse-plot svg.main-svg").count() >= 16
     expect(page.get_by_role("heading", level=1)).to_contain_text(app.studio.served.name)
     assert faults == []
     context.close()
@@ -124,11 +123,11 @@ def test_the_selection_is_kept_and_scoring_waits_in_the_queue(lead: Page, app: R
     lead.reload()
     expect(pairs).to_have_value("source:bundled")
     lead.get_by_role("button", name="Score missing pairs").click()
-    expect(lead.locator("#analyse-scoring .an-run")).to_contain_text("queued")
+    expect(lead.locator("#analyse-scoring .analyse-run")).to_contain_text("queued")
     with app.studio.database.read() as session:
         assert list_runs(session)[0].kind == "score"
     lead.get_by_role("button", name="Cancel").last.click()
-    expect(lead.locator("#analyse-scoring .an-run")).to_contain_text("cancelled")
+    expect(lead.locator("#analyse-scoring .analyse-run")).to_contain_text("cancelled")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -141,7 +140,7 @@ def test_nothing_sticks_out_on_a_phone(browser: Browser, app: Running, scheme: s
         open_tab(page, "Disagreements")
         expect(page.locator("#analyse-case")).to_contain_text("Zoe the annotator")
         assert page.evaluate(STICKS_OUT) <= 1
-        ground = page.locator(".an-plot .bg").first.evaluate("(one) => getComputedStyle(one).fill")
+        ground = page.locator(".analyse-plot .bg").first.evaluate("(one) => getComputedStyle(one).fill")
         assert ground == ("rgb(255, 255, 255)" if scheme == "light" else "rgb(25, 29, 34)")
 
 
@@ -149,5 +148,5 @@ def test_nothing_sticks_out_on_a_phone(browser: Browser, app: Running, scheme: s
 def test_others_read_whom_the_page_is_for(browser: Browser, app: Running, role: Role | None) -> None:
     with signed_in_page(browser, app, "/analyse", "Ada", role) as page:
         said = "for leads and viewers" if role is None else "you are signed in as Ada"
-        expect_refusal(page, ".lead-gate", said, "/analyse")
+        expect_refusal(page, ".ds-gate", said, "/analyse")
         expect(page.locator("#analyse-choose")).to_have_count(0)

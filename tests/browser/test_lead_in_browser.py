@@ -47,7 +47,7 @@ def create(page: Page, name: str) -> None:
     page.get_by_label("Labels for each pair").fill("2")
     page.get_by_label("Repeats, %").fill("0")
     page.get_by_role("button", name="Create the campaign").click()
-    expect(page.locator("#lead-new .lead-status")).to_have_text(f"{name} is open for labelling.")
+    expect(page.locator("#lead-new .ds-status")).to_have_text(f"{name} is open for labelling.")
 
 
 def disagree(app: Running, name: str) -> None:
@@ -83,7 +83,7 @@ def test_create_watch_and_decide(lead: Page, app: Running) -> None:
         lead.locator(".lead-decision").get_by_text("A is better").click()
         lead.get_by_label("Strength").select_option("clearly")
         lead.get_by_role("button", name="Save the decision").click()
-        expect(lead.locator("#lead-adjudicate .lead-body")).to_contain_text(left)
+        expect(lead.locator("#lead-adjudicate .ds-body")).to_contain_text(left)
     with app.studio.database.read() as session:
         (made,) = list_campaigns(session)
         decisions = [one for one in current_labels(session, made.id) if one.kind == "adjudication"]
@@ -96,7 +96,7 @@ def test_refused_form_keeps_what_was_typed_and_a_reload_keeps_the_campaign(lead:
     lead.get_by_role("textbox", name="Name").fill("Kept")
     lead.get_by_label("Lease, minutes").fill("45")
     lead.get_by_role("button", name="Create the campaign").click()
-    expect(lead.locator("#lead-new .lead-status")).to_contain_text("already")
+    expect(lead.locator("#lead-new .ds-status")).to_contain_text("already")
     expect(lead.get_by_label("Lease, minutes")).to_have_value("45")
     lead.locator(".lead-campaign", has_text="Kept").locator(".lead-choose").click()
     expect(lead.locator(".lead-campaign.is-chosen")).to_contain_text("Kept")
@@ -128,16 +128,16 @@ def test_one_time_link_is_whole_and_shown_once(lead: Page, app: Running) -> None
 def test_others_read_whom_the_page_is_for(browser: Browser, app: Running, role: Role | None) -> None:
     with signed_in_page(browser, app, "/lead", "Ada", role) as page:
         said = "This page is for leads" if role is None else "you are signed in as Ada"
-        expect_refusal(page, ".lead-gate", said, "/lead")
+        expect_refusal(page, ".ds-gate", said, "/lead")
         expect(page.locator("#lead-campaigns")).to_have_count(0)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_nothing_sticks_out_on_a_phone(browser: Browser, app: Running, scheme: str) -> None:
     with signed_in_page(browser, app, "/lead", viewport=PHONE, color_scheme=scheme) as page:
-        expect(page.locator("#lead-campaigns .lead-body")).not_to_be_empty()
+        expect(page.locator("#lead-campaigns .ds-body")).not_to_be_empty()
         assert overflow(page) <= 0
         for name in ("Annotators", "Adjudicate", "New campaign", "Accounts", "Guidelines"):
             choose_tab(page, "lead-tabs", name)
-            expect(page.get_by_role("tabpanel").filter(visible=True).locator(".lead-body")).not_to_be_empty()
+            expect(page.get_by_role("tabpanel").filter(visible=True).locator(".ds-body")).not_to_be_empty()
             assert overflow(page) <= 0, name

@@ -17,11 +17,11 @@ def import_form(file: str, rows: int, problems: Sequence[str]) -> Markup:
     names = joined(Markup('<option value="{}"></option>').format(name) for name in MODELS)
     return Markup(
         "<h3>{} rows in {}</h3>{}"
-        '<form class="lead-form lead-inline" data-act="import"><label>Scores of <input name="scorer" required '
+        '<form class="ds-form ds-inline" data-act="import"><label>Scores of <input name="scorer" required '
         'maxlength="100" '
-        'list="an-models" autocomplete="off"></label><datalist id="an-models">{}</datalist>'
-        '<button class="lead-button is-main">Import</button>{}</form>'
-        '<p class="lead-hint">Rows are matched with the store’s pairs by pair id, or by both file names and the '
+        'list="analyse-models" autocomplete="off"></label><datalist id="analyse-models">{}</datalist>'
+        '<button class="ds-button is-main">Import</button>{}</form>'
+        '<p class="ds-hint">Rows are matched with the store’s pairs by pair id, or by both file names and the '
         "prompt. Scores of "
         "the same model that are there already are replaced pair by pair.</p>"
     ).format(count(rows), file, _problems(problems), names, button("Leave it", "leave"))
@@ -41,7 +41,7 @@ def imported_list(known: Mapping[str, int], may_import: bool) -> Markup:
         "Upload a CSV or JSON with a row for each pair (path_A, path_B, prompt, reward_A, reward_B) or each video (path, "
         "prompt, reward); the names that these models’ own scripts write are understood too."
     )
-    hint = Markup('<p class="lead-hint">{}</p>').format(how) if may_import else Markup("")
+    hint = Markup('<p class="ds-hint">{}</p>').format(how) if may_import else Markup("")
     if not known:
         return Markup("<h3>Other reward models</h3><p>No scores were imported yet.</p>{}").format(hint)
     rows = [[name, count(pairs)] for name, pairs in known.items()]

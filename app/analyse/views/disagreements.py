@@ -27,8 +27,8 @@ def disagreement_list(found: Sequence[Disagreement], labelled: int, start: int, 
     before = button("Earlier", "turn", max(0, start - page)) if start else ""
     after = button("Later", "turn", start + page) if start + page < len(found) else ""
     return Markup(
-        '<h3>{} of {} labelled pairs</h3><ol class="lead-queue an-queue">{}</ol><p class="an-turn">{}{}</p>'
-        '<p class="lead-hint">The surest contradiction first. The percentage is the probability that the model '
+        '<h3>{} of {} labelled pairs</h3><ol class="ds-queue analyse-queue">{}</ol><p class="analyse-steps">{}{}</p>'
+        '<p class="ds-hint">The surest contradiction first. The percentage is the probability that the model '
         "gives to what "
         "people chose.</p>"
     ).format(count(len(found)), count(labelled), lines, before, after)
@@ -62,7 +62,7 @@ def case_head(pair: Pair, analysed: AnalysedPair) -> Markup:
         if name is not None
     ]
     facts = [Markup("pair {} of {}").format(pair.id, pair.source), *made]
-    return Markup('<p class="lead-case">{}</p><p class="an-facts">{}</p>').format(pair.prompt, joined(facts, ", "))
+    return Markup('<p class="ds-case">{}</p><p class="analyse-summary">{}</p>').format(pair.prompt, joined(facts, ", "))
 
 
 def case_labels(analysed: AnalysedPair, labels: Sequence[Label], names: Mapping[int, str]) -> Markup:
@@ -82,11 +82,11 @@ def _against(analysed: AnalysedPair) -> Markup:
     for place, side in enumerate(("A", "B")):
         human, model = analysed.human.get(side, {}), analysed.think.sub_scores[place] or {}
         rows.append([_side(side), *(_cell(human.get(name), model.get(name)) for name in DIMENSIONS)])
-    return table(("people / model", *DIMENSIONS), rows, "lead-grid")
+    return table(("people / model", *DIMENSIONS), rows, "ds-grid")
 
 
 def _cell(human: str | None, model: str | None) -> Markup:
     if human is None:
         return NOTHING
     differs = model is not None and human != model
-    return Markup('<span class="lead-score {}">{} / {}</span>').format("is-marked" if differs else "", human, model or "?")
+    return Markup('<span class="ds-score {}">{} / {}</span>').format("is-marked" if differs else "", human, model or "?")

@@ -22,12 +22,12 @@ def findings(found: Iterable[Finding], folded: bool = True) -> Markup:
 def finding(one: Finding, folded: bool = True) -> Markup:
     """One block."""
     if not one.charts and not one.rows:
-        return Markup('<section class="an-finding"><h3>{}</h3>{}</section>').format(
+        return Markup('<section class="analyse-finding"><h3>{}</h3>{}</section>').format(
             one.title, joined(empty(note) for note in one.notes)
         )
-    save = Markup('<button type="button" class="lead-button an-save" data-save="csv">CSV</button>') if one.rows else ""
+    save = Markup('<button type="button" class="ds-button analyse-save" data-save="csv">CSV</button>') if one.rows else ""
     return Markup(
-        '<section class="an-finding" data-name="{key}"><header><h3>{title}</h3>{save}</header>'
+        '<section class="analyse-finding" data-name="{key}"><header><h3>{title}</h3>{save}</header>'
         "{charts}{table}{notes}{numbers}</section>"
     ).format(
         key=one.key,
@@ -35,18 +35,18 @@ def finding(one: Finding, folded: bool = True) -> Markup:
         save=save,
         charts=_charts(one.charts),
         table=_table(one, folded and len(one.rows) > LONG),
-        notes=joined(Markup('<p class="lead-hint">{}</p>').format(note) for note in (*one.notes, *_few(one))),
-        numbers=_data("an-csv", json.dumps(csv_text(one))) if one.rows else "",
+        notes=joined(Markup('<p class="ds-hint">{}</p>').format(note) for note in (*one.notes, *_few(one))),
+        numbers=_data("analyse-csv", json.dumps(csv_text(one))) if one.rows else "",
     )
 
 
 def _table(one: Finding, folded: bool) -> Markup:
     if not one.rows:
         return Markup("")
-    rows = table(one.head, [[_cell(cell) for cell in row] for row in one.rows], "an-table")
+    rows = table(one.head, [[_cell(cell) for cell in row] for row in one.rows], "analyse-table")
     if not folded:
         return rows
-    return Markup('<details class="an-rows"><summary>{} rows of numbers</summary>{}</details>').format(
+    return Markup('<details class="analyse-rows"><summary>{} rows of numbers</summary>{}</details>').format(
         count(len(one.rows)), rows
     )
 
@@ -54,19 +54,19 @@ def _table(one: Finding, folded: bool) -> Markup:
 def _charts(charts: tuple[Chart, ...]) -> Markup:
     if not charts:
         return Markup("")
-    kind = "an-one" if len(charts) == 1 else "an-many" if len(charts) < 5 else "an-small"
-    return Markup('<div class="an-charts {}">{}</div>').format(kind, joined(_chart(chart) for chart in charts))
+    kind = "analyse-one-chart" if len(charts) == 1 else "analyse-large-charts" if len(charts) < 5 else "analyse-small-charts"
+    return Markup('<div class="analyse-charts {}">{}</div>').format(kind, joined(_chart(chart) for chart in charts))
 
 
 def _chart(chart: Chart) -> Markup:
     return Markup(
-        '<figure class="an-chart"><figcaption>{title}<button type="button" class="lead-button an-save" data-save="png">PNG'
-        '</button></figcaption><div class="an-plot" style="height: {height}px" role="img" aria-label="{title}"></div>'
-        "{figure}</figure>"
+        '<figure class="analyse-chart"><figcaption>{title}'
+        '<button type="button" class="ds-button analyse-save" data-save="png">PNG</button></figcaption>'
+        '<div class="analyse-plot" style="height: {height}px" role="img" aria-label="{title}"></div>{figure}</figure>'
     ).format(
         title=chart.title or Markup("&nbsp;"),
         height=chart.figure.layout.height or 300,
-        figure=_data("an-figure", chart.figure.to_json()),
+        figure=_data("analyse-figure", chart.figure.to_json()),
     )
 
 
@@ -86,24 +86,24 @@ def _cell(cell: Cell) -> Markup | str:
         return count(cell)
     if isinstance(cell, float):
         return number(cell)
-    return Markup('<span class="lead-pill {}">{}</span>').format(_TONES[cell], cell) if cell in _TONES else cell
+    return Markup('<span class="ds-pill {}">{}</span>').format(_TONES[cell], cell) if cell in _TONES else cell
 
 
 def estimate(one: Estimate) -> Markup:
     """A value with its interval and n; where there are few cases, that is marked."""
     if one.value is None:
-        return Markup('<span class="lead-reason">{}</span>').format(one.why or "undefined")
+        return Markup('<span class="ds-reason">{}</span>').format(one.why or "undefined")
     text = percent(one.value) if one.percent else number(one.value)
     if not one.n:
-        return Markup('<span class="lead-share">{}</span>').format(text)
+        return Markup('<span class="ds-share">{}</span>').format(text)
     reach = ""
     if one.low is not None and one.high is not None:
         ends = (f"{100 * end:.0f}" if one.percent else number(end) for end in (one.low, one.high))
         reach = f" {DASH} ".join(ends).replace("-", MINUS)
     few = Markup(' title="few cases"') if one.few else ""
-    return Markup('<span class="lead-share"><b>{}</b> <small>{}<span class="an-n{}"{}>n {}</span></small></span>').format(
-        text, f"{reach}, " if reach else "", " is-few" if one.few else "", few, count(one.n)
-    )
+    return Markup(
+        '<span class="ds-share"><b>{}</b> <small>{}<span class="analyse-count{}"{}>n {}</span></small></span>'
+    ).format(text, f"{reach}, " if reach else "", " is-few" if one.few else "", few, count(one.n))
 
 
 def percent(value: float) -> str:

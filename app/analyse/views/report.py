@@ -28,10 +28,10 @@ def report_form(fields: Mapping[str, object], scope: str, names: Sequence[str]) 
         for value in (one if isinstance(one, (list, tuple)) else [one])
     )
     return Markup(
-        '<form class="lead-form an-report-form" method="get" action=".{}">{}<p>One HTML file with what these tabs show of '
-        "<b>{}</b> on {}: {}. It brings the script of its figures along, so it opens without a network. "
+        '<form class="ds-form analyse-report-form" method="get" action=".{}">{}<p>One HTML file with what these tabs show '
+        "of <b>{}</b> on {}: {}. It brings the script of its figures along, so it opens without a network. "
         "Videos and the names of annotators are not in it.</p>"
-        '<p><button class="lead-button is-main">Write the report</button></p></form>'
+        '<p><button class="ds-button is-main">Write the report</button></p></form>'
     ).format(REPORT_PATH, hidden, ", ".join(names), scope, CONTENTS)
 
 
@@ -54,7 +54,7 @@ def report_html(
         Markup(read_static("analyse/report.html")).format(
             title=title,
             style=Markup(_style()),
-            about=Markup('<dl class="an-about">{}</dl>').format(about),
+            about=Markup('<dl class="analyse-about">{}</dl>').format(about),
             parts=joined(Markup("<h2>{}</h2>{}").format(name, html) for name, html in shown),
             plotly=Markup(get_plotlyjs()),
             script=Markup(read_static("analyse/draw.js") + read_static("analyse/report.js")),

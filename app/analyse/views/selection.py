@@ -45,11 +45,11 @@ def choose_form(
     """Every change asks at once. The arguments after the choices are what is chosen now."""
     names = {str(one.id): one.name for one in checkpoints}
     others = {key: name for key, name in names.items() if key != str(checkpoint)}
-    compared = Markup('<fieldset class="an-beside"><legend>beside it</legend>{}</fieldset>').format(
+    compared = Markup('<fieldset class="analyse-beside"><legend>beside it</legend>{}</fieldset>').format(
         checkboxes("beside", others, [str(one) for one in beside], change="choose")
     )
     return Markup(
-        '<form class="lead-form an-choose" data-act="choose">'
+        '<form class="ds-form analyse-choose" data-act="choose">'
         '<label>Checkpoint<select name="checkpoint" aria-label="Checkpoint" data-change="choose">{}</select></label>'
         '<label>Way of asking<select name="way" aria-label="Way of asking" data-change="choose">{}</select></label>'
         '<label>Pairs<select name="scope" aria-label="Pairs" data-change="choose">{}</select></label>'
@@ -68,7 +68,7 @@ def coverage_view(found: Sequence[Coverage], runs: Sequence[Run], names: Mapping
 
     names: of checkpoints by id.
     """
-    return Markup('<div class="an-coverage">{}{}</div>').format(
+    return Markup('<div class="analyse-coverage">{}{}</div>').format(
         joined(_covered(one, may_score, _busy(runs, one.checkpoint.id)) for one in found),
         joined(_run(run, names.get(run.parent_id or 0, "?"), may_score) for run in runs),
     )
@@ -80,11 +80,11 @@ def _busy(runs: Sequence[Run], checkpoint: int) -> bool:
 
 def _covered(one: Coverage, may_score: bool, busy: bool) -> Markup:
     if not one.pairs:
-        return Markup('<p><b class="lead-name">{}</b> <span>no pair is selected</span></p>').format(one.checkpoint.name)
+        return Markup('<p><b class="ds-name">{}</b> <span>no pair is selected</span></p>').format(one.checkpoint.name)
     what = "Score missing pairs, held out or not" if one.held_out else "Score missing pairs"
     score = button(what, "score", one.checkpoint.id) if may_score and one.missing and not busy else ""
     return Markup(
-        '<p><b class="lead-name">{}</b> <span>has judged {} with a thought and {} quickly, of {} pairs ({} labelled)</span>'
+        '<p><b class="ds-name">{}</b> <span>has judged {} with a thought and {} quickly, of {} pairs ({} labelled)</span>'
         "{}</p>"
     ).format(one.checkpoint.name, count(one.think), count(one.quick), count(one.pairs), count(one.labelled), score)
 
@@ -102,7 +102,7 @@ def _run(run: Run, name: str, may_change: bool) -> Markup:
     elif may_change and run.state in ("failed", "cancelled", "lost"):
         acts = button("Resume", "resume-run", run.id)
     return Markup(
-        '<p class="an-run"><span>scoring with {}</span>{}<span>{}</span>{}<span class="lead-reason">{}</span>{}</p>'
+        '<p class="analyse-run"><span>scoring with {}</span>{}<span>{}</span>{}<span class="ds-reason">{}</span>{}</p>'
     ).format(name, pill(run.state, _TONES[run.state]), said, bar(share, f"run {run.id}") if total else "", run.message, acts)
 
 

@@ -47,7 +47,7 @@ def dispute_list(disputes: Sequence[Dispute], total: int, shown: int | None, bef
     )
     more = button("More", "more", disputes[-1].place) if total > len(disputes) or before else ""
     start = button("Back to the first", "start") if before else ""
-    return Markup('<h3>{} in disagreement</h3><ol class="lead-queue">{}</ol>{}{}').format(_pairs(total), items, more, start)
+    return Markup('<h3>{} in disagreement</h3><ol class="ds-queue">{}</ol>{}{}').format(_pairs(total), items, more, start)
 
 
 def _choices(labels: Sequence[Label]) -> str:
@@ -76,7 +76,7 @@ def labels_side_by_side(labels: Sequence[Label], names: Mapping[int, str], dimen
         ]
         for label in labels
     ]
-    return table(("annotator", "choice", *dimensions, "time", "note, marks"), rows, "lead-said-by")
+    return table(("annotator", "choice", *dimensions, "time", "note, marks"), rows, "lead-labels")
 
 
 def _choice(label: Label) -> Markup:
@@ -95,7 +95,7 @@ def _score(label: Label, dimension: str, differs: bool) -> Markup:
     a, b = _cell(label, dimension)
     if a is None and b is None:
         return NOTHING
-    return Markup('<span class="lead-score {}">{} / {}</span>').format("is-marked" if differs else "", a, b)
+    return Markup('<span class="ds-score {}">{} / {}</span>').format("is-marked" if differs else "", a, b)
 
 
 def _remarks(label: Label) -> Markup:
@@ -106,17 +106,17 @@ def _remarks(label: Label) -> Markup:
 def decision_form(pair_id: int, decision: Decision, dimensions: Sequence[str]) -> Markup:
     """Choice, strength, sub-scores and a note; it starts with what most people gave."""
     choices = joined(
-        Markup('<label class="lead-radio {}"><input type="radio" name="choice" value="{}" required>{}</label>').format(
+        Markup('<label class="ds-radio {}"><input type="radio" name="choice" value="{}" required>{}</label>').format(
             f"side-{value.lower()}" if value in ("A", "B") else "", value, text
         )
         for value, text in CHOICES.items()
     )
     return Markup(
-        '<form class="lead-form lead-decision" data-act="decide" data-id="{id}">'
-        '<input type="hidden" name="submission" value="{submission}"><fieldset class="lead-choices">'
+        '<form class="ds-form lead-decision" data-act="decide" data-id="{id}">'
+        '<input type="hidden" name="submission" value="{submission}"><fieldset class="ds-choices">'
         '<legend>Your decision</legend>{choices}<select name="strength" aria-label="Strength">{strengths}</select>'
-        '</fieldset>{scores}<label class="lead-wide">Note<input name="note" maxlength="1000" '
-        'placeholder="Why (optional)"></label><button class="lead-button is-main">Save the decision</button></form>'
+        '</fieldset>{scores}<label class="ds-wide">Note<input name="note" maxlength="1000" '
+        'placeholder="Why (optional)"></label><button class="ds-button is-main">Save the decision</button></form>'
     ).format(
         id=pair_id,
         submission=decision.submission,
@@ -137,7 +137,7 @@ def _score_grid(decision: Decision, dimensions: Sequence[str]) -> Markup:
             for name in dimensions
         ]
         rows.append([Markup('<span class="side-{}"><b class="side-badge">{}</b></span>').format(side.lower(), side), *cells])
-    return table(("video", *dimensions), rows, "lead-grid")
+    return table(("video", *dimensions), rows, "ds-grid")
 
 
 def flagged_list(flagged: Sequence[FlaggedPair], posters: Mapping[int, tuple[str, str]]) -> Markup:
@@ -147,7 +147,7 @@ def flagged_list(flagged: Sequence[FlaggedPair], posters: Mapping[int, tuple[str
     rows = [
         [
             stills(*posters[one.pair.id]),
-            Markup('<span class="lead-prompt">{}</span>').format(one.pair.prompt),
+            Markup('<span class="ds-prompt">{}</span>').format(one.pair.prompt),
             joined(Markup("<p>{}</p>").format(reason) for reason in one.reasons),
             joined(
                 [
@@ -165,6 +165,6 @@ def flagged_list(flagged: Sequence[FlaggedPair], posters: Mapping[int, tuple[str
 def stills(a: str, b: str) -> Markup:
     """Both videos' still pictures side by side."""
     return Markup(
-        '<span class="lead-stills"><img src="{}" alt="video A" loading="lazy"><img src="{}" alt="video B" loading="lazy">'
+        '<span class="ds-stills"><img src="{}" alt="video A" loading="lazy"><img src="{}" alt="video B" loading="lazy">'
         "</span>"
     ).format(a, b)

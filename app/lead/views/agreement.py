@@ -30,7 +30,7 @@ def agreement_table(found: Mapping[str, Agreement], asked: Sequence[str]) -> Mar
         return empty("No campaign chosen.")
     rows = [_row(name, found[name]) for name in asked if name in found]
     return table(HEAD, rows, "lead-agreement") + Markup(
-        '<p class="lead-hint">Krippendorff’s alpha: 1 is perfect agreement, 0 is what chance gives. The bar is the 95 % '
+        '<p class="ds-hint">Krippendorff’s alpha: 1 is perfect agreement, 0 is what chance gives. The bar is the 95 % '
         "interval (bootstrap over pairs). Categories: every value counts as different, N/A too. Ranks: 0 &lt; 1 &lt; 2, N/A "
         "left out. From 0.80 on labels are taken as reliable, from 0.67 on for tentative conclusions.</p>"
     )
@@ -50,10 +50,10 @@ def _row(name: str, one: Agreement) -> list[Markup | str]:
 
 def _alpha(alpha: Alpha) -> Markup:
     if alpha.value is None:
-        return Markup('<span class="lead-reason">undefined: {}</span>').format(alpha.reason)
+        return Markup('<span class="ds-reason">undefined: {}</span>').format(alpha.reason)
     value = _signed(alpha.value)
     if alpha.low is None or alpha.high is None:
-        return Markup('<b>{}</b> <span class="lead-reason">{}</span>').format(value, alpha.reason)
+        return Markup('<b>{}</b> <span class="ds-reason">{}</span>').format(value, alpha.reason)
     text = Markup("<b>{}</b> <small>{} {} {}</small>").format(value, _signed(alpha.low), DASH, _signed(alpha.high))
     return Markup(
         '<span class="lead-alpha">{}<span class="lead-axis" aria-hidden="true"><i style="left: {:.1f}%"></i>'

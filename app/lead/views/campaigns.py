@@ -38,9 +38,9 @@ def _card(line: CampaignLine, is_chosen: bool, may_change: bool) -> Markup:
     return Markup(
         '<article class="lead-campaign {chosen}" role="listitem">'
         '<button type="button" class="lead-choose" data-act="choose" data-id="{id}" aria-pressed="{pressed}">'
-        '<span class="lead-name">{name}</span>{status}</button>'
+        '<span class="ds-name">{name}</span>{status}</button>'
         '<span class="lead-done"><b>{share}</b> {finished} of {pairs} pairs</span>{bar}'
-        '<span class="lead-facts">{facts}</span><span class="lead-actions">{actions}</span></article>'
+        '<span class="lead-counts">{facts}</span><span class="lead-actions">{actions}</span></article>'
     ).format(
         chosen="is-chosen" if is_chosen else "",
         id=campaign.id,
@@ -97,14 +97,14 @@ def campaign_progress(
     ]
     cells = joined(Markup("<div><dt>{}</dt><dd>{}</dd></div>").format(name, value) for name, value in figures)
     anew = Markup("") if sorted_by is None else _sort_anew(line.campaign, *sorted_by)
-    return Markup('<dl class="lead-figures">{}</dl>{}{}{}').format(cells, _days(days), _settings(line.campaign), anew)
+    return Markup('<dl class="ds-figures">{}</dl>{}{}{}').format(cells, _days(days), _settings(line.campaign), anew)
 
 
 def _sort_anew(campaign: Campaign, checkpoint: str, judged: int) -> Markup:
     """After a retrain other pairs are worth the next labels."""
     said = f"{checkpoint} has judged {count(judged)} of its pairs; those without a reward come last."
     sort = button("Sort the queue anew", "sort", campaign.id)
-    return Markup('<p class="lead-hint">{} {}</p>').format(said, sort)
+    return Markup('<p class="ds-hint">{} {}</p>').format(said, sort)
 
 
 def _days(days: Sequence[tuple[str, int]]) -> Markup:
@@ -145,4 +145,4 @@ def _settings(campaign: Campaign) -> Markup:
         "made": moment(campaign.created_at),
     }
     lines = joined(Markup("<div><dt>{}</dt><dd>{}</dd></div>").format(name, value) for name, value in facts.items())
-    return Markup('<h3>Settings</h3><dl class="lead-settings">{}</dl>').format(lines)
+    return Markup('<h3>Settings</h3><dl class="ds-settings">{}</dl>').format(lines)

@@ -27,15 +27,15 @@ def import_form(places: Sequence[str], uploaded: Sequence[str], place: str, sour
     choices |= {f"folder:{name}": f"imports/{name}" for name in places}
     if not choices:
         return Markup(
-            '<p class="lead-hint">Upload a table with its videos, or a zip of both; several files at once are fine. '
+            '<p class="ds-hint">Upload a table with its videos, or a zip of both; several files at once are fine. '
             "What is too large to upload can be put into the folder <code>imports</code> of the app’s data folder.</p>"
         )
     return Markup(
-        '<form class="lead-form lead-inline" id="lead-import-form" data-act="check">'
+        '<form class="ds-form ds-inline" id="lead-import-form" data-act="check">'
         '<label>From <select name="place">{}</select></label>'
         '<label>Name of the source <input name="source" required maxlength="150" value="{}"></label>'
         '<label>Format <select name="format">{}</select></label>'
-        '<button class="lead-button is-main">Look what would come in</button></form>'
+        '<button class="ds-button is-main">Look what would come in</button></form>'
     ).format(options(choices, place), source, options({"": "found out"} | {name: name for name in FORMATS}, format))
 
 
@@ -50,10 +50,10 @@ def plan_view(plan: ImportPlan) -> Markup:
         Markup("<div><dt>{}</dt><dd>{} <small>new, {} known</small></dd></div>").format(name, count(new), count(known))
         for name, (new, known) in figures.items()
     )
-    head = Markup('<h3>{} as {}</h3><dl class="lead-figures">{}</dl>').format(plan.file, plan.format, cells)
+    head = Markup('<h3>{} as {}</h3><dl class="ds-figures">{}</dl>').format(plan.file, plan.format, cells)
     people = Markup("<p>Labels of {}.</p>").format(", ".join(plan.annotators)) if plan.annotators else ""
     if plan.problems:
-        verdict = Markup('<p class="lead-status is-bad">Nothing can be imported before this is put right:</p>')
+        verdict = Markup('<p class="ds-status is-bad">Nothing can be imported before this is put right:</p>')
         return joined([head, people, verdict, problem_table(plan.problems), _notes(plan.notes)])
     if not (plan.pairs_new or plan.labels_new or plan.thoughts_new):
         return joined([head, people, Markup("<p>All of it is in the store already.</p>"), _notes(plan.notes)])
@@ -99,12 +99,12 @@ def export_form(sources: Mapping[str, int], campaigns: Mapping[int, str]) -> Mar
         "weighted": "one answer for each pair, weighted by reliability",
     }
     return Markup(
-        '<form class="lead-form lead-columns" method="get" action=".{}">'
-        '<label class="lead-field">What<select name="what">{}</select></label>'
-        '<label class="lead-field">Format<select name="format">{}</select></label>'
-        '<label class="lead-field">Labels<select name="labels">{}</select></label>'
-        '<fieldset class="lead-field lead-wide">{}</fieldset>'
-        '<p class="lead-submit"><button class="lead-button is-main">Download</button><span class="lead-hint">A zip; without '
+        '<form class="ds-form ds-columns" method="get" action=".{}">'
+        '<label class="ds-field">What<select name="what">{}</select></label>'
+        '<label class="ds-field">Format<select name="format">{}</select></label>'
+        '<label class="ds-field">Labels<select name="labels">{}</select></label>'
+        '<fieldset class="ds-field ds-wide">{}</fieldset>'
+        '<p class="ds-submit"><button class="ds-button is-main">Download</button><span class="ds-hint">A zip; without '
         "the videos it names them by their content, and imports again into a store that has them.</span></p></form>"
     ).format(
         EXPORT_PATH,

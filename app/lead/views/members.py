@@ -32,7 +32,7 @@ def member_table(members: Sequence[Member], pass_mark: float) -> Markup:
         return empty("Nobody has taken a pair yet. Annotators join when they open the Label page.")
     rows = (_row(member, pass_mark) for member in members)
     return table(HEAD, rows, "lead-members") + Markup(
-        '<p class="lead-hint">Small figures: 95 % interval and number of cases. '
+        '<p class="ds-hint">Small figures: 95 % interval and number of cases. '
         "<mark>Marked</mark>: the whole interval lies on the wrong side (gold and repeats below {}, left away from "
         "50 %).</p>"
     ).format(percent(pass_mark))
@@ -40,7 +40,7 @@ def member_table(members: Sequence[Member], pass_mark: float) -> Markup:
 
 def _row(member: Member, pass_mark: float) -> list[Markup | str]:
     return [
-        Markup('<b class="lead-name">{}</b>').format(member.annotator.name),
+        Markup('<b class="ds-name">{}</b>').format(member.annotator.name),
         count(member.labels),
         NOTHING if member.median_seconds is None else _duration(member.median_seconds),
         _at_least(member.gold_right, member.gold_total, pass_mark, "choice equals the gold answer"),

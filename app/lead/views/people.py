@@ -29,9 +29,9 @@ def account_list(people: Sequence[User], viewer_id: int, link: str = "", link_fo
 
 def _invite_form() -> Markup:
     return Markup(
-        '<form class="lead-form lead-inline" data-act="invite"><label>Invite <select name="role">{}</select></label>'
-        '<button class="lead-button is-main">Make a one-time link</button>'
-        '<span class="lead-hint">Whoever opens the link first chooses a name and a password. It works once, for 7 days.'
+        '<form class="ds-form ds-inline" data-act="invite"><label>Invite <select name="role">{}</select></label>'
+        '<button class="ds-button is-main">Make a one-time link</button>'
+        '<span class="ds-hint">Whoever opens the link first chooses a name and a password. It works once, for 7 days.'
         "</span></form>"
     ).format(options(ROLES, "annotator"))
 
@@ -41,7 +41,7 @@ def _link(path: str, link_for: str) -> Markup:
         return Markup("")
     return Markup(
         '<div class="lead-link"><label>One-time link for {0}, shown only now<input id="lead-one-time" readonly '
-        'data-path="{1}" value="{1}"></label><button type="button" class="lead-button" data-copy="#lead-one-time">Copy'
+        'data-path="{1}" value="{1}"></label><button type="button" class="ds-button" data-copy="#lead-one-time">Copy'
         "</button></div>"
     ).format(link_for, path)
 
@@ -59,7 +59,7 @@ def _row(person: User, is_me: bool) -> list[Markup | str]:
 def _role(person: User) -> Markup:
     names = {role: role for role in ROLES}
     return Markup(
-        '<form class="lead-inline" data-act="role" data-id="{}"><select name="role" data-change="role" '
+        '<form class="ds-inline" data-act="role" data-id="{}"><select name="role" data-change="role" '
         'aria-label="Role of {}">{}</select></form>'
     ).format(person.id, person.name, options(names, person.role))
 

@@ -82,11 +82,9 @@ def campaign_form(
         _ordering(draft, judged),
         _group("Shown before a label is saved (none: blind)", checkboxes("visible", OPENED, draft.visible)),
         _gold_choice(draft, candidates, known, posters),
-        Markup('<p class="lead-submit"><button class="lead-button is-main">Create the campaign</button></p>'),
+        Markup('<p class="ds-submit"><button class="ds-button is-main">Create the campaign</button></p>'),
     ]
-    return Markup('<form class="lead-form lead-columns" id="lead-new-form" data-act="create">{}</form>').format(
-        joined(parts)
-    )
+    return Markup('<form class="ds-form ds-columns" id="lead-new-form" data-act="create">{}</form>').format(joined(parts))
 
 
 def _ordering(draft: Draft, judged: Judged) -> Markup:
@@ -94,8 +92,7 @@ def _ordering(draft: Draft, judged: Judged) -> Markup:
     said = f"{count(judged.judged)} of these pairs have a reward of {judged.checkpoint}; pairs without one come last."
     judge = button(f"Judge the other {count(missing)}", "judge", fields_of="#lead-new-form") if missing else ""
     return Markup(
-        '<div class="lead-field lead-wide"><label>Order <select name="ordering">{}</select></label><small>{}</small> {}'
-        "</div>"
+        '<div class="ds-field ds-wide"><label>Order <select name="ordering">{}</select></label><small>{}</small> {}</div>'
     ).format(options(ORDERINGS, draft.ordering), said, judge)
 
 
@@ -107,15 +104,15 @@ def _gold_choice(
     for pair in candidates:
         answer, why = draft.gold.get(pair.id, ("", ""))
         control = Markup(
-            '<span class="lead-inline"><select name="gold-{0}" aria-label="Known answer">{1}</select>'
+            '<span class="ds-inline"><select name="gold-{0}" aria-label="Known answer">{1}</select>'
             '<input name="why-{0}" maxlength="1000" placeholder="Explanation" aria-label="Explanation" value="{2}"></span>'
         ).format(pair.id, options(ANSWERS, answer), why)
         earlier = f"earlier: {ANSWERS[known[pair.id].choice]}" if pair.id in known else ""
-        prompt = Markup('<span class="lead-prompt">{}</span><small>{}</small>').format(pair.prompt, earlier)
+        prompt = Markup('<span class="ds-prompt">{}</span><small>{}</small>').format(pair.prompt, earlier)
         rows.append([stills(*posters[pair.id]), prompt, control])
     chosen = sum(answer != "" for answer, _ in draft.gold.values())
     return Markup(
-        '<details class="lead-field lead-wide"{}><summary>Gold pairs: {} chosen</summary><p class="lead-hint">Pairs with a '
+        '<details class="ds-field ds-wide"{}><summary>Gold pairs: {} chosen</summary><p class="ds-hint">Pairs with a '
         "known answer check annotators, and a qualification needs some from the start. More can be chosen later, under "
         "Gold pairs.</p>{}</details>"
     ).format(Markup(" open") if chosen else "", chosen, table(("pair", "prompt", "known answer"), rows, "lead-gold"))
@@ -123,8 +120,8 @@ def _gold_choice(
 
 def _field(title: str, control: Markup, hint: str = "", wide: bool = False) -> Markup:
     """One labelled control."""
-    return Markup('<label class="lead-field {}">{}{}<small>{}</small></label>').format(
-        "lead-wide" if wide else "", title, control, hint
+    return Markup('<label class="ds-field {}">{}{}<small>{}</small></label>').format(
+        "ds-wide" if wide else "", title, control, hint
     )
 
 
@@ -137,7 +134,7 @@ def _number(key: str, draft: Draft) -> Markup:
 
 
 def _group(title: str, controls: Markup) -> Markup:
-    return Markup('<fieldset class="lead-field lead-wide"><legend>{}</legend>{}</fieldset>').format(title, controls)
+    return Markup('<fieldset class="ds-field ds-wide"><legend>{}</legend>{}</fieldset>').format(title, controls)
 
 
 def guidelines_form(
@@ -146,7 +143,7 @@ def guidelines_form(
     """The text that annotators read. shown: the version in the form; versions: number and when and by whom it was made."""
     guides = joined(
         Markup(
-            '<fieldset class="lead-field"><legend>{0}</legend><label>Definition<textarea name="definition-{0}" rows="3" '
+            '<fieldset class="ds-field"><legend>{0}</legend><label>Definition<textarea name="definition-{0}" rows="3" '
             'required>{1}</textarea></label><label>Example<textarea name="example-{0}" rows="3">{2}</textarea></label>'
             "</fieldset>"
         ).format(name, guidelines.dimensions[name].definition, guidelines.dimensions[name].example)
@@ -163,9 +160,9 @@ def guidelines_form(
         for number, said in versions
     )
     return Markup(
-        '<form class="lead-form lead-guides" data-act="revise"><label class="lead-field lead-wide">Introduction'
-        '<textarea name="intro" rows="8" required>{}</textarea></label>{}<p class="lead-submit">'
-        '<button class="lead-button is-main">Save as a new version</button><span class="lead-hint">It counts from the next '
+        '<form class="ds-form lead-guides" data-act="revise"><label class="ds-field ds-wide">Introduction'
+        '<textarea name="intro" rows="8" required>{}</textarea></label>{}<p class="ds-submit">'
+        '<button class="ds-button is-main">Save as a new version</button><span class="ds-hint">It counts from the next '
         "turn on; every label keeps the version that its author read.</span></p></form>"
         '<h3>Versions</h3><ol class="lead-versions">{}</ol>'
     ).format(guidelines.intro, guides, history)
@@ -188,7 +185,7 @@ def gold_table(
         kind: which pairs are shown, a key of `FILTERS`. after: where this page of the list starts. more: another follows.
     """
     which = Markup(
-        '<form class="lead-inline" data-act="filter"><label>Show <select name="kind" data-change="filter">{}</select>'
+        '<form class="ds-inline" data-act="filter"><label>Show <select name="kind" data-change="filter">{}</select>'
         "</label></form>"
     ).format(options(FILTERS, kind))
     if not pairs:
@@ -209,17 +206,17 @@ _NOTHING = {
 
 def _prompt(one: GoldChoice) -> Markup:
     said = Markup("<small>{}</small>").format(one.said) if one.said else ""
-    return Markup('<span class="lead-prompt">{}</span>{}').format(one.pair.prompt, said)
+    return Markup('<span class="ds-prompt">{}</span>{}').format(one.pair.prompt, said)
 
 
 def _gold_form(one: GoldChoice, kind: str, after: int) -> Markup:
     known = one.gold
     answer = known.choice if known else (one.suggested or "")
     return Markup(
-        '<form class="lead-inline" data-act="gold" data-id="{}"><input type="hidden" name="list" value="{} {}">'
+        '<form class="ds-inline" data-act="gold" data-id="{}"><input type="hidden" name="list" value="{} {}">'
         '<select name="choice" aria-label="Known answer">{}</select>'
         '<input name="explanation" maxlength="1000" placeholder="Explanation, shown in the qualification" '
-        'aria-label="Explanation" value="{}"><button class="lead-button">{}</button></form>'
+        'aria-label="Explanation" value="{}"><button class="ds-button">{}</button></form>'
     ).format(
         one.pair.id,
         kind,

@@ -21,7 +21,7 @@ drawFigures(body, plotly);
 
 // The page's colours changed from light to dark, or back.
 new MutationObserver(() => {
-  for (const plot of body.querySelectorAll(".an-plot[data-drawn]")) {
+  for (const plot of body.querySelectorAll(".analyse-plot[data-drawn]")) {
     window.Plotly?.purge(plot);
     delete plot.dataset.drawn;
   }

@@ -1,5 +1,5 @@
 // Draws figures and saves them and their tables. Used by the panels of the Analyse page and inside the report, which brings
-// Plotly along. A figure is data: <div class="an-plot"></div><script class="an-figure">; its colours are those of the
+// Plotly along. A figure is data: <div class="analyse-plot"></div><script class="analyse-figure">; its colours are those of the
 // light page and are exchanged here for those of the page as it is.
 
 const LIGHT = { "#1c2127": "--ink", "#626b76": "--faint", "#dfe3e8": "--line", "#c4cad1": "--line-strong", "#ffffff": "--panel",
@@ -35,7 +35,7 @@ function drawFigures(root, loaded) {
       draw(target, loaded);
     }
   }, { rootMargin: "400px" });
-  for (const plot of root.querySelectorAll(".an-plot:not([data-drawn])")) seen.observe(plot);
+  for (const plot of root.querySelectorAll(".analyse-plot:not([data-drawn])")) seen.observe(plot);
 }
 
 function fileName(button, ending) {
@@ -44,7 +44,7 @@ function fileName(button, ending) {
 }
 
 function saveTable(button) {
-  const text = JSON.parse(button.closest("[data-name]").querySelector(".an-csv").textContent);
+  const text = JSON.parse(button.closest("[data-name]").querySelector(".analyse-csv").textContent);
   const link = document.createElement("a");
   link.href = URL.createObjectURL(new Blob(["\ufeff", text], { type: "text/csv" }));
   link.download = fileName(button, ".csv");
@@ -53,7 +53,7 @@ function saveTable(button) {
 }
 
 async function savePicture(button, loaded) {
-  const plot = button.closest("figure").querySelector(".an-plot");
+  const plot = button.closest("figure").querySelector(".analyse-plot");
   await draw(plot, loaded);
   const size = { width: Math.max(700, plot.clientWidth), height: plot.clientHeight, scale: 2 };
   (await loaded()).downloadImage(plot, { format: "png", filename: fileName(button, ""), ...size });

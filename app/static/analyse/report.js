@@ -2,4 +2,4 @@
 
 const loaded = async () => window.Plotly;
 document.addEventListener("click", (event) => save(event, loaded));
-for (const plot of document.querySelectorAll(".an-plot")) draw(plot, loaded);
+for (const plot of document.querySelectorAll(".analyse-plot")) draw(plot, loaded);

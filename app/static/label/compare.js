@@ -25,10 +25,10 @@ function scoreTable(names, parties) {
 }
 
 function fact(title, side, text) {
-  return make("div", "label-fact", badge(side), make("span", "label-faint", title), make("b", "", text));
+  return make("div", "label-side-value", badge(side), make("span", "label-faint", title), make("b", "", text));
 }
 
-const facts = (title, values) => make("div", "label-facts", ...SIDES.map((side) => fact(title, side, values[side])));
+const facts = (title, values) => make("div", "label-side-values", ...SIDES.map((side) => fact(title, side, values[side])));
 
 // Parts that the server kept back are simply not there.
 function summary({ model, generators }) {

@@ -44,7 +44,7 @@ def checkpoint_list(lines: Sequence[CheckpointLine], may_act: bool, served: Sequ
 def _row(line: CheckpointLine, may_act: bool) -> list[Markup | str]:
     checkpoint = line.checkpoint
     return [
-        Markup('<span class="lead-name">{}</span> {}{}').format(
+        Markup('<span class="ds-name">{}</span> {}{}').format(
             checkpoint.name, pill("serves now", "good") if line.serves else "", _lineage(line)
         ),
         _origin(line),

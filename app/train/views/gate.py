@@ -39,7 +39,7 @@ def verdict_view(gate: Gate, candidate: str, rival: str) -> Markup:
         str(gate.get("scale_note", "")).capitalize() + ".",
     ]
     return Markup(
-        '<div class="train-verdict"><p class="train-sentence">{} {}</p>{}{}<p class="lead-hint">{}</p></div>'
+        '<div class="train-verdict"><p class="train-sentence">{} {}</p>{}{}<p class="ds-hint">{}</p></div>'
     ).format(
         verdict_pill(str(gate.get("verdict", ""))),
         gate.get("sentence", ""),
@@ -117,6 +117,6 @@ def _dimensions(new: Gate, old: Gate) -> Markup:
         )
         for name in names
     )
-    return Markup('<dl class="lead-figures train-dimensions" aria-label="sub-scores as people gave them">{}</dl>').format(
+    return Markup('<dl class="ds-figures train-dimensions" aria-label="sub-scores as people gave them">{}</dl>').format(
         cells
     )

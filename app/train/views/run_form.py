@@ -77,7 +77,7 @@ def news(found: NewLabels, alpha: Alpha | None, checkpoint: str, since: datetime
     ]
     left = " and ".join(filter(None, aside))
     hint = f"{left[0].upper()}{left[1:]} can't be used yet; the Lead page adjudicates." if left else ""
-    return title + figures(facts) + (Markup('<p class="lead-hint">{}</p>').format(hint) if hint else Markup(""))
+    return title + figures(facts) + (Markup('<p class="ds-hint">{}</p>').format(hint) if hint else Markup(""))
 
 
 def _alpha(alpha: Alpha | None) -> Markup:
@@ -101,13 +101,13 @@ def making_form(offer: Offer | None, draft: Draft, campaigns: Sequence[str]) -> 
         trouble = offer.trouble or " ".join(f"{one.name}: {one.why_not}." for one in offer.presets)
         return title + empty(trouble or "No preset can run on this machine.")
     return title + Markup(
-        '<form class="lead-form train-form" data-act="retrain"><p class="lead-hint">{title}.</p>'
+        '<form class="ds-form train-form" data-act="retrain"><p class="ds-hint">{title}.</p>'
         '<div class="train-choices">{stages}{starts}</div>'
-        '<div class="lead-columns">{preset}{name}{knobs}{replay}</div>'
+        '<div class="ds-columns">{preset}{name}{knobs}{replay}</div>'
         '<details class="train-more" data-keep="data"><summary>Which labels, and the comparison</summary>'
-        '<div class="lead-columns">{least}{benchmark}{campaigns}</div></details>'
-        '<div class="lead-submit"><button type="submit" class="lead-button is-main">Retrain</button>'
-        '<label class="lead-check"><input type="checkbox" name="auto_promote" value="yes"{auto}>'
+        '<div class="ds-columns">{least}{benchmark}{campaigns}</div></details>'
+        '<div class="ds-submit"><button type="submit" class="ds-button is-main">Retrain</button>'
+        '<label class="ds-check"><input type="checkbox" name="auto_promote" value="yes"{auto}>'
         "Promote by itself if the comparison says better</label></div></form>"
     ).format(
         stages=_radios("stages", {key: text for key, text in STAGE_CHOICES.items() if _has(chosen, key)}, draft.stages),
@@ -139,7 +139,7 @@ def _preset_choice(offer: Offer, chosen: Preset) -> Markup:
         )
         for one in offer.presets
     )
-    return Markup('<label class="lead-field">Preset<select name="preset" data-change="preset">{}</select></label>').format(
+    return Markup('<label class="ds-field">Preset<select name="preset" data-change="preset">{}</select></label>').format(
         inner
     )
 
@@ -155,7 +155,7 @@ def _knobs(chosen: Preset, draft: Draft) -> Markup:
         whole = float(default).is_integer()
         fields.append(
             Markup(
-                '<label class="lead-field" data-stage="{}">{}<input type="number" name="knob-{}" value="{}" min="0" '
+                '<label class="ds-field" data-stage="{}">{}<input type="number" name="knob-{}" value="{}" min="0" '
                 'step="{}" required></label>'
             ).format(stage, title, key, typed.get(key, f"{default:g}"), "1" if whole else "any")
         )
@@ -165,25 +165,25 @@ def _knobs(chosen: Preset, draft: Draft) -> Markup:
 def _radios(name: str, choices: Mapping[str, str], chosen: str) -> Markup:
     chosen = chosen if chosen in choices else next(iter(choices))
     lines = joined(
-        Markup('<label class="lead-radio"><input type="radio" name="{}" value="{}"{}>{}</label>').format(
+        Markup('<label class="ds-radio"><input type="radio" name="{}" value="{}"{}>{}</label>').format(
             name, value, Markup(" checked") if value == chosen else "", text
         )
         for value, text in choices.items()
     )
-    return Markup('<fieldset class="lead-choices"><legend class="train-legend">{}</legend>{}</fieldset>').format(
+    return Markup('<fieldset class="ds-choices"><legend class="train-legend">{}</legend>{}</fieldset>').format(
         {"stages": "What to train", "start": "From where"}[name], lines
     )
 
 
 def _text(name: str, title: str, value: str, hint: str) -> Markup:
     return Markup(
-        '<label class="lead-field">{}<input type="text" name="{}" value="{}" maxlength="80" placeholder="{}"></label>'
+        '<label class="ds-field">{}<input type="text" name="{}" value="{}" maxlength="80" placeholder="{}"></label>'
     ).format(title, name, value, hint)
 
 
 def _number(name: str, title: str, value: str, low: int, high: int) -> Markup:
     return Markup(
-        '<label class="lead-field" data-for="{}">{}<input type="number" name="{}" value="{}" min="{}" max="{}" step="1" '
+        '<label class="ds-field" data-for="{}">{}<input type="number" name="{}" value="{}" min="{}" max="{}" step="1" '
         "required></label>"
     ).format(name, title, name, value, low, high)
 
@@ -193,7 +193,7 @@ def _campaigns(names: Sequence[str], chosen: Sequence[str]) -> Markup:
         return Markup("")
     boxes = checkboxes("campaigns", {name: name for name in names}, chosen)
     return Markup(
-        '<fieldset class="lead-field lead-wide"><legend>Campaigns and imports (none chosen: all)</legend>{}</fieldset>'
+        '<fieldset class="ds-field ds-wide"><legend>Campaigns and imports (none chosen: all)</legend>{}</fieldset>'
     ).format(boxes)
 
 
@@ -218,7 +218,7 @@ def plan_view(plan: Plan | None, trouble: str = "") -> Markup:
     """What it will use, how long it takes, and the command that will run."""
     title = Markup('<h3 class="train-subtitle">What it will do</h3>')
     if trouble:
-        return title + Markup('<p class="train-said is-bad">{}</p>').format(trouble)
+        return title + Markup('<p class="train-message is-bad">{}</p>').format(trouble)
     if plan is None:
         return Markup("")
     whole = sum(plan.seconds.values())
@@ -249,13 +249,13 @@ def plan_view(plan: Plan | None, trouble: str = "") -> Markup:
     )
     none = "" if plan.new + plan.replay else "There is no pair to train on yet: label some first."
     return title + Markup(
-        '<dl class="lead-settings train-plan">{}</dl><p class="lead-hint">{}</p>{}<p class="train-command-title">The command'
-        ' <button type="button" class="lead-button" data-copy="#train-command">Copy</button></p>'
-        '<pre class="train-command" id="train-command">{}</pre><p class="lead-hint">It stands for preset {}, {}{}.</p>'
+        '<dl class="ds-settings train-plan">{}</dl><p class="ds-hint">{}</p>{}<p class="train-command-title">The command'
+        ' <button type="button" class="ds-button" data-copy="#train-command">Copy</button></p>'
+        '<pre class="train-command" id="train-command">{}</pre><p class="ds-hint">It stands for preset {}, {}{}.</p>'
     ).format(
         lines,
         aside,
-        Markup('<p class="train-said is-bad">{}</p>').format(none) if none else "",
+        Markup('<p class="train-message is-bad">{}</p>').format(none) if none else "",
         plan.command,
         preset.name,
         stage_list(plan.stages),

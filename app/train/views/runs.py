@@ -130,7 +130,7 @@ def run_head(line: RunLine, may_act: bool, now: datetime, notes: Sequence[str] =
         progress=_progress(run),
         said=_said(line),
         facts=_facts(line, now),
-        notes=joined(Markup('<p class="train-said">{}</p>').format(one) for one in notes),
+        notes=joined(Markup('<p class="train-message">{}</p>').format(one) for one in notes),
     )
 
 
@@ -174,7 +174,7 @@ def _said(line: RunLine) -> Markup:
     else:
         text = run.message
     tone = "is-bad" if run.state in ("failed", "lost") else ""
-    return Markup('<p class="train-said {}">{}</p>').format(tone, text) if text else Markup("")
+    return Markup('<p class="train-message {}">{}</p>').format(tone, text) if text else Markup("")
 
 
 def _facts(line: RunLine, now: datetime) -> Markup:
@@ -193,7 +193,7 @@ def _facts(line: RunLine, now: datetime) -> Markup:
         "promotion": "automatic, if it is better" if run.auto_promote else "",
     }
     lines = joined(Markup("<div><dt>{}</dt><dd>{}</dd></div>").format(name, value) for name, value in facts.items() if value)
-    return Markup('<dl class="lead-settings train-facts">{}</dl>').format(lines)
+    return Markup('<dl class="ds-settings train-summary">{}</dl>').format(lines)
 
 
 def _data(run: Run) -> str:

@@ -38,8 +38,8 @@ def _block(pair: SampledPair, is_first: bool) -> Markup:
     stills = joined(Markup('<img src="{}" alt="" loading="lazy">').format(poster) for poster in pair.posters)
     rows = joined(_moment(sample) for sample in _changed(pair.samples))
     return Markup(
-        '<details class="train-sample" data-keep="sample-{}"{}><summary><span class="lead-stills">{}</span>'
-        '<span class="lead-prompt">{}</span><small>{}</small></summary>{}</details>'
+        '<details class="train-sample" data-keep="sample-{}"{}><summary><span class="ds-stills">{}</span>'
+        '<span class="ds-prompt">{}</span><small>{}</small></summary>{}</details>'
     ).format(
         pair.pair_id, Markup(" open") if is_first else "", stills, pair.prompt, said if pair.label is not None else "", rows
     )

@@ -28,7 +28,7 @@ from tests.helpers.studios import Running, running_studio
 
 TABS = ("agreement", "disagreements", "hacking", "generators", "benchmarks", "report")
 ACTS = ("choose", "score", "cancel-run", "resume-run", "look", "turn", "import", "leave")
-SECRETS = ("Zoe", *GENERATORS, SOURCE, "an-finding")
+SECRETS = ("Zoe", *GENERATORS, SOURCE, "analyse-finding")
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ def desk(app: Running, pairs: list[Pair]) -> Desk:
 
 def figures(html: str) -> list[dict[str, Any]]:
     """The figures of a panel, as the browser reads them."""
-    found = re.findall(r'<script type="application/json" class="an-figure">(.*?)</script>', html, re.DOTALL)
+    found = re.findall(r'<script type="application/json" class="analyse-figure">(.*?)</script>', html, re.DOTALL)
     return [json.loads(one) for one in found]
 
 

@@ -25,10 +25,10 @@ def test_names_stay_text_in_tables_figures_and_csv() -> None:
     shown = str(finding(Finding("key", WICKED, (WICKED,), (Chart(WICKED, figure),), (WICKED,), ((WICKED,),))))
     assert "<script>alert" not in shown
     assert "<b>" not in shown.replace("<b></b>", "")
-    held = re.findall(r'<script type="application/json" class="(an-\w+)">(.*?)</script>', shown, re.DOTALL)
+    held = re.findall(r'<script type="application/json" class="(analyse-\w+)">(.*?)</script>', shown, re.DOTALL)
     found = {name: json.loads(text) for name, text in held}
-    assert found["an-figure"]["data"][0]["text"] == [WICKED]
-    assert WICKED in found["an-csv"]
+    assert found["analyse-figure"]["data"][0]["text"] == [WICKED]
+    assert WICKED in found["analyse-csv"]
 
 
 def test_names_in_figures_are_cut_and_say_nothing_to_plotly() -> None:
@@ -50,7 +50,7 @@ def test_few_cases_are_marked_and_explained() -> None:
 
 def test_an_undefined_value_says_why() -> None:
     assert "no calibration" in estimate(share(0, 0, "no calibration"))
-    assert "an-n" not in estimate(Estimate(0.552, None, None, 0, percent=True))
+    assert "analyse-count" not in estimate(Estimate(0.552, None, None, 0, percent=True))
 
 
 def test_long_tables_are_folded_on_the_page_and_open_in_the_report() -> None:

@@ -3,9 +3,9 @@
 // or null to leave what is there (so that a refused form keeps what was typed). Buttons with data-act and forms with data-act
 // trigger 'act'; what they say is checked on the server.
 
-const body = element.querySelector(".lead-body");
-const status = element.querySelector(".lead-status");
-const cancel = element.querySelector(".lead-cancel");
+const body = element.querySelector(".ds-body");
+const status = element.querySelector(".ds-status");
+const cancel = element.querySelector(".ds-cancel");
 const AGAIN = 700;           // milliseconds in which the same thing is not asked twice
 let shown = null, lastAct = 0, lastAsked = "";
 
@@ -75,10 +75,10 @@ watch("value", show);
 show();
 
 // Asks again while somebody looks: the tab is in front and the panel is on the screen.
-const seconds = Number(element.querySelector(".lead-panel").dataset.poll);
+const seconds = Number(element.querySelector(".ds-panel").dataset.poll);
 if (seconds) {
   const timer = setInterval(() => {
     if (!element.isConnected) clearInterval(timer);
-    else if (!document.hidden && element.querySelector(".lead-panel").offsetParent) trigger("poll", {});
+    else if (!document.hidden && element.querySelector(".ds-panel").offsetParent) trigger("poll", {});
   }, seconds * 1000);
 }
