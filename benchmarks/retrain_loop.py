@@ -35,7 +35,7 @@ from app.clip_store import ROUTE
 from app.web.auth import COOKIE
 from benchmarks.labelled_shapes import Taste, fresh_pairs, write_clips, write_table
 from benchmarks.running_app import ROOT, RunningApp
-from benchmarks.taste_clients import PageState, Work, label_with_taste
+from benchmarks.taste_clients import Shown, Work, label_with_taste
 from descore import DeScore
 from storage import Database, open_database
 from storage.accounts.sessions import open_sign_in
@@ -67,7 +67,7 @@ OVER = ("finished", "failed", "cancelled", "lost")
 
 def prepare(
     database: Database, known: Sequence[ShapePair], labelled: int, overlap: int
-) -> tuple[int, dict[str, str], str, PageState]:
+) -> tuple[int, dict[str, str], str, Shown]:
     """A campaign over the imported pairs, signed-in people and a lead; its id, cookies, the lead's cookie, the truth."""
     by_name = {name: one for one in known for name in clip_names(one)}
     with database.write() as session:
@@ -84,7 +84,7 @@ def prepare(
         for video in (pair.video_a, pair.video_b):
             one = by_name[video.original_name]
             shown[f".{ROUTE}/{video.public_id}"] = (one, clip_names(one).index(video.original_name))
-    return campaign.id, cookies, token, PageState(shown)
+    return campaign.id, cookies, token, Shown(shown)
 
 
 def retrain(app: RunningApp, database: Database, token: str, options: argparse.Namespace) -> Run:
