@@ -29,23 +29,25 @@ from benchmarks.plain_model import as_transformers_has_it
 from descore.encode import Row, collate, pad_token_id
 from descore.judge import DeScore
 from trainer.data.vision_features import VisionFeatures
-from trainer.objectives.dual_objective import DualObjective, DualRLConfig, Experience, add_reference
+from trainer.objectives.dual_objective import DualObjective, DualObjectiveConfig, RolloutBatch, add_reference
 from trainer.objectives.losses import bradley_terry, grpo, low_variance_kl
-from trainer.rollouts.sampling import Sampled, grouped, sample, uniforms
+from trainer.rollouts.sampling import SampledThoughts, grouped, sample, uniforms
 from trainer.rollouts.shared_prefix import Rollouts, pack_rollouts, rollout_forward
 
 if TYPE_CHECKING:
     from descore.modeling.model import DeScoreModel, VisionOutputs
 
 
-def shared_sample(model: DeScoreModel, rows: Sequence[Row], config: DualRLConfig, vision: VisionOutputs) -> Sampled:
+def shared_sample(
+    model: DeScoreModel, rows: Sequence[Row], config: DualObjectiveConfig, vision: VisionOutputs
+) -> SampledThoughts:
     """One prefill a video, all rollouts in one batch."""
     prompts = collate(list(rows), pad_token_id(model.processor))
     limits = {"num_generations": config.num_generations, "max_tokens": config.max_tokens}
     return sample(model, prompts, ["A", "B"], **limits, vision=vision)
 
 
-def plain_sample(model: DeScoreModel, rows: Sequence[Row], config: DualRLConfig) -> Sampled:
+def plain_sample(model: DeScoreModel, rows: Sequence[Row], config: DualObjectiveConfig) -> SampledThoughts:
     """Each rollout's prompt and video is read anew; rollouts of a video still think in one batch."""
     ids: list[tuple[int, ...]] = []
     for row, name in zip(rows, "AB", strict=True):
@@ -55,7 +57,7 @@ def plain_sample(model: DeScoreModel, rows: Sequence[Row], config: DualRLConfig)
             pass
         ids += [tuple(one) for one in state.thoughts]
     size, cut, no_end = config.num_generations, [False] * len(ids), [None] * len(ids)
-    return Sampled(grouped(ids, size), grouped([""] * len(ids), size), grouped(cut, size), grouped(no_end, size))
+    return SampledThoughts(grouped(ids, size), grouped([""] * len(ids), size), grouped(cut, size), grouped(no_end, size))
 
 
 def plain_forward(model: DeScoreModel, row: Row, rollouts: Rollouts) -> tuple[torch.Tensor, torch.Tensor]:
@@ -66,11 +68,11 @@ def plain_forward(model: DeScoreModel, row: Row, rollouts: Rollouts) -> tuple[to
     return run.rewards.flatten(), run.logprobs
 
 
-def plain_update(model: DeScoreModel, rows: Sequence[Row], experience: Experience, config: DualRLConfig) -> None:
+def plain_update(model: DeScoreModel, rows: Sequence[Row], batch: RolloutBatch, config: DualObjectiveConfig) -> None:
     """Forward and backward over the repeated prompts, the reference pass included."""
 
     def both() -> tuple[list[torch.Tensor], torch.Tensor]:
-        size, all_of = config.num_generations, experience.rollouts
+        size, all_of = config.num_generations, batch.rollouts
         rewards, logprobs = [], []
         for side, row in enumerate(rows):
             part = slice(side * size, (side + 1) * size)
@@ -83,26 +85,28 @@ def plain_update(model: DeScoreModel, rows: Sequence[Row], experience: Experienc
     with torch.no_grad():
         reference = both()[1]
     rewards, logprobs = both()
-    mask = experience.rollouts.mask
-    policy = grpo(logprobs, logprobs.detach(), experience.advantages, mask)
+    mask = batch.rollouts.mask
+    policy = grpo(logprobs, logprobs.detach(), batch.advantages, mask)
     kl = (low_variance_kl(logprobs, reference) * mask).sum() / mask.sum()
-    preference = bradley_terry(rewards[0], rewards[1], experience.labels.expand_as(rewards[0]))
+    preference = bradley_terry(rewards[0], rewards[1], batch.labels.expand_as(rewards[0]))
     (policy.loss + config.beta * kl + config.bt_weight * preference).backward()
 
 
-def shared_update(model: DeScoreModel, experience: Experience, config: DualRLConfig) -> None:
+def shared_update(model: DeScoreModel, batch: RolloutBatch, config: DualObjectiveConfig) -> None:
     """Forward and backward from the shared prefixes, the reference pass included."""
-    add_reference(model, experience, config, nullcontext())
-    DualObjective(model, config)(experience).loss.backward()
+    add_reference(model, batch, config, nullcontext())
+    DualObjective(model, config)(batch).loss.backward()
 
 
-def build_experience(model: DeScoreModel, rows: Sequence[Row], sampled: Sampled, config: DualRLConfig) -> Experience:
+def build_rollouts(
+    model: DeScoreModel, rows: Sequence[Row], sampled: SampledThoughts, config: DualObjectiveConfig
+) -> RolloutBatch:
     """The same rollouts for both ways. Advantages are fixed numbers: what they are does not change the work."""
     count = len(rows) * config.num_generations
-    return Experience(
+    return RolloutBatch(
         prompts=collate(list(rows), pad_token_id(model.processor)),
         vision=None,
-        sampled=sampled,
+        thoughts=sampled,
         rollouts=pack_rollouts(sampled.ids, sampled.ends, model.device),
         scores=[],
         advantages=torch.linspace(-1, 1, count),
@@ -129,7 +133,7 @@ def main() -> None:
     model = judge.model
     model.backbone.base_model.visual.requires_grad_(False)
     model.end_ids = frozenset()  # thoughts of one length, so that both ways do the same work in every run
-    config = DualRLConfig(num_generations=options.generations, max_tokens=options.thought, beta=1e-5)
+    config = DualObjectiveConfig(num_generations=options.generations, max_tokens=options.thought, beta=1e-5)
     rows = [long_row(judge, seed, options.frames) for seed in (1, 2)]
     names = ("plain_sample", "plain_sample_own_steps", "plain_update", "shared_sample", "shared_update")
     times: dict[str, list[float]] = {name: [] for name in names}
@@ -140,9 +144,9 @@ def main() -> None:
             vision = VisionFeatures(model, Path(folder)).of(rows)
             sampled = shared_sample(model, rows, config, vision)
             times["shared_sample"].append(time.monotonic() - start)
-        experience = build_experience(model, rows, sampled, config)
+        batch = build_rollouts(model, rows, sampled, config)
         start = time.monotonic()
-        shared_update(model, replace(experience, vision=vision), config)
+        shared_update(model, replace(batch, vision=vision), config)
         times["shared_update"].append(time.monotonic() - start)
         shared = gradients(model)
         start = time.monotonic()
@@ -152,7 +156,7 @@ def main() -> None:
         plain_sample(model, rows, config)
         times["plain_sample_own_steps"].append(time.monotonic() - start)
         start = time.monotonic()
-        plain_update(model, rows, experience, config)
+        plain_update(model, rows, batch, config)
         times["plain_update"].append(time.monotonic() - start)
         plain = gradients(model)
     seconds = {name: statistics.median(values) for name, values in times.items()}

@@ -31,7 +31,7 @@ from benchmarks.noise_pairs import noise_table
 from trainer.config import TrainConfig, load_preset
 from trainer.engine.checkpoints import RunCheckpoints
 from trainer.engine.metrics_log import read_metrics
-from trainer.engine.trainable import StageName
+from trainer.paradigm import StageName
 from trainer.runs.pipeline import run
 
 STAGES: tuple[StageName, ...] = ("cold-start", "dual-rl")
@@ -281,7 +281,7 @@ def _config(table: Path, steps: int) -> TrainConfig:
     """Settings of small quick steps, each with a checkpoint."""
     small = [f"data.csv={table}", "data.held_out_share=0", "save_every=1", "keep=3", "anchors=0"]
     for stage in ("cold_start", "dual_rl"):
-        small += [f"{stage}.{name}" for name in (f"steps={steps}", "pairs_per_step=1", "pairs_per_pass=1")]
+        small += [f"{stage}.{name}" for name in (f"steps={steps}", "pairs_per_step=1", "micro_batch_pairs=1")]
     thoughts = ["num_generations=2", "max_tokens=12", "reward.length_low=1", "reward.length_high=12"]
     return load_preset("tiny-cpu", [*small, *(f"dual_rl.objective.{name}" for name in thoughts)])
 

@@ -35,7 +35,7 @@ from trainer.engine.metrics_log import read_metrics
 if TYPE_CHECKING:
     import torch
 
-    from trainer.engine.trainable import StageName
+    from trainer.paradigm import StageName
 
 STAGES: tuple[StageName, ...] = ("cold-start", "dual-rl")
 LIMIT = 1e-3
@@ -71,7 +71,7 @@ def measure(stage: StageName, steps: int, optimizer: str, folder: Path) -> dict[
 
 def _train(stage: StageName, steps: int, optimizer: str, processes: int, folder: Path, out: Path) -> None:
     part = stage.replace("-", "_")
-    settings = [f"{part}.steps={steps}", f"{part}.pairs_per_step=4", f"{part}.pairs_per_pass={4 // processes}"]
+    settings = [f"{part}.steps={steps}", f"{part}.pairs_per_step=4", f"{part}.micro_batch_pairs={4 // processes}"]
     settings += [f"{part}.optim.optimizer={optimizer}", "dual_rl.objective.num_generations=3"]
     settings += ["model.precision=fp32", "data.held_out_share=0", "anchors=0"]
     launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(free_port())]

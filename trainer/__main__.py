@@ -17,12 +17,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trainer.paradigm import PARADIGMS
 from trainer.planning import plan
 from trainer.shapeworld.pairs import SPLITS
 from trainer.thoughts import collect as thoughts
 
 if TYPE_CHECKING:
-    from trainer.engine.trainable import StageName
+    from trainer.paradigm import StageName
 
 TRAINING: dict[str, list[StageName]] = {
     "cold-start": ["cold-start"],
@@ -31,7 +32,6 @@ TRAINING: dict[str, list[StageName]] = {
 }
 # What only a run in a folder takes.
 _NEW_RUN = ("out", "preset", "set", "paradigm", "checkpoint", "csv", "videos")
-PARADIGMS = ("think-then-score", "discriminative", "generative")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -58,7 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     thoughts.add_arguments(commands.add_parser("collect-thoughts", help="thoughts for pairs that have none"))
     plan.add_arguments(commands.add_parser("plan", help="parameters, memory and time of a run, without any weights"))
-    _offer_arguments(commands.add_parser("offer", help="which presets this machine can run on a checkpoint, and how long"))
+    preflight_help = "which presets this machine can run on a checkpoint, and how long they take"
+    _preflight_arguments(commands.add_parser("preflight", aliases=["offer"], help=preflight_help))
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     for noisy in ("alembic", "accelerate", "httpx"):
@@ -69,10 +70,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _evaluate(options)
     if options.command in ("collect-thoughts", "plan"):
         return (thoughts if options.command == "collect-thoughts" else plan).run(options)
-    if options.command == "offer":
-        from trainer.planning import preflight as offer
+    if options.command in ("preflight", "offer"):
+        from trainer.planning import preflight
 
-        return offer.run(options)
+        return preflight.run(options)
     if getattr(options, "id", None) is not None:
         given = [name for name in _NEW_RUN if getattr(options, name.replace("-", "_"))]
         if given:
@@ -110,7 +111,7 @@ def _data_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--videos", type=Path, help="the folder that its paths start from (default: the table's own)")
 
 
-def _offer_arguments(parser: argparse.ArgumentParser) -> None:
+def _preflight_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", default="bundled", help="what would be trained further (default: bundled)")
     parser.add_argument("--pairs", type=int, default=200, help="to train on (default 200)")
     parser.add_argument("--held-out", type=int, default=50, help="pairs to measure with (default 50)")
@@ -194,10 +195,10 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 def _evaluated(options: argparse.Namespace) -> dict[str, Any]:
     if options.split is None:
-        from trainer.config import DataSettings
+        from trainer.config import DataConfig
         from trainer.evaluation.held_out import evaluate_held_out
 
-        return evaluate_held_out(options.checkpoint, _data(DataSettings(), options))
+        return evaluate_held_out(options.checkpoint, _data(DataConfig(), options))
     from descore.judge import DeScore
     from trainer.shapeworld.evaluate import evaluate
 

@@ -17,18 +17,19 @@ import yaml
 
 from descore.video.types import FramePolicy
 from storage.atomic import write_atomic
-from trainer.config_tree import SettingsError, from_mapping, to_mapping, with_override
-from trainer.objectives.dual_objective import DualRLConfig
+from trainer.config_tree import OLD_NAME, ConfigError, from_mapping, to_mapping, with_override
+from trainer.objectives.dual_objective import DualObjectiveConfig
 from trainer.objectives.rollout_reward import self_check
+from trainer.paradigm import Paradigm
 
 __all__ = [
-    "ColdStartSettings",
-    "DataSettings",
-    "LoraSettings",
-    "ModelSettings",
-    "OptimSettings",
-    "RLSettings",
-    "SettingsError",
+    "AdapterConfig",
+    "ColdStartConfig",
+    "ConfigError",
+    "DataConfig",
+    "DualRLConfig",
+    "ModelConfig",
+    "OptimConfig",
     "TrainConfig",
     "Vision",
     "config_from_dict",
@@ -40,13 +41,12 @@ __all__ = [
 
 PRESETS = Path(__file__).parent / "presets"
 
-# frozen: nothing of the vision part is trained; merger: only what joins it to the language model; tuned: all of it.
+# Trained vision weights. frozen: none; merger: the modules that join the tower to the language model; tuned: all.
 Vision = Literal["frozen", "merger", "tuned"]
-Paradigm = Literal["think-then-score", "discriminative", "generative"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class LoraSettings:
+class AdapterConfig:
     """A LoRA adapter on the linear layers of the language model (never on the vision tower or the output layer)."""
 
     r: int = 64
@@ -59,30 +59,38 @@ class LoraSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelSettings:
-    """What is trained.
+class ModelConfig:
+    """The model that a run trains.
 
-    checkpoint: "bundled", a folder, or a Hub id; a checkpoint, or a bare backbone, which gets a fresh scoring module.
-    lora: None trains the whole language model. gradient_checkpointing: less memory for a second forward.
-    precision: of forward passes; "auto" is bf16 on CUDA and on a CPU that computes in it, else fp32. What trains is fp32.
-    frames: which frames the model sees; None: as the checkpoint says.
+    Attributes:
+        checkpoint: "bundled", a folder, or a Hub id; a checkpoint, or a bare backbone, which gets a fresh scoring module.
+        lora: the adapter; None trains the whole language model.
+        gradient_checkpointing: save memory by a second forward.
+        precision: of forward passes; "auto" is bf16 on CUDA and on a CPU that computes in it, else fp32. Trained weights
+            are fp32.
+        frames: which frames the model sees; None: as the checkpoint says.
     """
 
     checkpoint: str = "bundled"
-    lora: LoraSettings | None = None
+    lora: AdapterConfig | None = None
     gradient_checkpointing: bool = False
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     frames: FramePolicy | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class OptimSettings:
-    """How weights move.
+class OptimConfig:
+    """Optimizer and learning rates.
 
-    lr: of the backbone, or its adapter. scoring_lr: of query token and head. vision_lr: of what is trained of the vision
-    part; None: as `lr`. warmup_share: share of the steps over which the rates rise from 0; then `schedule`, where "linear"
-    and "cosine" fall to 0 at the last step. max_grad_norm: gradients are scaled down to this norm. optimizer "muon":
-    Muon for matrices inside the blocks, AdamW for the rest.
+    Attributes:
+        lr: peak rate of the backbone, or of its adapter.
+        scoring_lr: peak rate of query token and head.
+        vision_lr: peak rate of the trained vision weights; None: as `lr`.
+        weight_decay: of weight matrices outside the scoring module.
+        warmup_share: share of the steps over which the rates rise from 0.
+        schedule: after the warm-up; "linear" and "cosine" fall to 0 at the last step.
+        max_grad_norm: gradients are scaled down to this norm.
+        optimizer: "muon" is Muon for matrices inside the blocks and AdamW for the rest.
     """
 
     lr: float
@@ -103,13 +111,19 @@ class OptimSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataSettings:
-    """Which labelled pairs, and what is kept of their videos.
+class DataConfig:
+    """The labelled pairs of a run, and the caches of their videos.
 
-    csv: a table in a format of the field instead of the store; videos: the folder that its paths start from, by default
-    the table's own. thoughts: a file of `python -m trainer collect-thoughts`, for pairs that have none. campaigns: names;
-    none means all. min_labels: people who labelled a pair. held_out_share: of the pairs, by a stable hash. frame_cache,
-    vision_cache: keep decoded frames, and features of a frozen vision tower, on disk.
+    Attributes:
+        held_out_share: share of the pairs that no run trains on, chosen by a stable hash.
+        min_labels: people who must have labelled a pair.
+        consensus: how several labels of a pair become one.
+        campaigns: names of campaigns; empty means all.
+        csv: a file of labelled pairs instead of the store.
+        videos: the folder that the paths in `csv` start from, by default its own.
+        thoughts: a file of `python -m trainer collect-thoughts`, for pairs that have none.
+        frame_cache: keep decoded frames on disk.
+        vision_cache: keep the features of a frozen vision tower on disk.
     """
 
     held_out_share: float = 0.2
@@ -131,20 +145,23 @@ class DataSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ColdStartSettings:
+class ColdStartConfig:
     """Stage 1.
 
-    steps: 0 leaves the stage out. pairs_per_step: over all processes. pairs_per_pass: at the same time in one process; the
-    rest is gradient accumulation. mask_probability: of a pair, to lose both thoughts. strength_margin: by how much, in
-    reward, a clearly preferred video is to lead (a slightly preferred one by half of it). anchor_weight: of a
-    language-model loss on the thoughts, 0 for none. max_length: tokens of prompt, video and thought; a longer pair is
-    left out.
+    Attributes:
+        steps: 0 leaves the stage out.
+        pairs_per_step: pairs of one optimizer update, over all processes.
+        micro_batch_pairs: pairs that one process computes at a time; the rest of a step is gradient accumulation.
+        mask_probability: chance of a pair to lose both thoughts in a step.
+        strength_margin: lead, in reward, that a clearly preferred video is to have; half of it for a slight preference.
+        anchor_weight: weight of a language-model loss on the thoughts, 0 for none.
+        max_length: tokens of prompt, video and thought; a longer pair is left out.
     """
 
     steps: int
     pairs_per_step: int
-    pairs_per_pass: int
-    optim: OptimSettings
+    micro_batch_pairs: int = field(metadata={OLD_NAME: "pairs_per_pass"})
+    optim: OptimConfig
     mask_probability: float = 0.5
     loss: Literal["bradley-terry", "ties"] = "bradley-terry"
     strength_margin: float = 0.0
@@ -153,33 +170,38 @@ class ColdStartSettings:
     max_length: int = 6144
 
     def __post_init__(self) -> None:
-        _check_batch(self.steps, self.pairs_per_step, self.pairs_per_pass)
+        _check_batch(self.steps, self.pairs_per_step, self.micro_batch_pairs)
         _within(0, 1, mask_probability=self.mask_probability)
         _at_least(0, strength_margin=self.strength_margin, anchor_weight=self.anchor_weight)
         _at_least(1, max_length=self.max_length)
 
 
 @dataclass(frozen=True, kw_only=True)
-class RLSettings:
-    """Stage 2; `objective` holds the losses' own settings.
+class DualRLConfig:
+    """Stage 2.
 
-    steps: 0 leaves the stage out. pairs_per_step, pairs_per_pass: as in stage 1. updates_per_step: optimizer steps on the
-    rollouts of one step. engine: what samples them. max_prompt_tokens: a pair with a longer prompt (video included) is left
-    out.
+    Attributes:
+        steps: 0 leaves the stage out.
+        pairs_per_step: as in stage 1.
+        micro_batch_pairs: as in stage 1.
+        objective: settings of the losses.
+        updates_per_step: optimizer steps on the rollouts of one step.
+        engine: samples the rollouts: this package's own code, or vLLM.
+        max_prompt_tokens: tokens of prompt and video; a longer pair is left out.
     """
 
     steps: int
     pairs_per_step: int
-    pairs_per_pass: int
-    optim: OptimSettings
-    objective: DualRLConfig = field(default_factory=DualRLConfig)
+    micro_batch_pairs: int = field(metadata={OLD_NAME: "pairs_per_pass"})
+    optim: OptimConfig
+    objective: DualObjectiveConfig = field(default_factory=DualObjectiveConfig)
     updates_per_step: int = 1
     engine: Literal["own", "vllm"] = "own"
     vision: Vision = "frozen"
     max_prompt_tokens: int = 6200
 
     def __post_init__(self) -> None:
-        _check_batch(self.steps, self.pairs_per_step, self.pairs_per_pass)
+        _check_batch(self.steps, self.pairs_per_step, self.micro_batch_pairs)
         _at_least(1, updates_per_step=self.updates_per_step, max_prompt_tokens=self.max_prompt_tokens)
         reward, limit = self.objective.reward, self.objective.max_tokens
         if reward.length_weight > 0 and reward.length_high > limit:
@@ -192,20 +214,25 @@ class RLSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """A whole run.
+    """All settings of a run.
 
-    preset: the name it started from. paradigm: "think-then-score" is the method, the others are baselines. save_every,
-    log_every: in steps. keep: how many checkpoints of a run stay. anchors: fixed videos whose rewards are watched for drift.
-    watched_pairs: held-out pairs that are judged a few times while a stage trains; 0 for none.
+    Attributes:
+        preset: name of the preset that it started from.
+        paradigm: "think-then-score" is the method, the others are baselines.
+        save_every: steps between two checkpoints of the run.
+        keep: checkpoints of the run that stay on disk.
+        anchors: number of fixed videos whose rewards are measured for drift.
+        watched_pairs: held-out pairs that are judged a few times while a stage trains; 0 for none.
+        log_every: steps between two lines of the log.
     """
 
     preset: str
-    cold_start: ColdStartSettings
-    dual_rl: RLSettings
+    cold_start: ColdStartConfig
+    dual_rl: DualRLConfig
     paradigm: Paradigm = "think-then-score"
     seed: int = 0
-    model: ModelSettings = field(default_factory=ModelSettings)
-    data: DataSettings = field(default_factory=DataSettings)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
     save_every: int = 50
     keep: int = 3
     anchors: int = 8
@@ -218,7 +245,7 @@ class TrainConfig:
 
 
 def preset_names() -> tuple[str, ...]:
-    """The names of the presets that come with the program."""
+    """List the names of the presets that come with the program."""
     return tuple(sorted(path.stem for path in PRESETS.glob("*.yaml")))
 
 
@@ -229,40 +256,41 @@ def load_preset(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Trai
         overrides: such as "cold_start.steps=100" or "model.lora=null"; the value is read as YAML.
 
     Raises:
-        SettingsError: there is none, it can't be read, or it holds an unknown setting or a value out of its bounds.
+        ConfigError: the file is missing or unreadable, or holds an unknown setting or a value out of its bounds.
     """
-    named = str(name_or_path) in preset_names()
-    path = PRESETS / f"{name_or_path}.yaml" if named else Path(name_or_path)
+    is_preset = str(name_or_path) in preset_names()
+    path = PRESETS / f"{name_or_path}.yaml" if is_preset else Path(name_or_path)
     try:
         values = yaml.safe_load(path.read_text("utf-8"))
     except FileNotFoundError:
-        known = ", ".join(preset_names())
-        raise SettingsError(f"there is no preset or file {name_or_path}; presets are {known}") from None
+        names = ", ".join(preset_names())
+        raise ConfigError(f"there is no preset or file {name_or_path}; presets are {names}") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise SettingsError(f"{path.name} can't be read as YAML settings: {error}") from error
+        raise ConfigError(f"{path.name} can't be read as YAML settings: {error}") from error
     if not isinstance(values, dict):
-        raise SettingsError(f"{path.name} holds no settings")
+        raise ConfigError(f"{path.name} holds no settings")
     for override in overrides:
         values = with_override(values, override, TrainConfig)
     return config_from_dict(values)
 
 
 def config_to_dict(config: TrainConfig) -> dict[str, Any]:
-    """All settings as plain values, for YAML or JSON."""
-    return to_mapping(config)
+    """Turn all settings into plain values, for YAML or JSON."""
+    values: dict[str, Any] = to_mapping(config)
+    return values
 
 
 def config_from_dict(values: Any) -> TrainConfig:
-    """Read what `config_to_dict` gave.
+    """Read the settings that `config_to_dict` gave.
 
     Raises:
-        SettingsError: unknown or missing settings (the nearest known name is told), or values out of their bounds.
+        ConfigError: a setting is unknown or missing (the message names the nearest known one), or out of its bounds.
     """
     return from_mapping(TrainConfig, values)
 
 
 def save_config(config: TrainConfig, path: Path) -> None:
-    """Write the settings as YAML, whole or not at all."""
+    """Write the settings as YAML, atomically."""
     write_atomic(path, yaml.safe_dump(config_to_dict(config), sort_keys=False, allow_unicode=True))
 
 
@@ -278,8 +306,10 @@ def _within(low: float, high: float, **values: float) -> None:
             raise ValueError(f"{name} must lie between {low} and {high}, not {value}")
 
 
-def _check_batch(steps: int, pairs_per_step: int, pairs_per_pass: int) -> None:
+def _check_batch(steps: int, pairs_per_step: int, micro_batch_pairs: int) -> None:
     _at_least(0, steps=steps)
-    _at_least(1, pairs_per_step=pairs_per_step, pairs_per_pass=pairs_per_pass)
-    if pairs_per_step % pairs_per_pass:
-        raise ValueError(f"pairs_per_step must be a multiple of pairs_per_pass, not {pairs_per_step} of {pairs_per_pass}")
+    _at_least(1, pairs_per_step=pairs_per_step, micro_batch_pairs=micro_batch_pairs)
+    if pairs_per_step % micro_batch_pairs:
+        raise ValueError(
+            f"pairs_per_step must be a multiple of micro_batch_pairs, not {pairs_per_step} of {micro_batch_pairs}"
+        )

@@ -1,9 +1,11 @@
 """Frozen dataclasses of settings from and to plain mappings, as YAML holds them.
 
-    settings = from_mapping(TrainConfig, {"preset": "mine", "seed": 3, ...})
+    config = from_mapping(TrainConfig, {"preset": "mine", "seed": 3, ...})
     with_override(mapping, "cold_start.steps=100", TrainConfig)
 
-Every wrong key or value raises `SettingsError` with its dotted name, what it may be, and the nearest known name.
+Every wrong key or value raises `ConfigError` with its dotted name, the values that it may have, and the nearest known name.
+
+A setting that was renamed is read under its old name too: `field(metadata={OLD_NAME: "pairs_per_pass"})`.
 """
 
 from __future__ import annotations
@@ -18,97 +20,108 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 import yaml
 
-Settings = TypeVar("Settings")
+Config = TypeVar("Config")
+
+OLD_NAME = "old_name"
 
 
-class SettingsError(ValueError):
+class ConfigError(ValueError):
     """A setting that is unknown, missing or out of range; the message names it."""
 
 
-def from_mapping(cls: type[Settings], values: Any, where: str = "") -> Settings:
-    """The dataclass `cls` with these values; what is not given keeps its default.
+def from_mapping(cls: type[Config], values: Any, where: str = "") -> Config:
+    """Build the dataclass `cls` from these values; a setting that is not given keeps its default.
 
     Args:
-        where: dotted name of the place of `values`, for messages.
+        where: dotted name of the setting that holds `values`, for messages.
 
     Raises:
-        SettingsError: an unknown or missing setting, or a value of the wrong kind or out of its bounds.
+        ConfigError: an unknown or missing setting, or a value of the wrong kind or out of its bounds.
     """
     if not isinstance(values, Mapping):
-        raise SettingsError(f"{where or 'the settings'} must be a mapping of names to values, not {values!r}")
+        raise ConfigError(f"{where or 'the settings'} must be a mapping of names to values, not {values!r}")
     hints = _hints(cls)  # type: ignore[arg-type]  # a class is hashable
-    for name in values:
-        _check_known(str(name), cls, where)
-    given = {str(name): _converted(hints[str(name)], value, _dotted(where, str(name))) for name, value in values.items()}
+    given: dict[str, Any] = {}
+    for key, value in values.items():
+        name = _field_name(str(key), cls, where)
+        if name in given:
+            raise ConfigError(f"{_dotted(where, name)} is given twice, as {name} and under its old name")
+        given[name] = _converted(hints[name], value, _dotted(where, name))
     try:
         return cls(**given)
     except TypeError as error:
         missing = [name for name in _required(cls) if name not in given]
         if not missing:
             raise
-        raise SettingsError(f"{where or 'the settings'} must say: {', '.join(missing)}") from error
-    except SettingsError:
+        raise ConfigError(f"{where or 'the settings'} must say: {', '.join(missing)}") from error
+    except ConfigError:
         raise
     except ValueError as error:
-        raise SettingsError(f"{where}: {error}" if where else str(error)) from error
+        raise ConfigError(f"{where}: {error}" if where else str(error)) from error
 
 
-def to_mapping(settings: Any) -> Any:
-    """The settings as plain values: mappings, lists, numbers, texts."""
-    if is_dataclass(settings):
-        return {field.name: to_mapping(getattr(settings, field.name)) for field in fields(settings)}
-    return [to_mapping(value) for value in settings] if isinstance(settings, (tuple, list)) else settings
+def to_mapping(config: Any) -> Any:
+    """Turn settings into plain values: mappings, lists, numbers, texts."""
+    if is_dataclass(config):
+        return {field.name: to_mapping(getattr(config, field.name)) for field in fields(config)}
+    return [to_mapping(value) for value in config] if isinstance(config, (tuple, list)) else config
 
 
-def with_override(values: Mapping[str, Any], override: str, cls: type) -> dict[str, Any]:
-    """A copy of a mapping with one setting changed; `override` is "dotted.name=value", the value as YAML.
+def with_override(values: Mapping[str, Any], override: str, cls: type[Any]) -> dict[str, Any]:
+    """Copy a mapping with one setting changed; `override` is "dotted.name=value", the value as YAML.
 
     Raises:
-        SettingsError: not of that form, or no such setting of `cls`.
+        ConfigError: the override has another form, or `cls` has no such setting.
     """
     name, equals, text = override.partition("=")
     if not equals or not name.strip():
-        raise SettingsError(f"{override!r} is no override; write a name, = and a value, such as cold_start.steps=100")
+        raise ConfigError(f"{override!r} is no override; write a name, = and a value, such as cold_start.steps=100")
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise SettingsError(f"the value of {name} can't be read: {text!r}") from error
-    return _put(values, name.strip().split("."), value, cls, "")
+        raise ConfigError(f"the value of {name} can't be read: {text!r}") from error
+    return _with_value(values, name.strip().split("."), value, cls, "")
 
 
-def _put(values: Mapping[str, Any], path: list[str], value: Any, cls: type, where: str) -> dict[str, Any]:
-    name, *rest = path
-    _check_known(name, cls, where)
+def _with_value(values: Mapping[str, Any], path: list[str], value: Any, cls: type[Any], where: str) -> dict[str, Any]:
+    first, *rest = path
+    name = _field_name(first, cls, where)
+    renamed = {_field_name(str(key), cls, where): kept for key, kept in values.items()}
     if not rest:
-        return {**values, name: value}
-    inner = _dataclass_in(_hints(cls)[name])
+        return {**renamed, name: value}
+    inner = _dataclass_in(_hints(cls)[name])  # type: ignore[arg-type]
     if inner is None:
-        raise SettingsError(f"{_dotted(where, name)} is a single value and has no {'.'.join(rest)}")
-    return {**values, name: _put(values.get(name) or {}, rest, value, inner, _dotted(where, name))}
+        raise ConfigError(f"{_dotted(where, name)} is a single value and has no {'.'.join(rest)}")
+    return {**renamed, name: _with_value(renamed.get(name) or {}, rest, value, inner, _dotted(where, name))}
 
 
 @cache
-def _hints(cls: type) -> dict[str, Any]:
+def _hints(cls: type[Any]) -> dict[str, Any]:
     return get_type_hints(cls)
 
 
-def _required(cls: type) -> list[str]:
-    return [f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING]
+def _required(cls: Any) -> list[str]:
+    return [field.name for field in fields(cls) if field.default is MISSING and field.default_factory is MISSING]
 
 
-def _check_known(name: str, cls: type, where: str) -> None:
-    known = [field.name for field in fields(cls)]
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
-        raise SettingsError(f"unknown setting {_dotted(where, name)}; {hint}")
+def _field_name(key: str, cls: Any, where: str) -> str:
+    """The field of `cls` that has this name, or had it."""
+    names = [field.name for field in fields(cls)]
+    if key in names:
+        return key
+    old_names = {field.metadata[OLD_NAME]: field.name for field in fields(cls) if OLD_NAME in field.metadata}
+    if key in old_names:
+        return old_names[key]
+    near = difflib.get_close_matches(key, names, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(names)}"
+    raise ConfigError(f"unknown setting {_dotted(where, key)}; {hint}")
 
 
 def _dotted(where: str, name: str) -> str:
     return f"{where}.{name}" if where else name
 
 
-def _dataclass_in(hint: Any) -> type | None:
+def _dataclass_in(hint: Any) -> type[Any] | None:
     options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
     return next((option for option in options if isinstance(option, type) and is_dataclass(option)), None)
 
@@ -125,12 +138,12 @@ def _converted(hint: Any, value: Any, where: str) -> Any:
         return from_mapping(hint, value, where)  # type: ignore[arg-type]
     if origin is Literal:
         if value not in get_args(hint):
-            raise SettingsError(f"{where} must be one of {', '.join(map(str, get_args(hint)))}, not {value!r}")
+            raise ConfigError(f"{where} must be one of {', '.join(map(str, get_args(hint)))}, not {value!r}")
         return value
     if origin is tuple:
         if not isinstance(value, (list, tuple)):
-            raise SettingsError(f"{where} must be a list, not {value!r}")
-        return tuple(_converted(get_args(hint)[0], one, where) for one in value)
+            raise ConfigError(f"{where} must be a list, not {value!r}")
+        return tuple(_converted(get_args(hint)[0], item, where) for item in value)
     return _plain(hint, value, where)
 
 
@@ -148,4 +161,4 @@ def _plain(kind: type, value: Any, where: str) -> Any:
     if kind in (bool, str) and isinstance(value, kind):
         return value
     names = {float: "a finite number", int: "a whole number", bool: "true or false", str: "a text"}
-    raise SettingsError(f"{where} must be {names[kind]}, not {value!r}")
+    raise ConfigError(f"{where} must be {names[kind]}, not {value!r}")

@@ -1,4 +1,4 @@
-"""What this machine can train, and how long it takes, as `python -m trainer offer` says it.
+"""What this machine can train, and how long it takes, as `python -m trainer preflight` says it.
 
     offers = Offers(database)
     offers.ask("bundled", 400, 100)   # an Offer, or None while it is being found out; ask again
@@ -112,7 +112,7 @@ class Offers:
 
     def _run(self, checkpoint: str, pairs: int, held_out: int) -> Offer:
         counts = ["--pairs", str(pairs), "--held-out", str(held_out)]
-        command = [sys.executable, "-m", "trainer", "offer", "--checkpoint", checkpoint, *counts, "--json"]
+        command = [sys.executable, "-m", "trainer", "preflight", "--checkpoint", checkpoint, *counts, "--json"]
         environment = {**os.environ, "DESCORE_HOME": str(self._database.home)}
         done = subprocess.run(
             command, cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=LONGEST_SECONDS, check=False

@@ -13,7 +13,7 @@ from tests.helpers.studios import PROMPTS, Running, make_clip
 
 TIMES = "() => [...document.querySelectorAll('.pair video')].map((video) => video.currentTime)"
 SHOWN = "() => [...document.querySelectorAll('.view-raw')].map((box) => box.textContent.length)"
-# Sampled inside the page, so that a busy machine can't come between the two readings.
+# SampledThoughts inside the page, so that a busy machine can't come between the two readings.
 PLAYED = """async () => {
   const videos = [...document.querySelectorAll('.pair video')], samples = [];
   while (videos[0].currentTime < 1.8) {

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from accelerate import Accelerator
@@ -20,22 +21,25 @@ from descore.modeling.lora import add_adapter
 from descore.modeling.model import DeScoreModel
 from descore.modeling.scoring_head import ScoringModule
 from tests.helpers.tiny import POLICY, tiny_backbone, tiny_clip, tiny_processor
-from trainer.config import ColdStartSettings, ModelSettings, OptimSettings, RLSettings, TrainConfig
+from trainer.config import ColdStartConfig, DualRLConfig, ModelConfig, OptimConfig, TrainConfig
 from trainer.data.frames import FrameCache, PairReader
 from trainer.data.loader import PairLoader
 from trainer.data.pairs import TrainingPair
 from trainer.engine.loop import RunResult, train
 from trainer.engine.precision import Precision
 from trainer.engine.stop_signals import StopSignals
-from trainer.engine.trainable import StageName, set_trainable
-from trainer.objectives.dual_objective import DualRLConfig
+from trainer.engine.trainable import set_trainable
+from trainer.objectives.dual_objective import DualObjectiveConfig
 from trainer.objectives.rollout_reward import RolloutRewardConfig
 from trainer.stages.baselines import GenerativeStage
 from trainer.stages.cold_start import ColdStartStage
 from trainer.stages.dual_rl import RLStage
 
+if TYPE_CHECKING:
+    from trainer.paradigm import StageName
+
 TRUTH = {"subject": "2", "dynamics": "1", "camera": "0", "environment": "N/A", "style": "2"}
-OPTIM = OptimSettings(lr=1e-3, scoring_lr=1e-2)
+OPTIM = OptimConfig(lr=1e-3, scoring_lr=1e-2)
 
 
 def tiny_pairs(count: int) -> list[TrainingPair]:
@@ -68,12 +72,12 @@ def tiny_reader(pairs: Sequence[TrainingPair], folder: Path) -> PairReader:
 
 def tiny_config(**changes: object) -> TrainConfig:
     """Four pairs a step, in one pass, two steps a stage."""
-    objective = DualRLConfig(num_generations=2, max_tokens=6, reward=RolloutRewardConfig(length_low=1, length_high=6))
+    objective = DualObjectiveConfig(num_generations=2, max_tokens=6, reward=RolloutRewardConfig(length_low=1, length_high=6))
     config = TrainConfig(
         preset="tiny",
-        model=ModelSettings(precision="fp32"),
-        cold_start=ColdStartSettings(steps=2, pairs_per_step=4, pairs_per_pass=4, anchor_weight=0.1, optim=OPTIM),
-        dual_rl=RLSettings(steps=2, pairs_per_step=4, pairs_per_pass=4, objective=objective, optim=OPTIM),
+        model=ModelConfig(precision="fp32"),
+        cold_start=ColdStartConfig(steps=2, pairs_per_step=4, micro_batch_pairs=4, anchor_weight=0.1, optim=OPTIM),
+        dual_rl=DualRLConfig(steps=2, pairs_per_step=4, micro_batch_pairs=4, objective=objective, optim=OPTIM),
         save_every=1,
         anchors=0,
     )
@@ -104,7 +108,7 @@ def tiny_stage(
     model = tiny_model(lora)
     set_trainable(model, config, name)
     settings = config.cold_start if name == "cold-start" else config.dual_rl
-    sizes = {"pairs_per_step": settings.pairs_per_step, "pairs_per_pass": settings.pairs_per_pass}
+    sizes = {"pairs_per_step": settings.pairs_per_step, "micro_batch_pairs": settings.micro_batch_pairs}
     data: PairLoader = PairLoader(pairs, tiny_reader(pairs, folder), accelerator, **sizes, seed=config.seed)
     precision = Precision.of(config.model.precision, accelerator.device)
     if name == "cold-start":

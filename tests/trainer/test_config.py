@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from trainer.config import (
-    SettingsError,
+    ConfigError,
     config_from_dict,
     config_to_dict,
     load_preset,
@@ -41,7 +41,7 @@ def test_the_large_presets_carry_the_methods_settings(name: str) -> None:
     assert (frames.fps, frames.max_pixels_per_frame) == (2.0, 448 * 448)
     assert (cold.vision, cold.optim.lr, cold.optim.warmup_share, cold.optim.schedule) == ("tuned", 2e-6, 0.05, "constant")
     assert (cold.mask_probability, cold.max_length, cold.anchor_weight, cold.loss) == (0.5, 6144, 0, "bradley-terry")
-    assert (cold.pairs_per_pass, cold.pairs_per_step) == (1, 1 * 4 * 8)
+    assert (cold.micro_batch_pairs, cold.pairs_per_step) == (1, 1 * 4 * 8)
     assert (rl.vision, rl.optim.lr, rl.optim.weight_decay, rl.optim.optimizer) == ("frozen", 1e-6, 1e-2, "adamw")
     assert (rl.max_prompt_tokens, rl.objective.max_tokens, rl.objective.num_generations) == (6200, 4096, 8)
     objective, reward = rl.objective, rl.objective.reward
@@ -76,7 +76,7 @@ def test_a_number_without_a_point_before_its_exponent_is_a_number() -> None:
         ("cold_start.steps=true", "whole number"),
         ("cold_start.optim.lr=fast", r"cold_start\.optim\.lr must be a finite number"),
         ("cold_start.optim.lr=.nan", "finite number"),
-        ("cold_start.pairs_per_pass=3", "multiple of pairs_per_pass"),
+        ("cold_start.micro_batch_pairs=3", "multiple of micro_batch_pairs"),
         ("cold_start.mask_probability=1.5", "mask_probability must lie between 0 and 1"),
         ("dual_rl.objective.num_generations=1", "num_generations must be at least 2"),
         ("dual_rl.objective.max_tokens=50", "length_high must be at most objective.max_tokens"),
@@ -90,20 +90,35 @@ def test_a_number_without_a_point_before_its_exponent_is_a_number() -> None:
     ],
 )
 def test_a_wrong_setting_is_refused_by_name(override: str, message: str) -> None:
-    with pytest.raises(SettingsError, match=message):
+    with pytest.raises(ConfigError, match=message):
         load_preset("tiny-cpu", [override])
 
 
 def test_a_file_that_lacks_what_is_needed_says_what(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("preset: mine\ncold_start: {steps: 1}\n")
-    with pytest.raises(SettingsError, match="cold_start must say: pairs_per_step, pairs_per_pass, optim"):
+    with pytest.raises(ConfigError, match="cold_start must say: pairs_per_step, micro_batch_pairs, optim"):
         load_preset(path)
     path.write_text("- a\n")
-    with pytest.raises(SettingsError, match="holds no settings"):
+    with pytest.raises(ConfigError, match="holds no settings"):
         load_preset(path)
-    with pytest.raises(SettingsError, match="presets are qwen3-vl-8b-1gpu"):
+    with pytest.raises(ConfigError, match="presets are qwen3-vl-8b-1gpu"):
         load_preset("tiny-gpu")
+
+
+def test_a_renamed_setting_is_read_under_its_old_name(tmp_path: Path) -> None:
+    override = ["cold_start.pairs_per_pass=4"]
+    config = load_preset("tiny-cpu", override)
+    assert config.cold_start.micro_batch_pairs == 4
+    path = tmp_path / "config.yaml"
+    save_config(config, path)
+    assert "pairs_per_pass" not in path.read_text("utf-8")
+    path.write_text(path.read_text("utf-8").replace("micro_batch_pairs", "pairs_per_pass"))
+    assert load_preset(path) == config
+    assert load_preset(path, ["cold_start.micro_batch_pairs=2"]).cold_start.micro_batch_pairs == 2
+    path.write_text(path.read_text("utf-8").replace("pairs_per_pass: 4", "pairs_per_pass: 4\n  micro_batch_pairs: 4", 1))
+    with pytest.raises(ConfigError, match=r"cold_start\.micro_batch_pairs is given twice"):
+        load_preset(path)
 
 
 def test_bounds_hold_for_settings_made_in_code_too() -> None:

@@ -34,7 +34,7 @@ from trainer.data.pairs import LoadedPairs, TrainingPair, is_held_out, pair_iden
 from trainer.data.thought_file import read_thoughts
 
 if TYPE_CHECKING:
-    from trainer.config import DataSettings
+    from trainer.config import DataConfig
 
 _SIGN = {"A": 1, "B": -1, "tie": 0, "both_bad": 0}
 _SIZE = {"slightly": 1.0, "clearly": 2.0}
@@ -49,7 +49,7 @@ class _Entry:
     adjudicated: bool = False
 
 
-def load_pairs(settings: DataSettings, home: Path | None = None) -> LoadedPairs:
+def load_pairs(settings: DataConfig, home: Path | None = None) -> LoadedPairs:
     """The pairs of `settings`: from its csv if there is one, else from the store.
 
     Args:
@@ -67,7 +67,7 @@ def load_pairs(settings: DataSettings, home: Path | None = None) -> LoadedPairs:
         database.close()
 
 
-def from_store(database: Database, settings: DataSettings) -> LoadedPairs:
+def from_store(database: Database, settings: DataConfig) -> LoadedPairs:
     """The pairs of the store that people agree on.
 
     Raises:
@@ -107,7 +107,7 @@ def from_store(database: Database, settings: DataSettings) -> LoadedPairs:
     return _loaded(entries, problems, settings)
 
 
-def from_csv(path: Path, videos: Path | None, settings: DataSettings) -> LoadedPairs:
+def from_csv(path: Path, videos: Path | None, settings: DataConfig) -> LoadedPairs:
     """The labelled pairs of a file.
 
     Args:
@@ -164,7 +164,7 @@ def _further_scores(facts: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     return known_sub_scores({side: json.loads(cell) if isinstance(cell, str) else cell for side, cell in cells.items()})
 
 
-def _loaded(entries: Iterable[_Entry], problems: list[str], settings: DataSettings) -> LoadedPairs:
+def _loaded(entries: Iterable[_Entry], problems: list[str], settings: DataConfig) -> LoadedPairs:
     """Entries of the same pair as one, with thoughts from the file of thoughts where there are none; then the split."""
     groups: dict[str, list[_Entry]] = defaultdict(list)
     for entry in entries:

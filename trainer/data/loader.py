@@ -1,8 +1,8 @@
 """The pairs of a step for one of several processes, read, with bad ones left out and named.
 
-    data = PairLoader(pairs, reader, accelerator, pairs_per_step=32, pairs_per_pass=1, seed=0)
-    for part in data.passes(step, read):
-        part.pairs, part.read, part.weight
+    data = PairLoader(pairs, reader, accelerator, pairs_per_step=32, micro_batch_pairs=1, seed=0)
+    for batch in data.micro_batches(step, read):
+        batch.pairs, batch.read, batch.weight
 
 Every process gets the same number of passes, as collectives need it: one that has fewer repeats one with weight 0.
 """
@@ -50,7 +50,7 @@ class PairLoader(Generic[Read]):
         accelerator: Accelerator,
         *,
         pairs_per_step: int,
-        pairs_per_pass: int,
+        micro_batch_pairs: int,
         seed: int,
         notes: Path | None = None,
     ) -> None:
@@ -70,9 +70,9 @@ class PairLoader(Generic[Read]):
         self.bad: dict[str, str] = {}
         self._accelerator = accelerator
         self._notes = notes
-        self._per_step, self._per_pass, self._seed = pairs_per_step, pairs_per_pass, seed
+        self._per_step, self._micro_batch_pairs, self._seed = pairs_per_step, micro_batch_pairs, seed
 
-    def passes(self, step: int, read: Callable[[TrainingPair], Read]) -> list[MicroBatch[Read]]:
+    def micro_batches(self, step: int, read: Callable[[TrainingPair], Read]) -> list[MicroBatch[Read]]:
         """The passes of this process; an empty list where no process could read a pair of this step.
 
         Args:
@@ -85,9 +85,10 @@ class PairLoader(Generic[Read]):
         mine = self._mine(order)
         good = [(pair, found) for pair in mine if (found := self._try(pair, read)) is not None]
         self.reader.expect(self._mine(step_order(self.pairs, step + 1, self._per_step, self._seed)))
+        size = self._micro_batch_pairs
         parts = [
             MicroBatch(tuple(pair for pair, _ in some), tuple(found for _, found in some), 1.0)
-            for some in (good[first : first + self._per_pass] for first in range(0, len(good), self._per_pass))
+            for some in (good[first : first + size] for first in range(0, len(good), size))
         ]
         most = max(gather_object([len(parts)]))
         if len(parts) < most:

@@ -33,7 +33,7 @@ from trainer.engine.optim import build_optimizers, rate_share, set_rates
 from trainer.engine.train_state import Progress, is_sharded, load_state, random_states, save_state, seed_everything
 
 if TYPE_CHECKING:
-    from trainer.config import OptimSettings, TrainConfig
+    from trainer.config import OptimConfig, TrainConfig
     from trainer.engine.precision import Precision
     from trainer.engine.stop_signals import StopSignals
 
@@ -47,10 +47,10 @@ class TrainingFailedError(RuntimeError):
 
 
 @dataclass
-class Prepared:
+class PreparedStep:
     """passes: of this process, as many as on every other one. sums: figures that are known before the losses."""
 
-    passes: Sequence[Any]
+    micro_batches: Sequence[Any]
     sums: dict[str, float] = field(default_factory=dict)
 
 
@@ -62,10 +62,10 @@ class Stage(Protocol):
     updates_per_step: int
     model: nn.Module
     objective: nn.Module
-    optim: OptimSettings
+    optim: OptimConfig
     precision: Precision
 
-    def prepare(self, step: int) -> Prepared:
+    def prepare(self, step: int) -> PreparedStep:
         """The passes of a step."""
 
     def loss(self, objective: nn.Module, work: Any) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
@@ -95,12 +95,12 @@ def train(
     run_folder: Path,
     accelerator: Accelerator,
     stop: StopSignals,
-    watch: Callable[[int], dict[str, float]] | None = None,
+    after_step: Callable[[int], dict[str, float]] | None = None,
 ) -> RunResult:
     """Train the stage's model in place, from the newest whole checkpoint of `run_folder` on if there is one.
 
     Args:
-        watch: called after each step with its number, for further figures (none where they are not due).
+        after_step: called after each step with its number, for further figures (none where they are not due).
 
     Raises:
         TrainingFailedError: numbers were not finite several times in a row.
@@ -111,8 +111,8 @@ def train(
     with RunLog(run_folder, accelerator, stage.name, first, stage.steps, config.log_every) as metrics:
         for step in range(first, stage.steps):
             figures = loop.step(step)
-            if watch is not None:
-                figures |= watch(step)
+            if after_step is not None:
+                figures |= after_step(step)
             metrics.write(step, figures)
             if loop.stopping or (step + 1) % config.save_every == 0 or step + 1 == stage.steps:
                 loop.save()
@@ -156,10 +156,10 @@ class _Loop:
         prepared = self.stage.prepare(step)
         sums, norm = dict(prepared.sums), 0.0
         # Where all of a step's videos are bad there is nothing to do; every process sees the same.
-        if not prepared.passes:
+        if not prepared.micro_batches:
             sums, _ = self._agree(sums, finite=True)
-        for update in range(self.stage.updates_per_step if prepared.passes else 0):
-            found, norm = self._update(prepared if update == 0 else Prepared(prepared.passes))
+        for update in range(self.stage.updates_per_step if prepared.micro_batches else 0):
+            found, norm = self._update(prepared if update == 0 else PreparedStep(prepared.micro_batches))
             sums |= found
         self.progress.steps = step + 1
         seconds = time.monotonic() - started
@@ -194,11 +194,11 @@ class _Loop:
             self._checkpoints.save(self.progress.steps, write)
         accelerator.wait_for_everyone()
 
-    def _update(self, prepared: Prepared) -> tuple[dict[str, float], float]:
+    def _update(self, prepared: PreparedStep) -> tuple[dict[str, float], float]:
         """Gradients of all passes, then one update of the weights; the summed figures and the gradients' norm."""
         sums, finite = dict(prepared.sums), True
-        for number, work in enumerate(prepared.passes):
-            last = number == len(prepared.passes) - 1
+        for number, work in enumerate(prepared.micro_batches):
+            last = number == len(prepared.micro_batches) - 1
             self.accelerator.sync_gradients = last
             with ExitStack() as around:
                 around.enter_context(self.stage.precision.step())

@@ -17,12 +17,12 @@ from trainer.engine.trainable import vision_parts
 
 if TYPE_CHECKING:
     from descore.modeling.model import DeScoreModel
-    from trainer.config import OptimSettings
+    from trainer.config import OptimConfig
 
 _SMALLEST_SHARE = 1e-3
 
 
-def build_optimizers(model: DeScoreModel, settings: OptimSettings) -> list[torch.optim.Optimizer]:
+def build_optimizers(model: DeScoreModel, settings: OptimConfig) -> list[torch.optim.Optimizer]:
     """One AdamW, or Muon for matrices inside the blocks and AdamW for the rest; only of weights that require a gradient."""
     adam: dict[tuple[str, bool], list[nn.Parameter]] = {}
     muon: dict[tuple[str, bool], list[nn.Parameter]] = {}
@@ -53,7 +53,7 @@ def build_optimizers(model: DeScoreModel, settings: OptimSettings) -> list[torch
     return optimizers
 
 
-def rate_share(step: int, steps: int, settings: OptimSettings) -> float:
+def rate_share(step: int, steps: int, settings: OptimConfig) -> float:
     """Share of the peak rates at a step: a linear warm-up, then constant, or falling to 0 at the last step's end."""
     warmup = math.ceil(settings.warmup_share * steps)
     if step < warmup:

@@ -26,7 +26,8 @@ from trainer.engine.metrics_log import read_metrics
 if TYPE_CHECKING:
     from descore.calibration import Calibration
     from trainer.data.pairs import TrainingPair
-    from trainer.engine.trainable import StageName, Trained
+    from trainer.engine.trainable import TrainableModel
+    from trainer.paradigm import StageName
 
 _CURVE_POINTS = 25
 _ABOUT = {
@@ -37,7 +38,7 @@ _ABOUT = {
 
 
 def save_trained(
-    trained: Trained,
+    trained: TrainableModel,
     config: TrainConfig,
     stage: StageName,
     pairs: Sequence[TrainingPair],

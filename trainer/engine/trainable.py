@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 from peft import LoraConfig
@@ -28,9 +28,9 @@ from trainer.engine.precision import Precision
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from trainer.config import LoraSettings, TrainConfig, Vision
+    from trainer.config import AdapterConfig, TrainConfig, Vision
+    from trainer.paradigm import StageName
 
-StageName = Literal["cold-start", "dual-rl"]
 _JOINS = ("merger", "projector", "connector")
 
 
@@ -44,7 +44,7 @@ class Parent:
 
 
 @dataclass
-class Trained:
+class TrainableModel:
     """A model in training. manifest: the parent's, with the run's own frame policy."""
 
     model: DeScoreModel
@@ -52,7 +52,7 @@ class Trained:
     parent: Parent
 
 
-def load_for_training(config: TrainConfig, device: torch.device, checkpoint: str | None = None) -> Trained:
+def load_for_training(config: TrainConfig, device: torch.device, checkpoint: str | None = None) -> TrainableModel:
     """Load the run's checkpoint (or `checkpoint` instead) and add what it lacks: an adapter, a scoring module.
 
     Raises:
@@ -73,7 +73,7 @@ def load_for_training(config: TrainConfig, device: torch.device, checkpoint: str
         model.backbone.gradient_checkpointing_enable({"use_reentrant": False})
     if config.model.frames is not None:
         manifest = replace(manifest, frame_policy=config.model.frames)
-    return Trained(model, manifest, parent)
+    return TrainableModel(model, manifest, parent)
 
 
 def set_trainable(model: DeScoreModel, config: TrainConfig, stage: StageName) -> None:
@@ -143,7 +143,7 @@ def lora_targets(backbone: PreTrainedModel) -> str:
     return rf"{re.escape(name)}\..*\.({'|'.join(sorted(kinds))})"
 
 
-def adapt(backbone: PreTrainedModel, lora: LoraSettings | None, vision: Vision) -> None:
+def adapt(backbone: PreTrainedModel, lora: AdapterConfig | None, vision: Vision) -> None:
     present = adapter_config(backbone)
     if present is None and lora is not None:
         copied = {"frozen": (), "merger": merger_parts(backbone), "tuned": vision_parts(backbone)}[vision]

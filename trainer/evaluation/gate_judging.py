@@ -1,6 +1,6 @@
 """Judging for the gate: both checkpoints on the held-out pairs of a run, and on a split of ShapeWorld where that is theirs.
 
-    gate = run_gate(candidate, rival, pairs.held_out, work, told, stop)
+    gate = run_gate(candidate, rival, pairs.held_out, work, on_progress, stop)
 
 What was judged is kept in the run folder, by the checkpoint's fingerprint, so a gate that was interrupted goes on where it
 stopped; benchmark figures and clips are kept for all runs in the data folder under `training-cache`.
@@ -34,7 +34,7 @@ from trainer.data.frames import PairReader
 from trainer.engine.precision import Precision
 from trainer.engine.save_trained import code_version
 from trainer.evaluation.gate import Benchmark, Candidate, Gate, compare
-from trainer.evaluation.held_out import JudgedPair, JudgedPairs, Paradigm, judge_pairs
+from trainer.evaluation.held_out import JudgedPair, JudgedPairs, OnProgress, judge_pairs
 from trainer.shapeworld.pairs import shape_pairs
 from trainer.shapeworld.scene import SIGN
 from trainer.shapeworld.write_dataset import clip_names, write_split
@@ -44,12 +44,11 @@ if TYPE_CHECKING:
     from descore.judgement import Mode
     from trainer.data.pairs import TrainingPair
     from trainer.engine.stop_signals import StopSignals
+    from trainer.paradigm import Paradigm
 
 SPLIT = "test"
 BENCHMARK = "ShapeWorld's test split"
 FOLDER = "gate"
-
-Told = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -86,13 +85,13 @@ def run_gate(
     rival: JudgedCheckpoint,
     pairs: Sequence[TrainingPair],
     work: GateWork,
-    told: Told,
+    on_progress: OnProgress,
     stop: StopSignals,
 ) -> Gate:
     """Judge the pairs with both and compare.
 
     Args:
-        told: called with what is done and how much there is to do, in pairs.
+        on_progress: called with what is done and how much there is to do, in pairs.
 
     Raises:
         GateStoppedError: `stop` received a signal.
@@ -103,7 +102,7 @@ def run_gate(
     total, before = len(entrants) * (len(pairs) + work.benchmark_pairs), 0
     found: list[tuple[Candidate, np.ndarray]] = []
     for entrant in entrants:
-        entering = _Entering(entrant, work, stop, partial(_shifted, told, before, total))
+        entering = _Entering(entrant, work, stop, partial(_shifted, on_progress, before, total))
         found.append(entering.judged(pairs))
         before += len(pairs) + work.benchmark_pairs
         del entering
@@ -116,8 +115,8 @@ def run_gate(
     return compare(new, old, benchmark, work.familiar)
 
 
-def _shifted(told: Told, before: int, total: int, done: int) -> None:
-    told(before + done, total)
+def _shifted(on_progress: OnProgress, before: int, total: int, done: int) -> None:
+    on_progress(before + done, total)
 
 
 class _Entering:

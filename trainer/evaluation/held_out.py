@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -27,15 +27,16 @@ from storage.data_home import data_home
 from trainer.data.frames import BadPairError, PairReader
 from trainer.data.load_pairs import load_pairs
 from trainer.engine.precision import Precision
+from trainer.paradigm import Paradigm
 from trainer.stages.baselines import overall_score
 
 if TYPE_CHECKING:
     from descore.modeling.model import DeScoreModel
-    from trainer.config import DataSettings
+    from trainer.config import DataConfig
     from trainer.data.pairs import TrainingPair
     from trainer.data.vision_features import VisionFeatures
 
-Paradigm = Literal["think-then-score", "discriminative", "generative"]
+OnProgress = Callable[[int, int], None]  # called with what is done and how much there is to do
 # Fewer pairs say nothing about a scale.
 LEAST_CALIBRATION_PAIRS = 10
 
@@ -120,14 +121,14 @@ def judge_pairs(
     paradigm: Paradigm = "think-then-score",
     vision: VisionFeatures | None = None,
     pairs_at_once: int = 4,
-    told: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: OnProgress = lambda done, total: None,
 ) -> JudgedPairs:
     """Judge pairs greedily in both modes; pairs that can't be read are left out and named.
 
     Args:
         max_tokens: the limit of a thought; the discriminative paradigm thinks none.
         vision: kept features of a frozen tower.
-        told: called with how many of this process's pairs are done, judged or left out, and how many there are.
+        on_progress: called with the number of pairs of this process that are done (judged or left out), and of all of them.
     """
     mine = pairs[accelerator.process_index :: accelerator.num_processes]
     problems: list[str] = []
@@ -145,14 +146,14 @@ def judge_pairs(
             with precision.sampling():
                 judged += _judge(model, some, 0 if paradigm == "discriminative" else max_tokens, vision)
             some = []
-            told(done, len(mine))
+            on_progress(done, len(mine))
     finally:
         model.train(was_training)
     together = sorted(gather_object(judged), key=lambda one: one.identity)
     return JudgedPairs(tuple(together), paradigm, tuple(sorted(gather_object(problems))))
 
 
-def evaluate_held_out(checkpoint: str, settings: DataSettings, home: Path | None = None) -> dict[str, Any]:
+def evaluate_held_out(checkpoint: str, settings: DataConfig, home: Path | None = None) -> dict[str, Any]:
     """How well a checkpoint agrees with the held-out pairs of the store or of a table.
 
     Args:

@@ -1,8 +1,8 @@
 """What is measured on held-out videos while a stage trains: how rewards drift, and whether people are agreed with.
 
-    watch = AnchorWatch(model, anchor_rows(reader, pairs, 8), run / "anchors.json", accelerator, precision, steps)
-    watch(step)          # {"drift": ..., "drift_abs": ..., "anchor_spread": ...} where it is due, else {}
-    HeldOutWatch(judge, steps)(step)                   # {"held_out_accuracy": ...} where it is due
+    monitor = AnchorMonitor(model, anchor_rows(reader, pairs, 8), run / "anchors.json", accelerator, precision, steps)
+    monitor(step)          # {"drift": ..., "drift_abs": ..., "anchor_spread": ...} where it is due, else {}
+    HeldOutMonitor(judge, steps)(step)                   # {"held_out_accuracy": ...} where it is due
 
 Anchors keep their thoughts, so that what moves is the scoring and not the thinking. Their first rewards are kept in the run
 folder: a resumed run measures against the same ones. Held-out pairs are judged anew each time, thoughts and all.
@@ -39,7 +39,7 @@ _ROWS_AT_ONCE = 8
 _DRIFT_POINTS, _HELD_OUT_POINTS = 20, 5
 
 
-class HeldOutWatch:
+class HeldOutMonitor:
     """Accuracy without ties on some held-out pairs, a few times in a stage; at its end all of them are judged anyway."""
 
     def __init__(self, judge: Callable[[], JudgedPairs], steps: int) -> None:
@@ -70,7 +70,7 @@ def anchor_rows(reader: PairReader, pairs: Sequence[TrainingPair], count: int) -
     return rows[:count]
 
 
-class AnchorWatch:
+class AnchorMonitor:
     """Measures every so many steps and at the last one; drift is in the unit of raw rewards."""
 
     def __init__(

@@ -52,7 +52,7 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class CrossFitted:
+class CrossFit:
     """A checkpoint's pairs, each with the scale that the other folds give.
 
     right: whether the class (A, B, tie) is the human one, (n,) booleans. eps: the mean threshold of the folds, in units of
@@ -88,7 +88,7 @@ def paired_difference(before: npt.ArrayLike, after: npt.ArrayLike, seed: int = 0
 
 def cross_fitted(
     rewards_a: npt.ArrayLike, rewards_b: npt.ArrayLike, labels: npt.ArrayLike, identities: Sequence[str]
-) -> CrossFitted | None:
+) -> CrossFit | None:
     """Judge each pair with the scale of the other folds; None where there are too few pairs.
 
     Args:
@@ -108,7 +108,7 @@ def cross_fitted(
         p[mine] = [scale.p_first(margin, 0.0) for margin in margins]
         thresholds.append(scale.tie_threshold)
     target = (human + 1) / 2
-    return CrossFitted(right, float(np.mean(thresholds)), float(np.mean((p - target) ** 2)), _calibration_error(p, target))
+    return CrossFit(right, float(np.mean(thresholds)), float(np.mean((p - target) ** 2)), _calibration_error(p, target))
 
 
 def with_best_threshold(margins: npt.ArrayLike, labels: npt.ArrayLike) -> tuple[float, float]:

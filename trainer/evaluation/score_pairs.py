@@ -1,6 +1,6 @@
 """Runs that judge pairs of the store: for benchmarks, the leaderboard, and everything else that the Analyse page shows.
 
-    scored = score(database, run, "bundled", told, stop)
+    scored = score(database, run, "bundled", on_progress, stop)
     scored.sentence
 
 What is asked stands in the run's request: {"sources": [names] or null, "campaigns": [ids] or null, "modes": ["think",
@@ -11,7 +11,7 @@ on where it was, and what the app was asked before is not asked again. A video t
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,14 +35,13 @@ if TYPE_CHECKING:
 
     from storage.training.runs import Run
     from trainer.engine.stop_signals import StopSignals
+    from trainer.evaluation.held_out import OnProgress
 
 log = logging.getLogger(__name__)
 
 PAIRS_AT_ONCE = 8
 DEFAULT_MODES: tuple[Mode, ...] = ("think", "quick")
 _RECORDED = tuple(field.name for field in fields(JudgementRecord) if field.name != "checkpoint")
-
-Told = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -65,12 +64,12 @@ class Scored:
         return f"{self.pairs} pairs: {self.judged} judged, {self.known} were known{lost}"
 
 
-def score(database: Database, run: Run, checkpoint: str, told: Told, stop: StopSignals) -> Scored:
+def score(database: Database, run: Run, checkpoint: str, on_progress: OnProgress, stop: StopSignals) -> Scored:
     """Judge what is not judged yet, some pairs at a time.
 
     Args:
         checkpoint: what `DeScore.from_pretrained` takes.
-        told: called with how many pairs are through, and how many there are.
+        on_progress: called with the number of finished pairs and of all pairs.
 
     Raises:
         StorageError: the request names something unknown.
@@ -82,7 +81,7 @@ def score(database: Database, run: Run, checkpoint: str, told: Told, stop: StopS
         wanted = analysed_pairs(session, fingerprint, **asked)
     todo = [pair.pair_id for pair in wanted if None in pair.facts or any(getattr(pair, mode) is None for mode in modes)]
     known, done = len(wanted) - len(todo), 0
-    told(known, len(wanted))
+    on_progress(known, len(wanted))
     work = _Scoring(database, modes, DeScore.from_pretrained(checkpoint), fingerprint)
     for first in range(0, len(todo), PAIRS_AT_ONCE):
         if stop.received:
@@ -90,7 +89,7 @@ def score(database: Database, run: Run, checkpoint: str, told: Told, stop: StopS
         some = todo[first : first + PAIRS_AT_ONCE]
         work.judge(some)
         done += len(some)
-        told(known + done, len(wanted))
+        on_progress(known + done, len(wanted))
     judged = done - len(work.problems)
     return Scored(len(wanted), judged, known, tuple(work.problems), complete=done == len(todo))
 

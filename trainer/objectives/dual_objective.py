@@ -29,7 +29,7 @@ from descore.encode import Batch, Row, collate, pad_token_id
 from descore.modeling.model import DeScoreModel, VisionOutputs
 from trainer.objectives.losses import bradley_terry, group_advantages, grpo, low_variance_kl
 from trainer.objectives.rollout_reward import RolloutReward, RolloutRewardConfig, rollout_reward
-from trainer.rollouts.sampling import Sampled, sample
+from trainer.rollouts.sampling import SampledThoughts, sample
 from trainer.rollouts.shared_prefix import RolloutForward, Rollouts, pack_rollouts, rollout_forward
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class DualRLConfig:
+class DualObjectiveConfig:
     """Settings of stage 2; the defaults are the method's.
 
     beta: weight of the KL to the reference. bt_weight: weight of the auxiliary Bradley-Terry loss; 0 is GRPO alone.
@@ -75,7 +75,7 @@ class RLPair:
 
 
 @dataclass
-class Experience:
+class RolloutBatch:
     """Rollouts of P pairs with their rewards: all that the losses need.
 
     scores: N rollout rewards. advantages, old_logprobs, reference: (N,), (N, T), (N, T) or None where the policy has not
@@ -84,7 +84,7 @@ class Experience:
 
     prompts: Batch
     vision: VisionOutputs | None
-    sampled: Sampled
+    thoughts: SampledThoughts
     rollouts: Rollouts
     scores: list[RolloutReward]
     advantages: torch.Tensor
@@ -107,10 +107,10 @@ def collect(
     model: DeScoreModel,
     pairs: Sequence[RLPair],
     step: int,
-    config: DualRLConfig,
+    config: DualObjectiveConfig,
     vision: VisionOutputs | None = None,
-    sampler: Callable[..., Sampled] = sample,
-) -> Experience:
+    sampler: Callable[..., SampledThoughts] = sample,
+) -> RolloutBatch:
     """Sample and reward the rollouts of some pairs.
 
     Args:
@@ -139,10 +139,10 @@ def collect(
     totals = torch.tensor([score.total for score in scores]).reshape(-1, config.num_generations)
     # Without a truth only format and length differ within a group: its advantages would teach to write longer.
     known = torch.tensor([[float(bool(truth))] for truth in truths])
-    return Experience(
+    return RolloutBatch(
         prompts=prompts,
         vision=vision,
-        sampled=sampled,
+        thoughts=sampled,
         rollouts=pack_rollouts(sampled.ids, sampled.ends, model.device),
         scores=scores,
         advantages=(group_advantages(totals) * known).flatten().to(model.device),
@@ -152,7 +152,7 @@ def collect(
 
 @torch.no_grad()
 def add_reference(
-    model: DeScoreModel, experience: Experience, config: DualRLConfig, off: AbstractContextManager[object]
+    model: DeScoreModel, batch: RolloutBatch, config: DualObjectiveConfig, off: AbstractContextManager[object]
 ) -> None:
     """Log-probabilities of the rollouts under the reference.
 
@@ -163,7 +163,7 @@ def add_reference(
     model.eval()
     try:
         with off:
-            experience.reference = _forward(model, experience, config).logprobs
+            batch.reference = _forward(model, batch, config).logprobs
     finally:
         model.train(was_training)
 
@@ -179,25 +179,25 @@ class DualLosses:
 class DualObjective(nn.Module):
     """The losses of stage 2 as a module, so that whatever wraps it for many processes sees one forward."""
 
-    def __init__(self, model: DeScoreModel, config: DualRLConfig) -> None:
+    def __init__(self, model: DeScoreModel, config: DualObjectiveConfig) -> None:
         super().__init__()
         self.model = model
         self.config = config
 
-    def forward(self, experience: Experience, tokens: float | None = None, comparisons: float | None = None) -> DualLosses:
+    def forward(self, batch: RolloutBatch, tokens: float | None = None, comparisons: float | None = None) -> DualLosses:
         """GRPO + beta KL + bt_weight Bradley-Terry, all from one forward.
 
         Args:
             tokens, comparisons: what the two sums are divided by where this batch is a part of a larger one; by default
                 what the batch itself has.
         """
-        config, rollouts = self.config, experience.rollouts
-        run = _forward(self.model, experience, config)
-        old = run.logprobs.detach() if experience.old_logprobs is None else experience.old_logprobs
+        config, rollouts = self.config, batch.rollouts
+        run = _forward(self.model, batch, config)
+        old = run.logprobs.detach() if batch.old_logprobs is None else batch.old_logprobs
         policy = grpo(
             run.logprobs,
             old,
-            experience.advantages,
+            batch.advantages,
             rollouts.mask,
             epsilon=config.epsilon,
             epsilon_high=config.epsilon_high,
@@ -205,13 +205,13 @@ class DualObjective(nn.Module):
             total=tokens,
         )
         reward_a, reward_b = run.rewards[::2], run.rewards[1::2]
-        labels = experience.labels[:, None].expand_as(reward_a)
+        labels = batch.labels[:, None].expand_as(reward_a)
         preference = bradley_terry(reward_a, reward_b, labels, total=comparisons)
         loss = policy.loss + config.bt_weight * preference
         parts = {"policy": policy.loss, "bradley_terry": preference, "clip_share": policy.clip_share}
-        if experience.reference is not None:
-            divisor = max(tokens if tokens is not None else experience.tokens, 1)
-            kl = (low_variance_kl(run.logprobs, experience.reference) * rollouts.mask).sum() / divisor
+        if batch.reference is not None:
+            divisor = max(tokens if tokens is not None else batch.tokens, 1)
+            kl = (low_variance_kl(run.logprobs, batch.reference) * rollouts.mask).sum() / divisor
             loss = loss + config.beta * kl
             parts["kl"] = kl
         right = (labels * (reward_a - reward_b) > 0) & (labels != 0)
@@ -222,11 +222,11 @@ class DualObjective(nn.Module):
         return DualLosses(loss, {name: value.detach().float() for name, value in parts.items()})
 
 
-def _forward(model: DeScoreModel, experience: Experience, config: DualRLConfig) -> RolloutForward:
+def _forward(model: DeScoreModel, batch: RolloutBatch, config: DualObjectiveConfig) -> RolloutForward:
     return rollout_forward(
         model,
-        experience.prompts,
-        experience.rollouts,
-        experience.vision,
+        batch.prompts,
+        batch.rollouts,
+        batch.vision,
         temperature=config.temperature,
     )

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedModel
 
-    from trainer.config import OptimSettings, TrainConfig
+    from trainer.config import OptimConfig, TrainConfig
     from trainer.planning.layer_costs import LayerCosts
 
 _FLOAT = 4
@@ -75,7 +75,7 @@ def cold_start_estimate(
 ) -> StageEstimate:
     """Stage 1: both videos of a pair forward and backward, the vision tower too where it trains."""
     settings, checkpointing = config.cold_start, config.model.gradient_checkpointing
-    videos = 2 * settings.pairs_per_pass
+    videos = 2 * settings.micro_batch_pairs
     length = min(lengths.prompt_tokens + (1 - settings.mask_probability) * lengths.thought_tokens, settings.max_length)
     longest = min(lengths.prompt_tokens + lengths.thought_tokens, settings.max_length)
     sees = settings.vision != "frozen"
@@ -114,7 +114,7 @@ def rl_estimate(
     settings, checkpointing = config.dual_rl, config.model.gradient_checkpointing
     objective, prompt = settings.objective, min(lengths.prompt_tokens, settings.max_prompt_tokens)
     group, thought = objective.num_generations, min(lengths.thought_tokens, objective.max_tokens)
-    videos, sees = 2 * settings.pairs_per_pass, settings.vision != "frozen"
+    videos, sees = 2 * settings.micro_batch_pairs, settings.vision != "frozen"
     head = _head(backbone)
 
     def kept(prefix: float, tokens: float) -> float:
@@ -146,7 +146,7 @@ def rl_estimate(
     forward = language.forward(tokens, looks) + predicted
     learning = _learning(language, tokens, looks, checkpointing) + 3 * predicted
     pairs = settings.pairs_per_step / machine.gpus
-    passes = pairs / settings.pairs_per_pass
+    passes = pairs / settings.micro_batch_pairs
     read = _language_bytes(backbone) + cached(prompt, thought / 2)
     prefill = videos * language.forward(prompt, prompt**2 / 2) / machine.flops
     steps = min(_LONGEST_SHARE * thought, objective.max_tokens)
@@ -167,7 +167,7 @@ def rl_estimate(
     )
 
 
-def _standing(model: nn.Module, optim: OptimSettings, machine: Machine) -> dict[str, float]:
+def _standing(model: nn.Module, optim: OptimConfig, machine: Machine) -> dict[str, float]:
     """What is there all the time."""
     trained = [p for p in model.parameters() if p.requires_grad]
     count = _trainable(model)

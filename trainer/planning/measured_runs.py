@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from storage.training.model_registry import list_checkpoints
 from storage.training.run_folder import read_metrics
 from storage.training.runs import Run, list_runs
-from trainer.config import SettingsError, TrainConfig, load_preset
-from trainer.engine.trainable import StageName
+from trainer.config import ConfigError, TrainConfig, load_preset
+from trainer.paradigm import STAGES, StageName
 from trainer.runs.pipeline import CONFIG
 
 if TYPE_CHECKING:
@@ -20,11 +20,10 @@ if TYPE_CHECKING:
 
 _RUNS = 50
 _LEAST_STEPS = 2  # of which the first warms up
-_STAGES: tuple[StageName, ...] = ("cold-start", "dual-rl")
 
 
 @dataclass(frozen=True)
-class Seen:
+class MeasuredStage:
     """A stage of a run. seconds: of a step, the median; memory_bytes: the most that the process held."""
 
     config: TrainConfig
@@ -33,13 +32,13 @@ class Seen:
     memory_bytes: float
 
 
-def seen_stages(database: Database, preset: str, device: str) -> Iterator[Seen]:
+def measured_stages(database: Database, preset: str, device: str) -> Iterator[MeasuredStage]:
     """The stages of runs of a preset on a device that have some steps, the newest run first."""
     with database.read() as session:
         runs = list_runs(session, _RUNS, kind="train")
     for run in runs:
         if (run.preset, run.device) == (preset, device) and (config := _settings(run, database.home)) is not None:
-            for stage in _STAGES:
+            for stage in STAGES:
                 rows = read_metrics(database.home / run.folder / stage)
                 if len(rows) >= _LEAST_STEPS:
                     yield _seen(config, stage, rows)
@@ -48,7 +47,7 @@ def seen_stages(database: Database, preset: str, device: str) -> Iterator[Seen]:
 def seconds_per_step(database: Database, config: TrainConfig, device: str) -> dict[StageName, float]:
     """By stage, from the newest run of the same preset; scaled to the pairs and thoughts of a step of `config`."""
     found: dict[StageName, float] = {}
-    for one in seen_stages(database, config.preset, device):
+    for one in measured_stages(database, config.preset, device):
         if one.stage not in found:
             found[one.stage] = one.seconds * work(config, one.stage) / work(one.config, one.stage)
     return found
@@ -56,7 +55,7 @@ def seconds_per_step(database: Database, config: TrainConfig, device: str) -> di
 
 def memory_bytes(database: Database, preset: str, device: str) -> float | None:
     """The most that a run of the preset has held; None if there was none."""
-    return max((one.memory_bytes for one in seen_stages(database, preset, device)), default=None)
+    return max((one.memory_bytes for one in measured_stages(database, preset, device)), default=None)
 
 
 def seconds_per_judged_pair(database: Database, preset: str, device: str) -> float | None:
@@ -79,10 +78,10 @@ def work(config: TrainConfig, stage: StageName) -> int:
 def _settings(run: Run, home: Path) -> TrainConfig | None:
     try:
         return load_preset(home / run.folder / CONFIG)
-    except SettingsError:  # it never began, or was written by another version
+    except ConfigError:  # it never began, or was written by another version
         return None
 
 
-def _seen(config: TrainConfig, stage: StageName, rows: list[dict[str, Any]]) -> Seen:
+def _seen(config: TrainConfig, stage: StageName, rows: list[dict[str, Any]]) -> MeasuredStage:
     seconds = statistics.median(row["seconds"] for row in rows[1:] if row.get("seconds"))
-    return Seen(config, stage, seconds, 1e9 * max(row.get("memory_gb") or 0.0 for row in rows))
+    return MeasuredStage(config, stage, seconds, 1e9 * max(row.get("memory_gb") or 0.0 for row in rows))

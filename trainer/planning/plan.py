@@ -24,9 +24,10 @@ from torch import nn
 from descore.errors import CheckpointError
 from descore.modeling.scoring_head import ScoringModule
 from descore.prompt import PROMPTS
-from trainer.config import SettingsError, TrainConfig, load_preset
+from trainer.config import ConfigError, TrainConfig, load_preset
 from trainer.engine.precision import Precision
-from trainer.engine.trainable import StageName, adapt, set_trainable, vision_parts, widest_vision
+from trainer.engine.trainable import adapt, set_trainable, vision_parts, widest_vision
+from trainer.paradigm import STAGES
 from trainer.planning.estimate import Lengths, Machine, StageEstimate, cold_start_estimate, rl_estimate
 from trainer.planning.layer_costs import language_costs, manifest_of, meta_backbone, vision_costs
 
@@ -90,8 +91,7 @@ def make_plan(config: TrainConfig, machine: Machine, video_seconds: float, thoug
     thought = (reward.length_low + reward.length_high) / 2 if thought_tokens is None else thought_tokens
     lengths = _lengths(backbone, config, video_seconds, thought)
     estimates = []
-    names: tuple[StageName, ...] = ("cold-start", "dual-rl")
-    for name in names:
+    for name in STAGES:
         settings = config.cold_start if name == "cold-start" else config.dual_rl
         if not settings.steps:
             continue
@@ -173,7 +173,7 @@ def run(options: argparse.Namespace) -> int:
         config = load_preset(options.preset, options.set)
         machine = Machine(options.gpus, options.gpu_memory * 1e9, options.tflops * 1e12, options.bandwidth * 1e12)
         plan = make_plan(config, machine, options.video_seconds, options.thought_tokens)
-    except (SettingsError, CheckpointError, ValueError) as error:
+    except (ConfigError, CheckpointError, ValueError) as error:
         print(f"plan: {error}", file=sys.stderr)
         return 2
     print(json.dumps(plan.to_dict()) if options.json else "\n".join(_lines(plan, machine)))

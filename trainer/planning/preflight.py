@@ -1,6 +1,6 @@
-"""`python -m trainer offer`: what this machine can train a checkpoint with, what memory it takes and how long it lasts.
+"""`python -m trainer preflight`: what this machine can train a checkpoint with, what memory it takes and how long it lasts.
 
-    python -m trainer offer --checkpoint bundled --pairs 240 --held-out 60 --json
+    python -m trainer preflight --checkpoint bundled --pairs 240 --held-out 60 --json
 
 Times come from the runs of the store where one of the same preset ran on the device, else from a short trial on a small
 checkpoint on a CPU (kept in the data folder under `training-cache/offers`), else on a GPU from the plan of its work. What
@@ -28,7 +28,7 @@ from storage.atomic import write_atomic
 from storage.training.run_folder import device_holder
 from trainer.config import PRESETS, TrainConfig, load_preset, preset_names
 from trainer.engine.save_trained import code_version
-from trainer.engine.trainable import StageName
+from trainer.paradigm import StageName
 from trainer.planning.estimate import Machine
 from trainer.planning.layer_costs import backbone_config, manifest_of, meta_backbone
 from trainer.planning.measured_runs import memory_bytes, seconds_per_judged_pair, seconds_per_step
@@ -245,7 +245,7 @@ def run(options: argparse.Namespace) -> int:
         finally:
             database.close()
     except (CheckpointError, StorageError, ValueError) as error:
-        print(f"offer: {error}", file=sys.stderr)
+        print(f"preflight: {error}", file=sys.stderr)
         return 2
     print(json.dumps(asdict(found)) if options.json else "\n".join(_lines(found)))
     return 0

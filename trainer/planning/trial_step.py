@@ -25,7 +25,8 @@ from trainer.data.frames import FrameCache, PairReader
 from trainer.data.loader import PairLoader
 from trainer.data.pairs import TrainingPair
 from trainer.engine.precision import Precision
-from trainer.engine.trainable import StageName, Trained, load_for_training, set_trainable
+from trainer.engine.trainable import TrainableModel, load_for_training, set_trainable
+from trainer.paradigm import STAGES, StageName
 from trainer.rollouts.sampling import sample
 from trainer.shapeworld.pairs import shape_pairs
 from trainer.shapeworld.render import frame_times, render
@@ -61,8 +62,7 @@ def trial(config: TrainConfig, checkpoint: str, seconds: float) -> Trial:
         reader = PairReader(trained.model.processor, policy, prompt, Path(folder))
         found: dict[StageName, float] = {}
         judging = _judging(trained, reader, pairs)
-        stages: tuple[StageName, ...] = ("cold-start", "dual-rl")
-        for name in stages:
+        for name in STAGES:
             settings = config.cold_start if name == "cold-start" else config.dual_rl
             if not settings.steps or time.monotonic() - began > seconds:
                 continue
@@ -71,13 +71,13 @@ def trial(config: TrainConfig, checkpoint: str, seconds: float) -> Trial:
             if time.monotonic() - began > seconds:
                 continue
             two = _pass(name, config, trained, reader, pairs, accelerator)
-            whole = one + max(two - one, 0.0) * (settings.pairs_per_pass - 1)
-            found[name] = whole * settings.pairs_per_step / settings.pairs_per_pass
+            whole = one + max(two - one, 0.0) * (settings.micro_batch_pairs - 1)
+            found[name] = whole * settings.pairs_per_step / settings.micro_batch_pairs
         reader.close()
     return Trial(found, judging)
 
 
-def _pairs(trained: Trained, folder: Path) -> list[TrainingPair]:
+def _pairs(trained: TrainableModel, folder: Path) -> list[TrainingPair]:
     """Pairs whose frames lie in the cache of `folder`."""
     cache, found = FrameCache(folder, trained.manifest.frame_policy), []
     for known in shape_pairs("train", _PAIRS):
@@ -99,7 +99,7 @@ def _pairs(trained: Trained, folder: Path) -> list[TrainingPair]:
     return found
 
 
-def _clip(scene: Scene, trained: Trained) -> VideoClip:
+def _clip(scene: Scene, trained: TrainableModel) -> VideoClip:
     """The frames that the policy takes of a scene."""
     times = frame_times(scene)
     duration = len(times) / scene.rendering.fps
@@ -108,7 +108,7 @@ def _clip(scene: Scene, trained: Trained) -> VideoClip:
     return VideoClip(render(scene, seen), seen, duration, "pyav")
 
 
-def _judging(trained: Trained, reader: PairReader, pairs: list[TrainingPair]) -> float:
+def _judging(trained: TrainableModel, reader: PairReader, pairs: list[TrainingPair]) -> float:
     """Seconds for one pair of a batch; the first model call, which warms up, is not counted."""
     rows = [row for pair in pairs for row in reader.rows(pair)]
     prompts, seeds = collate(rows, pad_token_id(trained.model.processor)), [str(index) for index in range(len(rows))]
@@ -123,14 +123,16 @@ def _judging(trained: Trained, reader: PairReader, pairs: list[TrainingPair]) ->
 def _pass(
     name: StageName,
     config: TrainConfig,
-    trained: Trained,
+    trained: TrainableModel,
     reader: PairReader,
     pairs: list[TrainingPair],
     accelerator: Accelerator,
 ) -> float:
     """Seconds of a step that is one pass of all these pairs, without the update of the weights."""
     count, precision = len(pairs), Precision.of(config.model.precision, accelerator.device)
-    data: PairLoader = PairLoader(pairs, reader, accelerator, pairs_per_step=count, pairs_per_pass=count, seed=config.seed)
+    data: PairLoader = PairLoader(
+        pairs, reader, accelerator, pairs_per_step=count, micro_batch_pairs=count, seed=config.seed
+    )
     stage: ColdStartStage | RLStage
     if name == "cold-start":
         settings = replace(config.cold_start, mask_probability=0.0)
@@ -139,7 +141,7 @@ def _pass(
         stage = RLStage(trained.model, config.dual_rl, data, accelerator, precision, seed=config.seed)
     began = time.monotonic()
     stage.objective.train()
-    for work in stage.prepare(0).passes:
+    for work in stage.prepare(0).micro_batches:
         with precision.step():
             with precision.autocast():
                 loss, _ = stage.loss(stage.objective, work)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Sampled:
+class SampledThoughts:
     """Thoughts of V videos, G each. ended: False where a thought was cut off at the limit.
 
     ends: the end token that was sampled after each thought. None where none was: also at the limit, where a thought counts
@@ -50,7 +50,7 @@ def sample(
     max_tokens: int,
     temperature: float = 1.0,
     vision: VisionOutputs | None = None,
-) -> Sampled:
+) -> SampledThoughts:
     """Sample `num_generations` thoughts for each row of a batch of prompts.
 
     Args:
@@ -68,7 +68,7 @@ def sample(
     finally:
         model.train(was_training)
     texts = model.processor.tokenizer.batch_decode(state.thoughts, skip_special_tokens=False)
-    return Sampled(
+    return SampledThoughts(
         ids=grouped([tuple(ids) for ids in state.thoughts], num_generations),
         texts=grouped(texts, num_generations),
         ended=grouped([not on for on in state.running], num_generations),

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 
-from trainer.rollouts.sampling import Sampled, grouped
+from trainer.rollouts.sampling import SampledThoughts, grouped
 
 if TYPE_CHECKING:
     from descore.encode import Batch
@@ -83,7 +83,7 @@ class VllmEngine:
         max_tokens: int,
         temperature: float = 1.0,
         vision: VisionOutputs | None = None,
-    ) -> Sampled:
+    ) -> SampledThoughts:
         """As `trainer.rollouts.sampling.sample`; `vision` is of no use here.
 
         Raises:
@@ -106,7 +106,7 @@ class VllmEngine:
         split = [_thought_and_end(model, list(one.token_ids)) for one in found]
         ids, ends = [thought for thought, _ in split], [end for _, end in split]
         texts = model.processor.tokenizer.batch_decode(ids, skip_special_tokens=False)
-        return Sampled(
+        return SampledThoughts(
             ids=grouped([tuple(some) for some in ids], num_generations),
             texts=grouped(texts, num_generations),
             ended=grouped(ended, num_generations),

@@ -11,8 +11,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from trainer.engine.trainable import StageName
     from trainer.evaluation.held_out import JudgedPairs
+    from trainer.paradigm import StageName
 
 # The parts of a stage, in their order: thoughts for pairs that have none, agreement before, steps, agreement after.
 MicroBatch = Literal["thoughts", "before", "training", "after"]

@@ -30,12 +30,13 @@ from trainer.data.load_pairs import load_pairs
 from trainer.data.run_pairs import read_pairs, save_pairs
 from trainer.engine.metrics_log import trackers
 from trainer.engine.stop_signals import StopSignals
+from trainer.paradigm import STAGES_OF
 from trainer.runs.observer import RunObserver
 from trainer.runs.stage import CHECKPOINT, REPORT, RunRefusedError, StageRun
 
 if TYPE_CHECKING:
     from trainer.data.pairs import LoadedPairs
-    from trainer.engine.trainable import StageName
+    from trainer.paradigm import StageName
 
 log = logging.getLogger(__name__)
 
@@ -130,9 +131,8 @@ def _of_paradigm(stages: Sequence[StageName], config: TrainConfig) -> list[Stage
     Raises:
         RunRefusedError: it has none of them.
     """
-    own: dict[str, tuple[StageName, ...]] = {"discriminative": ("cold-start",), "generative": ("dual-rl",)}
     steps = {"cold-start": config.cold_start.steps, "dual-rl": config.dual_rl.steps}
-    kept = [stage for stage in stages if stage in own.get(config.paradigm, stages) and steps[stage]]
+    kept = [stage for stage in stages if stage in STAGES_OF[config.paradigm] and steps[stage]]
     if not kept:
         raise RunRefusedError(
             f"the {config.paradigm} paradigm has nothing to do in {' and '.join(stages)}; see docs/training.md"

@@ -1,7 +1,7 @@
 """How far a run is and how long it will still take, told to the store every two seconds.
 
     with Reporter(database, run.id, schedule, stop) as reporter:
-        reporter.told("cold-start", "training", done=3, total=24)
+        reporter.report("cold-start", "training", done=3, total=24)
 
 The reporter's thread also asks whether the run is to be cancelled: a run that no signal reaches ends all the same.
 """
@@ -31,7 +31,7 @@ _ALIKE = {"thoughts": "judging", "judging": "thoughts"}
 
 
 @dataclass(frozen=True)
-class Stretch:
+class SchedulePart:
     """A part of a run. units: how many pairs or steps it has; kind: parts of one kind take as long for a unit; rate: seconds
     for a unit, if known ahead.
     """
@@ -44,11 +44,11 @@ class Stretch:
 
 
 class Schedule:
-    """The stretches of a run in their order, and what a unit of each was seen to take."""
+    """The parts of a run in their order, and what a unit of each was seen to take."""
 
-    def __init__(self, stretches: Sequence[Stretch], now: float | None = None) -> None:
-        self._stretches = {(one.stage, one.part): one for one in stretches}
-        self._rates = {one.kind: one.rate for one in stretches if one.rate is not None}
+    def __init__(self, parts: Sequence[SchedulePart], now: float | None = None) -> None:
+        self._parts = {(one.stage, one.part): one for one in parts}
+        self._rates = {one.kind: one.rate for one in parts if one.rate is not None}
         self._at: tuple[str, str] | None = None
         self._heard = time.monotonic() if now is None else now
         self._since = (self._heard, 0)
@@ -56,9 +56,9 @@ class Schedule:
         self._steps = (0, 0)
 
     def note(self, stage: str, part: str, done: int, total: int, now: float | None = None) -> None:
-        """A stretch has come so far. now: seconds of a steady clock, by default this moment."""
+        """Note how far a part is. now: seconds of a steady clock, by default this moment."""
         moment, key = time.monotonic() if now is None else now, (stage, part)
-        kind = self._stretches[key].kind if key in self._stretches else part
+        kind = self._parts[key].kind if key in self._parts else part
         if self._at != key:
             # Where it began is not known (a resumed run begins further on), so its first units say only so much.
             if done:
@@ -66,7 +66,7 @@ class Schedule:
             self._since = (moment, done)
         elif done > self._since[1]:
             self._rates[kind] = (moment - self._since[0]) / (done - self._since[1])
-        self._stretches[key] = Stretch(stage, part, kind, total)
+        self._parts[key] = SchedulePart(stage, part, kind, total)
         self._at, self._heard, self._done = key, moment, done
         if part == "training":
             self._steps = (done, total)
@@ -81,14 +81,14 @@ class Schedule:
             "step": self._steps[0],
             "steps": self._steps[1],
             "done": self._done,
-            "total": self._stretches[self._at].units,
+            "total": self._parts[self._at].units,
             "seconds_left": self._left(),
         }
 
     def _left(self) -> float | None:
-        keys, left = list(self._stretches), 0.0
+        keys, left = list(self._parts), 0.0
         for key in keys[keys.index(self._at) :]:  # type: ignore[arg-type]
-            one = self._stretches[key]
+            one = self._parts[key]
             units = one.units - (self._done if key == self._at else 0)
             rate = self._rates.get(one.kind, self._rates.get(_ALIKE.get(one.kind, "")))
             if units > 0 and rate is None:
@@ -114,7 +114,7 @@ class Reporter:
         self._thread.join()
         self._tell()
 
-    def told(self, stage: str, part: str, done: int, total: int) -> None:
+    def report(self, stage: str, part: str, done: int, total: int) -> None:
         """A part of the run has come so far."""
         with self._turn:
             self._schedule.note(stage, part, done, total)

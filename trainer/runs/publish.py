@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,11 +42,10 @@ if TYPE_CHECKING:
     from trainer.config import TrainConfig
     from trainer.engine.stop_signals import StopSignals
     from trainer.evaluation.gate import Gate
+    from trainer.evaluation.held_out import OnProgress
 
 GATE = "gate.json"
 BENCHMARK_PAIRS = 100
-
-Told = Callable[[int, int], None]
 
 
 def location(database: Database, checkpoint_id: int) -> str:
@@ -82,7 +81,7 @@ def publish(database: Database, run: Run, source: Path) -> Path:
 
 
 def compete(
-    database: Database, run: Run, folder: Path, config: TrainConfig, told: Told, stop: StopSignals
+    database: Database, run: Run, folder: Path, config: TrainConfig, on_progress: OnProgress, stop: StopSignals
 ) -> tuple[JudgedCheckpoint, Gate]:
     """The gate of the checkpoint in `folder` against the run's rival.
 
@@ -93,11 +92,11 @@ def compete(
     rival = rival_of(database, run)
     pairs = read_pairs(database.home / run.folder) or LoadedPairs((), (), ())
     candidate = JudgedCheckpoint(read_manifest(folder).name, str(folder), folder_fingerprint(folder))
-    pairs_at_once = config.dual_rl.pairs_per_pass * config.dual_rl.objective.num_generations
+    pairs_at_once = config.dual_rl.micro_batch_pairs * config.dual_rl.objective.num_generations
     count = benchmark_pairs(database, run)
     cached = config.data.frame_cache
     work = GateWork(database.home / run.folder, database.home, pairs_at_once, count, cached, familiar(pairs))
-    gate = run_gate(candidate, rival, pairs.held_out, work, told, stop)
+    gate = run_gate(candidate, rival, pairs.held_out, work, on_progress, stop)
     return candidate, gate
 
 

@@ -16,7 +16,7 @@ import torch
 from accelerate import Accelerator, DistributedType
 
 from storage.atomic import write_atomic
-from trainer.config import RLSettings, TrainConfig
+from trainer.config import DualRLConfig, TrainConfig
 from trainer.data.frames import PairReader
 from trainer.data.loader import PairLoader
 from trainer.data.pairs import LoadedPairs, TrainingPair
@@ -26,10 +26,11 @@ from trainer.engine.precision import Precision
 from trainer.engine.save_trained import save_trained
 from trainer.engine.stop_signals import StopSignals
 from trainer.engine.train_state import whole_weights
-from trainer.engine.trainable import StageName, Trained, load_for_training, set_trainable
-from trainer.evaluation.held_out import JudgedPairs, judge_pairs
-from trainer.evaluation.monitors import AnchorWatch, HeldOutWatch, anchor_rows
-from trainer.rollouts.sampling import Sampled, sample
+from trainer.engine.trainable import TrainableModel, load_for_training, set_trainable
+from trainer.evaluation.held_out import JudgedPairs, OnProgress, judge_pairs
+from trainer.evaluation.monitors import AnchorMonitor, HeldOutMonitor, anchor_rows
+from trainer.paradigm import StageName
+from trainer.rollouts.sampling import SampledThoughts, sample
 from trainer.runs.observer import MicroBatch, RunObserver
 from trainer.stages.baselines import GenerativeStage, without_scoring, without_thoughts
 from trainer.stages.cold_start import ColdStartStage
@@ -83,7 +84,9 @@ class StageRun:
         finally:
             reader.close()
 
-    def _trained(self, trained: Trained, reader: PairReader, vision: VisionFeatures | None, checkpoint: str | None) -> int:
+    def _trained(
+        self, trained: TrainableModel, reader: PairReader, vision: VisionFeatures | None, checkpoint: str | None
+    ) -> int:
         config = self.config
         precision = Precision.of(config.model.precision, self.accelerator.device)
         settings = config.cold_start if self.stage == "cold-start" else config.dual_rl
@@ -95,15 +98,15 @@ class StageRun:
             reader,
             self.accelerator,
             pairs_per_step=settings.pairs_per_step,
-            pairs_per_pass=settings.pairs_per_pass,
+            micro_batch_pairs=settings.micro_batch_pairs,
             seed=config.seed,
             notes=self.folder,
         )
         before = self._before(trained, reader, precision, vision)
         stage = self._stage(trained, data, precision, vision)
-        watch = self._watch(trained, reader, precision, vision, stage.steps)
+        after_step = self._monitors(trained, reader, precision, vision, stage.steps)
         try:
-            result = train(stage, config, self.folder, self.accelerator, self.stop, watch)
+            result = train(stage, config, self.folder, self.accelerator, self.stop, after_step)
         except TrainingFailedError as error:
             write_json(
                 self.folder / REPORT, {"status": "failed", "stage": self.stage, "error": str(error)}, self.accelerator
@@ -132,7 +135,7 @@ class StageRun:
         self.accelerator.wait_for_everyone()
         return 0
 
-    def _whole(self, trained: Trained, checkpoint: str | None) -> Trained:
+    def _whole(self, trained: TrainableModel, checkpoint: str | None) -> TrainableModel:
         """The same weights in one piece on each process: what is in pieces neither judges nor is saved as a checkpoint."""
         weights = whole_weights(trained.model)
         fresh = load_for_training(self.config, self.accelerator.device, checkpoint)
@@ -143,7 +146,7 @@ class StageRun:
                     parameter.copy_(weights[name])
         return fresh
 
-    def _think(self, trained: Trained, reader: PairReader, precision: Precision) -> None:
+    def _think(self, trained: TrainableModel, reader: PairReader, precision: Precision) -> None:
         """Thoughts for the pairs that have none, where stage 1 is to learn from some."""
         config = self.config
         if self.stage == "dual-rl" or config.paradigm != "think-then-score" or config.cold_start.mask_probability == 1:
@@ -159,17 +162,17 @@ class StageRun:
             self.stop,
             pairs_at_once=self._pairs_at_once,
             seed=config.seed,
-            told=lambda done, total: self._tell("thoughts", done, total),
+            on_progress=lambda done, total: self._tell("thoughts", done, total),
         )
         self.pairs = replace(self.pairs, train=train)
 
     @property
     def _pairs_at_once(self) -> int:
         """As many rows think at the same time as in a pass of rollouts."""
-        return self.config.dual_rl.pairs_per_pass * self.config.dual_rl.objective.num_generations
+        return self.config.dual_rl.micro_batch_pairs * self.config.dual_rl.objective.num_generations
 
     def _stage(
-        self, trained: Trained, data: PairLoader, precision: Precision, vision: VisionFeatures | None
+        self, trained: TrainableModel, data: PairLoader, precision: Precision, vision: VisionFeatures | None
     ) -> ColdStartStage | RLStage:
         config, accelerator, model = self.config, self.accelerator, trained.model
         if self.stage == "cold-start":
@@ -192,29 +195,29 @@ class StageRun:
     def _with_sub_scores(self) -> int:
         return sum(any(pair.sub_scores) for pair in self.pairs.train)
 
-    def _watch(
-        self, trained: Trained, reader: PairReader, precision: Precision, vision: VisionFeatures | None, steps: int
+    def _monitors(
+        self, trained: TrainableModel, reader: PairReader, precision: Precision, vision: VisionFeatures | None, steps: int
     ) -> Callable[[int], dict[str, float]]:
         """What is called after each step: the observer, and what is measured on held-out pairs where it is due."""
-        watches: list[Callable[[int], dict[str, float]]] = []
+        monitors: list[Callable[[int], dict[str, float]]] = []
         if self.accelerator.distributed_type != DistributedType.FSDP:  # what is in pieces does not judge
             some = [pair for pair in self.pairs.held_out if pair.label][: self.config.watched_pairs]
             if some:
                 judge = lambda: self._judged(some, trained, reader, precision, vision)  # noqa: E731
-                watches.append(HeldOutWatch(judge, steps))
+                monitors.append(HeldOutMonitor(judge, steps))
             if self.config.anchors and self.config.paradigm != "generative":
                 rows = anchor_rows(reader, self.pairs.held_out or self.pairs.train, self.config.anchors)
                 path = self.folder / "anchors.json"
-                watches.append(AnchorWatch(trained.model, rows, path, self.accelerator, precision, steps, vision))
+                monitors.append(AnchorMonitor(trained.model, rows, path, self.accelerator, precision, steps, vision))
 
-        def told(step: int) -> dict[str, float]:
+        def after_step(step: int) -> dict[str, float]:
             self._tell("training", step + 1, steps)
-            return {name: value for watch in watches for name, value in watch(step).items()}
+            return {name: value for monitor in monitors for name, value in monitor(step).items()}
 
-        return told
+        return after_step
 
     def _before(
-        self, trained: Trained, reader: PairReader, precision: Precision, vision: VisionFeatures | None
+        self, trained: TrainableModel, reader: PairReader, precision: Precision, vision: VisionFeatures | None
     ) -> dict[str, Any]:
         """How good the parent is on the held-out pairs; measured once, and kept for a resumed run."""
         path, earlier = self.folder / "before.json", self.folder.parent / "cold-start" / REPORT
@@ -228,19 +231,19 @@ class StageRun:
 
     def _judge(
         self,
-        trained: Trained,
+        trained: TrainableModel,
         reader: PairReader,
         precision: Precision,
         vision: VisionFeatures | None,
         when: Literal["before", "after"],
     ) -> JudgedPairs:
-        def told(done: int, total: int) -> None:
+        def on_progress(done: int, total: int) -> None:
             self._tell(when, done, total)
             # Alone, a process may leave at once; one of several would leave the others waiting.
             if self.stop.received and self.accelerator.num_processes == 1:
                 raise _InterruptedError
 
-        judged = self._judged(self.pairs.held_out, trained, reader, precision, vision, told)
+        judged = self._judged(self.pairs.held_out, trained, reader, precision, vision, on_progress)
         if self.accelerator.is_main_process:
             self.observer.judged(self.stage, when, judged)
         return judged
@@ -248,11 +251,11 @@ class StageRun:
     def _judged(
         self,
         pairs: Sequence[TrainingPair],
-        trained: Trained,
+        trained: TrainableModel,
         reader: PairReader,
         precision: Precision,
         vision: VisionFeatures | None,
-        told: Callable[[int, int], None] = lambda done, total: None,
+        on_progress: OnProgress = lambda done, total: None,
     ) -> JudgedPairs:
         return judge_pairs(
             trained.model,
@@ -264,7 +267,7 @@ class StageRun:
             paradigm=self.config.paradigm,
             vision=vision,
             pairs_at_once=self._pairs_at_once,
-            told=told,
+            on_progress=on_progress,
         )
 
     def _tell(self, part: MicroBatch, done: int, total: int) -> None:
@@ -291,7 +294,7 @@ class StageRun:
         write_json(self.folder / REPORT, report, self.accelerator)
 
 
-def _sampler(settings: RLSettings, trained: Trained) -> Callable[..., Sampled]:
+def _sampler(settings: DualRLConfig, trained: TrainableModel) -> Callable[..., SampledThoughts]:
     """The rollout engine."""
     if settings.engine == "own":
         return sample

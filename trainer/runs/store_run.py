@@ -28,7 +28,7 @@ from storage import Database, StorageError, open_database
 from storage.data_home import place_of
 from storage.training.run_folder import LOG, RunLock, device_lock
 from storage.training.runs import Run, finish, get_run, mark_running, requeue
-from trainer.config import ModelSettings, TrainConfig, load_preset, preset_names
+from trainer.config import ModelConfig, TrainConfig, load_preset, preset_names
 from trainer.data.frozen_pairs import frozen_pairs, pair_ids
 from trainer.engine.loop import TrainingFailedError
 from trainer.engine.stop_signals import StopSignals
@@ -39,7 +39,7 @@ from trainer.planning.measured_runs import seconds_per_step
 from trainer.runs.observer import MicroBatch, RunObserver
 from trainer.runs.pipeline import CONFIG
 from trainer.runs.pipeline import run as train_stages
-from trainer.runs.progress import Reporter, Schedule, Stretch
+from trainer.runs.progress import Reporter, Schedule, SchedulePart
 from trainer.runs.publish import (
     benchmark_pairs,
     compete,
@@ -54,8 +54,8 @@ from trainer.runs.stage import RunRefusedError
 
 if TYPE_CHECKING:
     from trainer.data.pairs import LoadedPairs
-    from trainer.engine.trainable import StageName
     from trainer.evaluation.held_out import JudgedPairs
+    from trainer.paradigm import StageName
 
 log = logging.getLogger(__name__)
 
@@ -119,7 +119,7 @@ class _Work:
         except (TrainingFailedError, CheckpointError, RewardError, StorageError, ValueError) as error:
             return self._failed(str(error), FAILED if isinstance(error, TrainingFailedError) else REFUSED)
         except torch.OutOfMemoryError:
-            return self._failed("not enough memory on the device; lower pairs_per_pass, or num_generations", FAILED)
+            return self._failed("not enough memory on the device; lower micro_batch_pairs, or num_generations", FAILED)
         except Exception as error:
             log.exception("run %d failed", self._run.id)
             return self._failed(f"{type(error).__name__}: {error}", FAILED)
@@ -139,8 +139,8 @@ class _Work:
                 return code
             published = publish(database, run, trained_folder(folder, stages))
             try:
-                told = lambda done, total: reporter.told("gate", "gate", done, total)  # noqa: E731
-                candidate, gate = compete(database, run, published, config, told, stop)
+                on_progress = lambda done, total: reporter.report("gate", "gate", done, total)  # noqa: E731
+                candidate, gate = compete(database, run, published, config, on_progress, stop)
             except GateStoppedError:
                 return stop.exit_code
         register(database, run, published, candidate, gate)
@@ -155,7 +155,7 @@ class _Work:
         schedule = Schedule([])
         with Reporter(database, run.id, schedule, stop) as reporter:
             place = location(database, run.parent_id)
-            scored = score(database, run, place, lambda done, total: reporter.told("score", "score", done, total), stop)
+            scored = score(database, run, place, lambda done, total: reporter.report("score", "score", done, total), stop)
         if stop.received and not scored.complete:
             return stop.exit_code
         with database.write() as session:
@@ -174,7 +174,7 @@ class _Work:
         if refused:
             raise RunRefusedError(f"{', '.join(refused)}: data and checkpoint of a run come from its row")
         config = load_preset(kept) if kept.exists() else load_preset(run.preset, run.overrides)
-        model: ModelSettings = replace(config.model, checkpoint=location(self._database, run.parent_id))
+        model: ModelConfig = replace(config.model, checkpoint=location(self._database, run.parent_id))
         chosen = run.snapshot or {}
         data = replace(
             config.data,
@@ -191,20 +191,20 @@ class _Work:
         """What is to come: thoughts, judging and steps of each stage, then the gate."""
         expected = self._run.request.get("seconds_per_step", {})  # what the page that asked was told
         known = {**expected, **seconds_per_step(self._database, config, self._run.device)}
-        held_out, stretches = len(pairs.held_out), list[Stretch]()
+        held_out, parts = len(pairs.held_out), list[SchedulePart]()
         for stage in stages:
             steps = config.cold_start.steps if stage == "cold-start" else config.dual_rl.steps
             if not steps:
                 continue
             if stage == "cold-start" and config.cold_start.mask_probability < 1:
                 missing = sum(pair.thoughts is None for pair in pairs.train)
-                stretches.append(Stretch(stage, "thoughts", "thoughts", missing))
+                parts.append(SchedulePart(stage, "thoughts", "thoughts", missing))
             if stage == stages[0]:
-                stretches.append(Stretch(stage, "before", "judging", held_out))
-            stretches.append(Stretch(stage, "training", f"step of {stage}", steps, known.get(stage)))
-            stretches.append(Stretch(stage, "after", "judging", held_out))
+                parts.append(SchedulePart(stage, "before", "judging", held_out))
+            parts.append(SchedulePart(stage, "training", f"step of {stage}", steps, known.get(stage)))
+            parts.append(SchedulePart(stage, "after", "judging", held_out))
         judged = 2 * (held_out + benchmark_pairs(self._database, self._run))
-        return Schedule([*stretches, Stretch("gate", "gate", "judging", judged)])
+        return Schedule([*parts, SchedulePart("gate", "gate", "judging", judged)])
 
     def keep_samples(self, stage: StageName, when: Literal["before", "after"], judged: JudgedPairs) -> None:
         """Some of the thoughts of held-out pairs into the run folder."""
@@ -229,7 +229,7 @@ class _Follower(RunObserver):
         self._work, self._reporter, self._stages = work, reporter, stages
 
     def progress(self, stage: StageName, part: MicroBatch, done: int, total: int) -> None:
-        self._reporter.told(stage, part, done, total)
+        self._reporter.report(stage, part, done, total)
 
     def judged(self, stage: StageName, when: Literal["before", "after"], pairs: JudgedPairs) -> None:
         self._work.keep_samples(stage, when, pairs)

@@ -22,17 +22,17 @@ from trainer.objectives.rollout_reward import RolloutReward, format_reward
 from trainer.stages.dual_rl import RLStage
 
 if TYPE_CHECKING:
-    from trainer.config import ColdStartSettings, RLSettings
+    from trainer.config import ColdStartConfig, DualRLConfig
     from trainer.data.pairs import TrainingPair
-    from trainer.objectives.dual_objective import Experience
+    from trainer.objectives.dual_objective import RolloutBatch
 
 
-def without_thoughts(settings: ColdStartSettings) -> ColdStartSettings:
+def without_thoughts(settings: ColdStartConfig) -> ColdStartConfig:
     """The settings of the discriminative baseline."""
     return replace(settings, mask_probability=1.0, anchor_weight=0.0)
 
 
-def without_scoring(settings: RLSettings) -> RLSettings:
+def without_scoring(settings: DualRLConfig) -> DualRLConfig:
     """The settings of the generative baseline: no auxiliary loss on rewards that do not exist."""
     return replace(settings, objective=replace(settings.objective, bt_weight=0.0))
 
@@ -70,8 +70,8 @@ class GenerativeStage(RLStage):
 
     name = "generative RL"
 
-    def _rewarded(self, experience: Experience, pairs: tuple[TrainingPair, ...]) -> None:
-        texts = experience.sampled.texts
+    def _rewarded(self, batch: RolloutBatch, pairs: tuple[TrainingPair, ...]) -> None:
+        texts = batch.thoughts.texts
         rewards: list[float] = []
         for index, pair in enumerate(pairs):
             scores = [[overall_score(text) for text in texts[2 * index + side]] for side in (0, 1)]
@@ -79,9 +79,9 @@ class GenerativeStage(RLStage):
                 rewards += side
         flat = [text for group in texts for text in group]
         # In the log, the preference stands in the place of the quality.
-        experience.scores = [
+        batch.scores = [
             RolloutReward(reward, format_reward(text), score.length, reward)
-            for reward, text, score in zip(rewards, flat, experience.scores, strict=True)
+            for reward, text, score in zip(rewards, flat, batch.scores, strict=True)
         ]
-        groups = torch.tensor(rewards).reshape(-1, experience.rollouts.group)
-        experience.advantages = group_advantages(groups).flatten().to(experience.advantages.device)
+        groups = torch.tensor(rewards).reshape(-1, batch.rollouts.group)
+        batch.advantages = group_advantages(groups).flatten().to(batch.advantages.device)

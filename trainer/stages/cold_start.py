@@ -26,14 +26,14 @@ from torch import nn
 from descore.encode import Batch, Row, collate, pad_token_id
 from descore.modeling.model import DeScoreModel, VisionOutputs
 from storage.splits import stable_share
-from trainer.engine.loop import Prepared
+from trainer.engine.loop import PreparedStep
 from trainer.objectives.losses import bradley_terry, bradley_terry_ties
 from trainer.rollouts.shared_prefix import token_logprobs
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from trainer.config import ColdStartSettings
+    from trainer.config import ColdStartConfig
     from trainer.data.loader import PairLoader
     from trainer.data.pairs import TrainingPair
     from trainer.data.vision_features import VisionFeatures
@@ -61,7 +61,7 @@ class PairBatch:
 class ColdStartObjective(nn.Module):
     """The loss of stage 1 as a module, so that whatever wraps it for many processes sees one forward."""
 
-    def __init__(self, model: DeScoreModel, settings: ColdStartSettings) -> None:
+    def __init__(self, model: DeScoreModel, settings: ColdStartConfig) -> None:
         super().__init__()
         self.model = model
         self.settings = settings
@@ -113,7 +113,7 @@ class ColdStartStage:
     def __init__(
         self,
         model: DeScoreModel,
-        settings: ColdStartSettings,
+        settings: ColdStartConfig,
         data: PairLoader,
         accelerator: Accelerator,
         precision: Precision,
@@ -126,9 +126,9 @@ class ColdStartStage:
         self.objective = ColdStartObjective(model, settings)
         self._accelerator, self._vision, self._seed = accelerator, vision, seed
 
-    def prepare(self, step: int) -> Prepared:
+    def prepare(self, step: int) -> PreparedStep:
         """The passes of a step, with the totals that their losses are divided by."""
-        parts = self.data.passes(step, lambda pair: self._read(pair, step))
+        parts = self.data.micro_batches(step, lambda pair: self._read(pair, step))
         batches = [self._batch(part.pairs, part.read, part.weight) for part in parts]
         real = [batch for batch in batches if batch.weight]
         compared = sum(self._compared(batch) for batch in real)
@@ -141,7 +141,7 @@ class ColdStartStage:
         for batch in batches:
             batch.totals = (totals[0], totals[1])
         sums = {"pairs": pairs, "masked": masked, "tokens": tokens, "decided": decided, "thought_tokens": told}
-        return Prepared(batches, {name: float(value) for name, value in sums.items()})
+        return PreparedStep(batches, {name: float(value) for name, value in sums.items()})
 
     def loss(self, objective: nn.Module, work: PairBatch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """The pass's share of the step's loss, scaled for the mean that is taken over processes."""

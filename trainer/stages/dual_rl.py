@@ -19,15 +19,22 @@ from torch import nn
 from descore.encode import Row
 from descore.modeling.lora import adapter_config, adapter_off
 from descore.modeling.model import DeScoreModel
-from trainer.engine.loop import Prepared
-from trainer.objectives.dual_objective import DualObjective, DualRLConfig, Experience, RLPair, add_reference, collect
-from trainer.rollouts.sampling import Sampled, sample
+from trainer.engine.loop import PreparedStep
+from trainer.objectives.dual_objective import (
+    DualObjective,
+    DualObjectiveConfig,
+    RLPair,
+    RolloutBatch,
+    add_reference,
+    collect,
+)
+from trainer.rollouts.sampling import SampledThoughts, sample
 from trainer.rollouts.shared_prefix import rollout_forward
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from trainer.config import RLSettings
+    from trainer.config import DualRLConfig
     from trainer.data.loader import MicroBatch, PairLoader
     from trainer.data.pairs import TrainingPair
     from trainer.data.vision_features import VisionFeatures
@@ -41,10 +48,10 @@ NO_TRUTH = (
 
 
 @dataclass
-class RolloutPass:
+class RolloutMicroBatch:
     """Rollouts of some pairs. tokens, comparisons: totals of the whole step. weight: 0 where it only keeps in step."""
 
-    experience: Experience
+    batch: RolloutBatch
     weight: float
     tokens: float = 1.0
     comparisons: float = 1.0
@@ -53,7 +60,7 @@ class RolloutPass:
 class Reference:
     """The policy that the KL term stays near: the model without its adapter, or a frozen copy of one that trains whole."""
 
-    def __init__(self, model: DeScoreModel, config: DualRLConfig) -> None:
+    def __init__(self, model: DeScoreModel, config: DualObjectiveConfig) -> None:
         self._adapted = adapter_config(model.backbone) is not None
         self._config = config
         self._policy = model
@@ -62,14 +69,14 @@ class Reference:
             backbone = copy.deepcopy(model.backbone).requires_grad_(False)
             self._copy = DeScoreModel(backbone, model.processor, copy.deepcopy(model.scoring)).eval()
 
-    def add(self, experience: Experience) -> None:
-        """Put the reference's log-probabilities into `experience`; nothing where no KL is asked for."""
+    def add(self, batch: RolloutBatch) -> None:
+        """Put the reference's log-probabilities into `batch`; nothing where no KL is asked for."""
         if self._config.beta <= 0:
             return
         if self._copy is not None:
-            add_reference(self._copy, experience, self._config, nullcontext())
+            add_reference(self._copy, batch, self._config, nullcontext())
         else:
-            add_reference(self._policy, experience, self._config, _switched_off(self._policy))
+            add_reference(self._policy, batch, self._config, _switched_off(self._policy))
 
 
 class RLStage:
@@ -80,13 +87,13 @@ class RLStage:
     def __init__(
         self,
         model: DeScoreModel,
-        settings: RLSettings,
+        settings: DualRLConfig,
         data: PairLoader,
         accelerator: Accelerator,
         precision: Precision,
         vision: VisionFeatures | None = None,
         seed: int = 0,
-        sampler: Callable[..., Sampled] = sample,
+        sampler: Callable[..., SampledThoughts] = sample,
     ) -> None:
         """sampler: the rollout engine, with the signature of `trainer.rollouts.sampling.sample`."""
         self.model, self.settings, self.data, self.precision = model, settings, data, precision
@@ -96,20 +103,20 @@ class RLStage:
         self._reference = Reference(model, self.config)
         self._accelerator, self._vision, self._seed, self._sampler = accelerator, vision, seed, sampler
 
-    def prepare(self, step: int) -> Prepared:
+    def prepare(self, step: int) -> PreparedStep:
         """Sample and reward the rollouts of a step."""
-        parts = self.data.passes(step, lambda pair: self.data.reader.rows(pair, self.settings.max_prompt_tokens))
+        parts = self.data.micro_batches(step, lambda pair: self.data.reader.rows(pair, self.settings.max_prompt_tokens))
         passes = [self._collect(part, step) for part in parts]
-        real = [one.experience for one in passes if one.weight]
+        real = [one.batch for one in passes if one.weight]
         tokens, comparisons = self.data.total(sum(one.tokens for one in real), sum(one.comparisons for one in real))
         for one in passes:
             one.tokens, one.comparisons = tokens, comparisons
-        return Prepared(passes, self._sums(real))
+        return PreparedStep(passes, self._sums(real))
 
-    def loss(self, objective: nn.Module, work: RolloutPass) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    def loss(self, objective: nn.Module, work: RolloutMicroBatch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """The pass's share of the step's loss, scaled for the mean that is taken over processes."""
-        losses = objective(work.experience, work.tokens, work.comparisons)
-        share = work.experience.tokens / work.tokens if work.tokens else 0.0
+        losses = objective(work.batch, work.tokens, work.comparisons)
+        share = work.batch.tokens / work.tokens if work.tokens else 0.0
         parts = losses.parts | {"loss": losses.loss.detach(), "clip_share": losses.parts["clip_share"] * share}
         return losses.loss * work.weight * self._accelerator.num_processes, {
             name: value * work.weight for name, value in parts.items()
@@ -148,43 +155,43 @@ class RLStage:
             "without_truth": sums["without_truth"],
         }
 
-    def _collect(self, part: MicroBatch[Rows], step: int) -> RolloutPass:
+    def _collect(self, part: MicroBatch[Rows], step: int) -> RolloutMicroBatch:
         pairs = [self._rl_pair(pair, rows) for pair, rows in zip(part.pairs, part.read, strict=True)]
         vision = None if self._vision is None else self._vision.of([row for rows in part.read for row in rows])
         with self.precision.sampling():
-            experience = collect(self.model, pairs, step, self.config, vision, self._sampler)
-        self._rewarded(experience, part.pairs)
+            batch = collect(self.model, pairs, step, self.config, vision, self._sampler)
+        self._rewarded(batch, part.pairs)
         # In the numbers of the training forward, so that what differs is the policy and not the rounding.
         with self.precision.step(), self.precision.autocast():
-            self._reference.add(experience)
+            self._reference.add(batch)
             if self.updates_per_step > 1:
-                experience.old_logprobs = self._logprobs(experience)
-        return RolloutPass(experience, part.weight)
+                batch.old_logprobs = self._logprobs(batch)
+        return RolloutMicroBatch(batch, part.weight)
 
     def _rl_pair(self, pair: TrainingPair, rows: Rows) -> RLPair:
         return RLPair(f"{self._seed}/{pair.identity}", rows, pair.sub_scores, pair.label)
 
-    def _rewarded(self, experience: Experience, pairs: tuple[TrainingPair, ...]) -> None:
+    def _rewarded(self, batch: RolloutBatch, pairs: tuple[TrainingPair, ...]) -> None:
         """Where another way of training gives rewards of its own; here `collect` has given them."""
 
     @torch.no_grad()
-    def _logprobs(self, experience: Experience) -> torch.Tensor:
+    def _logprobs(self, batch: RolloutBatch) -> torch.Tensor:
         """Of the rollouts under the policy that sampled them, before it moves."""
         was_training = self.model.training
         self.model.eval()
         try:
             run = rollout_forward(
                 self.model,
-                experience.prompts,
-                experience.rollouts,
-                experience.vision,
+                batch.prompts,
+                batch.rollouts,
+                batch.vision,
                 temperature=self.config.temperature,
             )
         finally:
             self.model.train(was_training)
         return run.logprobs
 
-    def _sums(self, real: list[Experience]) -> dict[str, float]:
+    def _sums(self, real: list[RolloutBatch]) -> dict[str, float]:
         scores = [score for one in real for score in one.scores]
         known = [score.quality for score in scores if score.quality is not None]
         groups = [torch.tensor([score.total for score in one.scores]).reshape(-1, one.rollouts.group) for one in real]
@@ -199,15 +206,15 @@ class RLStage:
             "format": sum(score.format for score in scores),
             "length": sum(score.length for score in scores),
             "spread": sum(float(group.std(-1).sum()) * group.shape[1] for group in groups),
-            "tokens": sum(one.sampled.tokens for one in real),
-            "cut_off": sum(not end for one in real for ends in one.sampled.ended for end in ends),
+            "tokens": sum(one.thoughts.tokens for one in real),
+            "cut_off": sum(not end for one in real for ends in one.thoughts.ended for end in ends),
         }
 
 
-def _untold(experience: Experience) -> int:
+def _untold(batch: RolloutBatch) -> int:
     """Pairs without any known sub-score."""
-    told = torch.tensor([score.quality is not None for score in experience.scores])
-    return int((~told.reshape(len(experience.labels), -1).any(-1)).sum())
+    told = torch.tensor([score.quality is not None for score in batch.scores])
+    return int((~told.reshape(len(batch.labels), -1).any(-1)).sum())
 
 
 @contextmanager

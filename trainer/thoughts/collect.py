@@ -29,12 +29,12 @@ from descore.video import FramePolicy, VideoClip, VideoError, read_clips
 from storage import Database, StorageError, open_database
 from storage.judgements import JudgementRecord, Question, save_judgement
 from storage.pairs import find_video
-from trainer.config import DataSettings, SettingsError, TrainConfig, load_preset
+from trainer.config import ConfigError, DataConfig, TrainConfig, load_preset
 from trainer.data.frames import BadPairError, PairReader
 from trainer.data.load_pairs import from_store, load_pairs
 from trainer.data.thought_file import PairThoughts, ThoughtFile
 from trainer.rollouts.sampling import sample
-from trainer.thoughts.teacher import NoThoughtError, Reply, Teacher, TeacherError, TeacherSettings
+from trainer.thoughts.teacher import NoThoughtError, Reply, Teacher, TeacherConfig, TeacherError
 
 if TYPE_CHECKING:
     import argparse
@@ -47,7 +47,7 @@ _FAILURES_IN_A_ROW = 10
 
 
 @dataclass(frozen=True)
-class Failed:
+class FailedPair:
     """A pair without thoughts, and why."""
 
     identity: str
@@ -57,11 +57,11 @@ class Failed:
 
 
 @dataclass(frozen=True)
-class Collected:
+class CollectionSummary:
     """What a collection came to. prompt_tokens, completion_tokens: of this call, failed pairs included."""
 
     pairs: int
-    failed: tuple[Failed, ...]
+    failed: tuple[FailedPair, ...]
     prompt_tokens: int
     completion_tokens: int
     seconds: float
@@ -76,7 +76,7 @@ class Collected:
 
 def own_thoughts(
     model: DeScoreModel, manifest: Manifest, pairs: Sequence[TrainingPair], reader: PairReader, batch: int, seed: int = 0
-) -> Iterator[PairThoughts | Failed]:
+) -> Iterator[PairThoughts | FailedPair]:
     """One sampled thought for each video, temperature 1, `batch` pairs at a time.
 
     A pair's thoughts depend on seed, pair and weights alone, not on what else is in the batch.
@@ -89,7 +89,7 @@ def own_thoughts(
             try:
                 read[pair.identity] = reader.rows(pair)
             except BadPairError as error:
-                yield Failed(pair.identity, str(error))
+                yield FailedPair(pair.identity, str(error))
         good = [pair for pair in some if pair.identity in read]
         reader.expect(pairs[first + batch : first + 2 * batch])
         if not good:
@@ -115,14 +115,14 @@ def own_thoughts(
 
 def teacher_thoughts(
     teacher: Teacher, pairs: Sequence[TrainingPair], policy: FramePolicy, parallel: int
-) -> Iterator[PairThoughts | Failed]:
+) -> Iterator[PairThoughts | FailedPair]:
     """The teacher's thoughts, `parallel` pairs at a time, in the order of the pairs.
 
     Raises:
         TeacherError: the endpoint can't be used.
     """
     with ThreadPoolExecutor(parallel, thread_name_prefix="teacher") as threads:
-        waiting: list[Future[PairThoughts | Failed]] = []
+        waiting: list[Future[PairThoughts | FailedPair]] = []
         todo = iter(pairs)
         try:
             while True:
@@ -136,7 +136,7 @@ def teacher_thoughts(
                 future.cancel()
 
 
-def _ask(teacher: Teacher, pair: TrainingPair, policy: FramePolicy) -> PairThoughts | Failed:
+def _ask(teacher: Teacher, pair: TrainingPair, policy: FramePolicy) -> PairThoughts | FailedPair:
     began, replies = time.monotonic(), list[Reply]()
     try:
         clips: list[VideoClip] = read_clips(pair.videos, policy)
@@ -145,7 +145,7 @@ def _ask(teacher: Teacher, pair: TrainingPair, policy: FramePolicy) -> PairThoug
     except (VideoError, NoThoughtError) as error:
         lost = (error.prompt_tokens, error.completion_tokens) if isinstance(error, NoThoughtError) else (0, 0)
         spent = [(reply.prompt_tokens, reply.completion_tokens) for reply in replies] + [lost]
-        return Failed(pair.identity, str(error), sum(one for one, _ in spent), sum(one for _, one in spent))
+        return FailedPair(pair.identity, str(error), sum(one for one, _ in spent), sum(one for _, one in spent))
     return PairThoughts(
         identity=pair.identity,
         contents=pair.contents,
@@ -158,11 +158,11 @@ def _ask(teacher: Teacher, pair: TrainingPair, policy: FramePolicy) -> PairThoug
 
 
 def collect(
-    source: Iterator[PairThoughts | Failed],
+    source: Iterator[PairThoughts | FailedPair],
     file: ThoughtFile,
     pairs: Sequence[TrainingPair],
     database: Database | None = None,
-) -> Collected:
+) -> CollectionSummary:
     """Append what `source` gives to the file, and to the store if there is one.
 
     Raises:
@@ -170,12 +170,12 @@ def collect(
         StorageError: the file or the store can't be written.
     """
     prompts = {pair.identity: pair.prompt for pair in pairs}
-    began, failed, in_a_row, done, paid = time.monotonic(), list[Failed](), 0, 0, [0, 0]
+    began, failed, in_a_row, done, paid = time.monotonic(), list[FailedPair](), 0, 0, [0, 0]
     with tqdm(total=len(pairs), desc="thoughts", unit="pair", mininterval=1) as progress:
         for one in source:
             progress.update()
             paid = [paid[0] + one.prompt_tokens, paid[1] + one.completion_tokens]
-            if isinstance(one, Failed):
+            if isinstance(one, FailedPair):
                 failed.append(one)
                 in_a_row += 1
                 if in_a_row == _FAILURES_IN_A_ROW:
@@ -185,7 +185,7 @@ def collect(
             file.add(one)
             if database is not None:
                 keep(database, one, prompts[one.identity])
-    return Collected(done, tuple(failed), paid[0], paid[1], time.monotonic() - began)
+    return CollectionSummary(done, tuple(failed), paid[0], paid[1], time.monotonic() - began)
 
 
 def keep(database: Database, thoughts: PairThoughts, prompt: str) -> None:
@@ -236,10 +236,10 @@ def run(options: argparse.Namespace) -> int:
     try:
         config = load_preset(options.preset, options.set)
         if options.teacher and not options.model:
-            raise SettingsError("--teacher needs --model, the name of the model to ask")
+            raise ConfigError("--teacher needs --model, the name of the model to ask")
         with ThoughtFile(options.out) as file:
             return _collect_all(config, options, file)
-    except (SettingsError, StorageError, CheckpointError, TeacherError, ValueError) as error:
+    except (ConfigError, StorageError, CheckpointError, TeacherError, ValueError) as error:
         print(f"collect-thoughts: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -266,15 +266,15 @@ def _collect_all(config: TrainConfig, options: argparse.Namespace, file: Thought
     return 1 if done.failed else 0
 
 
-def _labelled(settings: DataSettings, database: Database | None) -> LoadedPairs:
+def _labelled(settings: DataConfig, database: Database | None) -> LoadedPairs:
     return load_pairs(settings) if database is None else from_store(database, settings)
 
 
 def _source(
     config: TrainConfig, options: argparse.Namespace, pairs: Sequence[TrainingPair]
-) -> Iterator[PairThoughts | Failed]:
+) -> Iterator[PairThoughts | FailedPair]:
     if options.teacher:
-        settings = TeacherSettings(
+        settings = TeacherConfig(
             url=options.teacher,
             model=options.model,
             key_variable=options.key_variable,

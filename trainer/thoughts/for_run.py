@@ -43,12 +43,12 @@ def with_own_thoughts(
     *,
     pairs_at_once: int,
     seed: int,
-    told: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[TrainingPair, ...]:
     """The pairs, each with thoughts where its videos can be read; fewer when a signal came in between.
 
     Args:
-        told: called with how many of this process's pairs are through, and how many there are.
+        on_progress: called with how many of this process's pairs are through, and how many there are.
     """
     missing = [pair for pair in pairs if pair.thoughts is None]
     if not missing:
@@ -63,7 +63,7 @@ def with_own_thoughts(
         for done, one in enumerate(bar, len(mine) - len(todo) + 1):
             if isinstance(one, PairThoughts):
                 file.add(one)
-            told(done, len(mine))
+            on_progress(done, len(mine))
             if stop.received:
                 break
     accelerator.wait_for_everyone()

@@ -1,6 +1,6 @@
 """A teacher that thinks about videos: any model behind an OpenAI-compatible chat endpoint that takes images.
 
-    teacher = Teacher(TeacherSettings(url="https://api.example.com/v1", model="large-vlm"))
+    teacher = Teacher(TeacherConfig(url="https://api.example.com/v1", model="large-vlm"))
     reply = teacher.think(clip, "a red circle bounces")
     reply.thought, reply.prompt_tokens, reply.completion_tokens
 
@@ -56,7 +56,7 @@ class NoThoughtError(RuntimeError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TeacherSettings:
+class TeacherConfig:
     """url: up to and without /chat/completions. key_variable: environment variable with the key; where it is empty, no key
     is sent. attempts: requests for one video. backoff_seconds: before the second one, then doubled each time.
     requests_per_minute: 0 for no limit. timeout: seconds for one request. max_pixels: larger frames are made smaller.
@@ -92,7 +92,7 @@ class Reply:
 class Teacher:
     """Asks one endpoint. Threads may share it; the limit of requests holds for all of them together."""
 
-    def __init__(self, settings: TeacherSettings) -> None:
+    def __init__(self, settings: TeacherConfig) -> None:
         self.settings = settings
         self._turn = threading.Lock()
         self._next_request = 0.0
@@ -209,7 +209,7 @@ def _content(answer: Mapping[str, Any]) -> tuple[str, int, int]:
     return text if isinstance(text, str) else "", *tokens
 
 
-def _refusal(error: urllib.error.HTTPError, settings: TeacherSettings) -> Exception:
+def _refusal(error: urllib.error.HTTPError, settings: TeacherConfig) -> Exception:
     said = error.read(500).decode("utf-8", errors="replace").strip()
     reason = f"{settings.url} answers {error.code} {error.reason}: {said}"
     if error.code in _HOPELESS:

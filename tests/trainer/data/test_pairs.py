@@ -25,14 +25,14 @@ from storage.video_files import store_video
 from tests.helpers.labelled_shapes import FLAWED, GOOD, THOUGHTS, write_cold_start_table, write_videos
 from tests.helpers.labelling import NOW, new_submission
 from tests.helpers.tiny import POLICY, tiny_processor
-from trainer.config import DataSettings
+from trainer.config import DataConfig
 from trainer.data.frames import BadPairError, FrameCache, PairReader
 from trainer.data.load_pairs import from_csv, from_store, load_pairs
 from trainer.data.pairs import TrainingPair, is_held_out, pair_identity, step_order
 from trainer.data.thought_file import PairThoughts, ThoughtFile
 from trainer.thoughts.collect import keep
 
-ALL = DataSettings(held_out_share=0.0)
+ALL = DataConfig(held_out_share=0.0)
 
 
 def plain_pairs(count: int) -> list[TrainingPair]:

@@ -15,14 +15,14 @@ import torch.multiprocessing as multiprocessing
 from accelerate import Accelerator
 
 from tests.helpers.tiny_runs import largest_difference, tiny_config, tiny_pairs, tiny_run, tiny_stage
-from trainer.config import OptimSettings, TrainConfig
+from trainer.config import OptimConfig, TrainConfig
 from trainer.engine.loop import TrainingFailedError, train
 from trainer.engine.metrics_log import read_metrics
 from trainer.engine.optim import build_optimizers, rate_share
 from trainer.engine.stop_signals import StopSignals
 
 if TYPE_CHECKING:
-    from trainer.engine.trainable import StageName
+    from trainer.paradigm import StageName
 
 STAGES: tuple[StageName, ...] = ("cold-start", "dual-rl")
 
@@ -37,7 +37,7 @@ def steps(config: TrainConfig, count: int, **changes: int) -> TrainConfig:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_run_stopped_and_resumed_equals_the_straight_one_bit_for_bit(stage: StageName, tmp_path: Path) -> None:
-    config, pairs = steps(tiny_config(), 3, pairs_per_step=2, pairs_per_pass=2), tiny_pairs(4)
+    config, pairs = steps(tiny_config(), 3, pairs_per_step=2, micro_batch_pairs=2), tiny_pairs(4)
     straight, expected = tiny_run(stage, config, pairs, tmp_path / "straight", lora=True)
     first, _ = tiny_run(stage, config, pairs, tmp_path / "stopped", lora=True, stop_after=1)
     assert (first.steps, first.exit_code) == (2, 143)
@@ -61,14 +61,14 @@ def test_dropout_is_part_of_what_the_resumed_run_repeats(tmp_path: Path) -> None
 def test_passes_of_one_pair_give_the_gradients_of_one_pass(stage: StageName, tmp_path: Path) -> None:
     pairs, found = tiny_pairs(4), []
     for per_pass in (1, 4):
-        config = steps(tiny_config(), 1, pairs_per_pass=per_pass)
+        config = steps(tiny_config(), 1, micro_batch_pairs=per_pass)
         one = tiny_stage(stage, config, pairs, tmp_path / "frames", Accelerator(cpu=True))
         prepared = one.prepare(0)
-        assert len(prepared.passes) == 4 // per_pass
-        for number, work in enumerate(prepared.passes):
+        assert len(prepared.micro_batches) == 4 // per_pass
+        for number, work in enumerate(prepared.micro_batches):
             if stage == "dual-rl":  # random thoughts are all equally bad
-                count = len(work.experience.advantages)
-                work.experience.advantages = torch.linspace(-1, 1, 16)[number * count : (number + 1) * count]
+                count = len(work.batch.advantages)
+                work.batch.advantages = torch.linspace(-1, 1, 16)[number * count : (number + 1) * count]
             one.loss(one.objective, work)[0].backward()
         found.append({name: p.grad for name, p in one.model.named_parameters() if p.grad is not None})
     assert found[0].keys() == found[1].keys()
@@ -125,7 +125,7 @@ def test_a_gradient_that_is_not_finite_is_caught_as_well_and_five_in_a_row_end_t
 
 
 def test_a_loss_that_is_not_finite_in_any_pass_costs_the_whole_update(tmp_path: Path) -> None:
-    config = steps(tiny_config(), 1, pairs_per_pass=1)
+    config = steps(tiny_config(), 1, micro_batch_pairs=1)
     accelerator = Accelerator(cpu=True)
     stage = tiny_stage("cold-start", config, tiny_pairs(4), tmp_path / "frames", accelerator)
     loss, calls = stage.loss, iter(range(4))
@@ -166,7 +166,7 @@ def test_the_first_signal_waits_for_the_step_and_the_second_does_not(
 
 def test_learning_rates_warm_up_and_fall() -> None:
     def shares(**settings: object) -> list[float]:
-        return [rate_share(step, 20, OptimSettings(lr=1, scoring_lr=1, **settings)) for step in range(20)]  # type: ignore[arg-type]
+        return [rate_share(step, 20, OptimConfig(lr=1, scoring_lr=1, **settings)) for step in range(20)]  # type: ignore[arg-type]
 
     assert shares(warmup_share=0.0) == [1.0] * 20
     warm = shares(warmup_share=0.2, schedule="linear")
@@ -180,7 +180,7 @@ def test_learning_rates_warm_up_and_fall() -> None:
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_query_token_and_head_have_a_rate_of_their_own(optimizer: str, tmp_path: Path) -> None:
     stage = tiny_stage("cold-start", tiny_config(), tiny_pairs(1), tmp_path, Accelerator(cpu=True))
-    settings = OptimSettings(lr=1e-3, scoring_lr=7e-3, weight_decay=0.1, optimizer=optimizer)  # type: ignore[arg-type]
+    settings = OptimConfig(lr=1e-3, scoring_lr=7e-3, weight_decay=0.1, optimizer=optimizer)  # type: ignore[arg-type]
     groups = [group for one in build_optimizers(stage.model, settings) for group in one.param_groups]
     scoring = [group for group in groups if group["name"] == "scoring"]
     assert {id(p) for group in scoring for p in group["params"]} == {id(p) for p in stage.model.scoring.parameters()}
@@ -195,7 +195,7 @@ def _two_processes(rank: int, folder: Path, port: int) -> None:
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "ACCELERATE_USE_CPU": "true"}
     torch.set_num_threads(1)
     for stage in STAGES:
-        _, weights = tiny_run(stage, steps(tiny_config(), 2, pairs_per_pass=1), tiny_pairs(5), folder / stage)
+        _, weights = tiny_run(stage, steps(tiny_config(), 2, micro_batch_pairs=1), tiny_pairs(5), folder / stage)
         if rank == 0:
             torch.save(weights, folder / f"{stage}.pt")
     torch.distributed.destroy_process_group()

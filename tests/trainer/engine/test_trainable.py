@@ -16,7 +16,7 @@ from descore.encode import collate
 from descore.modeling.lora import adapter_off
 from tests.helpers.tiny import tiny_backbone, tiny_judge, tiny_processor
 from tests.helpers.tiny_runs import TRUTH, tiny_config, tiny_pairs, tiny_reader
-from trainer.config import LoraSettings, TrainConfig, Vision
+from trainer.config import AdapterConfig, TrainConfig, Vision
 from trainer.engine.precision import Precision
 from trainer.engine.save_trained import code_version, data_hash, save_trained
 from trainer.engine.trainable import load_for_training, lora_targets, merger_parts, set_trainable, vision_parts
@@ -27,7 +27,7 @@ CPU = torch.device("cpu")
 
 def config_for(checkpoint: Path, vision: Vision = "frozen", lora: bool = True) -> TrainConfig:
     config = tiny_config()
-    settings = LoraSettings(r=2, alpha=4) if lora else None
+    settings = AdapterConfig(r=2, alpha=4) if lora else None
     return replace(
         config,
         model=replace(config.model, checkpoint=str(checkpoint), lora=settings),
@@ -108,7 +108,7 @@ def test_an_adapter_of_another_size_is_refused(parent: Path, tmp_path: Path) -> 
     saved = save_trained(trained, config, "cold-start", tiny_pairs(1), {}, Calibration({}), tmp_path / "r" / "checkpoint")
     with pytest.raises(ValueError, match="has an adapter"):
         load_for_training(config_for(saved, lora=False), CPU)
-    other = replace(config, model=replace(config.model, lora=LoraSettings(r=8, alpha=4)))
+    other = replace(config, model=replace(config.model, lora=AdapterConfig(r=8, alpha=4)))
     with pytest.raises(ValueError, match="r 2 and alpha 4"):
         load_for_training(other, CPU, str(saved))
     with pytest.raises(ValueError, match="holds no vision weights"):
@@ -174,7 +174,7 @@ def test_held_out_pairs_are_judged_as_the_judge_would(tmp_path: Path, monkeypatc
         Precision("cpu", False),
         max_tokens=8,
         pairs_at_once=2,
-        told=lambda done, total: at_work.append(f"{done}/{total}"),
+        on_progress=lambda done, total: at_work.append(f"{done}/{total}"),
     )
     assert " ".join(at_work) == "pair-0 lost pair-1 judge 3/5 pair-2 lost judge 5/5"
     assert again.pairs == judged.pairs

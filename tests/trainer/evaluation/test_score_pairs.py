@@ -91,11 +91,11 @@ def test_a_stopped_scoring_keeps_what_it_has_and_goes_on(world: World, monkeypat
     monkeypatch.setattr(score_run, "PAIRS_AT_ONCE", 4)
     run, stop = world.ask_to_score(modes=["quick"]), StopSignals()
 
-    def told(done: int, total: int) -> None:
+    def on_progress(done: int, total: int) -> None:
         if done == 4:
             stop.note(15)
 
-    scored = score(world.database, run, str(world.home / "base"), told, stop)
+    scored = score(world.database, run, str(world.home / "base"), on_progress, stop)
     assert (scored.judged, scored.complete) == (4, False)
     assert sum(pair.quick is not None for pair in analysed(world)) >= 4
     assert run_from_store(run.id, world.home) == 0

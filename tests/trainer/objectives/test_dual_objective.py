@@ -16,10 +16,10 @@ from descore.modeling.model import DeScoreModel, Thinking
 from descore.modeling.scoring_head import ScoringModule
 from tests.helpers.tiny import POLICY, tiny_backbone, tiny_clip, tiny_processor
 from trainer.data.vision_features import VisionFeatures
-from trainer.objectives.dual_objective import DualObjective, DualRLConfig, RLPair, add_reference, collect
+from trainer.objectives.dual_objective import DualObjective, DualObjectiveConfig, RLPair, add_reference, collect
 from trainer.objectives.rollout_reward import RolloutRewardConfig
 
-CONFIG = DualRLConfig(num_generations=3, max_tokens=10, reward=RolloutRewardConfig(length_low=2, length_high=9))
+CONFIG = DualObjectiveConfig(num_generations=3, max_tokens=10, reward=RolloutRewardConfig(length_low=2, length_high=9))
 
 
 def make_model(lora: bool = False) -> DeScoreModel:
@@ -44,10 +44,10 @@ def make_pairs(count: int = 2) -> list[RLPair]:
 
 def test_a_rollout_depends_on_nothing_else_in_the_batch() -> None:
     model, pairs = make_model(), make_pairs(3)
-    together = collect(model, pairs, 7, CONFIG).sampled
-    alone = collect(model, pairs[1:2], 7, CONFIG).sampled
+    together = collect(model, pairs, 7, CONFIG).thoughts
+    alone = collect(model, pairs[1:2], 7, CONFIG).thoughts
     assert together.ids[2:4] == alone.ids
-    assert collect(model, pairs[1:2], 8, CONFIG).sampled.ids != alone.ids
+    assert collect(model, pairs[1:2], 8, CONFIG).thoughts.ids != alone.ids
     assert len({ids for one in together.ids for ids in one}) > 6  # rollouts of a group differ from each other
 
 
@@ -76,10 +76,10 @@ def test_the_end_tokens_that_were_sampled_are_learnt_and_no_others(monkeypatch: 
     assert model.end_ids == {turn, text}
     # Row 2 would stop right at the limit, where nothing is sampled any more; row 4 goes on.
     end_with(model, monkeypatch, [(1, turn), (2, text), (10, turn), (3, text), (99, turn), (4, turn)])
-    experience = collect(model, make_pairs(1), 0, CONFIG)
-    assert experience.sampled.ends == ((turn, text, None), (text, None, turn))
-    assert experience.sampled.ended == ((True, True, True), (True, False, True))
-    tokens, mask, lengths = experience.rollouts.tokens, experience.rollouts.mask, experience.rollouts.lengths
+    batch = collect(model, make_pairs(1), 0, CONFIG)
+    assert batch.thoughts.ends == ((turn, text, None), (text, None, turn))
+    assert batch.thoughts.ended == ((True, True, True), (True, False, True))
+    tokens, mask, lengths = batch.rollouts.tokens, batch.rollouts.mask, batch.rollouts.lengths
     assert lengths.tolist() == [1, 2, 10, 3, 10, 4]
     assert mask.sum(-1).tolist() == [2, 3, 10, 4, 10, 5]
     assert [int(tokens[row, lengths[row]]) for row in (0, 1, 3, 5)] == [turn, text, text, turn]
@@ -88,11 +88,11 @@ def test_the_end_tokens_that_were_sampled_are_learnt_and_no_others(monkeypatch: 
 def test_a_group_without_truth_has_no_advantages(monkeypatch: pytest.MonkeyPatch) -> None:
     model = make_model()
     end_with(model, monkeypatch, [(length, min(model.end_ids)) for length in (1, 5, 9, 1, 5, 9)])
-    experience = collect(model, make_pairs(1), 0, CONFIG)  # of B no sub-score is known
-    assert [score.length for score in experience.scores[3:]] == [0.0, pytest.approx(3 / 7), 1.0]
-    assert experience.advantages[:3].all()
-    assert not experience.advantages[3:].any()
-    assert experience.comparisons == 3  # the Bradley-Terry loss trains on them all the same
+    batch = collect(model, make_pairs(1), 0, CONFIG)  # of B no sub-score is known
+    assert [score.length for score in batch.scores[3:]] == [0.0, pytest.approx(3 / 7), 1.0]
+    assert batch.advantages[:3].all()
+    assert not batch.advantages[3:].any()
+    assert batch.comparisons == 3  # the Bradley-Terry loss trains on them all the same
 
 
 def test_every_trainable_weight_changes_and_no_frozen_one() -> None:
@@ -102,10 +102,10 @@ def test_every_trainable_weight_changes_and_no_frozen_one() -> None:
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     trainable = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trainable, lr=1e-3, weight_decay=0.0)
-    experience = collect(model, make_pairs(), 0, CONFIG)
-    experience.advantages = torch.linspace(-1, 1, len(experience.advantages))  # random thoughts are all equally bad
+    batch = collect(model, make_pairs(), 0, CONFIG)
+    batch.advantages = torch.linspace(-1, 1, len(batch.advantages))  # random thoughts are all equally bad
     model.train()
-    DualObjective(model, CONFIG)(experience).loss.backward()
+    DualObjective(model, CONFIG)(batch).loss.backward()
     optimizer.step()
     for name, parameter in model.named_parameters():
         assert torch.equal(before[name], parameter.detach()) != parameter.requires_grad, name
@@ -113,20 +113,20 @@ def test_every_trainable_weight_changes_and_no_frozen_one() -> None:
 
 def test_both_objectives_reach_the_backbone_and_only_one_the_head() -> None:
     model, pairs = make_model(), make_pairs()
-    experience = collect(model, pairs, 0, CONFIG)
-    experience.advantages = torch.linspace(-1, 1, len(experience.advantages))
+    batch = collect(model, pairs, 0, CONFIG)
+    batch.advantages = torch.linspace(-1, 1, len(batch.advantages))
 
-    def gradient_norms(config: DualRLConfig, advantages: torch.Tensor) -> tuple[float, float]:
-        experience.advantages = advantages
+    def gradient_norms(config: DualObjectiveConfig, advantages: torch.Tensor) -> tuple[float, float]:
+        batch.advantages = advantages
         model.zero_grad()
-        DualObjective(model, config)(experience).loss.backward()
+        DualObjective(model, config)(batch).loss.backward()
         backbone = sum(float(p.grad.norm()) for p in model.backbone.parameters() if p.grad is not None)
         head = float(model.require_scoring().head.weight.grad.norm())
         return backbone, head
 
-    nothing = torch.zeros_like(experience.advantages)
-    only_policy = DualRLConfig(num_generations=3, max_tokens=10, bt_weight=0.0)
-    policy = gradient_norms(only_policy, experience.advantages)
+    nothing = torch.zeros_like(batch.advantages)
+    only_policy = DualObjectiveConfig(num_generations=3, max_tokens=10, bt_weight=0.0)
+    policy = gradient_norms(only_policy, batch.advantages)
     preference = gradient_norms(CONFIG, nothing)
     assert policy[0] > 0
     assert policy[1] == 0
@@ -139,11 +139,9 @@ def test_parts_of_a_batch_add_up_to_the_whole() -> None:
     objective = DualObjective(model, CONFIG)
     whole = collect(model, pairs, 0, CONFIG)
     parts = [collect(model, [pair], 0, CONFIG) for pair in pairs]
-    for experience in (whole, *parts):
-        rows = experience.advantages.shape[0]
-        experience.advantages = (
-            torch.linspace(-1, 1, 12)[:rows] if experience is not parts[1] else torch.linspace(-1, 1, 12)[6:]
-        )
+    for batch in (whole, *parts):
+        rows = batch.advantages.shape[0]
+        batch.advantages = torch.linspace(-1, 1, 12)[:rows] if batch is not parts[1] else torch.linspace(-1, 1, 12)[6:]
     expected = objective(whole).loss
     found = sum(objective(part, whole.tokens, whole.comparisons).loss for part in parts)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
@@ -151,12 +149,12 @@ def test_parts_of_a_batch_add_up_to_the_whole() -> None:
 
 def test_the_reference_is_the_model_without_its_adapter() -> None:
     plain, adapted = make_model(), make_model(lora=True)
-    experience = collect(adapted, make_pairs(), 0, CONFIG)
-    add_reference(adapted, experience, CONFIG, adapter_off(adapted.backbone))
-    switched_off = experience.reference
-    add_reference(plain, experience, CONFIG, nullcontext())
-    torch.testing.assert_close(switched_off, experience.reference)
-    losses = DualObjective(adapted, CONFIG)(experience)
+    batch = collect(adapted, make_pairs(), 0, CONFIG)
+    add_reference(adapted, batch, CONFIG, adapter_off(adapted.backbone))
+    switched_off = batch.reference
+    add_reference(plain, batch, CONFIG, nullcontext())
+    torch.testing.assert_close(switched_off, batch.reference)
+    losses = DualObjective(adapted, CONFIG)(batch)
     assert losses.parts["kl"] > 1e-3
     assert all(p.requires_grad for name, p in adapted.named_parameters() if "lora_" in name)
 
@@ -169,7 +167,7 @@ def test_kept_vision_features_give_the_same_rollouts_and_losses(tmp_path: Path) 
     rows = [row for pair in pairs for row in pair.rows]
     for _ in range(2):
         shared = collect(model, pairs, 0, CONFIG, vision=cache.of(rows))
-        assert shared.sampled.ids == plain.sampled.ids
+        assert shared.thoughts.ids == plain.thoughts.ids
         a, b = (DualObjective(model, CONFIG)(one).loss for one in (plain, shared))
         torch.testing.assert_close(a, b)
     assert (cache.misses, cache.hits) == (4, 4)

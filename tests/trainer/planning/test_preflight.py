@@ -18,7 +18,7 @@ from tests.helpers.store_world import World, make_world
 from tests.helpers.tiny_runs import tiny_config
 from trainer.__main__ import main
 from trainer.config import load_preset, save_config
-from trainer.planning import preflight as offer
+from trainer.planning import preflight
 from trainer.planning.measured_runs import seconds_per_judged_pair, seconds_per_step, work
 from trainer.planning.preflight import PresetOffer, make_offer
 from trainer.planning.trial_step import Trial, trial
@@ -101,9 +101,9 @@ def test_a_run_that_does_not_fit_is_refused_and_one_that_barely_fits_sends_the_s
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pretend_run(world, seconds=4.0)
-    monkeypatch.setattr(offer, "_machine_memory", lambda: (8e9, 1e9))
+    monkeypatch.setattr(preflight, "_machine_memory", lambda: (8e9, 1e9))
     assert presets(world)["tiny-cpu"].steps_aside
-    monkeypatch.setattr(offer, "_machine_memory", lambda: (1e9, 1e9))
+    monkeypatch.setattr(preflight, "_machine_memory", lambda: (1e9, 1e9))
     tiny = presets(world)["tiny-cpu"]
     assert not tiny.steps_aside
     assert "needs 1.5 GB" in str(tiny.why_not)
@@ -116,7 +116,7 @@ def test_what_a_trial_found_is_kept_and_none_is_made_beside_a_run(world: World, 
         tried.append(arguments)
         return Trial({"cold-start": 2.0, "dual-rl": 5.0}, 0.5)
 
-    monkeypatch.setattr(offer, "trial", told)
+    monkeypatch.setattr(preflight, "trial", told)
     with device_lock(world.home, "cpu"):
         assert presets(world, seconds=100.0)["tiny-cpu"].seconds == {}
     assert not tried
@@ -151,15 +151,15 @@ def test_the_command_prints_json_and_says_what_is_wrong(
 ) -> None:
     monkeypatch.setenv("DESCORE_HOME", str(world.home))
     monkeypatch.setattr("os.nice", lambda by: 0)  # of the tests themselves
-    monkeypatch.setattr(offer, "_SECONDS", 0.0)
-    assert main(["offer", "--checkpoint", "bundled", "--json"]) == 0
+    monkeypatch.setattr(preflight, "_SECONDS", 0.0)
+    assert main(["preflight", "--checkpoint", "bundled", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["device"] == "cpu"
     assert len(found["presets"]) == 3
     assert not found["busy"]
-    assert main(["offer"]) == 0
+    assert main(["preflight"]) == 0
     assert "tiny-cpu: The bundled checkpoint" in capsys.readouterr().out
-    assert main(["offer", "--checkpoint", "nowhere"]) == 2
-    assert "offer: there is no checkpoint folder nowhere" in capsys.readouterr().err
+    assert main(["preflight", "--checkpoint", "nowhere"]) == 2
+    assert "preflight: there is no checkpoint folder nowhere" in capsys.readouterr().err
     assert main(["offer", "--device", "cuda:9"]) == 2
     assert "there is no device cuda:9" in capsys.readouterr().err

@@ -23,7 +23,7 @@ from trainer.engine.trainable import lora_targets
 from trainer.rollouts.vllm_engine import PLACES, EngineError, VllmEngine, frames_of, plain_weights, request_of, rows_of
 
 if TYPE_CHECKING:
-    from trainer.rollouts.sampling import Sampled
+    from trainer.rollouts.sampling import SampledThoughts
 
 LIMITS = {"max_prompt_tokens": 400, "max_tokens": 20}
 
@@ -102,7 +102,7 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[ModuleType | 
     return lambda module: monkeypatch.setitem(sys.modules, "vllm", module)  # type: ignore[misc]
 
 
-def sampled(engine: VllmEngine, model: DeScoreModel, rows: list[Row], seeds: list[str]) -> Sampled:
+def sampled(engine: VllmEngine, model: DeScoreModel, rows: list[Row], seeds: list[str]) -> SampledThoughts:
     return engine(model, collate(rows, pad_token_id(model.processor)), seeds, num_generations=2, max_tokens=20)
 
 

@@ -31,7 +31,7 @@ from tests.helpers.store_world import World, make_world
 from trainer.data.run_pairs import read_pairs
 from trainer.evaluation.held_out import judge_pairs
 from trainer.runs import store_run
-from trainer.runs.progress import Schedule, Stretch
+from trainer.runs.progress import Schedule, SchedulePart
 from trainer.runs.store_run import run_from_store
 
 
@@ -282,10 +282,12 @@ def test_unknown_runs_are_refused(world: World) -> None:
 
 
 def test_the_time_left_is_told_once_all_speeds_are_known() -> None:
-    stretches = [
-        Stretch("a", "before", "judging", 10), Stretch("a", "training", "steps", 5), Stretch("gate", "gate", "judging", 20)
-    ]  # fmt: skip
-    schedule = Schedule(stretches, now=0.0)
+    parts = [
+        SchedulePart("a", "before", "judging", 10),
+        SchedulePart("a", "training", "steps", 5),
+        SchedulePart("gate", "gate", "judging", 20),
+    ]
+    schedule = Schedule(parts, now=0.0)
     schedule.note("a", "before", 5, 10, now=5.0)
     schedule.note("a", "before", 10, 10, now=10.0)
     assert schedule.progress()["seconds_left"] is None  # nobody knows what a step takes
@@ -296,9 +298,9 @@ def test_the_time_left_is_told_once_all_speeds_are_known() -> None:
         "stage": "a", "part": "training", "step": 3, "steps": 5, "done": 3, "total": 5, "seconds_left": None
     }  # fmt: skip
     assert schedule.progress()["seconds_left"] == pytest.approx(2 * 4 + 20)
-    thinking = Schedule([Stretch("a", "thoughts", "thoughts", 4), Stretch("a", "before", "judging", 10)], now=0.0)
+    thinking = Schedule([SchedulePart("a", "thoughts", "thoughts", 4), SchedulePart("a", "before", "judging", 10)], now=0.0)
     thinking.note("a", "thoughts", 2, 4, now=6.0)
     assert thinking.progress()["seconds_left"] == pytest.approx(2 * 3 + 10 * 3)
-    resumed = Schedule([Stretch("a", "training", "steps", 100, rate=3.0)], now=0.0)
+    resumed = Schedule([SchedulePart("a", "training", "steps", 100, rate=3.0)], now=0.0)
     resumed.note("a", "training", 91, 100, now=50.0)
     assert resumed.progress()["seconds_left"] == pytest.approx(9 * 3)

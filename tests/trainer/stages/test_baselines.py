@@ -14,7 +14,7 @@ from tests.helpers.tiny_runs import TRUTH, tiny_config, tiny_pairs, tiny_stage
 from trainer.engine.loop import train
 from trainer.engine.metrics_log import read_metrics
 from trainer.engine.stop_signals import StopSignals
-from trainer.rollouts.sampling import Sampled
+from trainer.rollouts.sampling import SampledThoughts
 from trainer.stages.baselines import GenerativeStage, overall_score, preference_rewards, without_scoring
 
 
@@ -54,15 +54,15 @@ def test_the_generative_baseline_trains_the_thoughts_and_not_the_head(tmp_path: 
         ids = tuple(tuple(written(score, model.processor) for score in group) for group in texts)
         decoded = tuple(tuple(model.processor.tokenizer.batch_decode([list(one) for one in group])) for group in ids)
         ended, ends = ((value,) * num_generations for value in (True, min(model.end_ids)))
-        return Sampled(ids, decoded, (ended,) * len(seeds), (ends,) * len(seeds))
+        return SampledThoughts(ids, decoded, (ended,) * len(seeds), (ends,) * len(seeds))
 
     stage._sampler = sampler
-    [work] = stage.prepare(0).passes
-    order = stage.data.passes(0, lambda pair: pair)[0].pairs
+    [work] = stage.prepare(0).micro_batches
+    order = stage.data.micro_batches(0, lambda pair: pair)[0].pairs
     # A's 4.0 and 3.0 against B's mean 2.5; B's 2.0 and 3.0 against A's mean 3.5
     expected = [value for pair in order for value in ([1, 1, 1, 1] if pair.label > 0 else [0, 0, 0, 0])]
-    assert [score.total for score in work.experience.scores] == expected
-    assert not work.experience.advantages.any()  # a group of equals teaches nothing
+    assert [score.total for score in work.batch.scores] == expected
+    assert not work.batch.advantages.any()  # a group of equals teaches nothing
 
     before = {name: p.detach().clone() for name, p in stage.model.named_parameters()}
     flipped = [replace(pair, label=1) for pair in tiny_pairs(4)]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def stage_of(folder: Path, pairs: list[TrainingPair], **changes: object) -> ColdStartStage:
     config = tiny_config()
-    cold = replace(config.cold_start, pairs_per_step=len(pairs), pairs_per_pass=len(pairs), **changes)  # type: ignore[arg-type]
+    cold = replace(config.cold_start, pairs_per_step=len(pairs), micro_batch_pairs=len(pairs), **changes)  # type: ignore[arg-type]
     return stage_with(folder, pairs, replace(config, cold_start=cold))
 
 
@@ -42,7 +42,7 @@ def test_half_of_the_pairs_lose_their_thoughts_and_not_always_the_same() -> None
 @pytest.mark.parametrize(("probability", "expected"), [(0.0, 0), (1.0, 4)])
 def test_masking_takes_the_thoughts_of_both_videos(probability: float, expected: int, tmp_path: Path) -> None:
     stage = stage_of(tmp_path, tiny_pairs(4), mask_probability=probability)
-    [batch] = stage.prepare(0).passes
+    [batch] = stage.prepare(0).micro_batches
     thought_tokens = batch.inputs["thought_mask"].sum(-1).reshape(4, 2)
     assert ((thought_tokens == 0).all(1)).sum() == expected
     assert ((thought_tokens > 0).all(1)).sum() == 4 - expected
@@ -52,7 +52,7 @@ def test_the_loss_is_bradley_terry_of_the_pairs_with_a_preference(tmp_path: Path
     pairs = tiny_pairs(3)
     pairs[2] = replace(pairs[2], label=0)
     stage = stage_of(tmp_path, pairs, anchor_weight=0.0, mask_probability=0.0)
-    [batch] = stage.prepare(0).passes
+    [batch] = stage.prepare(0).micro_batches
     loss, sums = stage.loss(stage.objective, batch)
     rewards = stage.model.rewards(batch.inputs).detach().reshape(3, 2)
     expected = [
@@ -70,18 +70,18 @@ def test_the_loss_is_bradley_terry_of_the_pairs_with_a_preference(tmp_path: Path
 def test_ties_count_where_the_loss_knows_them_and_margins_follow_the_strength(tmp_path: Path) -> None:
     pairs = [replace(pair, label=0) for pair in tiny_pairs(2)]
     plain, ties = (stage_of(tmp_path, pairs, loss=loss, anchor_weight=0.0) for loss in ("bradley-terry", "ties"))
-    losses = [float(one.loss(one.objective, one.prepare(0).passes[0])[0].detach()) for one in (plain, ties)]
+    losses = [float(one.loss(one.objective, one.prepare(0).micro_batches[0])[0].detach()) for one in (plain, ties)]
     assert losses[0] == 0
     assert losses[1] > 0
     strong = [replace(pair, strength=strength) for pair, strength in zip(tiny_pairs(3), (0.0, 1.0, 2.0), strict=True)]
     stage = stage_of(tmp_path, strong, strength_margin=0.8)
-    order = [pair.strength for pair in stage.data.passes(0, lambda pair: pair)[0].pairs]
-    assert stage.prepare(0).passes[0].margins.tolist() == pytest.approx([0.4 * strength for strength in order])
+    order = [pair.strength for pair in stage.data.micro_batches(0, lambda pair: pair)[0].pairs]
+    assert stage.prepare(0).micro_batches[0].margins.tolist() == pytest.approx([0.4 * strength for strength in order])
 
 
 def test_the_anchor_is_the_mean_loss_of_the_thoughts_tokens(tmp_path: Path) -> None:
     stage = stage_of(tmp_path, tiny_pairs(2), anchor_weight=0.5, mask_probability=0.0)
-    [batch] = stage.prepare(0).passes
+    [batch] = stage.prepare(0).micro_batches
     loss, sums = stage.loss(stage.objective, batch)
     inputs = batch.inputs
     logits = stage.model.backbone(**stage.model.model_inputs(inputs), use_cache=False).logits.float()[:, :-1]
@@ -97,7 +97,7 @@ def test_a_bad_video_costs_its_pair_and_is_named(tmp_path: Path) -> None:
     stage = stage_of(tmp_path, good)
     bad = replace(good[0], identity="lost", contents=("0" * 64, good[0].contents[1]))
     stage.data.pairs = (good[0], good[1], bad)
-    [batch] = stage.prepare(0).passes
+    [batch] = stage.prepare(0).micro_batches
     assert len(batch.labels) == 2
     assert batch.totals[0] == 2
     assert [problem.startswith("pair lost, A") for problem in stage.data.problems()] == [True]
@@ -110,7 +110,7 @@ def test_a_pair_longer_than_the_limit_is_left_out(tmp_path: Path) -> None:
     pairs = tiny_pairs(2)
     pairs[1] = replace(pairs[1], thoughts=("word " * 300, "short"))
     stage = stage_of(tmp_path, pairs, max_length=300, mask_probability=0.0)
-    assert len(stage.prepare(0).passes[0].labels) == 1
+    assert len(stage.prepare(0).micro_batches[0].labels) == 1
     assert "more than 300" in stage.data.problems()[0]
 
 
@@ -120,7 +120,7 @@ def test_a_pair_that_is_too_long_is_left_out_of_masked_steps_too(tmp_path: Path)
     pairs[1] = replace(pairs[1], thoughts=("word " * 300, "short"))
     for step in range(4):
         fresh = stage_of(tmp_path, pairs, max_length=300)
-        assert len(fresh.prepare(step).passes[0].labels) == 1, step
+        assert len(fresh.prepare(step).micro_batches[0].labels) == 1, step
 
 
 def test_what_was_left_out_before_an_interruption_is_named_after_it(tmp_path: Path) -> None:
@@ -133,20 +133,20 @@ def test_what_was_left_out_before_an_interruption_is_named_after_it(tmp_path: Pa
             stage.data.reader,
             Accelerator(cpu=True),
             pairs_per_step=2,
-            pairs_per_pass=2,
+            micro_batch_pairs=2,
             seed=0,
             notes=tmp_path,
         )
         stage.prepare(0)
     resumed = PairLoader(
-        [good], stage.data.reader, Accelerator(cpu=True), pairs_per_step=1, pairs_per_pass=1, seed=0, notes=tmp_path
+        [good], stage.data.reader, Accelerator(cpu=True), pairs_per_step=1, micro_batch_pairs=1, seed=0, notes=tmp_path
     )
     assert [problem.startswith("pair lost, A") for problem in resumed.problems()] == [True]
 
 
 def test_a_pair_without_thoughts_trains_as_a_masked_one(tmp_path: Path) -> None:
     pairs = [replace(pair, thoughts=None) for pair in tiny_pairs(2)]
-    [batch] = stage_of(tmp_path, pairs, mask_probability=0.0).prepare(0).passes
+    [batch] = stage_of(tmp_path, pairs, mask_probability=0.0).prepare(0).micro_batches
     assert not batch.inputs["thought_mask"].any()
     assert not batch.has_thought.any()
 
@@ -155,4 +155,4 @@ def test_the_discriminative_baseline_sees_no_thought(tmp_path: Path) -> None:
     config = tiny_config()
     stage = stage_with(tmp_path, tiny_pairs(4), replace(config, cold_start=without_thoughts(config.cold_start)))
     for step in range(3):
-        assert not stage.prepare(step).passes[0].inputs["thought_mask"].any()
+        assert not stage.prepare(step).micro_batches[0].inputs["thought_mask"].any()

@@ -24,31 +24,31 @@ def stage_of(folder: Path, lora: bool = False, **changes: Any) -> RLStage:
 
 
 def test_rollouts_hang_on_seed_step_and_pair_alone(tmp_path: Path) -> None:
-    together, apart = stage_of(tmp_path), stage_of(tmp_path, pairs_per_pass=1)
-    [one], several = together.prepare(0).passes, apart.prepare(0).passes
-    assert one.experience.sampled.ids == tuple(ids for part in several for ids in part.experience.sampled.ids)
-    assert {part.tokens for part in several} == {one.tokens} == {float(one.experience.tokens)}
+    together, apart = stage_of(tmp_path), stage_of(tmp_path, micro_batch_pairs=1)
+    [one], several = together.prepare(0).micro_batches, apart.prepare(0).micro_batches
+    assert one.batch.thoughts.ids == tuple(ids for part in several for ids in part.batch.thoughts.ids)
+    assert {part.tokens for part in several} == {one.tokens} == {float(one.batch.tokens)}
     assert {part.comparisons for part in several} == {8.0}
-    assert together.prepare(1).passes[0].experience.sampled.ids != one.experience.sampled.ids
+    assert together.prepare(1).micro_batches[0].batch.thoughts.ids != one.batch.thoughts.ids
 
 
 def test_the_log_tells_each_reward(tmp_path: Path) -> None:
     stage = stage_of(tmp_path)
     prepared = stage.prepare(0)
-    scores = prepared.passes[0].experience.scores
-    _, sums = stage.loss(stage.objective, prepared.passes[0])
+    scores = prepared.micro_batches[0].batch.scores
+    _, sums = stage.loss(stage.objective, prepared.micro_batches[0])
     figures = stage.figures(prepared.sums | {name: float(value) for name, value in sums.items()})
     for name, values in (("reward", [s.total for s in scores]), ("reward_length", [s.length for s in scores])):
         assert figures[name] == pytest.approx(sum(values) / len(scores))
     quality = [score.quality for score in scores if score.quality is not None]
     assert figures["reward_quality"] == pytest.approx(sum(quality) / len(quality))
-    assert figures["thought_tokens"] == prepared.passes[0].experience.sampled.tokens / 16
+    assert figures["thought_tokens"] == prepared.micro_batches[0].batch.thoughts.tokens / 16
     assert figures["kl"] == pytest.approx(0, abs=1e-5)
     assert figures["without_truth"] == 0
 
 
 def test_the_log_counts_pairs_without_any_sub_score(tmp_path: Path) -> None:
-    stage = stage_of(tmp_path, pairs_per_pass=2)
+    stage = stage_of(tmp_path, micro_batch_pairs=2)
     stage.data.pairs = tuple(replace(p, sub_scores=({}, {})) if p.label < 0 else p for p in stage.data.pairs)
     assert stage.prepare(0).sums["without_truth"] == 2
     assert stage_of(tmp_path).prepare(0).sums["without_truth"] == 0
@@ -62,7 +62,7 @@ def test_the_reference_stays_where_the_stage_began(lora: bool, tmp_path: Path) -
         for name, parameter in stage.model.named_parameters():
             if name in trained and ("lora_B" in name or not lora):
                 parameter.add_(0.05 * torch.randn_like(parameter))
-    work = stage.prepare(0).passes[0]
+    work = stage.prepare(0).micro_batches[0]
     assert {name for name, p in stage.model.named_parameters() if p.requires_grad} == trained
     _, sums = stage.loss(stage.objective, work)
     assert float(sums["kl"]) > 1e-4
@@ -70,13 +70,13 @@ def test_the_reference_stays_where_the_stage_began(lora: bool, tmp_path: Path) -
 
 def test_without_a_kl_there_is_no_reference(tmp_path: Path) -> None:
     stage = stage_of(tmp_path, objective={"beta": 0.0})
-    assert stage.prepare(0).passes[0].experience.reference is None
+    assert stage.prepare(0).micro_batches[0].batch.reference is None
 
 
 def test_later_updates_of_a_step_see_how_far_the_policy_has_moved(tmp_path: Path) -> None:
     stage = stage_of(tmp_path, updates_per_step=2)
-    work = stage.prepare(0).passes[0]
-    work.experience.advantages = torch.linspace(-1, 1, 16)
+    work = stage.prepare(0).micro_batches[0]
+    work.batch.advantages = torch.linspace(-1, 1, 16)
     first, _ = stage.loss(stage.objective, work)
     with torch.no_grad():
         for parameter in stage.model.parameters():
@@ -89,7 +89,7 @@ def test_later_updates_of_a_step_see_how_far_the_policy_has_moved(tmp_path: Path
 
 def test_a_pass_that_only_keeps_in_step_weighs_nothing(tmp_path: Path) -> None:
     stage = stage_of(tmp_path)
-    work = replace(stage.prepare(0).passes[0], weight=0.0)
+    work = replace(stage.prepare(0).micro_batches[0], weight=0.0)
     loss, sums = stage.loss(stage.objective, work)
     loss.backward()
     assert float(loss.detach()) == 0

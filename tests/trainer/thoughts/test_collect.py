@@ -24,8 +24,8 @@ from trainer.data.frames import PairReader
 from trainer.data.pairs import TrainingPair, pair_identity
 from trainer.data.thought_file import PairThoughts, ThoughtFile, read_thoughts
 from trainer.thoughts import collect as thoughts
-from trainer.thoughts.collect import Collected, Failed, collect, own_thoughts, teacher_thoughts
-from trainer.thoughts.teacher import Teacher, TeacherError, TeacherSettings, as_strict
+from trainer.thoughts.collect import CollectionSummary, FailedPair, collect, own_thoughts, teacher_thoughts
+from trainer.thoughts.teacher import Teacher, TeacherConfig, TeacherError, as_strict
 
 STRICT = THOUGHTS[0]
 
@@ -41,7 +41,7 @@ def some_pairs(folder: Path, count: int) -> list[TrainingPair]:
 
 
 def a_teacher(url: str, **settings: Any) -> Teacher:
-    return Teacher(TeacherSettings(url=url, model="large-vlm", **{"backoff_seconds": 0.01} | settings))
+    return Teacher(TeacherConfig(url=url, model="large-vlm", **{"backoff_seconds": 0.01} | settings))
 
 
 def asked_about(body: dict[str, Any]) -> str:
@@ -49,7 +49,7 @@ def asked_about(body: dict[str, Any]) -> str:
     return str(body["messages"][0]["content"][0]["text"]).rsplit("The text prompt: ", 1)[1]
 
 
-def gather(pairs: list[TrainingPair], path: Path, teacher: Teacher, parallel: int = 1) -> Collected:
+def gather(pairs: list[TrainingPair], path: Path, teacher: Teacher, parallel: int = 1) -> CollectionSummary:
     with ThoughtFile(path) as file:
         known = {one.identity for one in file.known}
         todo = [pair for pair in pairs if pair.identity not in known]
@@ -199,7 +199,7 @@ def test_a_readable_answer_is_written_in_the_strict_form() -> None:
 def test_own_thoughts_do_not_depend_on_their_batch(tmp_path: Path) -> None:
     judge, pairs = tiny_judge(thought_tokens=12), some_pairs(tmp_path, 3)
 
-    def think(batch: int) -> list[PairThoughts | Failed]:
+    def think(batch: int) -> list[PairThoughts | FailedPair]:
         reader = PairReader(judge.model.processor, POLICY, "compact-1", None)
         return list(own_thoughts(judge.model, judge.manifest, pairs, reader, batch))
 

@@ -23,8 +23,8 @@ from pathlib import Path
 
 from descore.answer import read_thoughts
 from descore.judge import DeScore
-from trainer.config import ColdStartSettings, DataSettings, ModelSettings, OptimSettings, RLSettings, TrainConfig
-from trainer.objectives.dual_objective import DualRLConfig
+from trainer.config import ColdStartConfig, DataConfig, DualRLConfig, ModelConfig, OptimConfig, TrainConfig
+from trainer.objectives.dual_objective import DualObjectiveConfig
 from trainer.objectives.rollout_reward import RolloutRewardConfig
 from trainer.runs.pipeline import run
 from trainer.runs.stage import CHECKPOINT
@@ -37,17 +37,17 @@ from trainer.shapeworld.write_dataset import write_pairs
 log = logging.getLogger(__name__)
 
 STAGE = "dual-rl"
-_OPTIM = OptimSettings(lr=2e-4, scoring_lr=2e-4, weight_decay=0.01, optimizer="muon", schedule="linear")
+_OPTIM = OptimConfig(lr=2e-4, scoring_lr=2e-4, weight_decay=0.01, optimizer="muon", schedule="linear")
 
 
-def _settings() -> RLSettings:
-    return RLSettings(
+def _settings() -> DualRLConfig:
+    return DualRLConfig(
         steps=80,
         pairs_per_step=8,
-        pairs_per_pass=8,
+        micro_batch_pairs=8,
         max_prompt_tokens=320,
         optim=_OPTIM,
-        objective=DualRLConfig(
+        objective=DualObjectiveConfig(
             num_generations=8,
             max_tokens=200,
             reward=RolloutRewardConfig(length_low=44, length_high=88),
@@ -67,7 +67,7 @@ class DualRLRecipe:
     held_out_share: float = 0.05
     anchors: int = 32
     seed: int = 0
-    settings: RLSettings = field(default_factory=_settings)
+    settings: DualRLConfig = field(default_factory=_settings)
 
 
 def hard_pairs(judge: DeScore, recipe: DualRLRecipe, work: Path, workers: int = 2) -> list[ShapePair]:
@@ -104,11 +104,11 @@ def run_config(parent: str, table: Path, recipe: DualRLRecipe) -> TrainConfig:
     """The run's settings, as `python -m trainer` would read them from YAML."""
     return TrainConfig(
         preset="bundled",
-        cold_start=ColdStartSettings(steps=0, pairs_per_step=1, pairs_per_pass=1, optim=_OPTIM),
+        cold_start=ColdStartConfig(steps=0, pairs_per_step=1, micro_batch_pairs=1, optim=_OPTIM),
         dual_rl=recipe.settings,
         seed=recipe.seed,
-        model=ModelSettings(checkpoint=parent),
-        data=DataSettings(csv=str(table), held_out_share=recipe.held_out_share),
+        model=ModelConfig(checkpoint=parent),
+        data=DataConfig(csv=str(table), held_out_share=recipe.held_out_share),
         save_every=10,
         anchors=recipe.anchors,
     )

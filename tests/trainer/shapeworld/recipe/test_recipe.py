@@ -110,7 +110,7 @@ def _small_rl() -> DualRLRecipe:
     objective = replace(
         usual.settings.objective, num_generations=2, max_tokens=8, reward=RolloutRewardConfig(length_weight=0)
     )
-    settings = replace(usual.settings, steps=2, pairs_per_step=2, pairs_per_pass=2, objective=objective)
+    settings = replace(usual.settings, steps=2, pairs_per_step=2, micro_batch_pairs=2, objective=objective)
     return replace(usual, screened_pairs=4, held_out_share=0.0, anchors=2, settings=settings)
 
 
