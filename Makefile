@@ -1,6 +1,7 @@
-# Two commands: `make app` serves the app, `make test` checks everything. Both set up what is missing first.
+# Two commands: `make app` serves the app, `make test` checks it. Both set up what is missing first. `make fast` and
+# `make endurance` are the shorter and the longer check.
 # PYTHON=/path/to/python3.11 chooses the interpreter of the environment; ARGS="--port 8000" goes to app.py.
-.PHONY: app test setup lint types
+.PHONY: app test fast endurance setup lint types
 .DEFAULT_GOAL := app
 
 VENV := .venv
@@ -13,9 +14,21 @@ app: $(VENV)/.app
 	$(BIN)/python app.py $(ARGS)
 
 # Two workers with one thread each: two threads each on two cores wait for each other.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n 2 --dist loadfile --no-loadscope-reorder
+
+# Everything that needs no browser, no PostgreSQL and no training: after each change.
+fast: $(VENV)/.dev lint types
+	$(PYTEST) -m "not browser and not postgresql and not training and not endurance"
+
+# Everything but endurance: before each push, and in CI.
 test: $(VENV)/.dev lint types
 	$(BIN)/python -m tests.helpers.chromium
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n 2 --dist loadfile --no-loadscope-reorder
+	$(PYTEST) -m "not endurance"
+
+# Kills by the dozen, loads, long trainings, the long examples of the documents: before a release.
+endurance: $(VENV)/.dev
+	$(BIN)/python -m tests.helpers.chromium
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -m endurance
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import settings
 
 from storage import Database, open_database
+from tests.helpers.paths import ROOT
 from tests.helpers.postgresql import NoPostgresqlError, Server, postgresql_server
 
 # Tests open stores of their own; none of them may ever reach the one that somebody works with.
@@ -70,3 +71,14 @@ def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     name = f"empty{next(_numbers)}"
     yield server.create(name)
     server.drop(name)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests by what they need, so that `make fast` can leave them out."""
+    for item in items:
+        assert isinstance(item, pytest.Function)
+        if "browser" in item.path.relative_to(ROOT).parts:
+            item.add_marker("browser")
+        parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+        if "postgresql" in item.fixturenames or "postgresql" in parameters:
+            item.add_marker("postgresql")
