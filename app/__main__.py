@@ -139,9 +139,9 @@ def _campaign_id(database: Database, name: str) -> int:
     with database.read() as session:
         campaigns = [*list_campaigns(session), *list_campaigns(session, "import")]
     for campaign in campaigns:
-        if campaign.settings.name == name:
+        if campaign.config.name == name:
             return campaign.id
-    known = ", ".join(sorted(campaign.settings.name for campaign in campaigns)) or "none"
+    known = ", ".join(sorted(campaign.config.name for campaign in campaigns)) or "none"
     raise StorageError(f"there is no campaign {name!r}; there are: {known}")
 
 

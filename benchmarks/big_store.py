@@ -21,7 +21,7 @@ from sqlalchemy import Connection, select, text
 
 from descore.answer import DIMENSIONS
 from storage.accounts.users import User, add_user
-from storage.campaigns.campaign import CampaignSettings, Gold, create_campaign
+from storage.campaigns.campaign import CampaignConfig, Gold, create_campaign
 from storage.campaigns.guidelines import DEFAULT_GUIDELINES
 from storage.labelling import totals as tallies
 from storage.schema import Base, CampaignPairRow
@@ -65,7 +65,7 @@ def fill(database: Database, pairs: int, labels: int, people: int = 50, seed: in
         users = tuple(add_user(session, f"annotator {number:02}", "annotator") for number in range(people))
         pair_ids = _pairs(session, pairs)
         gold = {pair_id: Gold(choice="A") for pair_id in pair_ids[: min(GOLD_PAIRS, pairs // 10)]}
-        settings = CampaignSettings(name="measured", overlap=overlap, ordering="disagreement")
+        settings = CampaignConfig(name="measured", overlap=overlap, ordering="disagreement")
         campaign = create_campaign(session, settings, pair_ids, DEFAULT_GUIDELINES, created_by=None, gold=gold)
         rows = select(CampaignPairRow.id, CampaignPairRow.pair_id, CampaignPairRow.position, CampaignPairRow.is_gold)
         places = session.execute(

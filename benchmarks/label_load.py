@@ -33,7 +33,7 @@ from benchmarks.running_app import RunningApp
 from storage import Database, open_database
 from storage.accounts.sessions import open_sign_in
 from storage.accounts.users import add_user
-from storage.campaigns.campaign import CampaignSettings, Gold, create_campaign
+from storage.campaigns.campaign import CampaignConfig, Gold, create_campaign
 from storage.campaigns.guidelines import DEFAULT_GUIDELINES
 from storage.pairs import add_pair
 from tests.helpers.postgresql import postgresql_server
@@ -54,7 +54,7 @@ def prepare(database: Database, pairs: int, annotators: int) -> tuple[int, dict[
             second = second if second != first else (second + 1) % len(videos)
             ids.append(add_pair(session, videos[first], videos[second], f"Scene {number}.", source="measured").id)
         gold = {pair_id: Gold(choice="A") for pair_id in ids[: max(1, int(GOLD_SHARE * pairs))]}
-        settings = CampaignSettings(name="measured", overlap=OVERLAP)
+        settings = CampaignConfig(name="measured", overlap=OVERLAP)
         campaign = create_campaign(session, settings, ids, DEFAULT_GUIDELINES, created_by=None, gold=gold)
         people = [add_user(session, f"annotator {number:02}", "annotator") for number in range(annotators)]
         cookies = {person.name: open_sign_in(session, person.id).token for person in people}

@@ -41,7 +41,7 @@ from storage import Database, open_database
 from storage.accounts.sessions import open_sign_in
 from storage.accounts.users import add_user
 from storage.analysis.reward_margins import pair_ids_of
-from storage.campaigns.campaign import CampaignSettings, create_campaign
+from storage.campaigns.campaign import CampaignConfig, create_campaign
 from storage.campaigns.guidelines import DEFAULT_GUIDELINES
 from storage.labelling.labels import IS_LAST
 from storage.pairs import get_pair
@@ -73,7 +73,7 @@ def prepare(
     with database.write() as session:
         lead = add_user(session, "lead", "lead")
         ids = pair_ids_of(session, [SOURCE])[:labelled]
-        settings = CampaignSettings(name="taste", overlap=overlap, gold_share=0, repeat_share=0)
+        settings = CampaignConfig(name="taste", overlap=overlap, gold_share=0, repeat_share=0)
         campaign = create_campaign(session, settings, ids, DEFAULT_GUIDELINES, created_by=lead.id)
         people = [add_user(session, name, "annotator") for name in PEOPLE]
         cookies = {person.name: open_sign_in(session, person.id).token for person in people}

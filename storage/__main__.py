@@ -61,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _backup(options: argparse.Namespace) -> int:
-    database = open_database(as_it_is=True)
+    database = open_database(as_is=True)
     try:
         copy = back_up(database, options.target, videos=options.videos)
     finally:
@@ -90,7 +90,7 @@ def _report_problems(problems: Sequence[str]) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    database = open_database(as_it_is=True)
+    database = open_database(as_is=True)
     try:
         found = check_store(database, videos=options.videos)
     finally:

@@ -35,7 +35,7 @@ def ensure_folder(folder: Path) -> Path:
 _FILE = "place"
 
 
-def place_of(home: Path) -> str:
+def data_home_id(home: Path) -> str:
     """The name of this data folder, made at the first call and the same ever after.
 
     Raises:

@@ -30,6 +30,8 @@ from storage.data_home import data_home, ensure_folder
 from storage.errors import StorageError
 from storage.migrations.upgrade import upgrade
 
+__all__ = ["Database", "Session", "open_database", "store_address"]
+
 DATABASE_FILE = "descore.db"
 BUSY_SECONDS = 30.0
 # Kept open, and the last used one used next: it has its statements prepared and its pages at hand.
@@ -86,13 +88,13 @@ class Database:
             raise StorageError(f"the store refused: {_reason(error)}") from error
 
 
-def open_database(url: str | None = None, home: Path | None = None, *, as_it_is: bool = False) -> Database:
+def open_database(url: str | None = None, home: Path | None = None, *, as_is: bool = False) -> Database:
     """Open the store and bring its tables up to date; safe when several processes do so at once.
 
     Args:
         url: an SQLAlchemy URL; without one `DATABASE_URL` counts, and without that a SQLite file in `home`.
         home: the data folder, `data_home()` by default.
-        as_it_is: leave the tables at the version they have, and make no store where there is none (for a copy, say).
+        as_is: leave the tables at the version they have, and make no store where there is none (for a copy, say).
 
     Raises:
         StorageError: the address is no database that can be opened, the folder is not writable, or the store was
@@ -101,7 +103,7 @@ def open_database(url: str | None = None, home: Path | None = None, *, as_it_is:
     folder = home or data_home()
     address = store_address(url, folder)
     sqlite = address.get_backend_name() == "sqlite"
-    if as_it_is and sqlite and not Path(str(address.database)).is_file():
+    if as_is and sqlite and not Path(str(address.database)).is_file():
         raise StorageError(f"there is no store {address.database}: set DESCORE_HOME or DATABASE_URL to where it is")
     ensure_folder(folder)
     try:
@@ -109,7 +111,7 @@ def open_database(url: str | None = None, home: Path | None = None, *, as_it_is:
     except (ArgumentError, NoSuchModuleError, ImportError) as error:
         raise StorageError(f"can't open the store {address.render_as_string()}: {error}") from error
     try:
-        if not as_it_is:
+        if not as_is:
             upgrade(engine)
     except SQLAlchemyError as error:
         engine.dispose()

@@ -42,8 +42,8 @@ class AnswerError(StorageError):
 
 
 class NotYoursError(StorageError):
-    """No turn of this person has that token. Whether another's has is not told."""
+    """No assignment of this person has that token. Whether another's has is not told."""
 
 
 class LeaseLostError(StorageError):
-    """The turn can't be gone on with: it was finished in another tab, or others have labelled the pair meanwhile."""
+    """The assignment can't be gone on with: it was finished in another tab, or others have labelled the pair meanwhile."""

@@ -59,7 +59,7 @@ class Pair:
     """Two videos of one prompt, in the order in which they came.
 
     generator_a, generator_b: which model made each video, where a file said so: never show them before a label is saved.
-    facts: what else an imported file said of the pair, by column name, to be given back on export.
+    extra_columns: what else an imported file said of the pair, by column name, to be given back on export.
     """
 
     id: int
@@ -70,7 +70,7 @@ class Pair:
     created_at: datetime
     generator_a: str | None = None
     generator_b: str | None = None
-    facts: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    extra_columns: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 def add_video(
@@ -130,7 +130,7 @@ def add_pair(
     *,
     generator_a: str | None = None,
     generator_b: str | None = None,
-    facts: Mapping[str, Any] | None = None,
+    extra_columns: Mapping[str, Any] | None = None,
 ) -> Pair:
     """Add a pair; the same videos in this order with the same prompt keep their id, their first source and all that was
     said of them first.
@@ -149,7 +149,7 @@ def add_pair(
         source=source,
         generator_a=generator_a,
         generator_b=generator_b,
-        facts=dict(facts or {}),
+        facts=dict(extra_columns or {}),
     )
     same = select(PairRow).where(
         PairRow.video_a_id == row.video_a_id,
@@ -211,5 +211,5 @@ def _pair(row: PairRow) -> Pair:
         created_at=row.created_at,
         generator_a=row.generator_a,
         generator_b=row.generator_b,
-        facts=row.facts,
+        extra_columns=row.facts,
     )

@@ -24,8 +24,8 @@ from storage.schema import (
     MemberRow,
     PairRow,
     RunPairRow,
-    VideoFactsRow,
     VideoRow,
+    VideoStatsRow,
 )
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def _table(row: type[Base]) -> Table:
 
 CAMPAIGNS = _table(CampaignRow)
 GUIDELINES = _table(GuidelineRow)
-PLACES = _table(CampaignPairRow)
+CAMPAIGN_PAIRS = _table(CampaignPairRow)
 MEMBERS = _table(MemberRow)
 PATTERNS = _table(AgreementPatternRow)
 ASSIGNMENTS = _table(AssignmentRow)
@@ -47,7 +47,7 @@ DRAFTS = _table(DraftRow)
 LABELS = _table(LabelRow)
 PAIRS = _table(PairRow)
 VIDEOS = _table(VideoRow)
-VIDEO_FACTS = _table(VideoFactsRow)
+VIDEO_STATS = _table(VideoStatsRow)
 RUN_PAIRS = _table(RunPairRow)
 EXTERNAL_SCORES = _table(ExternalScoreRow)
 

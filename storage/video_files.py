@@ -104,9 +104,9 @@ def _copy(reader: BinaryIO, writer: BinaryIO) -> str:
 
 
 def _settle(temporary: Path, sha256: str, suffix: str, folder: Path) -> StoredFile:
-    place = ensure_folder(folder / sha256[:2])
-    present = next(place.glob(f"{sha256}*"), None)
-    path = present or place / (sha256 + (suffix if _SUFFIX.fullmatch(suffix) else ""))
+    parent = ensure_folder(folder / sha256[:2])
+    present = next(parent.glob(f"{sha256}*"), None)
+    path = present or parent / (sha256 + (suffix if _SUFFIX.fullmatch(suffix) else ""))
     if present is None:
         os.replace(temporary, path)
     return StoredFile(sha256=sha256, file=path.relative_to(folder).as_posix(), path=path)

@@ -151,7 +151,7 @@ class AnalyseRoom:
             serving = serving_checkpoint(session)
             first = None if serving is None else serving.id
             checkpoints = sorted(list_checkpoints(session), key=lambda one: (one.id != first, -one.id))
-            campaigns = {one.id: one.settings.name for one in list_campaigns(session)}
+            campaigns = {one.id: one.config.name for one in list_campaigns(session)}
             return SelectionOptions(tuple(checkpoints), pair_sources(session), campaigns)
 
     def select(self, sent: Any) -> Selection:

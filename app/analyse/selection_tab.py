@@ -97,7 +97,7 @@ class ScoringPanel(AnalyseSection):
                 labelled=sum(pair.choice is not None for pair in one.pairs),
                 think=sum(scored(pair, "think") is not None for pair in one.pairs),
                 quick=sum(scored(pair, "quick") is not None for pair in one.pairs),
-                missing=sum(None in (pair.think, pair.quick, *pair.facts) for pair in one.pairs),
+                missing=sum(None in (pair.think, pair.quick, *pair.video_stats) for pair in one.pairs),
                 held_out=selection.held_out,
             )
             for row, one in zip(chosen.registered, chosen.checkpoints, strict=True)

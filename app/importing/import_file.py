@@ -24,9 +24,9 @@ from storage import Database
 from storage.exchange.exporting.stored_pairs import DIGITS
 from storage.exchange.formats.detect import read_file
 from storage.exchange.importing.dry_run import compare, video_by_prefix, video_ids
-from storage.exchange.importing.insert import Taken, take_in
+from storage.exchange.importing.insert import ImportCounts, insert_import
 from storage.exchange.importing.resolve import ResolvedImport, clean_source
-from storage.exchange.parsed import Clip, ExchangeError, ImportRefusedError, Parsed, ParsedPair, Problem
+from storage.exchange.parsed import Clip, ExchangeError, ImportRefusedError, ParsedFile, ParsedPair, Problem
 from storage.pairs import NewVideo
 
 Progress = Callable[[str, int, int], None]
@@ -78,7 +78,7 @@ class _Found:
     """What reading a file and looking for its videos has found. new: files that the store does not have, by content."""
 
     format: str
-    arrival: ResolvedImport
+    resolved: ResolvedImport
     new: Mapping[str, tuple[Path, Clip, ParsedPair]]
     problems: tuple[Problem, ...]
 
@@ -118,11 +118,11 @@ def plan_import(
     found = _look(database, path, source, format, videos, watch)
     _, problems = _each(probe, found, "probing videos", watch)
     with database.read() as session:
-        changes = compare(session, found.arrival)
+        changes = compare(session, found.resolved)
     return ImportPlan(
-        file=found.arrival.parsed.file,
+        file=found.resolved.parsed.file,
         format=found.format,
-        source=found.arrival.source,
+        source=found.resolved.source,
         pairs_new=len(changes.new_pairs),
         pairs_known=changes.pairs_known,
         labels_new=changes.labels_new,
@@ -167,21 +167,21 @@ def run_import(
     found = _look(database, path, source, format, videos, watch)
     checked, problems = _each(shelf.check, found, "decoding videos", watch)
     with database.read() as session:
-        changes = compare(session, found.arrival)
+        changes = compare(session, found.resolved)
     problems = [*changes.problems, *found.problems, *problems]
     if problems:
         raise ImportRefusedError(_in_order(problems))
     kept = _keep(shelf, found, checked, watch)
     with database.write() as session:
-        taken = take_in(session, found.arrival, kept, created_by=created_by)
+        taken = insert_import(session, found.resolved, kept, created_by=created_by)
     return _report(found, taken)
 
 
-def _report(found: _Found, taken: Taken) -> ImportReport:
+def _report(found: _Found, taken: ImportCounts) -> ImportReport:
     return ImportReport(
-        file=found.arrival.parsed.file,
+        file=found.resolved.parsed.file,
         format=found.format,
-        source=found.arrival.source,
+        source=found.resolved.source,
         pairs_added=taken.pairs,
         labels_added=taken.labels,
         thoughts_added=taken.thoughts,
@@ -210,7 +210,7 @@ def _look(database: Database, path: Path, source: str, format: str | None, video
     return _Found(name, ResolvedImport(parsed, source, name, whole, hashes), new, tuple(problems))
 
 
-def _clips(parsed: Parsed) -> Iterator[tuple[Clip, ParsedPair]]:
+def _clips(parsed: ParsedFile) -> Iterator[tuple[Clip, ParsedPair]]:
     for pair in parsed.pairs:
         yield pair.a, pair
         yield pair.b, pair
@@ -254,7 +254,7 @@ def _each(
                 try:
                     infos[due[future]] = future.result()
                 except VideoError as error:
-                    problems.append(_video_problem(found.arrival.parsed, pair, clip, error.reason))
+                    problems.append(_video_problem(found.resolved.parsed, pair, clip, error.reason))
                 watch.step(stage, done, len(due))
         except BaseException:
             threads.shutdown(wait=False, cancel_futures=True)
@@ -275,16 +275,18 @@ def _keep(shelf: ClipStore, found: _Found, checked: Mapping[str, VideoInfo], wat
         try:
             kept[sha256] = shelf.keep(file, info)
             if kept[sha256].sha256 != sha256:
-                problems.append(_video_problem(found.arrival.parsed, pair, clip, "was changed during the import; try again"))
+                problems.append(
+                    _video_problem(found.resolved.parsed, pair, clip, "was changed during the import; try again")
+                )
         except VideoError as error:
-            problems.append(_video_problem(found.arrival.parsed, pair, clip, error.reason))
+            problems.append(_video_problem(found.resolved.parsed, pair, clip, error.reason))
         watch.step("copying videos", done, len(checked))
     if problems:
         raise ImportRefusedError(_in_order(problems))
     return kept
 
 
-def _video_problem(parsed: Parsed, pair: ParsedPair, clip: Clip, reason: str) -> Problem:
+def _video_problem(parsed: ParsedFile, pair: ParsedPair, clip: Clip, reason: str) -> Problem:
     return Problem(parsed.file, pair.line, f"video {clip.name}: {reason}")
 
 

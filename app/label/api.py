@@ -39,13 +39,13 @@ from app.serving.cached_judge import answer
 from app.serving.serving import Serving
 from app.web.auth import Auth
 from app.web.json_api import RequestError, Work, endpoint, number_of, text_of
-from storage import Database
+from storage import Database, Session
 from storage.accounts.users import User
 from storage.campaigns.campaign import Campaign, get_campaign, list_campaigns
 from storage.campaigns.guidelines import current_guidelines
-from storage.campaigns.progress import own_work, progress
+from storage.campaigns.progress import label_counts, progress
 from storage.labelling.assignments import Assignment, get_assignment, history, mark_revealed, save_draft
-from storage.labelling.next_assignment import Waiting, next_assignment
+from storage.labelling.next_assignment import NoAssignment, next_assignment
 from storage.labelling.submit import submit, undo
 
 # Writers of a campaign take turns anyway, and more threads only take the interpreter from the one whose turn it is: 50
@@ -90,12 +90,12 @@ class LabelApi:
         """What there is to label; closed campaigns are left out."""
         with self._database.read() as session:
             listed = [one for one in list_campaigns(session) if one.status != "closed"]
-            done = {one.id: own_work(session, one.id, user.id, day_began(fields)).labels for one in listed}
+            done = {one.id: label_counts(session, one.id, user.id, day_began(fields)).labels for one in listed}
         return {
             "campaigns": [
                 {
                     "id": one.id,
-                    "name": one.settings.name,
+                    "name": one.config.name,
                     "status": one.status,
                     "done": done[one.id],
                     "left": self._labels_left(one.id),
@@ -110,7 +110,7 @@ class LabelApi:
         with self._database.read() as session:
             campaign = get_campaign(session, campaign_id)
             version, guidelines = current_guidelines(session, campaign_id)
-        return guidelines_view(version, guidelines, campaign.settings.dimensions)
+        return guidelines_view(version, guidelines, campaign.config.dimensions)
 
     # ---- turns ---------------------------------------------------------------------------------------------------
 
@@ -173,16 +173,21 @@ class LabelApi:
         return {"turn": assignment_view(turn, campaign, self._shelf, None)}
 
     def _whats_next(
-        self, session: Any, user: User, campaign: Campaign, found: Assignment | Waiting | None, fields: Mapping[str, Any]
+        self,
+        session: Session,
+        user: User,
+        campaign: Campaign,
+        found: Assignment | NoAssignment | None,
+        fields: Mapping[str, Any],
     ) -> dict[str, Any]:
         """A turn or the reason for none, and the person's own progress."""
         said: dict[str, Any] = {"turn": None, "waiting": None}
-        if isinstance(found, Waiting):
+        if isinstance(found, NoAssignment):
             said["waiting"] = found.reason
         elif found is not None:
             practice = _practice(session, user, campaign) if found.kind == "qualification" else None
             said["turn"] = assignment_view(found, campaign, self._shelf, practice)
-        mine = own_work(session, campaign.id, user.id, day_began(fields))
+        mine = label_counts(session, campaign.id, user.id, day_began(fields))
         said["progress"] = {"today": mine.today, "labels": mine.labels}
         return said
 
@@ -216,13 +221,13 @@ class LabelApi:
         with self._database.read() as session:
             turn = get_assignment(session, token, user.id)
             campaign = get_campaign(session, turn.campaign_id)
-        parts = PARTS if turn.state == "labelled" else campaign.settings.visible
+        parts = PARTS if turn.state == "labelled" else campaign.config.visible
         if not parts:
             raise RequestError(403, "not_saved", "The model's view opens when your label is saved.")
         if turn.state == "labelled":
             with self._database.write() as session:
                 mark_revealed(session, token, user.id)
-        found: dict[str, Any] = {"dimensions": list(campaign.settings.dimensions), "model": None, "generators": None}
+        found: dict[str, Any] = {"dimensions": list(campaign.config.dimensions), "model": None, "generators": None}
         if turn.state == "labelled" and turn.label is not None:
             found["own"] = label_view(turn.label)
         if "generators" in parts:
@@ -233,10 +238,10 @@ class LabelApi:
         return found
 
 
-def _practice(session: Any, user: User, campaign: Campaign, done: bool = False) -> dict[str, int]:
+def _practice(session: Session, user: User, campaign: Campaign, done: bool = False) -> dict[str, int]:
     """Which practice pair it is, of how many; `done`: the one that was just answered, else the one before the person."""
-    answered = own_work(session, campaign.id, user.id, datetime.now(timezone.utc)).practised
-    return {"number": max(1, answered + (0 if done else 1)), "of": campaign.settings.qualification_pairs}
+    answered = label_counts(session, campaign.id, user.id, datetime.now(timezone.utc)).practised
+    return {"number": max(1, answered + (0 if done else 1)), "of": campaign.config.qualification_pairs}
 
 
 def day_began(fields: Mapping[str, Any]) -> datetime:

@@ -54,12 +54,12 @@ def assignment_view(
         "prompt": turn.pair.prompt,
         "left": shelf.view(left),
         "right": shelf.view(right),
-        "dimensions": list(campaign.settings.dimensions),
+        "dimensions": list(campaign.config.dimensions),
         "practice": practice,
         "draft": turn.draft,
         "label": None if turn.label is None else label_view(turn.label),
         "expires_at": turn.expires_at.isoformat(),
-        "open": list(campaign.settings.visible),
+        "open": list(campaign.config.visible),
     }
 
 

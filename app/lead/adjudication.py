@@ -75,7 +75,7 @@ class AdjudicationTab(Section):
     def _queue(self, campaign: int, after: int, looked_at: int | None, status: str = "") -> Reply:
         """The whole panel. looked_at: the pair on the player; without one the first of the list."""
         with self.room.database.read() as session:
-            dimensions = get_campaign(session, campaign).settings.dimensions
+            dimensions = get_campaign(session, campaign).config.dimensions
             disputes = disputed(session, campaign, after, PAGE)
             total = progress(session, campaign).disputed
             flagged = flagged_pairs(session, campaign)
@@ -92,7 +92,7 @@ class AdjudicationTab(Section):
 
     def _decide(self, asked: FormData, person: User, campaign: int) -> None:
         with self.room.database.write() as session:
-            dimensions = get_campaign(session, campaign).settings.dimensions
+            dimensions = get_campaign(session, campaign).config.dimensions
             scores = {side: {name: asked.text(f"score-{side}-{name}") for name in dimensions} for side in ("A", "B")}
             choice = asked.text("choice")
             answer = Answer(

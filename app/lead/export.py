@@ -39,7 +39,7 @@ class ExportTab(Section):
         """What can be exported, and how."""
         with self.room.database.read() as session:
             sources = pair_sources(session)
-            campaigns = {one.id: one.settings.name for one in list_campaigns(session)}
+            campaigns = {one.id: one.config.name for one in list_campaigns(session)}
         return Reply(export_form(sources, campaigns))
 
     def routes(self) -> list[BaseRoute]:

@@ -14,7 +14,7 @@ from storage.accounts.users import User
 from storage.analysis.reward_margins import count_margins
 from storage.campaigns.campaign import get_campaign, list_campaigns, set_status
 from storage.campaigns.members import members, readmit, set_paused
-from storage.campaigns.progress import labels_a_day, progress
+from storage.campaigns.progress import labels_per_day, progress
 from storage.labelling.campaign_pairs import reorder
 from storage.labelling.krippendorff import krippendorff_alpha
 from storage.labelling.totals import agreement_patterns
@@ -69,9 +69,9 @@ class ProgressTab(Section):
             return Reply(CHOOSE_ONE)
         with self.room.database.read() as session:
             line = CampaignLine(get_campaign(session, campaign), progress(session, campaign))
-            days = labels_a_day(session, campaign, DAYS)
+            days = labels_per_day(session, campaign, DAYS)
             served, sorted_by = self.room.serving.now, None
-            if person.role == "lead" and line.campaign.settings.ordering != "random":
+            if person.role == "lead" and line.campaign.config.ordering != "random":
                 sorted_by = (served.name, count_margins(session, served.fingerprint, campaign))
         return Reply(campaign_progress(line, [(day.isoformat(), number) for day, number in days], sorted_by))
 
@@ -80,7 +80,7 @@ class ProgressTab(Section):
         if asked.act != "sort" or campaign is None:
             return super().act(asked, person, campaign)
         with self.room.database.read() as session:
-            ordering = get_campaign(session, campaign).settings.ordering
+            ordering = get_campaign(session, campaign).config.ordering
         scores = queue_scores(self.room.database, self.room.serving.now, ordering, campaign_id=campaign)
         with self.room.database.write() as session:
             reorder(session, campaign, scores)
@@ -97,7 +97,7 @@ class AnnotatorsTab(Section):
         if campaign is None:
             return Reply(CHOOSE_ONE)
         with self.room.database.read() as session:
-            pass_mark = get_campaign(session, campaign).settings.qualification_pass
+            pass_mark = get_campaign(session, campaign).config.qualification_pass
             return Reply(member_table(members(session, campaign), pass_mark))
 
     def act(self, asked: FormData, person: User, campaign: int | None) -> Reply:
@@ -125,7 +125,7 @@ class AgreementTab(Section):
         if campaign is None:
             return Reply(CHOOSE_ONE)
         with self.room.database.read() as session:
-            dimensions = get_campaign(session, campaign).settings.dimensions
+            dimensions = get_campaign(session, campaign).config.dimensions
             patterns = agreement_patterns(session, campaign)
         overall = Agreement(krippendorff_alpha(patterns.get("overall", {}), "nominal"), None)
         found = {"overall": overall}

@@ -14,7 +14,7 @@ from app.ui.markup import moment
 from app.web.panel import FormData, FormError, LeadRoom, Reply, Section
 from storage.accounts.users import User
 from storage.analysis.reward_margins import first_pairs, margins, next_unjudged, pair_ids_of, pair_sources
-from storage.campaigns.campaign import CampaignSettings, Gold, create_campaign, get_campaign
+from storage.campaigns.campaign import CampaignConfig, Gold, create_campaign, get_campaign
 from storage.campaigns.guidelines import (
     DEFAULT_GUIDELINES,
     DimensionGuide,
@@ -75,7 +75,7 @@ class NewCampaignTab(Section):
 
     def _create(self, draft: Draft, person: User) -> Reply:
         number = FormData("", "", draft.numbers)
-        settings = CampaignSettings(
+        settings = CampaignConfig(
             name=draft.name,
             dimensions=draft.dimensions,
             overlap=number.whole("overlap"),
@@ -98,7 +98,7 @@ class NewCampaignTab(Section):
             made = create_campaign(
                 session, settings, pair_ids, DEFAULT_GUIDELINES, created_by=person.id, gold=gold, scores=scores
             )
-        return self._form(Draft(sources=draft.sources), f"{made.settings.name} is open for labelling.", made.id)
+        return self._form(Draft(sources=draft.sources), f"{made.config.name} is open for labelling.", made.id)
 
     def _judge(self, draft: Draft, person: User) -> Iterator[Reply]:
         """Ask the checkpoint about the pairs that it has not judged, one after the other, until told to stop."""
@@ -157,7 +157,7 @@ class GuidelinesTab(Section):
         if asked.act != "revise":
             return cast("Reply", super().act(asked, person, campaign))
         with self.room.database.write() as session:
-            asks = get_campaign(session, campaign).settings.dimensions
+            asks = get_campaign(session, campaign).config.dimensions
             before, old = current_guidelines(session, campaign)
             guides: Mapping[str, DimensionGuide] = {
                 name: DimensionGuide(asked.text(f"definition-{name}"), asked.text(f"example-{name}")) for name in asks
@@ -169,7 +169,7 @@ class GuidelinesTab(Section):
 
     def _form(self, campaign: int, version: int | None = None) -> Reply:
         with self.room.database.read() as session:
-            asks = get_campaign(session, campaign).settings.dimensions
+            asks = get_campaign(session, campaign).config.dimensions
             newest, text = current_guidelines(session, campaign)
             if version is not None:
                 text = guidelines_of(session, campaign, version)

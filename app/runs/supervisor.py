@@ -26,7 +26,7 @@ from typing import Literal
 from app.serving.follow_registry import ServingWatch
 from app.serving.serving import Serving, aside_for
 from storage import Database, StorageError
-from storage.data_home import place_of
+from storage.data_home import data_home_id
 from storage.schema import RunState
 from storage.training.run_folder import LOG, is_held, run_holder, tail
 from storage.training.runs import (
@@ -220,7 +220,7 @@ class Jobs:
                 if run is None:
                     return
                 # Taken, so that no other app takes it too; its own process says so again, with its own number.
-                run = mark_running(session, run.id, os.getpid(), place_of(self._database.home))
+                run = mark_running(session, run.id, os.getpid(), data_home_id(self._database.home))
             self._launch(run)
 
     def _launch(self, run: Run) -> None:
@@ -246,7 +246,7 @@ class Jobs:
             return
         self._children[run.id] = process
         with contextlib.suppress(StorageError), self._database.write() as session:
-            mark_running(session, run.id, process.pid, place_of(self._database.home))
+            mark_running(session, run.id, process.pid, data_home_id(self._database.home))
 
     # ---- runs ----------------------------------------------------------------------------------------------------
 

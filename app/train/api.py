@@ -94,7 +94,7 @@ class TrainApi:
         """The form anew: another preset has other knobs."""
         draft = replace(draft_of(FormData.read(fields)), knobs={})
         with self._database.read() as session:
-            campaigns = [one.settings.name for kind in ("studio", "import") for one in list_campaigns(session, kind)]
+            campaigns = [one.config.name for kind in ("studio", "import") for one in list_campaigns(session, kind)]
         return {"form": str(making_form(self._state.offer(), draft, campaigns)), "plan": str(self._plan(draft))}
 
     def _plan(self, draft: Draft) -> str:

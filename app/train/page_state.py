@@ -33,10 +33,10 @@ from storage import Database, NotInStoreError
 from storage.labelling.krippendorff import krippendorff_alpha
 from storage.pairs import get_pair
 from storage.training.model_registry import usable_location
-from storage.training.new_labels import NewLabels, what_is_new
+from storage.training.new_labels import NewLabels, count_new_labels
 from storage.training.run_folder import tail
-from storage.training.runs import Run, known_labels
-from storage.training.snapshot_settings import SnapshotSettings
+from storage.training.runs import Run, newest_trained_label
+from storage.training.snapshot_config import SnapshotConfig
 from storage.training.snapshots import with_share_in_use
 
 SAMPLED_PAIRS = 3
@@ -84,12 +84,12 @@ class TrainState:
         """The page with a run open: the one that is asked for, else the one that runs, else the newest."""
         return self._keep(("shown", may_act, opened), lambda: self._shown(may_act, opened))
 
-    def news(self, settings: SnapshotSettings, since: int) -> NewLabels:
+    def news(self, settings: SnapshotConfig, since: int) -> NewLabels:
         """What is new, perhaps some seconds old."""
 
         def look() -> NewLabels:
             with self._database.read() as session:
-                return what_is_new(session, with_share_in_use(session, settings), since)
+                return count_new_labels(session, with_share_in_use(session, settings), since)
 
         return self._keep(("news", settings, since), look, NEWS_SECONDS, NEWS_SHARE)
 
@@ -97,7 +97,7 @@ class TrainState:
         """What can be trained here from what serves now. news: what would be trained on; by default all that is new."""
         checkpoint = next((one for one in self._store().checkpoints.values() if one.id == self._serving.checkpoint_id), None)
         place = self._serving.now.location if checkpoint is None else usable_location(checkpoint, self._database.home)
-        found = self.news(SnapshotSettings(), self._since()) if news is None else news
+        found = self.news(SnapshotConfig(), self._since()) if news is None else news
         return self._offers.ask(place, found.new + found.replay, found.compared)
 
     def has_benchmark(self) -> bool:
@@ -166,7 +166,7 @@ class TrainState:
         return found
 
     def _news_html(self, store: Store) -> Markup:
-        found = self.news(SnapshotSettings(), self._since())
+        found = self.news(SnapshotConfig(), self._since())
         alpha = None
         if found.alpha_patterns:
             key = ("alpha", tuple(sorted(found.alpha_patterns.items())))
@@ -211,7 +211,7 @@ class TrainState:
 
         def look() -> int:
             with self._database.read() as session:
-                return 0 if serves is None else known_labels(session, serves)
+                return 0 if serves is None else newest_trained_label(session, serves)
 
         return self._keep(("since", serves), look, NEWS_SECONDS)
 

@@ -15,8 +15,8 @@ from storage import Database
 from storage.schema import Start
 from storage.training.model_registry import lineage
 from storage.training.new_labels import NewLabels
-from storage.training.runs import Run, RunRequest, create_run, known_labels, runs_in
-from storage.training.snapshot_settings import SnapshotSettings
+from storage.training.runs import Run, RunRequest, create_run, newest_trained_label, runs_in
+from storage.training.snapshot_config import SnapshotConfig
 from storage.training.snapshots import make_snapshot, with_share_in_use
 
 LARGEST_KNOB = 1e9
@@ -33,7 +33,7 @@ class RunForm:
     preset: Preset
     overrides: tuple[str, ...]
     values: Mapping[str, float]
-    settings: SnapshotSettings
+    settings: SnapshotConfig
     benchmark_pairs: int
     auto_promote: bool
 
@@ -77,7 +77,7 @@ def wanted(draft: Draft, offer: Offer) -> RunForm:
         raise FormError(f"{preset.title} has no {' and '.join(stages)}")
     typed = {name: getattr(draft, name) for name in ("replay_share", "min_labels", "benchmark_pairs")}
     numbers = FormData("", "", typed)
-    settings = SnapshotSettings(
+    settings = SnapshotConfig(
         campaigns=draft.campaigns,
         min_labels=numbers.whole("min_labels"),
         replay_share=numbers.number("replay_share") / 100,
@@ -169,7 +169,7 @@ def since_of(database: Database, serving: Serving, start: Start) -> int:
     if start == "base" or serving.checkpoint_id is None:
         return 0
     with database.read() as session:
-        return known_labels(session, serving.checkpoint_id)
+        return newest_trained_label(session, serving.checkpoint_id)
 
 
 def make_run(database: Database, serving: Serving, asked: RunForm, device: str, by: int) -> Run:

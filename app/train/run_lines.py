@@ -48,7 +48,7 @@ def look_at(database: Database) -> Store:
             checkpoints={one.id: one for one in list_checkpoints(session, deleted=True)},
             promotions=promotions(session, PROMOTIONS_SHOWN),
             people={one.id: one.name for one in list_users(session)},
-            campaigns=tuple(one.settings.name for kind in ("studio", "import") for one in list_campaigns(session, kind)),
+            campaigns=tuple(one.config.name for kind in ("studio", "import") for one in list_campaigns(session, kind)),
         )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select
 
-from storage.schema import CampaignPairRow, ExternalScoreRow, JudgementRow, LabelRow, PairRow, VideoFactsRow
+from storage.schema import CampaignPairRow, ExternalScoreRow, JudgementRow, LabelRow, PairRow, VideoStatsRow
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -21,7 +21,7 @@ _NEWEST: tuple[Any, ...] = (
     select(func.max(LabelRow.id)),
     select(func.max(JudgementRow.id)),
     select(func.max(PairRow.id)),
-    select(func.count()).select_from(VideoFactsRow),
+    select(func.count()).select_from(VideoStatsRow),
     select(func.max(ExternalScoreRow.imported_at)),
     select(func.count()).select_from(CampaignPairRow).where(CampaignPairRow.state == "dropped"),
 )

@@ -17,9 +17,9 @@ from typing import Any, Literal
 from sqlalchemy import Row, Text, cast, func, select
 from sqlalchemy.orm import Session, aliased
 
-from storage.analysis.video_stats import VideoFacts, facts_of
+from storage.analysis.video_stats import VideoStats, stats_of
 from storage.labelling.consensus import Consensus, iterate_consensus
-from storage.schema import CampaignPairRow, JudgementRow, PairRow, VideoFactsRow, VideoRow
+from storage.schema import CampaignPairRow, JudgementRow, PairRow, VideoRow, VideoStatsRow
 from storage.splits import is_held_out, pair_identity
 
 Preference = Literal["A", "B", "tie"]
@@ -28,7 +28,7 @@ _FEW = 1000  # ids that are listed in a query rather than looked for in all that
 
 
 @dataclass(frozen=True)
-class Scored:
+class PairScore:
     """What a checkpoint gave the two videos of a pair, (A, B).
 
     rewards: as the scoring module gave them, not standardised. sub_scores: None where a thought can't be read, or mode
@@ -65,9 +65,9 @@ class AnalysedPair:
     generators: tuple[str | None, str | None]
     seconds: tuple[float, float]
     fps: tuple[float, float]
-    think: Scored | None
-    quick: Scored | None
-    facts: tuple[VideoFacts | None, VideoFacts | None]
+    think: PairScore | None
+    quick: PairScore | None
+    video_stats: tuple[VideoStats | None, VideoStats | None]
 
 
 def analysed_pairs(
@@ -94,8 +94,8 @@ def analysed_pairs(
     among = [row.id for row in rows] if narrowed else None
     common = {one.pair_id: one for one in iterate_consensus(session, campaign_ids, pair_ids=among)} if rows else {}
     judged = _judged(session, fingerprint, rows) if fingerprint is not None else {}
-    facts = _facts(session, {video for row in rows for video in (row.a, row.b)})
-    return tuple(_analysed(row, identities[row.id], common.get(row.id), judged, facts) for row in rows)
+    video_stats = _video_stats(session, {video for row in rows for video in (row.a, row.b)})
+    return tuple(_analysed(row, identities[row.id], common.get(row.id), judged, video_stats) for row in rows)
 
 
 def _pairs(session: Session, sources: Sequence[str] | None, campaign_ids: Sequence[int] | None) -> list[Row[Any]]:
@@ -112,13 +112,13 @@ def _pairs(session: Session, sources: Sequence[str] | None, campaign_ids: Sequen
     if sources is not None:
         statement = statement.where(PairRow.source.in_(sources))
     if campaign_ids is not None:
-        places = select(CampaignPairRow.pair_id).where(CampaignPairRow.campaign_id.in_(campaign_ids))
-        statement = statement.where(PairRow.id.in_(places.where(CampaignPairRow.state != "dropped")))
+        campaign_pairs = select(CampaignPairRow.pair_id).where(CampaignPairRow.campaign_id.in_(campaign_ids))
+        statement = statement.where(PairRow.id.in_(campaign_pairs.where(CampaignPairRow.state != "dropped")))
     return list(session.execute(statement.order_by(PairRow.id)))
 
 
 @dataclass(frozen=True)
-class _Said:
+class _VideoScore:
     """What a checkpoint said of one video in one mode."""
 
     reward: float | None
@@ -128,7 +128,7 @@ class _Said:
     chars: int
 
 
-_Judged = dict[tuple[int, str, str], _Said]
+_Judged = dict[tuple[int, str, str], _VideoScore]
 
 
 def _judged(session: Session, fingerprint: str, rows: Sequence[Row[Any]]) -> _Judged:
@@ -147,20 +147,20 @@ def _judged(session: Session, fingerprint: str, rows: Sequence[Row[Any]]) -> _Ju
         statement = statement.where(JudgementRow.video_id.in_(videos))
     read = cache(json.loads)  # most say the same few things
     return {
-        (video_id, prompt_hash, mode): _Said(reward, spread, None if scores is None else read(scores), strict, chars)
+        (video_id, prompt_hash, mode): _VideoScore(reward, spread, None if scores is None else read(scores), strict, chars)
         for video_id, prompt_hash, mode, reward, spread, strict, chars, scores in session.execute(statement)
     }
 
 
-def _facts(session: Session, videos: Collection[int]) -> dict[int, VideoFacts]:
-    statement = select(VideoFactsRow)
+def _video_stats(session: Session, videos: Collection[int]) -> dict[int, VideoStats]:
+    statement = select(VideoStatsRow)
     if len(videos) <= _FEW:
-        statement = statement.where(VideoFactsRow.video_id.in_(videos))
-    return {row.video_id: facts_of(row) for row in session.scalars(statement)}
+        statement = statement.where(VideoStatsRow.video_id.in_(videos))
+    return {row.video_id: stats_of(row) for row in session.scalars(statement)}
 
 
 def _analysed(
-    row: Row[Any], identity: str, common: Consensus | None, judged: _Judged, facts: Mapping[int, VideoFacts]
+    row: Row[Any], identity: str, common: Consensus | None, judged: _Judged, video_stats: Mapping[int, VideoStats]
 ) -> AnalysedPair:
     return AnalysedPair(
         pair_id=row.id,
@@ -177,17 +177,17 @@ def _analysed(
         fps=(row.fps_a, row.fps_b),
         think=_scored(row, "think", judged),
         quick=_scored(row, "quick", judged),
-        facts=(facts.get(row.a), facts.get(row.b)),
+        video_stats=(video_stats.get(row.a), video_stats.get(row.b)),
     )
 
 
-def _scored(row: Row[Any], mode: str, judged: _Judged) -> Scored | None:
+def _scored(row: Row[Any], mode: str, judged: _Judged) -> PairScore | None:
     a, b = judged.get((row.a, row.prompt_hash, mode)), judged.get((row.b, row.prompt_hash, mode))
     if a is None or b is None or a.reward is None or b.reward is None:
         return None
     many = [judged.get((video, row.prompt_hash, "k")) for video in (row.a, row.b)] if mode == "think" else []
     spreads = [one.spread for one in many if one is not None and one.spread is not None]
-    return Scored(
+    return PairScore(
         rewards=(a.reward, b.reward),
         sub_scores=(a.sub_scores, b.sub_scores),
         strict=(a.strict, b.strict),

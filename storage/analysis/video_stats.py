@@ -1,7 +1,7 @@
 """What can be measured of a video without a model: is it these that a reward follows?
 
-save_video_facts(session, [VideoFacts(video.id, sharpness=812.4, brightness=0.4, motion=0.03, frames=16, file_bytes=91_020)])
-video_facts(session, [video.id])
+save_video_stats(session, [VideoStats(video.id, sharpness=812.4, brightness=0.4, motion=0.03, frames=16, file_bytes=91_020)])
+video_stats(session, [video.id])
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 
 from storage.errors import StorageError
-from storage.schema import VideoFactsRow
-from storage.sql import VIDEO_FACTS, for_dialect, upsert
+from storage.schema import VideoStatsRow
+from storage.sql import VIDEO_STATS, for_dialect, upsert
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 _AT_ONCE = 1000
 _MEASURED = ("sharpness", "brightness", "motion", "frames", "file_bytes")
-_SAVE = upsert(VIDEO_FACTS, _MEASURED)
+_SAVE = upsert(VIDEO_STATS, _MEASURED)
 
 
 @dataclass(frozen=True)
-class VideoFacts:
+class VideoStats:
     """Measured on the frames that a judge sees.
 
     sharpness: variance of the Laplacian of luma (0..255), mean over frames. brightness: mean luma, 0..1. motion: mean
@@ -41,29 +41,29 @@ class VideoFacts:
     file_bytes: int
 
 
-def save_video_facts(session: Session, facts: Iterable[VideoFacts]) -> None:
-    """Keep facts of videos; those that were there before are replaced.
+def save_video_stats(session: Session, stats: Iterable[VideoStats]) -> None:
+    """Store what was measured of videos, over what was stored before.
 
     Raises:
         StorageError: a number is not finite.
     """
-    rows = [asdict(one) for one in facts]
+    rows = [asdict(one) for one in stats]
     for row in rows:
         if not all(math.isfinite(row[name]) for name in _MEASURED):
-            raise StorageError(f"facts of video {row['video_id']} that are no finite numbers are not kept")
+            raise StorageError(f"video {row['video_id']}: only finite numbers are stored")
     if rows:
         session.execute(for_dialect(session, _SAVE), rows)
 
 
-def video_facts(session: Session, video_ids: Sequence[int]) -> dict[int, VideoFacts]:
+def video_stats(session: Session, video_ids: Sequence[int]) -> dict[int, VideoStats]:
     """What is known of these videos, by id; those that were never measured are missing."""
     found = {}
     for start in range(0, len(video_ids), _AT_ONCE):
-        some = select(VideoFactsRow).where(VideoFactsRow.video_id.in_(video_ids[start : start + _AT_ONCE]))
-        found.update({row.video_id: facts_of(row) for row in session.scalars(some)})
+        some = select(VideoStatsRow).where(VideoStatsRow.video_id.in_(video_ids[start : start + _AT_ONCE]))
+        found.update({row.video_id: stats_of(row) for row in session.scalars(some)})
     return found
 
 
-def facts_of(row: VideoFactsRow) -> VideoFacts:
+def stats_of(row: VideoStatsRow) -> VideoStats:
     """A row of the table."""
-    return VideoFacts(row.video_id, row.sharpness, row.brightness, row.motion, row.frames, row.file_bytes)
+    return VideoStats(row.video_id, row.sharpness, row.brightness, row.motion, row.frames, row.file_bytes)

@@ -1,6 +1,6 @@
 """Campaigns: which pairs are labelled, what is asked, how often, and in which order.
 
-settings = CampaignSettings("winter models", overlap=3, repeat_share=0.05)
+settings = CampaignConfig("winter models", overlap=3, repeat_share=0.05)
 campaign = create_campaign(session, settings, pair_ids, DEFAULT_GUIDELINES, created_by=lead.id)
 """
 
@@ -21,7 +21,7 @@ from storage.campaigns.label_schema import SIDES
 from storage.errors import CampaignError, NotInStoreError
 from storage.schema import CampaignPairRow, CampaignRow, CampaignStatus, Choice, MemberRow, Ordering, PairRow
 from storage.splits import stable_share
-from storage.sql import CAMPAIGNS, GUIDELINES, PLACES
+from storage.sql import CAMPAIGN_PAIRS, CAMPAIGNS, GUIDELINES
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -34,7 +34,7 @@ _CHUNK = 5000
 
 
 @dataclass(frozen=True)
-class CampaignSettings:
+class CampaignConfig:
     """What a lead chooses.
 
     dimensions: the sub-scores asked, none for the overall preference alone. overlap: labels that a pair needs, each of
@@ -93,7 +93,7 @@ class Campaign:
     """A campaign. `seed` decides its random order and who gets a gold pair when: it stays on the server."""
 
     id: int
-    settings: CampaignSettings
+    config: CampaignConfig
     status: CampaignStatus
     origin: Origin
     guideline_version: int
@@ -111,7 +111,7 @@ _LOCKED_CAMPAIGN = _CAMPAIGN.with_for_update(key_share=True, of=CAMPAIGNS)
 
 def create_campaign(
     session: Session,
-    settings: CampaignSettings,
+    settings: CampaignConfig,
     pair_ids: Sequence[int],
     guidelines: Guidelines,
     *,
@@ -203,26 +203,26 @@ def insert_pairs(
     distinct = list(dict.fromkeys(pair_ids))
     _require(set(gold) <= set(distinct), "a gold answer belongs to a pair that is not among those of the campaign")
     new = _not_yet_in(session, campaign.id, distinct)
-    overlap = campaign.settings.overlap
+    overlap = campaign.config.overlap
     rows = [
         {
             "campaign_id": campaign.id,
             "pair_id": pair_id,
-            "position": after + slots.SPACING * place,
+            "position": after + slots.SPACING * index,
             "is_gold": pair_id in gold,
             "gold": asdict(gold[pair_id]) if pair_id in gold else None,
             "open_slots": 0 if pair_id in gold else overlap,
         }
-        for place, pair_id in enumerate(in_order(campaign, new, scores), start=1)
+        for index, pair_id in enumerate(in_order(campaign, new, scores), start=1)
     ]
     for start in range(0, len(rows), _CHUNK):
-        session.execute(insert(PLACES), rows[start : start + _CHUNK])
+        session.execute(insert(CAMPAIGN_PAIRS), rows[start : start + _CHUNK])
     return len(rows)
 
 
 def in_order(campaign: Campaign, pair_ids: Sequence[int], scores: Mapping[int, float]) -> list[int]:
     """Pairs as they come up: by score, then those without one; equal ones in a random order of this campaign's own."""
-    ranked = {} if campaign.settings.ordering == "random" else scores
+    ranked = {} if campaign.config.ordering == "random" else scores
     return sorted(pair_ids, key=lambda pair_id: (ranked.get(pair_id, float("inf")), stable_share(campaign.seed, pair_id)))
 
 
@@ -246,7 +246,7 @@ def _not_yet_in(session: Session, campaign_id: int, pair_ids: Sequence[int]) -> 
     return [pair_id for pair_id in pair_ids if pair_id not in present]
 
 
-_SETTINGS = tuple(one.name for one in fields(CampaignSettings))
+_SETTINGS = tuple(one.name for one in fields(CampaignConfig))
 
 
 def _found(row: Row[Any] | None, campaign_id: int) -> Campaign:
@@ -258,7 +258,7 @@ def _found(row: Row[Any] | None, campaign_id: int) -> Campaign:
 def _campaign(row: Row[Any]) -> Campaign:
     return Campaign(
         id=row.id,
-        settings=CampaignSettings(**{name: getattr(row, name) for name in _SETTINGS}),
+        config=CampaignConfig(**{name: getattr(row, name) for name in _SETTINGS}),
         status=row.status,
         origin=row.origin,
         guideline_version=row.guideline_version or 0,

@@ -110,7 +110,7 @@ def guidelines_of(session: Session, campaign_id: int, version: int) -> Guideline
 
 
 def revise_guidelines(session: Session, campaign_id: int, guidelines: Guidelines, author_id: int | None) -> int:
-    """Add a version, which counts from the next turn on; the same text again adds none. Returns the current number.
+    """Add a version, which counts from the next assignment on; the same text again adds none. Returns the current number.
 
     Raises:
         NotInStoreError: there is no such campaign.

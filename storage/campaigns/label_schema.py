@@ -2,7 +2,7 @@
 
     answer = checked(Answer(choice="A", strength="clearly", sub_scores=...), campaign.dimensions, 3.0, 2.5)
 
-An answer names the pair's videos A and B, whichever stood left; `as_shown` turns it to what the person saw.
+An answer names the pair's videos A and B, whichever stood left; `as_shown` assignments it to what the person saw.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def as_shown(answer: Answered, left_video: Side) -> dict[str, Any]:
         "note": answer.note,
         "reason": answer.reason,
         "seconds": answer.seconds,
-        "playback": {side[video]: dict(facts) for video, facts in answer.playback.items()},
+        "playback": {side[video]: dict(stats) for video, stats in answer.playback.items()},
     }
 
 
@@ -188,10 +188,10 @@ def _checked_playback(playback: object) -> dict[str, dict[str, float]]:
     if not isinstance(playback, Mapping) or not set(playback) <= set(SIDES):
         raise AnswerError("playback is reported for each video")
     found: dict[str, dict[str, float]] = {}
-    for video, facts in playback.items():
-        if not isinstance(facts, Mapping) or not set(facts) <= {"watched", "plays"}:
+    for video, stats in playback.items():
+        if not isinstance(stats, Mapping) or not set(stats) <= {"watched", "plays"}:
             raise AnswerError("playback is the watched share and the number of plays")
-        watched, plays = _finite(facts.get("watched", 0.0), "a watched share"), facts.get("plays", 0)
+        watched, plays = _finite(stats.get("watched", 0.0), "a watched share"), stats.get("plays", 0)
         if not 0 <= watched <= 1:
             raise AnswerError(f"a watched share lies between 0 and 1; found {watched:g}")
         if not isinstance(plays, int) or isinstance(plays, bool) or not 0 <= plays <= _MOST_PLAYS:

@@ -1,6 +1,6 @@
-"""The places of pairs in the queue, and how leases go back into it.
+"""The open slots of pairs in the queue, and how leases go back into it.
 
-Everybody goes along the queue of a campaign by position, with a cursor. A place that opens behind cursors, because a
+Everybody goes along the queue of a campaign by position, with a cursor. A slot that opens behind cursors, because a
 lease was abandoned or a label withdrawn, would never be met again; so its pair moves to just before the foremost cursor's
 next step, where everybody meets it.
 """
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ScalarSelect, bindparam, case, func, select, text, update
 
-from storage.sql import ASSIGNMENTS, CAMPAIGNS, MEMBERS, PLACES
+from storage.sql import ASSIGNMENTS, CAMPAIGN_PAIRS, CAMPAIGNS, MEMBERS
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -27,10 +27,14 @@ SWEEP = 20
 IS_LEASED = text("assignments.state = 'leased'")
 IS_UNDER_WAY = text("assignments.state IN ('leased', 'returned')")
 IS_QUEUED = text("campaign_pairs.open_slots > 0 AND campaign_pairs.state = 'open' AND NOT campaign_pairs.is_gold")
-# Kinds of turns that take one of the places which the overlap allows.
+# Kinds of assignments that take one of the slots which the overlap allows.
 HOLDING_KINDS = ("work", "import")
 
-_HOLD = update(PLACES).where(PLACES.c.id == bindparam("place")).values(open_slots=PLACES.c.open_slots - 1)
+_HOLD = (
+    update(CAMPAIGN_PAIRS)
+    .where(CAMPAIGN_PAIRS.c.id == bindparam("campaign_pair"))
+    .values(open_slots=CAMPAIGN_PAIRS.c.open_slots - 1)
+)
 _EXPIRED = (
     select(ASSIGNMENTS.c.id)
     .where(ASSIGNMENTS.c.campaign_id == bindparam("campaign"), ASSIGNMENTS.c.expires_at <= bindparam("now"), IS_LEASED)
@@ -40,19 +44,19 @@ _EXPIRED = (
 
 
 def open_slots(campaign_id: Any) -> Any:
-    """SQL for the places that a row of campaign_pairs has left: overlap less labels less leases."""
+    """SQL for the slots that a row of campaign_pairs has left: overlap less labels less leases."""
     overlap = select(CAMPAIGNS.c.overlap).where(CAMPAIGNS.c.id == campaign_id).scalar_subquery()
     held = (
         select(func.count())
         .select_from(ASSIGNMENTS)
         .where(
-            ASSIGNMENTS.c.campaign_pair_id == PLACES.c.id,
+            ASSIGNMENTS.c.campaign_pair_id == CAMPAIGN_PAIRS.c.id,
             ASSIGNMENTS.c.state.in_(("leased", "labelled")),
             ASSIGNMENTS.c.kind.in_(HOLDING_KINDS),
         )
         .scalar_subquery()
     )
-    return case((PLACES.c.is_gold, 0), (overlap > held, overlap - held), else_=0)
+    return case((CAMPAIGN_PAIRS.c.is_gold, 0), (overlap > held, overlap - held), else_=0)
 
 
 def next_position(campaign_id: Any) -> ScalarSelect[int]:
@@ -65,24 +69,24 @@ def next_position(campaign_id: Any) -> ScalarSelect[int]:
     )
 
 
-def hold(session: Session, kind: str, place_id: int) -> None:
-    """Take one of the places of a pair, if turns of this kind do."""
+def hold(session: Session, kind: str, campaign_pair_id: int) -> None:
+    """Take one of the slots of a pair, if assignments of this kind do."""
     if kind in HOLDING_KINDS:
-        session.execute(_HOLD, {"place": place_id})
+        session.execute(_HOLD, {"campaign_pair": campaign_pair_id})
 
 
-def put_back(session: Session, campaign_id: int, place_ids: Sequence[int]) -> None:
+def put_back(session: Session, campaign_id: int, campaign_pair_ids: Sequence[int]) -> None:
     """Count the open slots of these pairs anew and queue them where everybody meets them."""
-    if place_ids:
+    if campaign_pair_ids:
         session.execute(
-            update(PLACES)
-            .where(PLACES.c.id.in_(place_ids), ~PLACES.c.is_gold)
+            update(CAMPAIGN_PAIRS)
+            .where(CAMPAIGN_PAIRS.c.id.in_(campaign_pair_ids), ~CAMPAIGN_PAIRS.c.is_gold)
             .values(open_slots=open_slots(campaign_id), position=next_position(campaign_id))
         )
 
 
 def return_leases(session: Session, campaign_id: int, assignment_ids: Sequence[int]) -> None:
-    """Give open leases back, drafts kept. Whoever had them gets them again first, if nobody took the place."""
+    """Give open leases back, drafts kept. Whoever had them gets them again first, if nobody took the slot."""
     if not assignment_ids:
         return
     returned = session.execute(

@@ -109,7 +109,7 @@ def guideline_versions(session: Session, campaign_id: int) -> tuple[GuidelineVer
     return tuple(GuidelineVersion(*row) for row in session.execute(statement))
 
 
-def labels_a_day(
+def labels_per_day(
     session: Session, campaign_id: int, days: int = 30, now: datetime | None = None
 ) -> tuple[tuple[date, int], ...]:
     """Revisions saved in a campaign on each day (UTC), oldest first, today last.
@@ -146,12 +146,12 @@ def _first_since(session: Session, moment: datetime, low: int, last: int) -> int
     return low
 
 
-# More turns than a person has in a day: only these are looked at for `today`, however long somebody has been at it.
+# More assignments than a person has in a day: only these are looked at for `today`, however long somebody has been at it.
 _LATEST = 1500
 
 
 @dataclass(frozen=True)
-class OwnWork:
+class LabelCounts:
     """Counts over current labels. labels: all of them. practised: pairs with a known answer among them. today: those that
     were first saved since the given moment.
     """
@@ -161,12 +161,12 @@ class OwnWork:
     today: int = 0
 
 
-def own_work(session: Session, campaign_id: int, annotator_id: int, since: datetime) -> OwnWork:
+def label_counts(session: Session, campaign_id: int, annotator_id: int, since: datetime) -> LabelCounts:
     """The counts of one person; zeros for somebody who never asked for a pair here."""
     same = (MemberRow.campaign_id == campaign_id, MemberRow.annotator_id == annotator_id)
     totals = session.execute(select(MemberRow.labels, MemberRow.gold_total).where(*same)).one_or_none()
     if totals is None:
-        return OwnWork()
+        return LabelCounts()
     latest = (
         select(AssignmentRow.state, AssignmentRow.finished_at)
         .where(AssignmentRow.campaign_id == campaign_id, AssignmentRow.annotator_id == annotator_id)
@@ -175,4 +175,4 @@ def own_work(session: Session, campaign_id: int, annotator_id: int, since: datet
         .subquery()
     )
     done = select(func.count()).select_from(latest).where(latest.c.state == "labelled", latest.c.finished_at >= since)
-    return OwnWork(totals.labels, totals.gold_total, session.scalar(done) or 0)
+    return LabelCounts(totals.labels, totals.gold_total, session.scalar(done) or 0)

@@ -20,7 +20,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from storage.exchange.parsed import Clip, ExchangeError, Parsed, ParsedAssignment, ParsedLabel, ParsedPair, Problem, storable
+from storage.exchange.parsed import (
+    Clip,
+    ExchangeError,
+    ParsedAssignment,
+    ParsedFile,
+    ParsedLabel,
+    ParsedPair,
+    Problem,
+    storable,
+)
 
 Value = TypeVar("Value")
 _LONGEST_CELL = 1 << 24  # characters; a chain of thought outgrows the csv module's own limit
@@ -70,9 +79,9 @@ class FormatReader:
         """Keep a pair."""
         self._pairs.append(pair)
 
-    def parsed(self) -> Parsed:
+    def parsed(self) -> ParsedFile:
         """All that was found."""
-        return Parsed(self.name, tuple(self._pairs), tuple(self._problems), tuple(self._notes))
+        return ParsedFile(self.name, tuple(self._pairs), tuple(self._problems), tuple(self._notes))
 
     def clip(self, row: Row, column: str, sha256: str | None = None) -> Clip | None:
         """The video that a cell names; None and a problem where the cell names none that may be read."""
@@ -111,8 +120,8 @@ class FormatReader:
             return None
         return known[text]
 
-    def turn(self, row: Row, label: ParsedLabel | None) -> tuple[ParsedAssignment, ...]:
-        """The turn of a row with one label, by the person in the column `annotator` if there is one."""
+    def assignment(self, row: Row, label: ParsedLabel | None) -> tuple[ParsedAssignment, ...]:
+        """The assignment of a row with one label, by the person in the column `annotator` if there is one."""
         if label is None:
             return ()
         return (ParsedAssignment((label,), annotator=row.text("annotator") or None, line=row.line),)
@@ -226,7 +235,7 @@ class FormatReader:
             self.problem(line, f"not an object but {type(value).__name__}")
 
 
-def other_facts(row: Row, used: Sequence[str]) -> dict[str, Any]:
+def other_columns(row: Row, used: Sequence[str]) -> dict[str, Any]:
     """The cells that nobody has used and that are not empty: they are kept with the pair."""
     return {name: value for name, value in row.cells.items() if name not in used and value not in ("", None)}
 

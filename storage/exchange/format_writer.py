@@ -22,7 +22,7 @@ GENERATORS = ("A_model", "B_model")
 
 
 @dataclass
-class Written:
+class WriteReport:
     """What a writer wrote. rows: how many. left_out: why pairs or labels are not in the file, and how many."""
 
     files: list[str] = field(default_factory=list)
@@ -73,45 +73,54 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, 
     return count
 
 
-def labelled(pairs: Iterable[ParsedPair], written: Written) -> Iterator[tuple[ParsedPair, ParsedAssignment, ParsedLabel]]:
+def labelled(
+    pairs: Iterable[ParsedPair], written: WriteReport
+) -> Iterator[tuple[ParsedPair, ParsedAssignment, ParsedLabel]]:
     """Each label in force with its pair; what has none is counted as left out."""
     for pair in pairs:
         found = False
-        for turn, label in current_labels(pair):
+        for assignment, label in current_labels(pair):
             found = True
-            yield pair, turn, label
+            yield pair, assignment, label
         if not found:
             written.left_out["pairs without a label"] += 1
 
 
 def current_labels(pair: ParsedPair) -> Iterator[tuple[ParsedAssignment, ParsedLabel]]:
-    """The last revision of each turn that holds a choice."""
-    for turn in pair.turns:
-        if turn.labels[-1].action == "label":
-            yield turn, turn.labels[-1]
+    """The last revision of each assignment that holds a choice."""
+    for assignment in pair.assignments:
+        if assignment.labels[-1].action == "label":
+            yield assignment, assignment.labels[-1]
 
 
 def used_columns(pairs: Iterable[ParsedPair], own: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Which optional columns a table needs: of generators and annotators, and of facts that are no columns of its own."""
+    """List the optional columns that a table of these pairs needs.
+
+    Args:
+        own: the columns that the format has anyway.
+
+    Returns:
+        Those of generators and annotators, and the names of the pairs' extra columns.
+    """
     generators = annotators = False
-    facts: set[str] = set()
+    extra_columns: set[str] = set()
     for pair in pairs:
         generators = generators or pair.generator_a is not None or pair.generator_b is not None
-        annotators = annotators or any(turn.annotator is not None for turn in pair.turns)
-        facts.update(pair.facts)
+        annotators = annotators or any(assignment.annotator is not None for assignment in pair.assignments)
+        extra_columns.update(pair.extra_columns)
     common = (GENERATORS if generators else ()) + (("annotator",) if annotators else ())
-    return common, tuple(sorted(facts - {*own, *GENERATORS, "annotator"}))
+    return common, tuple(sorted(extra_columns - {*own, *GENERATORS, "annotator"}))
 
 
-def common_cells(pair: ParsedPair, turn: ParsedAssignment | None) -> dict[str, str]:
-    """Cells of the columns that all tables share: facts, generators, annotator."""
-    cells = {name: fact_text(value) for name, value in pair.facts.items()}
+def common_cells(pair: ParsedPair, assignment: ParsedAssignment | None) -> dict[str, str]:
+    """Cells of the columns that all tables share: extra columns, generators, annotator."""
+    cells = {name: cell_text(value) for name, value in pair.extra_columns.items()}
     cells |= {"A_model": pair.generator_a or "", "B_model": pair.generator_b or ""}
-    return cells | {"annotator": (turn.annotator if turn else None) or ""}
+    return cells | {"annotator": (assignment.annotator if assignment else None) or ""}
 
 
-def fact_text(value: Any) -> str:
-    """A fact as the text of a cell."""
+def cell_text(value: Any) -> str:
+    """An extra value as the text of a cell."""
     return value if isinstance(value, str) else json_text(value)
 
 

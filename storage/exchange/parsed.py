@@ -1,7 +1,7 @@
 """What a file says of pairs, whatever its format. Readers make these, writers take them.
 
-Parsed(pairs, problems)
-  ParsedPair           two clips, their prompt, generators, other facts, thoughts
+ParsedFile(pairs, problems)
+  ParsedPair           two clips, their prompt, generators, further columns, thoughts
     ParsedAssignment         one person at this pair in one campaign
       ParsedLabel      one revision, oldest first
 """
@@ -105,11 +105,14 @@ class ParsedAssignment:
 
 @dataclass(frozen=True)
 class ParsedPair:
-    """Two videos of one prompt.
+    """Two videos of one prompt, with what a file says of them.
 
-    facts: everything else that the file says of the pair, by the file's own names. ordered: False where the file says
-    nothing of a first and a second video; then the content decides, so that neither the better video nor one generator
-    is always A.
+    Attributes:
+        line: where the pair stands in the file.
+        extra_columns: further values of the pair, by the file's own column names.
+        assignments: who labelled the pair, with their labels.
+        ordered: False where the file has no first and second video; then the content decides, so that neither the better
+            video nor one generator is always A.
     """
 
     line: int | None
@@ -118,15 +121,15 @@ class ParsedPair:
     prompt: str
     generator_a: str | None = None
     generator_b: str | None = None
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    turns: tuple[ParsedAssignment, ...] = ()
+    extra_columns: Mapping[str, Any] = field(default_factory=dict)
+    assignments: tuple[ParsedAssignment, ...] = ()
     thought_a: str = ""
     thought_b: str = ""
     ordered: bool = True
 
 
 @dataclass(frozen=True)
-class Parsed:
+class ParsedFile:
     """A whole file. file: its name, for messages. problems: why it can't be imported; notes: what its reader should know."""
 
     file: str
@@ -137,7 +140,9 @@ class Parsed:
 
 def flipped(pair: ParsedPair) -> ParsedPair:
     """The same pair with A and B exchanged, in its labels too."""
-    turns = tuple(replace(turn, labels=tuple(map(_flipped_label, turn.labels))) for turn in pair.turns)
+    assignments = tuple(
+        replace(assignment, labels=tuple(map(_flipped_label, assignment.labels))) for assignment in pair.assignments
+    )
     return replace(
         pair,
         a=pair.b,
@@ -146,7 +151,7 @@ def flipped(pair: ParsedPair) -> ParsedPair:
         generator_b=pair.generator_a,
         thought_a=pair.thought_b,
         thought_b=pair.thought_a,
-        turns=turns,
+        assignments=assignments,
     )
 
 
@@ -158,7 +163,7 @@ def _flipped_label(label: ParsedLabel) -> ParsedLabel:
         sub_scores={other[side]: cells for side, cells in label.sub_scores.items()},
         marks=tuple({**mark, "video": other[mark["video"]]} for mark in label.marks),
         left_video=other[label.left_video],
-        playback={other[side]: facts for side, facts in label.playback.items()},
+        playback={other[side]: stats for side, stats in label.playback.items()},
     )
 
 

@@ -20,7 +20,7 @@ from storage.campaigns.campaign import Campaign, lock_campaign
 from storage.campaigns.label_schema import Answer, checked, same_judgement
 from storage.errors import AnswerError, NotInStoreError
 from storage.labelling.labels import Label, labels_of_pair
-from storage.labelling.revisions import record, saved_before, turn_row
+from storage.labelling.revisions import assignment_row, record, saved_before
 from storage.pairs import Pair, get_pair
 from storage.schema import AssignmentRow, CampaignPairRow, utc_now
 
@@ -32,11 +32,12 @@ ROUND = 2  # of assignments: after the first time and the planned repeat
 
 @dataclass(frozen=True)
 class Dispute:
-    """A pair without a majority, and what people said. place: where the list goes on, for `disputed(after=...)`."""
+    """A pair without a majority, with its labels."""
 
     pair: Pair
     labels: tuple[Label, ...]
-    place: int
+    # `disputed(after=...)` goes on behind this one.
+    campaign_pair_id: int
 
 
 def disputed(session: Session, campaign_id: int, after: int = 0, limit: int = 20) -> tuple[Dispute, ...]:
@@ -73,38 +74,46 @@ def adjudicate(
         AnswerError: the answer is not complete, or the same submission came with another answer before.
     """
     campaign = lock_campaign(session, campaign_id)
-    place_id = _place_id(session, campaign_id, pair_id)
+    campaign_pair_id = _campaign_pair_id(session, campaign_id, pair_id)
     pair = get_pair(session, pair_id)
     if answer.action != "label":
         raise AnswerError("a decision is a label")
-    answer = checked(answer, campaign.settings.dimensions, pair.video_a.duration, pair.video_b.duration)
+    answer = checked(answer, campaign.config.dimensions, pair.video_a.duration, pair.video_b.duration)
     earlier = saved_before(session, lead_id, submission)
     if earlier is not None:
         if earlier.pair_id != pair_id or not same_judgement(earlier, answer):
             raise AnswerError("This form was sent before with another answer. Reload the page.")
         return earlier
-    turn = turn_row(session, AssignmentRow.id == _turn_id(session, campaign, place_id, pair_id, lead_id, now or utc_now()))
-    return record(session, campaign, turn, answer, submission, now or utc_now())
+    assignment = assignment_row(
+        session, AssignmentRow.id == _assignment_id(session, campaign, campaign_pair_id, pair_id, lead_id, now or utc_now())
+    )
+    return record(session, campaign, assignment, answer, submission, now or utc_now())
 
 
-def _place_id(session: Session, campaign_id: int, pair_id: int) -> int:
+def _campaign_pair_id(session: Session, campaign_id: int, pair_id: int) -> int:
     same = (CampaignPairRow.campaign_id == campaign_id, CampaignPairRow.pair_id == pair_id)
-    place_id = session.scalar(select(CampaignPairRow.id).where(*same))
-    if place_id is None:
+    campaign_pair_id = session.scalar(select(CampaignPairRow.id).where(*same))
+    if campaign_pair_id is None:
         raise NotInStoreError(f"the pair {pair_id} is not in this campaign")
-    return place_id
+    return campaign_pair_id
 
 
-def _turn_id(session: Session, campaign: Campaign, place_id: int, pair_id: int, lead_id: int, now: datetime) -> int:
-    """The lead's own turn at the pair; made at the first decision."""
-    mine = (AssignmentRow.campaign_pair_id == place_id, AssignmentRow.annotator_id == lead_id, AssignmentRow.round == ROUND)
+def _assignment_id(
+    session: Session, campaign: Campaign, campaign_pair_id: int, pair_id: int, lead_id: int, now: datetime
+) -> int:
+    """The lead's own assignment at the pair; made at the first decision."""
+    mine = (
+        AssignmentRow.campaign_pair_id == campaign_pair_id,
+        AssignmentRow.annotator_id == lead_id,
+        AssignmentRow.round == ROUND,
+    )
     known = session.scalar(select(AssignmentRow.id).where(*mine))
     if known is not None:
         return known
-    turn = AssignmentRow(
+    assignment = AssignmentRow(
         token=secrets.token_urlsafe(16),
         campaign_id=campaign.id,
-        campaign_pair_id=place_id,
+        campaign_pair_id=campaign_pair_id,
         pair_id=pair_id,
         annotator_id=lead_id,
         kind="adjudication",
@@ -115,6 +124,6 @@ def _turn_id(session: Session, campaign: Campaign, place_id: int, pair_id: int, 
         leased_at=now,
         expires_at=now,
     )
-    session.add(turn)
+    session.add(assignment)
     session.flush()
-    return turn.id
+    return assignment.id

@@ -1,6 +1,6 @@
-"""One person's turn at one pair: what they see of it, its draft, its lease.
+"""One person's assignment at one pair: what they see of it, its draft, its lease.
 
-The token is all that a browser knows of a turn, and it only works together with the annotator's id from the server.
+The token is all that a browser knows of an assignment, and it only works together with the annotator's id from the server.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ HISTORY = 10
 LONGEST_DRAFT = 32_768
 FINISHED = ("labelled", "skipped", "flagged")
 
-_TURNS = select(ASSIGNMENTS, DRAFTS.c.content.label("draft")).outerjoin_from(
+_ASSIGNMENTS = select(ASSIGNMENTS, DRAFTS.c.content.label("draft")).outerjoin_from(
     ASSIGNMENTS, DRAFTS, DRAFTS.c.assignment_id == ASSIGNMENTS.c.id
 )
 _IS_OWN = (ASSIGNMENTS.c.token == bindparam("token"), ASSIGNMENTS.c.annotator_id == bindparam("annotator"))
-_TURN = _TURNS.where(ASSIGNMENTS.c.id == bindparam("assignment"))
-_OWN_TURN = _TURNS.where(*_IS_OWN)
+_ASSIGNMENT_BY_ID = _ASSIGNMENTS.where(ASSIGNMENTS.c.id == bindparam("assignment"))
+_OWN_ASSIGNMENT = _ASSIGNMENTS.where(*_IS_OWN)
 _OWN_LEASE = (
     select(ASSIGNMENTS.c.id, ASSIGNMENTS.c.state, CAMPAIGNS.c.lease_seconds)
     .join(CAMPAIGNS, CAMPAIGNS.c.id == ASSIGNMENTS.c.campaign_id)
@@ -89,35 +89,35 @@ class Assignment:
 
 
 def get_assignment(session: Session, token: str, annotator_id: int) -> Assignment:
-    """A turn of this person.
+    """An assignment of this person.
 
     Raises:
         NotYoursError: there is none of that token, or it is another's.
     """
-    row = session.execute(_OWN_TURN, {"token": token, "annotator": annotator_id}).one_or_none()
+    row = session.execute(_OWN_ASSIGNMENT, {"token": token, "annotator": annotator_id}).one_or_none()
     if row is None:
         raise not_yours()
-    return _turn(session, row)
+    return _assignment(session, row)
 
 
 def load_assignment(session: Session, assignment_id: int) -> Assignment:
-    """A turn by the id of its assignment, for the neighbours in this package."""
-    return _turn(session, session.execute(_TURN, {"assignment": assignment_id}).one())
+    """An assignment by the id of its assignment, for the neighbours in this package."""
+    return _assignment(session, session.execute(_ASSIGNMENT_BY_ID, {"assignment": assignment_id}).one())
 
 
 def history(session: Session, campaign_id: int, annotator_id: int, limit: int = HISTORY) -> tuple[Assignment, ...]:
     """What this person finished last and may still edit or undo, newest first."""
     ids = [row.id for row in latest(session, campaign_id, annotator_id) if row.state in FINISHED][:limit]
-    rows = {row.id: row for row in session.execute(_TURNS.where(ASSIGNMENTS.c.id.in_(ids)))}
+    rows = {row.id: row for row in session.execute(_ASSIGNMENTS.where(ASSIGNMENTS.c.id.in_(ids)))}
     # Read at once; `get_pair` then finds them in the session as long as they are held here.
     pairs = session.scalars(select(PairRow).where(PairRow.id.in_([row.pair_id for row in rows.values()]))).all()
-    turns = tuple(_turn(session, rows[one]) for one in ids)
+    assignments = tuple(_assignment(session, rows[one]) for one in ids)
     del pairs
-    return turns
+    return assignments
 
 
 def latest(session: Session, campaign_id: int, annotator_id: int) -> Sequence[Row[Any]]:
-    """id and state of the turns that this person finished last, those taken back since too, newest first.
+    """id and state of the assignments that this person finished last, those taken back since too, newest first.
 
     Without those of the qualification, whose answers were shown.
     """
@@ -130,8 +130,8 @@ def save_draft(
     """Keep what is filled in so far, and the lease; returns when that ends.
 
     Raises:
-        NotYoursError: there is no turn of that token, or it is another's.
-        LeaseLostError: the turn was finished or given back.
+        NotYoursError: there is no assignment of that token, or it is another's.
+        LeaseLostError: the assignment was finished or given back.
         AnswerError: the draft is no JSON, or too long.
     """
     draft = dict(content)
@@ -148,11 +148,11 @@ def save_draft(
 
 
 def renew(session: Session, token: str, annotator_id: int, now: datetime | None = None) -> datetime:
-    """Keep the lease of a turn; returns when it ends.
+    """Keep the lease of an assignment; returns when it ends.
 
     Raises:
-        NotYoursError: there is no turn of that token, or it is another's.
-        LeaseLostError: the turn was finished or given back.
+        NotYoursError: there is no assignment of that token, or it is another's.
+        LeaseLostError: the assignment was finished or given back.
     """
     return _renew(session, token, annotator_id, now or utc_now())[1]
 
@@ -161,7 +161,7 @@ def mark_revealed(session: Session, token: str, annotator_id: int, now: datetime
     """Note that the model's view, or who made the videos, is shown to this person; later revisions say so.
 
     Raises:
-        NotYoursError: there is no turn of that token, or it is another's.
+        NotYoursError: there is no assignment of that token, or it is another's.
         CampaignError: it is not labelled yet, and the campaign is blind.
     """
     columns = (AssignmentRow.id, AssignmentRow.state, AssignmentRow.revealed_at, CampaignRow.visible)
@@ -194,7 +194,7 @@ def not_yours() -> NotYoursError:
 
 
 def lease_lost(state: AssignmentState) -> LeaseLostError:
-    """Why a turn in this state can't be gone on with."""
+    """Why an assignment in this state can't be gone on with."""
     if state in FINISHED:
         return LeaseLostError("This pair was saved already, maybe in another tab. Edit it in your history.")
     return LeaseLostError("You were away for long and this pair went back into the queue; your draft is kept.")
@@ -212,7 +212,7 @@ def _renew(session: Session, token: str, annotator_id: int, now: datetime) -> tu
     return row.id, expires_at
 
 
-def _turn(session: Session, row: Row[Any]) -> Assignment:
+def _assignment(session: Session, row: Row[Any]) -> Assignment:
     return Assignment(
         token=row.token,
         campaign_id=row.campaign_id,

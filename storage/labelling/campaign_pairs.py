@@ -15,7 +15,7 @@ from storage.errors import CampaignError, NotInStoreError
 from storage.labelling.labels import IS_LAST
 from storage.pairs import Pair, get_pair
 from storage.schema import AssignmentRow, CampaignPairRow, LabelRow
-from storage.sql import CAMPAIGNS, PLACES
+from storage.sql import CAMPAIGN_PAIRS, CAMPAIGNS
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -52,18 +52,21 @@ def reorder(session: Session, campaign_id: int, scores: Mapping[int, float]) -> 
         NotInStoreError: there is no such campaign.
     """
     campaign = lock_campaign(session, campaign_id)
-    if campaign.settings.ordering == "random":
+    if campaign.config.ordering == "random":
         return
-    places = select(CampaignPairRow.pair_id, CampaignPairRow.id, CampaignPairRow.position)
-    stored = {row.pair_id: row for row in session.execute(places.where(CampaignPairRow.campaign_id == campaign_id))}
+    rows = select(CampaignPairRow.pair_id, CampaignPairRow.id, CampaignPairRow.position)
+    stored = {row.pair_id: row for row in session.execute(rows.where(CampaignPairRow.campaign_id == campaign_id))}
     moved = [
-        {"place": stored[pair_id].id, "new_position": slots.SPACING * place}
-        for place, pair_id in enumerate(in_order(campaign, list(stored), scores), start=1)
-        if stored[pair_id].position != slots.SPACING * place
+        {"campaign_pair": stored[pair_id].id, "new_position": slots.SPACING * index}
+        for index, pair_id in enumerate(in_order(campaign, list(stored), scores), start=1)
+        if stored[pair_id].position != slots.SPACING * index
     ]
     if moved:
         session.execute(
-            update(PLACES).where(PLACES.c.id == bindparam("place")).values(position=bindparam("new_position")), moved
+            update(CAMPAIGN_PAIRS)
+            .where(CAMPAIGN_PAIRS.c.id == bindparam("campaign_pair"))
+            .values(position=bindparam("new_position")),
+            moved,
         )
     _start_from_the_front(session, campaign_id)
 
@@ -76,17 +79,17 @@ def set_overlap(session: Session, campaign_id: int, overlap: int) -> None:
         CampaignError: the number is out of range.
     """
     campaign = lock_campaign(session, campaign_id)
-    replace(campaign.settings, overlap=overlap)  # refuses a number out of range
+    replace(campaign.config, overlap=overlap)  # refuses a number out of range
     session.execute(update(CAMPAIGNS).where(CAMPAIGNS.c.id == campaign_id).values(overlap=overlap))
     session.execute(
-        update(PLACES)
-        .where(PLACES.c.campaign_id == campaign_id, ~PLACES.c.is_gold)
+        update(CAMPAIGN_PAIRS)
+        .where(CAMPAIGN_PAIRS.c.campaign_id == campaign_id, ~CAMPAIGN_PAIRS.c.is_gold)
         .values(
             open_slots=slots.open_slots(campaign_id),
-            disputed=and_(PLACES.c.labelled >= overlap, PLACES.c.consensus.is_(null())),
+            disputed=and_(CAMPAIGN_PAIRS.c.labelled >= overlap, CAMPAIGN_PAIRS.c.consensus.is_(null())),
         )
     )
-    if overlap > campaign.settings.overlap:
+    if overlap > campaign.config.overlap:
         _start_from_the_front(session, campaign_id)
 
 
@@ -99,17 +102,17 @@ def resolve_flag(session: Session, campaign_id: int, pair_id: int, put_back: boo
     """
     lock_campaign(session, campaign_id)
     same = (CampaignPairRow.campaign_id == campaign_id, CampaignPairRow.pair_id == pair_id)
-    place = session.execute(select(CampaignPairRow.id, CampaignPairRow.state).where(*same)).one_or_none()
-    if place is None:
+    row = session.execute(select(CampaignPairRow.id, CampaignPairRow.state).where(*same)).one_or_none()
+    if row is None:
         raise NotInStoreError(f"the pair {pair_id} is not in this campaign")
-    if place.state != "flagged":
+    if row.state != "flagged":
         raise CampaignError("this pair is not flagged; somebody decided on it already")
     state = "open" if put_back else "dropped"
-    session.execute(update(PLACES).where(PLACES.c.id == place.id).values(state=state))
+    session.execute(update(CAMPAIGN_PAIRS).where(CAMPAIGN_PAIRS.c.id == row.id).values(state=state))
     if put_back:
-        slots.put_back(session, campaign_id, [place.id])
+        slots.put_back(session, campaign_id, [row.id])
         return
-    held = select(AssignmentRow.id).where(AssignmentRow.campaign_pair_id == place.id, slots.IS_LEASED)
+    held = select(AssignmentRow.id).where(AssignmentRow.campaign_pair_id == row.id, slots.IS_LEASED)
     slots.return_leases(session, campaign_id, session.scalars(held).all())
 
 

@@ -111,7 +111,9 @@ def _pair_by_pair(
     by_pair = _places(session, campaign_ids, among)
     pair_ids = sorted(by_pair)
     for start in range(0, len(pair_ids), _PAIRS_AT_ONCE):
-        some = [place_id for pair_id in pair_ids[start : start + _PAIRS_AT_ONCE] for place_id in by_pair[pair_id]]
+        some = [
+            campaign_pair_id for pair_id in pair_ids[start : start + _PAIRS_AT_ONCE] for campaign_pair_id in by_pair[pair_id]
+        ]
         rows = session.execute(labels.where(LabelRow.campaign_pair_id.in_(some))).all()
         groups: dict[int, list[Row[Any]]] = defaultdict(list)
         for row in sorted(rows, key=attrgetter("id")):
@@ -120,19 +122,19 @@ def _pair_by_pair(
 
 
 def _places(session: Session, campaign_ids: Sequence[int] | None, among: Collection[int] | None) -> dict[int, list[int]]:
-    """The pairs that were not dropped, each with its places in these campaigns."""
-    places: Any = select(CampaignPairRow.pair_id, CampaignPairRow.id).where(CampaignPairRow.state != "dropped")
+    """The pairs that were not dropped, each with its rows in these campaigns."""
+    rows: Any = select(CampaignPairRow.pair_id, CampaignPairRow.id).where(CampaignPairRow.state != "dropped")
     if campaign_ids is not None:
-        places = places.where(CampaignPairRow.campaign_id.in_(campaign_ids))
+        rows = rows.where(CampaignPairRow.campaign_id.in_(campaign_ids))
     wanted = None if among is None else sorted(among)
-    statements = [places]
+    statements = [rows]
     if wanted is not None:
         starts = range(0, len(wanted), _PAIRS_AT_ONCE)
-        statements = [places.where(CampaignPairRow.pair_id.in_(wanted[start : start + _PAIRS_AT_ONCE])) for start in starts]
+        statements = [rows.where(CampaignPairRow.pair_id.in_(wanted[start : start + _PAIRS_AT_ONCE])) for start in starts]
     by_pair: dict[int, list[int]] = defaultdict(list)
     for statement in statements:
-        for pair_id, place_id in session.execute(statement):
-            by_pair[pair_id].append(place_id)
+        for pair_id, campaign_pair_id in session.execute(statement):
+            by_pair[pair_id].append(campaign_pair_id)
     return by_pair
 
 

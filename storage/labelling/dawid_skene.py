@@ -98,10 +98,10 @@ def _likely(items: Codes, choices: Codes, weights: Floats, answers: Codes) -> Fl
 def _answer_codes(questions: Codes, answers: Mapping[int, Choice]) -> Codes:
     """The code of each question's known answer, -1 where it is not known."""
     codes = np.full(len(questions), -1, dtype=np.int64)
-    place = {question: index for index, question in enumerate(questions.tolist())}
+    index_of = {question: index for index, question in enumerate(questions.tolist())}
     for question, choice in answers.items():
-        if question in place:
-            codes[place[question]] = _CODE[choice]
+        if question in index_of:
+            codes[index_of[question]] = _CODE[choice]
     return codes
 
 

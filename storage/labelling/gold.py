@@ -26,22 +26,22 @@ if TYPE_CHECKING:
 GoldList = Literal["unanimous", "adjudicated", "gold", "all"]
 CHECKS = ("gold", "qualification")
 _COUNTED = ("work", "import")
-# Decisions are found through those who make them: labels and turns are indexed by person, not by kind.
+# Decisions are found through those who make them: labels and assignments are indexed by person, not by kind.
 _LEADS = select(UserRow.id).where(UserRow.role == "lead")
 
 
 @dataclass(frozen=True)
 class GoldChoice:
-    """A pair that is gold or could be. suggested: what its labels say, if they say one thing; said: the same in words.
+    """A pair that is gold or could be. suggested: what its labels say, if they say one thing; summary: the same in words.
 
-    place: where the list goes on, for `gold_choices(after=...)`.
+    campaign_pair_id: where the list goes on, for `gold_choices(after=...)`.
     """
 
     pair: Pair
     gold: Gold | None
     suggested: Choice | None
-    said: str
-    place: int
+    summary: str
+    campaign_pair_id: int
 
 
 def gold_choices(
@@ -69,21 +69,21 @@ def set_gold(session: Session, campaign_id: int, pair_id: int, gold: Gold | None
         CampaignError: people answered it as a gold pair, so it has to stay one.
     """
     lock_campaign(session, campaign_id)
-    place = _place(session, campaign_id, pair_id)
+    row = _campaign_pair(session, campaign_id, pair_id)
     if gold is None:
-        if place.gold is None:
+        if row.gold is None:
             return
-        if _answers(session, place.id):
+        if _answers(session, row.id):
             raise CampaignError("people were checked with this pair already: it stays gold; its answer can be changed")
-        _write(session, place.id, gold=None, is_gold=False)
-        slots.put_back(session, campaign_id, [place.id])
+        _write(session, row.id, gold=None, is_gold=False)
+        slots.put_back(session, campaign_id, [row.id])
         return
-    before = None if place.gold is None else place.gold["choice"]
-    if place.gold is not None and gold.sub_scores is None:
-        gold = replace(gold, sub_scores=place.gold.get("sub_scores"))
-    _write(session, place.id, gold=asdict(gold), is_gold=True, open_slots=0)
+    before = None if row.gold is None else row.gold["choice"]
+    if row.gold is not None and gold.sub_scores is None:
+        gold = replace(gold, sub_scores=row.gold.get("sub_scores"))
+    _write(session, row.id, gold=asdict(gold), is_gold=True, open_slots=0)
     if before != gold.choice:
-        _recheck(session, campaign_id, place.id, before, gold.choice)
+        _recheck(session, campaign_id, row.id, before, gold.choice)
 
 
 def known_answers(session: Session, sources: Sequence[str], limit: int = 50) -> dict[int, Gold]:
@@ -147,36 +147,41 @@ def _choice(session: Session, row: CampaignPairRow) -> GoldChoice:
     return GoldChoice(get_pair(session, row.pair_id), gold, suggested, ", ".join(said), row.id)
 
 
-def _choices(session: Session, place_id: int) -> list[tuple[str, Choice]]:
+def _choices(session: Session, campaign_pair_id: int) -> list[tuple[str, Choice]]:
     """The kind and choice of each label in force, oldest first."""
     statement: Any = (
         select(AssignmentRow.kind, LabelRow.choice)
         .join(AssignmentRow, AssignmentRow.id == LabelRow.assignment_id)
-        .where(LabelRow.campaign_pair_id == place_id, LabelRow.action == "label", IS_LAST)
+        .where(LabelRow.campaign_pair_id == campaign_pair_id, LabelRow.action == "label", IS_LAST)
         .order_by(LabelRow.id)
     )
     return [(kind, choice) for kind, choice in session.execute(statement)]
 
 
-def _answers(session: Session, place_id: int) -> Mapping[int, Choice]:
+def _answers(session: Session, campaign_pair_id: int) -> Mapping[int, Choice]:
     """What each annotator answered when checked with this pair, by annotator id."""
     statement: Any = (
         select(LabelRow.annotator_id, LabelRow.choice)
         .join(AssignmentRow, AssignmentRow.id == LabelRow.assignment_id)
-        .where(LabelRow.campaign_pair_id == place_id, LabelRow.action == "label", AssignmentRow.kind.in_(CHECKS), IS_LAST)
+        .where(
+            LabelRow.campaign_pair_id == campaign_pair_id,
+            LabelRow.action == "label",
+            AssignmentRow.kind.in_(CHECKS),
+            IS_LAST,
+        )
     )
     return dict(session.execute(statement).tuples().all())
 
 
-def _recheck(session: Session, campaign_id: int, place_id: int, before: Choice | None, after: Choice) -> None:
+def _recheck(session: Session, campaign_id: int, campaign_pair_id: int, before: Choice | None, after: Choice) -> None:
     """Bring the totals of those who answered in line with the new answer."""
-    for annotator, choice in _answers(session, place_id).items():
+    for annotator, choice in _answers(session, campaign_pair_id).items():
         change = int(choice == after) - int(choice == before)
         member = (MemberRow.campaign_id == campaign_id, MemberRow.annotator_id == annotator)
         session.execute(update(MemberRow).where(*member).values(gold_right=MemberRow.gold_right + change))
 
 
-def _place(session: Session, campaign_id: int, pair_id: int) -> CampaignPairRow:
+def _campaign_pair(session: Session, campaign_id: int, pair_id: int) -> CampaignPairRow:
     same = (CampaignPairRow.campaign_id == campaign_id, CampaignPairRow.pair_id == pair_id)
     row = session.scalars(select(CampaignPairRow).where(*same).execution_options(populate_existing=True)).one_or_none()
     if row is None:
@@ -184,5 +189,5 @@ def _place(session: Session, campaign_id: int, pair_id: int) -> CampaignPairRow:
     return row
 
 
-def _write(session: Session, place_id: int, **values: Any) -> None:
-    session.execute(update(CampaignPairRow).where(CampaignPairRow.id == place_id).values(**values))
+def _write(session: Session, campaign_pair_id: int, **values: Any) -> None:
+    session.execute(update(CampaignPairRow).where(CampaignPairRow.id == campaign_pair_id).values(**values))

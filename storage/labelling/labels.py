@@ -1,7 +1,7 @@
 """Labels as they are stored: an append-only record of revisions.
 
-A submit, an edit and an undo each add a revision that names the one it replaces. The last revision of a turn counts; a
-turn whose last revision is a "withdraw" has no label.
+A submit, an edit and an undo each add a revision that names the one it replaces. The last revision of an assignment counts;
+one whose last revision is a "withdraw" has no label.
 """
 
 from __future__ import annotations
@@ -25,25 +25,27 @@ _LATER = aliased(LabelRow)
 # A revision that nothing replaces.
 IS_LAST = ~select(_LATER.id).where(_LATER.replaces_id == LabelRow.id).exists()
 
-# Revisions with their turns, for `as_label`.
-LABELS_WITH_ASSIGNMENTS = select(LABELS, ASSIGNMENTS.c.token.label("turn"), ASSIGNMENTS.c.kind).join_from(
+# Revisions with their assignments, for `as_label`.
+LABELS_WITH_ASSIGNMENTS = select(LABELS, ASSIGNMENTS.c.token.label("assignment_token"), ASSIGNMENTS.c.kind).join_from(
     LABELS, ASSIGNMENTS, ASSIGNMENTS.c.id == LABELS.c.assignment_id
 )
 
 
 @dataclass(frozen=True)
 class Label:
-    """One revision; the fields of an answer mean the same as there.
+    """One revision of a label; the fields of an answer mean the same as in `Answer`.
 
-    turn: the token of the assignment. visible: what was open to the person when it was saved ("generators", "thoughts",
-    "rewards"). replaces_id: the revision that this one puts out of force.
+    Attributes:
+        assignment_token: names the assignment that the label belongs to.
+        visible: what was open to the person when the label was saved ("generators", "thoughts", "rewards").
+        replaces_id: the revision that this one puts out of force.
     """
 
     id: int
     campaign_id: int
     pair_id: int
     annotator_id: int
-    turn: str
+    assignment_token: str
     kind: Kind
     action: Action
     choice: Choice | None
@@ -63,8 +65,10 @@ class Label:
 
 def revisions(session: Session, pair_id: int) -> tuple[Label, ...]:
     """Everything ever said of a pair in all campaigns, replaced and withdrawn revisions too, oldest first."""
-    places = select(CampaignPairRow.id).where(CampaignPairRow.pair_id == pair_id)
-    rows = session.execute(LABELS_WITH_ASSIGNMENTS.where(LabelRow.campaign_pair_id.in_(places)).order_by(LabelRow.id))
+    campaign_pairs = select(CampaignPairRow.id).where(CampaignPairRow.pair_id == pair_id)
+    rows = session.execute(
+        LABELS_WITH_ASSIGNMENTS.where(LabelRow.campaign_pair_id.in_(campaign_pairs)).order_by(LabelRow.id)
+    )
     return tuple(as_label(row) for row in rows)
 
 
@@ -77,8 +81,12 @@ def current_labels(session: Session, campaign_id: int) -> Iterator[Label]:
 
 def labels_of_pair(session: Session, campaign_id: int, pair_id: int) -> tuple[Label, ...]:
     """The labels of a pair in a campaign that are in force, of all kinds, oldest first."""
-    place = select(CampaignPairRow.id).where(CampaignPairRow.campaign_id == campaign_id, CampaignPairRow.pair_id == pair_id)
-    current = LABELS_WITH_ASSIGNMENTS.where(LabelRow.campaign_pair_id.in_(place), LabelRow.action == "label", IS_LAST)
+    campaign_pair = select(CampaignPairRow.id).where(
+        CampaignPairRow.campaign_id == campaign_id, CampaignPairRow.pair_id == pair_id
+    )
+    current = LABELS_WITH_ASSIGNMENTS.where(
+        LabelRow.campaign_pair_id.in_(campaign_pair), LabelRow.action == "label", IS_LAST
+    )
     return tuple(as_label(row) for row in session.execute(current.order_by(LabelRow.id)))
 
 
@@ -89,7 +97,7 @@ def as_label(row: Row[Any]) -> Label:
         campaign_id=row.campaign_id,
         pair_id=row.pair_id,
         annotator_id=row.annotator_id,
-        turn=row.turn,
+        assignment_token=row.assignment_token,
         kind=row.kind,
         action=row.action,
         choice=row.choice,

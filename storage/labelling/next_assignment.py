@@ -1,12 +1,12 @@
-"""Who labels what now.
+"""The queue of a campaign as one annotator meets it: the next assignment, and its lease.
 
-    turn = next_assignment(session, campaign.id, annotator.id)     # the open one again, or a new one, or why there is none
-    save_draft(session, turn.token, annotator.id, {...})     # also keeps the lease
-    turn = get_assignment(session, token_from_browser, annotator.id)
+    assignment = next_assignment(session, campaign.id, annotator.id)     # the open one, a new one, or a `NoAssignment`
+    save_draft(session, assignment.token, annotator.id, {...})           # renews the lease too
+    assignment = get_assignment(session, token_from_browser, annotator.id)
 
-A turn is held by a lease. One that nobody renews goes back into the queue, its draft kept; whoever had it gets it again
-if nobody took the place. So no pair is with more people than its campaign asks, and nobody gets one twice except as a
-planned repeat.
+An assignment is held by a lease. One that nobody renews goes back into the queue, its draft kept; the same person gets it
+again if nobody took the slot. So no pair is with more people than its campaign asks, and nobody gets one twice except as
+a planned repeat.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from sqlalchemy import Row, bindparam, case, insert, or_, select, update
 
 from storage.campaigns import leases as slots
-from storage.campaigns.campaign import Campaign, CampaignSettings, lock_campaign
+from storage.campaigns.campaign import Campaign, CampaignConfig, lock_campaign
 from storage.campaigns.leases import IS_UNDER_WAY
 from storage.labelling import queue
 from storage.labelling.assignments import (
@@ -27,7 +27,7 @@ from storage.labelling.assignments import (
     load_assignment,
 )
 from storage.schema import Kind, MemberRow, Standing, utc_now
-from storage.sql import ASSIGNMENTS, MEMBERS, PLACES
+from storage.sql import ASSIGNMENTS, CAMPAIGN_PAIRS, MEMBERS
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -54,17 +54,17 @@ _LEASE = (
     .values({name: bindparam(f"new_{name}") for name in _LEASE_COLUMNS})
 )
 _IS_LEASED = ASSIGNMENTS.c.state == "leased"
-_IS_FREE = or_(ASSIGNMENTS.c.kind.not_in(slots.HOLDING_KINDS), PLACES.c.open_slots > 0)
-# The turn that somebody holds, else the first they gave back and may have again.
+_IS_FREE = or_(ASSIGNMENTS.c.kind.not_in(slots.HOLDING_KINDS), CAMPAIGN_PAIRS.c.open_slots > 0)
+# The assignment that somebody holds, else the first they gave back and may have again.
 _UNDER_WAY = (
     select(*(ASSIGNMENTS.c[name] for name in ("id", "state", "kind", "campaign_pair_id", "expires_at")))
-    .join(PLACES, PLACES.c.id == ASSIGNMENTS.c.campaign_pair_id)
+    .join(CAMPAIGN_PAIRS, CAMPAIGN_PAIRS.c.id == ASSIGNMENTS.c.campaign_pair_id)
     .where(
         ASSIGNMENTS.c.campaign_id == bindparam("campaign"),
         ASSIGNMENTS.c.annotator_id == bindparam("annotator"),
         IS_UNDER_WAY,
         ASSIGNMENTS.c.kind != "adjudication",
-        or_(_IS_LEASED, (PLACES.c.state == "open") & _IS_FREE),
+        or_(_IS_LEASED, (CAMPAIGN_PAIRS.c.state == "open") & _IS_FREE),
     )
     .order_by(case((_IS_LEASED, 0), else_=1), ASSIGNMENTS.c.id)
     .limit(1)
@@ -72,7 +72,7 @@ _UNDER_WAY = (
 
 
 @dataclass(frozen=True)
-class Waiting:
+class NoAssignment:
     """Why there is no pair now. "finished" may pass: a pair comes back when somebody skips or leaves it."""
 
     reason: Reason
@@ -80,11 +80,11 @@ class Waiting:
 
 def next_assignment(
     session: Session, campaign_id: int, annotator_id: int, now: datetime | None = None
-) -> Assignment | Waiting:
-    """What this person labels next. The first call makes them a member of the campaign.
+) -> Assignment | NoAssignment:
+    """Give a person their next assignment. The first call makes them a member of the campaign.
 
-    In this order: the turn that they hold; one that they gave back, if its place is still free, the oldest first; a pair
-    of the qualification; the next of the queue.
+    In this order: the assignment that they hold; one that they gave back, if its slot is still free, the oldest first; a
+    pair of the qualification; the next pair of the queue.
 
     Raises:
         NotInStoreError: there is no such campaign.
@@ -92,7 +92,7 @@ def next_assignment(
     now = now or utc_now()
     campaign = lock_campaign(session, campaign_id)
     if campaign.status == "closed" or campaign.origin != "studio":
-        return Waiting("campaign closed")
+        return NoAssignment("campaign closed")
     member = _joined(session, campaign, annotator_id)
     reason = _obstacle(campaign, member)
     own = session.execute(_UNDER_WAY, {"campaign": campaign_id, "annotator": annotator_id}).one_or_none()
@@ -100,7 +100,7 @@ def next_assignment(
         return _lease(session, campaign, own.id, own.kind, now)
     slots.sweep(session, campaign_id, now)
     if reason is not None:
-        return Waiting(reason)
+        return NoAssignment(reason)
     if own is not None:
         slots.hold(session, own.kind, own.campaign_pair_id)
         return _lease(session, campaign, own.id, own.kind, now)
@@ -109,18 +109,18 @@ def next_assignment(
     chosen = queue.choose(session, campaign, member)
     if chosen is None:
         _change(session, member, **queue.at_the_end(session, member))
-        return Waiting("finished")
+        return NoAssignment("finished")
     return _assign(session, campaign, member, chosen, now)
 
 
-def standing_after(settings: CampaignSettings, answered: int, right: int) -> Standing:
+def standing_after(settings: CampaignConfig, answered: int, right: int) -> Standing:
     """Whether somebody is through with the qualification, and passed it."""
     if answered < settings.qualification_pairs:
         return "qualifying"
     return "active" if _has_passed(settings, answered, right) else "failed"
 
 
-def _has_passed(settings: CampaignSettings, answered: int, right: int) -> bool:
+def _has_passed(settings: CampaignConfig, answered: int, right: int) -> bool:
     # Rounding must not fail somebody who reached the share exactly.
     return answered > 0 and right >= settings.qualification_pass * answered - 1e-9
 
@@ -130,7 +130,7 @@ def _joined(session: Session, campaign: Campaign, annotator_id: int) -> Row[Any]
     who = {"campaign": campaign.id, "annotator": annotator_id}
     row = session.execute(_MEMBER, who).one_or_none()
     if row is None:
-        standing = "qualifying" if campaign.settings.qualification_pairs else "active"
+        standing = "qualifying" if campaign.config.qualification_pairs else "active"
         new = MemberRow(
             campaign_id=campaign.id,
             annotator_id=annotator_id,
@@ -156,27 +156,29 @@ def _obstacle(campaign: Campaign, member: Row[Any]) -> Reason | None:
     return "campaign paused" if campaign.status == "paused" else None
 
 
-def _next_of_qualification(session: Session, campaign: Campaign, member: Row[Any], now: datetime) -> Assignment | Waiting:
+def _next_of_qualification(
+    session: Session, campaign: Campaign, member: Row[Any], now: datetime
+) -> Assignment | NoAssignment:
     chosen = queue.next_gold(session, member, "qualification")
     if chosen is not None:
         return _assign(session, campaign, member, chosen, now)
     # Gold pairs were skipped, flagged or dropped, and none is left: those answered have to do.
-    passed = _has_passed(campaign.settings, member.gold_total, member.gold_right)
+    passed = _has_passed(campaign.config, member.gold_total, member.gold_right)
     _change(session, member, standing="active" if passed else "failed")
     return next_assignment(session, campaign.id, member.annotator_id, now)
 
 
 def _assign(session: Session, campaign: Campaign, member: Row[Any], chosen: NextPair, now: datetime) -> Assignment:
     """Give a chosen pair to somebody."""
-    slots.hold(session, chosen.kind, chosen.place_id)
+    slots.hold(session, chosen.kind, chosen.campaign_pair_id)
     cursors = {f"new_{name}": chosen.cursors.get(name, getattr(member, name)) for name in _CURSORS}
     session.execute(_SERVED, {"member": member.id} | cursors)
-    if chosen.turn_id is not None:
-        return _lease(session, campaign, chosen.turn_id, chosen.kind, now)
+    if chosen.assignment_id is not None:
+        return _lease(session, campaign, chosen.assignment_id, chosen.kind, now)
     values = {
         "token": secrets.token_urlsafe(16),
         "campaign_id": campaign.id,
-        "campaign_pair_id": chosen.place_id,
+        "campaign_pair_id": chosen.campaign_pair_id,
         "pair_id": chosen.pair_id,
         "annotator_id": member.annotator_id,
         "round": 1 if chosen.kind == "repeat" else 0,
@@ -187,7 +189,7 @@ def _assign(session: Session, campaign: Campaign, member: Row[Any], chosen: Next
 
 
 def _lease(session: Session, campaign: Campaign, assignment_id: int, kind: Kind, now: datetime) -> Assignment:
-    """Renew a lease, or give a turn out again."""
+    """Renew a lease, or give an assignment out again."""
     values = {f"new_{name}": value for name, value in _lease_values(campaign, kind, now).items()}
     session.execute(_LEASE, {"assignment": assignment_id} | values)
     return load_assignment(session, assignment_id)
@@ -199,7 +201,7 @@ def _lease_values(campaign: Campaign, kind: Kind, now: datetime) -> dict[str, An
         "kind": kind,
         "guideline_version": campaign.guideline_version,
         "leased_at": now,
-        "expires_at": now + timedelta(seconds=campaign.settings.lease_seconds),
+        "expires_at": now + timedelta(seconds=campaign.config.lease_seconds),
     }
 
 

@@ -44,7 +44,7 @@ _CHOICES = get_args(Choice)
 
 @dataclass(frozen=True)
 class Entry:
-    """A turn at the pair, with its current label if it is labelled. label_id orders adjudications."""
+    """An assignment at the pair, with its current label if it is labelled. label_id orders adjudications."""
 
     assignment_id: int
     annotator_id: int
@@ -57,8 +57,8 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class PairTally:
-    """A pair's share of the totals. held: labels and leases that take one of its places."""
+class PairTotals:
+    """A pair's share of the totals. held: labels and leases that take one of its slots."""
 
     held: int
     labelled: int
@@ -67,11 +67,11 @@ class PairTally:
     members: Mapping[int, Mapping[str, int]]
 
 
-def tally(entries: Sequence[Entry], gold_choice: Choice | None) -> PairTally:
-    """Count the turns at one pair."""
+def tally(entries: Sequence[Entry], gold_choice: Choice | None) -> PairTotals:
+    """Count the assignments at one pair."""
     counted = [one for one in entries if one.state == "labelled" and one.kind in HOLDING_KINDS]
     held = sum(one.state in ("leased", "labelled") and one.kind in HOLDING_KINDS for one in entries)
-    return PairTally(
+    return PairTotals(
         held=held,
         labelled=len(counted),
         consensus=_consensus(entries, counted),

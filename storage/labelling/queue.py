@@ -1,7 +1,7 @@
 """Choosing somebody's next pair, at the same cost in small and large campaigns.
 
 A member has a cursor: everything up to there in the queue was offered to them, or could not be. The next pair is the
-first one behind it that has a place left. Now and then it is a gold pair instead, or an own earlier pair with the sides
+first one behind it that has an open slot. Now and then it is a gold pair instead, or an own earlier pair with the sides
 exchanged; when, depends on the campaign's seed and how many pairs the person got.
 """
 
@@ -15,7 +15,7 @@ from sqlalchemy import Row, Select, bindparam, select, text, tuple_
 from storage.campaigns.leases import IS_QUEUED
 from storage.schema import Kind, Side
 from storage.splits import stable_share
-from storage.sql import ASSIGNMENTS, PLACES
+from storage.sql import ASSIGNMENTS, CAMPAIGN_PAIRS
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -30,12 +30,12 @@ REPEAT_AFTER_LABELS_IF_SMALL = 3
 
 def _first_ahead(condition: Any) -> Select[Any]:
     """The first pair behind a cursor that somebody may have, with their own assignment to it that was given back."""
-    columns = (PLACES.c.position, PLACES.c.id)
-    mine = (ASSIGNMENTS.c.campaign_pair_id == PLACES.c.id, ASSIGNMENTS.c.annotator_id == bindparam("annotator"))
+    columns = (CAMPAIGN_PAIRS.c.position, CAMPAIGN_PAIRS.c.id)
+    mine = (ASSIGNMENTS.c.campaign_pair_id == CAMPAIGN_PAIRS.c.id, ASSIGNMENTS.c.annotator_id == bindparam("annotator"))
     first = select(ASSIGNMENTS.c.id).where(*mine, ASSIGNMENTS.c.round == 0)
     return (
-        select(*columns, PLACES.c.pair_id, first.scalar_subquery().label("turn_id"))
-        .where(PLACES.c.campaign_id == bindparam("campaign"), condition)
+        select(*columns, CAMPAIGN_PAIRS.c.pair_id, first.scalar_subquery().label("assignment_id"))
+        .where(CAMPAIGN_PAIRS.c.campaign_id == bindparam("campaign"), condition)
         .where(tuple_(*columns) > tuple_(bindparam("at_position"), bindparam("at_id")))
         .where(~first.where(ASSIGNMENTS.c.state != "returned").exists())
         .order_by(*columns)
@@ -46,9 +46,9 @@ def _first_ahead(condition: Any) -> Select[Any]:
 _NEXT_NEW = _first_ahead(IS_QUEUED)
 _NEXT_GOLD = _first_ahead(text("campaign_pairs.is_gold AND campaign_pairs.state = 'open'"))
 _LAST_QUEUED = (
-    select(PLACES.c.position, PLACES.c.id)
-    .where(PLACES.c.campaign_id == bindparam("campaign"), IS_QUEUED)
-    .order_by(PLACES.c.position.desc(), PLACES.c.id.desc())
+    select(CAMPAIGN_PAIRS.c.position, CAMPAIGN_PAIRS.c.id)
+    .where(CAMPAIGN_PAIRS.c.campaign_id == bindparam("campaign"), IS_QUEUED)
+    .order_by(CAMPAIGN_PAIRS.c.position.desc(), CAMPAIGN_PAIRS.c.id.desc())
     .limit(1)
 )
 _OWN = (ASSIGNMENTS.c.campaign_id == bindparam("campaign"), ASSIGNMENTS.c.annotator_id == bindparam("annotator"))
@@ -56,9 +56,9 @@ _WAS_LABELLED = text("assignments.state || '' = 'labelled'")  # not by the index
 _RECENT_LABELS = select(ASSIGNMENTS.c.id).where(*_OWN, _WAS_LABELLED).order_by(ASSIGNMENTS.c.id.desc()).limit(1)
 _NEXT_REPEAT = (
     select(ASSIGNMENTS.c.id, ASSIGNMENTS.c.campaign_pair_id, ASSIGNMENTS.c.pair_id, ASSIGNMENTS.c.left_video)
-    .join(PLACES, PLACES.c.id == ASSIGNMENTS.c.campaign_pair_id)
+    .join(CAMPAIGN_PAIRS, CAMPAIGN_PAIRS.c.id == ASSIGNMENTS.c.campaign_pair_id)
     .where(*_OWN, ASSIGNMENTS.c.id > bindparam("after"), ASSIGNMENTS.c.id < bindparam("before"))
-    .where(ASSIGNMENTS.c.kind == "work", _WAS_LABELLED, PLACES.c.state == "open")
+    .where(ASSIGNMENTS.c.kind == "work", _WAS_LABELLED, CAMPAIGN_PAIRS.c.state == "open")
     .order_by(ASSIGNMENTS.c.id)
     .limit(1)
 )
@@ -66,26 +66,26 @@ _NEXT_REPEAT = (
 
 @dataclass(frozen=True)
 class NextPair:
-    """A pair to assign. turn_id: an own assignment that was given back before, to be taken again.
+    """A pair to assign. assignment_id: an own assignment that was given back before, to be taken again.
 
     cursors: columns of the member that change with the choice.
     """
 
-    place_id: int
+    campaign_pair_id: int
     pair_id: int
     kind: Kind
     left_video: Side
-    turn_id: int | None = None
+    assignment_id: int | None = None
     cursors: dict[str, int] = field(default_factory=dict)
 
 
 def choose(session: Session, campaign: Campaign, member: Row[Any]) -> NextPair | None:
-    """The next pair of somebody who is qualified; None when no pair has a place left for them."""
+    """The next pair of somebody who is qualified; None when no pair has an open slot for them."""
     new = _next_new(session, member)
     if new is None:
         return None
     draw = stable_share(campaign.seed, member.annotator_id, member.served)
-    settings = campaign.settings
+    settings = campaign.config
     other = None
     if draw < settings.gold_share:
         other = next_gold(session, member, "gold")
@@ -139,14 +139,14 @@ def _next_repeat(session: Session, member: Row[Any]) -> NextPair | None:
 
 
 def _repeat_gap(session: Session, campaign_id: int) -> int:
-    pairs = select(PLACES.c.id).where(PLACES.c.campaign_id == campaign_id)
+    pairs = select(CAMPAIGN_PAIRS.c.id).where(CAMPAIGN_PAIRS.c.campaign_id == campaign_id)
     is_small = session.scalar(pairs.offset(SMALL_CAMPAIGN_PAIRS - 1).limit(1)) is None
     return REPEAT_AFTER_LABELS_IF_SMALL if is_small else REPEAT_AFTER_LABELS
 
 
 def _chosen(row: Row[Any], member: Row[Any], kind: Kind, cursors: dict[str, int]) -> NextPair:
     side = left_video(member.annotator_id, row.pair_id)
-    return NextPair(row.id, row.pair_id, kind, side, row.turn_id, cursors)
+    return NextPair(row.id, row.pair_id, kind, side, row.assignment_id, cursors)
 
 
 def _whose(member: Row[Any]) -> dict[str, int]:

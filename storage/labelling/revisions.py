@@ -1,4 +1,4 @@
-"""Adding a revision: the label, the state of its turn, and the running totals, all in one transaction."""
+"""Adding a revision: the label, the state of its assignment, and the running totals, all in one transaction."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from storage.errors import AnswerError
 from storage.labelling import totals as tallies
 from storage.labelling.assignments import FINISHED, drop_draft
 from storage.labelling.labels import LABELS_WITH_ASSIGNMENTS, Label, as_label
-from storage.labelling.totals import Place
-from storage.sql import ASSIGNMENTS, LABELS, PAIRS, PLACES, VIDEOS
+from storage.labelling.totals import CountedPair
+from storage.sql import ASSIGNMENTS, CAMPAIGN_PAIRS, LABELS, PAIRS, VIDEOS
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -26,30 +26,30 @@ if TYPE_CHECKING:
 LONGEST_SUBMISSION = 64
 _VIDEO_A, _VIDEO_B = VIDEOS.alias("video_a"), VIDEOS.alias("video_b")
 _LAST_LABEL = select(func.max(LABELS.c.id)).where(LABELS.c.assignment_id == ASSIGNMENTS.c.id).scalar_subquery()
-_TURNS = (
+_ASSIGNMENTS = (
     select(
         ASSIGNMENTS,
-        PLACES.c.is_gold,
-        PLACES.c.gold,
-        PLACES.c.state.label("place_state"),
-        PLACES.c.open_slots,
+        CAMPAIGN_PAIRS.c.is_gold,
+        CAMPAIGN_PAIRS.c.gold,
+        CAMPAIGN_PAIRS.c.state.label("pair_state"),
+        CAMPAIGN_PAIRS.c.open_slots,
         _VIDEO_A.c.duration.label("duration_a"),
         _VIDEO_B.c.duration.label("duration_b"),
         _LAST_LABEL.label("last_label_id"),
     )
     .select_from(ASSIGNMENTS)
-    .join(PLACES, PLACES.c.id == ASSIGNMENTS.c.campaign_pair_id)
+    .join(CAMPAIGN_PAIRS, CAMPAIGN_PAIRS.c.id == ASSIGNMENTS.c.campaign_pair_id)
     .join(PAIRS, PAIRS.c.id == ASSIGNMENTS.c.pair_id)
     .join(_VIDEO_A, _VIDEO_A.c.id == PAIRS.c.video_a_id)
     .join(_VIDEO_B, _VIDEO_B.c.id == PAIRS.c.video_b_id)
 )
-_TURN_BY_TOKEN = _TURNS.where(ASSIGNMENTS.c.token == bindparam("token"))
+_ASSIGNMENT_BY_TOKEN = _ASSIGNMENTS.where(ASSIGNMENTS.c.token == bindparam("token"))
 _SAVED_BEFORE = LABELS_WITH_ASSIGNMENTS.where(
     LABELS.c.annotator_id == bindparam("annotator"), LABELS.c.token == bindparam("submission")
 )
 _ADD_LABEL = insert(LABELS).returning(LABELS.c.id)
 _CHANGED_COLUMNS = ("state", "seconds", "finished_at", "leased_at", "expires_at")
-_CHANGE_TURN = (
+_CHANGE_ASSIGNMENT = (
     update(ASSIGNMENTS)
     .where(ASSIGNMENTS.c.id == bindparam("assignment"))
     .values({name: bindparam(f"new_{name}") for name in _CHANGED_COLUMNS})
@@ -62,16 +62,16 @@ _STATE_AFTER: dict[Action, AssignmentState] = {
 }
 
 
-def turn_row(session: Session, condition: Any) -> Row[Any]:
-    """The assignment that the condition selects, with its pair's place in the campaign, the durations of its videos and
+def assignment_row(session: Session, condition: Any) -> Row[Any]:
+    """The assignment that the condition selects, with its campaign pair, the durations of its videos and
     its last revision.
     """
-    return session.execute(_TURNS.where(condition)).one()
+    return session.execute(_ASSIGNMENTS.where(condition)).one()
 
 
-def turn_by_token(session: Session, token: str) -> Row[Any]:
-    """As `turn_row`, for a token that is known to exist."""
-    return session.execute(_TURN_BY_TOKEN, {"token": token}).one()
+def assignment_by_token(session: Session, token: str) -> Row[Any]:
+    """As `assignment_row`, for a token that is known to exist."""
+    return session.execute(_ASSIGNMENT_BY_TOKEN, {"token": token}).one()
 
 
 def saved_before(session: Session, annotator_id: int, submission: str) -> Label | None:
@@ -86,44 +86,50 @@ def saved_before(session: Session, annotator_id: int, submission: str) -> Label 
     return None if row is None else as_label(row)
 
 
-def record(session: Session, campaign: Campaign, turn: Row[Any], answer: Answer, submission: str, now: datetime) -> Label:
-    """Add a revision to a turn, as of `turn_row`; the answer was checked, or is a withdrawal.
+def record(
+    session: Session, campaign: Campaign, assignment: Row[Any], answer: Answer, submission: str, now: datetime
+) -> Label:
+    """Add a revision to an assignment, as of `assignment_row`; the answer was checked, or is a withdrawal.
 
     The campaign has to be locked.
     """
-    before = tallies.entries_of(session, turn.campaign_pair_id, turn.annotator_id)
-    label = _insert(session, campaign, turn, answer, submission, now)
+    before = tallies.entries_of(session, assignment.campaign_pair_id, assignment.annotator_id)
+    label = _insert(session, campaign, assignment, answer, submission, now)
     state = _STATE_AFTER[answer.action]
-    session.execute(_CHANGE_TURN, {"assignment": turn.id} | _turn_values(campaign, turn, answer, state, now))
+    session.execute(
+        _CHANGE_ASSIGNMENT, {"assignment": assignment.id} | _assignment_values(campaign, assignment, answer, state, now)
+    )
     if state in FINISHED:
-        drop_draft(session, turn.id)
-    after = [_changed(entry, label, state) if entry.assignment_id == turn.id else entry for entry in before]
-    gold_choice = turn.gold["choice"] if turn.gold else None
-    place = Place(turn.campaign_pair_id, turn.is_gold, gold_choice, turn.place_state)
-    tallies.apply(session, campaign, place, before, after, _pair_state(session, turn, state))
+        drop_draft(session, assignment.id)
+    after = [_changed(entry, label, state) if entry.assignment_id == assignment.id else entry for entry in before]
+    gold_choice = assignment.gold["choice"] if assignment.gold else None
+    counted_pair = CountedPair(assignment.campaign_pair_id, assignment.is_gold, gold_choice, assignment.pair_state)
+    tallies.apply(session, campaign, counted_pair, before, after, _pair_state(session, assignment, state))
     return label
 
 
-def _turn_values(
-    campaign: Campaign, turn: Row[Any], answer: Answer, state: AssignmentState, now: datetime
+def _assignment_values(
+    campaign: Campaign, assignment: Row[Any], answer: Answer, state: AssignmentState, now: datetime
 ) -> dict[str, Any]:
-    values = {name: getattr(turn, name) for name in _CHANGED_COLUMNS} | {"state": state, "seconds": None}
-    if state == "labelled" and turn.kind != "adjudication":
+    values = {name: getattr(assignment, name) for name in _CHANGED_COLUMNS} | {"state": state, "seconds": None}
+    if state == "labelled" and assignment.kind != "adjudication":
         values["seconds"] = answer.seconds
     if state == "leased":
         values["leased_at"] = now
-        values["expires_at"] = now + timedelta(seconds=campaign.settings.lease_seconds)
-    elif turn.state not in FINISHED:  # an edit keeps its place in the history
+        values["expires_at"] = now + timedelta(seconds=campaign.config.lease_seconds)
+    elif assignment.state not in FINISHED:  # an edit keeps its place in the history
         values["finished_at"] = now
     return {f"new_{name}": value for name, value in values.items()}
 
 
-def _insert(session: Session, campaign: Campaign, turn: Row[Any], answer: Answer, submission: str, now: datetime) -> Label:
-    is_edit = turn.state in FINISHED
+def _insert(
+    session: Session, campaign: Campaign, assignment: Row[Any], answer: Answer, submission: str, now: datetime
+) -> Label:
+    is_edit = assignment.state in FINISHED
     values = {
         "campaign_id": campaign.id,
-        "pair_id": turn.pair_id,
-        "annotator_id": turn.annotator_id,
+        "pair_id": assignment.pair_id,
+        "annotator_id": assignment.annotator_id,
         "action": answer.action,
         "choice": answer.choice,
         "strength": answer.strength,
@@ -133,16 +139,16 @@ def _insert(session: Session, campaign: Campaign, turn: Row[Any], answer: Answer
         "reason": answer.reason,
         "seconds": answer.seconds,
         "playback": answer.playback,
-        "left_video": turn.left_video,
-        "visible": list(campaign.settings.visible if turn.revealed_at is None else VISIBLE),
-        "guideline_version": campaign.guideline_version if is_edit else turn.guideline_version,
-        "replaces_id": turn.last_label_id,
+        "left_video": assignment.left_video,
+        "visible": list(campaign.config.visible if assignment.revealed_at is None else VISIBLE),
+        "guideline_version": campaign.guideline_version if is_edit else assignment.guideline_version,
+        "replaces_id": assignment.last_label_id,
         "created_at": now,
     }
-    place = {"assignment_id": turn.id, "campaign_pair_id": turn.campaign_pair_id, "token": submission}
-    label_id: int = session.execute(_ADD_LABEL, values | place).scalar_one()
+    ids = {"assignment_id": assignment.id, "campaign_pair_id": assignment.campaign_pair_id, "token": submission}
+    label_id: int = session.execute(_ADD_LABEL, values | ids).scalar_one()
     shown = values | {"marks": tuple(answer.marks), "visible": tuple(values["visible"])}
-    return Label(id=label_id, turn=turn.token, kind=turn.kind, **shown)
+    return Label(id=label_id, assignment_token=assignment.token, kind=assignment.kind, **shown)
 
 
 def _changed(entry: Entry, label: Label, state: AssignmentState) -> Entry:
@@ -151,16 +157,16 @@ def _changed(entry: Entry, label: Label, state: AssignmentState) -> Entry:
     return replace(entry, state=state, label_id=label.id, choice=label.choice, sub_scores=label.sub_scores)
 
 
-def _pair_state(session: Session, turn: Row[Any], state: AssignmentState) -> PairState:
+def _pair_state(session: Session, assignment: Row[Any], state: AssignmentState) -> PairState:
     """A flag takes a pair out of the queue until the lead decides; taking back the only flag brings it back."""
-    current: PairState = turn.place_state
+    current: PairState = assignment.pair_state
     if state == "flagged" and current == "open":
         return "flagged"
-    if turn.state == "flagged" and state != "flagged" and current == "flagged":
+    if assignment.state == "flagged" and state != "flagged" and current == "flagged":
         others = select(ASSIGNMENTS.c.id).where(
-            ASSIGNMENTS.c.campaign_pair_id == turn.campaign_pair_id,
+            ASSIGNMENTS.c.campaign_pair_id == assignment.campaign_pair_id,
             ASSIGNMENTS.c.state == "flagged",
-            ASSIGNMENTS.c.id != turn.id,
+            ASSIGNMENTS.c.id != assignment.id,
         )
         return current if session.scalar(others.limit(1)) is not None else "open"
     return current

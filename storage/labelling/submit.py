@@ -1,9 +1,9 @@
 """Saving a label, a skip or a flag; editing one; taking one back.
 
-    saved = submit(session, turn.token, annotator.id, submission, Answer(choice="A", strength="clearly", ...))
-    again = submit(session, turn.token, annotator.id, submission, same_answer)     # a retry: saved once, is_new is False
-    other = submit(session, turn.token, annotator.id, another, answer, edits=saved.label.id)
-    turn = undo(session, campaign.id, annotator.id, yet_another)
+    saved = submit(session, assignment.token, annotator.id, submission, Answer(choice="A", strength="clearly", ...))
+    again = submit(session, assignment.token, annotator.id, submission, same_answer)     # a retry: is_new is False
+    other = submit(session, assignment.token, annotator.id, another, answer, edits=saved.label.id)
+    assignment = undo(session, campaign.id, annotator.id, yet_another)
 
 `submission` is made by the page for each thing that it sends, so that retries and double clicks save once. Nothing is
 changed in place: each of these adds a revision.
@@ -34,7 +34,7 @@ from storage.labelling.assignments import (
 )
 from storage.labelling.labels import LABELS_WITH_ASSIGNMENTS, Label, as_label
 from storage.labelling.next_assignment import standing_after
-from storage.labelling.revisions import record, saved_before, turn_by_token, turn_row
+from storage.labelling.revisions import assignment_by_token, assignment_row, record, saved_before
 from storage.schema import Action, utc_now
 from storage.sql import ASSIGNMENTS, LABELS, MEMBERS
 
@@ -67,14 +67,14 @@ class Submitted:
 
 def submit(
     session: Session,
-    turn_token: str,
+    token: str,
     annotator_id: int,
     submission: str,
     answer: Answer,
     now: datetime | None = None,
     edits: int | None = None,
 ) -> Submitted:
-    """Save what somebody says of the pair of their turn.
+    """Save what somebody says of the pair of their assignment.
 
     A lease that ran out still counts as long as the pair needs the label.
 
@@ -83,41 +83,41 @@ def submit(
         edits: the id of the revision that this one replaces, one of the person's last ten; None for a first answer.
 
     Raises:
-        NotYoursError: there is no turn of that token, or it is another's.
-        LeaseLostError: the turn was saved before, or others have labelled the pair meanwhile.
+        NotYoursError: there is no assignment of that token, or it is another's.
+        LeaseLostError: the assignment was saved before, or others have labelled the pair meanwhile.
         AnswerError: the answer is not complete, or the submission was used for another one.
         CampaignError: the campaign is closed, or an answer of the qualification was to be changed.
     """
     now = now or utc_now()
-    campaign = _locked_campaign_of(session, turn_token, annotator_id)
-    turn = turn_by_token(session, turn_token)
-    answer = checked(answer, campaign.settings.dimensions, turn.duration_a, turn.duration_b)
+    campaign = _locked_campaign_of(session, token, annotator_id)
+    assignment = assignment_by_token(session, token)
+    answer = checked(answer, campaign.config.dimensions, assignment.duration_a, assignment.duration_b)
     before = saved_before(session, annotator_id, submission)
     if before is not None:
-        if before.turn != turn_token or not same_judgement(before, answer):
+        if before.assignment_token != token or not same_judgement(before, answer):
             raise _used_before()
-        return Submitted(before, is_new=False, gold=_feedback(turn, before))
-    if campaign.status == "closed" and turn.kind != "adjudication":
+        return Submitted(before, is_new=False, gold=_feedback(assignment, before))
+    if campaign.status == "closed" and assignment.kind != "adjudication":
         raise CampaignError("This campaign is closed: nothing more is saved. Your draft is kept.")
-    _check_order(session, turn, edits)
-    _check_place(turn, answer.action)
-    label = record(session, campaign, turn, answer, submission, now)
-    if turn.kind == "qualification" and answer.action == "label":
+    _check_order(session, assignment, edits)
+    _check_slot(assignment, answer.action)
+    label = record(session, campaign, assignment, answer, submission, now)
+    if assignment.kind == "qualification" and answer.action == "label":
         _update_standing(session, campaign, annotator_id)
-    return Submitted(label, is_new=True, gold=_feedback(turn, label))
+    return Submitted(label, is_new=True, gold=_feedback(assignment, label))
 
 
 def undo(
     session: Session, campaign_id: int, annotator_id: int, submission: str, now: datetime | None = None
 ) -> Assignment | None:
-    """Take back what this person finished last, out of the last ten, and give them the turn again, filled in.
+    """Take back what this person finished last, out of the last ten, and give them the assignment again, filled in.
 
-    Another turn that they hold is put aside, draft kept, and comes back to them later. None where nothing can be taken
+    Another assignment that they hold is put aside, draft kept, and comes back to them later. None where nothing can be taken
     back. The same submission again takes nothing more back.
 
     Raises:
         NotInStoreError: there is no such campaign.
-        LeaseLostError: the pair was skipped, and others have taken its last place meanwhile.
+        LeaseLostError: the pair was skipped, and others have taken its last slot meanwhile.
         CampaignError: the campaign is closed.
         AnswerError: the submission was used for a label.
     """
@@ -127,51 +127,55 @@ def undo(
     if before is not None:
         if before.action != "withdraw" or before.campaign_id != campaign_id:
             raise _used_before()
-        return load_assignment(session, turn_by_token(session, before.turn).id)
+        return load_assignment(session, assignment_by_token(session, before.assignment_token).id)
     if campaign.status == "closed":
         raise CampaignError("This campaign is closed: labels stay as they are.")
     finished = [row.id for row in latest(session, campaign_id, annotator_id) if row.state in FINISHED]
     if not finished:
         return None
-    turn = turn_row(session, ASSIGNMENTS.c.id == finished[0])
-    _check_place(turn, "withdraw")
+    assignment = assignment_row(session, ASSIGNMENTS.c.id == finished[0])
+    _check_slot(assignment, "withdraw")
     _put_aside(session, campaign_id, annotator_id)
-    old = as_label(session.execute(LABELS_WITH_ASSIGNMENTS.where(LABELS.c.id == turn.last_label_id)).one())
-    record(session, campaign, turn, Answer(action="withdraw"), submission, now)
-    put_draft(session, turn.id, as_shown(old, turn.left_video), now)
-    return load_assignment(session, turn.id)
+    old = as_label(session.execute(LABELS_WITH_ASSIGNMENTS.where(LABELS.c.id == assignment.last_label_id)).one())
+    record(session, campaign, assignment, Answer(action="withdraw"), submission, now)
+    put_draft(session, assignment.id, as_shown(old, assignment.left_video), now)
+    return load_assignment(session, assignment.id)
 
 
-def _locked_campaign_of(session: Session, turn_token: str, annotator_id: int) -> Campaign:
-    campaign_id = session.scalar(_CAMPAIGN_OF, {"token": turn_token, "annotator": annotator_id})
+def _locked_campaign_of(session: Session, token: str, annotator_id: int) -> Campaign:
+    campaign_id = session.scalar(_CAMPAIGN_OF, {"token": token, "annotator": annotator_id})
     if campaign_id is None:
         raise not_yours()
     return lock_campaign(session, campaign_id)
 
 
-def _check_order(session: Session, turn: Row[Any], edits: int | None) -> None:
+def _check_order(session: Session, assignment: Row[Any], edits: int | None) -> None:
     """Refuse a first answer to what is finished, and an edit of what is not, or of what was changed meanwhile."""
     if edits is None:
-        if turn.state in FINISHED:
-            raise lease_lost(turn.state)
+        if assignment.state in FINISHED:
+            raise lease_lost(assignment.state)
         return
-    if turn.kind == "qualification":
+    if assignment.kind == "qualification":
         raise CampaignError("The answer to this pair was shown to you, so your label stays as it is.")
-    if turn.state not in FINISHED or turn.last_label_id != edits:
+    if assignment.state not in FINISHED or assignment.last_label_id != edits:
         raise LeaseLostError("This label was changed meanwhile, maybe in another tab. Reload the page.")
-    if turn.kind == "adjudication":
+    if assignment.kind == "adjudication":
         return
-    if turn.id not in [row.id for row in latest(session, turn.campaign_id, turn.annotator_id)]:
+    if assignment.id not in [row.id for row in latest(session, assignment.campaign_id, assignment.annotator_id)]:
         raise LeaseLostError(f"Only your last {HISTORY} can be changed.")
 
 
-def _check_place(turn: Row[Any], action: Action) -> None:
-    """Refuse what needs one of the pair's places when all are taken."""
-    if turn.kind not in slots.HOLDING_KINDS or action in ("skip", "flag") or turn.state in ("leased", "labelled"):
+def _check_slot(assignment: Row[Any], action: Action) -> None:
+    """Refuse what needs one of the pair's slots when all are taken."""
+    if (
+        assignment.kind not in slots.HOLDING_KINDS
+        or action in ("skip", "flag")
+        or assignment.state in ("leased", "labelled")
+    ):
         return
-    if turn.place_state == "dropped":
+    if assignment.pair_state == "dropped":
         raise LeaseLostError("The lead has taken this pair out of the campaign. Go on with your next one.")
-    if turn.open_slots == 0:
+    if assignment.open_slots == 0:
         raise LeaseLostError("Others have labelled this pair meanwhile. Go on with your next one.")
 
 
@@ -184,14 +188,14 @@ def _update_standing(session: Session, campaign: Campaign, annotator_id: int) ->
     same = (MEMBERS.c.campaign_id == campaign.id, MEMBERS.c.annotator_id == annotator_id)
     member = session.execute(select(MEMBERS).where(*same)).one()
     if member.standing == "qualifying":
-        standing = standing_after(campaign.settings, member.gold_total, member.gold_right)
+        standing = standing_after(campaign.config, member.gold_total, member.gold_right)
         session.execute(update(MEMBERS).where(MEMBERS.c.id == member.id).values(standing=standing))
 
 
-def _feedback(turn: Row[Any], label: Label) -> Gold | None:
-    if turn.kind != "qualification" or label.action != "label" or turn.gold is None:
+def _feedback(assignment: Row[Any], label: Label) -> Gold | None:
+    if assignment.kind != "qualification" or label.action != "label" or assignment.gold is None:
         return None
-    return Gold(**turn.gold)
+    return Gold(**assignment.gold)
 
 
 def _used_before() -> AnswerError:

@@ -14,9 +14,9 @@ from sqlalchemy import Row, Select, bindparam, delete, func, or_, select, text, 
 
 from storage.campaigns.campaign import Campaign, get_campaign, lock_campaign
 from storage.campaigns.leases import next_position
-from storage.labelling.pair_totals import COUNTS, Entry, PairTally, tally
+from storage.labelling.pair_totals import COUNTS, Entry, PairTotals, tally
 from storage.schema import AgreementPatternRow, Choice, PairState
-from storage.sql import ASSIGNMENTS, LABELS, MEMBERS, PATTERNS, PLACES, for_dialect, upsert
+from storage.sql import ASSIGNMENTS, CAMPAIGN_PAIRS, LABELS, MEMBERS, PATTERNS, for_dialect, upsert
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -35,13 +35,13 @@ _ENTRIES: Select[Any] = select(
 # Answers to a gold pair are each counted alone, and there may be as many as annotators.
 _MATTERS = text("assignments.state IN ('leased', 'labelled') AND assignments.kind NOT IN ('gold', 'qualification')")
 _ENTRIES_OF_PAIR = _ENTRIES.where(
-    ASSIGNMENTS.c.campaign_pair_id == bindparam("place"),
+    ASSIGNMENTS.c.campaign_pair_id == bindparam("campaign_pair"),
     or_(ASSIGNMENTS.c.annotator_id == bindparam("annotator"), _MATTERS),
 )
 _PAIR_COLUMNS = ("state", "open_slots", "labelled", "consensus", "disputed")
 _STORE_PAIR = (
-    update(PLACES)
-    .where(PLACES.c.id == bindparam("place"))
+    update(CAMPAIGN_PAIRS)
+    .where(CAMPAIGN_PAIRS.c.id == bindparam("campaign_pair"))
     .values({name: bindparam(f"new_{name}") for name in _PAIR_COLUMNS})
 )
 _STORE_AND_REQUEUE_PAIR = _STORE_PAIR.values(position=next_position(bindparam("campaign")))
@@ -54,7 +54,7 @@ _ADD_TO_PATTERN = upsert(PATTERNS, ("pairs",), add=True)
 
 
 @dataclass(frozen=True)
-class Place:
+class CountedPair:
     """A pair in a campaign, as far as its totals need it."""
 
     id: int
@@ -84,31 +84,31 @@ def agreement_patterns(session: Session, campaign_id: int) -> dict[str, dict[str
     return found
 
 
-def entries_of(session: Session, place_id: int, annotator_id: int) -> list[Entry]:
-    """The turns at a pair that can matter when this person's label changes."""
-    rows = session.execute(_ENTRIES_OF_PAIR, {"place": place_id, "annotator": annotator_id})
+def entries_of(session: Session, campaign_pair_id: int, annotator_id: int) -> list[Entry]:
+    """The assignments at a pair that can matter when this person's label changes."""
+    rows = session.execute(_ENTRIES_OF_PAIR, {"campaign_pair": campaign_pair_id, "annotator": annotator_id})
     return [_entry(row) for row in rows]
 
 
 def apply(
     session: Session,
     campaign: Campaign,
-    place: Place,
+    pair: CountedPair,
     before: Sequence[Entry],
     after: Sequence[Entry],
     state: PairState,
 ) -> None:
-    """Add to the totals what a change of one pair's turns makes.
+    """Add to the totals what a change of one pair's assignments makes.
 
     Args:
-        place: the pair as it was.
-        before, after: its turns, as of `entries_of`.
+        pair: the pair as it was.
+        before, after: its assignments, as of `entries_of`.
         state: what the pair is from now on.
     """
-    old, new = tally(before, place.gold_choice), tally(after, place.gold_choice)
-    stored = _stored(campaign, place.is_gold, new) | {"state": state}
-    values = {"place": place.id} | {f"new_{name}": value for name, value in stored.items()}
-    if not place.is_gold and (new.held < old.held or (state == "open" and place.state != "open")):
+    old, new = tally(before, pair.gold_choice), tally(after, pair.gold_choice)
+    stored = _stored(campaign, pair.is_gold, new) | {"state": state}
+    values = {"campaign_pair": pair.id} | {f"new_{name}": value for name, value in stored.items()}
+    if not pair.is_gold and (new.held < old.held or (state == "open" and pair.state != "open")):
         session.execute(_STORE_AND_REQUEUE_PAIR, values | {"campaign": campaign.id})
     else:
         session.execute(_STORE_PAIR, values)
@@ -129,9 +129,9 @@ def rebuild(session: Session, campaign_id: int) -> None:
     """
     campaign = lock_campaign(session, campaign_id)
     totals = _Totals()
-    statement = update(PLACES).where(PLACES.c.id == bindparam("place"))
+    statement = update(CAMPAIGN_PAIRS).where(CAMPAIGN_PAIRS.c.id == bindparam("campaign_pair"))
     for rows in _recomputed(session, campaign, totals):
-        wrong = [{"place": place.id, **values} for place, values in rows if _differs(place, values)]
+        wrong = [{"campaign_pair": pair.id, **values} for pair, values in rows if _differs(pair, values)]
         if wrong:
             session.execute(statement, wrong)
     session.execute(update(MEMBERS).where(MEMBERS.c.campaign_id == campaign_id).values(dict.fromkeys(COUNTS, 0)))
@@ -149,11 +149,11 @@ def differences(session: Session, campaign_id: int) -> list[str]:
     campaign = get_campaign(session, campaign_id)
     totals, found = _Totals(), []
     for rows in _recomputed(session, campaign, totals):
-        for place, values in rows:
+        for pair, values in rows:
             found += [
-                f"pair {place.pair_id}: {name} is {getattr(place, name)}, should be {value}"
+                f"pair {pair.pair_id}: {name} is {getattr(pair, name)}, should be {value}"
                 for name, value in values.items()
-                if getattr(place, name) != value
+                if getattr(pair, name) != value
             ]
     stored = session.execute(select(MEMBERS).where(MEMBERS.c.campaign_id == campaign_id)).all()
     for row in stored:
@@ -164,7 +164,7 @@ def differences(session: Session, campaign_id: int) -> list[str]:
             if getattr(row, name) != right[name]
         ]
     strangers = totals.members.keys() - {row.annotator_id for row in stored}
-    found += [f"annotator {annotator} has turns and is no member" for annotator in sorted(strangers)]
+    found += [f"annotator {annotator} has assignments and is no member" for annotator in sorted(strangers)]
     patterns = agreement_patterns(session, campaign_id)
     kept = {(item, pattern): pairs for item, some in patterns.items() for pattern, pairs in some.items()}
     found += [
@@ -177,26 +177,26 @@ def differences(session: Session, campaign_id: int) -> list[str]:
 
 def _recomputed(session: Session, campaign: Campaign, totals: _Totals) -> Iterator[list[tuple[Row[Any], dict[str, Any]]]]:
     """Some pairs at a time with the values that they should have; `totals` is complete at the end."""
-    in_campaign = select(PLACES.c.id).where(PLACES.c.campaign_id == campaign.id)
-    all_ids = session.scalars(in_campaign.order_by(PLACES.c.id)).all()
+    in_campaign = select(CAMPAIGN_PAIRS.c.id).where(CAMPAIGN_PAIRS.c.campaign_id == campaign.id)
+    all_ids = session.scalars(in_campaign.order_by(CAMPAIGN_PAIRS.c.id)).all()
     for start in range(0, len(all_ids), _CHUNK):
         ids = all_ids[start : start + _CHUNK]
-        places = session.execute(select(PLACES).where(PLACES.c.id.in_(ids))).all()
-        turns: dict[int, list[Entry]] = defaultdict(list)
+        pairs = session.execute(select(CAMPAIGN_PAIRS).where(CAMPAIGN_PAIRS.c.id.in_(ids))).all()
+        assignments: dict[int, list[Entry]] = defaultdict(list)
         for row in session.execute(_ENTRIES.where(ASSIGNMENTS.c.campaign_pair_id.in_(ids))):
-            turns[row.campaign_pair_id].append(_entry(row))
+            assignments[row.campaign_pair_id].append(_entry(row))
         found = []
-        for place in places:
-            counted = tally(turns[place.id], place.gold["choice"] if place.gold else None)
-            found.append((place, _stored(campaign, place.is_gold, counted)))
+        for pair in pairs:
+            counted = tally(assignments[pair.id], pair.gold["choice"] if pair.gold else None)
+            found.append((pair, _stored(campaign, pair.is_gold, counted)))
             for annotator, counts in counted.members.items():
                 totals.members[annotator].update(counts)
             totals.patterns.update(counted.patterns)
         yield found
 
 
-def _stored(campaign: Campaign, is_gold: bool, counted: PairTally) -> dict[str, Any]:
-    overlap = campaign.settings.overlap
+def _stored(campaign: Campaign, is_gold: bool, counted: PairTotals) -> dict[str, Any]:
+    overlap = campaign.config.overlap
     return {
         "open_slots": 0 if is_gold else max(0, overlap - counted.held),
         "labelled": counted.labelled,
@@ -205,8 +205,8 @@ def _stored(campaign: Campaign, is_gold: bool, counted: PairTally) -> dict[str, 
     }
 
 
-def _differs(place: Row[Any], values: Mapping[str, Any]) -> bool:
-    return any(getattr(place, name) != value for name, value in values.items())
+def _differs(pair: Row[Any], values: Mapping[str, Any]) -> bool:
+    return any(getattr(pair, name) != value for name, value in values.items())
 
 
 def _add_to_members(session: Session, campaign_id: int, more: Mapping[int, Mapping[str, int]]) -> None:

@@ -152,7 +152,7 @@ def _copy_videos(database: Database, folder: Path) -> tuple[int, tuple[str, ...]
 
 
 def copy_video(source: Path, target: Path, sha256: str, folder: Path) -> None:
-    """Copy a stored video to `target`, its place in `folder`, unless it is there already and undamaged.
+    """Copy a stored video to `target`, a path in `folder`, unless it is there already and undamaged.
 
     Raises:
         StorageError: the source is damaged or can't be read, or the target can't be written.
@@ -210,7 +210,7 @@ def _place_file(copy: Path, target: Path) -> None:
 
 
 def _fill_server(copy: Path, url: str | None, folder: Path) -> None:
-    empty = open_database(url, folder, as_it_is=True)
+    empty = open_database(url, folder, as_is=True)
     try:
         load(empty, copy)
     finally:

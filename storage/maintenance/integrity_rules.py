@@ -27,14 +27,15 @@ LEASES = (
         "labels and leases leaves {right_slots}",
         """
         SELECT * FROM (
-            SELECT place.pair_id, place.campaign_id, place.open_slots, campaigns.overlap, coalesce(work.taken, 0) AS taken,
-                CASE WHEN place.is_gold OR campaigns.overlap < coalesce(work.taken, 0) THEN 0
+            SELECT member.pair_id, member.campaign_id, member.open_slots, campaigns.overlap,
+                coalesce(work.taken, 0) AS taken,
+                CASE WHEN member.is_gold OR campaigns.overlap < coalesce(work.taken, 0) THEN 0
                     ELSE campaigns.overlap - coalesce(work.taken, 0) END AS right_slots
-            FROM campaign_pairs AS place JOIN campaigns ON campaigns.id = place.campaign_id
+            FROM campaign_pairs AS member JOIN campaigns ON campaigns.id = member.campaign_id
             LEFT JOIN (
                 SELECT campaign_pair_id, count(*) AS taken FROM assignments
                 WHERE kind IN ('work', 'import') AND state IN ('leased', 'labelled') GROUP BY campaign_pair_id
-            ) AS work ON work.campaign_pair_id = place.id
+            ) AS work ON work.campaign_pair_id = member.id
         ) AS slots WHERE open_slots <> right_slots
         """,
     ),
@@ -50,10 +51,10 @@ LEASES = (
         "leases",
         "user {annotator_id} has pair {pair_id} of campaign {campaign_id} {times} times in round {round}",
         """
-        SELECT twice.annotator_id, place.pair_id, place.campaign_id, twice.round, twice.times FROM (
+        SELECT twice.annotator_id, member.pair_id, member.campaign_id, twice.round, twice.times FROM (
             SELECT annotator_id, campaign_pair_id, round, count(*) AS times FROM assignments
             GROUP BY campaign_pair_id, annotator_id, round HAVING count(*) > 1
-        ) AS twice JOIN campaign_pairs AS place ON place.id = twice.campaign_pair_id
+        ) AS twice JOIN campaign_pairs AS member ON member.id = twice.campaign_pair_id
         """,
     ),
     Rule(
@@ -76,12 +77,13 @@ LEASES = (
     ),
     Rule(
         "leases",
-        "assignment {id} names pair {pair_id} of campaign {campaign_id}, its place pair {place_pair} of {place_campaign}",
+        "assignment {id} names pair {pair_id} of campaign {campaign_id}, its campaign pair names pair {member_pair} of "
+        "campaign {member_campaign}",
         """
         SELECT assignments.id, assignments.pair_id, assignments.campaign_id,
-            place.pair_id AS place_pair, place.campaign_id AS place_campaign
-        FROM assignments JOIN campaign_pairs AS place ON place.id = assignments.campaign_pair_id
-        WHERE assignments.pair_id <> place.pair_id OR assignments.campaign_id <> place.campaign_id
+            member.pair_id AS member_pair, member.campaign_id AS member_campaign
+        FROM assignments JOIN campaign_pairs AS member ON member.id = assignments.campaign_pair_id
+        WHERE assignments.pair_id <> member.pair_id OR assignments.campaign_id <> member.campaign_id
         """,
     ),
     Rule(

@@ -39,7 +39,7 @@ from storage.schema.training import (
     RunRow,
     RunState,
     Start,
-    VideoFactsRow,
+    VideoStatsRow,
 )
 from storage.schema.votes import VoteRow
 
@@ -84,8 +84,8 @@ __all__ = [
     "Strength",
     "UserRow",
     "UtcDateTime",
-    "VideoFactsRow",
     "VideoRow",
+    "VideoStatsRow",
     "VoteRow",
     "text_hash",
     "utc_now",

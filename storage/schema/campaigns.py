@@ -84,7 +84,7 @@ _QUEUED = text("open_slots > 0 AND state = 'open' AND NOT is_gold")
 
 
 class CampaignPairRow(Base):
-    """A pair's place in a campaign.
+    """A pair as a member of a campaign.
 
     `position` orders the queue; `open_slots` is how many more people may get the pair now: overlap less labels less
     leases. A gold pair has no slots and no end: everybody may get it, once.

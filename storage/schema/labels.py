@@ -31,11 +31,12 @@ _LABELLED = text("state = 'labelled'")
 
 
 class AssignmentRow(Base):
-    """One person's turn at one pair. `token` is the only name that a browser knows it by.
+    """One pair given to one annotator. `token` is the only name that a browser knows it by.
 
     round: 0 for the first time (work, gold, qualification, import), 1 for the planned repeat, 2 for adjudication; with it
-    the constraint says that nobody gets a pair twice. finished_at: when the turn was last labelled, skipped or flagged; it
-    stays when that is taken back. seconds: time on task of the current label, none for an adjudication.
+        the constraint says that nobody gets a pair twice.
+    finished_at: when it was last labelled, skipped or flagged; it stays when that is taken back.
+    seconds: time on task of the current label, none for an adjudication.
     """
 
     __tablename__ = "assignments"

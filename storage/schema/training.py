@@ -62,7 +62,7 @@ class RunRow(Base):
     """A training or a scoring in a process of its own.
 
     folder: relative to the data folder. counts: how many pairs of each part its snapshot has, with "labels" and
-    "annotators". snapshot: how these were chosen, see `storage.training.snapshot_settings`. progress: {"stage", "step",
+    "annotators". snapshot: how these were chosen, see `storage.training.snapshot_config`. progress: {"stage", "step",
     "steps",
     "done", "total", "seconds_left"}.
     """
@@ -142,7 +142,7 @@ class ExternalScoreRow(Base):
     imported_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utc_now)
 
 
-class VideoFactsRow(Base):
+class VideoStatsRow(Base):
     """What can be measured of a video without a model; see `storage.analysis.video_stats`."""
 
     __tablename__ = "video_facts"

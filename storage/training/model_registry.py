@@ -101,7 +101,7 @@ def register_checkpoint(
     metrics: Mapping[str, Any] | None = None,
     disk_bytes: int = 0,
 ) -> Checkpoint:
-    """Enter a checkpoint, or find the one with this content; a deleted one that is back is entered at its new place.
+    """Enter a checkpoint, or find the one with this content; a deleted one that is back is entered at its new location.
 
     Args:
         name: where another has it already, a number is added. location: as of `kept_location`.
@@ -241,13 +241,13 @@ def remove_files(checkpoint: Checkpoint, home: Path) -> int:
     """
     if checkpoint.deleted_at is None:
         raise StorageError(f"the checkpoint {checkpoint.name} is in use")
-    place, ours = (home / checkpoint.location).resolve(), (home / FOLDER).resolve()
-    if not checkpoint.location.startswith(_INSIDE) or ours not in place.parents or not place.is_dir():
+    folder, ours = (home / checkpoint.location).resolve(), (home / FOLDER).resolve()
+    if not checkpoint.location.startswith(_INSIDE) or ours not in folder.parents or not folder.is_dir():
         return 0
     try:
-        shutil.rmtree(place)
+        shutil.rmtree(folder)
     except OSError as error:
-        raise StorageError(f"can't remove {place}: {error.strerror or error}") from error
+        raise StorageError(f"can't remove {folder}: {error.strerror or error}") from error
     return checkpoint.disk_bytes
 
 

@@ -1,6 +1,6 @@
 """What people said since the current checkpoint was trained, and what a training would make of it.
 
-    news = what_is_new(session, SnapshotSettings(), since_label_id=known_labels(session, current.id))
+    news = count_new_labels(session, SnapshotConfig(), since_label_id=newest_trained_label(session, current.id))
     news.labels, news.pairs, news.held_out, news.replay
 
 Shown on a page that asks again and again: it reads the labels after `since_label_id` and the kept totals of their pairs, so
@@ -21,7 +21,7 @@ from storage.labelling.labels import IS_LAST
 from storage.labelling.pair_totals import OVERALL
 from storage.schema import AgreementPatternRow, AssignmentRow, CampaignPairRow, Choice, LabelRow, UserRow
 from storage.splits import is_held_out
-from storage.training.snapshot_settings import SnapshotSettings, campaign_ids, changed_places, pair_keys
+from storage.training.snapshot_config import SnapshotConfig, campaign_ids, changed_campaign_pairs, pair_keys
 from storage.training.snapshots import replay_wanted
 
 if TYPE_CHECKING:
@@ -58,14 +58,14 @@ class NewLabels:
     too_few: int
 
 
-def what_is_new(session: Session, settings: SnapshotSettings, since_label_id: int) -> NewLabels:
+def count_new_labels(session: Session, settings: SnapshotConfig, since_label_id: int) -> NewLabels:
     """The news since a revision of a label; 0 for all there is.
 
     Raises:
         StorageError: a campaign is unknown.
     """
     campaigns = campaign_ids(session, settings)
-    changed = changed_places(since_label_id, campaigns)
+    changed = changed_campaign_pairs(since_label_id, campaigns)
     pairs = select(CampaignPairRow.pair_id).where(CampaignPairRow.id.in_(changed))
     found = _sorted_out(session, settings, campaigns, pairs)
     labels, annotators = _given(session, since_label_id, campaigns)
@@ -102,19 +102,19 @@ class _Sorted:
 
 
 def _sorted_out(
-    session: Session, settings: SnapshotSettings, campaigns: Sequence[int] | None, pairs: Select[Any] | Sequence[int]
+    session: Session, settings: SnapshotConfig, campaigns: Sequence[int] | None, pairs: Select[Any] | Sequence[int]
 ) -> _Sorted:
     """These pairs (ids, or a selection of them), as far as anybody labelled them."""
     columns = (CampaignPairRow.pair_id, CampaignPairRow.labelled, CampaignPairRow.consensus)
     statement: Any = select(*columns).where(CampaignPairRow.state != "dropped", CampaignPairRow.pair_id.in_(pairs))
     if campaigns is not None:
         statement = statement.where(CampaignPairRow.campaign_id.in_(campaigns))
-    places = defaultdict(list)
-    for place in session.execute(statement):
-        if place.labelled or place.consensus:
-            places[place.pair_id].append(place)
+    rows = defaultdict(list)
+    for row in session.execute(statement):
+        if row.labelled or row.consensus:
+            rows[row.pair_id].append(row)
     found, unclear = _Sorted(set(), set(), set()), []
-    for pair_id, some in places.items():
+    for pair_id, some in rows.items():
         if len(some) > 1 or (some[0].consensus and some[0].labelled < settings.min_labels):
             unclear.append(pair_id)
         else:
@@ -161,7 +161,7 @@ def _given_at_all(session: Session, campaigns: Sequence[int] | None) -> tuple[in
 
 
 def _patterns(session: Session, since: int, campaigns: Sequence[int] | None, changed: Select[Any]) -> dict[str, int]:
-    """How many of the places with news have which counts of choices."""
+    """How many of the rows with news have which counts of choices."""
     if since <= 0:
         kept: Any = select(AgreementPatternRow.pattern, func.sum(AgreementPatternRow.pairs)).where(
             AgreementPatternRow.item == OVERALL, AgreementPatternRow.pairs != 0
@@ -177,8 +177,8 @@ def _patterns(session: Session, since: int, campaigns: Sequence[int] | None, cha
         .group_by(LabelRow.campaign_pair_id, LabelRow.choice)
     )
     counted: dict[int, dict[str, int]] = defaultdict(lambda: dict.fromkeys(_CHOICES, 0))
-    for place_id, choice, labels in session.execute(choices):
-        counted[place_id][str(choice)] = labels
+    for campaign_pair_id, choice, labels in session.execute(choices):
+        counted[campaign_pair_id][str(choice)] = labels
     several = [counts for counts in counted.values() if sum(counts.values()) > 1]
     return dict(sorted(Counter(",".join(map(str, counts.values())) for counts in several).items()))
 
@@ -188,7 +188,7 @@ def _held_out(session: Session, pair_ids: Sequence[int], share: float) -> int:
 
 
 def _older(
-    session: Session, settings: SnapshotSettings, campaigns: Sequence[int] | None, changed: set[int], wanted: int
+    session: Session, settings: SnapshotConfig, campaigns: Sequence[int] | None, changed: set[int], wanted: int
 ) -> int:
     """How many pairs without news can be trained on, at most `wanted`: it looks no further than that."""
     found = last = 0
@@ -206,6 +206,6 @@ def _older(
 
 
 def _common_answers(column: Any, campaigns: Sequence[int] | None) -> Any:
-    """A column of the places with a common answer."""
+    """A column of the rows with a common answer."""
     statement = select(column).where(CampaignPairRow.consensus.is_not(None), CampaignPairRow.state != "dropped")
     return statement if campaigns is None else statement.where(CampaignPairRow.campaign_id.in_(campaigns))

@@ -138,10 +138,10 @@ def tail(folder: Path, size: int = 16_000) -> str:
 def disk_bytes(folder: Path) -> int:
     """The size of all files in a folder; what vanishes meanwhile counts nothing."""
     total = 0
-    for place, _, names in os.walk(folder):
+    for parent, _, names in os.walk(folder):
         for name in names:
             try:
-                total += os.lstat(os.path.join(place, name)).st_size
+                total += os.lstat(os.path.join(parent, name)).st_size
             except OSError:
                 continue
     return total

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy import select
 
-from storage.data_home import place_of
+from storage.data_home import data_home_id
 from storage.errors import NotInStoreError, StorageError
 from storage.schema import RunKind, RunPairRow, RunRow, RunState, Start, utc_now
 from storage.sql import RUN_PAIRS
@@ -189,12 +189,12 @@ def next_queued(session: Session, device: str | None = None) -> Run | None:
     return None if row is None else _run(row)
 
 
-def mark_running(session: Session, run_id: int, pid: int, place: str) -> Run:
+def mark_running(session: Session, run_id: int, pid: int, data_home: str) -> Run:
     """A process works on the run from now on: called by whoever starts it, in the transaction of `next_queued`, and by
     the process itself once it has the run's lock.
 
     Args:
-        place: the data folder that it works in, see `place_of`.
+        data_home: the id of the data folder that it works in, see `data_home_id`.
 
     Raises:
         NotInStoreError: there is no such run.
@@ -203,7 +203,7 @@ def mark_running(session: Session, run_id: int, pid: int, place: str) -> Run:
     row = _changing(session, run_id, ("queued", "running", "lost"), "start")
     if row.state != "running":
         row.started_at, row.ended_at, row.message = utc_now(), None, ""
-    row.state, row.pid, row.host = "running", pid, place
+    row.state, row.pid, row.host = "running", pid, data_home
     return _saved(session, row)
 
 
@@ -288,7 +288,7 @@ def mark_lost(session: Session, run_id: int, message: str) -> Run:
     return _saved(session, row)
 
 
-def known_labels(session: Session, checkpoint_id: int) -> int:
+def newest_trained_label(session: Session, checkpoint_id: int) -> int:
     """The newest label that could have gone into a checkpoint; 0 for one that was not trained here.
 
     Raises:
@@ -300,7 +300,7 @@ def known_labels(session: Session, checkpoint_id: int) -> int:
 
 def is_here(run: Run, home: Path) -> bool:
     """Whether a run works in this data folder, or nobody works on it yet."""
-    return run.host in (None, place_of(home), socket.gethostname())  # the machine's name is how it was kept once
+    return run.host in (None, data_home_id(home), socket.gethostname())  # the machine's name is how it was kept once
 
 
 def _check(session: Session, request: RunRequest, snapshot: Snapshot | None) -> None:

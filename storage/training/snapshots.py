@@ -1,7 +1,7 @@
 """The data of a training, frozen: which pairs, what people said of them together, and which revisions stand behind it.
 
-    settings = SnapshotSettings(campaigns=("winter models",))
-    snapshot = make_snapshot(session, settings, since_label_id=known_labels(session, current.id), incremental=True)
+    settings = SnapshotConfig(campaigns=("winter models",))
+    snapshot = make_snapshot(session, settings, since_label_id=newest_trained_label(session, current.id), incremental=True)
     snapshot.counts          # {"new": 412, "replay": 412, "held_out": 230, "labels": 2961, "annotators": 7}
 
 A pair is new where a label of it changed after `since_label_id`, the newest label that the current checkpoint could know.
@@ -24,11 +24,11 @@ from storage.errors import StorageError
 from storage.labelling.consensus import Consensus, iterate_consensus
 from storage.schema import CampaignPairRow, CheckpointRow, Part, RunRow
 from storage.splits import is_held_out, stable_share
-from storage.training.snapshot_settings import (
+from storage.training.snapshot_config import (
     PairKey,
-    SnapshotSettings,
+    SnapshotConfig,
     campaign_ids,
-    changed_places,
+    changed_campaign_pairs,
     newest_label,
     pair_keys,
 )
@@ -36,7 +36,7 @@ from storage.training.snapshot_settings import (
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-__all__ = ["Snapshot", "SnapshotPair", "SnapshotSettings", "make_snapshot", "replay_wanted", "snapshot_hash"]
+__all__ = ["Snapshot", "SnapshotConfig", "SnapshotPair", "make_snapshot", "replay_wanted", "snapshot_hash"]
 
 _SIGN = {"A": 1, "B": -1, "tie": 0, "both_bad": 0}
 _OTHER = {"A": "B", "B": "A"}
@@ -83,7 +83,7 @@ class _Answer:
     annotators: tuple[int, ...]
 
 
-def make_snapshot(session: Session, settings: SnapshotSettings, since_label_id: int, incremental: bool) -> Snapshot:
+def make_snapshot(session: Session, settings: SnapshotConfig, since_label_id: int, incremental: bool) -> Snapshot:
     """Choose the data of a training. It reads all labels of the campaigns: use a reading session.
 
     Args:
@@ -129,11 +129,11 @@ def replay_wanted(new: int, share: float) -> int:
 
 
 def _changed_pairs(session: Session, since: int, campaigns: Sequence[int] | None) -> set[int]:
-    places = changed_places(since, campaigns)
-    return set(session.scalars(select(CampaignPairRow.pair_id).where(CampaignPairRow.id.in_(places))))
+    changed = changed_campaign_pairs(since, campaigns)
+    return set(session.scalars(select(CampaignPairRow.pair_id).where(CampaignPairRow.id.in_(changed))))
 
 
-def _answers(session: Session, settings: SnapshotSettings, campaigns: Sequence[int] | None) -> Iterable[_Answer]:
+def _answers(session: Session, settings: SnapshotConfig, campaigns: Sequence[int] | None) -> Iterable[_Answer]:
     """The common answers by pair id, those without a choice too."""
     found = list(iterate_consensus(session, campaigns, settings.consensus))
     keys = pair_keys(session, [one.pair_id for one in found])
@@ -155,7 +155,7 @@ def _answer(one: Consensus, key: PairKey) -> _Answer:
     return _Answer(pair, one.choice is not None, key.first, one.labels, one.adjudicated, one.annotators)
 
 
-def _common(group: Sequence[_Answer], settings: SnapshotSettings) -> SnapshotPair | None:
+def _common(group: Sequence[_Answer], settings: SnapshotConfig) -> SnapshotPair | None:
     """What the store's pairs of one identity say together, as the first of them has the videos; None if nothing.
 
     Each of them has one voice; one that a lead decided overrules the others.
@@ -167,7 +167,7 @@ def _common(group: Sequence[_Answer], settings: SnapshotSettings) -> SnapshotPai
     if len(decided) == 1:
         return decided[0].pair
     first = decided[0]
-    voices = [one.pair if one.first == first.first else _turned(one.pair) for one in adjudicated[-1:] or decided]
+    voices = [one.pair if one.first == first.first else _exchanged(one.pair) for one in adjudicated[-1:] or decided]
     label, votes = Counter(pair.label for pair in voices).most_common(1)[0]
     if 2 * votes <= len(voices):
         return None
@@ -181,7 +181,7 @@ def _common(group: Sequence[_Answer], settings: SnapshotSettings) -> SnapshotPai
     )
 
 
-def _turned(pair: SnapshotPair) -> SnapshotPair:
+def _exchanged(pair: SnapshotPair) -> SnapshotPair:
     """The same with B in the place of A."""
     scores = {_OTHER[side]: values for side, values in pair.sub_scores.items()}
     return replace(pair, label=-pair.label, sub_scores=scores)
@@ -201,7 +201,7 @@ def _majority_cells(told: Sequence[Mapping[str, Mapping[str, str]]]) -> dict[str
     return cells
 
 
-def _parts(merged: Mapping[str, SnapshotPair], fresh: set[str], settings: SnapshotSettings, since: int) -> dict[str, Part]:
+def _parts(merged: Mapping[str, SnapshotPair], fresh: set[str], settings: SnapshotConfig, since: int) -> dict[str, Part]:
     """Which part each identity belongs to; older pairs that are not drawn are missing."""
     parts: dict[str, Part] = {}
     older = []
@@ -220,10 +220,10 @@ def _parts(merged: Mapping[str, SnapshotPair], fresh: set[str], settings: Snapsh
 
 def held_out_share_in_use(session: Session) -> float:
     """The share of pairs that no checkpoint in use was trained on: the smallest of their runs; the usual one before any."""
-    return min(_shares_in_use(session), default=SnapshotSettings().held_out_share)
+    return min(_shares_in_use(session), default=SnapshotConfig().held_out_share)
 
 
-def with_share_in_use(session: Session, settings: SnapshotSettings) -> SnapshotSettings:
+def with_share_in_use(session: Session, settings: SnapshotConfig) -> SnapshotConfig:
     """The settings, with a smaller held-out share where checkpoints in use were trained with one; see `keep_held_out`."""
     share = held_out_share_in_use(session)
     return replace(settings, held_out_share=share) if 0 < share < settings.held_out_share else settings

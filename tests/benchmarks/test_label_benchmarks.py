@@ -14,7 +14,7 @@ from benchmarks.label_verify import verify
 from benchmarks.running_app import ROOT
 from storage import open_database
 from storage.accounts.users import add_user
-from storage.campaigns.campaign import CampaignSettings, create_campaign
+from storage.campaigns.campaign import CampaignConfig, create_campaign
 from storage.campaigns.guidelines import DEFAULT_GUIDELINES
 from storage.campaigns.label_schema import Answer
 from storage.labelling.assignments import Assignment
@@ -56,7 +56,7 @@ def test_what_is_lost_changed_or_doubled_is_seen(tmp_path: Path) -> None:
     database = open_database(home=tmp_path)
     with database.write() as session:
         pairs = [make_pair(session, prompt=f"scene {number}").id for number in range(3)]
-        settings = CampaignSettings(name="c", dimensions=(), gold_share=0, repeat_share=0)
+        settings = CampaignConfig(name="c", dimensions=(), gold_share=0, repeat_share=0)
         campaign = create_campaign(session, settings, pairs, DEFAULT_GUIDELINES, created_by=None)
         person = add_user(session, "Ann", "annotator")
         for submission in ("kept", "changed", "unknown"):

@@ -55,7 +55,7 @@ def disagree(app: Running, name: str) -> None:
     said: tuple[tuple[str, Choice], ...] = (("Ada", "A"), ("Ben", "B"))
     people = [(person(app, who).id, choice) for who, choice in said]
     with app.studio.database.write() as session:
-        made = next(one for one in list_campaigns(session) if one.settings.name == name)
+        made = next(one for one in list_campaigns(session) if one.config.name == name)
         for annotator, choice in people:
             while isinstance(turn := next_assignment(session, made.id, annotator), Assignment):
                 answer = Answer(choice=choice, strength="clearly", note="<img src=x onerror=alert(1)>", seconds=12)

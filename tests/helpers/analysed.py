@@ -8,15 +8,15 @@ from typing import Any, Literal
 from app.analyse.figures.judged_pairs import AnalysedCheckpoint
 from descore.answer import DIMENSIONS
 from descore.calibration import ModeCalibration
-from storage.analysis.judged_pairs import AnalysedPair, Scored
+from storage.analysis.judged_pairs import AnalysedPair, PairScore
 
 GOOD = dict.fromkeys(DIMENSIONS, "2")
 SCALE = ModeCalibration(mean=0.0, std=1.0, temperature=1.0, tie_threshold=0.5, reference_videos=10, validation_pairs=10)
 
 
-def said(margin: float, a: Mapping[str, str] | None = None, b: Mapping[str, str] | None = None) -> Scored:
+def said(margin: float, a: Mapping[str, str] | None = None, b: Mapping[str, str] | None = None) -> PairScore:
     """Rewards with this margin, the reward of B being 0."""
-    return Scored((margin, 0.0), (a, b), (True, True), (100, 100))
+    return PairScore((margin, 0.0), (a, b), (True, True), (100, 100))
 
 
 def pair(
@@ -40,7 +40,7 @@ def pair(
         "fps": (12.0, 12.0),
         "think": None if margin is None else said(margin),
         "quick": None if quick is None else said(quick),
-        "facts": (None, None),
+        "video_stats": (None, None),
     }
     return AnalysedPair(pair_id=number, choice=choice, **(values | known))
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from app.judge.gallery import FOLDER, load_gallery
 from app.serving.cached_judge import answer
 from descore.answer import DIMENSIONS
-from storage.campaigns.campaign import Campaign, CampaignSettings, create_campaign
+from storage.campaigns.campaign import Campaign, CampaignConfig, create_campaign
 from storage.campaigns.guidelines import DEFAULT_GUIDELINES
 from storage.campaigns.label_schema import Answer
 from storage.judgements import Question, find_judgement
@@ -76,10 +76,12 @@ def label(running: Running, name: str, pairs: list[Pair], contradict: int) -> Ca
         said[pair.id] = opposite[choice] if index < contradict else choice
     annotator = person(running, "Zoe the annotator").id
     with running.studio.database.write() as session:
-        settings = CampaignSettings(name, overlap=1, gold_share=0.0, repeat_share=0.0)
+        settings = CampaignConfig(name, overlap=1, gold_share=0.0, repeat_share=0.0)
         made = create_campaign(session, settings, list(said), DEFAULT_GUIDELINES, created_by=None)
-        while isinstance(turn := next_assignment(session, made.id, annotator), Assignment):
+        while isinstance(assignment := next_assignment(session, made.id, annotator), Assignment):
             scores = {video: dict.fromkeys(DIMENSIONS, "2") for video in ("A", "B")}
-            given = Answer(choice=said[turn.pair.id], strength="clearly", sub_scores=scores, note="<b>look</b> at the edge")
-            submit(session, turn.token, annotator, secrets.token_hex(8), given)
+            given = Answer(
+                choice=said[assignment.pair.id], strength="clearly", sub_scores=scores, note="<b>look</b> at the edge"
+            )
+            submit(session, assignment.token, annotator, secrets.token_hex(8), given)
     return made

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from descore.answer import DIMENSIONS, render_answer
-from storage.campaigns.campaign import Campaign, CampaignSettings, Gold, create_campaign
+from storage.campaigns.campaign import Campaign, CampaignConfig, Gold, create_campaign
 from storage.campaigns.guidelines import DEFAULT_GUIDELINES
 from storage.judgements import JudgementRecord, Question, save_judgement
 from storage.pairs import Pair, add_pair, list_pairs
@@ -77,7 +77,7 @@ def make_campaign(
         gold: known answers by the index of the pair.
     """
     pairs = make_pairs(running, name, number)
-    chosen = CampaignSettings(name, **({"overlap": 1, "gold_share": 0.0, "repeat_share": 0.0} | settings))
+    chosen = CampaignConfig(name, **({"overlap": 1, "gold_share": 0.0, "repeat_share": 0.0} | settings))
     known = {pairs[index].id: answer for index, answer in (gold or {}).items()}
     with running.studio.database.write() as session:
         return create_campaign(session, chosen, [pair.id for pair in pairs], DEFAULT_GUIDELINES, created_by=None, gold=known)

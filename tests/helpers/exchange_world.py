@@ -12,11 +12,11 @@ from sqlalchemy import select
 
 from descore.answer import DIMENSIONS
 from storage.accounts.users import add_user
-from storage.campaigns.campaign import CampaignSettings, Gold, create_campaign
+from storage.campaigns.campaign import CampaignConfig, Gold, create_campaign
 from storage.campaigns.guidelines import DEFAULT_GUIDELINES
 from storage.campaigns.leases import SPACING
 from storage.exchange.formats.detect import read_file
-from storage.exchange.importing.insert import Taken, take_in
+from storage.exchange.importing.insert import ImportCounts, insert_import
 from storage.exchange.importing.resolve import ResolvedImport
 from storage.labelling.adjudication import adjudicate, disputed
 from storage.labelling.assignments import Assignment
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from storage import Database
-    from storage.exchange.parsed import Clip, Parsed
+    from storage.exchange.parsed import Clip, ParsedFile
 
 VIDEOALIGN = ("path_A", "path_B", "A_model", "B_model", "prompt", "VQ", "MQ", "TA")
 
@@ -55,7 +55,7 @@ def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Sequence[str]])
 
 
 def videoalign_file(folder: Path, pairs: int = 3) -> Path:
-    """A table of pairs with labels A, B, same in turn, beside its files."""
+    """A table of pairs with labels A, B, same by turns, beside its files."""
     make_files(folder, [f"{number}{side}.mp4" for number in range(pairs) for side in "ab"])
     rows = [
         (
@@ -73,7 +73,7 @@ def videoalign_file(folder: Path, pairs: int = 3) -> Path:
     return write_csv(folder / "pairs.csv", VIDEOALIGN, rows)
 
 
-def arrive(database: Database, parsed: Parsed, format: str, source: str) -> tuple[ResolvedImport, dict[str, NewVideo]]:
+def arrive(database: Database, parsed: ParsedFile, format: str, source: str) -> tuple[ResolvedImport, dict[str, NewVideo]]:
     """The parsed file with the hashes of its videos, which are kept in the store's folder."""
     clips: list[Clip] = [clip for pair in parsed.pairs for clip in (pair.a, pair.b)]
     hashes, videos = {}, {}
@@ -85,12 +85,12 @@ def arrive(database: Database, parsed: Parsed, format: str, source: str) -> tupl
     return ResolvedImport(parsed, source, format, sha256, hashes), videos
 
 
-def bring(database: Database, path: Path, source: str = "test", format: str | None = None) -> Taken:
+def bring(database: Database, path: Path, source: str = "test", format: str | None = None) -> ImportCounts:
     """Import a file, taking its videos for sound."""
     name, parsed = read_file(path, format)
-    arrival, videos = arrive(database, parsed, name, source)
+    resolved, videos = arrive(database, parsed, name, source)
     with database.write() as session:
-        return take_in(session, arrival, videos, created_by=None)
+        return insert_import(session, resolved, videos, created_by=None)
 
 
 def cells(value: str) -> dict[str, str]:
@@ -103,7 +103,7 @@ def lively_store(database: Database, folder: Path) -> int:
     bring(database, videoalign_file(folder / "in", pairs=14), source="winter")
     with database.write() as session:
         ids = [pair.id for pair in list_pairs(session, "winter")]
-        settings = CampaignSettings("spring / blind", overlap=2, gold_share=0.3, repeat_share=0.4, visible=("generators",))
+        settings = CampaignConfig("spring / blind", overlap=2, gold_share=0.3, repeat_share=0.4, visible=("generators",))
         gold = {ids[0]: Gold("A", {"A": cells("2")}, "the circle bounces"), ids[1]: Gold("tie")}
         campaign = create_campaign(session, settings, ids, DEFAULT_GUIDELINES, created_by=None, gold=gold)
         _without_chance(session, campaign.id)
@@ -111,13 +111,13 @@ def lively_store(database: Database, folder: Path) -> int:
     for person in people:
         for number in range(14):
             with database.write() as session:
-                turn = next_assignment(session, campaign.id, person)
-                if not isinstance(turn, Assignment):
+                assignment = next_assignment(session, campaign.id, person)
+                if not isinstance(assignment, Assignment):
                     break
-                saved = submit(session, turn.token, person, f"{person}-{number}", _answer(number + person))
+                saved = submit(session, assignment.token, person, f"{person}-{number}", _answer(number + person))
                 if number % 4 == 1:
                     again = _answer(number + person + 1)
-                    submit(session, turn.token, person, f"{person}-{number}-again", again, edits=saved.label.id)
+                    submit(session, assignment.token, person, f"{person}-{number}-again", again, edits=saved.label.id)
     with database.write() as session:
         undo(session, campaign.id, people[1], "undone")
         first, second = [dispute.pair.id for dispute in disputed(session, campaign.id)][:2]

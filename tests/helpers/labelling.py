@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from descore.answer import DIMENSIONS
 from storage.accounts.users import add_user
-from storage.campaigns.campaign import Campaign, CampaignSettings, Gold, create_campaign
+from storage.campaigns.campaign import Campaign, CampaignConfig, Gold, create_campaign
 from storage.campaigns.guidelines import DEFAULT_GUIDELINES
 from storage.campaigns.label_schema import Answer
 from storage.labelling.assignments import Assignment
-from storage.labelling.next_assignment import Waiting, next_assignment
+from storage.labelling.next_assignment import NoAssignment, next_assignment
 from storage.labelling.submit import Submitted, submit
 from tests.helpers.stores import make_pair
 
@@ -56,9 +56,7 @@ def make_team(
         ids = tuple(make_pair(session, f"{i}a", f"{i}b").id for i in range(pairs))
         team = tuple(add_user(session, f"annotator {i}", "annotator").id for i in range(people))
         answers = {ids[place]: answer for place, answer in (gold or {}).items()}
-        campaign = create_campaign(
-            session, CampaignSettings(**chosen), ids, DEFAULT_GUIDELINES, created_by=None, gold=answers
-        )
+        campaign = create_campaign(session, CampaignConfig(**chosen), ids, DEFAULT_GUIDELINES, created_by=None, gold=answers)
     return Team(campaign, team, ids)
 
 
@@ -88,35 +86,37 @@ def new_submission() -> str:
 
 
 def take(session: Session, team: Team, annotator: int, now: datetime = NOW) -> Assignment:
-    """The next turn of a person, who has to get one."""
-    turn = next_assignment(session, team.campaign.id, annotator, now)
-    assert isinstance(turn, Assignment), turn
-    return turn
+    """The next assignment of a person, who has to get one."""
+    assignment = next_assignment(session, team.campaign.id, annotator, now)
+    assert isinstance(assignment, Assignment), assignment
+    return assignment
 
 
 def waiting(session: Session, team: Team, annotator: int, now: datetime = NOW) -> str:
-    """Why a person, who must not get a turn, gets none."""
+    """Why a person, who must not get an assignment, gets none."""
     found = next_assignment(session, team.campaign.id, annotator, now)
-    assert isinstance(found, Waiting), found
+    assert isinstance(found, NoAssignment), found
     return found.reason
 
 
-def save(session: Session, turn: Assignment, said: Answer | None = None, now: datetime = NOW, **options: Any) -> Submitted:
-    """Submit an answer to a turn."""
-    return submit(session, turn.token, turn.annotator_id, new_submission(), said or answer(), now, **options)
+def save(
+    session: Session, assignment: Assignment, said: Answer | None = None, now: datetime = NOW, **options: Any
+) -> Submitted:
+    """Submit an answer to an assignment."""
+    return submit(session, assignment.token, assignment.annotator_id, new_submission(), said or answer(), now, **options)
 
 
 def label_next(session: Session, team: Team, annotator: int, said: Answer | None = None, now: datetime = NOW) -> Assignment:
-    """Take the next turn and label it."""
-    turn = take(session, team, annotator, now)
-    save(session, turn, said, now)
-    return turn
+    """Take the next assignment and label it."""
+    assignment = take(session, team, annotator, now)
+    save(session, assignment, said, now)
+    return assignment
 
 
 def label_all(session: Session, team: Team, annotator: int, said: Answer | None = None) -> list[Assignment]:
     """Label everything that a person gets."""
-    turns = []
-    while isinstance(turn := next_assignment(session, team.campaign.id, annotator, NOW), Assignment):
-        save(session, turn, said)
-        turns.append(turn)
-    return turns
+    assignments = []
+    while isinstance(assignment := next_assignment(session, team.campaign.id, annotator, NOW), Assignment):
+        save(session, assignment, said)
+        assignments.append(assignment)
+    return assignments

@@ -27,10 +27,10 @@ def opine(database: Database, team: Team, opinions: Sequence[str | Sequence[Answ
     for annotator, said in zip(team.people, opinions, strict=True):
         while True:
             with database.write() as session:
-                turn = next_assignment(session, team.campaign.id, annotator, NOW)
-                if not isinstance(turn, Assignment):
+                assignment = next_assignment(session, team.campaign.id, annotator, NOW)
+                if not isinstance(assignment, Assignment):
                     break
-                one = said[team.pairs.index(turn.pair.id)]
+                one = said[team.pairs.index(assignment.pair.id)]
                 if isinstance(one, str):
                     one = None if one == "." else answer(LETTERS[one])
-                save(session, turn, one or Answer(action="skip", reason="no opinion"))
+                save(session, assignment, one or Answer(action="skip", reason="no opinion"))

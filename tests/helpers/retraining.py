@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from storage.splits import is_held_out
 from storage.training.model_registry import BASE, Checkpoint, promote, register_checkpoint
 from storage.training.runs import Run, RunRequest, create_run
-from storage.training.snapshot_settings import SnapshotSettings, pair_keys
+from storage.training.snapshot_config import SnapshotConfig, pair_keys
 from storage.training.snapshots import Snapshot, make_snapshot
 from tests.helpers.opinions import opine
 
@@ -47,7 +47,7 @@ def add_run(session: Session, base: Checkpoint, snapshot: Snapshot, **fields: An
 def snapshot_of(database: Database, since: int = 0, incremental: bool = False, **settings: Any) -> Snapshot:
     """The data that a training would have now."""
     with database.read() as session:
-        return make_snapshot(session, SnapshotSettings(**settings), since, incremental)
+        return make_snapshot(session, SnapshotConfig(**settings), since, incremental)
 
 
 def let_say(database: Database, team: Team, person: int, said: str) -> None:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from storage.analysis.reward_margins import pair_ids_of
-from storage.campaigns.campaign import Campaign, CampaignSettings, create_campaign
+from storage.campaigns.campaign import Campaign, CampaignConfig, create_campaign
 from storage.campaigns.guidelines import DEFAULT_GUIDELINES
 from storage.campaigns.label_schema import Answer
 from storage.labelling.assignments import Assignment
@@ -27,7 +27,7 @@ ANNOTATORS = ("Ada", "Ben", "Cleo")
 
 def open_round(running: Running, name: str = "First round") -> Campaign:
     """A campaign over the bundled pairs that asks the overall choice alone."""
-    settings = CampaignSettings(name, dimensions=(), overlap=3, gold_share=0.0, repeat_share=0.0)
+    settings = CampaignConfig(name, dimensions=(), overlap=3, gold_share=0.0, repeat_share=0.0)
     with running.studio.database.write() as session:
         ids = pair_ids_of(session, ["bundled"])
         return create_campaign(session, settings, ids, DEFAULT_GUIDELINES, created_by=None)
@@ -53,8 +53,8 @@ def label_round(running: Running, campaign: Campaign) -> int:
     for name in ANNOTATORS:
         annotator = person(running, name)
         with running.studio.database.write() as session:
-            while isinstance(turn := next_assignment(session, campaign.id, annotator.id), Assignment):
-                choice = Answer(choice="A" if turn.pair.id % 2 else "B", strength="clearly", seconds=9)
-                submit(session, turn.token, annotator.id, secrets.token_hex(8), choice)
+            while isinstance(assignment := next_assignment(session, campaign.id, annotator.id), Assignment):
+                choice = Answer(choice="A" if assignment.pair.id % 2 else "B", strength="clearly", seconds=9)
+                submit(session, assignment.token, annotator.id, secrets.token_hex(8), choice)
                 given += 1
     return given

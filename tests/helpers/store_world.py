@@ -15,12 +15,12 @@ from descore.answer import DIMENSIONS
 from descore.checkpoints.folder import folder_fingerprint
 from storage import Database, open_database
 from storage.accounts.users import add_user
-from storage.campaigns.campaign import CampaignSettings, create_campaign
+from storage.campaigns.campaign import CampaignConfig, create_campaign
 from storage.campaigns.guidelines import DEFAULT_GUIDELINES
 from storage.pairs import add_pair, add_video
 from storage.training.model_registry import Checkpoint, kept_location, promote, register_checkpoint
 from storage.training.runs import Run, RunRequest, create_run, get_run
-from storage.training.snapshots import SnapshotSettings, make_snapshot
+from storage.training.snapshots import SnapshotConfig, make_snapshot
 from storage.video_files import store_video
 from tests.helpers.labelling import Team, answer, save, take
 from tests.helpers.tiny import tiny_judge, tiny_video
@@ -68,7 +68,7 @@ class World:
 
     def ask(self, *overrides: str, stages: tuple[str, ...] = ("cold-start", "dual-rl"), **request: Any) -> Run:
         """Put a training into the queue, as the Train page does."""
-        settings = SnapshotSettings(held_out_share=0.4)
+        settings = SnapshotConfig(held_out_share=0.4)
         with self.database.write() as session:
             snapshot = make_snapshot(session, settings, since_label_id=0, incremental=True)
             asked = RunRequest(
@@ -119,7 +119,7 @@ def make_world(home: Path, pairs: int, metrics: dict[str, Any] | None = None) ->
             a, b = videos[index % VIDEOS], videos[(index + 1 + index // VIDEOS) % VIDEOS]
             ids.append(add_pair(session, a, b, f"prompt {index}", source=("one", "two")[index % 2]).id)
         person = add_user(session, "annotator", "annotator").id
-        settings = CampaignSettings(name="first", overlap=1, gold_share=0.0, repeat_share=0.0)
+        settings = CampaignConfig(name="first", overlap=1, gold_share=0.0, repeat_share=0.0)
         campaign = create_campaign(session, settings, ids, DEFAULT_GUIDELINES, created_by=None)
         base = register_checkpoint(
             session,

@@ -129,11 +129,11 @@ def add_bare_label(session: Session, pair_id: int) -> None:
         "guideline_version": 1,
         "token": "t",
     }
-    turn = AssignmentRow(kind="work", round=0, state="labelled", expires_at=utc_now(), **shared)
-    session.add(turn)
+    assignment = AssignmentRow(kind="work", round=0, state="labelled", expires_at=utc_now(), **shared)
+    session.add(assignment)
     session.flush()
     empty = {"sub_scores": {}, "marks": [], "reason": "", "visible": [], "seconds": 1.0, "playback": {}}
-    session.add(LabelRow(assignment_id=turn.id, action="label", choice="A", note="good", **empty, **shared))
+    session.add(LabelRow(assignment_id=assignment.id, action="label", choice="A", note="good", **empty, **shared))
     session.flush()
 
 

@@ -76,7 +76,7 @@ def from_store(database: Database, settings: DataConfig) -> LoadedPairs:
     entries, problems = [], []
     with database.read() as session:
         campaigns = (*list_campaigns(session), *list_campaigns(session, "import"))
-        known = {campaign.settings.name: campaign.id for campaign in campaigns}
+        known = {campaign.config.name: campaign.id for campaign in campaigns}
         unknown = [name for name in settings.campaigns if name not in known]
         if unknown:
             raise StorageError(f"there is no campaign {', '.join(unknown)}; there are {', '.join(known) or 'none'}")
@@ -141,7 +141,7 @@ def _entries(pair: ParsedPair, hashed: Callable[[Path], str]) -> list[_Entry]:
         label=0,
         thoughts=_thoughts(pair),
     )
-    told = _further_scores(pair.facts)
+    told = _further_scores(pair.extra_columns)
     entries = []
     for kind, label in labels:
         sign = _SIGN[label.choice or "tie"]
@@ -154,8 +154,8 @@ def _entries(pair: ParsedPair, hashed: Callable[[Path], str]) -> list[_Entry]:
 
 
 def _thoughts(pair: ParsedPair) -> tuple[str, str] | None:
-    a = pair.thought_a or str(pair.facts.get("CoT_A", ""))
-    b = pair.thought_b or str(pair.facts.get("CoT_B", ""))
+    a = pair.thought_a or str(pair.extra_columns.get("CoT_A", ""))
+    b = pair.thought_b or str(pair.extra_columns.get("CoT_B", ""))
     return (a, b) if a and b else None
 
 

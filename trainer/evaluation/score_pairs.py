@@ -23,7 +23,7 @@ from descore.judgement import MODES, Judgement, Mode
 from descore.video import VideoError, read_clip
 from storage import Database, StorageError
 from storage.analysis.judged_pairs import analysed_pairs
-from storage.analysis.video_stats import VideoFacts, save_video_facts, video_facts
+from storage.analysis.video_stats import VideoStats, save_video_stats, video_stats
 from storage.errors import NotInStoreError
 from storage.judgements import JudgementRecord, Question, find_judgement, save_judgement
 from storage.pairs import Pair, Video, get_pair
@@ -79,7 +79,9 @@ def score(database: Database, run: Run, checkpoint: str, on_progress: OnProgress
     with database.read() as session:
         asked = {"sources": run.request.get("sources"), "campaign_ids": run.request.get("campaigns")}
         wanted = analysed_pairs(session, fingerprint, **asked)
-    todo = [pair.pair_id for pair in wanted if None in pair.facts or any(getattr(pair, mode) is None for mode in modes)]
+    todo = [
+        pair.pair_id for pair in wanted if None in pair.video_stats or any(getattr(pair, mode) is None for mode in modes)
+    ]
     known, done = len(wanted) - len(todo), 0
     on_progress(known, len(wanted))
     work = _Scoring(database, modes, DeScore.from_pretrained(checkpoint), fingerprint)
@@ -132,7 +134,7 @@ class _Scoring:
                 told = self._judge.score(paths, prompts, mode, batch_size=self._rows)
                 found += [(question, one) for (_, question), one in zip(asked, told, strict=True)]
         with self._database.write() as session:
-            save_video_facts(session, facts)
+            save_video_stats(session, facts)
             for question, judgement in found:
                 values = asdict(judgement)
                 record = JudgementRecord(checkpoint=self._judge.name, **{name: values[name] for name in _RECORDED})
@@ -152,14 +154,14 @@ class _Scoring:
     def _path(self, video: Video) -> Path:
         return video_path(video.file, self._database.home)
 
-    def _facts(self, video: Video) -> VideoFacts:
+    def _facts(self, video: Video) -> VideoStats:
         path = self._path(video)
-        return VideoFacts(video.id, **asdict(measure(read_clip(path, POLICY))), file_bytes=path.stat().st_size)
+        return VideoStats(video.id, **asdict(measure(read_clip(path, POLICY))), file_bytes=path.stat().st_size)
 
 
 def _unmeasured(session: Session, pairs: Iterable[Pair]) -> list[Video]:
     videos = {video.id: video for pair in pairs for video in (pair.video_a, pair.video_b)}
-    known = video_facts(session, list(videos))
+    known = video_stats(session, list(videos))
     return [video for video_id, video in videos.items() if video_id not in known]
 
 

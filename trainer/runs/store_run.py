@@ -25,7 +25,7 @@ import torch
 
 from descore.errors import CheckpointError, RewardError
 from storage import Database, StorageError, open_database
-from storage.data_home import place_of
+from storage.data_home import data_home_id
 from storage.training.run_folder import LOG, RunLock, device_lock
 from storage.training.runs import Run, finish, get_run, mark_running, requeue
 from trainer.config import ModelConfig, TrainConfig, load_preset, preset_names
@@ -98,7 +98,7 @@ def _begin(database: Database, run_id: int) -> Run:
     with database.write() as session:
         if get_run(session, run_id).state in ("failed", "cancelled", "lost"):
             requeue(session, run_id)
-        return mark_running(session, run_id, os.getpid(), place_of(database.home))
+        return mark_running(session, run_id, os.getpid(), data_home_id(database.home))
 
 
 class _Work:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from descore.calibration import ModeCalibration
-from storage.analysis.judged_pairs import AnalysedPair, Scored
+from storage.analysis.judged_pairs import AnalysedPair, PairScore
 
 Floats = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int64]
@@ -87,7 +87,7 @@ def fitted_here_note(names: Iterable[str]) -> tuple[str, ...]:
     return (f"Trained here: {said}. {FITTED_HERE}",) if said else ()
 
 
-def scored(pair: AnalysedPair, way: Way) -> Scored | None:
+def scored(pair: AnalysedPair, way: Way) -> PairScore | None:
     """What the checkpoint said of both videos when asked this way; None without two finite rewards."""
     found = pair.think if way == "think" else pair.quick
     return found if found is not None and all(_finite(reward) for reward in found.rewards) else None

@@ -21,7 +21,7 @@ from app.analyse.figures.finding import Cell, Chart, Estimate, Finding, bootstra
 from app.analyse.figures.judged_pairs import SIGN, AnalysedCheckpoint, Floats, Way, scored
 from app.analyse.figures.plot_style import ACCENT, COLOURS, INK, dots, finish, rows_axis, rows_height
 from app.analyse.figures.rank_correlation import MANY, correlations, spearman
-from storage.analysis.judged_pairs import AnalysedPair, Scored
+from storage.analysis.judged_pairs import AnalysedPair, PairScore
 
 HEAD = ("fact", "unit", "all videos", "within pairs", "people", "model beyond people", "reading")
 WATCH, CALM, OPEN = "watch", "nothing to see", "open"
@@ -30,7 +30,7 @@ NOTICEABLE = 0.15  # an excess over people's own correlation that would be worth
 _POINTS = 600  # of a cloud; more only hide each other
 _COLUMNS = 10
 _RESAMPLES = 400
-Read = Callable[[AnalysedPair, Scored], tuple[float, float] | None]
+Read = Callable[[AnalysedPair, PairScore], tuple[float, float] | None]
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,8 @@ class Fact:
 def _measured(name: str, by: float = 1.0) -> Read:
     """A fact that was measured from the frames or the file."""
 
-    def read(pair: AnalysedPair, said: Scored) -> tuple[float, float] | None:
-        a, b = pair.facts
+    def read(pair: AnalysedPair, said: PairScore) -> tuple[float, float] | None:
+        a, b = pair.video_stats
         return None if a is None or b is None else (getattr(a, name) / by, getattr(b, name) / by)
 
     return read

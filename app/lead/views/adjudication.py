@@ -45,7 +45,7 @@ def dispute_list(disputes: Sequence[Dispute], total: int, shown: int | None, bef
         )
         for one in disputes
     )
-    more = button("More", "more", disputes[-1].place) if total > len(disputes) or before else ""
+    more = button("More", "more", disputes[-1].campaign_pair_id) if total > len(disputes) or before else ""
     start = button("Back to the first", "start") if before else ""
     return Markup('<h3>{} in disagreement</h3><ol class="ds-queue">{}</ol>{}{}').format(_pairs(total), items, more, start)
 

@@ -45,12 +45,12 @@ def _card(line: CampaignLine, is_chosen: bool, may_change: bool) -> Markup:
         chosen="is-chosen" if is_chosen else "",
         id=campaign.id,
         pressed=str(is_chosen).lower(),
-        name=campaign.settings.name,
+        name=campaign.config.name,
         status=pill(campaign.status, TONES[campaign.status]),
         share=percent(share),
         finished=count(progress.finished),
         pairs=count(progress.pairs),
-        bar=bar(share, f"finished pairs of {campaign.settings.name}"),
+        bar=bar(share, f"finished pairs of {campaign.config.name}"),
         facts=_facts(progress),
         actions=_actions(campaign) if may_change else "",
     )
@@ -69,7 +69,7 @@ def _facts(progress: Progress) -> Markup:
 
 
 def _actions(campaign: Campaign) -> Markup:
-    name = campaign.settings.name
+    name = campaign.config.name
     if campaign.status == "open":
         pause = button("Pause", "pause", campaign.id)
         return pause + button("Close", "close", campaign.id, confirm=f"Close {name}? Nobody gets its pairs any more.")
@@ -126,7 +126,7 @@ def _days(days: Sequence[tuple[str, int]]) -> Markup:
 
 def _settings(campaign: Campaign) -> Markup:
     """What the campaign asks for, in words."""
-    settings = campaign.settings
+    settings = campaign.config
     opened = ", ".join(OPENED[name] for name in settings.visible)
     entry = (
         f"{settings.qualification_pairs} pairs, {percent(settings.qualification_pass)} right to pass"

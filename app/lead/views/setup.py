@@ -192,7 +192,7 @@ def gold_table(
         return which + empty(_NOTHING[kind] if not after else "No more pairs.")
     rows = [[stills(*posters[one.pair.id]), _prompt(one), _gold_form(one, kind, after)] for one in pairs]
     turn = [button("First page", "page", f"{kind} 0") if after else ""]
-    turn.append(button("Next page", "page", f"{kind} {pairs[-1].place}") if more else "")
+    turn.append(button("Next page", "page", f"{kind} {pairs[-1].campaign_pair_id}") if more else "")
     return joined([which, table(("pair", "prompt", "known answer"), rows, "lead-gold"), *turn])
 
 
@@ -205,7 +205,7 @@ _NOTHING = {
 
 
 def _prompt(one: GoldChoice) -> Markup:
-    said = Markup("<small>{}</small>").format(one.said) if one.said else ""
+    said = Markup("<small>{}</small>").format(one.summary) if one.summary else ""
     return Markup('<span class="ds-prompt">{}</span>{}').format(one.pair.prompt, said)
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from storage.exchange.exporting.stored_pairs import Labels, Selection, StoredPairs, chosen_videos, clip_name
+from storage.exchange.exporting.stored_pairs import Labels, Selection, StoredPairs, clip_name, selected_videos
 from storage.exchange.format_writer import replacing
 from storage.exchange.formats.detect import COMPLETE, EXPORTS, write_folder
 from storage.exchange.parsed import ExchangeError
@@ -88,7 +88,7 @@ def export(
 
 def _copy_videos(session: Session, database: Database, pairs: StoredPairs, folder: Path, progress: Progress | None) -> int:
     """Put the original files into the folder; those that are there already stay. Returns how many there are."""
-    videos = chosen_videos(session, pairs)
+    videos = selected_videos(session, pairs)
     for done, (sha256, file) in enumerate(videos, start=1):
         original, target = video_path(file, database.home), folder / clip_name(sha256, file)
         if not target.is_file() or target.stat().st_size != original.stat().st_size:

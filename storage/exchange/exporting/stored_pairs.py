@@ -52,7 +52,7 @@ class StoredPairs:
 
     labels: "raw" for what each person said, "consensus" for the common answer as one label without a person (by majority;
     "weighted" by reliability). revisions:
-    with every revision, turn and detail; else each person's label in force that a consensus counts.
+    with every revision, assignment and detail; else each person's label in force that a consensus counts.
     """
 
     def __init__(self, session: Session, selection: Selection, labels: Labels = "raw", revisions: bool = False) -> None:
@@ -76,9 +76,9 @@ class StoredPairs:
             ids = self.ids[start : start + _PAIRS_AT_ONCE]
             pairs = {row.id: row for row in self._session.execute(_pairs().where(PairRow.id.in_(ids)))}
             thoughts = self._thoughts(pairs)
-            turns = self._turns(ids)
+            assignments = self._assignments(ids)
             for pair_id in ids:
-                yield _parsed_pair(pairs[pair_id], turns.get(pair_id, ()), thoughts)
+                yield _parsed_pair(pairs[pair_id], assignments.get(pair_id, ()), thoughts)
 
     def _ordered_ids(self) -> list[int]:
         # Hashes have digits and lower-case letters only, which all collations order alike.
@@ -109,10 +109,10 @@ class StoredPairs:
         chosen = self._selection.campaign_id
         return [] if chosen is None else [LabelRow.campaign_id == chosen]
 
-    def _turns(self, ids: Sequence[int]) -> dict[int, tuple[ParsedAssignment, ...]]:
+    def _assignments(self, ids: Sequence[int]) -> dict[int, tuple[ParsedAssignment, ...]]:
         if self._consensus is not None:
             common = {pair_id: self._consensus[pair_id] for pair_id in ids if pair_id in self._consensus}
-            return {pair_id: (_common_turn(one),) for pair_id, one in common.items() if one.choice is not None}
+            return {pair_id: (_common_assignment(one),) for pair_id, one in common.items() if one.choice is not None}
         statement = (
             _labels().where(LabelRow.pair_id.in_(ids)).order_by(LabelRow.pair_id, LabelRow.assignment_id, LabelRow.id)
         )
@@ -120,11 +120,11 @@ class StoredPairs:
             statement = statement.where(LabelRow.campaign_id == self._selection.campaign_id)
         found: dict[int, tuple[ParsedAssignment, ...]] = {}
         for pair_id, rows in groupby(self._session.execute(statement), key=lambda row: row.pair_id):
-            turns = [self._turn(list(some)) for _, some in groupby(rows, key=lambda row: row.assignment_id)]
-            found[pair_id] = tuple(sorted(turns if self._revisions else _counted(turns), key=_place))
+            assignments = [self._assignment(list(some)) for _, some in groupby(rows, key=lambda row: row.assignment_id)]
+            found[pair_id] = tuple(sorted(assignments if self._revisions else _counted(assignments), key=_sort_key))
         return found
 
-    def _turn(self, rows: list[Row[Any]]) -> ParsedAssignment:
+    def _assignment(self, rows: list[Row[Any]]) -> ParsedAssignment:
         first = rows[0]
         return ParsedAssignment(
             labels=tuple(map(_parsed_label, rows)),
@@ -158,7 +158,7 @@ class StoredPairs:
         return {key: thought for key, (_, thought) in found.items()}
 
 
-def chosen_videos(session: Session, pairs: StoredPairs) -> list[tuple[str, str]]:
+def selected_videos(session: Session, pairs: StoredPairs) -> list[tuple[str, str]]:
     """sha256 and stored file of every video of the chosen pairs, each once."""
     found: dict[str, str] = {}
     for some in chunks(pairs.ids):
@@ -173,8 +173,8 @@ def clip_name(sha256: str, file: str) -> str:
 
 
 def _labelled_in(campaigns: ColumnElement[bool]) -> ColumnElement[bool]:
-    places = select(CampaignPairRow.pair_id).join(CampaignRow, CampaignRow.id == CampaignPairRow.campaign_id)
-    return PairRow.id.in_(places.where(campaigns))
+    campaign_pairs = select(CampaignPairRow.pair_id).join(CampaignRow, CampaignRow.id == CampaignPairRow.campaign_id)
+    return PairRow.id.in_(campaign_pairs.where(campaigns))
 
 
 def _of_source(source: str) -> ColumnElement[bool]:
@@ -192,7 +192,7 @@ def _pairs() -> Any:
 
 
 def _labels() -> Any:
-    turn = (
+    assignment = (
         AssignmentRow.kind,
         AssignmentRow.round,
         UserRow.name.label("annotator"),
@@ -202,7 +202,7 @@ def _labels() -> Any:
         CampaignPairRow.state.label("pair_state"),
     )
     return (
-        select(LabelRow.__table__, *turn)
+        select(LabelRow.__table__, *assignment)
         .join(AssignmentRow, AssignmentRow.id == LabelRow.assignment_id)
         .join(UserRow, UserRow.id == LabelRow.annotator_id)
         .join(CampaignRow, CampaignRow.id == LabelRow.campaign_id)
@@ -210,7 +210,9 @@ def _labels() -> Any:
     )
 
 
-def _parsed_pair(row: Any, turns: Sequence[ParsedAssignment], thoughts: Mapping[tuple[int, str, str], str]) -> ParsedPair:
+def _parsed_pair(
+    row: Any, assignments: Sequence[ParsedAssignment], thoughts: Mapping[tuple[int, str, str], str]
+) -> ParsedPair:
     return ParsedPair(
         line=None,
         a=_clip(row.sha256_a, row.file_a, row.fps_a, row.duration_a),
@@ -218,8 +220,8 @@ def _parsed_pair(row: Any, turns: Sequence[ParsedAssignment], thoughts: Mapping[
         prompt=row.prompt,
         generator_a=row.generator_a,
         generator_b=row.generator_b,
-        facts=row.facts,
-        turns=tuple(turns),
+        extra_columns=row.facts,
+        assignments=tuple(assignments),
         thought_a=thoughts.get((row.id_a, row.prompt_hash, row.source), ""),
         thought_b=thoughts.get((row.id_b, row.prompt_hash, row.source), ""),
     )
@@ -257,22 +259,22 @@ def _campaign_name(name: str, origin: str) -> str | None:
     return rest if between else None
 
 
-def _counted(turns: Sequence[ParsedAssignment]) -> list[ParsedAssignment]:
-    """The turns that a consensus counts or that overrule it, one for each person, the last label of each."""
+def _counted(assignments: Sequence[ParsedAssignment]) -> list[ParsedAssignment]:
+    """The assignments that a consensus counts or that overrule it, one for each person, the last label of each."""
     found: dict[tuple[str | None, bool], ParsedAssignment] = {}
-    for turn in sorted(turns, key=lambda one: one.labels[-1].created_at):  # type: ignore[arg-type,return-value]
-        decides = turn.kind == "adjudication"
-        if turn.labels[-1].action == "label" and (turn.kind in COUNTED or decides):
-            found[turn.annotator, decides] = turn
-    people = {annotator: turn for (annotator, _), turn in sorted(found.items(), key=lambda item: item[0][1])}
+    for assignment in sorted(assignments, key=lambda one: one.labels[-1].created_at):  # type: ignore[arg-type,return-value]
+        decides = assignment.kind == "adjudication"
+        if assignment.labels[-1].action == "label" and (assignment.kind in COUNTED or decides):
+            found[assignment.annotator, decides] = assignment
+    people = {annotator: assignment for (annotator, _), assignment in sorted(found.items(), key=lambda item: item[0][1])}
     return list(people.values())
 
 
-def _place(turn: ParsedAssignment) -> tuple[str, str, int]:
-    return turn.campaign or "", turn.annotator or "", turn.round
+def _sort_key(assignment: ParsedAssignment) -> tuple[str, str, int]:
+    return assignment.campaign or "", assignment.annotator or "", assignment.round
 
 
-def _common_turn(one: Consensus) -> ParsedAssignment:
+def _common_assignment(one: Consensus) -> ParsedAssignment:
     strength = None
     if one.strength is not None and one.choice in ("A", "B"):
         strength = "clearly" if abs(one.strength) >= 1.5 else "slightly"

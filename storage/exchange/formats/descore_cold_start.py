@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from storage.exchange.format_reader import FormatReader, Row, other_facts
-from storage.exchange.format_writer import Written, common_cells, current_labels, used_columns, write_table
-from storage.exchange.formats.descore_csv import PROBLEM, problem_facts, two_clips, video_cells
+from storage.exchange.format_reader import FormatReader, Row, other_columns
+from storage.exchange.format_writer import WriteReport, common_cells, current_labels, used_columns, write_table
+from storage.exchange.formats.descore_csv import PROBLEM, instruction_column, two_clips, video_cells
 from storage.exchange.formats.videoalign import READ, WRITE
-from storage.exchange.parsed import Parsed, ParsedAssignment, ParsedLabel, ParsedPair
+from storage.exchange.parsed import ParsedAssignment, ParsedFile, ParsedLabel, ParsedPair
 
 FILE = "cold_start.csv"
 REQUIRED = ("videos", "prompt", "CoT_A", "CoT_B", "GSB")
@@ -24,7 +24,7 @@ _OWN = (*REQUIRED, PROBLEM)
 _USED = (*_OWN, "A_model", "B_model", "annotator")
 
 
-def read(path: Path, videos: Path | None = None) -> Parsed:
+def read(path: Path, videos: Path | None = None) -> ParsedFile:
     """Read such a table; `videos` is the folder that paths start from, by default the table's.
 
     Raises:
@@ -39,10 +39,10 @@ def read(path: Path, videos: Path | None = None) -> Parsed:
 def _read_row(reading: FormatReader, row: Row) -> None:
     clips, prompt = two_clips(reading, row), reading.prompt(row)
     choice = reading.one_of(row, "GSB", {**READ, INVALID: None})
-    facts = other_facts(row, _USED) | problem_facts(row, prompt)
+    extra_columns = other_columns(row, _USED) | instruction_column(row, prompt)
     if row.text("GSB") == INVALID:
         reading.note(row.line, "GSB is invalid: the pair comes in without a label")
-        facts["GSB"] = INVALID
+        extra_columns["GSB"] = INVALID
     if clips is None:
         return
     pair = ParsedPair(
@@ -52,40 +52,40 @@ def _read_row(reading: FormatReader, row: Row) -> None:
         prompt=prompt,
         generator_a=row.text("A_model") or None,
         generator_b=row.text("B_model") or None,
-        facts=facts,
-        turns=reading.turn(row, None if choice is None else ParsedLabel(choice)),
+        extra_columns=extra_columns,
+        assignments=reading.assignment(row, None if choice is None else ParsedLabel(choice)),
         thought_a=row.text("CoT_A"),
         thought_b=row.text("CoT_B"),
     )
     reading.add(pair)
 
 
-def write(pairs: Iterable[ParsedPair], folder: Path) -> Written:
+def write(pairs: Iterable[ParsedPair], folder: Path) -> WriteReport:
     """Write `cold_start.csv` with a row for each label, and for each pair that came in as invalid and has none.
 
     Raises:
         ExchangeError: the folder can't be written.
     """
-    written = Written([FILE])
+    written = WriteReport([FILE])
     common, further = used_columns(pairs, _OWN)
     columns = ("videos", PROBLEM, "prompt", "CoT_A", "CoT_B", "GSB", *common, *further)
     written.rows = write_table(folder / FILE, columns, _rows(pairs, written))
     return written
 
 
-def _rows(pairs: Iterable[ParsedPair], written: Written) -> Iterator[dict[str, str]]:
+def _rows(pairs: Iterable[ParsedPair], written: WriteReport) -> Iterator[dict[str, str]]:
     for pair in pairs:
         found = list(current_labels(pair))
-        for turn, label in found:
+        for assignment, label in found:
             if label.choice == "both_bad":
                 written.left_out['"both bad" labels, written as "same"'] += 1
-            yield _cells(pair, turn, WRITE[label.choice])
-        if not found and pair.facts.get("GSB") == INVALID:
+            yield _cells(pair, assignment, WRITE[label.choice])
+        if not found and pair.extra_columns.get("GSB") == INVALID:
             yield _cells(pair, None, INVALID)
         elif not found:
             written.left_out["pairs without a label"] += 1
 
 
-def _cells(pair: ParsedPair, turn: ParsedAssignment | None, word: str) -> dict[str, str]:
+def _cells(pair: ParsedPair, assignment: ParsedAssignment | None, word: str) -> dict[str, str]:
     thoughts = {"CoT_A": pair.thought_a, "CoT_B": pair.thought_b}
-    return {**common_cells(pair, turn), **video_cells(pair), **thoughts, "GSB": word}
+    return {**common_cells(pair, assignment), **video_cells(pair), **thoughts, "GSB": word}

@@ -31,7 +31,7 @@ def two_clips(reading: FormatReader, row: Row) -> tuple[Clip, Clip] | None:
     return None if first is None or second is None else (first, second)
 
 
-def problem_facts(row: Row, prompt: str) -> dict[str, Any]:
+def instruction_column(row: Row, prompt: str) -> dict[str, Any]:
     """The instruction as a fact of the pair, unless it is the prompt itself."""
     problem = row.text(PROBLEM)
     return {} if problem in ("", prompt) else {PROBLEM: problem}
@@ -41,6 +41,6 @@ def video_cells(pair: ParsedPair) -> dict[str, str]:
     """The columns `videos`, `problem` and `prompt`."""
     return {
         "videos": str([pair.a.name, pair.b.name]),
-        PROBLEM: str(pair.facts.get(PROBLEM, pair.prompt)),
+        PROBLEM: str(pair.extra_columns.get(PROBLEM, pair.prompt)),
         "prompt": pair.prompt,
     }

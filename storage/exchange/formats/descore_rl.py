@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from descore.answer import DIMENSIONS
-from storage.exchange.format_reader import FormatReader, Row, other_facts
-from storage.exchange.format_writer import Written, common_cells, labelled, used_columns, write_table
-from storage.exchange.formats.descore_csv import PROBLEM, problem_facts, two_clips, video_cells
-from storage.exchange.parsed import Parsed, ParsedAssignment, ParsedLabel, ParsedPair, known_sub_scores
+from storage.exchange.format_reader import FormatReader, Row, other_columns
+from storage.exchange.format_writer import WriteReport, common_cells, labelled, used_columns, write_table
+from storage.exchange.formats.descore_csv import PROBLEM, instruction_column, two_clips, video_cells
+from storage.exchange.parsed import ParsedAssignment, ParsedFile, ParsedLabel, ParsedPair, known_sub_scores
 
 if TYPE_CHECKING:
     from storage.schema import Choice
@@ -42,7 +42,7 @@ _WORDS: tuple[tuple[re.Pattern[str], Choice], ...] = (
 )
 
 
-def read(path: Path, videos: Path | None = None) -> Parsed:
+def read(path: Path, videos: Path | None = None) -> ParsedFile:
     """Read such a table; `videos` is the folder that paths start from, by default the table's.
 
     Raises:
@@ -71,8 +71,8 @@ def _read_row(reading: FormatReader, row: Row) -> None:
         prompt=prompt,
         generator_a=row.text("A_model") or None,
         generator_b=row.text("B_model") or None,
-        facts=other_facts(row, _USED) | problem_facts(row, prompt),
-        turns=reading.turn(row, label),
+        extra_columns=other_columns(row, _USED) | instruction_column(row, prompt),
+        assignments=reading.assignment(row, label),
     )
     reading.add(pair)
 
@@ -103,37 +103,37 @@ def _choice(words: Any) -> Choice:
     raise ValueError(f"gsb_result is {words!r}; expected Video 1 is better, Video 2 is better or Same")
 
 
-def write(pairs: Iterable[ParsedPair], folder: Path) -> Written:
+def write(pairs: Iterable[ParsedPair], folder: Path) -> WriteReport:
     """Write `rl.csv` with a row for each label that has sub-scores.
 
     Raises:
         ExchangeError: the folder can't be written.
     """
-    written = Written([FILE])
+    written = WriteReport([FILE])
     common, further = used_columns(pairs, _OWN)
     columns = ("videos", PROBLEM, "prompt", "answer", *common, *further)
     written.rows = write_table(folder / FILE, columns, _rows(pairs, written))
     return written
 
 
-def _rows(pairs: Iterable[ParsedPair], written: Written) -> Iterator[dict[str, str]]:
-    for pair, turn, label in labelled(pairs, written):
+def _rows(pairs: Iterable[ParsedPair], written: WriteReport) -> Iterator[dict[str, str]]:
+    for pair, assignment, label in labelled(pairs, written):
         if not label.sub_scores:
             written.left_out["labels without sub-scores"] += 1
             continue
         if label.choice == "both_bad":
             written.left_out['"both bad" labels, written as "Same"'] += 1
-        yield _cells(pair, turn, label)
+        yield _cells(pair, assignment, label)
 
 
-def _cells(pair: ParsedPair, turn: ParsedAssignment, label: ParsedLabel) -> dict[str, str]:
+def _cells(pair: ParsedPair, assignment: ParsedAssignment, label: ParsedLabel) -> dict[str, str]:
     answer = {
         "video_1_scores": _in_order(label, "A"),
         "video_2_scores": _in_order(label, "B"),
         "gsb_result": _WRITE[label.choice],
     }
     text = f"<answer>{json.dumps(answer, ensure_ascii=False)}</answer>"
-    return {**common_cells(pair, turn), **video_cells(pair), "answer": text}
+    return {**common_cells(pair, assignment), **video_cells(pair), "answer": text}
 
 
 def _in_order(label: ParsedLabel, side: str) -> dict[str, str]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import MappingProxyType
 
-from storage.exchange.format_writer import Written
+from storage.exchange.format_writer import WriteReport
 from storage.exchange.formats import (
     descore_cold_start,
     descore_rl,
@@ -22,10 +22,10 @@ from storage.exchange.formats import (
     videoalign,
 )
 from storage.exchange.formats import studio_parquet as parquet
-from storage.exchange.parsed import ExchangeError, Parsed, ParsedPair
+from storage.exchange.parsed import ExchangeError, ParsedFile, ParsedPair
 
-Read = Callable[[Path, Path | None], Parsed]
-Write = Callable[[Iterable[ParsedPair], Path], Written]
+Read = Callable[[Path, Path | None], ParsedFile]
+Write = Callable[[Iterable[ParsedPair], Path], WriteReport]
 
 _READERS: MappingProxyType[str, Read] = MappingProxyType(
     {
@@ -64,7 +64,7 @@ COMPLETE = ("parquet", "studio-jsonl", "hf-dataset")
 _HEAD = 1 << 20  # bytes of a file that its format is guessed from
 
 
-def read_file(path: Path, format: str | None = None, videos: Path | None = None) -> tuple[str, Parsed]:
+def read_file(path: Path, format: str | None = None, videos: Path | None = None) -> tuple[str, ParsedFile]:
     """Read a file or folder; returns the name of its format too.
 
     Raises:
@@ -78,7 +78,7 @@ def read_file(path: Path, format: str | None = None, videos: Path | None = None)
     return name, _READERS[name](path, videos)
 
 
-def write_folder(pairs: Iterable[ParsedPair], format: str, target: Path) -> Written:
+def write_folder(pairs: Iterable[ParsedPair], format: str, target: Path) -> WriteReport:
     """Write pairs that can be walked through more than once.
 
     Raises:

@@ -13,13 +13,13 @@ from itertools import combinations
 from pathlib import Path
 
 from storage.exchange.format_reader import FormatReader
-from storage.exchange.parsed import ExchangeError, Parsed, ParsedPair
+from storage.exchange.parsed import ExchangeError, ParsedFile, ParsedPair
 
 PROMPTS = "prompts.csv"
 SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".mpg", ".mpeg", ".ts", ".ogv", ".gif"})
 
 
-def read(path: Path, videos: Path | None = None) -> Parsed:
+def read(path: Path, videos: Path | None = None) -> ParsedFile:
     """Read such a folder.
 
     Raises:
@@ -86,10 +86,10 @@ def _prompts(reading: FormatReader, root: Path, by_stem: dict[str, dict[str, Pat
     for stem in sorted(set(found) - set(by_stem)):
         reading.note(None, f"{PROMPTS} has a prompt for {stem}, and there is no video of that name")
     for stem in by_stem:
-        for place in (root, *(root / generator for generator in by_stem[stem])):
-            if not (place / f"{stem}.txt").is_file():
+        for parent in (root, *(root / generator for generator in by_stem[stem])):
+            if not (parent / f"{stem}.txt").is_file():
                 continue
-            text = FormatReader(place / f"{stem}.txt")
+            text = FormatReader(parent / f"{stem}.txt")
             prompt = (text.text() or "").strip()
             if text.parsed().problems or not prompt:
                 reading.problem(None, f"{_shown(root, text.path)} holds no prompt in UTF-8")

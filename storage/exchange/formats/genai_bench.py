@@ -14,9 +14,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from storage.exchange.format_reader import FormatReader, Row, other_facts
-from storage.exchange.format_writer import Written, labelled, text_file
-from storage.exchange.parsed import Parsed, ParsedAssignment, ParsedLabel, ParsedPair
+from storage.exchange.format_reader import FormatReader, Row, other_columns
+from storage.exchange.format_writer import WriteReport, labelled, text_file
+from storage.exchange.parsed import ParsedAssignment, ParsedFile, ParsedLabel, ParsedPair
 
 if TYPE_CHECKING:
     from storage.schema import Choice
@@ -28,7 +28,7 @@ _WRITE: dict[Choice | None, str] = {choice: word for word, choice in READ.items(
 _USED = (*REQUIRED, "left_model", "right_model", "annotator")
 
 
-def read(path: Path, videos: Path | None = None) -> Parsed:
+def read(path: Path, videos: Path | None = None) -> ParsedFile:
     """Read such a file; `videos` is the folder that paths start from, by default the file's.
 
     Raises:
@@ -56,19 +56,19 @@ def _read_row(reading: FormatReader, row: Row) -> None:
         prompt=prompt,
         generator_a=row.text("left_model") or None,
         generator_b=row.text("right_model") or None,
-        facts=other_facts(row, _USED),
-        turns=reading.turn(row, None if choice is None else ParsedLabel(choice)),
+        extra_columns=other_columns(row, _USED),
+        assignments=reading.assignment(row, None if choice is None else ParsedLabel(choice)),
     )
     reading.add(pair)
 
 
-def write(pairs: Iterable[ParsedPair], folder: Path) -> Written:
+def write(pairs: Iterable[ParsedPair], folder: Path) -> WriteReport:
     """Write `pairs.json` with an object for each label.
 
     Raises:
         ExchangeError: the folder can't be written.
     """
-    written = Written([FILE])
+    written = WriteReport([FILE])
     with text_file(folder / FILE) as file:
         file.write("[")
         for item in _items(pairs, written):
@@ -78,12 +78,12 @@ def write(pairs: Iterable[ParsedPair], folder: Path) -> Written:
     return written
 
 
-def _items(pairs: Iterable[ParsedPair], written: Written) -> Iterator[dict[str, Any]]:
-    for pair, turn, label in labelled(pairs, written):
-        yield _item(pair, turn, label)
+def _items(pairs: Iterable[ParsedPair], written: WriteReport) -> Iterator[dict[str, Any]]:
+    for pair, assignment, label in labelled(pairs, written):
+        yield _item(pair, assignment, label)
 
 
-def _item(pair: ParsedPair, turn: ParsedAssignment, label: ParsedLabel) -> dict[str, Any]:
+def _item(pair: ParsedPair, assignment: ParsedAssignment, label: ParsedLabel) -> dict[str, Any]:
     item: dict[str, Any] = {
         "prompt": pair.prompt,
         "left_model": pair.generator_a,
@@ -92,6 +92,6 @@ def _item(pair: ParsedPair, turn: ParsedAssignment, label: ParsedLabel) -> dict[
         "right_video": pair.b.name,
         "vote_type": _WRITE[label.choice],
     }
-    if turn.annotator is not None:
-        item["annotator"] = turn.annotator
-    return item | {name: pair.facts[name] for name in sorted(pair.facts) if name not in _USED}
+    if assignment.annotator is not None:
+        item["annotator"] = assignment.annotator
+    return item | {name: pair.extra_columns[name] for name in sorted(pair.extra_columns) if name not in _USED}

@@ -15,10 +15,10 @@ from pathlib import Path
 
 from descore.answer import DIMENSIONS
 from storage.exchange.format_reader import FormatReader
-from storage.exchange.format_writer import Written, current_labels, text_file
+from storage.exchange.format_writer import WriteReport, current_labels, text_file
 from storage.exchange.formats.studio_parquet import parquet_rows, write_parquet
 from storage.exchange.formats.studio_records import read_records
-from storage.exchange.parsed import ExchangeError, Parsed, ParsedPair
+from storage.exchange.parsed import ExchangeError, ParsedFile, ParsedPair
 
 CARD = "README.md"
 TABLE = "data/train-00000-of-00001.parquet"
@@ -67,7 +67,7 @@ def _tables(folder: Path) -> list[Path]:
     return sorted(folder.glob("data/*.parquet")) or sorted(folder.glob("data/*.jsonl"))
 
 
-def read(path: Path, videos: Path | None = None) -> Parsed:
+def read(path: Path, videos: Path | None = None) -> ParsedFile:
     """Read such a folder; `videos` is the folder that paths start from, by default the dataset's.
 
     Raises:
@@ -80,14 +80,14 @@ def read(path: Path, videos: Path | None = None) -> Parsed:
     return parts[0] if len(parts) == 1 else _together(path.name, parts)
 
 
-def _read_table(table: Path, folder: Path, videos: Path | None) -> Parsed:
+def _read_table(table: Path, folder: Path, videos: Path | None) -> ParsedFile:
     reading = FormatReader(table, videos, name=f"{folder.name}/{table.relative_to(folder).as_posix()}", folder=folder)
     read_records(reading, parquet_rows(reading) if table.suffix == ".parquet" else reading.json_lines())
     return reading.parsed()
 
 
-def _together(name: str, parts: list[Parsed]) -> Parsed:
-    return Parsed(
+def _together(name: str, parts: list[ParsedFile]) -> ParsedFile:
+    return ParsedFile(
         file=name,
         pairs=tuple(pair for part in parts for pair in part.pairs),
         problems=tuple(problem for part in parts for problem in part.problems),
@@ -95,7 +95,7 @@ def _together(name: str, parts: list[Parsed]) -> Parsed:
     )
 
 
-def write(pairs: Iterable[ParsedPair], folder: Path) -> Written:
+def write(pairs: Iterable[ParsedPair], folder: Path) -> WriteReport:
     """Write the card and the table.
 
     Raises:
@@ -112,9 +112,9 @@ def _card(pairs: Iterable[ParsedPair], rows: int) -> str:
     count, choices, people = 0, Counter[str](), set[str | None]()
     for pair in pairs:
         count += 1
-        for turn, label in current_labels(pair):
+        for assignment, label in current_labels(pair):
             choices[str(label.choice)] += 1
-            people.add(turn.annotator)
+            people.add(assignment.annotator)
     size = next((name for limit, name in _SIZES if rows < limit), "n>1M")
     return _CARD.format(
         size=size,

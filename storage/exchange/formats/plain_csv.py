@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from descore.answer import DIMENSIONS
-from storage.exchange.format_reader import FormatReader, Row, other_facts
-from storage.exchange.format_writer import Written, common_cells, current_labels, used_columns, write_table
-from storage.exchange.parsed import CHOICES, Parsed, ParsedAssignment, ParsedLabel, ParsedPair, known_sub_scores
+from storage.exchange.format_reader import FormatReader, Row, other_columns
+from storage.exchange.format_writer import WriteReport, common_cells, current_labels, used_columns, write_table
+from storage.exchange.parsed import CHOICES, ParsedAssignment, ParsedFile, ParsedLabel, ParsedPair, known_sub_scores
 
 if TYPE_CHECKING:
     from storage.schema import Choice, Strength
@@ -31,7 +31,7 @@ _OF_LABEL = ("label", "strength", "note", *_CELLS)
 _USED = (*NAMES[0], *NAMES[1], "prompt", "A_model", "B_model", "annotator", *_OF_LABEL)
 
 
-def read(path: Path, videos: Path | None = None) -> Parsed:
+def read(path: Path, videos: Path | None = None) -> ParsedFile:
     """Read such a table; `videos` is the folder that paths start from, by default the table's.
 
     Raises:
@@ -56,8 +56,8 @@ def _read_row(reading: FormatReader, row: Row) -> None:
         prompt=prompt,
         generator_a=row.text("A_model") or None,
         generator_b=row.text("B_model") or None,
-        facts=other_facts(row, _USED),
-        turns=reading.turn(row, label),
+        extra_columns=other_columns(row, _USED),
+        assignments=reading.assignment(row, label),
     )
     reading.add(pair)
 
@@ -79,13 +79,13 @@ def _label(reading: FormatReader, row: Row) -> ParsedLabel | None:
     return ParsedLabel(choice, strength=strength, sub_scores=known, note=row.text("note"))
 
 
-def write(pairs: Iterable[ParsedPair], folder: Path) -> Written:
+def write(pairs: Iterable[ParsedPair], folder: Path) -> WriteReport:
     """Write `pairs.csv` with a row for each label, and for each pair without one.
 
     Raises:
         ExchangeError: the folder can't be written.
     """
-    written = Written([FILE])
+    written = WriteReport([FILE])
     common, further = used_columns(pairs, _USED)
     labels = (label for pair in pairs for _, label in current_labels(pair))
     used = {"label"} | {name for label in labels for name, cell in _label_cells(label).items() if cell}
@@ -98,15 +98,15 @@ def write(pairs: Iterable[ParsedPair], folder: Path) -> Written:
 def _rows(pairs: Iterable[ParsedPair]) -> Iterator[dict[str, str]]:
     for pair in pairs:
         found = list(current_labels(pair))
-        for turn, label in found:
-            yield _cells(pair, turn) | _label_cells(label)
+        for assignment, label in found:
+            yield _cells(pair, assignment) | _label_cells(label)
         if not found:
             yield _cells(pair, None)
 
 
-def _cells(pair: ParsedPair, turn: ParsedAssignment | None) -> dict[str, str]:
-    facts = common_cells(pair, turn)
-    return {**facts, "video_a": pair.a.name, "video_b": pair.b.name, "prompt": pair.prompt}
+def _cells(pair: ParsedPair, assignment: ParsedAssignment | None) -> dict[str, str]:
+    cells = common_cells(pair, assignment)
+    return {**cells, "video_a": pair.a.name, "video_b": pair.b.name, "prompt": pair.prompt}
 
 
 def _label_cells(label: ParsedLabel) -> dict[str, str]:

@@ -14,9 +14,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from storage.exchange.format_reader import FormatReader, Row, other_facts
-from storage.exchange.format_writer import Written, labelled, text_file
-from storage.exchange.parsed import Parsed, ParsedAssignment, ParsedLabel, ParsedPair, flipped
+from storage.exchange.format_reader import FormatReader, Row, other_columns
+from storage.exchange.format_writer import WriteReport, labelled, text_file
+from storage.exchange.parsed import ParsedAssignment, ParsedFile, ParsedLabel, ParsedPair, flipped
 
 if TYPE_CHECKING:
     from storage.schema import Side
@@ -27,7 +27,7 @@ _SIDES: dict[str, Side] = {"A": "A", "B": "B"}
 _USED = (*REQUIRED, "chosen_side", "chosen_model", "rejected_model", "annotator")
 
 
-def read(path: Path, videos: Path | None = None) -> Parsed:
+def read(path: Path, videos: Path | None = None) -> ParsedFile:
     """Read such a file; `videos` is the folder that paths start from, by default the file's.
 
     Raises:
@@ -55,20 +55,20 @@ def _read_row(reading: FormatReader, row: Row) -> None:
         prompt=prompt,
         generator_a=row.text("chosen_model") or None,
         generator_b=row.text("rejected_model") or None,
-        facts=other_facts(row, _USED),
-        turns=reading.turn(row, ParsedLabel("A")),
+        extra_columns=other_columns(row, _USED),
+        assignments=reading.assignment(row, ParsedLabel("A")),
         ordered=side is not None,
     )
     reading.add(flipped(pair) if side == "B" else pair)
 
 
-def write(pairs: Iterable[ParsedPair], folder: Path) -> Written:
+def write(pairs: Iterable[ParsedPair], folder: Path) -> WriteReport:
     """Write `preferences.jsonl` with an object for each label that prefers one video.
 
     Raises:
         ExchangeError: the folder can't be written.
     """
-    written = Written([FILE])
+    written = WriteReport([FILE])
     with text_file(folder / FILE) as file:
         for item in _items(pairs, written):
             file.write(json.dumps(item, ensure_ascii=False) + "\n")
@@ -76,21 +76,21 @@ def write(pairs: Iterable[ParsedPair], folder: Path) -> Written:
     return written
 
 
-def _items(pairs: Iterable[ParsedPair], written: Written) -> Iterator[dict[str, Any]]:
-    for pair, turn, label in labelled(pairs, written):
+def _items(pairs: Iterable[ParsedPair], written: WriteReport) -> Iterator[dict[str, Any]]:
+    for pair, assignment, label in labelled(pairs, written):
         if label.choice not in ("A", "B"):
             written.left_out["labels that prefer neither video"] += 1
         else:
-            yield _item(pair if label.choice == "A" else flipped(pair), turn, label.choice)
+            yield _item(pair if label.choice == "A" else flipped(pair), assignment, label.choice)
 
 
-def _item(pair: ParsedPair, turn: ParsedAssignment, side: str) -> dict[str, Any]:
+def _item(pair: ParsedPair, assignment: ParsedAssignment, side: str) -> dict[str, Any]:
     """The object of a pair whose A was chosen; `side` is what that video is called in the store."""
     item: dict[str, Any] = {"prompt": pair.prompt, "chosen": pair.a.name, "rejected": pair.b.name, "chosen_side": side}
     optional = {
         "chosen_model": pair.generator_a,
         "rejected_model": pair.generator_b,
-        "annotator": turn.annotator,
+        "annotator": assignment.annotator,
     }
     item |= {name: value for name, value in optional.items() if value is not None}
-    return item | {name: pair.facts[name] for name in sorted(pair.facts) if name not in _USED}
+    return item | {name: pair.extra_columns[name] for name in sorted(pair.extra_columns) if name not in _USED}

@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from storage.exchange.format_reader import FormatReader
-from storage.exchange.format_writer import Written, text_file
+from storage.exchange.format_writer import WriteReport, text_file
 from storage.exchange.formats.studio_records import read_records, records
 
 if TYPE_CHECKING:
-    from storage.exchange.parsed import Parsed, ParsedPair
+    from storage.exchange.parsed import ParsedFile, ParsedPair
 
 FILE = "labels.jsonl"
 
 
-def read(path: Path, videos: Path | None = None) -> Parsed:
+def read(path: Path, videos: Path | None = None) -> ParsedFile:
     """Read such a file; `videos` is the folder that paths start from, by default the file's.
 
     Raises:
@@ -33,13 +33,13 @@ def read(path: Path, videos: Path | None = None) -> Parsed:
     return reading.parsed()
 
 
-def write(pairs: Iterable[ParsedPair], folder: Path) -> Written:
+def write(pairs: Iterable[ParsedPair], folder: Path) -> WriteReport:
     """Write `labels.jsonl`.
 
     Raises:
         ExchangeError: the folder can't be written.
     """
-    written = Written([FILE])
+    written = WriteReport([FILE])
     with text_file(folder / FILE) as file:
         for pair in pairs:
             for record in records(pair):

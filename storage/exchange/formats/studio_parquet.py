@@ -16,11 +16,11 @@ import pyarrow.parquet as pq
 
 from descore.answer import DIMENSIONS
 from storage.exchange.format_reader import FormatReader, Row
-from storage.exchange.format_writer import Written, json_text, replacing
+from storage.exchange.format_writer import WriteReport, json_text, replacing
 from storage.exchange.formats.studio_records import REQUIRED, read_records, records
 
 if TYPE_CHECKING:
-    from storage.exchange.parsed import Parsed, ParsedPair
+    from storage.exchange.parsed import ParsedFile, ParsedPair
 
 FILE = "labels.parquet"
 _JSON = ("facts", "gold", "playback")
@@ -48,7 +48,7 @@ SCHEMA = pa.schema(
 )
 
 
-def read(path: Path, videos: Path | None = None) -> Parsed:
+def read(path: Path, videos: Path | None = None) -> ParsedFile:
     """Read such a file; `videos` is the folder that paths start from, by default the file's.
 
     Raises:
@@ -77,7 +77,7 @@ def parquet_rows(reading: FormatReader) -> Iterator[Row]:
         reading.problem(line or None, f"not a Parquet file that can be read: {error}")
 
 
-def write(pairs: Iterable[ParsedPair], folder: Path) -> Written:
+def write(pairs: Iterable[ParsedPair], folder: Path) -> WriteReport:
     """Write `labels.parquet`.
 
     Raises:
@@ -86,13 +86,13 @@ def write(pairs: Iterable[ParsedPair], folder: Path) -> Written:
     return write_parquet(pairs, folder, FILE)
 
 
-def write_parquet(pairs: Iterable[ParsedPair], folder: Path, file: str) -> Written:
+def write_parquet(pairs: Iterable[ParsedPair], folder: Path, file: str) -> WriteReport:
     """`write` under another name.
 
     Raises:
         ExchangeError: the folder can't be written.
     """
-    written = Written([file])
+    written = WriteReport([file])
     cells = (_cells(record) for pair in pairs for record in records(pair))
     with replacing(folder / file) as temporary, pq.ParquetWriter(temporary, SCHEMA, compression="zstd") as writer:
         while batch := list(islice(cells, _ROWS)):

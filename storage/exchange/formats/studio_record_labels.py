@@ -1,4 +1,4 @@
-"""The label half of a record of `storage.exchange.formats.studio_records`: fields to label and turn, and back."""
+"""The label half of a record of `storage.exchange.formats.studio_records`: fields to label and assignment, and back."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _LONGEST = {"annotator": 80, "campaign": 150, "token": 64}
 _ROUNDS = (0, 1, 2)
 
 
-def turn_fields(turn: ParsedAssignment) -> dict[str, Any]:
-    """What a record says of the turn."""
+def assignment_fields(assignment: ParsedAssignment) -> dict[str, Any]:
+    """What a record says of the assignment."""
     return {
-        "campaign": turn.campaign,
-        "annotator": turn.annotator,
-        "kind": turn.kind,
-        "round": turn.round,
-        "gold": None if turn.gold is None else dict(turn.gold),
-        "pair_state": turn.pair_state,
+        "campaign": assignment.campaign,
+        "annotator": assignment.annotator,
+        "kind": assignment.kind,
+        "round": assignment.round,
+        "gold": None if assignment.gold is None else dict(assignment.gold),
+        "pair_state": assignment.pair_state,
     }
 
 
@@ -46,7 +46,7 @@ def label_fields(label: ParsedLabel) -> dict[str, Any]:
         "visible": list(label.visible),
         "guideline_version": label.guideline_version,
         "seconds": label.seconds,
-        "playback": {side: dict(sorted(facts.items())) for side, facts in sorted(label.playback.items()) if facts},
+        "playback": {side: dict(sorted(stats.items())) for side, stats in sorted(label.playback.items()) if stats},
         "created_at": label.created_at,
         "token": label.token,
     }
@@ -63,7 +63,7 @@ def _in_order(scores: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, st
 
 @dataclass
 class LabelFields:
-    """The revisions of one turn, as its records come along in any order."""
+    """The revisions of one assignment, as its records come along in any order."""
 
     line: int
     campaign: str | None
@@ -76,17 +76,17 @@ class LabelFields:
     repeated: list[int] = field(default_factory=list)
 
     @property
-    def turn_key(self) -> tuple[Any, ...]:
-        """What the records of one turn share."""
+    def assignment_key(self) -> tuple[Any, ...]:
+        """What the records of one assignment share."""
         return self.campaign, self.annotator, self.round
 
     def take(self, other: LabelFields) -> None:
-        """Add the revision of another record of the same turn; the same one again changes nothing."""
+        """Add the revision of another record of the same assignment; the same one again changes nothing."""
         for revision, label in other.labels.items():
             if self.labels.setdefault(revision, label) != label or other.kind != self.kind:
                 self.repeated.append(revision)
 
-    def turn(self) -> ParsedAssignment:
+    def assignment(self) -> ParsedAssignment:
         """All of it.
 
         Raises:
@@ -131,12 +131,12 @@ def label_of(row: Row) -> LabelFields | None:
         created_at=_moment(row.cells.get("created_at")),
         token=_text(row, "token"),
     )
-    turn_round = _whole(row, "round", 0)
-    if turn_round not in _ROUNDS:
-        raise ValueError(f"round is {turn_round}; expected 0, 1 for a planned repeat, or 2 for an adjudication")
+    round_ = _whole(row, "round", 0)
+    if round_ not in _ROUNDS:
+        raise ValueError(f"round is {round_}; expected 0, 1 for a planned repeat, or 2 for an adjudication")
     kind: Kind = _one_of(row, "kind", get_args(Kind), "import")
     pair_state: PairState = _one_of(row, "pair_state", get_args(PairState), "open")
-    fields = LabelFields(row.line, _text(row, "campaign"), _text(row, "annotator"), kind, turn_round, _gold(row), pair_state)
+    fields = LabelFields(row.line, _text(row, "campaign"), _text(row, "annotator"), kind, round_, _gold(row), pair_state)
     fields.labels[_whole(row, "revision", 0)] = label
     return fields
 
@@ -213,10 +213,10 @@ def _playback(value: Any) -> dict[str, dict[str, float]]:
     if not isinstance(value, dict) or not set(value) <= {"A", "B"}:
         raise ValueError(f"playback is {value!r}; expected an object with A and B")
     found: dict[str, dict[str, float]] = {}
-    for side, facts in value.items():
-        if facts is not None and not isinstance(facts, dict):
-            raise ValueError(f"playback of {side} is {facts!r}; expected an object")
-        numbers = {name: number for name, number in (facts or {}).items() if number is not None}
+    for side, stats in value.items():
+        if stats is not None and not isinstance(stats, dict):
+            raise ValueError(f"playback of {side} is {stats!r}; expected an object")
+        numbers = {name: number for name, number in (stats or {}).items() if number is not None}
         for name, number in numbers.items():
             _number(number, f"playback: {name} of {side}")
         if numbers:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from storage.exchange.format_writer import json_text
-from storage.exchange.formats.studio_record_labels import LabelFields, json_object, label_fields, label_of, turn_fields
+from storage.exchange.formats.studio_record_labels import LabelFields, assignment_fields, json_object, label_fields, label_of
 from storage.exchange.parsed import Clip, ParsedAssignment, ParsedPair
 
 if TYPE_CHECKING:
@@ -31,13 +31,13 @@ def records(pair: ParsedPair) -> Iterator[dict[str, Any]]:
         "prompt": pair.prompt,
         "generator_a": pair.generator_a,
         "generator_b": pair.generator_b,
-        "facts": dict(sorted(pair.facts.items())),
+        "facts": dict(sorted(pair.extra_columns.items())),
     }
-    for turn in pair.turns:
-        of_turn = turn_fields(turn)
-        for revision, label in enumerate(turn.labels):
-            yield _without_empty({**of_pair, **of_turn, "revision": revision, **label_fields(label)})
-    if not pair.turns:
+    for assignment in pair.assignments:
+        of_assignment = assignment_fields(assignment)
+        for revision, label in enumerate(assignment.labels):
+            yield _without_empty({**of_pair, **of_assignment, "revision": revision, **label_fields(label)})
+    if not pair.assignments:
         yield _without_empty(of_pair)
 
 
@@ -46,9 +46,9 @@ def _without_empty(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_records(reading: FormatReader, rows: Iterable[Row]) -> None:
-    """Put the records of a file together into pairs with their turns, and add those to `reading`."""
+    """Put the records of a file together into pairs with their assignments, and add those to `reading`."""
     pairs: dict[tuple[str, str, str], ParsedPair] = {}
-    turns: dict[tuple[str, str, str], dict[tuple[Any, ...], LabelFields]] = {}
+    assignments: dict[tuple[str, str, str], dict[tuple[Any, ...], LabelFields]] = {}
     for row in rows:
         pair = _pair(reading, row)
         if pair is None:
@@ -62,17 +62,17 @@ def read_records(reading: FormatReader, rows: Iterable[Row]) -> None:
             continue
         if fields is None:
             continue
-        first = turns.setdefault(key, {}).setdefault(fields.turn_key, fields)
+        first = assignments.setdefault(key, {}).setdefault(fields.assignment_key, fields)
         if first is not fields:
             first.take(fields)
     for key, pair in pairs.items():
-        found = [_turn(reading, fields) for fields in turns.get(key, {}).values()]
-        reading.add(replace(pair, turns=tuple(turn for turn in found if turn is not None)))
+        found = [_assignment(reading, fields) for fields in assignments.get(key, {}).values()]
+        reading.add(replace(pair, assignments=tuple(assignment for assignment in found if assignment is not None)))
 
 
-def _turn(reading: FormatReader, fields: LabelFields) -> ParsedAssignment | None:
+def _assignment(reading: FormatReader, fields: LabelFields) -> ParsedAssignment | None:
     try:
-        return fields.turn()
+        return fields.assignment()
     except ValueError as error:
         reading.problem(fields.line, str(error))
         return None
@@ -85,7 +85,7 @@ def _pair(reading: FormatReader, row: Row) -> ParsedPair | None:
         reading.problem(row.line, f"needs text in {', '.join(wrong or missing)}")
         return None
     try:
-        facts = json_object(row.cells.get("facts"), "facts")
+        extra_columns = json_object(row.cells.get("facts"), "facts")
     except ValueError as error:
         reading.problem(row.line, str(error))
         return None
@@ -100,7 +100,7 @@ def _pair(reading: FormatReader, row: Row) -> ParsedPair | None:
         prompt=prompt,
         generator_a=row.text("generator_a") or None,
         generator_b=row.text("generator_b") or None,
-        facts=facts,
+        extra_columns=extra_columns,
     )
 
 
@@ -112,4 +112,4 @@ def _check_same(reading: FormatReader, first: ParsedPair, again: ParsedPair) -> 
 
 
 def _said(pair: ParsedPair) -> tuple[Clip, Clip, str | None, str | None, str]:
-    return pair.a, pair.b, pair.generator_a, pair.generator_b, json_text(dict(pair.facts))
+    return pair.a, pair.b, pair.generator_a, pair.generator_b, json_text(dict(pair.extra_columns))

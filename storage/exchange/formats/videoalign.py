@@ -13,9 +13,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from storage.exchange.format_reader import FormatReader, Row, other_facts
-from storage.exchange.format_writer import Written, common_cells, labelled, used_columns, write_table
-from storage.exchange.parsed import Parsed, ParsedAssignment, ParsedLabel, ParsedPair
+from storage.exchange.format_reader import FormatReader, Row, other_columns
+from storage.exchange.format_writer import WriteReport, common_cells, labelled, used_columns, write_table
+from storage.exchange.parsed import ParsedAssignment, ParsedFile, ParsedLabel, ParsedPair
 
 if TYPE_CHECKING:
     from storage.schema import Choice
@@ -29,7 +29,7 @@ _FRAMES = ("fps_A", "num_frames_A", "fps_B", "num_frames_B")
 _USED = (*REQUIRED, "A_model", "B_model", "TA", "annotator")
 
 
-def read(path: Path, videos: Path | None = None) -> Parsed:
+def read(path: Path, videos: Path | None = None) -> ParsedFile:
     """Read such a table; `videos` is the folder that paths start from, by default the table's.
 
     Raises:
@@ -53,19 +53,19 @@ def _read_row(reading: FormatReader, row: Row) -> None:
         prompt=prompt,
         generator_a=row.text("A_model") or None,
         generator_b=row.text("B_model") or None,
-        facts=other_facts(row, _USED),
-        turns=reading.turn(row, None if choice is None else ParsedLabel(choice)),
+        extra_columns=other_columns(row, _USED),
+        assignments=reading.assignment(row, None if choice is None else ParsedLabel(choice)),
     )
     reading.add(pair)
 
 
-def write(pairs: Iterable[ParsedPair], folder: Path) -> Written:
+def write(pairs: Iterable[ParsedPair], folder: Path) -> WriteReport:
     """Write `pairs.csv` with a row for each label.
 
     Raises:
         ExchangeError: the folder can't be written.
     """
-    written = Written([FILE])
+    written = WriteReport([FILE])
     common, known = used_columns(pairs, _USED)
     generators = tuple(name for name in common if name != "annotator")
     columns = (
@@ -81,18 +81,18 @@ def write(pairs: Iterable[ParsedPair], folder: Path) -> Written:
     return written
 
 
-def _rows(pairs: Iterable[ParsedPair], written: Written) -> Iterator[dict[str, str]]:
-    for pair, turn, label in labelled(pairs, written):
+def _rows(pairs: Iterable[ParsedPair], written: WriteReport) -> Iterator[dict[str, str]]:
+    for pair, assignment, label in labelled(pairs, written):
         if label.choice == "both_bad":
             written.left_out['"both bad" labels, written as "same"'] += 1
-        yield _cells(pair, turn, label)
+        yield _cells(pair, assignment, label)
 
 
-def _cells(pair: ParsedPair, turn: ParsedAssignment, label: ParsedLabel) -> dict[str, str]:
+def _cells(pair: ParsedPair, assignment: ParsedAssignment, label: ParsedLabel) -> dict[str, str]:
     measured = {"fps_A": pair.a.fps, "num_frames_A": pair.a.frames, "fps_B": pair.b.fps, "num_frames_B": pair.b.frames}
     return {
         **{name: str(value) for name, value in measured.items() if value is not None},
-        **common_cells(pair, turn),
+        **common_cells(pair, assignment),
         "path_A": pair.a.name,
         "path_B": pair.b.name,
         "prompt": pair.prompt,

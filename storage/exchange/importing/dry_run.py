@@ -1,7 +1,7 @@
 """What a file would change in the store. Reading only: a dry run shows it, and the import writes just this.
 
-    changes = compare(session, arrival)
-    changes.new_pairs, changes.turns, changes.problems
+    changes = compare(session, resolved)
+    changes.new_pairs, changes.assignments, changes.problems
 
 Whatever the store has stays as it is: a label that differs from the stored one is noted and not taken in.
 """
@@ -33,15 +33,17 @@ class StoredPair:
     id: int
     generator_a: str | None
     generator_b: str | None
-    facts: dict[str, Any]
+    extra_columns: dict[str, Any]
 
 
 @dataclass(frozen=True)
 class NewAssignment:
-    """Labels to add: those of `turn` from number `first` on. assignment_id, replaces_id: what they follow on, if stored."""
+    """The labels to add of one assignment."""
 
-    turn: KeyedAssignment
+    assignment: KeyedAssignment
+    # Number of the first label that is new.
     first: int = 0
+    # The stored assignment and its last revision, where the labels go on from one.
     assignment_id: int | None = None
     replaces_id: int | None = None
 
@@ -64,7 +66,7 @@ class Changes:
     new_pairs: dict[PairKey, ParsedPair] = field(default_factory=dict)
     pairs_known: int = 0
     better_known: dict[int, dict[str, Any]] = field(default_factory=dict)
-    turns: list[NewAssignment] = field(default_factory=list)
+    assignments: list[NewAssignment] = field(default_factory=list)
     labels_known: int = 0
     thoughts: list[Thought] = field(default_factory=list)
     annotators: tuple[str, ...] = ()
@@ -74,12 +76,12 @@ class Changes:
     @property
     def labels_new(self) -> int:
         """How many revisions come in."""
-        return sum(len(new.turn.tokens) - new.first for new in self.turns)
+        return sum(len(new.assignment.tokens) - new.first for new in self.assignments)
 
 
 @dataclass(frozen=True)
 class _Chain:
-    """A stored turn: its revisions' marks, and the last one's id."""
+    """A stored assignment: its revisions' marks, and the last one's id."""
 
     assignment_id: int
     left_video: str
@@ -87,22 +89,22 @@ class _Chain:
     last_id: int
 
 
-def compare(session: Session, arrival: ResolvedImport) -> Changes:
+def compare(session: Session, resolved: ResolvedImport) -> Changes:
     """Which of the file's pairs, labels, thoughts and videos the store does not have."""
-    clips = (clip for pair in arrival.parsed.pairs for clip in (pair.a, pair.b))
-    stored = stored_pairs(session, {arrival.content(clip) or "" for clip in clips})
-    batch = gather(arrival, stored.__contains__)
+    clips = (clip for pair in resolved.parsed.pairs for clip in (pair.a, pair.b))
+    stored = stored_pairs(session, {resolved.content(clip) or "" for clip in clips})
+    batch = gather(resolved, stored.__contains__)
     changes = Changes(problems=batch.problems, notes=batch.notes)
-    changes.annotators = tuple(sorted({turn.name for turn in batch.turns.values()}))
+    changes.annotators = tuple(sorted({assignment.name for assignment in batch.assignments.values()}))
     _videos(session, batch, changes)
     for key, pair in batch.pairs.items():
         if key in stored:
             changes.pairs_known += 1
-            _compare_pair(arrival, changes, pair, stored[key])
+            _compare_pair(resolved, changes, pair, stored[key])
         else:
             changes.new_pairs[key] = pair
-    _thoughts(session, arrival, batch, changes)
-    _turns(session, arrival, batch, stored, changes)
+    _thoughts(session, resolved, batch, changes)
+    _assignments(session, resolved, batch, stored, changes)
     return changes
 
 
@@ -157,7 +159,7 @@ def _videos(session: Session, batch: Batch, changes: Changes) -> None:
     changes.videos_known = len(known)
 
 
-def _compare_pair(arrival: ResolvedImport, changes: Changes, pair: ParsedPair, stored: StoredPair) -> None:
+def _compare_pair(resolved: ResolvedImport, changes: Changes, pair: ParsedPair, stored: StoredPair) -> None:
     missing: dict[str, Any] = {}
     for name in ("generator_a", "generator_b"):
         here, there = getattr(pair, name), getattr(stored, name)
@@ -165,19 +167,19 @@ def _compare_pair(arrival: ResolvedImport, changes: Changes, pair: ParsedPair, s
             missing[name] = here
         elif here is not None and here != there:
             message = f"{name} is {here!r}, the store has {there!r}, which stays"
-            changes.notes.append(Problem(arrival.parsed.file, pair.line, message))
-    new = {name: value for name, value in pair.facts.items() if name not in stored.facts}
-    other = sorted(name for name, value in pair.facts.items() if stored.facts.get(name, value) != value)
+            changes.notes.append(Problem(resolved.parsed.file, pair.line, message))
+    new = {name: value for name, value in pair.extra_columns.items() if name not in stored.extra_columns}
+    other = sorted(name for name, value in pair.extra_columns.items() if stored.extra_columns.get(name, value) != value)
     if new:
-        missing["facts"] = {**stored.facts, **new}
+        missing["facts"] = {**stored.extra_columns, **new}
     if other:
         message = f"the store has other values of {', '.join(other)} for this pair, which stay"
-        changes.notes.append(Problem(arrival.parsed.file, pair.line, message))
+        changes.notes.append(Problem(resolved.parsed.file, pair.line, message))
     if missing:
         changes.better_known[stored.id] = missing
 
 
-def _thoughts(session: Session, arrival: ResolvedImport, batch: Batch, changes: Changes) -> None:
+def _thoughts(session: Session, resolved: ResolvedImport, batch: Batch, changes: Changes) -> None:
     """One thought for each video and prompt: the store keeps what is said of a video, not of a pair."""
     wanted: dict[tuple[str, str], Thought] = {}
     for key, pair in batch.pairs.items():
@@ -187,67 +189,67 @@ def _thoughts(session: Session, arrival: ResolvedImport, batch: Batch, changes: 
             first = wanted.setdefault((sha256, key[2]), Thought(sha256, pair.prompt, text))
             if first.text != text:
                 message = "another thought about the same video and prompt than before, which counts"
-                changes.notes.append(Problem(arrival.parsed.file, pair.line, message))
+                changes.notes.append(Problem(resolved.parsed.file, pair.line, message))
     stored: dict[tuple[str, str], str] = {}
     columns = (VideoRow.sha256, JudgementRow.prompt_hash, JudgementRow.thought)
-    ours = JudgementRow.fingerprint == fingerprint(arrival.source)
+    from_source = JudgementRow.fingerprint == fingerprint(resolved.source)
     for some in chunks({sha256 for sha256, _ in wanted}):
         rows = select(*columns).join(VideoRow, VideoRow.id == JudgementRow.video_id)
-        for row in session.execute(rows.where(ours, VideoRow.sha256.in_(some))):
+        for row in session.execute(rows.where(from_source, VideoRow.sha256.in_(some))):
             stored[row.sha256, row.prompt_hash] = row.thought
-    changes.thoughts = [thought for place, thought in wanted.items() if place not in stored]
-    changed = sum(stored.get(place, thought.text) != thought.text for place, thought in wanted.items())
+    changes.thoughts = [thought for key, thought in wanted.items() if key not in stored]
+    changed = sum(stored.get(key, thought.text) != thought.text for key, thought in wanted.items())
     if changed:
         message = f"{changed} thoughts differ from those that came from this source before, which stay"
-        changes.notes.append(Problem(arrival.parsed.file, None, message))
+        changes.notes.append(Problem(resolved.parsed.file, None, message))
 
 
-def _turns(
-    session: Session, arrival: ResolvedImport, batch: Batch, stored: dict[PairKey, StoredPair], changes: Changes
+def _assignments(
+    session: Session, resolved: ResolvedImport, batch: Batch, stored: dict[PairKey, StoredPair], changes: Changes
 ) -> None:
-    campaigns = _campaigns(session, arrival, batch, changes)
-    people = _people(session, (turn.name for turn in batch.turns.values()))
+    campaigns = _campaigns(session, resolved, batch, changes)
+    people = _people(session, (assignment.name for assignment in batch.assignments.values()))
     elsewhere = _known_tokens(session, batch, people)
     chains = {key: chain for campaign_id in campaigns.values() for key, chain in _chains(session, campaign_id)}
     already = 0
-    for turn in batch.turns.values():
-        campaign, pair, name, turn_round = turn.key
+    for assignment in batch.assignments.values():
+        campaign, pair, name, round_ = assignment.key
         known, person = stored.get(pair), people.get(name)
         chain = None
         if known is not None and person is not None and campaign in campaigns:
-            chain = chains.get((campaigns[campaign], known.id, person, turn_round))
+            chain = chains.get((campaigns[campaign], known.id, person, round_))
         if chain is not None:
-            _follow(arrival, changes, turn, chain)
-        elif turn.key in elsewhere:
-            already += len(turn.tokens)
+            _follow(resolved, changes, assignment, chain)
+        elif assignment.key in elsewhere:
+            already += len(assignment.tokens)
         else:
-            changes.turns.append(NewAssignment(turn))
+            changes.assignments.append(NewAssignment(assignment))
     changes.labels_known += already
     if already:
         message = f"{already} labels are in the store already, in other campaigns: they keep their place there"
-        changes.notes.append(Problem(arrival.parsed.file, None, message))
+        changes.notes.append(Problem(resolved.parsed.file, None, message))
 
 
-def _follow(arrival: ResolvedImport, changes: Changes, turn: KeyedAssignment, chain: _Chain) -> None:
-    """A turn that the store has: take what goes on behind the stored revisions, and nothing that contradicts them."""
-    here, there = list(turn.tokens), chain.tokens
+def _follow(resolved: ResolvedImport, changes: Changes, assignment: KeyedAssignment, chain: _Chain) -> None:
+    """An assignment that the store has: take what goes on behind the stored revisions, and nothing that contradicts them."""
+    here, there = list(assignment.tokens), chain.tokens
     changes.labels_known += min(len(here), len(there))
     if here == there[: len(here)]:
         return
-    if there == here[: len(there)] and turn.parsed.labels[0].left_video == chain.left_video:
-        changes.turns.append(NewAssignment(turn, len(there), chain.assignment_id, chain.last_id))
+    if there == here[: len(there)] and assignment.parsed.labels[0].left_video == chain.left_video:
+        changes.assignments.append(NewAssignment(assignment, len(there), chain.assignment_id, chain.last_id))
         return
-    message = f"the store has another label of this pair by {turn.name} from this source, which stays"
-    changes.notes.append(Problem(arrival.parsed.file, turn.parsed.line, message))
+    message = f"the store has another label of this pair by {assignment.name} from this source, which stays"
+    changes.notes.append(Problem(resolved.parsed.file, assignment.parsed.line, message))
 
 
-def _campaigns(session: Session, arrival: ResolvedImport, batch: Batch, changes: Changes) -> dict[str, int]:
+def _campaigns(session: Session, resolved: ResolvedImport, batch: Batch, changes: Changes) -> dict[str, int]:
     found: dict[str, int] = {}
-    for name in sorted({key[0] for key in batch.turns}):
+    for name in sorted({key[0] for key in batch.assignments}):
         row = session.execute(select(CampaignRow.id, CampaignRow.origin).where(CampaignRow.name == name)).one_or_none()
         if row is not None and row.origin != "import":
             message = f"a campaign of people is named {name!r}; choose another name for the source"
-            changes.problems.append(Problem(arrival.parsed.file, None, message))
+            changes.problems.append(Problem(resolved.parsed.file, None, message))
         elif row is not None:
             found[name] = row.id
     return found
@@ -261,15 +263,15 @@ def _people(session: Session, names: Iterable[str]) -> dict[str, int]:
 
 
 def _known_tokens(session: Session, batch: Batch, people: Mapping[str, int]) -> set[AssignmentKey]:
-    """The turns with a mark of the file's own that the same person has in the store already, in whatever campaign."""
+    """The assignments with a mark of the file's own that the same person has in the store already, in whatever campaign."""
     nobodies = unnamed_annotators(session)
     by_person: dict[int, dict[str, AssignmentKey]] = {}
-    for turn in batch.turns.values():
-        if turn.parsed.labels[0].token is not None:
-            person = people.get(turn.key[2])
-            for one in nobodies if turn.parsed.annotator is None else (person,):
+    for assignment in batch.assignments.values():
+        if assignment.parsed.labels[0].token is not None:
+            person = people.get(assignment.key[2])
+            for one in nobodies if assignment.parsed.annotator is None else (person,):
                 if one is not None:
-                    by_person.setdefault(one, {}).update(dict.fromkeys(turn.tokens, turn.key))
+                    by_person.setdefault(one, {}).update(dict.fromkeys(assignment.tokens, assignment.key))
     found: set[AssignmentKey] = set()
     for annotator_id, tokens in by_person.items():
         for some in chunks(tokens):

@@ -1,7 +1,7 @@
-"""Parsed pairs and labels into the store: all or nothing, and what is there already is not added again.
+"""ParsedFile pairs and labels into the store: all or nothing, and what is there already is not added again.
 
     with database.write() as session:
-        taken = take_in(session, arrival, new_videos, created_by=lead.id)
+        taken = insert_import(session, resolved, new_videos, created_by=lead.id)
 
 The labels go into a campaign of the origin "import" that is named after the source; people whom a file names and whom the
 store does not know become annotators without a password. Totals are computed anew at the end, in the same transaction.
@@ -39,7 +39,7 @@ _JUDGEMENTS = cast("Table", JudgementRow.__table__)
 
 
 @dataclass(frozen=True)
-class Taken:
+class ImportCounts:
     """What was added. labels: revisions. notes: what was left as it is, and why."""
 
     pairs: int
@@ -49,14 +49,14 @@ class Taken:
     notes: tuple[Problem, ...]
 
 
-def take_in(
+def insert_import(
     session: Session,
-    arrival: ResolvedImport,
+    resolved: ResolvedImport,
     new_videos: Mapping[str, NewVideo],
     *,
     created_by: int | None,
     now: datetime | None = None,
-) -> Taken:
+) -> ImportCounts:
     """Add what the store does not have, within the caller's transaction.
 
     Args:
@@ -68,15 +68,15 @@ def take_in(
         StorageError: a video is missing in `new_videos`, or the database refuses.
     """
     _one_import_at_a_time(session)
-    changes = compare(session, arrival)
+    changes = compare(session, resolved)
     if changes.problems:
         raise ImportRefusedError(changes.problems)
     now = now or utc_now()
     _add_videos(session, changes.new_videos, new_videos, now)
-    _add_pairs(session, arrival, changes, now)
-    _add_thoughts(session, arrival, changes.thoughts, now)
-    add_labels(session, changes.turns, _pair_ids(session, changes), _people(session, changes), created_by, now)
-    taken = Taken(
+    _add_pairs(session, resolved, changes, now)
+    _add_thoughts(session, resolved, changes.thoughts, now)
+    add_labels(session, changes.assignments, _pair_ids(session, changes), _people(session, changes), created_by, now)
+    taken = ImportCounts(
         pairs=len(changes.new_pairs),
         labels=changes.labels_new,
         thoughts=len(changes.thoughts),
@@ -84,7 +84,7 @@ def take_in(
         notes=tuple(changes.notes),
     )
     if taken.pairs or taken.labels or taken.thoughts or changes.better_known:
-        _remember(session, arrival, taken, created_by, now)
+        _remember(session, resolved, taken, created_by, now)
     return taken
 
 
@@ -105,7 +105,7 @@ def _add_videos(session: Session, wanted: Sequence[str], videos: Mapping[str, Ne
     _insert_missing(session, _VIDEOS, rows)
 
 
-def _add_pairs(session: Session, arrival: ResolvedImport, changes: Changes, now: datetime) -> None:
+def _add_pairs(session: Session, resolved: ResolvedImport, changes: Changes, now: datetime) -> None:
     ids = video_ids(session, {sha256 for key in changes.new_pairs for sha256 in key[:2]})
     rows = [
         {
@@ -113,11 +113,11 @@ def _add_pairs(session: Session, arrival: ResolvedImport, changes: Changes, now:
             "video_b_id": ids[key[1]],
             "prompt": pair.prompt,
             "prompt_hash": key[2],
-            "source": arrival.source,
+            "source": resolved.source,
             "created_at": now,
             "generator_a": pair.generator_a,
             "generator_b": pair.generator_b,
-            "facts": dict(pair.facts),
+            "facts": dict(pair.extra_columns),
         }
         for key, pair in changes.new_pairs.items()
     ]
@@ -127,30 +127,30 @@ def _add_pairs(session: Session, arrival: ResolvedImport, changes: Changes, now:
 
 
 def _pair_ids(session: Session, changes: Changes) -> dict[tuple[str, str, str], int]:
-    hashes = {new.turn.key[1][0] for new in changes.turns}
+    hashes = {new.assignment.key[1][0] for new in changes.assignments}
     return {key: pair.id for key, pair in stored_pairs(session, hashes).items()}
 
 
 def _people(session: Session, changes: Changes) -> dict[str, int]:
     """Name key -> id of everybody whose labels come in; who is not known yet is added."""
     found: dict[str, int] = {}
-    for new in changes.turns:
-        key, name = new.turn.key[2], new.turn.name
+    for new in changes.assignments:
+        key, name = new.assignment.key[2], new.assignment.name
         if key not in found:
             known = find_user(session, name)
             found[key] = (known or add_user(session, name, "annotator")).id
     return found
 
 
-def _add_thoughts(session: Session, arrival: ResolvedImport, thoughts: Sequence[Thought], now: datetime) -> None:
+def _add_thoughts(session: Session, resolved: ResolvedImport, thoughts: Sequence[Thought], now: datetime) -> None:
     ids = video_ids(session, {thought.sha256 for thought in thoughts})
     rows = [
         {
-            **asdict(_record(arrival, thought.text)),
+            **asdict(_record(resolved, thought.text)),
             "video_id": ids[thought.sha256],
             "prompt": thought.prompt,
             "prompt_hash": text_hash(thought.prompt),
-            "fingerprint": fingerprint(arrival.source),
+            "fingerprint": fingerprint(resolved.source),
             "mode": "think",
             "k": 0,
             "seed": 0,
@@ -161,7 +161,7 @@ def _add_thoughts(session: Session, arrival: ResolvedImport, thoughts: Sequence[
     _insert_missing(session, _JUDGEMENTS, rows)
 
 
-def _record(arrival: ResolvedImport, thought: str) -> JudgementRecord:
+def _record(resolved: ResolvedImport, thought: str) -> JudgementRecord:
     """What can be read out of a thought; nobody scored it."""
     strict, note, scores, overall = True, None, None, None
     try:
@@ -174,7 +174,7 @@ def _record(arrival: ResolvedImport, thought: str) -> JudgementRecord:
     except AnswerError as error:
         note = str(error)
     return JudgementRecord(
-        checkpoint=PREFIX + arrival.source,
+        checkpoint=PREFIX + resolved.source,
         thought=thought,
         sub_scores=scores,
         overall_score=overall,
@@ -196,12 +196,14 @@ def _insert_missing(session: Session, table: Table, rows: Sequence[dict[str, Any
         session.execute(dialect.insert(table).on_conflict_do_nothing(), some)
 
 
-def _remember(session: Session, arrival: ResolvedImport, taken: Taken, created_by: int | None, now: datetime) -> None:
+def _remember(
+    session: Session, resolved: ResolvedImport, taken: ImportCounts, created_by: int | None, now: datetime
+) -> None:
     row = {
-        "source": arrival.source,
-        "format": arrival.format,
-        "file_name": arrival.parsed.file,
-        "sha256": arrival.sha256,
+        "source": resolved.source,
+        "format": resolved.format,
+        "file_name": resolved.parsed.file,
+        "sha256": resolved.sha256,
         "pairs_added": taken.pairs,
         "labels_added": taken.labels,
         "created_by_id": created_by,

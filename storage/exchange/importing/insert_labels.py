@@ -1,4 +1,4 @@
-"""The labels of an import: campaigns, places, turns, revisions, totals; written in bulk."""
+"""The labels of an import: campaigns, campaign pairs, assignments, revisions, totals; written in bulk."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from sqlalchemy import Table, func, insert, select, update
 
 from descore.answer import DIMENSIONS
-from storage.campaigns.leases import ASSIGNMENTS, MEMBERS, PLACES, SPACING
+from storage.campaigns.leases import ASSIGNMENTS, CAMPAIGN_PAIRS, MEMBERS, SPACING
 from storage.labelling import totals as tallies
 from storage.schema import (
     AssignmentState,
@@ -43,30 +43,32 @@ _PERSONAL = ("work", "repeat", "gold", "qualification")
 
 def add_labels(
     session: Session,
-    turns: Sequence[NewAssignment],
+    new_assignments: Sequence[NewAssignment],
     pair_ids: Mapping[PairKey, int],
     people: Mapping[str, int],
     created_by: int | None,
     now: datetime,
 ) -> None:
-    """Add turns with their labels, campaign by campaign."""
+    """Add assignments with their labels, campaign by campaign."""
     by_campaign: dict[str, list[NewAssignment]] = {}
-    for new in turns:
-        by_campaign.setdefault(new.turn.key[0], []).append(new)
+    for new in new_assignments:
+        by_campaign.setdefault(new.assignment.key[0], []).append(new)
     for name, some in by_campaign.items():
         campaign_id = _campaign(session, name, some, created_by, now)
-        places = _places(session, campaign_id, some, pair_ids)
+        campaign_pair_ids = _campaign_pairs(session, campaign_id, some, pair_ids)
         _members(session, campaign_id, some, people, now)
-        _add_turns(session, campaign_id, some, places, pair_ids, people, now)
+        _add_assignments(session, campaign_id, some, campaign_pair_ids, pair_ids, people, now)
         tallies.rebuild(session, campaign_id)
 
 
-def _campaign(session: Session, name: str, turns: Sequence[NewAssignment], created_by: int | None, now: datetime) -> int:
+def _campaign(
+    session: Session, name: str, new_assignments: Sequence[NewAssignment], created_by: int | None, now: datetime
+) -> int:
     """The campaign of that name, with the dimensions that its labels have; made where there is none."""
     used = {
         dimension
-        for new in turns
-        for label in new.turn.parsed.labels
+        for new in new_assignments
+        for label in new.assignment.parsed.labels
         for cells in label.sub_scores.values()
         for dimension in cells
     }
@@ -99,40 +101,40 @@ def _campaign(session: Session, name: str, turns: Sequence[NewAssignment], creat
     return row.id
 
 
-def _places(
-    session: Session, campaign_id: int, turns: Sequence[NewAssignment], pair_ids: Mapping[PairKey, int]
+def _campaign_pairs(
+    session: Session, campaign_id: int, new_assignments: Sequence[NewAssignment], pair_ids: Mapping[PairKey, int]
 ) -> dict[int, int]:
-    """Pair -> its place in the campaign; pairs that have none get one at the end."""
+    """Pair -> its campaign pair; pairs that have none get one at the end."""
     in_campaign = CampaignPairRow.campaign_id == campaign_id
     present = dict(session.execute(select(CampaignPairRow.pair_id, CampaignPairRow.id).where(in_campaign)).tuples().all())
     last = session.scalar(select(func.max(CampaignPairRow.position)).where(in_campaign)) or 0
     found: dict[int, ParsedAssignment] = {}
-    for new in turns:
-        pair_id = pair_ids[new.turn.key[1]]
+    for new in new_assignments:
+        pair_id = pair_ids[new.assignment.key[1]]
         if pair_id not in present:
-            found.setdefault(pair_id, new.turn.parsed)
+            found.setdefault(pair_id, new.assignment.parsed)
     rows = [
         {
             "campaign_id": campaign_id,
             "pair_id": pair_id,
             "position": last + SPACING * number,
-            "is_gold": turn.gold is not None,
-            "gold": None if turn.gold is None else dict(turn.gold),
-            "state": turn.pair_state,
+            "is_gold": assignment.gold is not None,
+            "gold": None if assignment.gold is None else dict(assignment.gold),
+            "state": assignment.pair_state,
             "open_slots": 0,
         }
-        for number, (pair_id, turn) in enumerate(found.items(), start=1)
+        for number, (pair_id, assignment) in enumerate(found.items(), start=1)
     ]
     for some in _batches(rows):
-        statement = insert(PLACES).returning(PLACES.c.pair_id, PLACES.c.id)
+        statement = insert(CAMPAIGN_PAIRS).returning(CAMPAIGN_PAIRS.c.pair_id, CAMPAIGN_PAIRS.c.id)
         present.update(session.execute(statement, some).tuples().all())
     return present
 
 
 def _members(
-    session: Session, campaign_id: int, turns: Sequence[NewAssignment], people: Mapping[str, int], now: datetime
+    session: Session, campaign_id: int, new_assignments: Sequence[NewAssignment], people: Mapping[str, int], now: datetime
 ) -> None:
-    wanted = {people[new.turn.key[2]] for new in turns if new.turn.parsed.kind in _PERSONAL}
+    wanted = {people[new.assignment.key[2]] for new in new_assignments if new.assignment.parsed.kind in _PERSONAL}
     present = set(session.scalars(select(MemberRow.annotator_id).where(MemberRow.campaign_id == campaign_id)))
     rows = [
         {"campaign_id": campaign_id, "annotator_id": annotator_id, "standing": "active", "created_at": now}
@@ -142,52 +144,56 @@ def _members(
         session.execute(insert(MEMBERS), rows)
 
 
-def _add_turns(
+def _add_assignments(
     session: Session,
     campaign_id: int,
-    turns: Sequence[NewAssignment],
-    places: Mapping[int, int],
+    new_assignments: Sequence[NewAssignment],
+    campaign_pair_ids: Mapping[int, int],
     pair_ids: Mapping[PairKey, int],
     people: Mapping[str, int],
     now: datetime,
 ) -> None:
-    """The turns and their revisions, the first of all turns first: each one then names the id that it replaces."""
+    """Insert the assignments, then revision by revision the labels of all: each names the id of the one that it replaces."""
     common = []
-    for new in turns:
-        pair_id = pair_ids[new.turn.key[1]]
-        place = {"campaign_id": campaign_id, "campaign_pair_id": places[pair_id], "pair_id": pair_id}
-        common.append(place | {"annotator_id": people[new.turn.key[2]]})
-    assignments = _assignments(session, turns, common, now)
-    former = [new.replaces_id for new in turns]
-    for revision in range(max(len(new.turn.tokens) for new in turns)):
-        due = [number for number, new in enumerate(turns) if new.first <= revision < len(new.turn.tokens)]
+    for new in new_assignments:
+        pair_id = pair_ids[new.assignment.key[1]]
+        ids = {"campaign_id": campaign_id, "campaign_pair_id": campaign_pair_ids[pair_id], "pair_id": pair_id}
+        common.append(ids | {"annotator_id": people[new.assignment.key[2]]})
+    assignments = _add_or_find(session, new_assignments, common, now)
+    former = [new.replaces_id for new in new_assignments]
+    for revision in range(max(len(new.assignment.tokens) for new in new_assignments)):
+        due = [number for number, new in enumerate(new_assignments) if new.first <= revision < len(new.assignment.tokens)]
         rows: list[Mapping[str, Any]] = []
         for number in due:
-            turn = turns[number].turn
-            ours = {"assignment_id": assignments[number], "token": turn.tokens[revision], "replaces_id": former[number]}
-            rows.append({**common[number], **ours, **_label(turn.parsed.labels[revision], now)})
+            assignment = new_assignments[number].assignment
+            ours = {
+                "assignment_id": assignments[number],
+                "token": assignment.tokens[revision],
+                "replaces_id": former[number],
+            }
+            rows.append({**common[number], **ours, **_label(assignment.parsed.labels[revision], now)})
         for number, label_id in zip(due, _insert_in_order(session, _LABELS, rows), strict=True):
             former[number] = label_id
 
 
-def _assignments(
-    session: Session, turns: Sequence[NewAssignment], common: Sequence[Mapping[str, Any]], now: datetime
+def _add_or_find(
+    session: Session, new_assignments: Sequence[NewAssignment], common: Sequence[Mapping[str, Any]], now: datetime
 ) -> list[int]:
-    """The ids of the turns' assignments, in their order."""
-    found = [new.assignment_id for new in turns]
-    fresh = [place for place, assignment_id in enumerate(found) if assignment_id is None]
-    rows = [{**common[place], **_assignment(turns[place], now)} for place in fresh]
-    for place, assignment_id in zip(fresh, _insert_in_order(session, ASSIGNMENTS, rows), strict=True):
-        found[place] = assignment_id
-    for place, new in enumerate(turns):
+    """The ids of the assignments, in their order."""
+    found = [new.assignment_id for new in new_assignments]
+    fresh = [index for index, assignment_id in enumerate(found) if assignment_id is None]
+    rows = [{**common[index], **_assignment(new_assignments[index], now)} for index in fresh]
+    for index, assignment_id in zip(fresh, _insert_in_order(session, ASSIGNMENTS, rows), strict=True):
+        found[index] = assignment_id
+    for index, new in enumerate(new_assignments):
         if new.assignment_id is not None:
             values = {name: _assignment(new, now)[name] for name in ("state", "finished_at", "seconds")}
-            session.execute(update(ASSIGNMENTS).where(ASSIGNMENTS.c.id == found[place]).values(values))
+            session.execute(update(ASSIGNMENTS).where(ASSIGNMENTS.c.id == found[index]).values(values))
     return [assignment_id for assignment_id in found if assignment_id is not None]
 
 
 def _assignment(new: NewAssignment, now: datetime) -> dict[str, Any]:
-    parsed = new.turn.parsed
+    parsed = new.assignment.parsed
     first, last = parsed.labels[0], parsed.labels[-1]
     state = _STATES[last.action]
     finished = [label for label in parsed.labels if label.action != "withdraw"]
@@ -218,7 +224,7 @@ def _label(label: ParsedLabel, now: datetime) -> dict[str, Any]:
         "visible": list(label.visible),
         "guideline_version": label.guideline_version,
         "seconds": label.seconds,
-        "playback": {side: dict(facts) for side, facts in label.playback.items()},
+        "playback": {side: dict(stats) for side, stats in label.playback.items()},
         "created_at": label.created_at or now,
     }
 

@@ -1,8 +1,8 @@
-"""A parsed file on its way into the store: pairs known by their content, one turn for each person, everything checked.
+"""A parsed file on its way into the store: pairs known by their content, one assignment for each person, everything checked.
 
-    arrival = ResolvedImport(parsed, source="winter models", format="videoalign", sha256=..., hashes={path: sha256, ...})
-    batch = gather(arrival, is_stored=...)
-    batch.pairs, batch.turns, batch.problems
+    resolved = ResolvedImport(parsed, source="winter models", format="videoalign", sha256=..., hashes={path: sha256, ...})
+    batch = gather(resolved, is_stored=...)
+    batch.pairs, batch.assignments, batch.problems
 
 What happens here needs no more of the store than which pairs it has; `storage.exchange.importing.dry_run` looks further.
 """
@@ -21,8 +21,8 @@ from storage.errors import StorageError
 from storage.exchange.parsed import (
     Clip,
     ExchangeError,
-    Parsed,
     ParsedAssignment,
+    ParsedFile,
     ParsedLabel,
     ParsedPair,
     Problem,
@@ -48,7 +48,7 @@ AssignmentKey = tuple[str, PairKey, str, int]
 class ResolvedImport:
     """A parsed file with what its videos hold. sha256: of the file itself. hashes: sha256 of each video file."""
 
-    parsed: Parsed
+    parsed: ParsedFile
     source: str
     format: str
     sha256: str
@@ -79,7 +79,7 @@ class ResolvedImport:
 
 @dataclass(frozen=True)
 class KeyedAssignment:
-    """A turn with the marks of its labels, which are the file's own, or made from what the labels say."""
+    """An assignment with the marks of its labels, which are the file's own, or made from what the labels say."""
 
     key: AssignmentKey
     name: str
@@ -89,10 +89,10 @@ class KeyedAssignment:
 
 @dataclass
 class Batch:
-    """All that a file brings, each pair and each turn once."""
+    """All that a file brings, each pair and each assignment once."""
 
     pairs: dict[PairKey, ParsedPair] = field(default_factory=dict)
-    turns: dict[AssignmentKey, KeyedAssignment] = field(default_factory=dict)
+    assignments: dict[AssignmentKey, KeyedAssignment] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     notes: list[Problem] = field(default_factory=list)
 
@@ -112,35 +112,35 @@ def clean_source(source: str) -> str:
     return source
 
 
-def gather(arrival: ResolvedImport, is_stored: Callable[[PairKey], bool]) -> Batch:
+def gather(resolved: ResolvedImport, is_stored: Callable[[PairKey], bool]) -> Batch:
     """Put the rows of a file together by what their videos hold.
 
     Args:
         is_stored: whether the store has that pair; a pair without an order of its own then takes the stored one.
     """
-    batch = Batch(problems=list(arrival.parsed.problems), notes=list(arrival.parsed.notes))
+    batch = Batch(problems=list(resolved.parsed.problems), notes=list(resolved.parsed.notes))
     tokens: dict[tuple[str, str], int | None] = {}
-    for pair in arrival.parsed.pairs:
-        a, b = arrival.content(pair.a), arrival.content(pair.b)
+    for pair in resolved.parsed.pairs:
+        a, b = resolved.content(pair.a), resolved.content(pair.b)
         prompt = pair.prompt.strip()
         wrong = _unstorable(pair)
         if wrong:
-            batch.problems.append(Problem(arrival.parsed.file, pair.line, wrong))
+            batch.problems.append(Problem(resolved.parsed.file, pair.line, wrong))
         if a is None or b is None or not prompt or wrong:
             continue  # each of these is a problem already
         key = (a, b, text_hash(prompt))
-        if not pair.ordered and _turned(key, is_stored):
+        if not pair.ordered and _exchanged(key, is_stored):
             pair, key = flipped(pair), (b, a, key[2])
         if key not in batch.pairs and a == b:
-            batch.notes.append(Problem(arrival.parsed.file, pair.line, "A and B are the same video"))
-        _check_pair(arrival, batch, key, replace(pair, prompt=prompt))
-        for turn in pair.turns:
-            _add_turn(arrival, batch, key, turn, tokens)
-    _check_repeats(arrival, batch)
+            batch.notes.append(Problem(resolved.parsed.file, pair.line, "A and B are the same video"))
+        _check_pair(resolved, batch, key, replace(pair, prompt=prompt))
+        for assignment in pair.assignments:
+            _add_assignment(resolved, batch, key, assignment, tokens)
+    _check_repeats(resolved, batch)
     return batch
 
 
-def _turned(key: PairKey, is_stored: Callable[[PairKey], bool]) -> bool:
+def _exchanged(key: PairKey, is_stored: Callable[[PairKey], bool]) -> bool:
     """Whether a pair without an order is to be exchanged: to how it is stored, else to the order of the hashes."""
     other = (key[1], key[0], key[2])
     if is_stored(key) or is_stored(other):
@@ -148,70 +148,77 @@ def _turned(key: PairKey, is_stored: Callable[[PairKey], bool]) -> bool:
     return key > other
 
 
-def _check_pair(arrival: ResolvedImport, batch: Batch, key: PairKey, pair: ParsedPair) -> None:
+def _check_pair(resolved: ResolvedImport, batch: Batch, key: PairKey, pair: ParsedPair) -> None:
     first = batch.pairs.setdefault(key, pair)
     if first is pair:
         return
-    for name in ("generator_a", "generator_b", "facts", "thought_a", "thought_b"):
+    for name in ("generator_a", "generator_b", "extra_columns", "thought_a", "thought_b"):
         if getattr(first, name) != getattr(pair, name):
             message = f"{name} of this pair differs from line {first.line}, which counts"
-            batch.notes.append(Problem(arrival.parsed.file, pair.line, message))
+            batch.notes.append(Problem(resolved.parsed.file, pair.line, message))
 
 
-def _add_turn(
-    arrival: ResolvedImport, batch: Batch, pair: PairKey, parsed: ParsedAssignment, tokens: dict[tuple[str, str], int | None]
+def _add_assignment(
+    resolved: ResolvedImport,
+    batch: Batch,
+    pair: PairKey,
+    parsed: ParsedAssignment,
+    tokens: dict[tuple[str, str], int | None],
 ) -> None:
-    file, line = arrival.parsed.file, parsed.line
+    file, line = resolved.parsed.file, parsed.line
     try:
-        name = arrival.nobody if parsed.annotator is None else clean_name(parsed.annotator)
+        name = resolved.nobody if parsed.annotator is None else clean_name(parsed.annotator)
     except StorageError as error:
         batch.problems.append(Problem(file, line, f"annotator: {error}"))
         return
-    wrong = _wrong_turn(parsed)
+    wrong = _wrong_assignment(parsed)
     if wrong:
         batch.problems.append(Problem(file, line, wrong))
         return
-    key = (arrival.campaign(parsed.campaign), pair, name_key(name), parsed.round)
-    turn = KeyedAssignment(key, name, parsed, tuple(_token(key, place, label) for place, label in enumerate(parsed.labels)))
-    first = batch.turns.setdefault(key, turn)
-    if first is turn:
-        for token in turn.tokens:
+    key = (resolved.campaign(parsed.campaign), pair, name_key(name), parsed.round)
+    assignment = KeyedAssignment(
+        key, name, parsed, tuple(_token(key, index, label) for index, label in enumerate(parsed.labels))
+    )
+    first = batch.assignments.setdefault(key, assignment)
+    if first is assignment:
+        for token in assignment.tokens:
             if tokens.setdefault((key[2], token), line) != line:
                 batch.problems.append(Problem(file, line, f"token {token} of {name} is used twice"))
-    elif first.tokens == turn.tokens:
+    elif first.tokens == assignment.tokens:
         batch.notes.append(Problem(file, line, f"repeats line {first.parsed.line} and was left out"))
     else:
         message = f"another label of the same pair by the same annotator ({name}) than in line {first.parsed.line}"
         batch.problems.append(Problem(file, line, message))
 
 
-def _wrong_turn(turn: ParsedAssignment) -> str | None:
-    if turn.round != _ROUND_OF.get(turn.kind, 0):
-        return f"a label of the kind {turn.kind} stands in round {_ROUND_OF.get(turn.kind, 0)}, not {turn.round}"
-    if len({label.left_video for label in turn.labels}) > 1:
+def _wrong_assignment(assignment: ParsedAssignment) -> str | None:
+    expected_round = _ROUND_OF.get(assignment.kind, 0)
+    if assignment.round != expected_round:
+        return f"a label of the kind {assignment.kind} stands in round {expected_round}, not {assignment.round}"
+    if len({label.left_video for label in assignment.labels}) > 1:
         return "left_video differs between the revisions of one label"
-    if turn.kind in ("gold", "qualification") and turn.gold is None:
-        return f"a label of the kind {turn.kind} needs the known answer in gold"
-    texts = [text for label in turn.labels for text in (label.note, label.reason, label.token or "")]
-    if not all(map(storable, (*texts, turn.campaign or ""))):
+    if assignment.kind in ("gold", "qualification") and assignment.gold is None:
+        return f"a label of the kind {assignment.kind} needs the known answer in gold"
+    texts = [text for label in assignment.labels for text in (label.note, label.reason, label.token or "")]
+    if not all(map(storable, (*texts, assignment.campaign or ""))):
         return "a text holds a character that can't be stored"
     return None
 
 
-def _check_repeats(arrival: ResolvedImport, batch: Batch) -> None:
-    for campaign, pair, name, turn_round in list(batch.turns):
-        if turn_round == 1 and (campaign, pair, name, 0) not in batch.turns:
-            turn = batch.turns[campaign, pair, name, turn_round]
-            message = f"a planned repeat by {turn.name} without their first label of the pair"
-            batch.problems.append(Problem(arrival.parsed.file, turn.parsed.line, message))
+def _check_repeats(resolved: ResolvedImport, batch: Batch) -> None:
+    for campaign, pair, name, round_ in list(batch.assignments):
+        if round_ == 1 and (campaign, pair, name, 0) not in batch.assignments:
+            assignment = batch.assignments[campaign, pair, name, round_]
+            message = f"a planned repeat by {assignment.name} without their first label of the pair"
+            batch.problems.append(Problem(resolved.parsed.file, assignment.parsed.line, message))
 
 
-def _token(key: AssignmentKey, place: int, label: ParsedLabel) -> str:
+def _token(key: AssignmentKey, index: int, label: ParsedLabel) -> str:
     """The label's own mark, else one from where it stands and what it says, so that it is known again."""
     if label.token is not None:
         return label.token
     said: list[Any] = [label.action, label.choice, label.strength, label.sub_scores, label.marks, label.note, label.reason]
-    text = json.dumps([key, place, said], sort_keys=True, ensure_ascii=True)
+    text = json.dumps([key, index, said], sort_keys=True, ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -223,7 +230,7 @@ def _unstorable(pair: ParsedPair) -> str | None:
     if any(len(name or "") > LONGEST_GENERATOR for name in (pair.generator_a, pair.generator_b)):
         return f"the name of a generator has more than {LONGEST_GENERATOR} characters"
     try:
-        json.dumps(dict(pair.facts), allow_nan=False)
+        json.dumps(dict(pair.extra_columns), allow_nan=False)
     except (TypeError, ValueError) as error:
         return f"a further value of the pair can't be stored: {error}"
     return None

@@ -16,7 +16,7 @@ import pytest
 from app.lead.uncertainty_order import uncertain_first
 from storage.accounts.users import find_user
 from storage.analysis.reward_margins import margins, pair_ids_of
-from storage.campaigns.campaign import Campaign, CampaignSettings, create_campaign, get_campaign, list_campaigns
+from storage.campaigns.campaign import Campaign, CampaignConfig, create_campaign, get_campaign, list_campaigns
 from storage.campaigns.guidelines import DEFAULT_GUIDELINES, current_guidelines
 from storage.campaigns.members import member
 from storage.judgements import Question, save_judgement
@@ -109,7 +109,7 @@ def desk(app: Running) -> Desk:
 def campaign(app: Running, desk: Desk, name: str, **settings: Any) -> Campaign:
     """A campaign over the bundled pairs, chosen at the desk."""
     with app.studio.database.write() as session:
-        chosen = CampaignSettings(name, **{"gold_share": 0.0, "repeat_share": 0.0, "overlap": 2, **settings})
+        chosen = CampaignConfig(name, **{"gold_share": 0.0, "repeat_share": 0.0, "overlap": 2, **settings})
         ids = pair_ids_of(session, ["bundled"])
         made = create_campaign(session, chosen, ids, DEFAULT_GUIDELINES, created_by=None)
     desk.act("campaigns", "choose", made.id)
@@ -125,13 +125,13 @@ def pairs_of(app: Running) -> list[Pair]:
 def label(app: Running, made: Campaign, name: str, *choices: Choice | None) -> None:
     """Label the next pairs as somebody; None flags one."""
     annotator = person(app, name)
-    scores = {video: dict.fromkeys(made.settings.dimensions, "2") for video in ("A", "B")}
+    scores = {video: dict.fromkeys(made.config.dimensions, "2") for video in ("A", "B")}
     for choice in choices:
         with app.studio.database.write() as session:
             turn = next_assignment(session, made.id, annotator.id)
             assert isinstance(turn, Assignment)
             strength = "clearly" if choice in ("A", "B") else None
-            said = Answer(choice=choice, strength=strength, sub_scores=scores if made.settings.dimensions else {})  # type: ignore[arg-type]
+            said = Answer(choice=choice, strength=strength, sub_scores=scores if made.config.dimensions else {})  # type: ignore[arg-type]
             said = said if choice else Answer(action="flag", reason="<b>torn</b>")
             submit(session, turn.token, annotator.id, secrets.token_hex(8), said)
 
@@ -157,8 +157,8 @@ def test_no_handler_tells_or_does_anything_for_others(app: Running, desk: Desk, 
     assert role == "viewer" or "secret plans" not in told
     with app.studio.database.read() as session:
         assert get_campaign(session, made.id).status == "open"
-        assert len(list_campaigns(session)) == len({one.settings.name for one in list_campaigns(session)})
-        assert "Bundled pairs" not in {one.settings.name for one in list_campaigns(session)}
+        assert len(list_campaigns(session)) == len({one.config.name for one in list_campaigns(session)})
+        assert "Bundled pairs" not in {one.config.name for one in list_campaigns(session)}
         found = find_user(session, "Zoe the annotator")
         assert found is not None
         assert found.active
@@ -210,10 +210,10 @@ def test_create_from_bundled_pairs_with_gold_and_qualification(app: Running, des
     assert not done["bad"]
     assert "With a test is open" in done["status"]
     with app.studio.database.read() as session:
-        made = next(one for one in list_campaigns(session) if one.settings.name == "With a test")
+        made = next(one for one in list_campaigns(session) if one.config.name == "With a test")
         (one,) = gold_choices(session, made.id, "gold")
-    assert made.settings.dimensions == ("subject", "camera")
-    assert made.settings.lease_seconds == 1800
+    assert made.config.dimensions == ("subject", "camera")
+    assert made.config.lease_seconds == 1800
     assert one.pair.id == second
     assert one.gold is not None
     assert one.gold.explanation == "A is <red>"
@@ -242,7 +242,7 @@ def test_missing_judgements_are_made_and_order_the_queue(app: Running, desk: Des
         assert not done["bad"], done
     cleo = person(app, "Cleo").id
     with app.studio.database.write() as session:
-        made = next(one for one in list_campaigns(session) if one.settings.name == "by uncertain")
+        made = next(one for one in list_campaigns(session) if one.config.name == "by uncertain")
         turn = next_assignment(session, made.id, cleo)
     scale = app.studio.served.scale("think")
     scores = uncertain_first(by_pair, 0.0 if scale is None else scale.tie_threshold)

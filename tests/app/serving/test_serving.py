@@ -20,7 +20,7 @@ from app.serving.serving import ModelAsideError, Served, Serving
 from descore.checkpoints.folder import folder_fingerprint, load_checkpoint, save_checkpoint
 from descore.errors import CheckpointError, NotEnoughMemoryError
 from storage import Database, StorageError, open_database
-from storage.data_home import place_of
+from storage.data_home import data_home_id
 from storage.pairs import Pair, add_pair
 from storage.training.model_registry import Checkpoint, kept_location, promote, promotions, register_checkpoint, set_gate
 from storage.training.run_folder import RunLock
@@ -213,7 +213,7 @@ def test_an_app_that_starts_beside_a_run_that_needs_the_device_loads_nothing(
     request = RunRequest("score", "week 1", "cpu", first, request={"steps_aside": True})
     with database.write() as session:
         run = create_run(session, request, None, None)
-        mark_running(session, run.id, 1, place_of(database.home))
+        mark_running(session, run.id, 1, data_home_id(database.home))
     with RunLock(database.home / run.folder):
         # The lock is this process's own, which a look from here would not see as held.
         command = [sys.executable, "-c", OPEN_AND_TELL, str(database.home)]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from storage.analysis.cache_key import last_changes
 from storage.analysis.external_scores import ExternalScore, save_external
-from storage.analysis.video_stats import VideoFacts, save_video_facts
+from storage.analysis.video_stats import VideoStats, save_video_stats
 from storage.judgements import Question, save_judgement
 from storage.pairs import get_pair
 from tests.helpers.labelling import label_next, make_team
@@ -24,7 +24,7 @@ def test_everything_that_figures_are_made_of_changes_the_stamp(database: Databas
             lambda: label_next(session, team, team.people[0]),
             lambda: save_judgement(session, Question(pair.video_a.id, pair.prompt, "print", "think"), RECORD),
             lambda: save_external(session, "VideoScore", [ExternalScore(pair.id, 1.0, 2.0)]),
-            lambda: save_video_facts(session, [VideoFacts(pair.video_a.id, 1.0, 0.5, 0.1, 16, 100)]),
+            lambda: save_video_stats(session, [VideoStats(pair.video_a.id, 1.0, 0.5, 0.1, 16, 100)]),
         ]
         seen = {last_changes(session)}
         for number, change in enumerate(changes, start=2):

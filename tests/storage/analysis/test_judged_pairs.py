@@ -11,7 +11,7 @@ from sqlalchemy import event
 from storage import Database, StorageError
 from storage.analysis.external_scores import ExternalScore, external_scores, save_external, scorers
 from storage.analysis.judged_pairs import AnalysedPair, analysed_pairs
-from storage.analysis.video_stats import VideoFacts, save_video_facts, video_facts
+from storage.analysis.video_stats import VideoStats, save_video_stats, video_stats
 from storage.campaigns.label_schema import Answer
 from storage.judgements import Question, save_judgement
 from storage.pairs import Pair, add_pair, get_pair, get_pairs
@@ -50,7 +50,7 @@ def test_a_pair_brings_people_models_and_files_together(database: Database) -> N
         judge(session, pair, (9.0, 9.0), mode="k", k=8)
         judge(session, pair, (7.0, 7.0), fingerprint=OTHER)
         judge(session, pair, (0.5, None), mode="quick")
-        save_video_facts(session, [VideoFacts(pair.video_b.id, 800.5, 0.4, 0.03, 16, 91_020)])
+        save_video_stats(session, [VideoStats(pair.video_b.id, 800.5, 0.4, 0.03, 16, 91_020)])
     found = analysed(database)
     one, other = (found[pair_id] for pair_id in team.pairs)
     assert (one.choice, one.strength, one.support, one.labels, one.human) == ("A", 1.0, 1.0, 2, SCORES)
@@ -61,7 +61,7 @@ def test_a_pair_brings_people_models_and_files_together(database: Database) -> N
     assert (one.think.rewards, one.think.strict, one.think.thought_chars) == ((1.5, -0.5), (True, False), (3, 5))
     assert one.think.spread == (0.25, 0.25)
     assert one.think.sub_scores == (RECORD.sub_scores, RECORD.sub_scores)
-    assert one.facts == (None, VideoFacts(pair.video_b.id, 800.5, 0.4, 0.03, 16, 91_020))
+    assert one.video_stats == (None, VideoStats(pair.video_b.id, 800.5, 0.4, 0.03, 16, 91_020))
     assert (other.choice, other.think, other.quick) == ("A", None, None)
     other_model = analysed(database, OTHER)[pair.id].think
     assert other_model is not None
@@ -125,13 +125,13 @@ def test_many_pairs_take_few_queries(database: Database) -> None:
 def test_facts_are_measured_again_and_never_nonsense(database: Database) -> None:
     with database.write() as session:
         videos = [make_video(session, name).id for name in "abc"]
-        save_video_facts(session, [VideoFacts(video, 10.0, 0.5, 0.1, 16, 5_000_000_000) for video in videos[:2]])
-        save_video_facts(session, [VideoFacts(videos[1], 20.0, 0.5, 0.0, 8, 7)])
-        save_video_facts(session, [])
+        save_video_stats(session, [VideoStats(video, 10.0, 0.5, 0.1, 16, 5_000_000_000) for video in videos[:2]])
+        save_video_stats(session, [VideoStats(videos[1], 20.0, 0.5, 0.0, 8, 7)])
+        save_video_stats(session, [])
         with pytest.raises(StorageError, match="no finite numbers"):
-            save_video_facts(session, [VideoFacts(videos[2], float("nan"), 0.5, 0.0, 8, 7)])
+            save_video_stats(session, [VideoStats(videos[2], float("nan"), 0.5, 0.0, 8, 7)])
     with database.read() as session:
-        found = video_facts(session, videos)
+        found = video_stats(session, videos)
     assert {video: one.sharpness for video, one in found.items()} == {videos[0]: 10.0, videos[1]: 20.0}
     assert found[videos[0]].file_bytes == 5_000_000_000
 

@@ -9,7 +9,7 @@ import pytest
 from descore.answer import DIMENSIONS
 from storage import Database, NotInStoreError
 from storage.campaigns.campaign import (
-    CampaignSettings,
+    CampaignConfig,
     Gold,
     create_campaign,
     get_campaign,
@@ -42,7 +42,7 @@ def test_a_campaign_comes_back_as_it_was_set_up(database: Database) -> None:
         with pytest.raises(NotInStoreError):
             get_campaign(session, 99)
         counts = progress(session, team.campaign.id)
-    assert team.campaign.settings.dimensions == ("subject", "style")
+    assert team.campaign.config.dimensions == ("subject", "style")
     assert team.campaign.guideline_version == 1
     assert counts == Progress(4, 0, 0, wanted=8, leased=0, flagged=0, dropped=0, disputed=0, gold=2)
 
@@ -63,26 +63,26 @@ def test_a_campaign_comes_back_as_it_was_set_up(database: Database) -> None:
 )
 def test_a_setting_out_of_range_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(CampaignError):
-        CampaignSettings(**({"name": "fine"} | wrong))  # type: ignore[arg-type]
+        CampaignConfig(**({"name": "fine"} | wrong))  # type: ignore[arg-type]
 
 
 def test_a_campaign_that_can_not_work_is_refused(database: Database) -> None:
     with database.write() as session:
         ids = [make_pair(session, f"{i}a", f"{i}b").id for i in range(3)]
-        create_campaign(session, CampaignSettings("taken"), ids, DEFAULT_GUIDELINES, created_by=None)
+        create_campaign(session, CampaignConfig("taken"), ids, DEFAULT_GUIDELINES, created_by=None)
     cases = [
-        (CampaignSettings("taken"), ids, {}, "named taken already"),
-        (CampaignSettings("new"), [], {}, "needs pairs"),
-        (CampaignSettings("new"), ids[:1], {ids[0]: Gold("A")}, "besides the gold"),
-        (CampaignSettings("new"), [*ids, 99], {}, "no pair 99"),
-        (CampaignSettings("new"), ids[:2], {ids[2]: Gold("A")}, "not among those"),
-        (CampaignSettings("new", qualification_pairs=1), ids, {}, "needs gold pairs"),
+        (CampaignConfig("taken"), ids, {}, "named taken already"),
+        (CampaignConfig("new"), [], {}, "needs pairs"),
+        (CampaignConfig("new"), ids[:1], {ids[0]: Gold("A")}, "besides the gold"),
+        (CampaignConfig("new"), [*ids, 99], {}, "no pair 99"),
+        (CampaignConfig("new"), ids[:2], {ids[2]: Gold("A")}, "not among those"),
+        (CampaignConfig("new", qualification_pairs=1), ids, {}, "needs gold pairs"),
     ]
     for settings, pairs, gold, message in cases:
         with pytest.raises(CampaignError, match=message), database.write() as session:
             create_campaign(session, settings, pairs, DEFAULT_GUIDELINES, created_by=None, gold=gold)
     with database.read() as session:
-        assert [campaign.settings.name for campaign in list_campaigns(session)] == ["taken"]
+        assert [campaign.config.name for campaign in list_campaigns(session)] == ["taken"]
 
 
 def test_guidelines_are_versioned_and_name_every_asked_dimension(database: Database) -> None:
@@ -110,7 +110,7 @@ def test_lower_scores_come_first_and_pairs_without_one_last(database: Database) 
         ids = [make_pair(session, f"{i}a", f"{i}b").id for i in range(4)]
     team = make_team(database, pairs=4)
     with database.write() as session:
-        settings = CampaignSettings("sorted", dimensions=(), ordering="uncertain", gold_share=0, repeat_share=0)
+        settings = CampaignConfig("sorted", dimensions=(), ordering="uncertain", gold_share=0, repeat_share=0)
         scores = {ids[3]: 0.1, ids[1]: 0.2, ids[0]: 0.9}
         campaign = create_campaign(session, settings, ids, DEFAULT_GUIDELINES, created_by=None, scores=scores)
         team = replace(team, campaign=campaign)
@@ -126,7 +126,7 @@ def test_lower_scores_come_first_and_pairs_without_one_last(database: Database) 
 def test_random_orders_differ_between_campaigns_and_not_between_people(database: Database) -> None:
     team = make_team(database, pairs=12, people=2)
     with database.write() as session:
-        settings = replace(team.campaign.settings, name="another")
+        settings = replace(team.campaign.config, name="another")
         campaign = create_campaign(session, settings, team.pairs, DEFAULT_GUIDELINES, created_by=None)
         orders = [
             [label_next(session, one, person).pair.id for _ in team.pairs]
@@ -226,7 +226,7 @@ def test_paused_finishes_what_is_held_and_closed_saves_nothing(database: Databas
 def test_nobody_is_assigned_in_imported_labels(database: Database) -> None:
     team = make_team(database)
     with database.write() as session:
-        settings = CampaignSettings("imported", gold_share=0, repeat_share=0, overlap=1)
+        settings = CampaignConfig("imported", gold_share=0, repeat_share=0, overlap=1)
         imported = create_campaign(session, settings, team.pairs, DEFAULT_GUIDELINES, created_by=None, origin="import")
         assert waiting(session, replace(team, campaign=imported), team.people[0]) == "campaign closed"
         with pytest.raises(CampaignError, match="imported"):

@@ -9,19 +9,19 @@ import pytest
 
 from storage.exchange.format_reader import FormatReader
 from storage.exchange.formats.detect import detect_format, read_file
-from storage.exchange.parsed import ExchangeError, Parsed
+from storage.exchange.parsed import ExchangeError, ParsedFile
 from tests.helpers.exchange_world import VIDEOALIGN, make_files, write_csv
 
 HEADER = "path_A,path_B,prompt,TA"
 
 
-def read(path: Path, text: str | bytes, format: str | None = None, videos: Path | None = None) -> Parsed:
+def read(path: Path, text: str | bytes, format: str | None = None, videos: Path | None = None) -> ParsedFile:
     """What a file of this content says."""
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     return read_file(path, format, videos)[1]
 
 
-def problems(parsed: Parsed) -> list[str]:
+def problems(parsed: ParsedFile) -> list[str]:
     """The problems as a person sees them."""
     return [str(problem) for problem in parsed.problems]
 
@@ -31,7 +31,7 @@ def test_a_table_from_a_spreadsheet_is_read(tmp_path: Path) -> None:
     parsed = read(tmp_path / "pairs.csv", rows)
     assert not parsed.problems
     assert [(pair.line, pair.prompt) for pair in parsed.pairs] == [(2, 'two\r\nlines, "quoted"'), (5, "zwei")]
-    assert [pair.turns[0].labels[0].choice for pair in parsed.pairs] == ["A", "tie"]
+    assert [pair.assignments[0].labels[0].choice for pair in parsed.pairs] == ["A", "tie"]
     assert parsed.pairs[0].a.path == tmp_path / "a.mp4"
 
 
@@ -84,7 +84,7 @@ def test_only_a_given_folder_of_videos_allows_absolute_paths_and_these_stay_insi
 def test_other_columns_are_kept_and_no_empty_cells(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "p.csv", (*VIDEOALIGN, "seed"), [("a", "b", "", "k", "p", "A", "", "B", "=1+1")])
     (pair,) = read_file(path)[1].pairs
-    assert dict(pair.facts) == {"VQ": "A", "seed": "=1+1"}
+    assert dict(pair.extra_columns) == {"VQ": "A", "seed": "=1+1"}
     assert (pair.generator_a, pair.generator_b) == (None, "k")
 
 
@@ -92,8 +92,8 @@ def test_a_json_array_is_read_object_by_object(tmp_path: Path) -> None:
     good = {"prompt": "p", "left_video": "a", "right_video": "b", "vote_type": "bothbad_vote", "left_model": "m", "n": 3}
     text = f'[\n {json.dumps(good)},\n {{"prompt":\n  "q"}},\n 7\n]'
     parsed = read(tmp_path / "g.json", text)
-    assert parsed.pairs[0].turns[0].labels[0].choice == "both_bad"
-    assert (parsed.pairs[0].generator_a, dict(parsed.pairs[0].facts)) == ("m", {"n": 3})
+    assert parsed.pairs[0].assignments[0].labels[0].choice == "both_bad"
+    assert (parsed.pairs[0].generator_a, dict(parsed.pairs[0].extra_columns)) == ("m", {"n": 3})
     assert problems(parsed) == [
         "g.json:3: lacks left_video, right_video, vote_type; an object needs prompt, left_video, right_video, vote_type",
         "g.json:5: not an object but int",

@@ -12,7 +12,7 @@ from storage.campaigns.campaign import Gold, set_status
 from storage.campaigns.guidelines import DEFAULT_GUIDELINES, Guidelines, revise_guidelines
 from storage.campaigns.label_schema import Answer
 from storage.campaigns.members import members
-from storage.campaigns.progress import guideline_versions, labels_a_day, progress
+from storage.campaigns.progress import guideline_versions, labels_per_day, progress
 from storage.errors import AnswerError, CampaignError
 from storage.labelling.adjudication import adjudicate, disputed
 from storage.labelling.gold import gold_choices, known_answers, set_gold
@@ -53,7 +53,7 @@ def test_queue_holds_what_has_no_majority_until_a_lead_decides(database: Databas
     with database.read() as session:
         first = disputed(session, team.campaign.id, limit=1)[0]
         assert sorted(str(label.choice) for label in first.labels) in (["A", "B", "tie"], ["A", "B", "both_bad"])
-    assert queue(database, team, after=first.place) == waiting[1:]
+    assert queue(database, team, after=first.campaign_pair_id) == waiting[1:]
     decide(database, team, lead_of(database), waiting[0], answer("B"))
     assert queue(database, team) == waiting[1:]
     with database.read() as session:
@@ -103,13 +103,13 @@ def test_incomplete_decisions_and_foreign_pairs_are_refused(database: Database, 
 def test_lists_to_choose_gold_from(database: Database, team: Team) -> None:
     with database.read() as session:
         unanimous = gold_choices(session, team.campaign.id, "unanimous")
-        assert {team.pairs.index(one.pair.id): (one.suggested, one.said) for one in unanimous} == {
+        assert {team.pairs.index(one.pair.id): (one.suggested, one.summary) for one in unanimous} == {
             0: ("A", "3 A"),
             4: ("tie", "3 tie"),
         }
         first, *others = gold_choices(session, team.campaign.id, "all", limit=5)
         assert len(others) == 4
-        assert gold_choices(session, team.campaign.id, "all", after=first.place)[0] == others[0]
+        assert gold_choices(session, team.campaign.id, "all", after=first.campaign_pair_id)[0] == others[0]
         with pytest.raises(CampaignError):
             gold_choices(session, team.campaign.id, "best")  # type: ignore[arg-type]
 
@@ -148,9 +148,9 @@ def test_new_gold_answer_counts_for_those_who_answered_and_such_a_pair_stays_gol
 def test_lease_on_a_pair_that_becomes_gold_can_be_finished(database: Database) -> None:
     team = make_team(database, pairs=1, people=1, overlap=1)
     with database.write() as session:
-        turn = take(session, team, team.people[0])
+        assignment = take(session, team, team.people[0])
         set_gold(session, team.campaign.id, team.pairs[0], Gold("A"))
-        save(session, turn, answer("A"))
+        save(session, assignment, answer("A"))
         assert differences(session, team.campaign.id) == []
 
 
@@ -163,10 +163,10 @@ def test_labels_a_day(database: Database) -> None:
                 other = label_next(session, team, team.people[0 if days else 1], now=today - timedelta(days=days))
     assert other is not None
     with database.read() as session:
-        counts = labels_a_day(session, team.campaign.id, days=5, now=today)
+        counts = labels_per_day(session, team.campaign.id, days=5, now=today)
         assert [number for _, number in counts] == [0, 2, 0, 1, 3]
         assert counts[-1][0] == today.date()
-        assert labels_a_day(session, team.campaign.id + 1, days=5, now=today)[-1][1] == 0
+        assert labels_per_day(session, team.campaign.id + 1, days=5, now=today)[-1][1] == 0
 
 
 def test_versions_of_guidelines_say_who_wrote_them(database: Database) -> None:

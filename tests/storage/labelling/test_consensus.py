@@ -10,7 +10,7 @@ import pytest
 from descore.answer import DIMENSIONS
 from storage import Database, StorageError
 from storage.accounts.users import add_user
-from storage.campaigns.campaign import CampaignSettings, Gold, create_campaign
+from storage.campaigns.campaign import CampaignConfig, Gold, create_campaign
 from storage.campaigns.guidelines import DEFAULT_GUIDELINES
 from storage.campaigns.label_schema import Answer
 from storage.labelling.adjudication import adjudicate
@@ -85,7 +85,7 @@ def flagged_team(database: Database) -> Team:
     with database.write() as session:
         pairs = tuple(make_pair(session, f"x{i}", f"y{i}").id for i in range(2))
         people = tuple(add_user(session, f"second {i}", "annotator").id for i in range(2))
-        settings = CampaignSettings("second", dimensions=(), gold_share=0, repeat_share=0)
+        settings = CampaignConfig("second", dimensions=(), gold_share=0, repeat_share=0)
         campaign = create_campaign(session, settings, pairs, DEFAULT_GUIDELINES, created_by=None)
     team = Team(campaign, people, pairs)
     flag = Answer(action="flag", reason="broken")

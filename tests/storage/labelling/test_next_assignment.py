@@ -26,22 +26,26 @@ def test_a_turn_is_resumed_until_it_is_finished(database: Database) -> None:
     team = make_team(database)
     person = team.people[0]
     with database.write() as session:
-        turn = take(session, team, person)
+        assignment = take(session, team, person)
         again = take(session, team, person, later(minutes=20))
-        assert (again.token, again.pair.id, again.left_video) == (turn.token, turn.pair.id, turn.left_video)
+        assert (again.token, again.pair.id, again.left_video) == (
+            assignment.token,
+            assignment.pair.id,
+            assignment.left_video,
+        )
         assert again.expires_at == later(minutes=50)
-        save(session, turn)
-        assert take(session, team, person).token != turn.token
+        save(session, assignment)
+        assert take(session, team, person).token != assignment.token
         assert progress(session, team.campaign.id).leased == 1
 
 
 def test_a_pair_goes_to_no_more_people_than_its_overlap(database: Database) -> None:
     team = make_team(database, pairs=4, people=5, overlap=2)
     with database.write() as session:
-        turns = [take(session, team, person) for person in team.people]
-        assert max(Counter(turn.pair.id for turn in turns).values()) == 2
-        for turn in turns:
-            save(session, turn)
+        assignments = [take(session, team, person) for person in team.people]
+        assert max(Counter(assignment.pair.id for assignment in assignments).values()) == 2
+        for assignment in assignments:
+            save(session, assignment)
         for person in team.people:
             label_all(session, team, person)
         assert progress(session, team.campaign.id).finished == 4
@@ -52,9 +56,9 @@ def test_a_pair_goes_to_no_more_people_than_its_overlap(database: Database) -> N
 def test_somebody_elses_turn_is_not_to_be_told_from_none(database: Database) -> None:
     team = make_team(database)
     with database.write() as session:
-        turn = take(session, team, team.people[0])
+        assignment = take(session, team, team.people[0])
     messages = set()
-    for token, person in ((turn.token, team.people[1]), ("unknown", team.people[0])):
+    for token, person in ((assignment.token, team.people[1]), ("unknown", team.people[0])):
         for call in (get_assignment, renew, mark_revealed, lambda *given: save_draft(*given, {})):
             with pytest.raises(NotYoursError) as caught, database.write() as session:
                 call(session, token, person)
@@ -101,23 +105,23 @@ def test_an_expired_lease_that_nobody_took_is_simply_renewed(database: Database)
     team = make_team(database)
     person = team.people[0]
     with database.write() as session:
-        turn = take(session, team, person)
+        assignment = take(session, team, person)
         again = take(session, team, person, later(hours=5))
-        assert (again.token, again.expires_at) == (turn.token, later(hours=5, minutes=30))
-        assert renew(session, turn.token, person, later(hours=6)) == later(hours=6, minutes=30)
+        assert (again.token, again.expires_at) == (assignment.token, later(hours=5, minutes=30))
+        assert renew(session, assignment.token, person, later(hours=6)) == later(hours=6, minutes=30)
 
 
 def test_a_draft_has_to_be_json_of_some_length(database: Database) -> None:
     team = make_team(database)
     person = team.people[0]
     with database.write() as session:
-        turn = take(session, team, person)
+        assignment = take(session, team, person)
         for broken in ({"x": float("nan")}, {"x": object()}, {"x": "y" * 40_000}):
             with pytest.raises(AnswerError):
-                save_draft(session, turn.token, person, broken)
-        save_draft(session, turn.token, person, {"note": "é✓"})
-        save_draft(session, turn.token, person, {"note": "é✓✓"})
-        assert get_assignment(session, turn.token, person).draft == {"note": "é✓✓"}
+                save_draft(session, assignment.token, person, broken)
+        save_draft(session, assignment.token, person, {"note": "é✓"})
+        save_draft(session, assignment.token, person, {"note": "é✓✓"})
+        assert get_assignment(session, assignment.token, person).draft == {"note": "é✓✓"}
 
 
 def test_a_skipped_pair_goes_to_others_only(database: Database) -> None:
@@ -187,8 +191,8 @@ def test_the_left_video_is_fixed_for_a_person_and_even_over_pairs(database: Data
     assert len({left_video(annotator, 7) for annotator in range(20)}) == 2
     team = make_team(database)
     with database.write() as session:
-        turn = take(session, team, team.people[0])
-        assert turn.left_video == left_video(team.people[0], turn.pair.id)
+        assignment = take(session, team, team.people[0])
+        assert assignment.left_video == left_video(team.people[0], assignment.pair.id)
 
 
 def test_repeats_come_later_with_the_sides_exchanged_and_once(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,19 +200,19 @@ def test_repeats_come_later_with_the_sides_exchanged_and_once(database: Database
     team = make_team(database, pairs=60, people=1, repeat_share=0.3, overlap=1)
     (person,) = team.people
     with database.write() as session:
-        turns = label_all(session, team, person)
+        assignments = label_all(session, team, person)
         counted = member(session, team.campaign.id, person)
         assert differences(session, team.campaign.id) == []
-    work = {turn.pair.id: place for place, turn in enumerate(turns) if turn.kind == "work"}
-    repeats = {turn.pair.id: place for place, turn in enumerate(turns) if turn.kind == "repeat"}
+    work = {assignment.pair.id: place for place, assignment in enumerate(assignments) if assignment.kind == "work"}
+    repeats = {assignment.pair.id: place for place, assignment in enumerate(assignments) if assignment.kind == "repeat"}
     assert len(work) == 60
     assert 12 <= len(repeats) <= 35
-    assert len(turns) == len(work) + len(repeats)
+    assert len(assignments) == len(work) + len(repeats)
     for pair, place in repeats.items():
         assert place - work[pair] > 10
-        assert turns[place].left_video != turns[work[pair]].left_video
+        assert assignments[place].left_video != assignments[work[pair]].left_video
     assert counted is not None
-    assert (counted.labels, counted.repeat_total, counted.repeat_same) == (len(turns), len(repeats), len(repeats))
+    assert (counted.labels, counted.repeat_total, counted.repeat_same) == (len(assignments), len(repeats), len(repeats))
 
 
 def test_gold_pairs_are_strewn_in_and_take_no_place(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,15 +220,15 @@ def test_gold_pairs_are_strewn_in_and_take_no_place(database: Database, monkeypa
     gold = {place: Gold("A") for place in range(5)}
     team = make_team(database, pairs=35, people=2, gold=gold, gold_share=0.2, overlap=1)
     with database.write() as session:
-        turns = [
-            turn
+        assignments = [
+            assignment
             for person, choice in zip(team.people, ("A", "B"), strict=True)
-            for turn in label_all(session, team, person, answer(choice))
+            for assignment in label_all(session, team, person, answer(choice))
         ]
         first, second = members(session, team.campaign.id)
         assert differences(session, team.campaign.id) == []
         assert progress(session, team.campaign.id).labels == 30
-    kinds = Counter(turn.kind for turn in turns)
+    kinds = Counter(assignment.kind for assignment in assignments)
     assert kinds["work"] == 30
     assert kinds["gold"] == first.gold_total + second.gold_total
     assert 1 <= first.gold_total <= 5
@@ -238,15 +242,15 @@ def test_the_qualification_comes_first_with_feedback(database: Database) -> None
     good, bad, _ = team.people
     with database.write() as session:
         for said, standing in ((answer("A"), "qualifying"), (answer("B"), "active")):
-            turn = take(session, team, good)
-            assert turn.kind == "qualification"
-            assert save(session, turn, said).gold == known
+            assignment = take(session, team, good)
+            assert assignment.kind == "qualification"
+            assert save(session, assignment, said).gold == known
             counted = member(session, team.campaign.id, good)
             assert counted is not None
             assert counted.standing == standing
-        turn = take(session, team, good)
-        assert turn.kind == "work"
-        assert save(session, turn).gold is None
+        assignment = take(session, team, good)
+        assert assignment.kind == "work"
+        assert save(session, assignment).gold is None
         for _ in range(2):
             label_next(session, team, bad, answer("tie"))
         assert waiting(session, team, bad) == "not qualified"
@@ -277,32 +281,32 @@ def test_the_model_is_shown_after_the_label_and_that_is_noted(database: Database
     team = make_team(database)
     person = team.people[0]
     with database.write() as session:
-        turn = take(session, team, person)
+        assignment = take(session, team, person)
         with pytest.raises(CampaignError, match="once your label is saved"):
-            mark_revealed(session, turn.token, person)
-        save(session, turn)
-        mark_revealed(session, turn.token, person, later(minutes=1))
-        mark_revealed(session, turn.token, person, later(minutes=2))
-        assert get_assignment(session, turn.token, person).revealed_at == later(minutes=1)
+            mark_revealed(session, assignment.token, person)
+        save(session, assignment)
+        mark_revealed(session, assignment.token, person, later(minutes=1))
+        mark_revealed(session, assignment.token, person, later(minutes=2))
+        assert get_assignment(session, assignment.token, person).revealed_at == later(minutes=1)
 
 
 def test_the_history_is_what_was_finished_last(database: Database) -> None:
     team = make_team(database, pairs=14, people=1, overlap=1)
     (person,) = team.people
     with database.write() as session:
-        turns = [
+        assignments = [
             label_next(session, team, person, skip() if place % 3 == 0 else None, later(minutes=place))
             for place in range(12)
         ]
         take(session, team, person)
         found = history(session, team.campaign.id, person)
-        assert [turn.token for turn in found] == [turn.token for turn in reversed(turns[2:])]
-        assert [turn.token for turn in history(session, team.campaign.id, person, limit=2)] == [
-            turn.token for turn in found[:2]
+        assert [assignment.token for assignment in found] == [assignment.token for assignment in reversed(assignments[2:])]
+        assert [assignment.token for assignment in history(session, team.campaign.id, person, limit=2)] == [
+            assignment.token for assignment in found[:2]
         ]
         assert found[0].label is not None
-        assert found[0].label.turn == found[0].token
-        assert {turn.state for turn in found} == {"labelled", "skipped"}
+        assert found[0].label.assignment_token == found[0].token
+        assert {assignment.state for assignment in found} == {"labelled", "skipped"}
 
 
 def test_stable_shares_are_spread_evenly() -> None:

@@ -46,7 +46,7 @@ OVERLAP = 2
 
 
 def entry(person: int, choice: str | None = "A", **fields: Any) -> Entry:
-    """A labelled turn."""
+    """A labelled assignment."""
     values = {"kind": "work", "state": "labelled", "left_video": "A", "label_id": person} | fields
     return Entry(assignment_id=person, annotator_id=person, choice=choice, **values)  # type: ignore[arg-type]
 
@@ -123,14 +123,14 @@ def test_a_pair_that_becomes_gold_keeps_its_labels(database: Database) -> None:
     team = make_team(database, pairs=2, people=4, overlap=2, gold_share=0.5)
     with database.write() as session:
         for person in team.people[:2]:
-            turn = label_next(session, team, person)
+            assignment = label_next(session, team, person)
         late = label_next(session, team, team.people[2], skip())
-        set_gold(session, team.campaign.id, turn.pair.id, Gold("B"))
+        set_gold(session, team.campaign.id, assignment.pair.id, Gold("B"))
         assert differences(session, team.campaign.id) == []
         label = history(session, team.campaign.id, team.people[1])[0].label
         assert label is not None
-        save(session, turn, answer("B"), edits=label.id)
-        assert late.pair.id != turn.pair.id
+        save(session, assignment, answer("B"), edits=label.id)
+        assert late.pair.id != assignment.pair.id
         for _ in range(3):
             next_assignment(session, team.campaign.id, team.people[3], NOW)
         assert agreement_patterns(session, team.campaign.id) == {"overall": {"1,1,0,0": 1}}
@@ -177,14 +177,14 @@ class Crowd:
         action(session, person)
 
     def work(self, session: Any, person: int) -> None:
-        turn = next_assignment(session, self.team.campaign.id, person, self.now)
-        if isinstance(turn, Assignment):
-            self.keep(submit(session, turn.token, person, new_submission(), self.said(), self.now).label)
+        assignment = next_assignment(session, self.team.campaign.id, person, self.now)
+        if isinstance(assignment, Assignment):
+            self.keep(submit(session, assignment.token, person, new_submission(), self.said(), self.now).label)
 
     def leave(self, session: Any, person: int) -> None:
-        turn = next_assignment(session, self.team.campaign.id, person, self.now)
-        if isinstance(turn, Assignment):
-            save_draft(session, turn.token, person, {"note": "later"}, self.now)
+        assignment = next_assignment(session, self.team.campaign.id, person, self.now)
+        if isinstance(assignment, Assignment):
+            save_draft(session, assignment.token, person, {"note": "later"}, self.now)
 
     def wait(self, session: Any, person: int) -> None:
         self.hours += self.random.choice((0.1, 0.3, 2.0))
@@ -193,21 +193,23 @@ class Crowd:
         finished = history(session, self.team.campaign.id, person)
         if not finished:
             return
-        turn = self.random.choice(finished)
-        assert turn.label is not None
+        assignment = self.random.choice(finished)
+        assert assignment.label is not None
         try:
-            saved = submit(session, turn.token, person, new_submission(), self.said(), self.now, edits=turn.label.id)
+            saved = submit(
+                session, assignment.token, person, new_submission(), self.said(), self.now, edits=assignment.label.id
+            )
         except LeaseLostError:
             return
         self.keep(saved.label)
 
     def take_back(self, session: Any, person: int) -> None:
         try:
-            turn = undo(session, self.team.campaign.id, person, new_submission(), self.now)
+            assignment = undo(session, self.team.campaign.id, person, new_submission(), self.now)
         except LeaseLostError:
             return
-        if turn is not None:
-            self.keep(revisions(session, turn.pair.id)[-1])
+        if assignment is not None:
+            self.keep(revisions(session, assignment.pair.id)[-1])
 
     def late(self, session: Any, person: int) -> None:
         """Submit from a page that was left open."""
@@ -248,8 +250,10 @@ class Crowd:
         while got:
             got = False
             for person in self.team.people:
-                while isinstance(turn := next_assignment(session, self.team.campaign.id, person, self.now), Assignment):
-                    self.keep(submit(session, turn.token, person, new_submission(), FINAL, self.now).label)
+                while isinstance(
+                    assignment := next_assignment(session, self.team.campaign.id, person, self.now), Assignment
+                ):
+                    self.keep(submit(session, assignment.token, person, new_submission(), FINAL, self.now).label)
                     got = True
 
 
@@ -259,29 +263,37 @@ FINAL = answer("B", sub_scores=SCORES, seconds=5)
 def check_invariants(session: Any, team: Team) -> None:
     """What must hold after any action."""
     assert differences(session, team.campaign.id) == []
-    turns = session.execute(select(AssignmentRow.__table__)).all()
-    held = Counter(turn.campaign_pair_id for turn in turns if turn.kind == "work" and turn.state in ("leased", "labelled"))
+    assignments = session.execute(select(AssignmentRow.__table__)).all()
+    held = Counter(
+        assignment.campaign_pair_id
+        for assignment in assignments
+        if assignment.kind == "work" and assignment.state in ("leased", "labelled")
+    )
     assert max(held.values(), default=0) <= OVERLAP
-    rounds = Counter((turn.campaign_pair_id, turn.annotator_id, turn.round) for turn in turns)
+    rounds = Counter((assignment.campaign_pair_id, assignment.annotator_id, assignment.round) for assignment in assignments)
     assert set(rounds.values()) <= {1}
-    first = {(turn.campaign_pair_id, turn.annotator_id): turn for turn in turns if turn.round == 0}
-    for turn in turns:
-        if turn.round == 1:
-            assert turn.kind == "repeat"
-            assert turn.left_video != first[turn.campaign_pair_id, turn.annotator_id].left_video
-    leases = Counter(turn.annotator_id for turn in turns if turn.state == "leased")
+    first = {
+        (assignment.campaign_pair_id, assignment.annotator_id): assignment
+        for assignment in assignments
+        if assignment.round == 0
+    }
+    for assignment in assignments:
+        if assignment.round == 1:
+            assert assignment.kind == "repeat"
+            assert assignment.left_video != first[assignment.campaign_pair_id, assignment.annotator_id].left_video
+    leases = Counter(assignment.annotator_id for assignment in assignments if assignment.state == "leased")
     assert max(leases.values(), default=0) <= 1
 
 
 def check_revisions(session: Any, crowd: Crowd) -> None:
-    """Every revision that was saved is there as it was, and each turn has one chain of them."""
+    """Every revision that was saved is there as it was, and each assignment has one chain of them."""
     stored = {label.id: label for pair in crowd.team.pairs for label in revisions(session, pair)}
     assert stored == crowd.saved
     chains: dict[str, list[Label]] = defaultdict(list)
     for label in sorted(stored.values(), key=lambda one: one.id):
-        before = chains[label.turn][-1].id if chains[label.turn] else None
+        before = chains[label.assignment_token][-1].id if chains[label.assignment_token] else None
         assert label.replaces_id == before
-        chains[label.turn].append(label)
+        chains[label.assignment_token].append(label)
 
 
 def check_nothing_is_left(session: Any, team: Team) -> None:
@@ -321,7 +333,7 @@ def test_whatever_people_do_the_totals_and_revisions_are_right(database: Databas
         before = members(session, team.campaign.id), agreement_patterns(session, team.campaign.id)
         rebuild(session, team.campaign.id)
         assert (members(session, team.campaign.id), agreement_patterns(session, team.campaign.id)) == before
-    # Which turns become gold or repeats hangs on the tokens, which are drawn anew each time.
+    # Which assignments become gold or repeats hangs on the tokens, which are drawn anew each time.
     kinds = {label.kind for label in crowd.saved.values()}
     assert {"qualification", "work"} <= kinds <= {"qualification", "work", "gold", "repeat"}
     assert {label.action for label in crowd.saved.values()} == {"label", "skip", "flag", "withdraw"}
@@ -338,12 +350,12 @@ def test_eight_threads_in_one_campaign(database: Database) -> None:
             start.wait()
             while True:
                 with database.write() as session:
-                    turn = next_assignment(session, team.campaign.id, person)
-                if not isinstance(turn, Assignment):
+                    assignment = next_assignment(session, team.campaign.id, person)
+                if not isinstance(assignment, Assignment):
                     return
                 for _ in range(2):  # every submit is sent twice
                     with database.write() as session:
-                        label = submit(session, turn.token, person, f"of {turn.token}", answer()).label
+                        label = submit(session, assignment.token, person, f"of {assignment.token}", answer()).label
                 saved.append(label)
         except BaseException as error:
             wrong.append(error)

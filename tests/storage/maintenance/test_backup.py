@@ -125,7 +125,7 @@ def test_a_damaged_store_is_not_passed_off_as_a_backup(tmp_path: Path) -> None:
     content = bytearray(file.read_bytes())
     content[4096 * (pages - 12) : 4096 * (pages - 9)] = bytes(4096 * 3)  # of the rows, not of the schema
     file.write_bytes(content)
-    damaged = open_database(home=tmp_path / "home", as_it_is=True)
+    damaged = open_database(home=tmp_path / "home", as_is=True)
     with pytest.raises(StorageError, match=r"damaged|malformed"):
         back_up(damaged, tmp_path / "backups")
     assert list((tmp_path / "backups").iterdir()) == []
@@ -211,7 +211,7 @@ def test_copying_an_older_store_leaves_it_as_it_is(tmp_path: Path) -> None:
     with database.write() as session:
         session.connection().exec_driver_sql("UPDATE alembic_version SET version_num = '0001'")
     database.close()
-    older = open_database(home=tmp_path / "home", as_it_is=True)
+    older = open_database(home=tmp_path / "home", as_is=True)
     copy = back_up(older, tmp_path / "backups")
     assert [violation.rule for violation in check_store(older)] == ["tables"]
     older.close()
@@ -219,5 +219,5 @@ def test_copying_an_older_store_leaves_it_as_it_is(tmp_path: Path) -> None:
         with sqlite3.connect(file) as connection:
             assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("0001",)]
     with pytest.raises(StorageError, match="there is no store"):
-        open_database(home=tmp_path / "nowhere", as_it_is=True)
+        open_database(home=tmp_path / "nowhere", as_is=True)
     assert not (tmp_path / "nowhere").exists()

@@ -48,15 +48,15 @@ def worked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     filled = fill(database, pairs=30, labels=120, people=PEOPLE)
     with database.write() as session:
         for number, person in enumerate(filled.people[:6]):
-            turn = next_assignment(session, filled.campaign_id, person.id)
-            assert isinstance(turn, Assignment)
+            assignment = next_assignment(session, filled.campaign_id, person.id)
+            assert isinstance(assignment, Assignment)
             if number == 5:
                 continue
             action = "skip" if number == 4 else "label"
             answer = Answer(action=action, choice=None if number == 4 else "A", reason="dark" if number == 4 else "")
-            saved = submit(session, turn.token, person.id, f"first {number}", complete(answer)).label
+            saved = submit(session, assignment.token, person.id, f"first {number}", complete(answer)).label
             if number == 0:
-                submit(session, turn.token, person.id, "edited", complete(Answer(choice="B")), edits=saved.id)
+                submit(session, assignment.token, person.id, "edited", complete(Answer(choice="B")), edits=saved.id)
             if number == 1:
                 undo(session, filled.campaign_id, person.id, "taken back")
         pair = make_pair(session)

@@ -12,7 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from storage import Database, NotInStoreError, StorageError
-from storage.data_home import place_of
+from storage.data_home import data_home_id
 from storage.maintenance.integrity import check_store, check_tables
 from storage.training.model_registry import mark_deleted, promote, register_checkpoint
 from storage.training.runs import (
@@ -21,10 +21,10 @@ from storage.training.runs import (
     finish,
     get_run,
     is_here,
-    known_labels,
     list_runs,
     mark_lost,
     mark_running,
+    newest_trained_label,
     next_queued,
     request_cancel,
     requeue,
@@ -32,7 +32,7 @@ from storage.training.runs import (
     set_progress,
     snapshot_pairs,
 )
-from storage.training.snapshot_settings import SnapshotSettings
+from storage.training.snapshot_config import SnapshotConfig
 from storage.training.snapshots import Snapshot, held_out_share_in_use, make_snapshot, snapshot_hash, with_share_in_use
 from tests.helpers.labelling import make_team
 from tests.helpers.retraining import add_run, let_say, make_checkpoint, serve_base, snapshot_of, training
@@ -200,7 +200,10 @@ def test_a_training_ends_with_a_checkpoint_which_knows_its_labels(database: Data
         assert (ended.candidate_id, ended.verdict) == (made.id, "better")
         assert ended.ended_at is not None
         assert run.parent_id is not None
-        assert (known_labels(session, made.id), known_labels(session, run.parent_id)) == (snapshot.last_label_id, 0)
+        assert (newest_trained_label(session, made.id), newest_trained_label(session, run.parent_id)) == (
+            snapshot.last_label_id,
+            0,
+        )
 
 
 def test_requests_that_make_no_sense_are_refused(database: Database, snapshot: Snapshot) -> None:
@@ -248,7 +251,7 @@ def test_checkpoints_of_the_command_line_hold_their_pairs_out_too(database: Data
         assert held_out_share_in_use(session) == 0.1
         with pytest.raises(StorageError, match="trained with 10% of the pairs held out"):
             add_run(session, base, snapshot)
-        settings = with_share_in_use(session, SnapshotSettings())
+        settings = with_share_in_use(session, SnapshotConfig())
         assert settings.held_out_share == 0.1
         assert add_run(session, base, make_snapshot(session, settings, 0, incremental=False)).state == "queued"
 
@@ -259,11 +262,11 @@ def test_a_run_belongs_to_its_data_folder_whatever_the_machine_is_called(
     with database.write() as session:
         run = add_run(session, serve_base(session), snapshot)
         assert is_here(run, database.home)
-        run = mark_running(session, run.id, 1, place_of(database.home))
+        run = mark_running(session, run.id, 1, data_home_id(database.home))
     monkeypatch.setattr("socket.gethostname", lambda: "a new container")
     assert is_here(run, database.home)
     assert not is_here(run, tmp_path / "elsewhere")
-    assert place_of(database.home) == place_of(database.home) != place_of(tmp_path / "elsewhere")
+    assert data_home_id(database.home) == data_home_id(database.home) != data_home_id(tmp_path / "elsewhere")
 
 
 def test_a_gpu_has_one_name(database: Database, snapshot: Snapshot) -> None:

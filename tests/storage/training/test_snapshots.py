@@ -12,7 +12,7 @@ from sqlalchemy import event
 
 from storage import Database, StorageError, open_database
 from storage.accounts.users import add_user
-from storage.campaigns.campaign import CampaignSettings, create_campaign
+from storage.campaigns.campaign import CampaignConfig, create_campaign
 from storage.campaigns.guidelines import DEFAULT_GUIDELINES
 from storage.campaigns.label_schema import Answer
 from storage.campaigns.progress import progress
@@ -25,9 +25,9 @@ from storage.labelling.labels import revisions
 from storage.labelling.next_assignment import next_assignment
 from storage.labelling.submit import submit, undo
 from storage.pairs import add_pair
-from storage.training.new_labels import NewLabels, what_is_new
-from storage.training.runs import known_labels
-from storage.training.snapshot_settings import SnapshotSettings, newest_label
+from storage.training.new_labels import NewLabels, count_new_labels
+from storage.training.runs import newest_trained_label
+from storage.training.snapshot_config import SnapshotConfig, newest_label
 from storage.training.snapshots import Snapshot, SnapshotPair, snapshot_hash
 from tests.helpers.labelling import NOW, SCORES, Team, label_all, make_team, new_submission
 from tests.helpers.opinions import opine
@@ -39,7 +39,7 @@ SAID = "AB=x" * 10
 
 def news(database: Database, since: int = 0, **settings: object) -> NewLabels:
     with database.read() as session:
-        return what_is_new(session, SnapshotSettings(**settings), since)  # type: ignore[arg-type]
+        return count_new_labels(session, SnapshotConfig(**settings), since)  # type: ignore[arg-type]
 
 
 def newest(database: Database) -> int:
@@ -55,7 +55,7 @@ def second_campaign(database: Database, team: Team, name: str, people: int = 1) 
     """The same pairs asked again, of others."""
     with database.write() as session:
         persons = tuple(add_user(session, f"{name} {i}", "annotator").id for i in range(people))
-        settings = CampaignSettings(name=name, dimensions=(), gold_share=0.0, repeat_share=0.0, overlap=people)
+        settings = CampaignConfig(name=name, dimensions=(), gold_share=0.0, repeat_share=0.0, overlap=people)
         campaign = create_campaign(session, settings, team.pairs, DEFAULT_GUIDELINES, created_by=None)
     return Team(campaign, persons, team.pairs)
 
@@ -145,13 +145,13 @@ def test_an_edit_an_undo_and_a_decision_are_news_and_a_skip_is_not(database: Dat
     assert (decided.pair_id, decided.label, len(decided.label_ids)) == (team.pairs[3], 0, 3)
     since = newest(database)
     with database.write() as session:
-        turn = undo(session, team.campaign.id, person, new_submission(), NOW)
-        assert isinstance(turn, Assignment)
+        assignment = undo(session, team.campaign.id, person, new_submission(), NOW)
+        assert isinstance(assignment, Assignment)
     taken_back = news(database, since)
     assert (taken_back.labels, taken_back.pairs + taken_back.without_majority) == (0, 1)
     since = newest(database)
     with database.write() as session:
-        submit(session, turn.token, person, new_submission(), Answer(action="skip", reason="dark"), NOW)
+        submit(session, assignment.token, person, new_submission(), Answer(action="skip", reason="dark"), NOW)
     assert news(database, since).pairs == 0 == news(database, since).without_majority
 
 
@@ -179,11 +179,11 @@ def test_what_is_new_is_what_the_snapshot_then_takes(database: Database) -> None
             for person in choices.sample(some.people, 2):
                 for _ in range(7):
                     with database.write() as session:
-                        turn = next_assignment(session, some.campaign.id, person, NOW)
-                        if isinstance(turn, Assignment):
+                        assignment = next_assignment(session, some.campaign.id, person, NOW)
+                        if isinstance(assignment, Assignment):
                             choice = choices.choices(["A", "B", "tie"], [4, 2, 1])[0]
                             said = Answer(choice=choice, strength="clearly" if choice != "tie" else None)  # type: ignore[arg-type]
-                            submit(session, turn.token, person, new_submission(), said, NOW)
+                            submit(session, assignment.token, person, new_submission(), said, NOW)
                 if choices.random() < 0.5:
                     with database.write() as session:
                         undo(session, some.campaign.id, person, new_submission(), NOW)
@@ -229,7 +229,7 @@ def test_the_same_videos_in_another_order_become_one_pair(database: Database) ->
         a, b = make_video(session, "one"), make_video(session, "two")
         pairs = tuple(add_pair(session, *sides, PROMPT, source="test").id for sides in ((a, b), (b, a)))
         people = tuple(add_user(session, f"p{i}", "annotator").id for i in range(2))
-        settings = CampaignSettings(name="c", dimensions=(), overlap=2, gold_share=0.0, repeat_share=0.0)
+        settings = CampaignConfig(name="c", dimensions=(), overlap=2, gold_share=0.0, repeat_share=0.0)
         campaign = create_campaign(session, settings, pairs, DEFAULT_GUIDELINES, created_by=None)
     team = Team(campaign, people, pairs)
     let_say(database, team, 0, "AB")
@@ -278,7 +278,7 @@ def test_what_a_checkpoint_could_know_is_not_new_to_it(database: Database) -> No
         made = make_checkpoint(session, "made", run_id=run.id, parent_id=base.id)
     let_say(database, team, 1, "A" * 4 + "." * 6)
     with database.read() as session:
-        since = {one.name: known_labels(session, one.id) for one in (base, made)}
+        since = {one.name: newest_trained_label(session, one.id) for one in (base, made)}
     assert news(database, since["made"]).labels == 4
     assert news(database, since["base"]).labels == 14
 
@@ -308,4 +308,4 @@ def test_what_is_new_is_found_without_going_through_all_labels(tmp_path: Path) -
 def test_settings_out_of_range_are_refused() -> None:
     for wrong in ({"held_out_share": 0.0}, {"held_out_share": 0.6}, {"replay_share": 0.95}, {"min_labels": 0}):
         with pytest.raises(StorageError):
-            SnapshotSettings(**wrong)  # type: ignore[arg-type]
+            SnapshotConfig(**wrong)  # type: ignore[arg-type]

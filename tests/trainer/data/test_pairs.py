@@ -14,7 +14,7 @@ from descore.answer import DIMENSIONS
 from descore.video import content_hash
 from storage import Database, StorageError
 from storage.accounts.users import add_user
-from storage.campaigns.campaign import CampaignSettings, create_campaign
+from storage.campaigns.campaign import CampaignConfig, create_campaign
 from storage.campaigns.guidelines import DEFAULT_GUIDELINES
 from storage.campaigns.label_schema import Answer
 from storage.labelling.assignments import Assignment
@@ -178,7 +178,7 @@ def label_all_pairs(database: Database, name: str, pairs: list[Pair], answers: d
     people = max(len(given) for given in answers.values())
     with database.write() as session:
         ids = [pair.id for pair in pairs]
-        settings = CampaignSettings(name=name, gold_share=0.0, repeat_share=0.0, overlap=people)
+        settings = CampaignConfig(name=name, gold_share=0.0, repeat_share=0.0, overlap=people)
         campaign = create_campaign(session, settings, ids, DEFAULT_GUIDELINES, created_by=None)
         team = [add_user(session, f"{name} {place}", "annotator").id for place in range(people)]
     for place, person in enumerate(team):

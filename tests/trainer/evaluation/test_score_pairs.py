@@ -43,8 +43,8 @@ def test_pairs_are_judged_in_both_modes_and_measured(world: World) -> None:
     for pair in analysed(world):
         assert pair.think is not None
         assert pair.quick is not None
-        assert None not in pair.facts
-        facts = pair.facts[0]
+        assert None not in pair.video_stats
+        facts = pair.video_stats[0]
         assert facts is not None
         assert facts.frames > 1
         assert facts.file_bytes > 500

@@ -12,7 +12,7 @@ import pytest
 from storage.training.model_registry import set_gate
 from storage.training.run_folder import device_lock
 from storage.training.runs import create_run
-from storage.training.snapshots import SnapshotSettings, make_snapshot
+from storage.training.snapshots import SnapshotConfig, make_snapshot
 from tests.helpers.retraining import make_checkpoint, training
 from tests.helpers.store_world import World, make_world
 from tests.helpers.tiny_runs import tiny_config
@@ -89,7 +89,7 @@ def test_time_to_judge_comes_from_the_newest_gate_of_that_preset_and_device(worl
     ):
         with world.database.write() as session:
             asked = replace(training(world.base), device=device, preset=preset)
-            run = create_run(session, asked, make_snapshot(session, SnapshotSettings(), 0, False), None)
+            run = create_run(session, asked, make_snapshot(session, SnapshotConfig(), 0, False), None)
             made = make_checkpoint(session, f"{device} {preset}", parent_id=world.base.id, run_id=run.id)
             set_gate(session, made.id, {"pairs": 5, "candidate": {"seconds_per_pair": seconds}})
     assert seconds_per_judged_pair(world.database, "tiny-cpu", "cpu") == 0.5

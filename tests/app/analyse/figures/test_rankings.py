@@ -16,8 +16,8 @@ from app.analyse.figures.judged_pairs import judged_pairs
 from app.analyse.figures.leaderboard import duels, fitted, leaderboard, rank_agreement
 from app.analyse.figures.rank_correlation import MANY, spearman
 from app.analyse.figures.reward_hacking import ALIKE, ALIKE_WITHIN, CALM, HEAD, WATCH, hacking_watch
-from storage.analysis.judged_pairs import AnalysedPair, Scored
-from storage.analysis.video_stats import VideoFacts
+from storage.analysis.judged_pairs import AnalysedPair, PairScore
+from storage.analysis.video_stats import VideoStats
 from tests.helpers.analysed import checkpoint, pair, said
 
 
@@ -67,11 +67,13 @@ def biased(bias: float, number: int = 250) -> list[AnalysedPair]:
         quality, seconds = (rng.gauss(0, 1), rng.gauss(0, 1)), (rng.choice([2.0, 4.0]), rng.choice([2.0, 4.0]))
         rewards = tuple(q + bias * s + rng.gauss(0, 0.3) for q, s in zip(quality, seconds, strict=True))
         facts = tuple(
-            VideoFacts(2 * i + k, rng.gauss(500, 50), rng.random(), rng.random(), 16, rng.randint(1, 9)) for k in (0, 1)
+            VideoStats(2 * i + k, rng.gauss(500, 50), rng.random(), rng.random(), 16, rng.randint(1, 9)) for k in (0, 1)
         )
-        scored = Scored((rewards[0], rewards[1]), (None, None), (True, True), (rng.randint(90, 110), rng.randint(90, 110)))
+        scored = PairScore(
+            (rewards[0], rewards[1]), (None, None), (True, True), (rng.randint(90, 110), rng.randint(90, 110))
+        )
         choice = "A" if quality[0] > quality[1] else "B"
-        pairs.append(pair(i, choice, think=scored, seconds=seconds, facts=facts))  # type: ignore[arg-type]
+        pairs.append(pair(i, choice, think=scored, seconds=seconds, video_stats=facts))  # type: ignore[arg-type]
     return pairs
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from descore.answer import DIMENSIONS
 from storage.exchange.formats.detect import ROUND_TRIP, read_file, write_folder
-from storage.exchange.parsed import Clip, ExchangeError, Parsed, ParsedAssignment, ParsedLabel, ParsedPair, flipped
+from storage.exchange.parsed import Clip, ExchangeError, ParsedAssignment, ParsedFile, ParsedLabel, ParsedPair, flipped
 from tests.helpers.exchange_world import cells, make_files, write_csv
 
 VIDEOS = "['a.mp4', 'b.mp4']"
@@ -25,7 +25,7 @@ def answer(result: str, first: dict[str, Any], second: dict[str, Any]) -> str:
     return f"<answer>{json.dumps(fields)}</answer>"
 
 
-def rl_file(path: Path, *answers: str, columns: tuple[str, ...] = ("videos", "problem", "answer")) -> Parsed:
+def rl_file(path: Path, *answers: str, columns: tuple[str, ...] = ("videos", "problem", "answer")) -> ParsedFile:
     """What the RL table with these answers says."""
     return read_file(write_csv(path, columns, [(VIDEOS, "a red circle", text) for text in answers]))[1]
 
@@ -44,9 +44,9 @@ def rl_file(path: Path, *answers: str, columns: tuple[str, ...] = ("videos", "pr
 def test_an_rl_answer_is_a_label_with_sub_scores(tmp_path: Path, words: str, choice: str) -> None:
     parsed = rl_file(tmp_path / "rl.csv", answer(words, cells("2"), {"subject": 1, "style": "N/A"}))
     (pair,) = parsed.pairs
-    label = pair.turns[0].labels[0]
+    label = pair.assignments[0].labels[0]
     assert not parsed.problems
-    assert (pair.prompt, dict(pair.facts)) == ("a red circle", {})
+    assert (pair.prompt, dict(pair.extra_columns)) == ("a red circle", {})
     assert label.choice == choice
     assert label.sub_scores == {"A": cells("2"), "B": {"subject": "1", "style": "N/A"}}
 
@@ -73,7 +73,7 @@ def test_an_instruction_beside_the_prompt_is_kept(tmp_path: Path) -> None:
     columns = ("videos", "problem", "prompt", "answer")
     path = write_csv(tmp_path / "rl.csv", columns, [(VIDEOS, "Judge: a dog", "a dog", answer("Same", {}, {}))])
     (pair,) = read_file(path)[1].pairs
-    assert (pair.prompt, dict(pair.facts)) == ("a dog", {"problem": "Judge: a dog"})
+    assert (pair.prompt, dict(pair.extra_columns)) == ("a dog", {"problem": "Judge: a dog"})
 
 
 def test_the_cold_start_table_brings_thoughts_and_pairs_without_a_verdict(tmp_path: Path) -> None:
@@ -86,8 +86,8 @@ def test_the_cold_start_table_brings_thoughts_and_pairs_without_a_verdict(tmp_pa
     ]
     parsed = read_file(write_csv(tmp_path / "cold.csv", columns, rows))[1]
     first, second = parsed.pairs
-    assert (first.thought_a, first.thought_b, first.turns[0].labels[0].choice) == ("<think>1", " two\n", "tie")
-    assert second.turns == ()
+    assert (first.thought_a, first.thought_b, first.assignments[0].labels[0].choice) == ("<think>1", " two\n", "tie")
+    assert second.assignments == ()
     assert [note.line for note in parsed.notes] == [4]
     assert [problem.line for problem in parsed.problems] == [5, 6, 6]
 
@@ -100,11 +100,11 @@ def test_a_preference_without_a_side_has_no_order(tmp_path: Path) -> None:
     free, second, _ = parsed.pairs
     assert not free.ordered
     assert free.a.name == "good.mp4"
-    assert free.turns[0].labels[0].choice == "A"
+    assert free.assignments[0].labels[0].choice == "A"
     assert second.ordered
     assert second.b.name == "good.mp4"
-    assert second.turns[0].labels[0].choice == "B"
-    assert (second.generator_b, dict(second.facts)) == ("sora", {"score": 0.5})
+    assert second.assignments[0].labels[0].choice == "B"
+    assert (second.generator_b, dict(second.extra_columns)) == ("sora", {"score": 0.5})
     assert [problem.line for problem in parsed.problems] == [3]
 
 
@@ -117,10 +117,10 @@ def test_a_plain_table_may_have_labels_of_any_depth(tmp_path: Path) -> None:
         ("a", "b", "s", "A", "very", "5", "", ""),
     ]
     parsed = read_file(write_csv(tmp_path / "t.csv", columns, rows))[1]
-    (turn,) = parsed.pairs[0].turns
-    assert (turn.annotator, turn.labels[0].choice, turn.labels[0].note) == ("anna", "both_bad", "blurred")
-    assert turn.labels[0].sub_scores == {"B": {"subject": "0"}}
-    assert parsed.pairs[1].turns == ()
+    (assignment,) = parsed.pairs[0].assignments
+    assert (assignment.annotator, assignment.labels[0].choice, assignment.labels[0].note) == ("anna", "both_bad", "blurred")
+    assert assignment.labels[0].sub_scores == {"B": {"subject": "0"}}
+    assert parsed.pairs[1].assignments == ()
     assert [problem.line for problem in parsed.problems] == [4, 5, 5]
 
 
@@ -197,7 +197,7 @@ def test_two_records_of_one_revision_must_agree(tmp_path: Path) -> None:
     path.write_text("\n".join(map(json.dumps, lines)))
     parsed = read_file(path)[1]
     assert not parsed.problems
-    assert [label.choice for label in parsed.pairs[0].turns[0].labels] == ["A", "B"]
+    assert [label.choice for label in parsed.pairs[0].assignments[0].labels] == ["A", "B"]
     path.write_text("\n".join(map(json.dumps, [*lines, common | {"choice": "tie"}, common | {"generator_a": "sora"}])))
     assert [str(problem) for problem in read_file(path)[1].problems] == [
         "labels.jsonl:5: says something else of the pair than line 1",
@@ -222,8 +222,8 @@ def test_any_text_survives_any_format(
         b=Clip("videos/b.mp4", None, "1" * 64, 24.0, 48),
         prompt=prompt,
         generator_a=generator,
-        facts={"a fact": fact},
-        turns=(ParsedAssignment((LABEL,), annotator="anna"),),
+        extra_columns={"a fact": fact},
+        assignments=(ParsedAssignment((LABEL,), annotator="anna"),),
         thought_a=prompt,
     )
     written = write_folder([pair], format, folder)
@@ -231,9 +231,9 @@ def test_any_text_survives_any_format(
     name, parsed = read_file(folder if format == "hf-dataset" else folder / written.files[0])
     assert (name, parsed.problems) == (format, ())
     (found,) = parsed.pairs
-    assert (found.prompt, found.generator_a, found.facts["a fact"]) == (prompt, generator, fact)
-    assert found.turns[0].annotator == "anna"
-    assert found.turns[0].labels[0].choice == "A"
+    assert (found.prompt, found.generator_a, found.extra_columns["a fact"]) == (prompt, generator, fact)
+    assert found.assignments[0].annotator == "anna"
+    assert found.assignments[0].labels[0].choice == "A"
 
 
 def test_a_flipped_pair_says_the_same_of_each_video() -> None:
@@ -247,7 +247,7 @@ def test_a_flipped_pair_says_the_same_of_each_video() -> None:
     )
     pair = ParsedPair(1, Clip("x"), Clip("y"), "p", "sora", None, {}, (ParsedAssignment((label,)),), thought_b="of y")
     turned = flipped(pair)
-    found = turned.turns[0].labels[0]
+    found = turned.assignments[0].labels[0]
     assert (turned.a.name, turned.generator_b, turned.thought_a) == ("y", "sora", "of y")
     assert (found.choice, found.left_video) == ("A", "B")
     assert found.sub_scores == {"B": {"style": "1"}}

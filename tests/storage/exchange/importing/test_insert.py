@@ -16,7 +16,7 @@ from storage.accounts.users import add_user, list_users
 from storage.campaigns.campaign import list_campaigns
 from storage.exchange.exporting.export import export
 from storage.exchange.formats.detect import read_file
-from storage.exchange.importing.insert import imports, take_in
+from storage.exchange.importing.insert import imports, insert_import
 from storage.exchange.parsed import ExchangeError, ImportRefusedError, Problem
 from storage.labelling.consensus import consensus
 from storage.labelling.labels import current_labels, revisions
@@ -60,7 +60,7 @@ def test_pairs_labels_and_all_that_a_file_says_come_in(database: Database, tmp_p
     taken = bring(database, videoalign_file(tmp_path, pairs=6), source="winter models")
     assert (taken.pairs, taken.labels, taken.videos, taken.notes) == (6, 6, 12, ())
     first = pairs(database, "winter models")[0]
-    assert (first.generator_a, first.generator_b, dict(first.facts)) == ("sora", "kling", {"VQ": "A", "MQ": "same"})
+    assert (first.generator_a, first.generator_b, dict(first.extra_columns)) == ("sora", "kling", {"VQ": "A", "MQ": "same"})
     assert first.video_a.original_name == "0a.mp4"
     with database.read() as session:
         (campaign,) = list_campaigns(session, "import")
@@ -68,7 +68,7 @@ def test_pairs_labels_and_all_that_a_file_says_come_in(database: Database, tmp_p
         (person,) = list_users(session)
         (record,) = imports(session)
         choices = [one.choice for one in consensus(session)]
-    assert (campaign.settings.name, campaign.status, campaign.settings.dimensions) == (
+    assert (campaign.config.name, campaign.status, campaign.config.dimensions) == (
         "imported: winter models",
         "closed",
         (),
@@ -94,12 +94,12 @@ def test_a_second_time_adds_nothing_and_what_is_new_is_added(database: Database,
 
 def test_an_import_that_is_stopped_leaves_nothing(database: Database, tmp_path: Path) -> None:
     path = videoalign_file(tmp_path)
-    arrival, videos = arrive(database, read_file(path)[1], "videoalign", "test")
+    resolved, videos = arrive(database, read_file(path)[1], "videoalign", "test")
     empty = rows(database)
 
     def stopped() -> None:
         with database.write() as session:
-            assert take_in(session, arrival, videos, created_by=None).labels == 3
+            assert insert_import(session, resolved, videos, created_by=None).labels == 3
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -190,7 +190,7 @@ def test_what_was_said_first_of_a_pair_stays_and_gaps_are_filled(database: Datab
         "the store has other values of VQ for this pair, which stay",
     ]
     (pair,) = pairs(database)
-    assert (pair.generator_a, dict(pair.facts), pair.source) == ("sora", {"VQ": "A"}, "test")
+    assert (pair.generator_a, dict(pair.extra_columns), pair.source) == ("sora", {"VQ": "A"}, "test")
 
 
 def test_a_preference_without_an_order_finds_the_stored_pair(database: Database, tmp_path: Path) -> None:
@@ -263,7 +263,7 @@ def test_later_revisions_follow_on_those_that_came_before(other: Database, tmp_p
     (pair,) = pairs(other)
     with other.read() as session:
         found = revisions(session, pair.id)
-        (turn,) = session.scalars(select(AssignmentRow)).all()
+        (assignment,) = session.scalars(select(AssignmentRow)).all()
     assert [(label.action, label.choice, label.left_video) for label in found] == [
         ("label", "A", "B"),
         ("label", "B", "B"),
@@ -271,8 +271,8 @@ def test_later_revisions_follow_on_those_that_came_before(other: Database, tmp_p
     ]
     assert found[1].replaces_id == found[0].id
     assert found[1].created_at.hour == 13
-    assert turn.state == "returned"
-    assert turn.seconds is None
+    assert assignment.state == "returned"
+    assert assignment.seconds is None
     assert check_store(other) == ()
 
     path.write_text("\n".join(map(json.dumps, [lines[0], common | {"choice": "tie", "token": "other", "revision": 1}])))
@@ -291,7 +291,7 @@ def test_later_revisions_follow_on_those_that_came_before(other: Database, tmp_p
         ({"note": "a\u0000b"}, "a text holds a character that can't be stored"),
         ({"prompt": "\ud800"}, "prompt holds a character that can't be stored"),
         ({"generator_a": "g" * 201}, "the name of a generator has more than 200 characters"),
-        ({"facts": {"score": float("nan")}}, "a further value of the pair can't be stored"),
+        ({"extra_columns": {"score": float("nan")}}, "a further value of the pair can't be stored"),
     ],
 )
 def test_what_the_store_can_not_hold_is_a_problem(other: Database, tmp_path: Path, fields: dict, message: str) -> None:

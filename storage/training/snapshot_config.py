@@ -18,7 +18,7 @@ _AT_ONCE = 1000
 
 
 @dataclass(frozen=True)
-class SnapshotSettings:
+class SnapshotConfig:
     """How pairs are chosen from what people said.
 
     campaigns: names, none for all labels. min_labels: people that have to stand behind a pair, unless a lead decided.
@@ -52,7 +52,7 @@ class PairKey:
     first: str
 
 
-def campaign_ids(session: Session, settings: SnapshotSettings) -> tuple[int, ...] | None:
+def campaign_ids(session: Session, settings: SnapshotConfig) -> tuple[int, ...] | None:
     """The campaigns and imports whose labels count; None for all.
 
     Raises:
@@ -73,17 +73,17 @@ def newest_label(session: Session) -> int:
     return session.scalar(select(func.max(LabelRow.id))) or 0
 
 
-def changed_places(since_label_id: int, campaigns: Sequence[int] | None) -> Select[Any]:
-    """Ids of the places of pairs in campaigns whose labels changed after a revision: given, edited, withdrawn, decided.
+def changed_campaign_pairs(since_label_id: int, campaigns: Sequence[int] | None) -> Select[Any]:
+    """Ids of the campaign pairs whose labels changed after a revision: given, edited, withdrawn, decided.
 
     An id may come several times: to ask for distinct ones would make SQLite go through all labels by another index.
-    Beginning at 0 every place that has an answer, by the kept totals.
+    Beginning at 0 every campaign pair that has an answer, by the kept totals.
     """
     if since_label_id <= 0:
-        places: Any = select(CampaignPairRow.id).where(
+        campaign_pairs: Any = select(CampaignPairRow.id).where(
             or_(CampaignPairRow.labelled > 0, CampaignPairRow.consensus.is_not(None))
         )
-        return places if campaigns is None else places.where(CampaignPairRow.campaign_id.in_(campaigns))
+        return campaign_pairs if campaigns is None else campaign_pairs.where(CampaignPairRow.campaign_id.in_(campaigns))
     former = aliased(LabelRow)
     labels: Any = (
         select(LabelRow.campaign_pair_id)
