@@ -128,7 +128,7 @@ def test_facts_are_measured_again_and_never_nonsense(database: Database) -> None
         save_video_stats(session, [VideoStats(video, 10.0, 0.5, 0.1, 16, 5_000_000_000) for video in videos[:2]])
         save_video_stats(session, [VideoStats(videos[1], 20.0, 0.5, 0.0, 8, 7)])
         save_video_stats(session, [])
-        with pytest.raises(StorageError, match="no finite numbers"):
+        with pytest.raises(StorageError, match="only finite numbers"):
             save_video_stats(session, [VideoStats(videos[2], float("nan"), 0.5, 0.0, 8, 7)])
     with database.read() as session:
         found = video_stats(session, videos)
