@@ -291,7 +291,7 @@ def test_later_revisions_follow_on_those_that_came_before(other: Database, tmp_p
         ({"note": "a\u0000b"}, "a text holds a character that can't be stored"),
         ({"prompt": "\ud800"}, "prompt holds a character that can't be stored"),
         ({"generator_a": "g" * 201}, "the name of a generator has more than 200 characters"),
-        ({"extra_columns": {"score": float("nan")}}, "a further value of the pair can't be stored"),
+        ({"facts": {"score": float("nan")}}, "a further value of the pair can't be stored"),
     ],
 )
 def test_what_the_store_can_not_hold_is_a_problem(other: Database, tmp_path: Path, fields: dict, message: str) -> None:
