@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
+import transformers
 from torch import nn
 from transformers import Cache, PreTrainedModel
 
@@ -30,6 +31,7 @@ from descore.errors import CheckpointError, RewardError
 from descore.modeling.decode_step import decode_step, text_model
 from descore.modeling.kv_cache import growing_cache
 from descore.modeling.prefix_attention import SharedPrefix, enable_prefixes, prefix_of_cache, takes_prefixes
+from descore.modeling.transformers_versions import cache_argument, takes_vision_outputs
 
 if TYPE_CHECKING:
     from descore.modeling.scoring_head import ScoringModule
@@ -86,6 +88,8 @@ class DeScoreModel(nn.Module):
         self.backbone = backbone
         self.processor = processor
         self.scoring = None if scoring is None else scoring.to(backbone.device)
+        self.takes_vision = takes_vision_outputs(backbone)
+        self._cache_argument = cache_argument(backbone)
         self.end_ids = _end_ids(backbone, processor)
         self.register_buffer("never_sampled", _never_sampled(backbone, processor, self.end_ids), persistent=False)
 
@@ -140,8 +144,7 @@ class DeScoreModel(nn.Module):
         cache = growing_cache(self.backbone.config.get_text_config())
         logits = self.backbone(
             position_ids=positions.to(self.device),
-            past_key_values=cache,
-            use_cache=True,
+            **self.cache_inputs(cache),
             logits_to_keep=1,
             **self.model_inputs(inputs, vision=vision),
         ).logits[:, -1]
@@ -243,7 +246,7 @@ class DeScoreModel(nn.Module):
         """What a step that goes on from a state is called with, besides its token and mask."""
         position = state.next_position[:, None]
         axes = position.expand(3, -1, -1) if hasattr(self.backbone.base_model, "get_rope_index") else position
-        known = {"position_ids": axes, "past_key_values": state.cache, "use_cache": True}
+        known = {"position_ids": axes, **self.cache_inputs(state.cache)}
         return known if state.prefix is None else {**known, "shared_prefix": state.prefix}
 
     # steps
@@ -289,10 +292,23 @@ class DeScoreModel(nn.Module):
             raise RewardError("this backbone has no trained scoring module (query token and head), so it gives no reward")
         return self.scoring
 
+    def cache_inputs(self, cache: Cache) -> dict[str, Any]:
+        """A KV cache as keyword arguments of the backbone."""
+        return {self._cache_argument: cache, "use_cache": True}
+
     def model_inputs(
         self, inputs: Batch, without: tuple[str, ...] = (), vision: VisionOutputs | None = None
     ) -> dict[str, Any]:
-        """A batch as keyword arguments of the backbone, on its device; `vision` takes the place of the pixels."""
+        """A batch as keyword arguments of the backbone, on its device; `vision` takes the place of the pixels.
+
+        Raises:
+            ValueError: `vision` is given, and the backbone would ignore it (`takes_vision`).
+        """
+        if vision is not None and not self.takes_vision:
+            raise ValueError(
+                f"{type(self.backbone).__name__} of transformers {transformers.__version__} takes no ready vision features "
+                "(mm_encoder_outputs); pass the pixels instead, or update transformers"
+            )
         named = {
             name: value.to(self.device)
             for name, value in inputs.items()

@@ -43,7 +43,8 @@ class VisionFeatures:
         if tower is not None and any(p.requires_grad for p in tower.parameters()):
             raise ValueError("features of a vision tower that is being trained can't be kept; freeze it or switch this off")
         self.model = model
-        self.supported = tower is not None and hasattr(model.backbone.base_model, "get_video_features")
+        made = tower is not None and hasattr(model.backbone.base_model, "get_video_features")
+        self.supported = made and model.takes_vision
         self.hits = self.misses = 0
         if tower is not None:
             self._folder = folder / fingerprint(tower.state_dict())

@@ -23,6 +23,7 @@ from descore.modeling.backbone import fingerprint
 from descore.modeling.lora import adapter_config, add_adapter
 from descore.modeling.model import DeScoreModel
 from descore.modeling.scoring_head import ScoringModule
+from descore.modeling.transformers_versions import checkpoint_activations
 from trainer.engine.precision import Precision
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def load_for_training(config: TrainConfig, device: torch.device, checkpoint: str
         )
     adapt(model.backbone, lora, widest_vision(config))
     if config.model.gradient_checkpointing:
-        model.backbone.gradient_checkpointing_enable({"use_reentrant": False})
+        checkpoint_activations(model.backbone)
     if config.model.frames is not None:
         manifest = replace(manifest, frame_policy=config.model.frames)
     return TrainableModel(model, manifest, parent)

@@ -168,8 +168,7 @@ def _cached(
     cache = DynamicCache(config=model.backbone.config.get_text_config())
     prefix = model.backbone.base_model(
         position_ids=positions.to(model.device),
-        past_key_values=cache,
-        use_cache=True,
+        **model.cache_inputs(cache),
         **model.model_inputs(prompts, vision=vision),
     ).last_hidden_state
     group = rollouts.group
@@ -181,8 +180,7 @@ def _cached(
         inputs_embeds=embeds,
         attention_mask=torch.cat([old, mask], dim=1),
         position_ids=_axes(model, start + offsets),
-        past_key_values=cache,
-        use_cache=True,
+        **model.cache_inputs(cache),
     ).last_hidden_state
     query = hidden[torch.arange(len(hidden), device=hidden.device), places]
     return prefix[:, -1].repeat_interleave(group, dim=0), hidden, query

@@ -8,6 +8,7 @@ import torch
 from descore.encode import Batch, collate, encode_prompt, pad_token_id, with_thought
 from descore.modeling.model import DeScoreModel
 from descore.modeling.scoring_head import ScoringModule
+from descore.modeling.transformers_versions import checkpoint_activations
 from tests.helpers.tiny import POLICY, tiny_backbone, tiny_clip, tiny_processor
 from trainer.rollouts.shared_prefix import Rollouts, pack_rollouts, rollout_forward
 
@@ -89,7 +90,7 @@ def test_gradient_checkpointing_gives_the_same_gradients(model: DeScoreModel) ->
     plain = rollout_forward(model, prompts, rollouts(model))
     expected = gradients(model, plain.rewards, plain.logprobs)
     model.train()
-    model.backbone.gradient_checkpointing_enable({"use_reentrant": False})
+    checkpoint_activations(model.backbone)
     run = rollout_forward(model, prompts, rollouts(model))
     found = gradients(model, run.rewards, run.logprobs)
     for name, gradient in expected.items():
