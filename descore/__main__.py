@@ -1,7 +1,7 @@
-"""Command line.
+"""The command `descore`, also `python -m descore`.
 
-    python -m descore judge --prompt "a red circle bounces" A.mp4 B.mp4 --json
-    python -m descore score pairs.csv --out scores.csv --mode quick
+    descore judge --prompt "a red circle bounces" A.mp4 B.mp4 --json
+    descore score pairs.csv --out scores.csv --mode quick
 
 A mistake of the caller ends with one line on stderr and exit code 2.
 """
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m descore", description="A video reward model that thinks, then scores.")
+    parser = argparse.ArgumentParser(prog="descore", description="A video reward model that thinks, then scores.")
     commands = parser.add_subparsers(required=True, metavar="command")
 
     judge = commands.add_parser("judge", help="judge one or more videos of one prompt")
