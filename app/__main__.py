@@ -81,13 +81,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _import(database: Database, options: argparse.Namespace) -> int:
-    shelf = ClipStore(database)
+    clip_store = ClipStore(database)
     chosen: dict[str, Any] = {"source": options.source, "format": options.format, "videos": options.videos}
     with _bar() as progress:
         if options.dry_run:
-            done: Any = plan_import(shelf, database, options.path, **chosen, progress=progress)
+            done: Any = plan_import(clip_store, database, options.path, **chosen, progress=progress)
         else:
-            done = run_import(shelf, database, options.path, **chosen, progress=progress)
+            done = run_import(clip_store, database, options.path, **chosen, progress=progress)
     problems = done.problems if isinstance(done, ImportPlan) else ()
     if options.json:
         print(_json(done))

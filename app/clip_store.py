@@ -1,9 +1,9 @@
 """Videos on their way in and out of the app: checked, kept, and served under opaque ids with HTTP Range.
 
-    shelf = ClipStore(database)
-    video = shelf.take_in(uploaded_path)     # decoded once, copied into the managed folder
-    shelf.original(video)                    # the path that the model reads
-    shelf.view(video)                        # what a page gets: an address that says nothing, frame rate, duration
+    clip_store = ClipStore(database)
+    video = clip_store.take_in(uploaded_path)     # decoded once, copied into the managed folder
+    clip_store.original(video)                    # the path that the model reads
+    clip_store.view(video)                        # what a page gets: an address that says nothing, frame rate, duration
 
 A page never gets a path or a file name: they may tell which generator made a video.
 """
@@ -11,6 +11,7 @@ A page never gets a path or a file name: they may tell which generator made a vi
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from starlette.routing import BaseRoute, Route
 
 from descore.video import VideoInfo, content_hash, make_playable, probe, validate_full
 from storage import Database, NotInStoreError
-from storage.pairs import NewVideo, Video, add_new_video, find_video, video_by_public_id
+from storage.pairs import NewVideo, Pair, Video, add_new_video, find_video, video_by_public_id
 from storage.video_files import playable_path, store_video, video_path
 
 ROUTE = "/clips"
@@ -128,6 +129,14 @@ class ClipStore:
     def poster_url(self, video: Video) -> str:
         """Address of a still picture of the video's middle."""
         return f".{ROUTE}/{video.public_id}/poster"
+
+    def pair_view(self, pair: Pair) -> dict[str, Any]:
+        """Return the value of the pair player."""
+        return {"a": self.view(pair.video_a), "b": self.view(pair.video_b)}
+
+    def poster_urls(self, pairs: Iterable[Pair]) -> dict[int, tuple[str, str]]:
+        """Return the addresses of both still pictures by pair id."""
+        return {pair.id: (self.poster_url(pair.video_a), self.poster_url(pair.video_b)) for pair in pairs}
 
     def routes(self) -> list[BaseRoute]:
         """The web routes for videos and posters, for the app that Gradio launches."""

@@ -25,7 +25,7 @@ from app.runs.supervisor import Jobs
 from app.serving.serving import Served, Serving
 from app.train.page import TrainPage
 from app.ui.assets import styles
-from app.ui.header import ANALYSE, JUDGE, LABEL, LEAD, TRAIN, build_header, serving_route, theme
+from app.ui.header import ANALYSE, JUDGE, LABEL, LEAD, TRAIN, build_header, theme
 from app.ui.plotly_script import plotly_route
 from app.web.auth import Auth
 from app.web.deployment import public_url, trust_no_proxy_unasked
@@ -47,7 +47,7 @@ class Studio:
     serving: Serving
     jobs: Jobs
     database: Database
-    shelf: ClipStore
+    clip_store: ClipStore
     auth: Auth
     blocks: gr.Blocks
     routes: tuple[BaseRoute, ...]
@@ -66,15 +66,17 @@ class Studio:
         warm_up()
         database = open_database(home=home)
         serving = Serving.open(database, checkpoint)
-        shelf, auth = ClipStore(database), Auth(database)
-        bundled = load_gallery(shelf, gallery)
+        clip_store, auth = ClipStore(database), Auth(database)
+        bundled = load_gallery(clip_store, gallery)
         with database.write() as session:
             for pair in bundled:
                 add_pair(session, pair.a, pair.b, pair.prompt, source="bundled")
         jobs = Jobs(database, serving)
-        judge, train = JudgePage(serving, database, shelf, bundled), TrainPage(database, shelf, serving, auth, jobs)
-        label, lead = LabelPage(database, shelf, serving, auth), LeadPage(database, shelf, serving, auth)
-        analyse = AnalysePage(database, shelf, serving, auth, jobs)
+        judge = JudgePage(serving, database, clip_store, bundled)
+        train = TrainPage(database, clip_store, serving, auth, jobs)
+        label = LabelPage(database, clip_store, serving, auth)
+        lead = LeadPage(database, clip_store, serving, auth)
+        analyse = AnalysePage(database, clip_store, serving, auth, jobs)
         blocks = gr.Blocks(title="DeScore", analytics_enabled=False, fill_width=True)
         with blocks:
             build_header(JUDGE)
@@ -92,8 +94,8 @@ class Studio:
             build_header(LEAD)
             lead.build(blocks)
         pages = (*label.routes(), *analyse.routes(), *train.routes(), *lead.routes())
-        routes = (*shelf.routes(), *auth.routes(), serving_route(serving), plotly_route(), *pages)
-        return cls(serving, jobs, database, shelf, auth, blocks, routes)
+        routes = (*clip_store.routes(), *auth.routes(), *serving.routes(), plotly_route(), *pages)
+        return cls(serving, jobs, database, clip_store, auth, blocks, routes)
 
     @property
     def served(self) -> Served:

@@ -22,10 +22,10 @@ from typing import Any, TypeVar
 from sqlalchemy import select
 
 from app.clip_store import ClipStore
+from app.lead.context import LeadContext
 from app.lead.progress import AgreementTab, AnnotatorsTab, CampaignList, ProgressTab
 from app.serving.serving import Served, Serving
 from app.web.auth import Auth
-from app.web.panel import LeadRoom
 from benchmarks.big_store import REACHES, Filled, fill
 from descore.answer import DIMENSIONS
 from storage import Database, open_database
@@ -136,13 +136,13 @@ def after_reorder(database: Database, filled: Filled, clock: Clock) -> None:
 
 def lead_page(database: Database, filled: Filled, served: Served, clock: Clock, times: int) -> None:
     """All tabs, as the page loads them when a lead opens it."""
-    room = LeadRoom(database, ClipStore(database), Serving(served), Auth(database))
+    context = LeadContext(database, ClipStore(database), Serving(served), Auth(database))
     with database.write() as session:
         lead = add_user(session, "lead", "lead")
     for _ in range(times):
         begun = time.perf_counter()
         for tab in TABS:
-            clock.time(f"lead_{tab.name}", lambda tab=tab: tab(room).view(lead, filled.campaign_id))
+            clock.time(f"lead_{tab.name}", lambda tab=tab: tab(context).view(lead, filled.campaign_id))
         clock.seconds.setdefault("lead_page", []).append(time.perf_counter() - begun)
 
 

@@ -13,11 +13,13 @@ from app.analyse.figures.external_scores import LARGEST, ScoreFileError, read_sc
 from app.analyse.figures.finding import Finding
 from app.analyse.figures.score_matching import MatchedScores, PairScore, match_scores
 from app.analyse.panel import AnalyseSection
-from app.analyse.selection import AnalyseRoom, SelectedPairs, Selection
+from app.analyse.selection import AnalyseContext, SelectedPairs, Selection
 from app.analyse.views.benchmarks import import_form, import_report, imported_list
 from app.analyse.views.findings import findings
 from app.ui.markup import Markup
-from app.web.panel import PLAIN, QUIET, FormData, FormError, Reply
+from app.web.form_data import STALE_BUTTON, FormData, FormError
+from app.web.panel import QUIET, Reply
+from app.web.plain_errors import PLAIN_ERRORS
 from storage.accounts.users import User
 from storage.analysis.external_scores import ExternalScore, external_scores, save_external, scorers
 from storage.pairs import Pair, list_pairs
@@ -28,8 +30,8 @@ class BenchmarksTab(AnalyseSection):
 
     name, title = "benchmarks", "Benchmarks"
 
-    def __init__(self, room: AnalyseRoom) -> None:
-        super().__init__(room)
+    def __init__(self, context: AnalyseContext) -> None:
+        super().__init__(context)
         self._uploaded: dict[int, tuple[str, str]] = {}  # by person: the file's name and its text
 
     def build(self) -> None:
@@ -41,7 +43,7 @@ class BenchmarksTab(AnalyseSection):
     def take_upload(self, path: str | None, request: gr.Request) -> list[Any]:
         """Handler: read a lead's file; nothing is stored before it is said whose scores these are."""
         try:
-            person = self.room.auth.require(request, "lead")
+            person = self.context.auth.require(request, "lead")
             if path is None:
                 raise FormError("no file came")
             name, text = Path(path).name, _text(Path(path))
@@ -49,14 +51,14 @@ class BenchmarksTab(AnalyseSection):
             table = read_scores(text)
             self._uploaded[person.id] = (name, text)
             reply = Reply(import_form(name, len(table.rows), table.problems))
-        except (*PLAIN, ScoreFileError) as error:
+        except (*PLAIN_ERRORS, ScoreFileError) as error:
             reply = Reply(None, str(error), bad=True)
         return [reply.value(), None]
 
     def view(self, person: User, selection: Selection) -> Reply:
         """All tables."""
-        chosen = self.room.chosen(selection)
-        with self.room.database.read() as session:
+        chosen = self.context.chosen(selection)
+        with self.context.database.read() as session:
             known = scorers(session)
         tables = findings(self.found(chosen))
         return Reply(tables + imported_list(known, person.role == "lead"))
@@ -67,7 +69,7 @@ class BenchmarksTab(AnalyseSection):
             self._uploaded.pop(person.id, None)
             return self.view(person, selection)
         if asked.act != "import":
-            return super().act(asked, person, selection)
+            raise FormError(STALE_BUTTON)
         if person.id not in self._uploaded:
             raise FormError("upload the file again")
         scorer = asked.text("scorer")
@@ -77,7 +79,7 @@ class BenchmarksTab(AnalyseSection):
         found = match_scores(read_scores(text), self._pairs())
         if not found.scores:
             raise FormError(_nothing(found))
-        with self.room.database.write() as session:
+        with self.context.database.write() as session:
             save_external(session, scorer, [_external(one) for one in found.scores])
         del self._uploaded[person.id]
         below = import_report(name, scorer, len(found.scores), found.unknown, found.problems)
@@ -85,10 +87,10 @@ class BenchmarksTab(AnalyseSection):
 
     def found(self, chosen: SelectedPairs) -> tuple[Finding, ...]:
         """A table for each source with labels, the published one last."""
-        return self.room.once(chosen, self.name, lambda: self._tables(chosen))
+        return self.context.once(chosen, self.name, lambda: self._tables(chosen))
 
     def _tables(self, chosen: SelectedPairs) -> tuple[Finding, ...]:
-        with self.room.database.read() as session:
+        with self.context.database.read() as session:
             imported = {
                 name: {key: (one.reward_a, one.reward_b) for key, one in external_scores(session, name).items()}
                 for name in scorers(session)
@@ -98,8 +100,8 @@ class BenchmarksTab(AnalyseSection):
         return (*(benchmark_table(one) for one in measured), published_table(measured))
 
     def _pairs(self) -> Sequence[Pair]:
-        with self.room.database.read() as session:
-            return [pair for source in self.room.known().sources for pair in list_pairs(session, source)]
+        with self.context.database.read() as session:
+            return [pair for source in self.context.known().sources for pair in list_pairs(session, source)]
 
 
 def _text(path: Path) -> str:

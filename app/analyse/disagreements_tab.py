@@ -14,10 +14,12 @@ from app.analyse.figures.judged_pairs import judged_pairs
 from app.analyse.panel import READERS, AnalyseSection
 from app.analyse.selection import SelectedPairs, Selection
 from app.analyse.views.disagreements import case_head, case_labels, disagreement_list
+from app.serving.answer import Answer
 from app.serving.cached_judge import stored_answer
 from app.ui.synced_pair import synced_pair
-from app.ui.verdict import Said, verdict_panel, verdict_view
-from app.web.panel import FormData, Reply
+from app.ui.verdict import verdict_panel, verdict_view
+from app.web.form_data import STALE_BUTTON, FormData, FormError
+from app.web.panel import Reply
 from storage.accounts.users import User, list_users
 from storage.analysis.judged_pairs import AnalysedPair
 from storage.labelling.labels import Label, revisions
@@ -62,12 +64,12 @@ class DisagreementsTab(AnalyseSection):
         """A value for each of `outputs`; a refusal leaves the pair that is there."""
         if not isinstance(reply, CaseReply):
             return [reply.value(), *[gr.skip()] * 4]
-        model = verdict_view(Said()) if reply.model is None else dict(reply.model)
+        model = verdict_view(Answer()) if reply.model is None else dict(reply.model)
         return [reply.value(), str(reply.head), dict(reply.player or NO_PLAYER), model, str(reply.people)]
 
     def view(self, person: User, selection: Selection) -> Reply:
         """The first page with its first pair."""
-        return self._show(person, self.room.chosen(selection), 0, None)
+        return self._show(person, self.context.chosen(selection), 0, None)
 
     def may_ask(self, act: str) -> Sequence[Role]:
         """To look is to read."""
@@ -75,12 +77,12 @@ class DisagreementsTab(AnalyseSection):
 
     def act(self, asked: FormData, person: User, selection: Selection) -> Reply:
         """Look at a pair, turn the page of the list."""
-        chosen = self.room.chosen(selection)
+        chosen = self.context.chosen(selection)
         if asked.act == "look":
             return self._show(person, chosen, None, asked.id)
         if asked.act == "turn":
             return self._show(person, chosen, asked.id, None)
-        return super().act(asked, person, selection)
+        raise FormError(STALE_BUTTON)
 
     def _show(self, person: User, chosen: SelectedPairs, start: int | None, looked_at: int | None) -> CaseReply:
         """A page of the list and a pair. start: of the page, None for the one with the pair; without a pair the page's "
@@ -95,23 +97,23 @@ class DisagreementsTab(AnalyseSection):
 
     def found(self, chosen: SelectedPairs) -> tuple[Disagreement, ...]:
         """All disagreements of the checkpoint in detail."""
-        return self.room.once(chosen, self.name, lambda: disagreements(chosen.first, chosen.selection.way))
+        return self.context.once(chosen, self.name, lambda: disagreements(chosen.first, chosen.selection.way))
 
     def _case(self, person: User, chosen: SelectedPairs, listed: Markup, shown: AnalysedPair) -> CaseReply:
-        with self.room.database.read() as session:
+        with self.context.database.read() as session:
             pair = get_pair(session, shown.pair_id)
             labels = _current(revisions(session, pair.id))
             names = {user.id: user.name for user in list_users(session)}
         if person.role != "lead":  # who said what is for leads
             numbers = dict.fromkeys(label.annotator_id for label in labels)
             names = {annotator: f"annotator {number}" for number, annotator in enumerate(numbers, start=1)}
-        served = self.room.served(chosen.registered[0])
-        said = None if served is None else stored_answer(served, self.room.database, pair, chosen.selection.way)
+        served = self.context.served(chosen.registered[0])
+        answer = None if served is None else stored_answer(served, self.context.database, pair, chosen.selection.way)
         return CaseReply(
             listed,
-            player=self.room.player(pair),
+            player=self.context.clip_store.pair_view(pair),
             head=case_head(pair, shown),
-            model=verdict_view(said or Said()),
+            model=verdict_view(answer or Answer()),
             people=case_labels(shown, labels, names),
         )
 

@@ -15,7 +15,7 @@ from app.analyse.figures.slices import accuracy_by_slice
 from app.analyse.figures.sub_scores import sub_score_agreement
 from app.analyse.figures.think_vs_quick import think_against_quick
 from app.analyse.panel import AnalyseSection
-from app.analyse.selection import AnalyseRoom, SelectedPairs, Selection
+from app.analyse.selection import AnalyseContext, SelectedPairs, Selection
 from app.analyse.views.findings import findings
 from app.ui.markup import empty
 from app.web.panel import Reply
@@ -33,14 +33,14 @@ class FindingsTab(AnalyseSection):
 
     def view(self, person: User, selection: Selection) -> Reply:
         """The findings of a selection."""
-        found = self.found(self.room.chosen(selection))
+        found = self.found(self.context.chosen(selection))
         if any(one.charts or one.rows for one in found):
             return Reply(findings(found))
         return Reply(empty(f"{found[0].notes[0]} A lead can have pairs judged: see “Score missing pairs” above."))
 
     def found(self, chosen: SelectedPairs) -> Found:
         """The findings, from memory where nothing has changed."""
-        return self.room.once(chosen, self.name, lambda: self.make(chosen))
+        return self.context.once(chosen, self.name, lambda: self.make(chosen))
 
 
 class AgreementTab(FindingsTab):
@@ -82,6 +82,6 @@ class GeneratorsTab(FindingsTab):
         return (leaderboard(chosen.first, chosen.selection.way),)
 
 
-def tabs(room: AnalyseRoom) -> tuple[FindingsTab, ...]:
+def tabs(context: AnalyseContext) -> tuple[FindingsTab, ...]:
     """All of them, in the order of the report."""
-    return AgreementTab(room), HackingTab(room), GeneratorsTab(room)
+    return AgreementTab(context), HackingTab(context), GeneratorsTab(context)

@@ -18,24 +18,25 @@ from app.analyse.disagreements_tab import DisagreementsTab
 from app.analyse.findings_tabs import tabs
 from app.analyse.panel import READERS, AnalyseSection
 from app.analyse.report import ReportTab
-from app.analyse.selection import AnalyseRoom
+from app.analyse.selection import AnalyseContext
 from app.analyse.selection_tab import ChoosePanel, ScoringPanel
 from app.clip_store import ClipStore
 from app.runs.supervisor import Jobs
 from app.serving.serving import Serving
 from app.web.auth import Auth, AuthError, NotSignedInError
-from app.web.panel import PLAIN, QUIET, LeadRoom
+from app.web.panel import QUIET
+from app.web.plain_errors import PLAIN_ERRORS
 from storage import Database
 
 
 class AnalysePage:
     """Builds the page inside the current `gr.Blocks`; its route belongs to the app that Gradio launches."""
 
-    def __init__(self, database: Database, shelf: ClipStore, serving: Serving, auth: Auth, jobs: Jobs) -> None:
-        self.room = AnalyseRoom(LeadRoom(database, shelf, serving, auth))
-        figures, cases, benchmarks = tabs(self.room), DisagreementsTab(self.room), BenchmarksTab(self.room)
-        self.report = ReportTab(self.room, figures, cases, benchmarks)
-        self.top: tuple[ChoosePanel, ScoringPanel] = (ChoosePanel(self.room), ScoringPanel(self.room, jobs))
+    def __init__(self, database: Database, clip_store: ClipStore, serving: Serving, auth: Auth, jobs: Jobs) -> None:
+        self.context = AnalyseContext(database, clip_store, serving, auth)
+        figures, cases, benchmarks = tabs(self.context), DisagreementsTab(self.context), BenchmarksTab(self.context)
+        self.report = ReportTab(self.context, figures, cases, benchmarks)
+        self.top: tuple[ChoosePanel, ScoringPanel] = (ChoosePanel(self.context), ScoringPanel(self.context, jobs))
         self.tabs: tuple[AnalyseSection, ...] = (figures[0], cases, *figures[1:], benchmarks, self.report)
 
     def routes(self) -> list[BaseRoute]:
@@ -81,10 +82,10 @@ class AnalysePage:
     def _enter(self, saved: Any, request: gr.Request) -> list[Any]:
         """On load: who is it, and what did this browser look at last?"""
         try:
-            person = self.room.auth.require(request, *READERS)
-            selection = self.room.select(saved)
+            person = self.context.auth.require(request, *READERS)
+            selection = self.context.select(saved)
             return ["", gr.Column(visible=True), selection.to_value(), self.top[0].view(person, selection).value()]
-        except PLAIN as error:
+        except PLAIN_ERRORS as error:
             return [_gate(error), gr.Column(visible=False), None, gr.skip()]
 
     def _bring_to_front(self, section: AnalyseSection) -> Callable[[Any, gr.Request], list[Any]]:

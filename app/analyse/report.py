@@ -13,10 +13,11 @@ from app.analyse.benchmarks_tab import BenchmarksTab
 from app.analyse.disagreements_tab import DisagreementsTab
 from app.analyse.findings_tabs import FindingsTab
 from app.analyse.panel import READERS, AnalyseSection
-from app.analyse.selection import AnalyseRoom, SelectedPairs, Selection
+from app.analyse.selection import AnalyseContext, SelectedPairs, Selection
 from app.analyse.views.report import REPORT_PATH, case_table, report_form, report_html
 from app.web.auth import AuthError
-from app.web.panel import PLAIN, Reply
+from app.web.panel import Reply
+from app.web.plain_errors import PLAIN_ERRORS
 from app.web.plain_pages import page
 from storage.accounts.users import User
 
@@ -27,14 +28,14 @@ class ReportTab(AnalyseSection):
     name, title = "report", "Report"
 
     def __init__(
-        self, room: AnalyseRoom, tabs: tuple[FindingsTab, ...], cases: DisagreementsTab, benchmarks: BenchmarksTab
+        self, context: AnalyseContext, tabs: tuple[FindingsTab, ...], cases: DisagreementsTab, benchmarks: BenchmarksTab
     ) -> None:
-        super().__init__(room)
+        super().__init__(context)
         self._tabs, self._cases, self._benchmarks = tabs, cases, benchmarks
 
     def view(self, person: User, selection: Selection) -> Reply:
         """What is in it."""
-        chosen = self.room.chosen(selection)
+        chosen = self.context.chosen(selection)
         names = [one.name for one in chosen.checkpoints]
         fields = selection.to_value() | {"held_out": "yes" if selection.held_out else "no"}
         return Reply(report_form(fields, _pairs_in_words(chosen), names))
@@ -46,10 +47,10 @@ class ReportTab(AnalyseSection):
     def download(self, request: Request) -> Response:
         """The file of the selection that the query names."""
         try:
-            self.room.auth.require(request, *READERS)
+            self.context.auth.require(request, *READERS)
             asked = dict(request.query_params) | {"beside": request.query_params.getlist("beside")}
-            chosen = self.room.chosen(self.room.select(asked))
-        except PLAIN as error:
+            chosen = self.context.chosen(self.context.select(asked))
+        except PLAIN_ERRORS as error:
             status = error.status if isinstance(error, AuthError) else 422
             return page("plain/notice.html", status, up="../../", title="Report", text=str(error))
         name = re.sub(r"[^a-z0-9]+", "-", chosen.first.name.lower()).strip("-") or "checkpoint"

@@ -1,7 +1,7 @@
 """Which pairs of which checkpoints the Analyse page looks at, and their data, read once.
 
     selection = Selection.of(sent, known)          # from a form or the browser's memory: everything is checked
-    chosen = room.chosen(selection)                # the pairs by checkpoint, from memory as long as nothing is new
+    chosen = context.chosen(selection)                # the pairs by checkpoint, from memory as long as nothing is new
     chosen.first.pairs
 
 The tabs and the report get the same findings from the same place.
@@ -18,10 +18,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from app.analyse.figures.judged_pairs import WAYS, AnalysedCheckpoint, Way
-from app.serving.serving import Served
-from app.web.panel import FormError, LeadRoom
+from app.clip_store import ClipStore
+from app.serving.serving import Served, Serving
+from app.web.auth import Auth
+from app.web.form_data import FormError
 from descore.calibration import ModeCalibration
 from descore.errors import CheckpointError
+from storage import Database
 from storage.analysis.cache_key import Stamp, last_changes
 from storage.analysis.judged_pairs import AnalysedPair, analysed_pairs
 from storage.analysis.reward_margins import pair_sources
@@ -129,17 +132,11 @@ class SelectedPairs:
         return sum(pair.choice is not None for pair in self.first.pairs)
 
 
-class AnalyseRoom:
+class AnalyseContext:
     """Reads and keeps what the sections need."""
 
-    def __init__(self, lead_room: LeadRoom) -> None:
-        self.database, self.shelf, self.serving, self.auth = (
-            lead_room.database,
-            lead_room.shelf,
-            lead_room.serving,
-            lead_room.auth,
-        )
-        self.player = lead_room.player
+    def __init__(self, database: Database, clip_store: ClipStore, serving: Serving, auth: Auth) -> None:
+        self.database, self.clip_store, self.serving, self.auth = database, clip_store, serving, auth
         self._pairs: OrderedDict[Hashable, tuple[AnalysedPair, ...]] = OrderedDict()
         self._made: OrderedDict[Hashable, Any] = OrderedDict()
         self._read: dict[int, Served] = {}

@@ -10,11 +10,13 @@ import gradio as gr
 
 from app.analyse.figures.judged_pairs import FITTED_HERE, scored
 from app.analyse.panel import READERS, AnalyseSection
-from app.analyse.selection import AnalyseRoom, Selection
+from app.analyse.selection import AnalyseContext, Selection
 from app.analyse.views.selection import Coverage, choose_form, coverage_view
 from app.runs.supervisor import Jobs
 from app.ui.markup import Markup, empty
-from app.web.panel import PLAIN, FormData, FormError, Reply
+from app.web.form_data import STALE_BUTTON, FormData, FormError
+from app.web.panel import Reply
+from app.web.plain_errors import PLAIN_ERRORS
 from storage.accounts.users import User
 from storage.training.model_registry import Checkpoint, get_checkpoint
 from storage.training.runs import Run, RunRequest, create_run, list_runs
@@ -31,7 +33,7 @@ class ChoosePanel(AnalyseSection):
 
     def view(self, person: User, selection: Selection) -> Reply:
         """The form as it is filled in."""
-        known, chosen = self.room.known(), self.room.chosen(selection)
+        known, chosen = self.context.known(), self.context.chosen(selection)
         form = choose_form(known.checkpoints, known.scopes, **selection.to_value())
         return Reply(form + _warnings(selection, chosen.labelled, _trained(known.checkpoints, selection)))
 
@@ -39,11 +41,11 @@ class ChoosePanel(AnalyseSection):
         """Handler: a change of the form. Answers the panel and the selection, twice: for the page and the browser's "
         "memory."""
         try:
-            person = self.room.auth.require(request, *READERS)
-            selection = self.room.select(FormData.of(event).fields)
+            person = self.context.auth.require(request, *READERS)
+            selection = self.context.select(FormData.of(event).fields)
             value = selection.to_value()
             return [self.view(person, selection).value(), value, value]
-        except PLAIN as error:
+        except PLAIN_ERRORS as error:
             return [Reply(None, str(error), bad=True).value(), gr.skip(), gr.skip()]
 
 
@@ -72,14 +74,14 @@ class ScoringPanel(AnalyseSection):
 
     name, title, poll_seconds = "scoring", "Scoring", 3
 
-    def __init__(self, room: AnalyseRoom, jobs: Jobs) -> None:
-        super().__init__(room)
+    def __init__(self, context: AnalyseContext, jobs: Jobs) -> None:
+        super().__init__(context)
         self._jobs = jobs
         self._counted: dict[Selection, tuple[float, list[Coverage]]] = {}
 
     def view(self, person: User, selection: Selection) -> Reply:
         """Counts of the selection and the latest runs."""
-        names = {one.id: one.name for one in self.room.known().checkpoints}
+        names = {one.id: one.name for one in self.context.known().checkpoints}
         found = self._coverage(selection)
         return Reply(coverage_view(found, self._runs(), names, person.role == "lead"))
 
@@ -89,7 +91,7 @@ class ScoringPanel(AnalyseSection):
         began = time.monotonic()
         if began < until:
             return found
-        chosen = self.room.chosen(selection)
+        chosen = self.context.chosen(selection)
         found = [
             Coverage(
                 checkpoint=row,
@@ -114,11 +116,11 @@ class ScoringPanel(AnalyseSection):
         elif asked.act == "resume-run":
             self._jobs.resume(self._run(asked.id).id)
         else:
-            return super().act(asked, person, selection)
+            raise FormError(STALE_BUTTON)
         return self.view(person, selection)
 
     def _score(self, checkpoint_id: int, person: User, selection: Selection) -> None:
-        with self.room.database.write() as session:
+        with self.context.database.write() as session:
             checkpoint = get_checkpoint(session, checkpoint_id)
             request = RunRequest(
                 kind="score",
@@ -132,10 +134,10 @@ class ScoringPanel(AnalyseSection):
 
     def _device(self) -> str:
         """Where the app's own model is; that of the last run while it has stepped aside."""
-        model = self.room.serving.now.model
+        model = self.context.serving.now.model
         if model is not None:
             return str(model.model.device.type)
-        with self.room.database.read() as session:
+        with self.context.database.read() as session:
             return next((run.device for run in list_runs(session, 1)), "cpu")
 
     def _run(self, run_id: int) -> Run:
@@ -147,10 +149,10 @@ class ScoringPanel(AnalyseSection):
         for run in self._latest():
             if run.id == run_id:
                 return run
-        raise FormError("this run is no scoring; reload the page")
+        raise FormError("This run scores nothing. Reload the page.")
 
     def _latest(self) -> tuple[Run, ...]:
-        with self.room.database.read() as session:
+        with self.context.database.read() as session:
             return list_runs(session, _OLD_RUNS, kind="score")
 
     def _runs(self) -> list[Run]:

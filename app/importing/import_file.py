@@ -1,8 +1,8 @@
 """Files of pairs and labels into the store, with their videos checked.
 
-    plan = plan_import(shelf, database, Path("pairs.csv"), source="winter models")      # a dry run: reads, writes nothing
+    plan = plan_import(clip_store, database, Path("pairs.csv"), source="winter models")      # a dry run
     plan.pairs_new, plan.labels_new, plan.problems
-    report = run_import(shelf, database, Path("pairs.csv"), source="winter models", created_by=lead.id)
+    report = run_import(clip_store, database, Path("pairs.csv"), source="winter models", created_by=lead.id)
 
 The run decodes every new video once in full before anything is kept, copies them into the managed folder, re-encodes for the
 browser what it can't play, and then writes all rows in one transaction. Stopped in between, it leaves no row behind; copied
@@ -98,7 +98,7 @@ class _Watch:
 
 
 def plan_import(
-    shelf: ClipStore,
+    clip_store: ClipStore,
     database: Database,
     path: Path,
     *,
@@ -137,7 +137,7 @@ def plan_import(
 
 
 def run_import(
-    shelf: ClipStore,
+    clip_store: ClipStore,
     database: Database,
     path: Path,
     *,
@@ -165,13 +165,13 @@ def run_import(
     """
     watch = _Watch(progress, cancelled)
     found = _look(database, path, source, format, videos, watch)
-    checked, problems = _each(shelf.check, found, "decoding videos", watch)
+    checked, problems = _each(clip_store.check, found, "decoding videos", watch)
     with database.read() as session:
         changes = compare(session, found.resolved)
     problems = [*changes.problems, *found.problems, *problems]
     if problems:
         raise ImportRefusedError(_in_order(problems))
-    kept = _keep(shelf, found, checked, watch)
+    kept = _keep(clip_store, found, checked, watch)
     with database.write() as session:
         taken = insert_import(session, found.resolved, kept, created_by=created_by)
     return _report(found, taken)
@@ -262,7 +262,7 @@ def _each(
     return infos, problems
 
 
-def _keep(shelf: ClipStore, found: _Found, checked: Mapping[str, VideoInfo], watch: _Watch) -> dict[str, NewVideo]:
+def _keep(clip_store: ClipStore, found: _Found, checked: Mapping[str, VideoInfo], watch: _Watch) -> dict[str, NewVideo]:
     """Copy the checked videos into the managed folder.
 
     Raises:
@@ -273,7 +273,7 @@ def _keep(shelf: ClipStore, found: _Found, checked: Mapping[str, VideoInfo], wat
     for done, (sha256, info) in enumerate(checked.items(), start=1):
         file, clip, pair = found.new[sha256]
         try:
-            kept[sha256] = shelf.keep(file, info)
+            kept[sha256] = clip_store.keep(file, info)
             if kept[sha256].sha256 != sha256:
                 problems.append(
                     _video_problem(found.resolved.parsed, pair, clip, "was changed during the import; try again")

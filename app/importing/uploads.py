@@ -1,7 +1,7 @@
 """Uploaded files on their way into an import: gathered in one private folder, archives unpacked.
 
     staged = stage([Path("pairs.zip")], database.home, owner=lead.id)
-    plan_import(shelf, database, staged.path, ...)
+    plan_import(clip_store, database, staged.path, ...)
     staged.discard()
 
 An upload is moved out of Gradio's own folder, which anybody who knows a file's address could read from.

@@ -19,18 +19,17 @@ import gradio as gr
 
 from app.clip_store import ClipStore
 from app.judge.gallery import BundledPair
-from app.serving.cached_judge import answer
-from app.serving.serving import ModelAsideError, Serving
-from descore.errors import CheckpointError, RewardError
+from app.serving.cached_judge import stream_answer
+from app.serving.serving import Serving
+from app.web.plain_errors import JUDGING_ERRORS, judging_error_text
 from descore.judgement import Mode
 from descore.video import VideoError
-from storage import Database, NotInStoreError, StorageError
+from storage import Database, StorageError
 from storage.pairs import Pair, Video, add_pair
 from storage.schema import Choice
 from storage.votes import save_vote
 
 MODES: list[tuple[str, Mode]] = [("Think", "think"), ("Quick, no thought", "quick"), ("Several thoughts", "k")]
-PLAIN_ERRORS = (VideoError, ValueError, StorageError, RewardError, CheckpointError, ModelAsideError)
 # On all pages together; single model calls take turns anyway.
 MODEL_QUEUE: dict[str, Any] = {"concurrency_limit": 4, "concurrency_id": "model"}
 NOTE_LENGTH = 1000
@@ -50,8 +49,8 @@ class Selection:
 class JudgeApi:
     """The calls behind the Judge page, and the endpoints that programs may use."""
 
-    def __init__(self, serving: Serving, database: Database, shelf: ClipStore, bundled: Sequence[BundledPair]) -> None:
-        self.serving, self.database, self.shelf = serving, database, shelf
+    def __init__(self, serving: Serving, database: Database, clip_store: ClipStore, bundled: Sequence[BundledPair]) -> None:
+        self.serving, self.database, self.clip_store = serving, database, clip_store
         self.bundled = {pair.id: pair for pair in bundled}
 
     def connect(self) -> None:
@@ -76,7 +75,7 @@ class JudgeApi:
             raise ValueError("Choose a pair, or upload two videos first.")
         if not prompt.strip():
             raise ValueError("Write the prompt that both videos were made from.")
-        a, b = self.shelf.by_id(selection.a), self.shelf.by_id(selection.b)
+        a, b = self.clip_store.by_id(selection.a), self.clip_store.by_id(selection.b)
         with self.database.write() as session:
             return add_pair(session, a, b, prompt, source="bundled" if selection.bundled else "judge page")
 
@@ -90,7 +89,7 @@ class JudgeApi:
         if path is None:
             raise ValueError(f"{label} is missing: upload or record it first.")
         try:
-            return self.shelf.take_in(Path(path))
+            return self.clip_store.take_in(Path(path))
         except VideoError as error:
             raise ValueError(f"{label} can't be used: {error.reason}") from error
 
@@ -109,7 +108,7 @@ class JudgeApi:
         """Judge two uploaded videos of one prompt; as `judge_bundled`."""
         try:
             a, b = self.take_in(path_a, "Video A"), self.take_in(path_b, "Video B")
-        except PLAIN_ERRORS as error:
+        except JUDGING_ERRORS as error:
             raise gr.Error(str(error), print_exception=False) from error
         return self._verdict_of(Selection(a.public_id, b.public_id), prompt or "", mode, int(k))
 
@@ -136,16 +135,16 @@ class JudgeApi:
             if not 2 <= k <= MOST_THOUGHTS:
                 raise ValueError(f"k is a number of thoughts from 2 to {MOST_THOUGHTS}, not {k}")
             pair = self.pair_of(selection, prompt)
-            *_, said = answer(self.serving, self.database, self.shelf, pair, mode, k, threading.Event())
-        except PLAIN_ERRORS as error:
-            raise gr.Error(plain(error), print_exception=False) from error
-        assert said.verdict is not None
-        result = said.verdict.to_json_dict()
+            *_, answer = stream_answer(self.serving, self.database, self.clip_store, pair, mode, k, threading.Event())
+        except JUDGING_ERRORS as error:
+            raise gr.Error(judging_error_text(error), print_exception=False) from error
+        assert answer.verdict is not None
+        result = answer.verdict.to_json_dict()
         for video, public_id in zip(result["videos"], (selection.a, selection.b), strict=True):
             # Clients take anything with a "path" for a file to download.
             del video["path"]
             video["id"] = public_id
-        return result | {"pair": pair.id, "from_store": said.from_store}
+        return result | {"pair": pair.id, "from_store": answer.from_store}
 
 
 def upload_box(label: str, visible: bool = True) -> gr.Video:
@@ -160,12 +159,3 @@ def upload_box(label: str, visible: bool = True) -> gr.Video:
         visible=visible,
         elem_classes=["own-video", "side-a" if label.endswith("A") else "side-b"],
     )
-
-
-def plain(error: Exception) -> str:
-    """A message without file names: they may tell which generator made a video."""
-    if isinstance(error, VideoError):
-        return f"A video can't be used: {error.reason}"
-    if isinstance(error, NotInStoreError):
-        return "A video of this pair is not here any more; choose or upload it again."
-    return str(error)

@@ -27,7 +27,7 @@ class BundledPair:
     b: Video
 
 
-def load_gallery(shelf: ClipStore, folder: Path = FOLDER) -> tuple[BundledPair, ...]:
+def load_gallery(clip_store: ClipStore, folder: Path = FOLDER) -> tuple[BundledPair, ...]:
     """Read the table and take its videos in; without a table there are no bundled pairs.
 
     Raises:
@@ -44,14 +44,15 @@ def load_gallery(shelf: ClipStore, folder: Path = FOLDER) -> tuple[BundledPair, 
     if len({row[0] for row in rows}) != len(rows):
         raise ValueError(f"{table.name} repeats an id")
     return tuple(
-        BundledPair(name, prompt, shelf.take_in(folder / a), shelf.take_in(folder / b)) for name, prompt, a, b in rows
+        BundledPair(name, prompt, clip_store.take_in(folder / a), clip_store.take_in(folder / b))
+        for name, prompt, a, b in rows
     )
 
 
-def gallery_view(pairs: Sequence[BundledPair], shelf: ClipStore, selected: str | None) -> dict[str, Any]:
+def gallery_view(pairs: Sequence[BundledPair], clip_store: ClipStore, selected: str | None) -> dict[str, Any]:
     """What the strip of cards shows; `selected` is the id of the marked one."""
     cards = [
-        {"id": pair.id, "prompt": pair.prompt, "a": shelf.poster_url(pair.a), "b": shelf.poster_url(pair.b)}
+        {"id": pair.id, "prompt": pair.prompt, "a": clip_store.poster_url(pair.a), "b": clip_store.poster_url(pair.b)}
         for pair in pairs
     ]
     return {"pairs": cards, "selected": selected}

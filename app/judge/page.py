@@ -21,19 +21,19 @@ from app.judge.api import (
     MODEL_QUEUE,
     MODES,
     MOST_THOUGHTS,
-    PLAIN_ERRORS,
     VOTER,
     JudgeApi,
     Selection,
-    plain,
     upload_box,
 )
 from app.judge.gallery import BundledPair, gallery_strip, gallery_view
-from app.serving.cached_judge import answer
+from app.serving.answer import Answer
+from app.serving.cached_judge import stream_answer
 from app.serving.serving import Serving
 from app.ui.synced_pair import synced_pair
-from app.ui.verdict import Said, verdict_panel, verdict_view
+from app.ui.verdict import verdict_panel, verdict_view
 from app.ui.vote import vote_bar, vote_view
+from app.web.plain_errors import JUDGING_ERRORS, judging_error_text
 from descore.judgement import Mode
 from storage import Database, NotInStoreError
 from storage.pairs import Video
@@ -45,9 +45,9 @@ log = logging.getLogger(__name__)
 class JudgePage:
     """Builds the page inside the current `gr.Blocks` and holds what its handlers need."""
 
-    def __init__(self, serving: Serving, database: Database, shelf: ClipStore, bundled: Sequence[BundledPair]) -> None:
-        self.serving, self.database, self.shelf = serving, database, shelf
-        self.api = JudgeApi(serving, database, shelf, bundled)
+    def __init__(self, serving: Serving, database: Database, clip_store: ClipStore, bundled: Sequence[BundledPair]) -> None:
+        self.serving, self.database, self.clip_store = serving, database, clip_store
+        self.api = JudgeApi(serving, database, clip_store, bundled)
         self.bundled = self.api.bundled
         self._running: dict[str, threading.Event] = {}
 
@@ -98,7 +98,7 @@ class JudgePage:
             api_visibility="private",
         )
         # A verdict belongs to the prompt that was judged; without a round trip, so that it can't overtake an answer.
-        self.prompt.input(None, None, self.panel, js=f"() => ({json.dumps(verdict_view(Said()))})", **quiet)
+        self.prompt.input(None, None, self.panel, js=f"() => ({json.dumps(verdict_view(Answer()))})", **quiet)
         # On blur, so also before a click on Judge: another prompt is another pair, with another vote.
         self.prompt.blur(self._reword, [self.selection, self.prompt, self.saved], [self.votes, self.saved], **quiet)
         self.mode.change(lambda mode: gr.Slider(visible=mode == "k"), self.mode, self.k, queue=False, **quiet)
@@ -120,7 +120,7 @@ class JudgePage:
         if not VOTER.fullmatch(str(saved.get("voter"))):
             saved["voter"] = secrets.token_hex(16)
         try:
-            a, b = (self.shelf.by_id(str(saved.get(side))) for side in ("a", "b"))
+            a, b = (self.clip_store.by_id(str(saved.get(side))) for side in ("a", "b"))
             return self._page(a, b, str(saved.get("prompt", "")), saved.get("bundled"), saved)
         except NotInStoreError:
             first = next(iter(self.bundled.values()), None)
@@ -140,7 +140,7 @@ class JudgePage:
     ) -> tuple[Any, ...]:
         try:
             a, b = self.api.take_in(path_a, "Video A"), self.api.take_in(path_b, "Video B")
-        except PLAIN_ERRORS as error:
+        except JUDGING_ERRORS as error:
             # The saved state is given back as it is: a browser state can't skip an update.
             same = [gr.skip()] * 6
             return *same, saved, *same[:3], gr.HTML(_error_line(str(error)), visible=True)
@@ -154,10 +154,10 @@ class JudgePage:
         saved = saved | {"a": a.public_id, "b": b.public_id, "prompt": prompt, "bundled": selection.bundled}
         return (
             selection,
-            gallery_view(list(self.bundled.values()), self.shelf, selection.bundled),
-            {"a": self.shelf.view(a), "b": self.shelf.view(b)},
+            gallery_view(list(self.bundled.values()), self.clip_store, selection.bundled),
+            {"a": self.clip_store.view(a), "b": self.clip_store.view(b)},
             prompt,
-            verdict_view(Said()),
+            verdict_view(Answer()),
             self._vote_view(selection, prompt, saved),
             saved,
         )
@@ -177,26 +177,26 @@ class JudgePage:
     ) -> Iterator[tuple[Any, ...]]:
         """Stream the answer for both videos. Ends cleanly when it is cancelled or the page goes away."""
         cancel = self._begin(request.session_hash)
-        said = Said(phase="running", mode=mode)
+        answer = Answer(phase="running", mode=mode)
         buttons = gr.Button(interactive=False), gr.Button(interactive=True)
         try:
             pair = self.api.pair_of(selection, prompt)
-            for said in answer(self.serving, self.database, self.shelf, pair, mode, int(k), cancel):
-                yield verdict_view(said), *buttons
+            for answer in stream_answer(self.serving, self.database, self.clip_store, pair, mode, int(k), cancel):
+                yield verdict_view(answer), *buttons
                 buttons = gr.skip(), gr.skip()
-        except PLAIN_ERRORS as error:
-            said = replace(said, phase="error", status=plain(error))
+        except JUDGING_ERRORS as error:
+            answer = replace(answer, phase="error", status=judging_error_text(error))
         except Exception as error:
             log.exception("judging failed")
-            said = replace(said, phase="error", status=f"The model failed: {type(error).__name__}: {error}")
+            answer = replace(answer, phase="error", status=f"The model failed: {type(error).__name__}: {error}")
         finally:
             cancel.set()
             current = self._running.get(request.session_hash or "") is cancel
             if current:
                 del self._running[request.session_hash or ""]
         if not current:  # the page shows another pair by now
-            said = Said()
-        yield verdict_view(said), gr.Button(interactive=True), gr.Button(interactive=False)
+            answer = Answer()
+        yield verdict_view(answer), gr.Button(interactive=True), gr.Button(interactive=False)
 
     def _begin(self, session: str | None) -> threading.Event:
         """The stop signal of a tab's new question; an older question of the same tab is stopped."""
@@ -222,7 +222,7 @@ class JudgePage:
         try:
             pair = self.api.pair_of(selection, prompt)
             self.api.save_vote(pair.id, str(event.choice), str(event.token), str(saved.get("voter", "")), str(event.note))
-        except (*PLAIN_ERRORS, gr.Error) as error:
+        except (*JUDGING_ERRORS, gr.Error) as error:
             return self._vote_view(selection, prompt, saved) | {"status": f"not saved: {error}"}
         return self._vote_view(selection, prompt, saved)
 

@@ -35,7 +35,7 @@ from app.label.views import (
     label_view,
     model_view,
 )
-from app.serving.cached_judge import answer
+from app.serving.cached_judge import stream_answer
 from app.serving.serving import Serving
 from app.web.auth import Auth
 from app.web.json_api import RequestError, Work, endpoint, number_of, text_of
@@ -59,8 +59,8 @@ COUNT_SECONDS = 10.0  # but a count is shown no longer than this
 class LabelApi:
     """The endpoints of one store."""
 
-    def __init__(self, database: Database, shelf: ClipStore, serving: Serving, auth: Auth) -> None:
-        self._database, self._shelf, self._serving, self._auth = database, shelf, serving, auth
+    def __init__(self, database: Database, clip_store: ClipStore, serving: Serving, auth: Auth) -> None:
+        self._database, self._clip_store, self._serving, self._auth = database, clip_store, serving, auth
         self._left: dict[int, tuple[float, int]] = {}
 
     def routes(self) -> list[BaseRoute]:
@@ -170,7 +170,7 @@ class LabelApi:
             recent = {one.token for one in history(session, turn.campaign_id, user.id)}
         if turn.state != "leased" and token not in recent:
             raise RequestError(409, "too_old", "Only your last ten can be changed.")
-        return {"turn": assignment_view(turn, campaign, self._shelf, None)}
+        return {"turn": assignment_view(turn, campaign, self._clip_store, None)}
 
     def _whats_next(
         self,
@@ -186,7 +186,7 @@ class LabelApi:
             said["waiting"] = found.reason
         elif found is not None:
             practice = _practice(session, user, campaign) if found.kind == "qualification" else None
-            said["turn"] = assignment_view(found, campaign, self._shelf, practice)
+            said["turn"] = assignment_view(found, campaign, self._clip_store, practice)
         mine = label_counts(session, campaign.id, user.id, day_began(fields))
         said["progress"] = {"today": mine.today, "labels": mine.labels}
         return said
@@ -233,8 +233,10 @@ class LabelApi:
         if "generators" in parts:
             found["generators"] = generators_view(turn.pair, turn.left_video)
         if set(parts) & {"thoughts", "rewards"}:
-            *_, said = answer(self._serving, self._database, self._shelf, turn.pair, "think", 1, threading.Event())
-            found["model"] = model_view(said, turn.left_video, parts)
+            *_, answer = stream_answer(
+                self._serving, self._database, self._clip_store, turn.pair, "think", 1, threading.Event()
+            )
+            found["model"] = model_view(answer, turn.left_video, parts)
         return found
 
 

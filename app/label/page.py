@@ -20,8 +20,8 @@ PLACE_OF_PLAYER = "<!-- synced pair -->"
 class LabelPage:
     """Builds the page inside the current `gr.Blocks`; its routes belong to the app that Gradio launches."""
 
-    def __init__(self, database: Database, shelf: ClipStore, serving: Serving, auth: Auth) -> None:
-        self._api = LabelApi(database, shelf, serving, auth)
+    def __init__(self, database: Database, clip_store: ClipStore, serving: Serving, auth: Auth) -> None:
+        self._api = LabelApi(database, clip_store, serving, auth)
 
     def build(self, blocks: gr.Blocks) -> None:
         """Lay the page out. It says nothing of any pair, so it may be sent to whoever asks."""

@@ -11,7 +11,8 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from app.clip_store import ClipStore
-from app.ui.verdict import Said, verdict_view
+from app.serving.answer import Answer as ModelAnswer
+from app.ui.verdict import verdict_view
 from storage.campaigns.campaign import Campaign, Gold
 from storage.campaigns.guidelines import Guidelines
 from storage.campaigns.label_schema import Answer, as_shown
@@ -40,7 +41,7 @@ def video_at(side: str, left_video: Side) -> Side:
 
 
 def assignment_view(
-    turn: Assignment, campaign: Campaign, shelf: ClipStore, practice: Mapping[str, int] | None
+    turn: Assignment, campaign: Campaign, clip_store: ClipStore, practice: Mapping[str, int] | None
 ) -> dict[str, Any]:
     """What the page gets of a turn.
 
@@ -52,8 +53,8 @@ def assignment_view(
         "turn": turn.token,
         "state": turn.state,
         "prompt": turn.pair.prompt,
-        "left": shelf.view(left),
-        "right": shelf.view(right),
+        "left": clip_store.view(left),
+        "right": clip_store.view(right),
         "dimensions": list(campaign.config.dimensions),
         "practice": practice,
         "draft": turn.draft,
@@ -172,17 +173,17 @@ def generators_view(pair: Pair, left_video: Side) -> dict[str, str | None]:
     return dict(zip(PAGE_SIDES, _by_side(pair.generator_a, pair.generator_b, left_video), strict=True))
 
 
-def model_view(said: Said, left_video: Side, parts: Sequence[str]) -> dict[str, Any]:
+def model_view(answer: ModelAnswer, left_video: Side, parts: Sequence[str]) -> dict[str, Any]:
     """The opened parts of the model's verdict, with the left video as A, as the person sees it.
 
     Args:
-        said: a finished answer about the pair's videos A and B.
+        answer: a finished answer about the pair's videos A and B.
         parts: of `PARTS`; thoughts come with their sub-scores, rewards with the probability.
     """
-    view = verdict_view(said if left_video == "A" else _flipped(said))
+    view = verdict_view(answer if left_video == "A" else _flipped(answer))
     sides = dict(zip(PAGE_SIDES, view["sides"], strict=True))
-    assert said.verdict is not None
-    found: dict[str, Any] = {"checkpoint": said.verdict.checkpoint}
+    assert answer.verdict is not None
+    found: dict[str, Any] = {"checkpoint": answer.verdict.checkpoint}
     if "thoughts" in parts:
         scored = all(one["scores"] for one in sides.values())
         found["thoughts"] = {side: one["thought"] for side, one in sides.items()}
@@ -196,12 +197,12 @@ def model_view(said: Said, left_video: Side, parts: Sequence[str]) -> dict[str, 
     return found
 
 
-def _flipped(said: Said) -> Said:
+def _flipped(answer: ModelAnswer) -> ModelAnswer:
     """The same answer with the videos in the other order."""
-    verdict = said.verdict
+    verdict = answer.verdict
     assert verdict is not None
     p = None if verdict.p_first_preferred is None else 1 - verdict.p_first_preferred
     flipped: dict[str | None, Literal["A", "B", "tie"] | None] = {"A": "B", "B": "A", "tie": "tie"}
     outcome = flipped.get(verdict.verdict)
     turned = replace(verdict, videos=(verdict.videos[1], verdict.videos[0]), p_first_preferred=p, verdict=outcome)
-    return replace(said, sides=(said.sides[1], said.sides[0]), verdict=turned)
+    return replace(answer, sides=(answer.sides[1], answer.sides[0]), verdict=turned)

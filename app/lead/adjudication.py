@@ -9,11 +9,14 @@ from typing import Any, cast
 
 import gradio as gr
 
+from app.lead.context import LeadSection
 from app.lead.progress import CHOOSE_ONE
-from app.lead.views.adjudication import Decision, decision_form, dispute_list, flagged_list, labels_side_by_side
+from app.lead.views.adjudication import Decision, decision_form, dispute_list, flagged_list
+from app.ui.label_table import labels_side_by_side
 from app.ui.markup import Markup, joined
 from app.ui.synced_pair import synced_pair
-from app.web.panel import FormData, Reply, Section
+from app.web.form_data import STALE_BUTTON, FormData, FormError
+from app.web.panel import Reply
 from storage.accounts.users import User, list_users
 from storage.campaigns.campaign import get_campaign
 from storage.campaigns.progress import progress
@@ -28,7 +31,7 @@ PAGE = 20
 NO_PLAYER: dict[str, Any] = {"a": None, "b": None}
 
 
-class AdjudicationTab(Section):
+class AdjudicationTab(LeadSection):
     """The queue, the pair that is looked at, and the form."""
 
     name, title = "adjudicate", "Adjudicate"
@@ -53,28 +56,28 @@ class AdjudicationTab(Section):
             return Reply(CHOOSE_ONE, player=NO_PLAYER)
         return self._queue(campaign, 0, None)
 
-    def act(self, asked: FormData, person: User, campaign: int | None) -> Reply:
+    def act(self, form: FormData, person: User, campaign: int | None) -> Reply:
         """Look at a pair, decide on it, put a flagged one back or drop it, go on in the list."""
         if campaign is None:
             return Reply(CHOOSE_ONE)
-        if asked.act == "start":
+        if form.act == "start":
             return self._queue(campaign, 0, None)
-        if asked.act == "more":
-            return self._queue(campaign, asked.id, None)
-        if asked.act == "look":
-            return self._queue(campaign, 0, asked.id)
-        if asked.act == "decide":
-            self._decide(asked, person, campaign)
+        if form.act == "more":
+            return self._queue(campaign, form.id, None)
+        if form.act == "look":
+            return self._queue(campaign, 0, form.id)
+        if form.act == "decide":
+            self._decide(form, person, campaign)
             return self._queue(campaign, 0, None, "Decision saved.")
-        if asked.act in ("put-back", "drop"):
-            with self.room.database.write() as session:
-                resolve_flag(session, campaign, asked.id, put_back=asked.act == "put-back")
-            return self._queue(campaign, 0, None, "Put back." if asked.act == "put-back" else "Dropped.")
-        return super().act(asked, person, campaign)  # type: ignore[return-value]
+        if form.act in ("put-back", "drop"):
+            with self.context.database.write() as session:
+                resolve_flag(session, campaign, form.id, put_back=form.act == "put-back")
+            return self._queue(campaign, 0, None, "Put back." if form.act == "put-back" else "Dropped.")
+        raise FormError(STALE_BUTTON)
 
     def _queue(self, campaign: int, after: int, looked_at: int | None, status: str = "") -> Reply:
         """The whole panel. looked_at: the pair on the player; without one the first of the list."""
-        with self.room.database.read() as session:
+        with self.context.database.read() as session:
             dimensions = get_campaign(session, campaign).config.dimensions
             disputes = disputed(session, campaign, after, PAGE)
             total = progress(session, campaign).disputed
@@ -86,22 +89,22 @@ class AdjudicationTab(Section):
             labels = () if looked_at is None else labels_of_pair(session, campaign, looked_at)
         parts = [] if pair is None else [_case(pair, labels, names, dimensions)]
         parts.append(dispute_list(disputes, total, looked_at, before=after > 0))
-        parts.append(flagged_list(flagged, self.room.posters([one.pair for one in flagged])))
-        player = NO_PLAYER if pair is None else self.room.player(pair)
+        parts.append(flagged_list(flagged, self.context.clip_store.poster_urls([one.pair for one in flagged])))
+        player = NO_PLAYER if pair is None else self.context.clip_store.pair_view(pair)
         return Reply(joined(parts), status, player=player)
 
-    def _decide(self, asked: FormData, person: User, campaign: int) -> None:
-        with self.room.database.write() as session:
+    def _decide(self, form: FormData, person: User, campaign: int) -> None:
+        with self.context.database.write() as session:
             dimensions = get_campaign(session, campaign).config.dimensions
-            scores = {side: {name: asked.text(f"score-{side}-{name}") for name in dimensions} for side in ("A", "B")}
-            choice = asked.text("choice")
+            scores = {side: {name: form.text(f"score-{side}-{name}") for name in dimensions} for side in ("A", "B")}
+            choice = form.text("choice")
             answer = Answer(
                 choice=cast("Choice", choice) if choice else None,
-                strength=cast("Strength", asked.text("strength")) if choice in ("A", "B") else None,
+                strength=cast("Strength", form.text("strength")) if choice in ("A", "B") else None,
                 sub_scores=scores if dimensions else {},
-                note=asked.text("note"),
+                note=form.text("note"),
             )
-            adjudicate(session, campaign, asked.id, person.id, asked.text("submission"), answer)
+            adjudicate(session, campaign, form.id, person.id, form.text("submission"), answer)
 
 
 def _case(pair: Pair, labels: Sequence[Label], names: Mapping[int, str], dimensions: Sequence[str]) -> Markup:

@@ -14,9 +14,10 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from app.lead.context import LeadSection
 from app.lead.views.exchange import EXPORT_PATH, export_form
 from app.web.auth import AuthError
-from app.web.panel import Reply, Section
+from app.web.panel import Reply
 from app.web.plain_pages import page
 from storage import StorageError
 from storage.accounts.users import User
@@ -30,14 +31,14 @@ OUTGOING = "outgoing"
 ABANDONED_SECONDS = 24 * 3600
 
 
-class ExportTab(Section):
+class ExportTab(LeadSection):
     """A form that answers with a zip."""
 
     name, title = "export", "Export"
 
     def view(self, person: User, campaign: int | None) -> Reply:
         """What can be exported, and how."""
-        with self.room.database.read() as session:
+        with self.context.database.read() as session:
             sources = pair_sources(session)
             campaigns = {one.id: one.config.name for one in list_campaigns(session)}
         return Reply(export_form(sources, campaigns))
@@ -49,11 +50,11 @@ class ExportTab(Section):
     def download(self, request: Request) -> Response:
         """Write the export into a private folder, pack it, send it, remove both."""
         try:
-            self.room.auth.require(request, "lead")
+            self.context.auth.require(request, "lead")
             chosen = _selection(request.query_params.get("what", ""))
         except AuthError as error:
             return _refused(request, error.status, str(error))
-        place = _new_folder(self.room.database.home)
+        place = _new_folder(self.context.database.home)
         try:
             archive = self._pack(request, chosen, place)
         except BaseException as error:
@@ -69,7 +70,7 @@ class ExportTab(Section):
         format, folder = request.query_params.get("format", ""), place / "export"
         labels = cast("Labels", request.query_params.get("labels", "raw"))
         with_videos = request.query_params.get("videos") == "yes"
-        report = export(self.room.database, folder, format, labels=labels, copy_videos=with_videos, **chosen)
+        report = export(self.context.database, folder, format, labels=labels, copy_videos=with_videos, **chosen)
         archive = place / f"descore-{report.format}.zip"
         with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
             for path in sorted(folder.rglob("*")):

@@ -12,9 +12,12 @@ import gradio as gr
 
 from app.importing.import_file import ImportPlan, ImportReport, plan_import, run_import
 from app.importing.uploads import Staged, import_folders, import_path, stage
+from app.lead.context import LeadContext, LeadSection
 from app.lead.views.exchange import UPLOADED, import_form, plan_view, problem_table, report_view, running_view
 from app.ui.markup import Markup, joined
-from app.web.panel import PLAIN, QUIET, FormData, FormError, LeadRoom, Reply, Section
+from app.web.form_data import STALE_BUTTON, FormData, FormError
+from app.web.panel import QUIET, Reply
+from app.web.plain_errors import PLAIN_ERRORS
 from storage.accounts.users import User
 from storage.exchange.parsed import ExchangeError, ImportRefusedError
 
@@ -45,13 +48,13 @@ class Job:
         self.stage = f"{stage}, {done} of {total}"
 
 
-class ImportTab(Section):
+class ImportTab(LeadSection):
     """Upload or choose, look at what would come in, import."""
 
     name, title = "import", "Import"
 
-    def __init__(self, room: LeadRoom) -> None:
-        super().__init__(room)
+    def __init__(self, context: LeadContext) -> None:
+        super().__init__(context)
         self._staged: dict[int, Staged] = {}
         self._jobs: dict[int, Job] = {}
 
@@ -64,11 +67,11 @@ class ImportTab(Section):
     def take_upload(self, paths: Sequence[str] | None, request: gr.Request) -> list[Any]:
         """Handler: move a lead's uploaded files to where only an import finds them."""
         try:
-            person = self.room.auth.require(request, "lead")
+            person = self.context.auth.require(request, "lead")
             self._staged.pop(person.id, None)
-            self._staged[person.id] = stage([Path(path) for path in paths or ()], self.room.database.home, person.id)
+            self._staged[person.id] = stage([Path(path) for path in paths or ()], self.context.database.home, person.id)
             reply = self._form(person, FormData("", "", {"place": UPLOADED}))
-        except PLAIN as error:
+        except PLAIN_ERRORS as error:
             reply = Reply(None, str(error), bad=True)
         return [reply.value(), None]
 
@@ -79,46 +82,46 @@ class ImportTab(Section):
             return Reply(running_view(job.stage))
         return self._form(person, FormData("", ""))
 
-    def act(self, asked: FormData, person: User, campaign: int | None) -> Reply | Iterator[Reply]:
+    def act(self, form: FormData, person: User, campaign: int | None) -> Reply | Iterator[Reply]:
         """Dry run, import, follow what runs, or stop it."""
         job = self._jobs.get(person.id)
-        if asked.act == "cancel":
+        if form.act == "cancel":
             if job is not None:
                 job.cancel.set()
             return Reply(None, "Stopping.")
-        if asked.act == "follow":
+        if form.act == "follow":
             return self._follow(person, job) if job is not None else self.view(person, campaign)
-        if asked.act in ("check", "import"):
+        if form.act in ("check", "import"):
             if job is not None and not job.done.is_set():
                 raise FormError("an import is running already; wait for it, or stop it")
-            return self._follow(person, self._start(asked, person))
-        return super().act(asked, person, campaign)
+            return self._follow(person, self._start(form, person))
+        raise FormError(STALE_BUTTON)
 
     def _form(self, person: User, fields: FormData, below: Markup | str = "", status: str = "") -> Reply:
         staged = self._staged.get(person.id)
         uploaded = staged.names if staged is not None else ()
-        places = import_folders(self.room.database.home)
+        places = import_folders(self.context.database.home)
         form = import_form(places, uploaded, fields.text("place"), fields.text("source"), fields.text("format"))
         return Reply(joined([form, below]), status)
 
-    def _start(self, asked: FormData, person: User) -> Job:
-        path = self._chosen(asked, person)
-        job = self._jobs[person.id] = Job(asked)
-        options: dict[str, Any] = {"source": asked.text("source"), "format": asked.text("format") or None}
-        shelf, database = self.room.shelf, self.room.database
+    def _start(self, form: FormData, person: User) -> Job:
+        path = self._chosen(form, person)
+        job = self._jobs[person.id] = Job(form)
+        options: dict[str, Any] = {"source": form.text("source"), "format": form.text("format") or None}
+        clip_store, database = self.context.clip_store, self.context.database
 
         def work(**watch: Any) -> ImportPlan | ImportReport:
-            if asked.act == "check":
-                return plan_import(shelf, database, path, **options, **watch)
-            return run_import(shelf, database, path, created_by=person.id, **options, **watch)
+            if form.act == "check":
+                return plan_import(clip_store, database, path, **options, **watch)
+            return run_import(clip_store, database, path, created_by=person.id, **options, **watch)
 
         threading.Thread(target=job.run, args=(work,), daemon=True).start()
         return job
 
-    def _chosen(self, asked: FormData, person: User) -> Path:
-        place = asked.text("place")
+    def _chosen(self, form: FormData, person: User) -> Path:
+        place = form.text("place")
         if place.startswith("folder:"):
-            return import_path(self.room.database.home, place.removeprefix("folder:"))
+            return import_path(self.context.database.home, place.removeprefix("folder:"))
         staged = self._staged.get(person.id)
         if staged is None:
             raise FormError("upload the files first")

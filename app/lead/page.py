@@ -15,6 +15,7 @@ from starlette.routing import BaseRoute
 
 from app.clip_store import ClipStore
 from app.lead.adjudication import AdjudicationTab
+from app.lead.context import LeadContext, LeadSection
 from app.lead.export import ExportTab
 from app.lead.import_files import ImportTab
 from app.lead.people import AccountsTab
@@ -22,7 +23,7 @@ from app.lead.progress import AgreementTab, AnnotatorsTab, CampaignList, Progres
 from app.lead.setup import GoldTab, GuidelinesTab, NewCampaignTab
 from app.serving.serving import Serving
 from app.web.auth import Auth, AuthError, NotSignedInError
-from app.web.panel import QUIET, LeadRoom, Section
+from app.web.panel import QUIET
 from storage import Database, StorageError
 from storage.accounts.users import User
 from storage.campaigns.campaign import list_campaigns
@@ -31,20 +32,20 @@ from storage.campaigns.campaign import list_campaigns
 class LeadPage:
     """Builds the page inside the current `gr.Blocks`; its routes belong to the app that Gradio launches."""
 
-    def __init__(self, database: Database, shelf: ClipStore, serving: Serving, auth: Auth) -> None:
-        room = LeadRoom(database, shelf, serving, auth)
-        self.room, self.campaigns = room, CampaignList(room)
-        self.export = ExportTab(room)
-        self.tabs: list[Section] = [
-            ProgressTab(room),
-            AnnotatorsTab(room),
-            AgreementTab(room),
-            AdjudicationTab(room),
-            GoldTab(room),
-            GuidelinesTab(room),
-            NewCampaignTab(room),
-            AccountsTab(room),
-            ImportTab(room),
+    def __init__(self, database: Database, clip_store: ClipStore, serving: Serving, auth: Auth) -> None:
+        context = LeadContext(database, clip_store, serving, auth)
+        self.context, self.campaigns = context, CampaignList(context)
+        self.export = ExportTab(context)
+        self.tabs: list[LeadSection] = [
+            ProgressTab(context),
+            AnnotatorsTab(context),
+            AgreementTab(context),
+            AdjudicationTab(context),
+            GoldTab(context),
+            GuidelinesTab(context),
+            NewCampaignTab(context),
+            AccountsTab(context),
+            ImportTab(context),
             self.export,
         ]
 
@@ -66,7 +67,7 @@ class LeadPage:
                 self.parts = [self._build_tab(section) for section in self.tabs]
         self._connect(blocks)
 
-    def _build_tab(self, section: Section) -> gr.Tab:
+    def _build_tab(self, section: LeadSection) -> gr.Tab:
         with gr.Tab(section.title, id=section.name, visible=False) as tab:
             section.build()
         return tab
@@ -93,7 +94,7 @@ class LeadPage:
         """On load: who is it, and which campaign did this browser look at last?"""
         everything = sum(len(section.outputs) for section in self.tabs)
         try:
-            person = self.room.auth.require(request, "lead", "viewer")
+            person = self.context.auth.require(request, "lead", "viewer")
             chosen = self._last_chosen(saved)
         except (AuthError, StorageError) as error:
             hidden = [gr.Tab(visible=False)] * len(self.tabs)
@@ -110,11 +111,11 @@ class LeadPage:
 
     def _last_chosen(self, saved: Any) -> int | None:
         """The campaign of the last visit if it is still there, else the newest one."""
-        with self.room.database.read() as session:
+        with self.context.database.read() as session:
             ids = [campaign.id for campaign in list_campaigns(session)]
         return saved if saved in ids else (ids[-1] if ids else None)
 
-    def _bring_to_front(self, section: Section) -> Any:
+    def _bring_to_front(self, section: LeadSection) -> Any:
         """The handler of a tab that is chosen: what it shows is fetched then."""
 
         def bring(campaign: int | None, request: gr.Request) -> list[Any]:
@@ -129,7 +130,7 @@ class LeadPage:
 
     def _show_front(self, campaign: int | None, front: str, request: gr.Request) -> list[Any]:
         """After another campaign was chosen: the tab in front anew, the others when they are opened."""
-        return self._front_values(self.room.auth.user(request), campaign, front)
+        return self._front_values(self.context.auth.user(request), campaign, front)
 
     def _refresh(self, campaign: int | None, request: gr.Request) -> list[Any]:
         """After something was done in a tab: the counts in the list, and which campaign to come back to."""

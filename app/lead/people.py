@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import cast
 
+from app.lead.context import LeadSection
 from app.lead.views.people import account_list
-from app.web.panel import FormData, Reply, Section
+from app.web.form_data import STALE_BUTTON, FormData, FormError
+from app.web.panel import Reply
 from storage.accounts.invitations import invite
 from storage.accounts.users import User, get_user, list_users, set_active, set_role
 from storage.schema import Role
 
 
-class AccountsTab(Section):
+class AccountsTab(LeadSection):
     """Who may come in, and as what."""
 
     name, title = "accounts", "Accounts"
@@ -20,32 +22,32 @@ class AccountsTab(Section):
         """Everybody."""
         return self._list(person)
 
-    def act(self, asked: FormData, person: User, campaign: int | None) -> Reply:
+    def act(self, form: FormData, person: User, campaign: int | None) -> Reply:
         """Invite, give a new password, switch on or off, change a role."""
-        if asked.act == "invite":
-            role = cast("Role", asked.text("role"))
-            with self.room.database.write() as session:
+        if form.act == "invite":
+            role = cast("Role", form.text("role"))
+            with self.context.database.write() as session:
                 token = invite(session, role, created_by=person.id)
             return self._list(person, token, f"a new {role}")
-        target = asked.id
+        target = form.id
         if target == person.id:
             return Reply(None, "Somebody else has to change your own account.", bad=True)
-        with self.room.database.write() as session:
-            if asked.act == "password":
+        with self.context.database.write() as session:
+            if form.act == "password":
                 token = invite(session, get_user(session, target).role, created_by=person.id, user_id=target)
-            elif asked.act in ("activate", "deactivate"):
-                set_active(session, target, asked.act == "activate")
-            elif asked.act == "role":
-                set_role(session, target, cast("Role", asked.text("role")))
+            elif form.act in ("activate", "deactivate"):
+                set_active(session, target, form.act == "activate")
+            elif form.act == "role":
+                set_role(session, target, cast("Role", form.text("role")))
             else:
-                super().act(asked, person, campaign)
+                raise FormError(STALE_BUTTON)
             name = get_user(session, target).name
-        if asked.act == "password":
+        if form.act == "password":
             return self._list(person, token, f"{name} to choose a new password")
         return self._list(person, status=f"{name} was changed.")
 
     def _list(self, person: User, token: str = "", link_for: str = "", status: str = "") -> Reply:
-        with self.room.database.read() as session:
+        with self.context.database.read() as session:
             people = list_users(session)
         path = f"invite/{token}" if token else ""
         return Reply(account_list(people, person.id, path, link_for), status)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from app.lead.context import LeadSection
 from app.lead.uncertainty_order import queue_scores
 from app.lead.views.agreement import Agreement, agreement_table
 from app.lead.views.campaigns import CampaignLine, campaign_list, campaign_progress
 from app.lead.views.members import member_table
 from app.ui.markup import empty
-from app.web.panel import FormData, Reply, Section
+from app.web.form_data import STALE_BUTTON, FormData, FormError
+from app.web.panel import Reply
 from storage.accounts.users import User
 from storage.analysis.reward_margins import count_margins
 from storage.campaigns.campaign import get_campaign, list_campaigns, set_status
@@ -25,7 +27,7 @@ STATUS: dict[str, CampaignStatus] = {"open": "open", "pause": "paused", "close":
 DAYS = 30
 
 
-class CampaignList(Section):
+class CampaignList(LeadSection):
     """All campaigns on top of the page; choosing one decides what the tabs show."""
 
     name, title = "campaigns", "Campaigns"
@@ -34,7 +36,7 @@ class CampaignList(Section):
 
     def view(self, person: User, campaign: int | None) -> Reply:
         """The list with its counts."""
-        with self.room.database.read() as session:
+        with self.context.database.read() as session:
             lines = [CampaignLine(one, progress(session, one.id)) for one in list_campaigns(session)]
         return Reply(campaign_list(lines, campaign, person.role == "lead"))
 
@@ -42,21 +44,21 @@ class CampaignList(Section):
         """Choosing is reading."""
         return self.readers if act == "choose" else ("lead",)
 
-    def act(self, asked: FormData, person: User, campaign: int | None) -> Reply:
+    def act(self, form: FormData, person: User, campaign: int | None) -> Reply:
         """Choose, open, pause or close a campaign."""
-        chosen = asked.id
-        if asked.act == "choose":
-            with self.room.database.read() as session:
+        chosen = form.id
+        if form.act == "choose":
+            with self.context.database.read() as session:
                 get_campaign(session, chosen)
-        elif asked.act in STATUS:
-            with self.room.database.write() as session:
-                set_status(session, chosen, STATUS[asked.act])
+        elif form.act in STATUS:
+            with self.context.database.write() as session:
+                set_status(session, chosen, STATUS[form.act])
         else:
-            super().act(asked, person, campaign)
+            raise FormError(STALE_BUTTON)
         return Reply(self.view(person, chosen).html, chosen=chosen)
 
 
-class ProgressTab(Section):
+class ProgressTab(LeadSection):
     """The chosen campaign in figures."""
 
     name, title = "progress", "Progress"
@@ -67,27 +69,27 @@ class ProgressTab(Section):
         """Counts, labels a day, settings."""
         if campaign is None:
             return Reply(CHOOSE_ONE)
-        with self.room.database.read() as session:
+        with self.context.database.read() as session:
             line = CampaignLine(get_campaign(session, campaign), progress(session, campaign))
             days = labels_per_day(session, campaign, DAYS)
-            served, sorted_by = self.room.serving.now, None
+            served, sorted_by = self.context.serving.now, None
             if person.role == "lead" and line.campaign.config.ordering != "random":
                 sorted_by = (served.name, count_margins(session, served.fingerprint, campaign))
         return Reply(campaign_progress(line, [(day.isoformat(), number) for day, number in days], sorted_by))
 
-    def act(self, asked: FormData, person: User, campaign: int | None) -> Reply | Iterator[Reply]:
+    def act(self, form: FormData, person: User, campaign: int | None) -> Reply | Iterator[Reply]:
         """Sort the queue by what the checkpoint says that serves now."""
-        if asked.act != "sort" or campaign is None:
-            return super().act(asked, person, campaign)
-        with self.room.database.read() as session:
+        if form.act != "sort" or campaign is None:
+            raise FormError(STALE_BUTTON)
+        with self.context.database.read() as session:
             ordering = get_campaign(session, campaign).config.ordering
-        scores = queue_scores(self.room.database, self.room.serving.now, ordering, campaign_id=campaign)
-        with self.room.database.write() as session:
+        scores = queue_scores(self.context.database, self.context.serving.now, ordering, campaign_id=campaign)
+        with self.context.database.write() as session:
             reorder(session, campaign, scores)
-        return Reply(self.view(person, campaign).html, f"Sorted by {self.room.serving.now.name}, {len(scores)} pairs.")
+        return Reply(self.view(person, campaign).html, f"Sorted by {self.context.serving.now.name}, {len(scores)} pairs.")
 
 
-class AnnotatorsTab(Section):
+class AnnotatorsTab(LeadSection):
     """Who labels, how fast and how reliably."""
 
     name, title = "annotators", "Annotators"
@@ -96,25 +98,25 @@ class AnnotatorsTab(Section):
         """One line an annotator."""
         if campaign is None:
             return Reply(CHOOSE_ONE)
-        with self.room.database.read() as session:
+        with self.context.database.read() as session:
             pass_mark = get_campaign(session, campaign).config.qualification_pass
             return Reply(member_table(members(session, campaign), pass_mark))
 
-    def act(self, asked: FormData, person: User, campaign: int | None) -> Reply:
+    def act(self, form: FormData, person: User, campaign: int | None) -> Reply:
         """Pause, resume or readmit an annotator."""
         if campaign is None:
             return Reply(CHOOSE_ONE)
-        with self.room.database.write() as session:
-            if asked.act in ("pause", "resume"):
-                set_paused(session, campaign, asked.id, asked.act == "pause")
-            elif asked.act == "readmit":
-                readmit(session, campaign, asked.id)
+        with self.context.database.write() as session:
+            if form.act in ("pause", "resume"):
+                set_paused(session, campaign, form.id, form.act == "pause")
+            elif form.act == "readmit":
+                readmit(session, campaign, form.id)
             else:
-                super().act(asked, person, campaign)
+                raise FormError(STALE_BUTTON)
         return self.view(person, campaign)
 
 
-class AgreementTab(Section):
+class AgreementTab(LeadSection):
     """Krippendorff's alpha."""
 
     name, title = "agreement", "Agreement"
@@ -124,7 +126,7 @@ class AgreementTab(Section):
         """Every question of the campaign."""
         if campaign is None:
             return Reply(CHOOSE_ONE)
-        with self.room.database.read() as session:
+        with self.context.database.read() as session:
             dimensions = get_campaign(session, campaign).config.dimensions
             patterns = agreement_patterns(session, campaign)
         overall = Agreement(krippendorff_alpha(patterns.get("overall", {}), "nominal"), None)

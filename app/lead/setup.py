@@ -6,12 +6,14 @@ import threading
 from collections.abc import Iterator, Mapping
 from typing import cast, get_args
 
+from app.lead.context import LeadContext, LeadSection
 from app.lead.progress import CHOOSE_ONE
 from app.lead.uncertainty_order import queue_scores
 from app.lead.views.setup import NUMBERS, Draft, Judged, campaign_form, gold_table, guidelines_form
-from app.serving.cached_judge import answer
+from app.serving.cached_judge import stream_answer
 from app.ui.markup import moment
-from app.web.panel import FormData, FormError, LeadRoom, Reply, Section
+from app.web.form_data import STALE_BUTTON, FormData, FormError
+from app.web.panel import Reply
 from storage.accounts.users import User
 from storage.analysis.reward_margins import first_pairs, margins, next_unjudged, pair_ids_of, pair_sources
 from storage.campaigns.campaign import CampaignConfig, Gold, create_campaign, get_campaign
@@ -31,46 +33,48 @@ GOLD_SHOWN = 24
 PAGE = 20
 
 
-class NewCampaignTab(Section):
+class NewCampaignTab(LeadSection):
     """The form of a new campaign. What was typed comes back with every answer."""
 
     name, title = "new", "New campaign"
 
-    def __init__(self, room: LeadRoom) -> None:
-        super().__init__(room)
+    def __init__(self, context: LeadContext) -> None:
+        super().__init__(context)
         self._running: dict[int, threading.Event] = {}
 
     def view(self, person: User, campaign: int | None) -> Reply:
         """The form with sound values, over the first source."""
-        with self.room.database.read() as session:
+        with self.context.database.read() as session:
             first = next(iter(pair_sources(session)), None)
         return self._form(Draft(sources=(first,) if first else ()))
 
-    def act(self, asked: FormData, person: User, campaign: int | None) -> Reply | Iterator[Reply]:
+    def act(self, form: FormData, person: User, campaign: int | None) -> Reply | Iterator[Reply]:
         """Count the chosen pairs, judge those that were not judged yet, create."""
-        if asked.act == "cancel":
+        if form.act == "cancel":
             running = self._running.get(person.id)
             if running is not None:
                 running.set()
             return Reply(None, "Stopping after this pair.")
-        draft = _draft(asked)
-        if asked.act == "count":
+        draft = _draft(form)
+        if form.act == "count":
             return self._form(draft)
-        if asked.act == "judge":
+        if form.act == "judge":
             return self._judge(draft, person)
-        if asked.act == "create":
+        if form.act == "create":
             return self._create(draft, person)
-        return super().act(asked, person, campaign)
+        raise FormError(STALE_BUTTON)
 
     def _form(self, draft: Draft, status: str = "", chosen: int | None = None) -> Reply:
-        with self.room.database.read() as session:
+        with self.context.database.read() as session:
             sources = pair_sources(session)
             known = known_answers(session, draft.sources, GOLD_SHOWN)
             candidates = first_pairs(session, draft.sources, tuple(known), GOLD_SHOWN)
-            judged = margins(session, self.room.serving.now.fingerprint, sources=draft.sources)
+            judged = margins(session, self.context.serving.now.fingerprint, sources=draft.sources)
         number = sum(sources.get(name, 0) for name in draft.sources)
-        counted = Judged(self.room.serving.now.name, len(judged), number)
-        html = campaign_form(sources, draft, counted, candidates, known, self.room.posters(list(candidates)))
+        counted = Judged(self.context.serving.now.name, len(judged), number)
+        html = campaign_form(
+            sources, draft, counted, candidates, known, self.context.clip_store.poster_urls(list(candidates))
+        )
         return Reply(html, status, chosen=chosen)
 
     def _create(self, draft: Draft, person: User) -> Reply:
@@ -88,13 +92,13 @@ class NewCampaignTab(Section):
             qualification_pass=number.number("qualification_pass") / 100,
         )
         gold = {pair: Gold(cast("Choice", said), explanation=why) for pair, (said, why) in draft.gold.items() if said}
-        with self.room.database.read() as session:
+        with self.context.database.read() as session:
             pair_ids = pair_ids_of(session, draft.sources)
         if not pair_ids:
             raise FormError("choose where the pairs come from")
         ordering = cast("Ordering", draft.ordering)
-        scores = queue_scores(self.room.database, self.room.serving.now, ordering, sources=draft.sources)
-        with self.room.database.write() as session:
+        scores = queue_scores(self.context.database, self.context.serving.now, ordering, sources=draft.sources)
+        with self.context.database.write() as session:
             made = create_campaign(
                 session, settings, pair_ids, DEFAULT_GUIDELINES, created_by=person.id, gold=gold, scores=scores
             )
@@ -106,12 +110,14 @@ class NewCampaignTab(Section):
         done, last = 0, 0
         try:
             while not cancel.is_set():
-                with self.room.database.read() as session:
-                    pair = next_unjudged(session, self.room.serving.now.fingerprint, draft.sources, last)
+                with self.context.database.read() as session:
+                    pair = next_unjudged(session, self.context.serving.now.fingerprint, draft.sources, last)
                 if pair is None:
                     break
                 yield Reply(None, f"{done} judged, the model is looking at the next pair.", running=True)
-                for _ in answer(self.room.serving, self.room.database, self.room.shelf, pair, "think", 0, cancel):
+                for _ in stream_answer(
+                    self.context.serving, self.context.database, self.context.clip_store, pair, "think", 0, cancel
+                ):
                     pass
                 done, last = done + (not cancel.is_set()), pair.id
         finally:
@@ -121,25 +127,25 @@ class NewCampaignTab(Section):
         yield self._form(draft, f"{done} pair{'' if done == 1 else 's'} judged.")
 
 
-def _draft(asked: FormData) -> Draft:
+def _draft(form: FormData) -> Draft:
     """The form as it was sent."""
     gold = {}
-    for name in asked.fields:
+    for name in form.fields:
         pair = name.removeprefix("gold-")
         if pair != name and pair.isdigit():
-            gold[int(pair)] = (asked.text(name), asked.text(f"why-{pair}"))
+            gold[int(pair)] = (form.text(name), form.text(f"why-{pair}"))
     return Draft(
-        name=asked.text("name"),
-        sources=asked.many("sources"),
-        dimensions=asked.many("dimensions"),
-        visible=asked.many("visible"),
-        ordering=asked.text("ordering") or "random",
-        numbers={key: asked.text(key) for key in NUMBERS},
+        name=form.text("name"),
+        sources=form.many("sources"),
+        dimensions=form.many("dimensions"),
+        visible=form.many("visible"),
+        ordering=form.text("ordering") or "random",
+        numbers={key: form.text(key) for key in NUMBERS},
         gold=gold,
     )
 
 
-class GuidelinesTab(Section):
+class GuidelinesTab(LeadSection):
     """The text that annotators read."""
 
     name, title = "guidelines", "Guidelines"
@@ -148,27 +154,27 @@ class GuidelinesTab(Section):
         """The newest version."""
         return Reply(CHOOSE_ONE) if campaign is None else self._form(campaign)
 
-    def act(self, asked: FormData, person: User, campaign: int | None) -> Reply:
+    def act(self, form: FormData, person: User, campaign: int | None) -> Reply:
         """Show another version, or save a new one."""
         if campaign is None:
             return Reply(CHOOSE_ONE)
-        if asked.act == "version":
-            return self._form(campaign, asked.id)
-        if asked.act != "revise":
-            return cast("Reply", super().act(asked, person, campaign))
-        with self.room.database.write() as session:
+        if form.act == "version":
+            return self._form(campaign, form.id)
+        if form.act != "revise":
+            raise FormError(STALE_BUTTON)
+        with self.context.database.write() as session:
             asks = get_campaign(session, campaign).config.dimensions
             before, old = current_guidelines(session, campaign)
             guides: Mapping[str, DimensionGuide] = {
-                name: DimensionGuide(asked.text(f"definition-{name}"), asked.text(f"example-{name}")) for name in asks
+                name: DimensionGuide(form.text(f"definition-{name}"), form.text(f"example-{name}")) for name in asks
             }
-            new = Guidelines(asked.text("intro"), {**old.dimensions, **guides})
+            new = Guidelines(form.text("intro"), {**old.dimensions, **guides})
             version = revise_guidelines(session, campaign, new, person.id)
         said = f"Saved as version {version}." if version != before else "Nothing changed; no new version."
         return Reply(self._form(campaign).html, said)
 
     def _form(self, campaign: int, version: int | None = None) -> Reply:
-        with self.room.database.read() as session:
+        with self.context.database.read() as session:
             asks = get_campaign(session, campaign).config.dimensions
             newest, text = current_guidelines(session, campaign)
             if version is not None:
@@ -178,7 +184,7 @@ class GuidelinesTab(Section):
         return Reply(guidelines_form(text, asks, version or newest, history))
 
 
-class GoldTab(Section):
+class GoldTab(LeadSection):
     """Pairs with a known answer."""
 
     name, title = "gold", "Gold pairs"
@@ -187,30 +193,30 @@ class GoldTab(Section):
         """The gold pairs of the campaign."""
         return Reply(CHOOSE_ONE) if campaign is None else self._list(campaign, "gold", 0)
 
-    def act(self, asked: FormData, person: User, campaign: int | None) -> Reply:
+    def act(self, form: FormData, person: User, campaign: int | None) -> Reply:
         """Show other pairs, or set a known answer."""
         if campaign is None:
             return Reply(CHOOSE_ONE)
-        if asked.act == "filter":
-            return self._list(campaign, asked.text("kind"), 0)
-        if asked.act == "page":
-            return self._list(campaign, *_place(asked.key))
-        if asked.act != "gold":
-            return cast("Reply", super().act(asked, person, campaign))
-        choice = asked.text("choice")
-        gold = Gold(cast("Choice", choice), explanation=asked.text("explanation")) if choice else None
-        with self.room.database.write() as session:
-            set_gold(session, campaign, asked.id, gold)
-        shown = self._list(campaign, *_place(asked.text("list")))
+        if form.act == "filter":
+            return self._list(campaign, form.text("kind"), 0)
+        if form.act == "page":
+            return self._list(campaign, *_place(form.key))
+        if form.act != "gold":
+            raise FormError(STALE_BUTTON)
+        choice = form.text("choice")
+        gold = Gold(cast("Choice", choice), explanation=form.text("explanation")) if choice else None
+        with self.context.database.write() as session:
+            set_gold(session, campaign, form.id, gold)
+        shown = self._list(campaign, *_place(form.text("list")))
         return Reply(shown.html, "Saved." if gold else "No gold pair any more.")
 
     def _list(self, campaign: int, kind: str, after: int) -> Reply:
         if kind not in get_args(GoldList):
             raise FormError("there is no such list of pairs")
-        with self.room.database.read() as session:
+        with self.context.database.read() as session:
             found = gold_choices(session, campaign, cast("GoldList", kind), after, PAGE + 1)
         shown = found[:PAGE]
-        posters = self.room.posters([one.pair for one in shown])
+        posters = self.context.clip_store.poster_urls([one.pair for one in shown])
         return Reply(gold_table(kind, shown, posters, after, more=len(found) > PAGE))
 
 

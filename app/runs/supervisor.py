@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Literal
 
 from app.serving.follow_registry import ServingWatch
-from app.serving.serving import Serving, aside_for
+from app.serving.serving import Serving, offload_reason
 from storage import Database, StorageError
 from storage.data_home import data_home_id
 from storage.schema import RunState
@@ -226,7 +226,7 @@ class Jobs:
     def _launch(self, run: Run) -> None:
         """Start the process of a run that was taken."""
         if run.request.get("steps_aside") and self._serving.now.model is not None:
-            self._serving.step_aside(aside_for(run))
+            self._serving.offload(offload_reason(run))
         folder = self._folder(run)
         folder.mkdir(parents=True, exist_ok=True)
         environment = {**os.environ, "DESCORE_HOME": str(self._database.home), "PYTHONUNBUFFERED": "1"}

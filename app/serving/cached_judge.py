@@ -1,7 +1,7 @@
 """A question about a pair, answered by what the store has or by the checkpoint that serves.
 
-    for said in answer(serving, database, shelf, pair, "think", k=8, cancel=event):
-        ...                                  # Said: the texts so far; the last one holds the verdict
+    for answer in stream_answer(serving, database, clip_store, pair, "think", k=8, cancel=event):
+        ...                                  # Answer: the texts so far; the last one holds the verdict
 
 The answer comes from the store at once if the same question was asked before, else from the model as it thinks. A question
 that was begun is finished by the checkpoint that began it, whatever is promoted meanwhile.
@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, fields, replace
 
 from app.clip_store import ClipStore
+from app.serving.answer import Answer, VideoAnswer
 from app.serving.serving import Served, Serving
-from app.ui.verdict import Said, Side
 from descore.judgement import Judged, Judgement, Mode, ThoughtDelta, Verdict
 from storage import Database
 from storage.judgements import JudgementRecord, Question, StoredJudgement, find_judgement, save_judgement
@@ -26,9 +26,9 @@ UPDATE_SECONDS = 0.06  # streamed text reaches the page in steps of at least thi
 _RECORDED = tuple(field.name for field in fields(JudgementRecord) if field.name != "checkpoint")
 
 
-def answer(
-    serving: Serving, database: Database, shelf: ClipStore, pair: Pair, mode: Mode, k: int, cancel: threading.Event
-) -> Iterator[Said]:
+def stream_answer(
+    serving: Serving, database: Database, clip_store: ClipStore, pair: Pair, mode: Mode, k: int, cancel: threading.Event
+) -> Iterator[Answer]:
     """The answer to one question about one pair, growing; the last one has the verdict, unless it was cancelled.
 
     Raises:
@@ -37,48 +37,48 @@ def answer(
         StorageError: the store can't be read or written.
     """
     with serving.in_use() as served:
-        said = Said(phase="running", mode=mode, scale=served.scale(mode))
+        answer = Answer(phase="running", mode=mode, scale=served.scale(mode))
         stored = _recall(served, database, pair, mode, k)
         if stored is not None:
-            yield _from_store(served, said, pair, stored)
+            yield _from_store(served, answer, pair, stored)
             return
         model = served.require_model()
-        yield said
-        paths = [shelf.original(pair.video_a), shelf.original(pair.video_b)]
+        yield answer
+        paths = [clip_store.original(pair.video_a), clip_store.original(pair.video_b)]
         shown_at = 0.0
         for event in model.stream(paths, pair.prompt, mode, k=k, cancel=cancel):
-            said = _grown(said, event)
+            answer = _grown(answer, event)
             if isinstance(event, Verdict):
                 _remember(served, database, pair, event, k)
             if isinstance(event, Verdict) or time.monotonic() - shown_at >= UPDATE_SECONDS:
-                yield said
+                yield answer
                 shown_at = time.monotonic()
-        if said.verdict is None:
-            yield replace(said, phase="cancelled", status="Cancelled; nothing was kept.")
+        if answer.verdict is None:
+            yield replace(answer, phase="cancelled", status="Cancelled; nothing was kept.")
 
 
-def stored_answer(served: Served, database: Database, pair: Pair, mode: Mode, k: int = 0) -> Said | None:
-    """What a checkpoint said of a pair, if it was asked before; its weights are not needed for that.
+def stored_answer(served: Served, database: Database, pair: Pair, mode: Mode, k: int = 0) -> Answer | None:
+    """What a checkpoint answer of a pair, if it was asked before; its weights are not needed for that.
 
     Raises:
         StorageError: the store can't be read.
     """
     stored = _recall(served, database, pair, mode, k)
-    said = Said(phase="running", mode=mode, scale=served.scale(mode))
-    return None if stored is None else _from_store(served, said, pair, stored)
+    answer = Answer(phase="running", mode=mode, scale=served.scale(mode))
+    return None if stored is None else _from_store(served, answer, pair, stored)
 
 
-def _grown(said: Said, event: ThoughtDelta | Judged | Verdict) -> Said:
+def _grown(answer: Answer, event: ThoughtDelta | Judged | Verdict) -> Answer:
     if isinstance(event, Verdict):
         seconds = max(video.seconds for video in event.videos)
-        return replace(said, phase="done", verdict=event, status=f"judged in {seconds:.1f} s by {event.checkpoint}")
-    sides = list(said.sides)
+        return replace(answer, phase="done", verdict=event, status=f"judged in {seconds:.1f} s by {event.checkpoint}")
+    sides = list(answer.sides)
     side = sides[event.index]
     if isinstance(event, ThoughtDelta):
         sides[event.index] = replace(side, raw=side.raw + event.text)
     else:
-        sides[event.index] = Side(event.judgement.thought, event.judgement)
-    return replace(said, sides=(sides[0], sides[1]))
+        sides[event.index] = VideoAnswer(event.judgement.thought, event.judgement)
+    return replace(answer, sides=(sides[0], sides[1]))
 
 
 def _questions(served: Served, pair: Pair, mode: Mode, k: int) -> tuple[Question, Question]:
@@ -103,18 +103,18 @@ def _remember(served: Served, database: Database, pair: Pair, verdict: Verdict, 
             save_judgement(session, question, record)
 
 
-def _from_store(served: Served, said: Said, pair: Pair, stored: tuple[StoredJudgement, StoredJudgement]) -> Said:
+def _from_store(served: Served, answer: Answer, pair: Pair, stored: tuple[StoredJudgement, StoredJudgement]) -> Answer:
     videos = (pair.video_a, pair.video_b)
     a, b = (
-        Judgement(path=video.public_id, mode=said.mode, **{name: getattr(one.record, name) for name in _RECORDED})
+        Judgement(path=video.public_id, mode=answer.mode, **{name: getattr(one.record, name) for name in _RECORDED})
         for video, one in zip(videos, stored, strict=True)
     )
     judged_on = max(one.created_at for one in stored)
     return replace(
-        said,
+        answer,
         phase="done",
-        sides=(Side(a.thought, a), Side(b.thought, b)),
-        verdict=served.verdict(said.mode, pair.prompt, (a, b)),
+        sides=(VideoAnswer(a.thought, a), VideoAnswer(b.thought, b)),
+        verdict=served.verdict(answer.mode, pair.prompt, (a, b)),
         from_store=True,
         status=f"from the store, judged {judged_on:%Y-%m-%d %H:%M} UTC",
     )

@@ -17,7 +17,7 @@ from storage.training.runs import is_here, list_runs, runs_in
 
 log = logging.getLogger(__name__)
 
-COME_BACK_SECONDS = 30.0  # between attempts to load a model that has stepped aside
+RESTORE_SECONDS = 30.0  # between attempts to load a model that has stepped aside
 FOLLOW_SECONDS = 300.0  # between attempts to load what another app promoted and can't be used here
 WATCHED = 50  # newest runs, and promotions, that are looked at for automatic promotion
 
@@ -27,7 +27,7 @@ class ServingWatch:
 
     def __init__(self, database: Database, serving: Serving) -> None:
         self._database, self._serving = database, serving
-        self._come_back_at = self._follow_at = 0.0
+        self._restore_at = self._follow_at = 0.0
         self._not_promoted: set[int] = set()
 
     def tick(self) -> None:
@@ -36,23 +36,23 @@ class ServingWatch:
         Raises:
             StorageError: the store can't be read or written.
         """
-        self._come_back()
+        self._restore()
         self._follow()
         self._promote()
 
-    def _come_back(self) -> None:
+    def _restore(self) -> None:
         """Load the model again once nothing runs that it had to step aside for."""
-        if self._serving.now.model is not None or time.monotonic() < self._come_back_at:
+        if self._serving.now.model is not None or time.monotonic() < self._restore_at:
             return
         with self._database.read() as session:
             running = runs_in(session, "running")
         if any(is_here(run, self._database.home) and run.request.get("steps_aside") for run in running):
             return
         try:
-            self._serving.come_back()
+            self._serving.restore()
         except (CheckpointError, RuntimeError) as error:
             log.warning("the model can't come back yet: %s", error)
-            self._come_back_at = time.monotonic() + COME_BACK_SECONDS
+            self._restore_at = time.monotonic() + RESTORE_SECONDS
 
     def _follow(self) -> None:
         """Serve what another app on this store promoted."""

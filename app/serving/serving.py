@@ -4,7 +4,7 @@
     with serving.in_use() as served:               # one judgement: what begins on a checkpoint ends on it
         served.require_model().stream(...)
     serving.promote(database, checkpoint_id, "promote", by=user.id)
-    serving.step_aside("run 7 trains"); serving.come_back()
+    serving.offload("run 7 trains"); serving.restore()
 
 Each app process has one `Serving`; pages hold it, never a `Served` of their own.
 """
@@ -17,6 +17,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
 
 from descore import DeScore
 from descore.calibration import ModeCalibration
@@ -139,7 +143,7 @@ class Serving:
             last = last_promoted(session)
             runs = [run for run in runs_in(session, "running") if run.request.get("steps_aside")]
         here = [run for run in runs if is_here(run, database.home) and is_held(database.home / run.folder)]
-        aside, stands_in = aside_for(here[0]) if here else "", False
+        aside, stands_in = offload_reason(here[0]) if here else "", False
         if checkpoint is None and last is not None:
             try:
                 return cls(replace(_loaded(database, last, weights=not aside), aside=aside), last.id)
@@ -169,6 +173,15 @@ class Serving:
     def checkpoint_id(self) -> int | None:
         """Its number in the registry; None for one that the store does not know."""
         return self._checkpoint_id
+
+    def routes(self) -> list[BaseRoute]:
+        """`GET /serving`: the checkpoint that answers now. The heads of all open pages ask for it, since it can change."""
+        return [Route("/serving", self._show, methods=["GET"])]
+
+    async def _show(self, request: Request) -> Response:
+        now = self.now
+        content = {"name": now.name, "knows": now.knows, "aside": now.aside}
+        return JSONResponse(content, headers={"Cache-Control": "no-store"})
 
     @contextmanager
     def in_use(self) -> Iterator[Served]:
@@ -231,7 +244,7 @@ class Serving:
             except NotEnoughMemoryError:
                 if before.model is None:
                     raise
-                self._give_away(f"{chosen.name} takes its place")
+                self._offload(f"{chosen.name} takes its place")
                 served = _loaded(database, chosen)
             yield replace(served, aside=before.aside)
         except Exception:
@@ -240,13 +253,13 @@ class Serving:
                 self._swap(replace(back, name=before.name), self._checkpoint_id)
             raise
 
-    def step_aside(self, reason: str) -> None:
+    def offload(self, reason: str) -> None:
         """Give the model's memory away, once the judgements that it has begun are done."""
         with self._change:
-            self._give_away(reason)
+            self._offload(reason)
 
-    def come_back(self) -> None:
-        """Load the model again after `step_aside`; nothing to do where it is here.
+    def restore(self) -> None:
+        """Load the model again after `offload`; nothing to do where it is here.
 
         Raises:
             descore.errors.CheckpointError: it can't be loaded; it stays aside, and may be asked again.
@@ -257,7 +270,7 @@ class Serving:
             loaded = Served.load(self._served.location)
             self._swap(replace(loaded, name=self._served.name), self._checkpoint_id)
 
-    def _give_away(self, reason: str) -> None:
+    def _offload(self, reason: str) -> None:
         self._swap(replace(self._served, model=None, aside=reason), self._checkpoint_id)
         deadline = time.monotonic() + IN_FLIGHT_SECONDS
         with self._users:
@@ -271,7 +284,7 @@ class Serving:
         release_memory()
 
 
-def aside_for(run: Run) -> str:
+def offload_reason(run: Run) -> str:
     """Why the model steps aside for a run."""
     return f"{run.name} trains, and the device can't hold both"
 

@@ -28,8 +28,8 @@ from app.train.page_state import TrainState
 from app.train.run_form import RunForm, draft_of, make_run, plan_of, queue_length, since_of, wanted
 from app.train.views.run_form import Draft, making_form, plan_view
 from app.web.auth import Auth
+from app.web.form_data import STALE_BUTTON, FormData, FormError
 from app.web.json_api import Work, endpoint
-from app.web.panel import FormData, FormError
 from descore.errors import CheckpointError
 from storage import Database, StorageError
 from storage.accounts.users import User
@@ -148,7 +148,7 @@ class TrainApi:
             return f"{served.name} serves from now on. Judgements in flight end on the one before.", None
         if asked.act == "delete":
             return self._delete(asked.id), None
-        raise FormError("this button belongs to nothing any more; reload the page")
+        raise FormError(STALE_BUTTON)
 
     def _retrain(self, asked: FormData, user: User) -> tuple[str, int | None]:
         offer = self._state.offer()

@@ -26,9 +26,9 @@ SCRIPTS = ("shared/form_fields", "train/curves", "train/train")
 class TrainPage:
     """Builds the page inside the current `gr.Blocks`; its routes belong to the app that Gradio launches."""
 
-    def __init__(self, database: Database, shelf: ClipStore, serving: Serving, auth: Auth, jobs: Jobs) -> None:
+    def __init__(self, database: Database, clip_store: ClipStore, serving: Serving, auth: Auth, jobs: Jobs) -> None:
         offers = Offers(database)
-        state = TrainState(database, shelf, serving, offers)
+        state = TrainState(database, clip_store, serving, offers)
         self._api = TrainApi(database, state, serving, auth, jobs, offers)
 
     def build(self, blocks: gr.Blocks) -> None:

@@ -1,6 +1,6 @@
 """All that the Train page shows, in parts, each with a version: a browser that has a version is not sent the part again.
 
-    shown = TrainState(database, shelf, serving, offers).shown(may_act=True, opened=None)
+    shown = TrainState(database, clip_store, serving, offers).shown(may_act=True, opened=None)
     shown.run, shown.parts["runs"].version, shown.parts["runs"].html
 
 Many browsers that ask every two seconds cost one look at the store in a second.
@@ -70,8 +70,8 @@ class PageState:
 class TrainState:
     """Looks at the store and at the folders of runs."""
 
-    def __init__(self, database: Database, shelf: ClipStore, serving: Serving, offers: Offers) -> None:
-        self._database, self._shelf, self._serving, self._offers = database, shelf, serving, offers
+    def __init__(self, database: Database, clip_store: ClipStore, serving: Serving, offers: Offers) -> None:
+        self._database, self._clip_store, self._serving, self._offers = database, clip_store, serving, offers
         self._kept: dict[Any, tuple[float, Any]] = {}
         self._turn = threading.Lock()
 
@@ -161,7 +161,7 @@ class TrainState:
                     pair = get_pair(session, pair_id)
                 except NotInStoreError:
                     continue
-                posters = self._shelf.poster_url(pair.video_a), self._shelf.poster_url(pair.video_b)
+                posters = self._clip_store.poster_url(pair.video_a), self._clip_store.poster_url(pair.video_b)
                 found.append(SampledPair(pair_id, pair.prompt, posters, some[0].get("label"), some))
         return found
 

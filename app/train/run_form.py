@@ -10,7 +10,7 @@ from typing import Any, cast
 from app.runs.preflight import Offer, Preset
 from app.serving.serving import Serving
 from app.train.views.run_form import KNOBS, STAGE_CHOICES, STAGE_OF, STARTS, Draft, Plan
-from app.web.panel import FormData, FormError
+from app.web.form_data import FormData, FormError
 from storage import Database
 from storage.schema import Start
 from storage.training.model_registry import lineage

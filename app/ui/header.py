@@ -5,11 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import gradio as gr
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import BaseRoute, Route
 
-from app.serving.serving import Serving
 from app.ui.assets import read_static
 
 SANS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif"]
@@ -42,17 +38,6 @@ def header(here: PageLink) -> str:
         f'<header class="page-head"><h1>DeScore</h1><nav aria-label="Pages">{links}</nav>'
         f'<span class="served" role="status"></span><span class="person" data-here="{here.path}"></span></header>'
     )
-
-
-def serving_route(serving: Serving) -> BaseRoute:
-    """`GET /serving`: which checkpoint answers now. The heads of all open pages ask it, since it can change."""
-
-    async def answer(request: Request) -> Response:
-        now = serving.now
-        said = {"name": now.name, "knows": now.knows, "aside": now.aside}
-        return JSONResponse(said, headers={"Cache-Control": "no-store"})
-
-    return Route("/serving", answer, methods=["GET"])
 
 
 def theme() -> gr.themes.Base:

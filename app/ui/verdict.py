@@ -1,7 +1,7 @@
 """What the model says of a pair, as the page shows it: odds, sub-score table, thoughts, and how it was computed.
 
     panel = verdict_panel()                                      # the component
-    verdict_view(Answer(phase="running", sides=(Side("<think>I see"), Side(""))))     # its value
+    verdict_view(Answer(phase="running", sides=(VideoAnswer("<think>I see"), VideoAnswer(""))))     # its value
 
 Everything here is text in, plain values out; static/judge/verdict.js draws them without moving what is already there.
 """
@@ -9,17 +9,15 @@ Everything here is text in, plain values out; static/judge/verdict.js draws them
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import gradio as gr
 
+from app.serving.answer import Answer, VideoAnswer
 from app.ui.assets import read_static
 from descore.answer import DIMENSIONS, NOT_ASKED
-from descore.calibration import ModeCalibration
-from descore.judgement import Judgement, Mode, Verdict
+from descore.judgement import Judgement
 
-Phase = Literal["idle", "running", "done", "cancelled", "error"]
 LABELS = ("A", "B")
 SHOWN_AS = {
     "subject": "the subject",
@@ -31,35 +29,10 @@ SHOWN_AS = {
 _TAGS = ("<think>", "</think>", "<answer>")
 
 
-@dataclass(frozen=True)
-class Side:
-    """One video's part: the text so far and, once it is there, the judgement."""
-
-    raw: str = ""
-    judgement: Judgement | None = None
-
-
-@dataclass(frozen=True)
-class Said:
-    """All that is known at one moment about one question to the model.
-
-    from_store: the judgement was made earlier. status: one short line (progress, time taken, an error). scale: the
-    calibration in use, None where the checkpoint has none for this mode.
-    """
-
-    phase: Phase = "idle"
-    mode: Mode = "think"
-    sides: tuple[Side, Side] = (Side(), Side())
-    verdict: Verdict | None = None
-    scale: ModeCalibration | None = None
-    from_store: bool = False
-    status: str = ""
-
-
 def verdict_panel(elem_id: str = "verdict") -> gr.HTML:
     """Build the component inside the current `gr.Blocks`; set its value to `verdict_view(...)`."""
     return gr.HTML(
-        verdict_view(Said()),
+        verdict_view(Answer()),
         html_template=read_static("judge/verdict.html"),
         js_on_load=read_static("judge/verdict.js"),
         apply_default_css=False,
@@ -67,20 +40,20 @@ def verdict_panel(elem_id: str = "verdict") -> gr.HTML:
     )
 
 
-def verdict_view(said: Said) -> dict[str, Any]:
+def verdict_view(answer: Answer) -> dict[str, Any]:
     """The component's value."""
-    headline, explanation = _headline(said)
+    headline, explanation = _headline(answer)
     return {
-        "phase": said.phase,
-        "source": "store" if said.from_store else "model",
+        "phase": answer.phase,
+        "source": "store" if answer.from_store else "model",
         "headline": headline,
         "reason": explanation,
-        "status": said.status,
-        "p": said.verdict.p_first_preferred if said.verdict else None,
-        "verdict": said.verdict.verdict if said.verdict else None,
+        "status": answer.status,
+        "p": answer.verdict.p_first_preferred if answer.verdict else None,
+        "verdict": answer.verdict.verdict if answer.verdict else None,
         "dimensions": list(DIMENSIONS),
-        "differing": differing(said.sides[0].judgement, said.sides[1].judgement),
-        "sides": [_side_view(label, side, said) for label, side in zip(LABELS, said.sides, strict=True)],
+        "differing": differing(answer.sides[0].judgement, answer.sides[1].judgement),
+        "sides": [_side_view(label, side, answer) for label, side in zip(LABELS, answer.sides, strict=True)],
     }
 
 
@@ -134,18 +107,18 @@ def _and(words: list[str]) -> str:
     return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
 
-def _headline(said: Said) -> tuple[str, str]:
+def _headline(answer: Answer) -> tuple[str, str]:
     """The line over the bar, and the one-line reason beside it."""
-    if said.verdict is None:
+    if answer.verdict is None:
         plain = {
             "idle": "Not judged yet",
             "running": "Judging",
             "cancelled": "Cancelled",
             "error": "Could not judge this pair",
         }
-        return plain.get(said.phase, ""), ""
-    a, b = said.verdict.videos
-    outcome, p = said.verdict.verdict, said.verdict.p_first_preferred
+        return plain.get(answer.phase, ""), ""
+    a, b = answer.verdict.videos
+    outcome, p = answer.verdict.verdict, answer.verdict.p_first_preferred
     why = reason(a, b, outcome)
     if a.reward is None or b.reward is None:
         return "No reward", f"This checkpoint has no trained scoring module. {why}"
@@ -157,7 +130,7 @@ def _headline(said: Said) -> tuple[str, str]:
     return f"{outcome} preferred, {p if outcome == 'A' else 1 - p:.0%}".replace("%", " %"), why
 
 
-def _side_view(label: str, side: Side, said: Said) -> dict[str, Any]:
+def _side_view(label: str, side: VideoAnswer, answer: Answer) -> dict[str, Any]:
     judgement = side.judgement
     unread = judgement is not None and judgement.mode != "quick" and judgement.sub_scores is None
     return {
@@ -170,16 +143,16 @@ def _side_view(label: str, side: Side, said: Said) -> dict[str, Any]:
         "reward": _reward_text(judgement),
         "raw_reward": _raw_reward_text(judgement),
         "note": _note(judgement, unread),
-        "how": _how(judgement, said) if judgement else [],
+        "how": _how(judgement, answer) if judgement else [],
         "finished": judgement is not None,
-        "placeholder": _placeholder(said),
+        "placeholder": _placeholder(answer),
     }
 
 
-def _placeholder(said: Said) -> str:
-    if said.mode == "quick":
+def _placeholder(answer: Answer) -> str:
+    if answer.mode == "quick":
         return "Quick: the reward is read without a thought."
-    if said.phase == "running":
+    if answer.phase == "running":
         return "Looking at the frames ..."
     return "The thought appears here while it is written."
 
@@ -228,7 +201,7 @@ def _note(judgement: Judgement | None, unread: bool) -> str | None:
     return "; ".join(filter(None, (cut, judgement.parse_note))) or None
 
 
-def _how(judgement: Judgement, said: Said) -> list[str]:
+def _how(judgement: Judgement, answer: Answer) -> list[str]:
     """Plain sentences about where the numbers come from."""
     asked = {
         "think": "One greedy thought; the same video, prompt and checkpoint give the same answer again.",
@@ -241,8 +214,8 @@ def _how(judgement: Judgement, said: Said) -> list[str]:
         lines.append(f"Raw reward {judgement.reward:.4f}, from the query token after the thought.")
     if judgement.reward_spread is not None:
         lines.append(f"Spread of the rewards over the thoughts: {judgement.reward_spread:.4f}.")
-    if said.scale is not None and judgement.reward is not None:
-        scale = said.scale
+    if answer.scale is not None and judgement.reward is not None:
+        scale = answer.scale
         lines.append(
             f"Standardised: minus the mean {scale.mean:.4f}, divided by the spread {scale.std:.4f} "
             f"of {scale.reference_videos} reference videos."
@@ -252,5 +225,5 @@ def _how(judgement: Judgement, said: Said) -> list[str]:
             f"too close to call when the rewards differ by {scale.tie_threshold:.4f} or less. "
             f"Both fitted on {scale.validation_pairs} validation pairs."
         )
-    lines.append(f"Took {judgement.seconds:.1f} s" + (", read from the store now." if said.from_store else "."))
+    lines.append(f"Took {judgement.seconds:.1f} s" + (", read from the store now." if answer.from_store else "."))
     return lines

@@ -17,8 +17,8 @@ from anyio import CapacityLimiter, to_thread
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from app.judge.api import PLAIN_ERRORS, plain
 from app.web.auth import Auth, AuthError, CrossSiteError, NotSignedInError
+from app.web.plain_errors import JUDGING_ERRORS, judging_error_text
 from storage import NotInStoreError, StorageError
 from storage.accounts.users import User
 from storage.errors import AnswerError, CampaignError, LeaseLostError, NotYoursError
@@ -114,8 +114,8 @@ def refusal(error: Exception) -> JSONResponse:
     else:
         status, code = next(((status, code) for kind, status, code in _STATUS if isinstance(error, kind)), (500, "failed"))
         message = str(error) if status != 500 else "This did not work; the server's log says why."
-        if isinstance(error, PLAIN_ERRORS) and status == 500:
-            status, code, message = 422, "model", plain(error)
+        if isinstance(error, JUDGING_ERRORS) and status == 500:
+            status, code, message = 422, "model", judging_error_text(error)
     if status >= 500:
         log.error("a request failed", exc_info=error)
     return reply(status, {"error": {"code": code, "message": message}})

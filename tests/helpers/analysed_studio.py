@@ -29,7 +29,7 @@ GENERATORS = ("Roundabout", "Polygonia XL", "Flatland-5B")
 
 def take_in(running: Running, number: int = 4) -> list[Pair]:
     """Some of the pairs that come with the app, with generators that could have made them."""
-    known = load_gallery(running.studio.shelf, FOLDER)[:number]
+    known = load_gallery(running.studio.clip_store, FOLDER)[:number]
     with running.studio.database.write() as session:
         return [
             add_pair(
@@ -50,7 +50,7 @@ def judge(running: Running, pairs: list[Pair]) -> None:
     studio = running.studio
     for pair in pairs:
         for mode in ("think", "quick"):
-            asked = (studio.serving, studio.database, studio.shelf, pair, mode, 0, threading.Event())
+            asked = (studio.serving, studio.database, studio.clip_store, pair, mode, 0, threading.Event())
             *_, last = answer(*asked)  # type: ignore[arg-type]
             assert last.phase == "done"
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from markupsafe import Markup
 
 from app.analyse.figures.disagreements import Disagreement
-from app.lead.views.adjudication import labels_side_by_side
+from app.ui.label_table import labels_side_by_side
 from app.ui.markup import NOTHING, button, count, empty, joined, table
 from descore.answer import DIMENSIONS
 from storage.analysis.judged_pairs import AnalysedPair

@@ -32,7 +32,7 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 
 @pytest.fixture
-def shelf(database: Database) -> ClipStore:
+def clip_store(database: Database) -> ClipStore:
     """Its videos."""
     return ClipStore(database)
 
@@ -62,10 +62,10 @@ def stored(database: Database) -> int:
     return sum(path.is_file() for path in (database.home / "videos").rglob("*"))
 
 
-def test_a_dry_run_says_what_would_come_and_keeps_nothing(database: Database, shelf: ClipStore, clips: Path) -> None:
+def test_a_dry_run_says_what_would_come_and_keeps_nothing(database: Database, clip_store: ClipStore, clips: Path) -> None:
     path = table(clips, ("sora_red.mp4", "kling_red.mp4", "red", "A"), ("old.avi", "sora_red.mp4", "bars", ""))
     stages: list[tuple[str, int, int]] = []
-    plan = plan_import(shelf, database, path, source="winter", progress=lambda *step: stages.append(step))
+    plan = plan_import(clip_store, database, path, source="winter", progress=lambda *step: stages.append(step))
     assert (plan.format, plan.pairs_new, plan.labels_new, plan.videos_new) == ("videoalign", 2, 1, 3)
     assert (plan.pairs_known, plan.labels_known, plan.videos_known) == (0, 0, 0)
     assert (plan.annotators, plan.problems) == (("imported: winter",), ())
@@ -75,28 +75,30 @@ def test_a_dry_run_says_what_would_come_and_keeps_nothing(database: Database, sh
         assert list_pairs(session, "winter") == ()
 
 
-def test_the_model_reads_the_original_and_the_browser_a_copy(database: Database, shelf: ClipStore, clips: Path) -> None:
+def test_the_model_reads_the_original_and_the_browser_a_copy(database: Database, clip_store: ClipStore, clips: Path) -> None:
     path = table(clips, ("sora_red.mp4", "old.avi", "red", "A"))
-    report = run_import(shelf, database, path, source="winter")
+    report = run_import(clip_store, database, path, source="winter")
     assert (report.pairs_added, report.labels_added, report.videos_added) == (1, 1, 2)
     with database.read() as session:
         (pair,) = list_pairs(session, "winter")
-    assert shelf.original(pair.video_b).read_bytes() == (clips / "old.avi").read_bytes()
-    assert shelf.shown(pair.video_b) != shelf.original(pair.video_b)
-    shown = probe(shelf.shown(pair.video_b))
+    assert clip_store.original(pair.video_b).read_bytes() == (clips / "old.avi").read_bytes()
+    assert clip_store.shown(pair.video_b) != clip_store.original(pair.video_b)
+    shown = probe(clip_store.shown(pair.video_b))
     assert shown.browser_playable
     assert shown.frames == 24
-    assert shelf.shown(pair.video_a) == shelf.original(pair.video_a)
+    assert clip_store.shown(pair.video_a) == clip_store.original(pair.video_a)
     assert (pair.video_b.fps, pair.video_b.duration) == (24.0, 1.0)
 
-    again = run_import(shelf, database, path, source="winter")
+    again = run_import(clip_store, database, path, source="winter")
     assert (again.pairs_added, again.labels_added, again.videos_added, again.notes) == (0, 0, 0, ())
-    plan = plan_import(shelf, database, path, source="winter")
+    plan = plan_import(clip_store, database, path, source="winter")
     assert (plan.pairs_known, plan.labels_known, plan.videos_known, plan.videos_new) == (1, 1, 2, 0)
     assert check_store(database, videos=True) == ()
 
 
-def test_everything_that_is_wrong_is_reported_and_nothing_kept(database: Database, shelf: ClipStore, clips: Path) -> None:
+def test_everything_that_is_wrong_is_reported_and_nothing_kept(
+    database: Database, clip_store: ClipStore, clips: Path
+) -> None:
     path = table(
         clips,
         ("sora_red.mp4", "kling_red.mp4", "two\nlines", "A"),
@@ -104,7 +106,7 @@ def test_everything_that_is_wrong_is_reported_and_nothing_kept(database: Databas
         ("page.mp4", "gone.mp4", "red", "A"),
     )
     with pytest.raises(ImportRefusedError) as refused:
-        run_import(shelf, database, path, source="winter")
+        run_import(clip_store, database, path, source="winter")
     found = [str(problem) for problem in refused.value.problems]
     assert found[0] == "pairs.csv:4: TA is 'better'; expected A, B, same"
     assert [line.split(": ")[:2] for line in found[1:]] == [
@@ -114,12 +116,12 @@ def test_everything_that_is_wrong_is_reported_and_nothing_kept(database: Databas
     ]
     assert "not found" in found[2]
     assert "3 more problems" in str(refused.value)
-    assert {problem.line for problem in plan_import(shelf, database, path, source="winter").problems} == {4, 5}
+    assert {problem.line for problem in plan_import(clip_store, database, path, source="winter").problems} == {4, 5}
     assert stored(database) == 0
 
 
 def test_frames_that_are_damaged_are_found_before_anything_is_kept(
-    database: Database, shelf: ClipStore, tmp_path: Path
+    database: Database, clip_store: ClipStore, tmp_path: Path
 ) -> None:
     data = bytearray(write_clip(tmp_path / "bars.mp4", 48).read_bytes())
     start = data.index(b"mdat")
@@ -128,19 +130,19 @@ def test_frames_that_are_damaged_are_found_before_anything_is_kept(
     (tmp_path / "damaged.mp4").write_bytes(data)
     make_clip(tmp_path / "fine.mp4", (1, 2, 200), seconds=1.0)
     path = table(tmp_path, ("fine.mp4", "damaged.mp4", "p", "A"))
-    assert plan_import(shelf, database, path, source="winter").problems == ()
+    assert plan_import(clip_store, database, path, source="winter").problems == ()
     with pytest.raises(ImportRefusedError, match=r"pairs\.csv:2: video damaged\.mp4: its data is damaged after frame"):
-        run_import(shelf, database, path, source="winter")
+        run_import(clip_store, database, path, source="winter")
     assert stored(database) == 0
 
 
-def test_an_import_can_be_stopped(database: Database, shelf: ClipStore, clips: Path) -> None:
+def test_an_import_can_be_stopped(database: Database, clip_store: ClipStore, clips: Path) -> None:
     path = table(clips, ("sora_red.mp4", "kling_red.mp4", "red", "A"))
     for wanted in ("reading videos", "decoding videos", "copying videos"):
         seen: list[str] = []
         with pytest.raises(ImportCancelledError):
             run_import(
-                shelf,
+                clip_store,
                 database,
                 path,
                 source="winter",
@@ -149,16 +151,16 @@ def test_an_import_can_be_stopped(database: Database, shelf: ClipStore, clips: P
             )
     with database.read() as session:
         assert list_pairs(session, "winter") == ()
-    assert run_import(shelf, database, path, source="winter").pairs_added == 1
+    assert run_import(clip_store, database, path, source="winter").pairs_added == 1
     assert check_store(database, videos=True) == ()
 
 
 def test_an_export_without_files_leads_back_to_the_videos_of_the_store(
-    database: Database, shelf: ClipStore, clips: Path, tmp_path: Path
+    database: Database, clip_store: ClipStore, clips: Path, tmp_path: Path
 ) -> None:
-    run_import(shelf, database, table(clips, ("sora_red.mp4", "kling_red.mp4", "red", "B")), source="winter")
+    run_import(clip_store, database, table(clips, ("sora_red.mp4", "kling_red.mp4", "red", "B")), source="winter")
     export(database, tmp_path / "out", "videoalign")
-    again = run_import(shelf, database, tmp_path / "out" / "pairs.csv", source="spring")
+    again = run_import(clip_store, database, tmp_path / "out" / "pairs.csv", source="spring")
     assert (again.pairs_added, again.labels_added, again.videos_added) == (0, 1, 0)
 
     fresh = open_database(f"sqlite:///{tmp_path / 'fresh.db'}", home=tmp_path / "fresh")
@@ -173,26 +175,26 @@ def test_an_export_without_files_leads_back_to_the_videos_of_the_store(
 
 
 def test_a_file_whose_content_is_not_what_the_table_names_is_refused(
-    database: Database, shelf: ClipStore, clips: Path, tmp_path: Path
+    database: Database, clip_store: ClipStore, clips: Path, tmp_path: Path
 ) -> None:
-    run_import(shelf, database, table(clips, ("sora_red.mp4", "kling_red.mp4", "red", "B")), source="winter")
+    run_import(clip_store, database, table(clips, ("sora_red.mp4", "kling_red.mp4", "red", "B")), source="winter")
     export(database, tmp_path / "out", "studio-jsonl", copy_videos=True)
     record = json.loads((tmp_path / "out" / "labels.jsonl").read_text().splitlines()[0])
     make_clip(tmp_path / "out" / record["video_a"], (5, 5, 5), seconds=0.5)
     with pytest.raises(ImportRefusedError, match="its content is not the one that the table names"):
-        run_import(shelf, database, tmp_path / "out" / "labels.jsonl", source="spring")
+        run_import(clip_store, database, tmp_path / "out" / "labels.jsonl", source="spring")
 
 
-def test_a_folder_of_generators_becomes_pairs(database: Database, shelf: ClipStore, tmp_path: Path) -> None:
+def test_a_folder_of_generators_becomes_pairs(database: Database, clip_store: ClipStore, tmp_path: Path) -> None:
     for generator, colour in (("sora", 200), ("kling", 100)):
         (tmp_path / "clips" / generator).mkdir(parents=True)
         make_clip(tmp_path / "clips" / generator / "red.mp4", (colour, 20, 20), seconds=0.5)
     (tmp_path / "clips" / "red.txt").write_text("A red square moves.\n", "utf-8")
-    report = run_import(shelf, database, tmp_path / "clips", source="generators")
+    report = run_import(clip_store, database, tmp_path / "clips", source="generators")
     assert (report.format, report.pairs_added, report.labels_added) == ("folder", 1, 0)
     with database.read() as session:
         (pair,) = list_pairs(session, "generators")
     assert {pair.generator_a, pair.generator_b} == {"sora", "kling"}
     assert pair.video_a.sha256 < pair.video_b.sha256
     with pytest.raises(ExchangeError, match="there is no file or folder elsewhere"):
-        plan_import(shelf, database, tmp_path / "elsewhere", source="x")
+        plan_import(clip_store, database, tmp_path / "elsewhere", source="x")

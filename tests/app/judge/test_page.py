@@ -92,7 +92,7 @@ def test_videos_are_served_in_ranges_under_names_that_say_nothing(running: Runni
     page = httpx.get(running.url).text
     assert "kling" not in page
     assert "sora" not in page
-    video = running.studio.shelf.take_in(next((running.studio.database.home / "videos").glob("*/*.mp4")))
+    video = running.studio.clip_store.take_in(next((running.studio.database.home / "videos").glob("*/*.mp4")))
     address = f"{running.url}/clips/{video.public_id}"
     whole = httpx.get(address)
     assert whole.status_code == 200

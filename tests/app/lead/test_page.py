@@ -204,7 +204,7 @@ def test_create_from_bundled_pairs_with_gold_and_qualification(app: Running, des
     assert refused["html"] is None
     refused = desk.act("new", "create", **FORM | {"name": "With a test", "overlap": "many"})
     assert refused["bad"]
-    assert "overlap has to be a number" in refused["status"]
+    assert "Enter a number for overlap" in refused["status"]
     gold = {"qualification_pairs": "1", f"gold-{second}": "B", f"why-{second}": "A is <red>"}
     done = desk.act("new", "create", **FORM | {"name": "With a test"} | gold)
     assert not done["bad"]

@@ -40,7 +40,7 @@ def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Databa
 
 
 def serving() -> Serving:
-    """What serves, known without its weights; `come_back` is not asked of it."""
+    """What serves, known without its weights; `restore` is not asked of it."""
     return Serving(Served("bundled v1", "bundled", Manifest(name="bundled v1"), True, "base", model=object()), 1)  # type: ignore[arg-type]
 
 

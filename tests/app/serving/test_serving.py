@@ -59,13 +59,13 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 
 @pytest.fixture
-def shelf(database: Database) -> ClipStore:
+def clip_store(database: Database) -> ClipStore:
     return ClipStore(database)
 
 
-def a_pair(database: Database, shelf: ClipStore, tmp_path: Path, prompt: str = "A red square moves.") -> Pair:
+def a_pair(database: Database, clip_store: ClipStore, tmp_path: Path, prompt: str = "A red square moves.") -> Pair:
     colours = {"a": (220, 40, 40), "b": (40, 60, 220)}
-    a, b = (shelf.take_in(make_clip(tmp_path / f"{name}.mp4", colour)) for name, colour in colours.items())
+    a, b = (clip_store.take_in(make_clip(tmp_path / f"{name}.mp4", colour)) for name, colour in colours.items())
     with database.write() as session:
         return add_pair(session, a, b, prompt, source="test")
 
@@ -78,19 +78,19 @@ def registered(database: Database, folder: Path, name: str) -> Checkpoint:
         return register_checkpoint(session, name=name, location=location, fingerprint=folder_fingerprint(place))
 
 
-def asked(serving: Serving, database: Database, shelf: ClipStore, pair: Pair, mode: str = "quick") -> str:
+def asked(serving: Serving, database: Database, clip_store: ClipStore, pair: Pair, mode: str = "quick") -> str:
     """Who answered."""
-    *_, said = answer(serving, database, shelf, pair, mode, 0, threading.Event())  # type: ignore[arg-type]
+    *_, said = answer(serving, database, clip_store, pair, mode, 0, threading.Event())  # type: ignore[arg-type]
     assert said.verdict is not None
     return f"{said.verdict.checkpoint}{' from the store' if said.from_store else ''}"
 
 
 def test_a_question_that_was_begun_is_finished_by_the_checkpoint_that_began_it(
-    database: Database, shelf: ClipStore, folders: tuple[Path, Path], tmp_path: Path
+    database: Database, clip_store: ClipStore, folders: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    serving, pair = Serving.open(database, str(folders[0])), a_pair(database, shelf, tmp_path)
+    serving, pair = Serving.open(database, str(folders[0])), a_pair(database, clip_store, tmp_path)
     made = registered(database, folders[1], "new")
-    stream = answer(serving, database, shelf, pair, "think", 0, threading.Event())
+    stream = answer(serving, database, clip_store, pair, "think", 0, threading.Event())
     assert next(stream).phase == "running"
     next(stream)
     serving.promote(database, made.id, "promote")
@@ -100,8 +100,8 @@ def test_a_question_that_was_begun_is_finished_by_the_checkpoint_that_began_it(
     assert last.verdict is not None
     assert last.verdict.checkpoint == "old"
     assert "by old" in last.status
-    assert asked(serving, database, shelf, pair, "think") == "new"
-    assert asked(serving, database, shelf, pair, "think") == "new from the store"
+    assert asked(serving, database, clip_store, pair, "think") == "new"
+    assert asked(serving, database, clip_store, pair, "think") == "new from the store"
 
 
 def test_what_was_promoted_last_serves_again_after_a_restart(database: Database, folders: tuple[Path, Path]) -> None:
@@ -121,7 +121,7 @@ def test_what_was_promoted_last_serves_again_after_a_restart(database: Database,
 
 
 def test_files_that_are_gone_or_others_are_never_served(
-    database: Database, folders: tuple[Path, Path], shelf: ClipStore, tmp_path: Path
+    database: Database, folders: tuple[Path, Path], clip_store: ClipStore, tmp_path: Path
 ) -> None:
     serving = Serving.open(database, str(folders[0]))
     made = registered(database, folders[1], "new")
@@ -135,7 +135,7 @@ def test_files_that_are_gone_or_others_are_never_served(
         serving.promote(database, made.id, "promote")
     with pytest.raises(StorageError, match="serves already"):
         serving.promote(database, serving.checkpoint_id or 0, "promote")
-    assert asked(serving, database, shelf, a_pair(database, shelf, tmp_path)) == "old"
+    assert asked(serving, database, clip_store, a_pair(database, clip_store, tmp_path)) == "old"
 
 
 def test_without_its_files_the_bundled_checkpoint_serves_after_a_restart(
@@ -148,34 +148,34 @@ def test_without_its_files_the_bundled_checkpoint_serves_after_a_restart(
 
 
 def test_a_model_that_stepped_aside_says_so_and_comes_back(
-    database: Database, shelf: ClipStore, folders: tuple[Path, Path], tmp_path: Path
+    database: Database, clip_store: ClipStore, folders: tuple[Path, Path], tmp_path: Path
 ) -> None:
     serving = Serving.open(database, str(folders[0]))
-    known, new = a_pair(database, shelf, tmp_path), a_pair(database, shelf, tmp_path, "Another prompt.")
-    assert asked(serving, database, shelf, known) == "old"
-    serving.step_aside("week 12 trains")
+    known, new = a_pair(database, clip_store, tmp_path), a_pair(database, clip_store, tmp_path, "Another prompt.")
+    assert asked(serving, database, clip_store, known) == "old"
+    serving.offload("week 12 trains")
     assert serving.now.model is None
     assert serving.now.name == "old"
-    assert asked(serving, database, shelf, known) == "old from the store"
+    assert asked(serving, database, clip_store, known) == "old from the store"
     with pytest.raises(ModelAsideError, match="week 12 trains"):
-        asked(serving, database, shelf, new)
+        asked(serving, database, clip_store, new)
     # Promoted meanwhile: it is known by name at once, and loaded when there is room.
     made = registered(database, folders[1], "new")
     serving.promote(database, made.id, "automatic")
     assert serving.now.name == "new"
     assert serving.now.model is None
-    serving.come_back()
-    assert asked(serving, database, shelf, new) == "new"
+    serving.restore()
+    assert asked(serving, database, clip_store, new) == "new"
     assert serving.now.aside == ""
 
 
 def test_stepping_aside_waits_for_what_is_being_answered(
-    database: Database, shelf: ClipStore, folders: tuple[Path, Path], tmp_path: Path
+    database: Database, clip_store: ClipStore, folders: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    serving, pair = Serving.open(database, str(folders[0])), a_pair(database, shelf, tmp_path)
-    stream = answer(serving, database, shelf, pair, "think", 0, threading.Event())
+    serving, pair = Serving.open(database, str(folders[0])), a_pair(database, clip_store, tmp_path)
+    stream = answer(serving, database, clip_store, pair, "think", 0, threading.Event())
     next(stream)
-    stepping = threading.Thread(target=serving.step_aside, args=("a run",))
+    stepping = threading.Thread(target=serving.offload, args=("a run",))
     stepping.start()
     stepping.join(0.5)
     assert stepping.is_alive()

@@ -1,0 +1,47 @@
+"""The model's answer about one pair, growing as it thinks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from descore.calibration import ModeCalibration
+from descore.judgement import Judgement, Mode, Verdict
+
+Phase = Literal["idle", "running", "done", "cancelled", "error"]
+
+
+@dataclass(frozen=True)
+class VideoAnswer:
+    """One video's part of an answer.
+
+    Attributes:
+        raw: the text so far.
+        judgement: of this video, once it is finished.
+    """
+
+    raw: str = ""
+    judgement: Judgement | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """All that is known at one moment.
+
+    Attributes:
+        phase: where the question stands.
+        mode: how the model was asked.
+        sides: the parts of video A and video B.
+        verdict: the comparison of both, once the answer is finished.
+        scale: the calibration in use; None where the checkpoint has none for this mode.
+        from_store: whether the judgement was made earlier.
+        status: one short line: progress, time taken, an error.
+    """
+
+    phase: Phase = "idle"
+    mode: Mode = "think"
+    sides: tuple[VideoAnswer, VideoAnswer] = (VideoAnswer(), VideoAnswer())
+    verdict: Verdict | None = None
+    scale: ModeCalibration | None = None
+    from_store: bool = False
+    status: str = ""
