@@ -7,7 +7,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from app.judge.gallery import FOLDER, load_gallery
-from app.serving.cached_judge import answer
+from app.serving.cached_judge import stream_answer
 from descore.answer import DIMENSIONS
 from storage.campaigns.campaign import Campaign, CampaignConfig, create_campaign
 from storage.campaigns.guidelines import DEFAULT_GUIDELINES
@@ -51,7 +51,7 @@ def judge(running: Running, pairs: list[Pair]) -> None:
     for pair in pairs:
         for mode in ("think", "quick"):
             asked = (studio.serving, studio.database, studio.clip_store, pair, mode, 0, threading.Event())
-            *_, last = answer(*asked)  # type: ignore[arg-type]
+            *_, last = stream_answer(*asked)  # type: ignore[arg-type]
             assert last.phase == "done"
 
 
