@@ -28,7 +28,7 @@ def labels_side_by_side(labels: Sequence[Label], names: Mapping[int, str], dimen
         ]
         for label in labels
     ]
-    return table(("annotator", "choice", *dimensions, "time", "note, marks"), rows, "lead-labels")
+    return table(("annotator", "choice", *dimensions, "time", "note, marks"), rows, "ds-labels")
 
 
 def _choice(label: Label) -> Markup:
