@@ -1,0 +1,1 @@
+"""Measurements: one command each, which ends with a line of JSON."""

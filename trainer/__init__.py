@@ -1,0 +1,1 @@
+"""Training of a DeScore checkpoint on people's labels: `python -m trainer`."""

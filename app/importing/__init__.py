@@ -1,0 +1,1 @@
+"""Files into the store: uploads, and imports with a dry run first."""

@@ -1,0 +1,1 @@
+"""Label page: one assignment after the other, saved through JSON endpoints."""

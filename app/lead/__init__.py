@@ -1,0 +1,1 @@
+"""Lead page: campaigns, people, progress, agreement, adjudication, import and export."""

@@ -1,0 +1,1 @@
+"""Train page: new labels, runs, the gate's verdict, checkpoints."""

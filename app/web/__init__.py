@@ -1,0 +1,1 @@
+"""Plumbing that pages share: who asks, form data, JSON, panels, plain error pages, deployment."""

@@ -1,0 +1,1 @@
+"""The model in torch: backbone, query token and head, decoding, attention."""

@@ -1,0 +1,1 @@
+"""What the Analyse page reads: judged pairs, margins, external scores, video statistics."""

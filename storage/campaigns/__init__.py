@@ -1,0 +1,1 @@
+"""Campaigns: settings, label schema, guidelines, members, leases, progress."""

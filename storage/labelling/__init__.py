@@ -1,0 +1,1 @@
+"""Labelling: the queue, assignments, labels as revisions, totals, consensus, agreement."""

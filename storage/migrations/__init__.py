@@ -1,0 +1,1 @@
+"""Alembic migrations, and the upgrade of a store when it is opened."""

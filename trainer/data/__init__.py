@@ -1,0 +1,1 @@
+"""Labelled pairs for training: loading, reading frames, the distributed loader, kept vision features."""

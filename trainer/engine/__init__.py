@@ -1,0 +1,1 @@
+"""The training loop: trainable model, optimizer, precision, state, checkpoints, logs, signals."""

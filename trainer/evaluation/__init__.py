@@ -1,0 +1,1 @@
+"""Evaluation: held-out pairs, monitors while a stage trains, paired tests, the gate."""

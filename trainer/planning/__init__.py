@@ -1,0 +1,1 @@
+"""Planning: what fits on a machine and how long it takes, before any weight is loaded."""

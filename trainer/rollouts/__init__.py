@@ -1,0 +1,1 @@
+"""Rollouts: sampling thoughts, and their forward from one shared prefix."""

@@ -1,0 +1,1 @@
+"""ShapeWorld: a procedural world of moving shapes in which every label is exact."""

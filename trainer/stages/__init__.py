@@ -1,0 +1,1 @@
+"""The stages: cold start, dual-objective RL, and two baselines."""

@@ -1,0 +1,1 @@
+"""Export: stored pairs and labels into any of the formats."""

@@ -1,0 +1,1 @@
+"""Import: resolve a parsed file against the store, show what it changes, insert it."""
