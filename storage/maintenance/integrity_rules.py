@@ -165,7 +165,8 @@ REVISIONS = (
         SELECT assignments.id, assignments.seconds, final.seconds AS label_seconds FROM assignments
         JOIN (SELECT assignment_id, seconds FROM labels WHERE {_CURRENT}) AS final
         ON final.assignment_id = assignments.id
-        WHERE CASE assignments.state WHEN 'labelled' THEN coalesce(assignments.seconds, -1) <> final.seconds ELSE false END
+        WHERE assignments.kind <> 'adjudication'
+        AND CASE assignments.state WHEN 'labelled' THEN coalesce(assignments.seconds, -1) <> final.seconds ELSE false END
         """,
     ),
 )

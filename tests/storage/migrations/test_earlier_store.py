@@ -1,0 +1,118 @@
+"""A store that the version before wrote opens, is sound, is labelled further and exported."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from storage import Database, open_database
+from storage.accounts.sessions import sign_in
+from storage.accounts.users import find_user
+from storage.analysis.judged_pairs import analysed_pairs
+from storage.campaigns.campaign import list_campaigns
+from storage.campaigns.members import members
+from storage.campaigns.progress import progress
+from storage.exchange.exporting.export import export
+from storage.labelling.assignments import Assignment, history
+from storage.labelling.consensus import consensus
+from storage.labelling.labels import current_labels
+from storage.labelling.next_assignment import next_assignment
+from storage.labelling.submit import submit
+from storage.maintenance.integrity import check_store
+from storage.schema import utc_now
+from storage.training.model_registry import list_checkpoints, serving
+from storage.training.new_labels import count_new_labels
+from storage.training.runs import list_runs, newest_trained_label, snapshot_pairs
+from storage.training.snapshot_config import SnapshotConfig
+from storage.training.snapshots import make_snapshot, snapshot_hash
+from storage.votes import current_votes
+from tests.helpers.labelling import answer
+from tests.helpers.store_world import SCORES
+
+DUMP = Path(__file__).parents[2] / "fixtures" / "earlier_store" / "store.sql"
+
+
+@pytest.fixture
+def earlier(tmp_path: Path) -> Database:
+    home = tmp_path / "home"
+    home.mkdir()
+    with sqlite3.connect(home / "descore.db") as connection:
+        connection.executescript(DUMP.read_text("utf-8"))
+    connection.close()
+    return open_database(url=f"sqlite:///{home / 'descore.db'}", home=home)
+
+
+def test_it_is_sound_and_reads_as_it_was_written(earlier: Database) -> None:
+    assert check_store(earlier) == ()
+    with earlier.read() as session:
+        (campaign,) = list_campaigns(session)
+        counts = progress(session, campaign.id)
+        anna, ben = members(session, campaign.id)
+        labels = list(current_labels(session, campaign.id))
+        recent = history(session, campaign.id, anna.annotator.id)
+        assert (campaign.config.name, campaign.config.overlap, campaign.guideline_version) == ("first campaign", 2, 1)
+        assert (counts.pairs, counts.gold, counts.wanted) == (10, 2, 20)
+        assert (anna.annotator.name, ben.annotator.name) == ("Anna", "Ben")
+        assert (anna.labels, anna.skips) == (7, 1)
+        assert len([label for label in labels if label.annotator_id == anna.annotator.id]) == 7
+        assert any(label.kind == "adjudication" and label.choice == "B" for label in labels)
+        assert all(one.label is not None and one.pair.extra_columns["VQ"] == "A" for one in recent)
+        assert [vote.choice for vote in current_votes(session, 1)] == ["tie"]
+        (judged,) = [pair for pair in analysed_pairs(session, _fingerprint(earlier)) if pair.think is not None]
+        assert judged.think is not None
+        assert judged.think.rewards == (0.25, 0.5)
+        assert judged.video_stats[0] is not None
+        assert judged.video_stats[0].sharpness == 501.0
+
+
+def test_its_people_sign_in_and_go_on_where_they_stopped(earlier: Database) -> None:
+    person = sign_in(earlier, "anna", "a good password", "here").user
+    with earlier.write() as session:
+        (campaign,) = list_campaigns(session)
+        before = consensus(session)
+        assignment = next_assignment(session, campaign.id, person.id)
+        assert isinstance(assignment, Assignment)
+        assert assignment.draft == {"choice": "left", "note": "half done"}
+        submit(session, assignment.token, person.id, "further", answer("A", sub_scores=SCORES), utc_now())
+        following = next_assignment(session, campaign.id, person.id)
+        assert not isinstance(following, Assignment) or following.token != assignment.token
+        lasting = [one for one in consensus(session) if one.pair_id != assignment.pair.id]
+        assert lasting == [one for one in before if one.pair_id != assignment.pair.id]
+    assert check_store(earlier) == ()
+
+
+def test_its_runs_and_checkpoints_stay_what_they_were(earlier: Database) -> None:
+    with earlier.read() as session:
+        waiting, finished = list_runs(session)
+        base, made = list_checkpoints(session)
+        assert (waiting.state, finished.state, finished.candidate_id) == ("queued", "finished", made.id)
+        assert finished.snapshot_hash == snapshot_hash(snapshot_pairs(session, finished.id))
+        assert serving(session) == base
+        since = newest_trained_label(session, made.id)
+        assert since == finished.last_label_id > 0
+        assert count_new_labels(session, SnapshotConfig(held_out_share=0.3), since).labels == 0
+        again = make_snapshot(session, SnapshotConfig(held_out_share=0.3), 0, incremental=True)
+        assert again.sha256 == finished.snapshot_hash
+        assert again.chosen_by == finished.snapshot
+
+
+@pytest.mark.parametrize("format", ["studio-jsonl", "csv"])
+def test_it_is_exported(earlier: Database, tmp_path: Path, format: str) -> None:
+    report = export(earlier, tmp_path / "out", format)
+    assert report.pairs == 12
+    if format == "studio-jsonl":
+        records = [json.loads(line) for line in (tmp_path / "out" / "labels.jsonl").read_text("utf-8").splitlines()]
+        assert {record["facts"]["VQ"] for record in records} == {"A"}
+        assert {record.get("annotator") for record in records if "action" in record} == {"Anna", "Ben", "Lena"}
+        assert {"label", "skip", "withdraw"} <= {record["action"] for record in records if "action" in record}
+
+
+def _fingerprint(database: Database) -> str:
+    with database.read() as session:
+        now = serving(session)
+        assert now is not None
+        assert find_user(session, "Lena") is not None
+        return now.fingerprint
