@@ -66,7 +66,7 @@ class ModeCalibration:
 
     def p_first(self, reward_a: float, reward_b: float) -> float:
         """Probability (0 .. 1) that people prefer the first video. `p_first(b, a)` is one minus it."""
-        return _sigmoid((reward_a - reward_b) / self.temperature)
+        return float(preference_probability(reward_a - reward_b, self.temperature))
 
     def verdict(self, reward_a: float, reward_b: float) -> Outcome:
         """Which video is preferred, or "tie" where the margin is within the threshold.
@@ -195,8 +195,7 @@ def _fit_temperature(margins: npt.NDArray[np.float64], labels: npt.NDArray[np.fl
     low, high = _LEAST_SHARPNESS, math.log(len(margins) + 1)
 
     def slope(sharpness: float) -> float:
-        # tanh is the sigmoid without its overflow
-        return float(np.mean(scaled * (0.5 * (1 + np.tanh(0.5 * sharpness * scaled)) - target)))
+        return float(np.mean(scaled * (preference_probability(sharpness * scaled) - target)))
 
     if slope(low) >= 0:
         return typical / low
@@ -208,5 +207,15 @@ def _fit_temperature(margins: npt.NDArray[np.float64], labels: npt.NDArray[np.fl
     return typical / ((low + high) / 2)
 
 
-def _sigmoid(x: float) -> float:
-    return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
+def preference_probability(margins: npt.ArrayLike, temperature: float = 1.0) -> npt.NDArray[np.float64]:
+    """P(A preferred) = sigmoid(margin / temperature), without overflow.
+
+    Args:
+        margins: r_A - r_B, of any shape.
+
+    Returns:
+        Probabilities of the same shape, 0 .. 1.
+    """
+    scaled = np.asarray(margins, dtype=np.float64) / temperature
+    small = np.exp(-np.abs(scaled))
+    return np.where(scaled >= 0, 1 / (1 + small), small / (1 + small))

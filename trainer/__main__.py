@@ -137,8 +137,9 @@ def _store_run(run_id: int) -> int:
 def _train(options: argparse.Namespace) -> int:
     from descore.errors import CheckpointError
     from storage import StorageError
+    from storage.training.run_folder import CONFIG
     from trainer.engine.loop import TrainingFailedError
-    from trainer.runs.pipeline import CONFIG, run, settle
+    from trainer.runs.pipeline import run, settle
 
     try:
         config = settle(_settings(options, options.out / CONFIG), options.out)

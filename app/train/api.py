@@ -21,7 +21,7 @@ from typing import Any
 from anyio import CapacityLimiter
 from starlette.routing import BaseRoute, Route
 
-from app.runs.preflight import Offers
+from app.runs.preflight import Preflights
 from app.runs.supervisor import Jobs
 from app.serving.serving import Serving
 from app.train.page_state import TrainState
@@ -49,10 +49,10 @@ class TrainApi:
     """The endpoints of one store."""
 
     def __init__(
-        self, database: Database, state: TrainState, serving: Serving, auth: Auth, jobs: Jobs, offers: Offers
+        self, database: Database, state: TrainState, serving: Serving, auth: Auth, jobs: Jobs, preflights: Preflights
     ) -> None:
         self._database, self._state, self._serving = database, state, serving
-        self._auth, self._jobs, self._offers = auth, jobs, offers
+        self._auth, self._jobs, self._preflights = auth, jobs, preflights
 
     def routes(self) -> list[BaseRoute]:
         """The web routes, for the app that Gradio launches."""
@@ -95,24 +95,24 @@ class TrainApi:
         draft = replace(draft_of(FormData.read(fields)), knobs={})
         with self._database.read() as session:
             campaigns = [one.config.name for kind in ("studio", "import") for one in list_campaigns(session, kind)]
-        return {"form": str(making_form(self._state.offer(), draft, campaigns)), "plan": str(self._plan(draft))}
+        return {"form": str(making_form(self._state.preflight(), draft, campaigns)), "plan": str(self._plan(draft))}
 
     def _plan(self, draft: Draft) -> str:
-        offer = self._state.offer()
-        if offer is None or offer.trouble:
+        preflight = self._state.preflight()
+        if preflight is None or preflight.trouble:
             return ""
         try:
-            asked = wanted(draft, offer)
+            asked = wanted(draft, preflight)
             news = self._state.news(asked.settings, since_of(self._database, self._serving, asked.start))
-            offer = self._state.offer(news) or offer
-            asked = wanted(draft, offer)
+            preflight = self._state.preflight(news) or preflight
+            asked = wanted(draft, preflight)
             with self._database.read() as session:
                 newest = list_runs(session, 1)
         except REFUSED as error:
             return plan_view(None, str(error))
         next_id = newest[0].id + 1 if newest else 1
-        queue = queue_length(self._database, offer.device)
-        return plan_view(plan_of(asked, news, offer, next_id, queue, self._state.has_benchmark()))
+        queue = queue_length(self._database, preflight.device)
+        return plan_view(plan_of(asked, news, preflight, next_id, queue, self._state.has_benchmark()))
 
     # ---- acting --------------------------------------------------------------------------------------------------
 
@@ -144,19 +144,19 @@ class TrainApi:
         if asked.act in ("promote", "roll_back"):
             action: Any = asked.act
             served = self._serving.promote(self._database, asked.id, action, user.id)
-            self._offers.forget()
+            self._preflights.forget()
             return f"{served.name} serves from now on. Judgements in flight end on the one before.", None
         if asked.act == "delete":
             return self._delete(asked.id), None
         raise FormError(STALE_BUTTON)
 
     def _retrain(self, asked: FormData, user: User) -> tuple[str, int | None]:
-        offer = self._state.offer()
-        if offer is None:
+        preflight = self._state.preflight()
+        if preflight is None:
             raise FormError("it is still being found out what this machine can train; try again in a moment")
-        checked: RunForm = wanted(draft_of(asked), offer)
-        run = make_run(self._database, self._serving, checked, offer.device, user.id)
-        self._offers.forget()
+        checked: RunForm = wanted(draft_of(asked), preflight)
+        run = make_run(self._database, self._serving, checked, preflight.device, user.id)
+        self._preflights.forget()
         self._jobs.wake()
         return f"{run.name} is run {run.id}; its data is frozen.", run.id
 

@@ -9,7 +9,7 @@ import gradio as gr
 from starlette.routing import BaseRoute
 
 from app.clip_store import ClipStore
-from app.runs.preflight import Offers
+from app.runs.preflight import Preflights
 from app.runs.supervisor import Jobs
 from app.serving.serving import Serving
 from app.train.api import TrainApi
@@ -27,9 +27,9 @@ class TrainPage:
     """Builds the page inside the current `gr.Blocks`; its routes belong to the app that Gradio launches."""
 
     def __init__(self, database: Database, clip_store: ClipStore, serving: Serving, auth: Auth, jobs: Jobs) -> None:
-        offers = Offers(database)
-        state = TrainState(database, clip_store, serving, offers)
-        self._api = TrainApi(database, state, serving, auth, jobs, offers)
+        preflights = Preflights(database)
+        state = TrainState(database, clip_store, serving, preflights)
+        self._api = TrainApi(database, state, serving, auth, jobs, preflights)
 
     def build(self, blocks: gr.Blocks) -> None:
         """Lay the page out. It says nothing of any run, so it may be sent to whoever asks."""

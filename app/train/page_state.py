@@ -1,6 +1,6 @@
 """All that the Train page shows, in parts, each with a version: a browser that has a version is not sent the part again.
 
-    shown = TrainState(database, clip_store, serving, offers).shown(may_act=True, opened=None)
+    shown = TrainState(database, clip_store, serving, preflights).shown(may_act=True, opened=None)
     shown.run, shown.parts["runs"].version, shown.parts["runs"].html
 
 Many browsers that ask every two seconds cost one look at the store in a second.
@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from markupsafe import Markup
 
 from app.clip_store import ClipStore
-from app.runs.preflight import Offer, Offers
+from app.runs.preflight import Preflights
 from app.serving.serving import Serving
 from app.train.run_files import figures_json, notes, samples
 from app.train.run_lines import Store, chosen_line, history, look_at, run_lines, with_run
@@ -34,6 +34,7 @@ from storage.labelling.krippendorff import krippendorff_alpha
 from storage.pairs import get_pair
 from storage.training.model_registry import usable_location
 from storage.training.new_labels import NewLabels, count_new_labels
+from storage.training.preflight import Preflight
 from storage.training.run_folder import tail
 from storage.training.runs import Run, newest_trained_label
 from storage.training.snapshot_config import SnapshotConfig
@@ -70,8 +71,8 @@ class PageState:
 class TrainState:
     """Looks at the store and at the folders of runs."""
 
-    def __init__(self, database: Database, clip_store: ClipStore, serving: Serving, offers: Offers) -> None:
-        self._database, self._clip_store, self._serving, self._offers = database, clip_store, serving, offers
+    def __init__(self, database: Database, clip_store: ClipStore, serving: Serving, preflights: Preflights) -> None:
+        self._database, self._clip_store, self._serving, self._preflights = database, clip_store, serving, preflights
         self._kept: dict[Any, tuple[float, Any]] = {}
         self._turn = threading.Lock()
 
@@ -93,12 +94,12 @@ class TrainState:
 
         return self._keep(("news", settings, since), look, NEWS_SECONDS, NEWS_SHARE)
 
-    def offer(self, news: NewLabels | None = None) -> Offer | None:
+    def preflight(self, news: NewLabels | None = None) -> Preflight | None:
         """What can be trained here from what serves now. news: what would be trained on; by default all that is new."""
         checkpoint = next((one for one in self._store().checkpoints.values() if one.id == self._serving.checkpoint_id), None)
         place = self._serving.now.location if checkpoint is None else usable_location(checkpoint, self._database.home)
         found = self.news(SnapshotConfig(), self._since()) if news is None else news
-        return self._offers.ask(place, found.new + found.replay, found.compared)
+        return self._preflights.ask(place, found.new + found.replay, found.compared)
 
     def has_benchmark(self) -> bool:
         """Whether the comparison asks about ShapeWorld too: a checkpoint of the lineage was measured on its test split."""
@@ -123,7 +124,7 @@ class TrainState:
             **self._run_parts(chosen, store, may_act),
         }
         if may_act:
-            html["form"] = making_form(self.offer(), Draft(), store.campaigns)
+            html["form"] = making_form(self.preflight(), Draft(), store.campaigns)
         figures = ""
         if chosen is not None:
             figures = figures_json(self._database.home / chosen.run.folder, chosen.run.stages, str(chosen.run.id))

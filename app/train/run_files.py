@@ -11,9 +11,7 @@ from typing import Any
 import yaml
 
 from app.train.views.curves import StageLog, run_figures
-from storage.training.run_folder import METRICS, SAMPLES, read_metrics, read_samples
-
-CONFIG, BEFORE, REPORT = "config.yaml", "before.json", "report.json"
+from storage.training.run_folder import BEFORE, CONFIG, METRICS, REPORT, SAMPLES, read_metrics, read_samples
 
 PROBLEMS_SHOWN = 3
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, cast
 
-from app.runs.preflight import Offer, Preset
 from app.serving.serving import Serving
 from app.train.views.run_form import KNOBS, STAGE_CHOICES, STAGE_OF, STARTS, Draft, Plan
 from app.web.form_data import FormData, FormError
@@ -15,6 +14,7 @@ from storage import Database
 from storage.schema import Start
 from storage.training.model_registry import lineage
 from storage.training.new_labels import NewLabels
+from storage.training.preflight import Preflight, PresetPreflight
 from storage.training.runs import Run, RunRequest, create_run, newest_trained_label, runs_in
 from storage.training.snapshot_config import SnapshotConfig
 from storage.training.snapshots import make_snapshot, with_share_in_use
@@ -30,7 +30,7 @@ class RunForm:
     name: str
     stages: tuple[str, ...]
     start: Start
-    preset: Preset
+    preset: PresetPreflight
     overrides: tuple[str, ...]
     values: Mapping[str, float]
     settings: SnapshotConfig
@@ -60,14 +60,14 @@ def draft_of(asked: FormData) -> Draft:
     )
 
 
-def wanted(draft: Draft, offer: Offer) -> RunForm:
+def wanted(draft: Draft, preflight: Preflight) -> RunForm:
     """What a form asks for.
 
     Raises:
         FormError: a field is missing or out of its bounds; the message says which.
         StorageError: the data settings can't be.
     """
-    preset = offer.preset(draft.preset)
+    preset = preflight.preset(draft.preset)
     if preset is None or preset.why_not:
         raise FormError(f"choose a preset that can run here{f': {preset.why_not}' if preset else ''}")
     if draft.stages not in STAGE_CHOICES or draft.start not in STARTS:
@@ -99,7 +99,7 @@ def wanted(draft: Draft, offer: Offer) -> RunForm:
     )
 
 
-def _values(draft: Draft, preset: Preset, stages: tuple[str, ...]) -> dict[str, float]:
+def _values(draft: Draft, preset: PresetPreflight, stages: tuple[str, ...]) -> dict[str, float]:
     """The knobs of the stages that are trained, as numbers. Only knobs that the preset offers count."""
     values = {}
     for name in KNOBS:
@@ -119,13 +119,13 @@ def _values(draft: Draft, preset: Preset, stages: tuple[str, ...]) -> dict[str, 
     return values
 
 
-def plan_of(asked: RunForm, news: NewLabels, offer: Offer, next_id: int, queue: int, benchmark: bool) -> Plan:
+def plan_of(asked: RunForm, news: NewLabels, preflight: Preflight, next_id: int, queue: int, benchmark: bool) -> Plan:
     """What the run would be. next_id: the number that it will get; queue: runs before it; benchmark: there is one."""
     return Plan(
         stages=asked.stages,
         preset=asked.preset,
-        device_name=offer.device_name,
-        free_bytes=offer.free_bytes,
+        device_name=preflight.device_name,
+        free_bytes=preflight.memory_free,
         new=news.new,
         replay=news.replay if asked.incremental else 0,
         held_out=news.compared,

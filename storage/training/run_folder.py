@@ -24,7 +24,9 @@ from typing import Any
 from storage.data_home import ensure_folder
 from storage.errors import StorageError
 
-METRICS, LOG, SAMPLES, LOCK = "metrics.jsonl", "log.txt", "samples.jsonl", "lock"
+# Files of a run, and of each of its stages.
+CONFIG, LOG, SAMPLES, GATE, LOCK = "config.yaml", "log.txt", "samples.jsonl", "gate.json", "lock"
+METRICS, BEFORE, REPORT, CHECKPOINT = "metrics.jsonl", "before.json", "report.json", "checkpoint"
 # Somebody who only looks holds the lock for a moment; see `_is_held`.
 _PATIENCE_SECONDS = 0.5
 

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from descore.calibration import fit_mode
+from descore.calibration import fit_mode, preference_probability
 from descore.metrics import LEVEL, RESAMPLES, best_tie_threshold
 from storage.splits import stable_share
 
@@ -105,7 +105,7 @@ def cross_fitted(
         margins = a[mine] - b[mine]
         called = np.where(np.abs(margins) <= scale.tie_threshold, 0, np.sign(margins))
         right[mine] = called == human[mine]
-        p[mine] = [scale.p_first(margin, 0.0) for margin in margins]
+        p[mine] = preference_probability(margins, scale.temperature)
         thresholds.append(scale.tie_threshold)
     target = (human + 1) / 2
     return CrossFit(right, float(np.mean(thresholds)), float(np.mean((p - target) ** 2)), _calibration_error(p, target))

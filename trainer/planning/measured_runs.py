@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from storage.training.model_registry import list_checkpoints
-from storage.training.run_folder import read_metrics
+from storage.training.run_folder import CONFIG, read_metrics
 from storage.training.runs import Run, list_runs
 from trainer.config import ConfigError, TrainConfig, load_preset
 from trainer.paradigm import STAGES, StageName
-from trainer.runs.pipeline import CONFIG
 
 if TYPE_CHECKING:
     from storage import Database

@@ -25,6 +25,7 @@ from accelerate.utils import DistributedDataParallelKwargs
 
 from storage.atomic import PARTIAL
 from storage.data_home import data_home
+from storage.training.run_folder import CHECKPOINT, CONFIG, REPORT
 from trainer.config import TrainConfig, config_to_dict, load_preset, save_config
 from trainer.data.load_pairs import load_pairs
 from trainer.data.run_pairs import read_pairs, save_pairs
@@ -32,15 +33,13 @@ from trainer.engine.metrics_log import trackers
 from trainer.engine.stop_signals import StopSignals
 from trainer.paradigm import STAGES_OF
 from trainer.runs.observer import RunObserver
-from trainer.runs.stage import CHECKPOINT, REPORT, RunRefusedError, StageRun
+from trainer.runs.stage import RunRefusedError, StageRun
 
 if TYPE_CHECKING:
     from trainer.data.pairs import LoadedPairs
     from trainer.paradigm import StageName
 
 log = logging.getLogger(__name__)
-
-CONFIG = "config.yaml"
 
 
 def settle(config: TrainConfig, folder: Path) -> TrainConfig:

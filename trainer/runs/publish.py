@@ -31,12 +31,11 @@ from storage.training.model_registry import (
     set_gate,
     usable_location,
 )
-from storage.training.run_folder import disk_bytes
+from storage.training.run_folder import CHECKPOINT, GATE, disk_bytes
 from storage.training.runs import Run, finish
 from trainer.data.pairs import LoadedPairs
 from trainer.data.run_pairs import read_pairs
 from trainer.evaluation.gate_judging import SPLIT, GateWork, JudgedCheckpoint, run_gate
-from trainer.runs.stage import CHECKPOINT
 
 if TYPE_CHECKING:
     from trainer.config import TrainConfig
@@ -44,7 +43,6 @@ if TYPE_CHECKING:
     from trainer.evaluation.gate import Gate
     from trainer.evaluation.held_out import OnProgress
 
-GATE = "gate.json"
 BENCHMARK_PAIRS = 100
 
 

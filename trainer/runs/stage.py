@@ -16,6 +16,7 @@ import torch
 from accelerate import Accelerator, DistributedType
 
 from storage.atomic import write_atomic
+from storage.training.run_folder import BEFORE, CHECKPOINT, REPORT
 from trainer.config import DualRLConfig, TrainConfig
 from trainer.data.frames import PairReader
 from trainer.data.loader import PairLoader
@@ -38,8 +39,6 @@ from trainer.stages.dual_rl import NO_TRUTH, RLStage
 from trainer.thoughts.for_run import with_own_thoughts
 
 log = logging.getLogger(__name__)
-
-REPORT, CHECKPOINT = "report.json", "checkpoint"
 
 
 class RunRefusedError(ValueError):
@@ -220,7 +219,7 @@ class StageRun:
         self, trained: TrainableModel, reader: PairReader, precision: Precision, vision: VisionFeatures | None
     ) -> dict[str, Any]:
         """How good the parent is on the held-out pairs; measured once, and kept for a resumed run."""
-        path, earlier = self.folder / "before.json", self.folder.parent / "cold-start" / REPORT
+        path, earlier = self.folder / BEFORE, self.folder.parent / "cold-start" / REPORT
         if path.exists():
             return json.loads(path.read_text("utf-8"))
         if self.stage == "dual-rl" and earlier.exists():

@@ -26,7 +26,7 @@ import torch
 from descore.errors import CheckpointError, RewardError
 from storage import Database, StorageError, open_database
 from storage.data_home import data_home_id
-from storage.training.run_folder import LOG, RunLock, device_lock
+from storage.training.run_folder import CONFIG, LOG, RunLock, device_lock
 from storage.training.runs import Run, finish, get_run, mark_running, requeue
 from trainer.config import ModelConfig, TrainConfig, load_preset, preset_names
 from trainer.data.frozen_pairs import frozen_pairs, pair_ids
@@ -37,7 +37,6 @@ from trainer.evaluation.sample_thoughts import save_samples
 from trainer.evaluation.score_pairs import score
 from trainer.planning.measured_runs import seconds_per_step
 from trainer.runs.observer import MicroBatch, RunObserver
-from trainer.runs.pipeline import CONFIG
 from trainer.runs.pipeline import run as train_stages
 from trainer.runs.progress import Reporter, Schedule, SchedulePart
 from trainer.runs.publish import (

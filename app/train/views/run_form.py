@@ -8,11 +8,11 @@ from datetime import datetime
 
 from markupsafe import Markup
 
-from app.runs.preflight import Offer, Preset
 from app.ui.markup import DASH, NOTHING, checkboxes, count, empty, joined
 from app.ui.wording import day, duration, figures, plural, signed, size, stage_list
 from storage.labelling.krippendorff import Alpha
 from storage.training.new_labels import NewLabels
+from storage.training.preflight import Preflight, PresetPreflight
 
 # Setting -> what the form calls it; those of a stage that is not trained are not asked for.
 KNOBS = {
@@ -91,14 +91,14 @@ def _alpha(alpha: Alpha | None) -> Markup:
     )
 
 
-def making_form(offer: Offer | None, draft: Draft, campaigns: Sequence[str]) -> Markup:
-    """The choices; without an offer what is being waited for."""
+def making_form(preflight: Preflight | None, draft: Draft, campaigns: Sequence[str]) -> Markup:
+    """The choices; while the preflight runs, a note that it does."""
     title = Markup('<h2 class="train-title">Retrain</h2>')
-    if offer is None:
+    if preflight is None:
         return title + empty("Looking at what this machine can train ...")
-    chosen = offer.preset(draft.preset) or offer.first
-    if offer.trouble or chosen is None:
-        trouble = offer.trouble or " ".join(f"{one.name}: {one.why_not}." for one in offer.presets)
+    chosen = preflight.preset(draft.preset) or preflight.first
+    if preflight.trouble or chosen is None:
+        trouble = preflight.trouble or " ".join(f"{one.name}: {one.why_not}." for one in preflight.presets)
         return title + empty(trouble or "No preset can run on this machine.")
     return title + Markup(
         '<form class="ds-form train-form" data-act="retrain"><p class="ds-hint">{title}.</p>'
@@ -113,7 +113,7 @@ def making_form(offer: Offer | None, draft: Draft, campaigns: Sequence[str]) -> 
         stages=_radios("stages", {key: text for key, text in STAGE_CHOICES.items() if _has(chosen, key)}, draft.stages),
         starts=_radios("start", STARTS, draft.start),
         title=chosen.title,
-        preset=_preset_choice(offer, chosen),
+        preset=_preset_choice(preflight, chosen),
         name=_text("name", "Name", draft.name, "as the checkpoint will be called"),
         knobs=_knobs(chosen, draft),
         replay=_number("replay_share", "Replay, % of the training pairs", draft.replay_share, 0, 90),
@@ -124,12 +124,12 @@ def making_form(offer: Offer | None, draft: Draft, campaigns: Sequence[str]) -> 
     )
 
 
-def _has(preset: Preset, stages: str) -> bool:
+def _has(preset: PresetPreflight, stages: str) -> bool:
     return set(stages.split(",")) <= set(preset.stages)
 
 
-def _preset_choice(offer: Offer, chosen: Preset) -> Markup:
-    lines = {one.name: one.name if not one.why_not else f"{one.name} ({one.why_not})" for one in offer.presets}
+def _preset_choice(preflight: Preflight, chosen: PresetPreflight) -> Markup:
+    lines = {one.name: one.name if not one.why_not else f"{one.name} ({one.why_not})" for one in preflight.presets}
     inner = joined(
         Markup('<option value="{}"{}{}>{}</option>').format(
             one.name,
@@ -137,14 +137,14 @@ def _preset_choice(offer: Offer, chosen: Preset) -> Markup:
             Markup(" disabled") if one.why_not else "",
             lines[one.name],
         )
-        for one in offer.presets
+        for one in preflight.presets
     )
     return Markup('<label class="ds-field">Preset<select name="preset" data-change="preset">{}</select></label>').format(
         inner
     )
 
 
-def _knobs(chosen: Preset, draft: Draft) -> Markup:
+def _knobs(chosen: PresetPreflight, draft: Draft) -> Markup:
     """The knobs of the preset's stages; each says to which stage it belongs, so that the page can hide it."""
     typed = draft.knobs if draft.preset == chosen.name else {}
     fields = []
@@ -202,7 +202,7 @@ class Plan:
     """What a run would be, as the form stands. seconds: by stage, None where it can't be told."""
 
     stages: tuple[str, ...]
-    preset: Preset
+    preset: PresetPreflight
     device_name: str
     free_bytes: float
     new: int

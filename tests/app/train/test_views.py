@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from app.runs.preflight import Offer, about, read_offer
+from app.runs.preflight import about
 from app.train.views.checkpoints import CheckpointLine, checkpoint_list
 from app.train.views.curves import MOST_POINTS, StageLog, run_figures
 from app.train.views.gate import verdict_view
@@ -20,11 +20,12 @@ from app.ui.wording import duration, ordinal, size
 from storage.labelling.krippendorff import krippendorff_alpha
 from storage.training.model_registry import Checkpoint
 from storage.training.new_labels import NewLabels
+from storage.training.preflight import Preflight
 from storage.training.runs import Run
 
 NOW = datetime(2026, 5, 4, 12, 0, tzinfo=timezone.utc)
 EVIL = "<img src=x onerror=alert(1)>"
-OFFER: dict[str, Any] = {
+PREFLIGHT: dict[str, Any] = {
     "device": "cpu",
     "device_name": "2 CPU cores",
     "memory_free": 8e9,
@@ -211,7 +212,7 @@ def test_nothing_that_people_wrote_becomes_markup() -> None:
         thoughts_view([pair]),
         log_view(EVIL, True),
         verdict_view(gate, EVIL, EVIL),
-        making_form(read_offer(OFFER), Draft(name=EVIL), [EVIL]),
+        making_form(Preflight.from_dict(PREFLIGHT), Draft(name=EVIL), [EVIL]),
         checkpoint_list([CheckpointLine(a_checkpoint(name=EVIL), EVIL, EVIL, {}, False, False, False)], True, []),
     ]
     assert all("<img src=x" not in str(one) and "&lt;img" in str(one) for one in shown)
@@ -291,19 +292,19 @@ def test_news_tell_what_can_be_used() -> None:
 
 
 def test_the_form_has_the_presets_knobs_and_says_why_others_cant_run() -> None:
-    offer = read_offer(OFFER)
-    html = str(making_form(offer, Draft(preset="tiny-cpu", knobs={"cold_start.steps": "3"}), ["First round"]))
+    preflight = Preflight.from_dict(PREFLIGHT)
+    html = str(making_form(preflight, Draft(preset="tiny-cpu", knobs={"cold_start.steps": "3"}), ["First round"]))
     assert 'name="knob-cold_start.steps" value="3"' in html
     assert 'value="0.0001"' in html
     assert "large (no GPU here)" in html
     assert "disabled" in html
     assert "First round" in html
     assert "Looking at what" in str(making_form(None, Draft(), []))
-    assert "no trainer" in str(making_form(Offer(trouble="no trainer"), Draft(), []))
+    assert "no trainer" in str(making_form(Preflight(trouble="no trainer"), Draft(), []))
 
 
 def test_the_plan_tells_pairs_time_and_command() -> None:
-    preset = read_offer(OFFER).presets[0]
+    preset = Preflight.from_dict(PREFLIGHT).presets[0]
     plan = Plan(
         ("dual-rl",),
         preset,

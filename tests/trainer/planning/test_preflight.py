@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -20,8 +21,11 @@ from trainer.__main__ import main
 from trainer.config import load_preset, save_config
 from trainer.planning import preflight
 from trainer.planning.measured_runs import seconds_per_judged_pair, seconds_per_step, work
-from trainer.planning.preflight import PresetOffer, make_offer
+from trainer.planning.preflight import run_preflight
 from trainer.planning.trial_step import Trial, trial
+
+if TYPE_CHECKING:
+    from storage.training.preflight import PresetPreflight
 
 
 @pytest.fixture
@@ -32,9 +36,9 @@ def world(tmp_path: Path) -> Iterator[World]:
     made.database.close()
 
 
-def presets(world: World, checkpoint: str = "bundled", seconds: float = 0.0) -> dict[str, PresetOffer]:
+def presets(world: World, checkpoint: str = "bundled", seconds: float = 0.0) -> dict[str, PresetPreflight]:
     """Without time for a trial."""
-    found = make_offer(world.database, checkpoint, pairs=100, held_out=20, device="cpu", seconds=seconds)
+    found = run_preflight(world.database, checkpoint, pairs=100, held_out=20, device="cpu", seconds=seconds)
     return {one.name: one for one in found.presets}
 
 

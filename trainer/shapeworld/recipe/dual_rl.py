@@ -23,11 +23,11 @@ from pathlib import Path
 
 from descore.answer import read_thoughts
 from descore.judge import DeScore
+from storage.training.run_folder import CHECKPOINT
 from trainer.config import ColdStartConfig, DataConfig, DualRLConfig, ModelConfig, OptimConfig, TrainConfig
 from trainer.objectives.dual_objective import DualObjectiveConfig
 from trainer.objectives.rollout_reward import RolloutRewardConfig
 from trainer.runs.pipeline import run
-from trainer.runs.stage import CHECKPOINT
 from trainer.shapeworld.pairs import ShapePair, shape_pair
 from trainer.shapeworld.recipe.batches import Batcher
 from trainer.shapeworld.recipe.cold_start import collect_thoughts
