@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from markupsafe import Markup
 
-from app.analyse.figures.benchmarks import Benchmark, benchmark, benchmark_table, published_table
-from app.analyse.figures.external_scores import LARGEST, ScoreFileError, read_scores
+from app.analyse.external_scores import LARGEST, ScoreFileError, read_scores
+from app.analyse.figures.benchmarks import Benchmark, benchmark_table, collect_benchmark, published_table
 from app.analyse.figures.finding import Finding
-from app.analyse.figures.score_matching import MatchedScores, PairScore, match_scores
 from app.analyse.panel import AnalyseSection
+from app.analyse.score_matching import MatchedScore, MatchedScores, match_scores
 from app.analyse.selection import AnalyseContext, SelectedPairs, Selection
 from app.analyse.views.benchmarks import import_form, import_report, imported_list
 from app.analyse.views.findings import findings
-from app.ui.markup import Markup
 from app.web.form_data import STALE_BUTTON, FormData, FormError
 from app.web.panel import QUIET, Reply
 from app.web.plain_errors import PLAIN_ERRORS
@@ -96,7 +96,7 @@ class BenchmarksTab(AnalyseSection):
                 for name in scorers(session)
             }
         sources = sorted({pair.source for pair in chosen.first.pairs if pair.choice is not None})
-        measured: list[Benchmark] = [benchmark(name, chosen.checkpoints, imported) for name in sources]
+        measured: list[Benchmark] = [collect_benchmark(name, chosen.checkpoints, imported) for name in sources]
         return (*(benchmark_table(one) for one in measured), published_table(measured))
 
     def _pairs(self) -> Sequence[Pair]:
@@ -126,7 +126,7 @@ def _nothing(found: MatchedScores) -> str:
     )
 
 
-def _external(one: PairScore) -> ExternalScore:
+def _external(one: MatchedScore) -> ExternalScore:
     a, b = one.rewards
     dimensions = {"A": dict(a.dimensions), "B": dict(b.dimensions)} if a.dimensions or b.dimensions else None
     return ExternalScore(one.pair_id, a.value, b.value, dimensions)

@@ -90,14 +90,14 @@ class DisagreementsTab(AnalyseSection):
         found = self.found(chosen)
         place = next((i for i, one in enumerate(found) if one.pair.pair_id == looked_at), start or 0)
         begin = place // PAGE * PAGE if start is None else min(start, max(0, len(found) - 1)) // PAGE * PAGE
-        labelled = len(judged_pairs(chosen.first.pairs, chosen.selection.way))
+        labelled = len(judged_pairs(chosen.first.pairs, chosen.selection.mode))
         shown = found[place if start is None else begin].pair if found else None
         listed = disagreement_list(found, labelled, begin, PAGE, None if shown is None else shown.pair_id)
         return CaseReply(listed) if shown is None else self._case(person, chosen, listed, shown)
 
     def found(self, chosen: SelectedPairs) -> tuple[Disagreement, ...]:
         """All disagreements of the checkpoint in detail."""
-        return self.context.once(chosen, self.name, lambda: disagreements(chosen.first, chosen.selection.way))
+        return self.context.once(chosen, self.name, lambda: disagreements(chosen.first, chosen.selection.mode))
 
     def _case(self, person: User, chosen: SelectedPairs, listed: Markup, shown: AnalysedPair) -> CaseReply:
         with self.context.database.read() as session:
@@ -108,7 +108,7 @@ class DisagreementsTab(AnalyseSection):
             numbers = dict.fromkeys(label.annotator_id for label in labels)
             names = {annotator: f"annotator {number}" for number, annotator in enumerate(numbers, start=1)}
         served = self.context.served(chosen.registered[0])
-        answer = None if served is None else stored_answer(served, self.context.database, pair, chosen.selection.way)
+        answer = None if served is None else stored_answer(served, self.context.database, pair, chosen.selection.mode)
         return CaseReply(
             listed,
             player=self.context.clip_store.pair_view(pair),

@@ -9,11 +9,11 @@ from app.analyse.figures.calibration import calibration
 from app.analyse.figures.error_tolerance import error_tolerance
 from app.analyse.figures.finding import Finding
 from app.analyse.figures.leaderboard import leaderboard
-from app.analyse.figures.margin_distribution import margin_spread
-from app.analyse.figures.reward_hacking import hacking_watch
+from app.analyse.figures.margin_distribution import margin_distribution
+from app.analyse.figures.reward_hacking import reward_hacking
 from app.analyse.figures.slices import accuracy_by_slice
 from app.analyse.figures.sub_scores import sub_score_agreement
-from app.analyse.figures.think_vs_quick import think_against_quick
+from app.analyse.figures.think_vs_quick import think_vs_quick
 from app.analyse.panel import AnalyseSection
 from app.analyse.selection import AnalyseContext, SelectedPairs, Selection
 from app.analyse.views.findings import findings
@@ -50,15 +50,15 @@ class AgreementTab(FindingsTab):
 
     def make(self, chosen: SelectedPairs) -> Found:
         """Accuracy, calibration, margins, sub-scores, error tolerance, kinds of pairs."""
-        one, way = chosen.first, chosen.selection.way
+        one, mode = chosen.first, chosen.selection.mode
         return (
             accuracy_by_checkpoint(chosen.checkpoints),
-            think_against_quick(chosen.checkpoints),
+            think_vs_quick(chosen.checkpoints),
             *calibration(one),
-            margin_spread(one),
+            margin_distribution(one),
             sub_score_agreement(one),
             error_tolerance(one),
-            accuracy_by_slice(one, way),
+            accuracy_by_slice(one, mode),
         )
 
 
@@ -69,7 +69,7 @@ class HackingTab(FindingsTab):
 
     def make(self, chosen: SelectedPairs) -> Found:
         """What the rewards of the checkpoint in detail follow."""
-        return hacking_watch(chosen.first, chosen.selection.way)
+        return reward_hacking(chosen.first, chosen.selection.mode)
 
 
 class GeneratorsTab(FindingsTab):
@@ -79,7 +79,7 @@ class GeneratorsTab(FindingsTab):
 
     def make(self, chosen: SelectedPairs) -> Found:
         """Who made the better videos, by people and by the checkpoint in detail."""
-        return (leaderboard(chosen.first, chosen.selection.way),)
+        return (leaderboard(chosen.first, chosen.selection.mode),)
 
 
 def tabs(context: AnalyseContext) -> tuple[FindingsTab, ...]:

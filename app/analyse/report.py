@@ -67,7 +67,7 @@ class ReportTab(AnalyseSection):
         parts.append((self._benchmarks.title, self._benchmarks.found(chosen)))
         return report_html(
             checkpoints=[(one.name, one.fingerprint) for one in chosen.checkpoints],
-            facts={"pairs": _pairs_in_words(chosen), "details": f"of {chosen.first.name}, asked to {chosen.selection.way}"},
+            facts={"pairs": _pairs_in_words(chosen), "details": f"of {chosen.first.name}, asked to {chosen.selection.mode}"},
             parts=parts,
             cases=case_table(self._cases.found(chosen)),
             at=datetime.now(timezone.utc),

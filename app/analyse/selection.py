@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from app.analyse.figures.judged_pairs import WAYS, AnalysedCheckpoint, Way
+from app.analyse.figures.judged_pairs import MODES, AnalysedCheckpoint, Mode
 from app.clip_store import ClipStore
 from app.serving.serving import Served, Serving
 from app.web.auth import Auth
@@ -65,7 +65,7 @@ class Selection:
     beside: tuple[int, ...] = ()
     scope: str = "all"
     held_out: bool = False
-    way: Way = "think"
+    mode: Mode = "think"
 
     @classmethod
     def of(cls, sent: Any, known: SelectionOptions) -> Selection | None:
@@ -82,7 +82,7 @@ class Selection:
             beside=tuple(dict.fromkeys(one for one in others if one != chosen)),
             scope=scope if isinstance(scope, str) and scope in known.scopes else "all",
             held_out=said.get("held_out") in (True, "yes", ["yes"]),
-            way="quick" if said.get("way") == "quick" else "think",
+            mode="quick" if said.get("way") == "quick" else "think",
         )
 
     def to_value(self) -> dict[str, Any]:
@@ -92,7 +92,7 @@ class Selection:
             "beside": list(self.beside),
             "scope": self.scope,
             "held_out": self.held_out,
-            "way": self.way,
+            "way": self.mode,
         }
 
     @property
@@ -208,12 +208,12 @@ class AnalyseContext:
 
         key = (checkpoint.fingerprint, selection.scope, selection.held_out, stamp)
         served = self.served(checkpoint)
-        scales = {way: None if served is None else served.scale(way) for way in WAYS}
+        scales = {mode: None if served is None else served.scale(mode) for mode in MODES}
         pairs = self._remembered(self._pairs, key, read, _KEPT_PAIRS)
-        fitted: dict[str, ModeCalibration] = {way: scale for way, scale in scales.items() if scale is not None}
+        calibrations: dict[str, ModeCalibration] = {mode: scale for mode, scale in scales.items() if scale is not None}
         # What a run of this store makes has its scales from the held-out pairs (trainer/evaluation/held_out.py).
-        fitted_here = checkpoint.snapshot_hash is not None and bool(fitted)
-        return AnalysedCheckpoint(checkpoint.name, checkpoint.fingerprint, pairs, fitted, fitted_here)
+        fitted_here = checkpoint.snapshot_hash is not None and bool(calibrations)
+        return AnalysedCheckpoint(checkpoint.name, checkpoint.fingerprint, pairs, calibrations, fitted_here)
 
     def _remembered(self, kept: OrderedDict[Hashable, Any], key: Hashable, make: Callable[[], Made], most: int) -> Made:
         with self._lock:

@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gradio as gr
+from markupsafe import Markup
 
-from app.analyse.figures.judged_pairs import FITTED_HERE, scored
+from app.analyse.figures.judged_pairs import FITTED_HERE, pair_score
 from app.analyse.panel import READERS, AnalyseSection
 from app.analyse.selection import AnalyseContext, Selection
 from app.analyse.views.selection import Coverage, choose_form, coverage_view
 from app.runs.supervisor import Jobs
-from app.ui.markup import Markup, empty
+from app.ui.markup import empty
 from app.web.form_data import STALE_BUTTON, FormData, FormError
 from app.web.panel import Reply
 from app.web.plain_errors import PLAIN_ERRORS
@@ -97,8 +98,8 @@ class ScoringPanel(AnalyseSection):
                 checkpoint=row,
                 pairs=len(one.pairs),
                 labelled=sum(pair.choice is not None for pair in one.pairs),
-                think=sum(scored(pair, "think") is not None for pair in one.pairs),
-                quick=sum(scored(pair, "quick") is not None for pair in one.pairs),
+                think=sum(pair_score(pair, "think") is not None for pair in one.pairs),
+                quick=sum(pair_score(pair, "quick") is not None for pair in one.pairs),
                 missing=sum(None in (pair.think, pair.quick, *pair.video_stats) for pair in one.pairs),
                 held_out=selection.held_out,
             )

@@ -1,1 +1,1 @@
-"""Figures and numbers over the store's totals: pure functions, no Gradio, no SQL."""
+"""Figures and tables of the Analyse page: pure functions from judged pairs to findings, without Gradio and SQL."""

@@ -1,12 +1,12 @@
-"""Whether P(A preferred) means what it says: reliability, expected calibration error, Brier score.
+"""Calibration of P(A preferred): reliability diagram, expected calibration error (ECE), Brier score.
 
-P = sigmoid((r_A - r_B) / temperature), with the checkpoint's temperature. Of the pairs to which it gives 70 %, people should
-prefer A in 70 %. Pairs that people call a tie are left out, since P speaks of a preference; the gate on the Train page
-(trainer/evaluation/paired_tests.py) counts them as a half instead, so its figures are others.
+P = sigmoid((r_A - r_B) / temperature), with the checkpoint's temperature. Of the pairs to which the model gives 70 %, people
+should prefer A in 70 %. Pairs that people call a tie are left out, since P is about a preference. The gate on the Train page
+(trainer/evaluation/paired_tests.py) counts them as a half, so its figures differ.
 
-- ECE: the mean distance between P and the share of A over ten equal bins, weighted by their pairs (Naeini et al. 2015). It
-  can only be above 0, so a few pairs give a large one by chance.
-- Brier: mean (P - outcome)^2. 0.25 is what "50 %" for everything gets.
+- ECE: mean distance between P and the share of A in ten equal bins, weighted by their pairs (Naeini et al. 2015). It is
+  never below 0, so few pairs give a large one by chance.
+- Brier score: mean (P - outcome)^2; P = 50 % for all pairs gives 0.25.
 """
 
 from __future__ import annotations
@@ -17,65 +17,65 @@ import numpy as np
 import numpy.typing as npt
 import plotly.graph_objects as go
 
-from app.analyse.figures.finding import Cell, Chart, Finding, bootstrap, estimate, resamples_for, share
-from app.analyse.figures.judged_pairs import WAYS, AnalysedCheckpoint, Floats, fitted_here_note, judged_pairs
-from app.analyse.figures.plot_style import ACCENT, COLOURS, FAINT, finish
+from app.analyse.figures.finding import Cell, Chart, Estimate, Finding, Floats, bootstrap, estimate, resample_count, share
+from app.analyse.figures.judged_pairs import MODE_TITLES, MODES, AnalysedCheckpoint, fitted_here_note, judged_pairs
+from app.analyse.figures.plot_style import ACCENT, COLOURS, FAINT, apply_style
 
 BINS = 10
 HEAD = ("asked", "P(A preferred)", "pairs", "mean P", "people prefer A")
 SUMMARY = ("asked", "pairs", "ECE", "ECE by chance, up to", "Brier score", "temperature")
 
 
-def p_first(margins: Floats, temperature: float) -> Floats:
-    """P(A preferred) of each margin, (n,)."""
-    p: Floats = 0.5 * (1 + np.tanh(0.5 * margins / temperature))  # the sigmoid without its overflow
+def preference_probability(margins: Floats, temperature: float) -> Floats:
+    """Return P(A preferred) of each margin, shape (n,)."""
+    p: Floats = 0.5 * (1 + np.tanh(0.5 * margins / temperature))  # the sigmoid, without its overflow
     return p
 
 
-def bins_of(p: Floats) -> npt.NDArray[np.int64]:
-    """The bin 0 .. BINS - 1 of each probability; 1 belongs to the last."""
-    found: npt.NDArray[np.int64] = np.minimum((p * BINS).astype(np.int64), BINS - 1)
-    return found
+def bin_indices(p: Floats) -> npt.NDArray[np.int64]:
+    """Return the bin, 0 to BINS - 1, of each probability; 1.0 belongs to the last one."""
+    indices: npt.NDArray[np.int64] = np.minimum((p * BINS).astype(np.int64), BINS - 1)
+    return indices
 
 
 def calibration_error(p: Floats, outcomes: Floats) -> float:
-    """ECE of probabilities against outcomes 0 or 1, (n,) each."""
-    gaps = np.bincount(bins_of(p), weights=p - outcomes, minlength=BINS)
+    """Return the ECE of probabilities against outcomes 0 or 1, shape (n,) each."""
+    gaps = np.bincount(bin_indices(p), weights=p - outcomes, minlength=BINS)
     return float(np.abs(gaps).sum() / len(p))
 
 
-def chance_error(p: Floats, seed: int = 0) -> float:
-    """The ECE that 95 % of samples stay below where every probability is exactly right."""
+def chance_calibration_error(p: Floats, seed: int = 0) -> float:
+    """Return the 95th percentile of the ECE that samples get where every probability is exactly right."""
     rng = np.random.default_rng(seed)
-    drawn = [calibration_error(p, (rng.random(len(p)) < p).astype(np.float64)) for _ in range(resamples_for(len(p)))]
-    return float(np.quantile(drawn, 0.95))
+    errors = [calibration_error(p, (rng.random(len(p)) < p).astype(np.float64)) for _ in range(resample_count(len(p)))]
+    return float(np.quantile(errors, 0.95))
 
 
 def calibration(checkpoint: AnalysedCheckpoint) -> tuple[Finding, Finding]:
-    """The two scores, and the reliability diagram with its bins."""
+    """Compute ECE and Brier score of each mode, and the reliability diagram with its bins."""
     summary, bins, charts = [], [], []
-    for way in WAYS:
-        judged = judged_pairs(checkpoint.pairs, way)
+    for mode in MODES:
+        judged = judged_pairs(checkpoint.pairs, mode)
         judged = judged.where(judged.decided)
-        temperature = checkpoint.temperature(way)
+        temperature = checkpoint.temperature(mode)
         if not len(judged) or temperature is None:
             continue
-        p, outcomes = p_first(judged.margins, temperature), (judged.labels > 0).astype(np.float64)
-        summary.append(_summary(way, p, outcomes, temperature))
-        lines = _bins(way, p, outcomes)
-        bins += lines
-        charts.append(Chart(f"asked to {way}" if way == "think" else "asked quickly", _figure(lines)))
+        p, outcomes = preference_probability(judged.margins, temperature), (judged.labels > 0).astype(np.float64)
+        summary.append(_summary(mode, p, outcomes, temperature))
+        bins_of_mode = _bins(mode, p, outcomes)
+        bins += bins_of_mode
+        charts.append(Chart(MODE_TITLES[mode], _figure(bins_of_mode)))
     title = "Calibration of P(A preferred)"
     if not summary:
-        return Finding("calibration", title, ("No pair with a preference of people, or no calibration.",)), Finding(
-            "reliability", "Reliability by bin", ()
-        )
+        nothing = "People prefer a video in no judged pair, or the checkpoint has no calibration."
+        return Finding("calibration", title, (nothing,)), Finding("reliability", "Reliability by bin")
     notes = (
-        "Of the pairs to which the model gives 70 %, people should prefer A in 70 %: dots on the diagonal. Dots above it at "
-        "the right and below it at the left mean too timid, the other way round too sure.",
-        "ECE is the mean distance from the diagonal. Even a perfect P gets one above 0 by chance; beside it stands how "
-        "large that may be (95 %) with so many pairs. Only a larger one says that P is off. Brier: 0 is "
-        "perfect, 0.25 what 50 % for every pair would get.",
+        "Of the pairs to which the model gives 70 %, people should prefer A in 70 %: then the dots lie on the diagonal. "
+        "Dots above it on the right and below it on the left mean an underconfident model, the other way round an "
+        "overconfident one.",
+        "ECE is the mean distance from the diagonal. Even a perfect P has an ECE above 0 by chance; the column beside it "
+        "says how large (95 %) for this number of pairs. Only a larger ECE shows that P is wrong. Brier score: 0 is "
+        "perfect, 0.25 is what 50 % for every pair gives.",
         "Pairs that people call a tie are left out here. The Train page counts them as a half, so its Brier score and "
         "calibration error of the same pairs differ from these.",
         *fitted_here_note([checkpoint.name] if checkpoint.fitted_here else []),
@@ -86,7 +86,7 @@ def calibration(checkpoint: AnalysedCheckpoint) -> tuple[Finding, Finding]:
     )
 
 
-def _summary(way: str, p: Floats, outcomes: Floats, temperature: float) -> tuple[Cell, ...]:
+def _summary(mode: str, p: Floats, outcomes: Floats, temperature: float) -> tuple[Cell, ...]:
     squared = (p - outcomes) ** 2
 
     def brier(drawn: npt.NDArray[np.int64]) -> Floats:
@@ -95,38 +95,36 @@ def _summary(way: str, p: Floats, outcomes: Floats, temperature: float) -> tuple
 
     n = len(p)
     return (
-        way,
+        mode,
         n,
         calibration_error(p, outcomes),
-        chance_error(p),
+        chance_calibration_error(p),
         estimate(float(squared.mean()), bootstrap(brier, n), n),
         temperature,
     )
 
 
-def _bins(way: str, p: Floats, outcomes: Floats) -> list[tuple[Cell, ...]]:
-    lines: list[tuple[Cell, ...]] = []
-    for place in range(BINS):
-        here = bins_of(p) == place
-        if here.any():
-            name = f"{100 * place // BINS} to {100 * (place + 1) // BINS} %"
-            lines.append(
-                (way, name, int(here.sum()), float(p[here].mean()), share(int(outcomes[here].sum()), int(here.sum())))
-            )
-    return lines
+def _bins(mode: str, p: Floats, outcomes: Floats) -> list[tuple[Cell, ...]]:
+    rows: list[tuple[Cell, ...]] = []
+    for index in range(BINS):
+        inside = bin_indices(p) == index
+        if inside.any():
+            n = int(inside.sum())
+            name = f"{100 * index // BINS} to {100 * (index + 1) // BINS} %"
+            rows.append((mode, name, n, float(p[inside].mean()), share(int(outcomes[inside].sum()), n)))
+    return rows
 
 
-def _figure(lines: Sequence[tuple[Cell, ...]]) -> go.Figure:
+def _figure(bins: Sequence[tuple[Cell, ...]]) -> go.Figure:
     figure = go.Figure()
     diagonal = {"color": FAINT, "width": 1, "dash": "dot"}
     figure.add_trace(go.Scatter(x=[0, 100], y=[0, 100], mode="lines", line=diagonal, hoverinfo="skip", showlegend=False))
-    counts = np.array([line[2] for line in lines], dtype=np.float64)
-    found = [line[4] for line in lines]
-    shares = [100 * one.value for one in found]  # type: ignore[union-attr,operator]
+    counts = np.array([row[2] for row in bins], dtype=np.float64)
+    rates = [cell for row in bins if isinstance(cell := row[4], Estimate)]
     figure.add_trace(
         go.Scatter(
-            x=[100 * line[3] for line in lines],  # type: ignore[operator]
-            y=shares,
+            x=[100 * row[3] for row in bins],  # type: ignore[operator]
+            y=[100 * rate.value for rate in rates],  # type: ignore[operator]
             mode="markers",
             cliponaxis=False,
             marker={
@@ -138,8 +136,8 @@ def _figure(lines: Sequence[tuple[Cell, ...]]) -> go.Figure:
             error_y={
                 "type": "data",
                 "symmetric": False,
-                "array": [100 * (one.high - one.value) for one in found],  # type: ignore[union-attr,operator]
-                "arrayminus": [100 * (one.value - one.low) for one in found],  # type: ignore[union-attr,operator]
+                "array": [100 * (rate.high - rate.value) for rate in rates],  # type: ignore[operator]
+                "arrayminus": [100 * (rate.value - rate.low) for rate in rates],  # type: ignore[operator]
                 "color": COLOURS["accent-line"],
                 "thickness": 1.5,
                 "width": 3,
@@ -149,7 +147,7 @@ def _figure(lines: Sequence[tuple[Cell, ...]]) -> go.Figure:
             showlegend=False,
         )
     )
-    finish(figure, 320, x="P(A preferred), %", y="people prefer A, %")
+    apply_style(figure, 320, x="P(A preferred), %", y="people prefer A, %")
     figure.update_xaxes(range=[-3, 103])
     figure.update_yaxes(range=[-3, 103])
     return figure

@@ -1,6 +1,6 @@
-"""Pairs as arrays: what people chose, and how far apart a checkpoint's rewards are.
+"""Judged pairs as arrays: people's choices and the margins of a checkpoint's rewards.
 
-judged = judged_pairs(rows, "think")          # pairs with a human choice and two finite rewards
+judged = judged_pairs(pairs, "think")         # those with a human choice and two finite rewards
 judged.margins, judged.labels                 # (n,), (n,)
 """
 
@@ -14,49 +14,61 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from app.analyse.figures.finding import Floats
 from descore.calibration import ModeCalibration
 from storage.analysis.judged_pairs import AnalysedPair, PairScore
 
-Floats = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int64]
-Way = Literal["think", "quick"]
+Mode = Literal["think", "quick"]
 
-WAYS: tuple[Way, ...] = ("think", "quick")
-SIGN = {"A": 1, "tie": 0, "B": -1}
+MODES: tuple[Mode, ...] = ("think", "quick")
+MODE_TITLES: dict[Mode, str] = {"think": "asked to think", "quick": "asked quickly"}
+SIGN = {"A": 1, "tie": 0, "B": -1}  # label of each choice
 FITTED_HERE = (
-    "Its eps and temperature were fitted on the held-out pairs of this store, so on these its figures with ties and its "
-    "calibration flatter it a little; the gate on the Train page cross-fits. Accuracy without ties needs neither."
+    "Its eps and temperature were fitted on the held-out pairs of this store. On these pairs its accuracy with ties and its "
+    "calibration therefore look a little better than they are; the gate on the Train page cross-fits. Accuracy without ties "
+    "needs neither."
 )
 
 
 @dataclass(frozen=True)
 class AnalysedCheckpoint:
-    """A checkpoint with the pairs of the selection, judged by it or not.
+    """A checkpoint with the selected pairs, judged by it or not.
 
-    scales: its calibration by way of asking. fitted_here: they were fitted on held-out pairs of this store.
+    Attributes:
+        name: as the registry has it.
+        fingerprint: hash of all weights that decide a judgement.
+        pairs: the selected pairs.
+        calibrations: by mode.
+        fitted_here: whether the calibrations were fitted on held-out pairs of this store.
     """
 
     name: str
     fingerprint: str
     pairs: tuple[AnalysedPair, ...]
-    scales: Mapping[str, ModeCalibration] = field(default_factory=dict)
+    calibrations: Mapping[str, ModeCalibration] = field(default_factory=dict)
     fitted_here: bool = False
 
-    def tie_threshold(self, way: Way) -> float | None:
-        """The eps that was fitted on its own validation pairs; None without a calibration."""
-        scale = self.scales.get(way)
-        return None if scale is None else scale.tie_threshold
+    def tie_threshold(self, mode: Mode) -> float | None:
+        """Return the eps that was fitted on its own validation pairs; None without a calibration."""
+        calibration = self.calibrations.get(mode)
+        return None if calibration is None else calibration.tie_threshold
 
-    def temperature(self, way: Way) -> float | None:
-        """P(A preferred) = sigmoid(margin / temperature); None without a calibration."""
-        scale = self.scales.get(way)
-        return None if scale is None else scale.temperature
+    def temperature(self, mode: Mode) -> float | None:
+        """Return the temperature of P(A preferred) = sigmoid(margin / temperature); None without a calibration."""
+        calibration = self.calibrations.get(mode)
+        return None if calibration is None else calibration.temperature
 
 
 @dataclass(frozen=True)
-class Judged:
-    """Pairs that people and the model judged. margins: reward of A less reward of B, (n,). labels: +1 A, -1 B, 0 tie, "
-    "(n,)."""
+class JudgedPairs:
+    """Pairs that both people and the model judged.
+
+    Attributes:
+        pairs: n pairs.
+        margins: reward of A minus reward of B, shape (n,).
+        labels: +1 for A, -1 for B, 0 for a tie, shape (n,).
+    """
 
     pairs: tuple[AnalysedPair, ...]
     margins: Floats
@@ -67,43 +79,45 @@ class Judged:
 
     @property
     def decided(self) -> npt.NDArray[np.bool_]:
-        """Pairs of which people prefer one video, (n,)."""
-        return self.labels != 0
+        """Mask of the pairs in which people prefer one video, shape (n,)."""
+        decided: npt.NDArray[np.bool_] = self.labels != 0
+        return decided
 
     @property
-    def right(self) -> npt.NDArray[np.bool_]:
-        """Whether the margin has the sign of people's choice, (n,); never so for a tie or a margin of 0."""
-        return self.labels * self.margins > 0
+    def correct(self) -> npt.NDArray[np.bool_]:
+        """Mask of the margins that have the sign of people's choice, shape (n,); False for ties and margins of 0."""
+        correct: npt.NDArray[np.bool_] = self.labels * self.margins > 0
+        return correct
 
-    def where(self, mask: npt.NDArray[np.bool_]) -> Judged:
-        """Some of the pairs."""
+    def where(self, mask: npt.NDArray[np.bool_]) -> JudgedPairs:
+        """Return the pairs of a mask of shape (n,)."""
         kept = tuple(pair for pair, keep in zip(self.pairs, mask, strict=True) if keep)
-        return Judged(kept, self.margins[mask], self.labels[mask])
+        return JudgedPairs(kept, self.margins[mask], self.labels[mask])
 
 
 def fitted_here_note(names: Iterable[str]) -> tuple[str, ...]:
-    """What has to be said of checkpoints whose scales were fitted on held-out pairs of this store; nothing without any."""
-    said = ", ".join(dict.fromkeys(names))
-    return (f"Trained here: {said}. {FITTED_HERE}",) if said else ()
+    """Return a note on checkpoints whose calibrations were fitted on held-out pairs of this store; () without names."""
+    listed = ", ".join(dict.fromkeys(names))
+    return (f"Trained here: {listed}. {FITTED_HERE}",) if listed else ()
 
 
-def scored(pair: AnalysedPair, way: Way) -> PairScore | None:
-    """What the checkpoint said of both videos when asked this way; None without two finite rewards."""
-    found = pair.think if way == "think" else pair.quick
-    return found if found is not None and all(_finite(reward) for reward in found.rewards) else None
+def pair_score(pair: AnalysedPair, mode: Mode) -> PairScore | None:
+    """Return what the checkpoint gave both videos in a mode; None without two finite rewards."""
+    scores = pair.think if mode == "think" else pair.quick
+    return scores if scores is not None and all(_finite(reward) for reward in scores.rewards) else None
 
 
-def judged_pairs(pairs: Sequence[AnalysedPair], way: Way) -> Judged:
-    """The pairs that have both a human choice and the model's rewards."""
+def judged_pairs(pairs: Sequence[AnalysedPair], mode: Mode) -> JudgedPairs:
+    """Return the pairs that have both a human choice and the model's rewards."""
     kept, margins, labels = [], [], []
     for pair in pairs:
-        found = scored(pair, way)
-        if found is None or pair.choice is None:
+        scores = pair_score(pair, mode)
+        if scores is None or pair.choice is None:
             continue
         kept.append(pair)
-        margins.append(found.rewards[0] - found.rewards[1])
+        margins.append(scores.rewards[0] - scores.rewards[1])
         labels.append(SIGN[pair.choice])
-    return Judged(tuple(kept), np.array(margins, dtype=np.float64), np.array(labels, dtype=np.int64))
+    return JudgedPairs(tuple(kept), np.array(margins, dtype=np.float64), np.array(labels, dtype=np.int64))
 
 
 def _finite(reward: float | None) -> bool:

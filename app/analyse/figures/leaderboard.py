@@ -1,7 +1,7 @@
-"""Leaderboard of generators, twice from the same pairs: by people's labels and by the model's rewards.
+"""Leaderboard of generators, computed twice from the same pairs: from people's labels and from the model's rewards.
 
-The model's verdict of a pair is A, B or a tie at the checkpoint's own tie threshold, so both leaderboards count the same
-pairs by the same rule. Intervals and the rank correlation come from one bootstrap over pairs.
+The model's outcome of a pair is A, B or a tie by the checkpoint's tie threshold, so both leaderboards apply the same rule to
+the same pairs. Intervals and the rank correlation come from one bootstrap over pairs.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 import plotly.graph_objects as go
 
-from app.analyse.figures.bradley_terry import Places, comparable, win_matrix
+from app.analyse.figures.bradley_terry import Indices, comparable, win_matrix
 from app.analyse.figures.bradley_terry import strengths as bradley_terry
-from app.analyse.figures.finding import Cell, Chart, Estimate, Finding, estimate, percentiles
-from app.analyse.figures.judged_pairs import AnalysedCheckpoint, Floats, Judged, Way, judged_pairs
-from app.analyse.figures.plot_style import ACCENT, COLOURS, INK, dots, finish, plain, rows_axis, rows_height
+from app.analyse.figures.finding import Cell, Chart, Estimate, Finding, Floats, estimate, percentile_interval
+from app.analyse.figures.judged_pairs import AnalysedCheckpoint, JudgedPairs, Mode, judged_pairs
+from app.analyse.figures.plot_style import ACCENT, COLOURS, INK, apply_style, dot_trace, name_rows, plain_name, rows_height
 from app.analyse.figures.rank_correlation import correlations
 
 HEAD = ("generator", "pairs", "rank by people", "strength by people", "rank by the model", "strength by the model")
@@ -24,84 +24,90 @@ _FEWEST_GENERATORS = 3
 
 
 @dataclass(frozen=True)
-class Duels:
+class Comparisons:
     """Pairs of two different known generators.
 
-    names: sorted. first, second: places of the generators of A and B. people, model: 1 A won, 0 B won, 0.5 a tie; (n,) each.
+    Attributes:
+        names: of the generators, sorted.
+        first: index of the generator of A, shape (n,).
+        second: index of the generator of B, shape (n,).
+        people: outcome by people: 1 where A won, 0 where B won, 0.5 for a tie, shape (n,).
+        model: outcome by the model's rewards, likewise.
     """
 
     names: tuple[str, ...]
-    first: Places
-    second: Places
+    first: Indices
+    second: Indices
     people: Floats
     model: Floats
 
     def matches(self, weights: Floats | None = None) -> Floats:
-        """In how many pairs each generator occurs, (generators,). weights: how often each pair counts, (n,)."""
+        """Count the pairs of each generator, shape (generators,). weights: how often each pair counts, shape (n,)."""
         both = np.concatenate([self.first, self.second])
-        found: Floats = np.bincount(both, None if weights is None else np.tile(weights, 2), len(self.names)).astype(float)
-        return found
+        counts: Floats = np.bincount(both, None if weights is None else np.tile(weights, 2), len(self.names)).astype(float)
+        return counts
 
     def fit(self, outcomes: Floats, weights: Floats | None = None) -> Floats:
-        """Strengths by one side's verdicts, (generators,)."""
+        """Fit strengths to the outcomes by people or by the model, shape (generators,)."""
         return bradley_terry(win_matrix(self.first, self.second, outcomes, len(self.names), weights))
 
 
-def duels(judged: Judged, eps: float) -> Duels | None:
-    """What can be ranked: the largest set of generators that are linked by comparisons. None without any."""
-    kept = [place for place, pair in enumerate(judged.pairs) if all(pair.generators) and len(set(pair.generators)) == 2]
+def comparisons_of(judged: JudgedPairs, eps: float) -> Comparisons | None:
+    """Return the pairs of the largest set of generators that are linked by comparisons; None without any."""
+    kept = [index for index, pair in enumerate(judged.pairs) if all(pair.generators) and len(set(pair.generators)) == 2]
     if not kept:
         return None
-    names = sorted({name for place in kept for name in judged.pairs[place].generators if name})
-    at = {name: place for place, name in enumerate(names)}
-    sides = np.array([[at[name] for name in judged.pairs[place].generators if name] for place in kept], dtype=np.int64)
+    names = sorted({name for index in kept for name in judged.pairs[index].generators if name})
+    index_of = {name: index for index, name in enumerate(names)}
+    sides = np.array([[index_of[name] for name in judged.pairs[i].generators if name] for i in kept], dtype=np.int64)
     people = (judged.labels[kept] + 1) / 2
     margins = judged.margins[kept]
     model = np.where(np.abs(margins) <= eps, 0.5, (np.sign(margins) + 1) / 2)
     linked = comparable(win_matrix(sides[:, 0], sides[:, 1], people, len(names)))
     inside = linked[sides].all(axis=1)
-    renamed = np.cumsum(linked) - 1
+    new_index = np.cumsum(linked) - 1
     ranked = tuple(name for name, keep in zip(names, linked, strict=True) if keep)
-    return Duels(ranked, renamed[sides[inside, 0]], renamed[sides[inside, 1]], people[inside], model[inside])
+    return Comparisons(ranked, new_index[sides[inside, 0]], new_index[sides[inside, 1]], people[inside], model[inside])
 
 
-def leaderboard(checkpoint: AnalysedCheckpoint, way: Way = "think") -> Finding:
-    """Both leaderboards side by side, the strongest by people first, and how far they agree."""
-    judged = judged_pairs(checkpoint.pairs, way)
-    found = duels(judged, checkpoint.tie_threshold(way) or 0.0)
+def leaderboard(checkpoint: AnalysedCheckpoint, mode: Mode = "think") -> Finding:
+    """Rank the generators by people and by the model, the strongest by people first, with the agreement of both orders."""
+    judged = judged_pairs(checkpoint.pairs, mode)
+    comparisons = comparisons_of(judged, checkpoint.tie_threshold(mode) or 0.0)
     title = "Generators, by people and by the model"
-    if found is None:
-        nothing = "No judged pair with a label names two different generators. Imports that name them bring them in."
+    if comparisons is None:
+        nothing = "No judged and labelled pair names two different generators. Import pairs with the generators' names."
         return Finding("generators", title, (nothing,))
-    strengths, matches = fitted(found), found.matches()
-    people, model = (
-        _estimates(strengths.people, strengths.people_drawn, matches),
-        _estimates(strengths.model, strengths.model_drawn, matches),
-    )
-    order = np.argsort([-(one.value or 0.0) for one in people], kind="stable")
-    places = {side: _ranks(values) for side, values in (("people", people), ("model", model))}
+    fit = fit_strengths(comparisons)
+    matches = comparisons.matches()
+    people = _estimates(fit.people, fit.people_drawn, matches)
+    model = _estimates(fit.model, fit.model_drawn, matches)
+    people_ranks, model_ranks = _ranks(people), _ranks(model)
     rows: list[tuple[Cell, ...]] = [
-        (found.names[i], int(matches[i]), places["people"][i], people[i], places["model"][i], model[i]) for i in order
+        (comparisons.names[i], int(matches[i]), people_ranks[i], people[i], model_ranks[i], model[i])
+        for i in np.argsort(people_ranks)
     ]
-    charts = (Chart("", _figure(rows)),)
-    return Finding(
-        "generators", title, (_agreement(found, strengths), *NOTES, *_left_out(judged, found)), charts, HEAD, tuple(rows)
-    )
+    notes = (_agreement(comparisons, fit), *NOTES, *_left_out(judged, comparisons))
+    return Finding("generators", title, notes, (Chart("", _figure(rows)),), HEAD, tuple(rows))
 
 
 NOTES = (
-    "Bradley-Terry strengths in log-odds, their mean is 0: a generator that is 1 stronger wins 73 % of its pairs against "
-    "the other, one that is 2 stronger 88 %. A tie counts half for each.",
-    "Intervals (95 %) resample pairs; ranks of generators whose whiskers overlap may be exchanged by chance. A generator "
-    "with a pair or two is missing in many draws and has no interval. n: its own pairs.",
+    "Bradley-Terry strengths in log-odds with mean 0: a generator with a strength 1 higher wins 73 % of the pairs against "
+    "the other, one with 2 more 88 %. A tie counts half for each.",
+    "Intervals (95 %) resample pairs; where whiskers overlap, the order may be chance. A generator with only one or two "
+    "pairs is missing in many draws and has no interval. n: its own pairs.",
 )
 
 
 @dataclass(frozen=True)
-class Fitted:
-    """Strengths by people and by the model: of all pairs (generators,), and of each draw (resamples, generators).
+class StrengthFit:
+    """Strengths by people and by the model.
 
-    NaN: a generator that occurs in no pair of a draw, of which the draw says nothing; the same places for both.
+    Attributes:
+        people: from all pairs, shape (generators,).
+        model: likewise.
+        people_drawn: from each bootstrap draw, shape (draws, generators); NaN where no pair of the draw has the generator.
+        model_drawn: likewise; NaN in the same cells.
     """
 
     people: Floats
@@ -110,78 +116,84 @@ class Fitted:
     model_drawn: Floats
 
 
-def fitted(found: Duels) -> Fitted:
-    """Fit both sides on all pairs, and on the same draws of pairs with replacement."""
-    n, rng = len(found.first), np.random.default_rng(0)
+def fit_strengths(comparisons: Comparisons) -> StrengthFit:
+    """Fit strengths by people and by the model to all pairs, and to the same draws of pairs with replacement."""
+    n = len(comparisons.first)
+    rng = np.random.default_rng(0)
     weights = rng.multinomial(n, np.full(n, 1 / n), size=RESAMPLES).astype(np.float64)
-    people, model = found.fit(found.people), found.fit(found.model)
-    return Fitted(people, model, _drawn(found, found.people, people, weights), _drawn(found, found.model, model, weights))
+    people, model = comparisons.fit(comparisons.people), comparisons.fit(comparisons.model)
+    people_drawn = _drawn(comparisons, comparisons.people, people, weights)
+    model_drawn = _drawn(comparisons, comparisons.model, model, weights)
+    return StrengthFit(people, model, people_drawn, model_drawn)
 
 
-def _drawn(found: Duels, outcomes: Floats, strengths: Floats, weights: Floats) -> Floats:
-    """One side's strengths of each draw. Those of a draw that misses a generator keep the mean they have among all."""
+def _drawn(comparisons: Comparisons, outcomes: Floats, strengths: Floats, weights: Floats) -> Floats:
+    """Fit each draw, shape (draws, generators). Where a draw misses a generator, the others keep their mean among all."""
     drawn = np.full((len(weights), len(strengths)), np.nan)
-    for line, weight in zip(drawn, weights, strict=True):
-        there = found.matches(weight) > 0
-        fit = found.fit(outcomes, weight)[there]
-        line[there] = fit - fit.mean() + strengths[there].mean()
+    for row, weight in zip(drawn, weights, strict=True):
+        present = comparisons.matches(weight) > 0
+        fit = comparisons.fit(outcomes, weight)[present]
+        row[present] = fit - fit.mean() + strengths[present].mean()
     return drawn
 
 
 def _estimates(values: Floats, drawn: Floats, matches: Floats) -> list[Estimate]:
-    return [estimate(float(value), percentiles(drawn[:, i]), int(matches[i])) for i, value in enumerate(values)]
+    return [estimate(float(value), percentile_interval(drawn[:, i]), int(matches[i])) for i, value in enumerate(values)]
 
 
-def rank_agreement(strengths: Fitted) -> Estimate:
-    """Spearman's rho between the two orders, with its interval over the draws."""
-    generators = len(strengths.people)
+def rank_agreement(fit: StrengthFit) -> Estimate:
+    """Return Spearman's rho between the two orders, with its interval over the draws."""
+    generators = len(fit.people)
     if generators < _FEWEST_GENERATORS:
         return Estimate(None, None, None, generators, why=f"fewer than {_FEWEST_GENERATORS} generators")
-    value = float(correlations(strengths.people[None], strengths.model[None])[0])
-    drawn = [_rho(*both) for both in zip(strengths.people_drawn, strengths.model_drawn, strict=True)]
-    return estimate(value, percentiles(np.array(drawn)), generators)
+    value = float(correlations(fit.people[None], fit.model[None])[0])
+    drawn = [_rho(people, model) for people, model in zip(fit.people_drawn, fit.model_drawn, strict=True)]
+    return estimate(value, percentile_interval(np.array(drawn)), generators)
 
 
 def _rho(people: Floats, model: Floats) -> float:
-    """The rank correlation of the generators that a draw has; NaN of too few."""
-    there = np.isfinite(people)
-    if there.sum() < _FEWEST_GENERATORS:
+    """Correlate the ranks of the generators that a draw has; NaN where they are too few."""
+    present = np.isfinite(people)
+    if present.sum() < _FEWEST_GENERATORS:
         return float("nan")
-    return float(correlations(people[None, there], model[None, there])[0])
+    return float(correlations(people[None, present], model[None, present])[0])
 
 
-def _agreement(found: Duels, strengths: Fitted) -> str:
-    rho = rank_agreement(strengths)
+def _agreement(comparisons: Comparisons, fit: StrengthFit) -> str:
+    rho = rank_agreement(fit)
     if rho.value is None or rho.low is None:
-        return f"How far the two orders agree can't be said: {rho.why or 'too few pairs'}."
+        return f"The agreement of the two orders is unknown: {rho.why or 'too few pairs'}."
     text = f"The two orders agree with a rank correlation of {rho.value:.2f} (95 % interval {rho.low:.2f} to {rho.high:.2f})"
-    return f"{text}, over {len(found.names)} generators and {len(found.first)} pairs.".replace("-", "\N{MINUS SIGN}")
+    text += f", over {len(comparisons.names)} generators and {len(comparisons.first)} pairs."
+    return text.replace("-", "\N{MINUS SIGN}")
 
 
-def _left_out(judged: Judged, found: Duels) -> tuple[str, ...]:
-    rest = len(judged) - len(found.first)
+def _left_out(judged: JudgedPairs, comparisons: Comparisons) -> tuple[str, ...]:
+    rest = len(judged) - len(comparisons.first)
     if not rest:
         return ()
-    why = "no generator is named, both are of the same one, or it was never compared with these"
+    why = "their generators are not named, are the same, or were never compared with the others"
     return (f"{rest} labelled pairs are left out: {why}.",)
 
 
 def _ranks(values: list[Estimate]) -> list[int]:
-    order = np.argsort([-(one.value or 0.0) for one in values], kind="stable")
+    """Rank estimates, 1 for the largest."""
+    order = np.argsort([-(value.value or 0.0) for value in values], kind="stable")
     ranks = np.empty(len(values), dtype=np.int64)
     ranks[order] = np.arange(1, len(values) + 1)
     return [int(rank) for rank in ranks]
 
 
 def _figure(rows: list[tuple[Cell, ...]]) -> go.Figure:
-    names, figure = [plain(str(row[0])) for row in rows], go.Figure()
-    for name, place, colour, symbol, shift in (
+    figure = go.Figure()
+    names = [plain_name(str(row[0])) for row in rows]
+    for name, column, colour, symbol, shift in (
         ("by people", 3, INK, "diamond", -0.14),
         ("by the model", 5, ACCENT, "circle", 0.14),
     ):
-        values = [row[place] for row in rows]
-        figure.add_trace(dots(names, values, name=name, colour=colour, symbol=symbol, shift=shift))  # type: ignore[arg-type]
-    finish(figure, rows_height(len(names), legend=True), x="strength, log-odds")
-    rows_axis(figure, names)
+        values = [row[column] for row in rows]
+        figure.add_trace(dot_trace(names, values, name=name, colour=colour, symbol=symbol, shift=shift))  # type: ignore[arg-type]
+    apply_style(figure, rows_height(len(names), legend=True), x="strength, log-odds")
+    name_rows(figure, names)
     figure.add_vline(x=0, line={"color": COLOURS["line-strong"], "width": 1})
     return figure

@@ -1,7 +1,7 @@
-"""How every figure looks: the page's colours, one typeface, thin grid lines, intervals as whiskers.
+"""Common style of all figures: the page's colours, one typeface, thin grid lines, intervals as whiskers.
 
-Figures are drawn in the colours of the light page; whoever shows one in the dark exchanges each colour for its counterpart
-(static/analyse/analyse.js), which is why nothing but `COLOURS` may be used in a figure.
+Figures are drawn in the colours of the light page. On the dark page `static/analyse/draw.js` exchanges each colour for its
+dark counterpart, so figures may use the colours of `COLOURS` only.
 """
 
 from __future__ import annotations
@@ -30,19 +30,26 @@ COLOURS = {
 INK, FAINT, LINE, ACCENT = COLOURS["ink"], COLOURS["faint"], COLOURS["line"], COLOURS["accent"]
 SIDE = {"A": COLOURS["a"], "tie": COLOURS["faint"], "B": COLOURS["b"]}
 FONT = "system-ui, -apple-system, Segoe UI, Roboto, Helvetica Neue, Arial, sans-serif"
-ROW = 30  # pixels that a line of a dot plot takes
-LEGEND = 56  # what a legend takes on a phone, where its entries stand one below the other
+ROW = 30  # pixels of a row of a dot plot
+LEGEND = 56  # pixels of a legend on a phone, where its entries stand one below the other
 LONGEST_NAME = 34
 
 
-def plain(text: str, longest: int = LONGEST_NAME) -> str:
-    """A name from outside for a figure: one line, cut where it is long, and nothing in it that Plotly would read as HTML."""
+def plain_name(text: str, longest: int = LONGEST_NAME) -> str:
+    """Make a name fit for a figure: one line, shortened, without characters that Plotly would read as HTML."""
     line = " ".join(text.split()).replace("<", "\N{SINGLE LEFT-POINTING ANGLE QUOTATION MARK}").replace("&", "+")
     return line if len(line) <= longest else line[: longest - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 
-def finish(figure: go.Figure, height: int, x: str = "", y: str = "") -> go.Figure:
-    """Give a figure the common look; x and y are the titles of its axes. height in pixels."""
+def apply_style(figure: go.Figure, height: int, x: str = "", y: str = "") -> go.Figure:
+    """Apply the common style to a figure, and return it.
+
+    Args:
+        figure: is changed in place.
+        height: in pixels.
+        x: title of the x axis.
+        y: title of the y axis.
+    """
     axis = {
         "gridcolor": LINE,
         "linecolor": COLOURS["line-strong"],
@@ -72,7 +79,7 @@ def finish(figure: go.Figure, height: int, x: str = "", y: str = "") -> go.Figur
     return figure
 
 
-def dots(
+def dot_trace(
     names: Sequence[str],
     values: Sequence[Estimate],
     *,
@@ -81,15 +88,25 @@ def dots(
     symbol: str = "circle",
     shift: float = 0.0,
 ) -> go.Scatter:
-    """A row of dots with whiskers, one line each, the first on top (`rows_axis` sets the lines' names).
+    """Return a series of a dot plot: a row for each estimate, with a whisker; undefined estimates are left out.
 
-    shift: how far below its line, in lines, so that two series do not lie on each other. Undefined values are left out.
+    Args:
+        names: one for each estimate, shown when the mouse is over its dot; `name_rows` writes them on the axis.
+        values: estimates, the first on top.
+        name: of the series in the legend.
+        colour: of dots and whiskers.
+        symbol: Plotly's name of the marker.
+        shift: distance below the row, in rows, so that two series do not lie on each other.
     """
-    kept = [(place, text, one) for place, (text, one) in enumerate(zip(names, values, strict=True)) if one.value is not None]
-    found = [one for _, _, one in kept]
+    kept = [
+        (row, text, value) for row, (text, value) in enumerate(zip(names, values, strict=True)) if value.value is not None
+    ]
+    centres, lows, highs = (
+        [_axis_value(value, getattr(value, end)) for _, _, value in kept] for end in ("value", "low", "high")
+    )
     return go.Scatter(
-        x=[_shown(one, one.value) for one in found],
-        y=[place + shift for place, _, _ in kept],
+        x=centres,
+        y=[row + shift for row, _, _ in kept],
         mode="markers",
         cliponaxis=False,
         name=name,
@@ -98,23 +115,23 @@ def dots(
         error_x={
             "type": "data",
             "symmetric": False,
-            "array": [_gap(_shown(one, one.high), _shown(one, one.value)) for one in found],
-            "arrayminus": [_gap(_shown(one, one.value), _shown(one, one.low)) for one in found],
+            "array": list(map(_gap, highs, centres)),
+            "arrayminus": list(map(_gap, centres, lows)),
             "color": colour,
             "thickness": 1.5,
             "width": 3,
         },
         customdata=[
-            [text, one.n, *("?" if end is None else f"{_shown(one, end):.3g}" for end in (one.low, one.high))]
-            for _, text, one in kept
+            [text, value.n, *("?" if end is None else f"{_axis_value(value, end):.3g}" for end in (value.low, value.high))]
+            for _, text, value in kept
         ],
         hovertemplate="%{customdata[0]}<br>%{x:.3g} (%{customdata[2]} to %{customdata[3]}), n = %{customdata[1]}"
         "<extra></extra>",
     )
 
 
-def rows_axis(figure: go.Figure, names: Sequence[str]) -> None:
-    """Name the lines of a dot plot, the first on top."""
+def name_rows(figure: go.Figure, names: Sequence[str]) -> None:
+    """Write the names of a dot plot's rows on its axis, the first on top."""
     figure.update_yaxes(
         tickmode="array",
         tickvals=list(range(len(names))),
@@ -126,14 +143,14 @@ def rows_axis(figure: go.Figure, names: Sequence[str]) -> None:
     )
 
 
-def rows_height(lines: int, legend: bool = False) -> int:
-    """Pixels that a dot plot needs."""
-    return 72 + ROW * max(1, lines) + (LEGEND if legend else 0)
+def rows_height(rows: int, legend: bool = False) -> int:
+    """Return the height of a dot plot in pixels."""
+    return 72 + ROW * max(1, rows) + (LEGEND if legend else 0)
 
 
-def _shown(one: Estimate, number: float | None) -> float | None:
-    """A number of an estimate as the axis has it: shares in percent."""
-    return None if number is None else 100 * number if one.percent else number
+def _axis_value(estimate: Estimate, number: float | None) -> float | None:
+    """Return a number of an estimate in units of the axis: shares in percent."""
+    return None if number is None else 100 * number if estimate.percent else number
 
 
 def _gap(upper: float | None, lower: float | None) -> float:

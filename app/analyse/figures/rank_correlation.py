@@ -1,6 +1,6 @@
-"""Spearman's rank correlation with a 95 % interval: scipy's ranks, resampled over cases.
+"""Spearman's rank correlation with a 95 % interval, a bootstrap over cases.
 
-From `MANY` cases on the interval comes from Fisher's z with the variance of Bonett and Wright (2000), which needs no draws.
+From `MANY` cases on the interval is Fisher's z with the variance of Bonett and Wright (2000), which needs no draws.
 """
 
 from __future__ import annotations
@@ -11,9 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import rankdata
 
-from app.analyse.figures.finding import Estimate, bootstrap, estimate
-
-Floats = npt.NDArray[np.float64]
+from app.analyse.figures.finding import Estimate, Floats, bootstrap, estimate
 
 MANY = 1500
 _FEWEST = 4
@@ -22,11 +20,13 @@ _Z = 1.959964
 
 
 def spearman(first: npt.ArrayLike, second: npt.ArrayLike, cases: int | None = None) -> Estimate:
-    """The correlation of two lists (n,).
+    """Correlate two lists of shape (n,).
 
     Args:
-        cases: how many independent cases they come from, where several values belong to one: value i belongs to case
-            i % cases. By default each value is a case.
+        first: values of one variable.
+        second: values of the other.
+        cases: number of independent cases, where several values belong to one: value i belongs to case i % cases. By
+            default each value is a case.
     """
     x, y = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     n = len(x) if cases is None else cases
@@ -38,17 +38,17 @@ def spearman(first: npt.ArrayLike, second: npt.ArrayLike, cases: int | None = No
     if n >= MANY:
         return estimate(value, _fisher(value, n), n)
 
-    def drawn_again(drawn: npt.NDArray[np.int64]) -> Floats:
-        places = np.concatenate([drawn + start for start in range(0, len(x), n)], axis=1)
-        return correlations(x[places], y[places])
+    def resampled(drawn: npt.NDArray[np.int64]) -> Floats:
+        indices = np.concatenate([drawn + start for start in range(0, len(x), n)], axis=1)
+        return correlations(x[indices], y[indices])
 
-    return estimate(value, bootstrap(drawn_again, n, most=_RESAMPLES), n)
+    return estimate(value, bootstrap(resampled, n, most=_RESAMPLES), n)
 
 
 def correlations(x: Floats, y: Floats) -> Floats:
-    """Spearman's rho of each row of two arrays (rows, n); NaN where all values of a row are the same."""
-    ranks = [rankdata(one, axis=1) for one in (x, y)]
-    a, b = (one - one.mean(axis=1, keepdims=True) for one in ranks)
+    """Return Spearman's rho for each row of two arrays of shape (rows, n); NaN where all values of a row are the same."""
+    ranks = [rankdata(values, axis=1) for values in (x, y)]
+    a, b = (values - values.mean(axis=1, keepdims=True) for values in ranks)
     with np.errstate(divide="ignore", invalid="ignore"):
         rho: Floats = (a * b).sum(axis=1) / np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
     return rho

@@ -1,7 +1,7 @@
-"""The five sub-scores of the thought against those of people: confusion, exact matches, Cohen's kappa.
+"""Sub-scores of the thought against those of people: confusion matrix, exact matches, Cohen's kappa.
 
-kappa = (p_o - p_e) / (1 - p_e): observed agreement over what the marginals alone would give (Cohen 1960). Both videos of
-a pair were scored by the same people at once, so intervals resample pairs, never single scores.
+kappa = (p_o - p_e) / (1 - p_e): the observed agreement beyond what the marginals alone give (Cohen 1960). The same people
+score both videos of a pair at once, so intervals resample pairs, never single scores.
 """
 
 from __future__ import annotations
@@ -12,34 +12,34 @@ import numpy as np
 import numpy.typing as npt
 import plotly.graph_objects as go
 
-from app.analyse.figures.finding import Cell, Chart, Estimate, Finding, bootstrap, estimate
-from app.analyse.figures.judged_pairs import AnalysedCheckpoint, Floats
-from app.analyse.figures.plot_style import COLOURS, finish
+from app.analyse.figures.finding import Cell, Chart, Estimate, Finding, Floats, bootstrap, estimate
+from app.analyse.figures.judged_pairs import AnalysedCheckpoint
+from app.analyse.figures.plot_style import COLOURS, apply_style
 from descore.answer import DIMENSIONS, SUB_SCORES
 from storage.analysis.judged_pairs import AnalysedPair
 
 HEAD = ("dimension", "scores", "equal", "Cohen's kappa")
-_PLACE = {value: place for place, value in enumerate(SUB_SCORES)}
+_INDEX = {value: index for index, value in enumerate(SUB_SCORES)}
 
 
 def confusion(pairs: Sequence[AnalysedPair], dimension: str) -> npt.NDArray[np.int64]:
-    """Counts by pair, human value and the model's value, shape (pairs with a comparable score, 4, 4)."""
+    """Count sub-scores by pair, people's value and the model's value, shape (pairs with a comparable score, 4, 4)."""
     counts = []
     for pair in pairs:
         if pair.think is None:
             continue
         matrix = np.zeros((len(SUB_SCORES), len(SUB_SCORES)), dtype=np.int64)
-        for side, said in zip(("A", "B"), pair.think.sub_scores, strict=True):
+        for side, model in zip(("A", "B"), pair.think.sub_scores, strict=True):
             human = pair.human.get(side, {}).get(dimension)
-            if human in _PLACE and said is not None:
-                matrix[_PLACE[human], _PLACE[said[dimension]]] += 1
+            if human in _INDEX and model is not None:
+                matrix[_INDEX[human], _INDEX[model[dimension]]] += 1
         if matrix.any():
             counts.append(matrix)
     return np.array(counts, dtype=np.int64).reshape(-1, len(SUB_SCORES), len(SUB_SCORES))
 
 
 def cohen_kappa(matrices: Floats) -> Floats:
-    """Kappa of each confusion matrix (n, values, values); NaN where one value is all that was ever given."""
+    """Return the kappa of each confusion matrix, shape (n, values, values); NaN where all scores have the same value."""
     total = matrices.sum(axis=(1, 2))
     with np.errstate(divide="ignore", invalid="ignore"):
         observed = np.trace(matrices, axis1=1, axis2=2) / total
@@ -49,7 +49,7 @@ def cohen_kappa(matrices: Floats) -> Floats:
 
 
 def sub_score_agreement(checkpoint: AnalysedCheckpoint) -> Finding:
-    """A confusion matrix and a line for each dimension."""
+    """Draw a confusion matrix for each dimension, with its agreement in a row of the table."""
     charts, rows = [], []
     for dimension in DIMENSIONS:
         counts = confusion(checkpoint.pairs, dimension)
@@ -58,11 +58,11 @@ def sub_score_agreement(checkpoint: AnalysedCheckpoint) -> Finding:
             rows.append(_row(dimension, counts))
     title = "Sub-scores"
     if not rows:
-        nothing = "No pair has sub-scores of people and a thought of this checkpoint whose sub-scores could be read."
-        return Finding("sub_scores", title, (nothing,))
+        return Finding("sub_scores", title, ("No pair has sub-scores both of people and of this checkpoint's thought.",))
     notes = (
-        "Each cell: how many videos people scored so (row) and the model so (column). On the diagonal they agree.",
-        "Cohen's kappa: 1 is perfect, 0 what the two habits alone would give by chance. Intervals resample pairs.",
+        "Each cell counts the videos by people's score (row) and the model's score (column). On the diagonal they agree.",
+        "Cohen's kappa: 1 is perfect; 0 is the agreement by chance of two raters who give their scores this often. "
+        "Intervals resample pairs.",
     )
     return Finding("sub_scores", title, notes, tuple(charts), HEAD, tuple(rows))
 
@@ -104,7 +104,7 @@ def _figure(counts: npt.NDArray[np.int64]) -> go.Figure:
             hovertemplate="people %{y}, model %{x}<br>%{text} videos, %{z:.0f} % of the row<extra></extra>",
         )
     )
-    finish(figure, 230, x="model", y="people")
+    apply_style(figure, 230, x="model", y="people")
     figure.update_yaxes(type="category", autorange="reversed", showgrid=False)
     figure.update_xaxes(type="category", showgrid=False)
     return figure

@@ -43,7 +43,7 @@ def _line(one: Disagreement, shown: bool) -> Markup:
         str(shown).lower(),
         one.pair.prompt,
         _side(SAID[one.pair.choice]),
-        _side(one.says),
+        _side(one.model_outcome),
         f"{100 * one.p_people:.0f}\N{NARROW NO-BREAK SPACE}%",
     )
 

@@ -100,10 +100,10 @@ def estimate(one: Estimate) -> Markup:
     if one.low is not None and one.high is not None:
         ends = (f"{100 * end:.0f}" if one.percent else number(end) for end in (one.low, one.high))
         reach = f" {DASH} ".join(ends).replace("-", MINUS)
-    few = Markup(' title="few cases"') if one.few else ""
+    few = Markup(' title="few cases"') if one.has_few_cases else ""
     return Markup(
         '<span class="ds-share"><b>{}</b> <small>{}<span class="analyse-count{}"{}>n {}</span></small></span>'
-    ).format(text, f"{reach}, " if reach else "", " is-few" if one.few else "", few, count(one.n))
+    ).format(text, f"{reach}, " if reach else "", " is-few" if one.has_few_cases else "", few, count(one.n))
 
 
 def percent(value: float) -> str:
@@ -118,5 +118,5 @@ def number(value: float) -> str:
 
 
 def _few(one: Finding) -> tuple[str, ...]:
-    few = any(isinstance(cell, Estimate) and cell.few for row in one.rows for cell in row)
+    few = any(isinstance(cell, Estimate) and cell.has_few_cases for row in one.rows for cell in row)
     return ("Marked n: fewer than 30 cases, so the value says little by itself; read the interval.",) if few else ()

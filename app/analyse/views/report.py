@@ -67,7 +67,15 @@ def case_table(found: Sequence[Disagreement]) -> Finding:
     note = f"{len(found)} pairs on which the model does not say what people say; the surest {MOST_CASES} come first."
     head = ("pair", "prompt", "people", "model", "probability of people's choice", "margin", "labels")
     rows = tuple(
-        (one.pair.pair_id, one.pair.prompt, one.pair.choice or "", one.says, one.p_people, one.margin, one.pair.labels)
+        (
+            one.pair.pair_id,
+            one.pair.prompt,
+            one.pair.choice or "",
+            one.model_outcome,
+            one.p_people,
+            one.margin,
+            one.pair.labels,
+        )
         for one in found[:MOST_CASES]
     )
     return Finding("disagreements", "Where model and people differ most", (note,), (), head, rows)

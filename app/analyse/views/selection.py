@@ -11,7 +11,7 @@ from app.ui.markup import bar, button, checkboxes, count, joined, options, perce
 from storage.training.model_registry import Checkpoint
 from storage.training.runs import Run
 
-WAYS = {"think": "asked to think", "quick": "asked quickly"}
+MODES = {"think": "asked to think", "quick": "asked quickly"}
 _TONES = {"queued": "", "running": "good", "finished": "good", "failed": "bad", "cancelled": "", "lost": "bad"}
 
 
@@ -40,7 +40,7 @@ def choose_form(
     beside: Sequence[int],
     scope: str,
     held_out: bool,
-    way: str,
+    mode: str,
 ) -> Markup:
     """Every change asks at once. The arguments after the choices are what is chosen now."""
     names = {str(one.id): one.name for one in checkpoints}
@@ -56,7 +56,7 @@ def choose_form(
         "<div>{}</div>{}</form>"
     ).format(
         options(names, str(checkpoint)),
-        options(WAYS, way),
+        options(MODES, mode),
         options(scopes, scope),
         checkboxes("held_out", {"yes": "held-out pairs only"}, ["yes"] if held_out else [], change="choose"),
         compared if others else "",

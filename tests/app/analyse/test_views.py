@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 import pytest
 
 from app.analyse.figures.finding import Chart, Estimate, Finding, share
-from app.analyse.figures.plot_style import dots, finish, plain
+from app.analyse.figures.plot_style import apply_style, dot_trace, plain_name
 from app.analyse.views.findings import estimate, finding, findings
 from app.analyse.views.report import case_table, report_html
 from app.analyse.views.selection import Coverage, coverage_view
@@ -21,7 +21,7 @@ WICKED = "</script><script>alert(1)</script><b>"
 
 
 def test_names_stay_text_in_tables_figures_and_csv() -> None:
-    figure = finish(go.Figure(go.Scatter(x=[1], y=[2], text=[WICKED])), 300)
+    figure = apply_style(go.Figure(go.Scatter(x=[1], y=[2], text=[WICKED])), 300)
     shown = str(finding(Finding("key", WICKED, (WICKED,), (Chart(WICKED, figure),), (WICKED,), ((WICKED,),))))
     assert "<script>alert" not in shown
     assert "<b>" not in shown.replace("<b></b>", "")
@@ -32,9 +32,9 @@ def test_names_stay_text_in_tables_figures_and_csv() -> None:
 
 
 def test_names_in_figures_are_cut_and_say_nothing_to_plotly() -> None:
-    assert "<" not in plain("<b>bold</b> name")
-    assert len(plain("x" * 99)) == 34
-    assert plain("two\nlines & more") == "two lines + more"
+    assert "<" not in plain_name("<b>bold</b> name")
+    assert len(plain_name("x" * 99)) == 34
+    assert plain_name("two\nlines & more") == "two lines + more"
 
 
 def test_few_cases_are_marked_and_explained() -> None:
@@ -61,13 +61,13 @@ def test_long_tables_are_folded_on_the_page_and_open_in_the_report() -> None:
 
 
 def test_a_dot_plot_leaves_out_what_is_undefined() -> None:
-    trace = dots(["a", "b"], [share(0, 0), share(1, 2)])
+    trace = dot_trace(["a", "b"], [share(0, 0), share(1, 2)])
     assert trace.y == (1,)
     assert trace.x == (50.0,)
 
 
 def test_the_report_holds_plotly_once_and_names_only_itself() -> None:
-    figure = finish(go.Figure(go.Scatter(x=[1], y=[2])), 300)
+    figure = apply_style(go.Figure(go.Scatter(x=[1], y=[2])), 300)
     part = Finding("key", "title", ("note",), (Chart("", figure),), ("a",), ((1,),))
     page = report_html(
         checkpoints=[("one <b>", "abc")],

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 
 from app.analyse.figures.accuracy import HEAD, UNEQUAL, accuracy_by_checkpoint
-from app.analyse.figures.calibration import bins_of, calibration, calibration_error, chance_error
+from app.analyse.figures.calibration import bin_indices, calibration, calibration_error, chance_calibration_error
 from app.analyse.figures.disagreements import disagreements
 from app.analyse.figures.error_tolerance import error_tolerance, wrong_sub_scores
 from app.analyse.figures.finding import Estimate, Finding, csv_text, share
 from app.analyse.figures.judged_pairs import FITTED_HERE, judged_pairs
-from app.analyse.figures.margin_distribution import margin_spread
+from app.analyse.figures.margin_distribution import margin_distribution
 from app.analyse.figures.slices import accuracy_by_slice, ranges
 from app.analyse.figures.sub_scores import cohen_kappa, confusion, sub_score_agreement
-from app.analyse.figures.think_vs_quick import think_against_quick
+from app.analyse.figures.think_vs_quick import think_vs_quick
 from tests.helpers.analysed import GOOD, checkpoint, pair, said
 
 # Margins with people's choices: right, right, wrong, a tie within eps 0.5, a tie outside of it, a preference within it.
@@ -121,7 +121,7 @@ def test_calibration_error_by_hand() -> None:
     # Bin 0.8: mean P 0.8, half of the outcomes 1, weight 2/4. Bin 0.2: mean P 0.2, none 1, weight 2/4.
     p = np.array([0.8, 0.8, 0.2, 0.2])
     assert calibration_error(p, np.array([1.0, 0.0, 0.0, 0.0])) == pytest.approx(0.5 * 0.3 + 0.5 * 0.2)
-    assert bins_of(np.array([0.0, 0.1, 0.999, 1.0])).tolist() == [0, 1, 9, 9]
+    assert bin_indices(np.array([0.0, 0.1, 0.999, 1.0])).tolist() == [0, 1, 9, 9]
 
 
 def test_calibrated_rewards_stay_below_what_chance_gives_and_bold_ones_do_not() -> None:
@@ -136,7 +136,7 @@ def test_calibrated_rewards_stay_below_what_chance_gives_and_bold_ones_do_not() 
         assert isinstance(chance, float)
         assert (error < chance) is calibrated
         assert sum(int(str(row[2])) for row in bins.rows) == 600
-    assert chance_error(np.full(2000, 0.5)) < chance_error(np.full(50, 0.5))
+    assert chance_calibration_error(np.full(2000, 0.5)) < chance_calibration_error(np.full(50, 0.5))
 
 
 def test_human_ties_are_no_outcome_of_a_probability() -> None:
@@ -146,7 +146,7 @@ def test_human_ties_are_no_outcome_of_a_probability() -> None:
 
 
 def test_margins_by_label() -> None:
-    found = margin_spread(checkpoint(SIX))
+    found = margin_distribution(checkpoint(SIX))
     lines = {row[1]: row for row in found.rows}
     assert lines["people prefer A"][2] == 2
     assert lines["people prefer A"][4] == pytest.approx(0.65)
@@ -195,7 +195,7 @@ def test_think_against_quick_on_the_same_pairs() -> None:
         pair(5, "tie", 1.0, quick=1.0),
         pair(6, "A", 1.0),
     ]
-    row = think_against_quick([checkpoint(pairs), checkpoint([], "nothing")]).rows[0]
+    row = think_vs_quick([checkpoint(pairs), checkpoint([], "nothing")]).rows[0]
     assert row[1] == 4
     assert row[5:] == (1, 2, 1, 0)
     assert isinstance(row[4], Estimate)
@@ -221,7 +221,7 @@ def test_error_tolerance_groups_by_wrong_sub_scores() -> None:
 def test_the_surest_contradiction_comes_first() -> None:
     found = disagreements(checkpoint([*SIX, pair(9, "B", 4.0), pair(10, "tie", 0.2)]))
     # At eps 0.5 pair 6, which people prefer B in, is a tie for the model.
-    assert [(one.pair.pair_id, one.says) for one in found] == [(9, "A"), (5, "A"), (3, "B"), (6, "tie")]
+    assert [(one.pair.pair_id, one.model_outcome) for one in found] == [(9, "A"), (5, "A"), (3, "B"), (6, "tie")]
     assert found[0].p_people == pytest.approx(1 - 1 / (1 + math.exp(-4.0)))
 
 
@@ -231,11 +231,11 @@ def test_nothing_gives_words_instead_of_figures() -> None:
         accuracy_by_checkpoint([empty]),
         accuracy_by_checkpoint([]),
         *calibration(empty),
-        margin_spread(empty),
+        margin_distribution(empty),
         sub_score_agreement(empty),
         error_tolerance(empty),
         accuracy_by_slice(empty),
-        think_against_quick([empty]),
+        think_vs_quick([empty]),
     ]
     assert not any(one.charts or one.rows for one in found)
     assert all(one.notes for one in found if one.key != "reliability")

@@ -13,9 +13,9 @@ from scipy.stats import spearmanr
 from app.analyse.figures.bradley_terry import comparable, strengths, win_matrix
 from app.analyse.figures.finding import Estimate
 from app.analyse.figures.judged_pairs import judged_pairs
-from app.analyse.figures.leaderboard import duels, fitted, leaderboard, rank_agreement
+from app.analyse.figures.leaderboard import comparisons_of, fit_strengths, leaderboard, rank_agreement
 from app.analyse.figures.rank_correlation import MANY, spearman
-from app.analyse.figures.reward_hacking import ALIKE, ALIKE_WITHIN, CALM, HEAD, WATCH, hacking_watch
+from app.analyse.figures.reward_hacking import ALIKE, ALIKE_WITHIN, CALM, HEAD, WATCH, reward_hacking
 from storage.analysis.judged_pairs import AnalysedPair, PairScore
 from storage.analysis.video_stats import VideoStats
 from tests.helpers.analysed import checkpoint, pair, said
@@ -69,17 +69,17 @@ def biased(bias: float, number: int = 250) -> list[AnalysedPair]:
         facts = tuple(
             VideoStats(2 * i + k, rng.gauss(500, 50), rng.random(), rng.random(), 16, rng.randint(1, 9)) for k in (0, 1)
         )
-        scored = PairScore(
+        scores = PairScore(
             (rewards[0], rewards[1]), (None, None), (True, True), (rng.randint(90, 110), rng.randint(90, 110))
         )
         choice = "A" if quality[0] > quality[1] else "B"
-        pairs.append(pair(i, choice, think=scored, seconds=seconds, video_stats=facts))  # type: ignore[arg-type]
+        pairs.append(pair(i, choice, think=scores, seconds=seconds, video_stats=facts))  # type: ignore[arg-type]
     return pairs
 
 
 def test_a_reward_that_counts_seconds_is_noticed_and_a_fair_one_is_not() -> None:
-    hacked, _ = hacking_watch(checkpoint(biased(0.5)))
-    fair, clouds = hacking_watch(checkpoint(biased(0.0)))
+    hacked, _ = reward_hacking(checkpoint(biased(0.5)))
+    fair, clouds = reward_hacking(checkpoint(biased(0.0)))
     assert {row[0]: row[-1] for row in hacked.rows}["clip length"] == WATCH
     assert [row[-1] for row in fair.rows if row[0] != "frame rate"] == [CALM] * 6
     assert len(clouds.charts) == 7
@@ -94,15 +94,15 @@ def test_a_fact_that_never_varies_is_not_open() -> None:
         pair(i, "A" if i % 3 else "B", think=said(float(i % 7)), seconds=(2.0, 2.0), fps=(12.0 + i % 2, 12.0 + i % 2))
         for i in range(40)
     ]
-    rows = {row[0]: row[-1] for row in hacking_watch(checkpoint(pairs))[0].rows}
+    rows = {row[0]: row[-1] for row in reward_hacking(checkpoint(pairs))[0].rows}
     assert rows["clip length"] == ALIKE == "all videos alike"
     assert rows["frame rate"] == ALIKE_WITHIN
 
 
 def test_watching_without_judgements_labels_or_facts() -> None:
-    assert not hacking_watch(checkpoint([pair(1, "A")]))[0].rows
+    assert not reward_hacking(checkpoint([pair(1, "A")]))[0].rows
     unlabelled = [pair(i, None, think=said(float(i % 7)), seconds=(float(i % 5), 2.0)) for i in range(40)]
-    rows = {row[0]: row for row in hacking_watch(checkpoint(unlabelled))[0].rows}
+    rows = {row[0]: row for row in reward_hacking(checkpoint(unlabelled))[0].rows}
     assert "sharpness" not in rows
     people = rows["clip length"][HEAD.index("people")]
     assert isinstance(people, Estimate)
@@ -149,7 +149,7 @@ def test_strengths_are_the_maximum_of_the_likelihood() -> None:
 def test_only_generators_that_are_linked_are_ranked() -> None:
     assert comparable(np.array([[0, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 3], [0, 0, 0, 0.0]])).sum() == 2
     pairs = [pair(i, "A", 1.0, generators=names) for i, names in enumerate([("x", "y"), ("y", "z"), ("p", "q")])]
-    found = duels(judged_pairs([*pairs, pair(8, "A", 1.0, generators=("x", "x")), pair(9, "A", 1.0)], "think"), 0.5)
+    found = comparisons_of(judged_pairs([*pairs, pair(8, "A", 1.0, generators=("x", "x")), pair(9, "A", 1.0)], "think"), 0.5)
     assert found is not None
     assert found.names == ("x", "y", "z")
     assert len(found.first) == 2
@@ -172,9 +172,9 @@ def test_leaderboards_side_by_side(right: bool, rho: float) -> None:
     assert [row[0] for row in found.rows] == list("edcba")
     assert [row[2] for row in found.rows] == [1, 2, 3, 4, 5]
     assert [row[4] for row in found.rows] == ([1, 2, 3, 4, 5] if right else [5, 4, 3, 2, 1])
-    both = duels(judged_pairs(arena(right), "think"), 0.5)
+    both = comparisons_of(judged_pairs(arena(right), "think"), 0.5)
     assert both is not None
-    agreement = rank_agreement(fitted(both))
+    agreement = rank_agreement(fit_strengths(both))
     assert agreement.value == pytest.approx(rho)
     assert agreement.low is not None
     assert agreement.n == 5
@@ -207,9 +207,9 @@ def test_a_generator_counts_its_own_pairs_and_the_draws_that_have_it() -> None:
 
 def test_a_draw_that_misses_a_generator_leaves_the_others_where_they_were() -> None:
     """Strengths have mean 0, so without the weakest one all others would sink."""
-    both = duels(judged_pairs(rare_arena(), "think"), 0.5)
+    both = comparisons_of(judged_pairs(rare_arena(), "think"), 0.5)
     assert both is not None
-    strengths, weak = fitted(both), both.names.index("weak")
+    strengths, weak = fit_strengths(both), both.names.index("weak")
     gone = np.isnan(strengths.people_drawn[:, weak])
     assert (gone == np.isnan(strengths.model_drawn[:, weak])).all()
     assert 3 <= gone.sum() <= 30

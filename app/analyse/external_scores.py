@@ -1,12 +1,11 @@
-"""Other reward models' scores of pairs, read from the CSV or JSON that their own scripts write.
+"""Reader for other reward models' scores of pairs, in the CSV or JSON that their own scripts write.
 
     table = read_scores(path.read_text("utf-8-sig"))
-    table.rows, table.problems                     # which pairs of the store they are of: app.analyse.figures.score_matching
+    table.rows, table.problems                     # `app.analyse.score_matching` finds the pairs of the store
 
-One row a pair (path_A, path_B, prompt, reward_A, reward_B) or one row a video (path, prompt, reward); names of columns
-vary, and `ALIASES` knows those of VideoScore, VideoAlign, VisionReward, UnifiedReward, UnifiedReward-Thinking and
-VideoScore2. A reward may be a number, or an object or list of the model's own dimensions; without an overall value the mean
-of those stands for it.
+A row is a pair (path_A, path_B, prompt, reward_A, reward_B) or a video (path, prompt, reward). Names of columns vary;
+`ALIASES` has those of VideoScore, VideoAlign, VisionReward, UnifiedReward, UnifiedReward-Thinking and VideoScore2. A reward
+is a number, or an object or list of the model's own dimensions, whose mean is taken where there is no overall value.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "path": ("path", "video", "video_path", "video_file", "video_name", "file", "filename", "name"),
     "prompt": ("prompt", "text", "text_prompt", "caption", "t2v_prompt", "instruction"),
 }
-# What a model may call its overall value, the first that is there counts.
+# Names of a model's overall value; the first one present counts.
 OVERALL = (
     "reward",
     "score",
@@ -56,12 +55,17 @@ _SIDES = {"a": ("a", "left", "1"), "b": ("b", "right", "2")}
 
 
 class ScoreFileError(ValueError):
-    """The file holds no scores that can be read; the message says why and what is expected."""
+    """A file holds no readable scores; the message says why, and what is expected."""
 
 
 @dataclass(frozen=True)
 class Reward:
-    """An overall value and, where the file has them, the model's own dimensions."""
+    """A reward of one video.
+
+    Attributes:
+        value: the overall value.
+        dimensions: the model's own dimensions, where the file has them.
+    """
 
     value: float
     dimensions: Mapping[str, float] = field(default_factory=dict)
@@ -69,7 +73,16 @@ class Reward:
 
 @dataclass(frozen=True)
 class ScoreRow:
-    """A row of a file: of a pair (`b` is set, or `pair`), or of one video. line: counted from 1, without the header."""
+    """A row of a file: of a pair where `b` or `pair` is set, else of one video.
+
+    Attributes:
+        line: number of the row, counted from 1 without the header.
+        pair: id of the pair, "" without one.
+        a: name of video A, or of the one video.
+        b: name of video B, "" without one.
+        prompt: "" without one.
+        rewards: of A and B, or of the one video.
+    """
 
     line: int
     pair: str
@@ -81,7 +94,7 @@ class ScoreRow:
 
 @dataclass(frozen=True)
 class ScoreTable:
-    """The rows that could be read, and what is wrong with the others."""
+    """A file's readable rows, and a sentence for each of the first unreadable ones."""
 
     rows: tuple[ScoreRow, ...]
     problems: tuple[str, ...]
@@ -91,7 +104,7 @@ def read_scores(text: str) -> ScoreTable:
     """Read a CSV, a JSON list, an object of objects by pair id, or JSON Lines.
 
     Raises:
-        ScoreFileError: too large, neither CSV nor JSON (it names the line), or without a single readable row.
+        ScoreFileError: the text is too large, neither CSV nor JSON, or has no readable row.
     """
     if len(text) > LARGEST:
         raise ScoreFileError(f"the file is larger than {LARGEST // 1024**2} MB; split it")
@@ -103,7 +116,7 @@ def read_scores(text: str) -> ScoreTable:
             problems.append(f"row {line}: {error}")
     if not rows:
         raise ScoreFileError(
-            problems[0] if problems else "no row; expected columns path_A, path_B, prompt, reward_A, reward_B"
+            problems[0] if problems else "the file has no row; expected columns path_A, path_B, prompt, reward_A, reward_B"
         )
     return ScoreTable(tuple(rows), tuple(problems[:MOST_PROBLEMS]))
 
@@ -116,7 +129,7 @@ def _records(text: str) -> Iterator[dict[str, Any]]:
         try:
             yield from reader
         except csv.Error as error:
-            raise ScoreFileError(f"line {reader.reader.line_num} is no CSV: {error}") from None
+            raise ScoreFileError(f"line {reader.reader.line_num} is not CSV: {error}") from None
         return
     try:
         yield from _objects(json.loads(text))
@@ -126,27 +139,27 @@ def _records(text: str) -> Iterator[dict[str, Any]]:
                 try:
                     yield from _objects(json.loads(line))
                 except json.JSONDecodeError as error:
-                    raise ScoreFileError(f"line {number} is no JSON: {error.msg}") from None
+                    raise ScoreFileError(f"line {number} is not JSON: {error.msg}") from None
 
 
-def _objects(found: Any) -> Iterator[dict[str, Any]]:
-    """Objects of a list; of an object that wraps a list; of an object by pair id; or the object itself."""
-    if isinstance(found, list):
-        yield from (one if isinstance(one, dict) else {} for one in found)
-    elif isinstance(found, dict):
-        lists = [value for value in found.values() if isinstance(value, list) and value and isinstance(value[0], dict)]
+def _objects(content: Any) -> Iterator[dict[str, Any]]:
+    """Yield the objects of a list, of an object that wraps a list, of an object by pair id, or the object itself."""
+    if isinstance(content, list):
+        yield from (item if isinstance(item, dict) else {} for item in content)
+    elif isinstance(content, dict):
+        lists = [value for value in content.values() if isinstance(value, list) and value and isinstance(value[0], dict)]
         if len(lists) == 1:
             yield from _objects(lists[0])
-        elif found and all(isinstance(value, dict) for value in found.values()) and not _named(found):
-            for key, value in found.items():
+        elif content and all(isinstance(value, dict) for value in content.values()) and not _has_columns(content):
+            for key, value in content.items():
                 yield {"pair_id": key, **value}
         else:
-            yield found
+            yield content
 
 
-def _named(found: Mapping[str, Any]) -> bool:
-    """Whether an object's own keys are columns."""
-    return any(_key(name) in ALIASES["a"] + ALIASES["path"] + ALIASES["pair"] for name in found)
+def _has_columns(content: Mapping[str, Any]) -> bool:
+    """Return whether the keys of an object are names of columns."""
+    return any(_key(name) in ALIASES["a"] + ALIASES["path"] + ALIASES["pair"] for name in content)
 
 
 def _key(name: str) -> str:
@@ -160,7 +173,7 @@ def _row(line: int, cells: Mapping[str, Any]) -> ScoreRow:
         return ScoreRow(line, pair, a, b, prompt, sides)
     if path:
         return ScoreRow(line, "", path, "", prompt, (_reward(cells, "of this video"),))
-    raise ValueError("names neither a pair (pair_id, or path_A and path_B) nor a video (path)")
+    raise ValueError("it names neither a pair (pair_id, or path_A and path_B) nor a video (path)")
 
 
 def _first(cells: Mapping[str, Any], names: Iterable[str]) -> str:
@@ -172,7 +185,7 @@ def _first(cells: Mapping[str, Any], names: Iterable[str]) -> str:
 
 
 def _side(cells: Mapping[str, Any], side: str) -> Reward:
-    """The columns of one side, their names without the mark of the side."""
+    """Read the reward of one side from the columns that carry its mark."""
     own: dict[str, Any] = {}
     for name, value in cells.items():
         for mark in _SIDES[side]:
@@ -183,29 +196,29 @@ def _side(cells: Mapping[str, Any], side: str) -> Reward:
     both = cells.get("rewards", cells.get("scores"))
     if not own and isinstance(both, list):
         if len(both) != len(_SIDES):
-            raise ValueError(f"has {len(both)} rewards; expected two, of A and of B")
-        return _of(both[0 if side == "a" else 1])
+            raise ValueError(f"it has {len(both)} rewards; expected two, of A and of B")
+        return _parse_reward(both[0 if side == "a" else 1])
     return _reward(own, f"of {side.upper()}")
 
 
 def _reward(cells: Mapping[str, Any], whose: str) -> Reward:
-    """The overall value of some cells; else of the object or list that a cell holds; else the mean of the dimensions."""
-    found: dict[str, float] = {}
+    """Read the overall value of some cells, or of the object or list in one; else the mean of the dimensions."""
+    dimensions: dict[str, float] = {}
     for name in DIMENSIONS:
         for key in (name, f"reward_{name}", f"score_{name}", f"{name}_reward", f"{name}_score"):
             if cells.get(key) not in (None, ""):
-                found[name] = _number(cells[key])
+                dimensions[name] = _number(cells[key])
     for name in (*OVERALL, "rewards", "scores"):
         if cells.get(name) not in (None, ""):
-            inner = _of(cells[name])
-            return Reward(inner.value, {**inner.dimensions, **found})
-    if not found:
-        raise ValueError(f"has no reward {whose}; expected reward_A and reward_B, or score, overall, or dimensions")
-    return Reward(sum(found.values()) / len(found), found)
+            inner = _parse_reward(cells[name])
+            return Reward(inner.value, {**inner.dimensions, **dimensions})
+    if not dimensions:
+        raise ValueError(f"it has no reward {whose}; expected reward_A and reward_B, or score, overall, or dimensions")
+    return Reward(sum(dimensions.values()) / len(dimensions), dimensions)
 
 
-def _of(value: Any) -> Reward:
-    """A number, or an object or list of numbers, also written as text."""
+def _parse_reward(value: Any) -> Reward:
+    """Read a number, or an object or list of numbers, which may be written as text."""
     if isinstance(value, str) and value.strip()[:1] in ("{", "["):
         try:
             value = ast.literal_eval(value.strip())
@@ -214,7 +227,7 @@ def _of(value: Any) -> Reward:
     if isinstance(value, dict):
         return _reward({_key(name): inner for name, inner in value.items()}, "in the object")
     if isinstance(value, (list, tuple)) and value:
-        numbers = [_number(one) for one in value]
+        numbers = [_number(item) for item in value]
         return Reward(sum(numbers) / len(numbers))
     return Reward(_number(value))
 
@@ -223,7 +236,7 @@ def _number(value: Any) -> float:
     try:
         number = float(value)
     except (TypeError, ValueError):
-        raise ValueError(f"the reward {str(value)[:40]!r} is no number") from None
+        raise ValueError(f"the reward {str(value)[:40]!r} is not a number") from None
     if isinstance(value, bool) or not math.isfinite(number):
-        raise ValueError(f"the reward {value!r} is no finite number")
+        raise ValueError(f"the reward {value!r} is not a finite number")
     return number
