@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, whatever kills the writer.
+"""Atomic file writes.
 
 write_atomic(run / "report.json", text)      # readers see the old text or all of the new one
 sync(folder)                                # make names and contents survive a power cut

@@ -1,4 +1,4 @@
-"""Where the app keeps its data: one private folder outside anything that is served."""
+"""The data folder: one private folder outside anything that is served."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from storage.errors import StorageError
 
 
 def data_home() -> Path:
-    """The data folder, not yet created: `DESCORE_HOME` if set, else `~/.local/share/descore-studio`."""
+    """Return the data folder, which may not exist yet: `DESCORE_HOME` if set, else `~/.local/share/descore-studio`."""
     configured = os.environ.get("DESCORE_HOME", "").strip()
     if configured:
         return Path(configured).expanduser().absolute()
@@ -36,7 +36,7 @@ _FILE = "place"
 
 
 def data_home_id(home: Path) -> str:
-    """The name of this data folder, made at the first call and the same ever after.
+    """Return the id of a data folder, which is made at the first call and never changes.
 
     Raises:
         StorageError: the folder can't be written.

@@ -56,7 +56,7 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Session]:
-        """A session with one consistent view of the store.
+        """Open a session with one consistent view of the store.
 
         Raises:
             StorageError: the database refuses, for example because the block tried to write.
@@ -66,7 +66,7 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[Session]:
-        """A session whose changes are committed at the end of the block, and undone if the block raises.
+        """Open a session whose changes are committed at the end of the block, and undone if the block raises.
 
         Raises:
             StorageError: the database refuses: locked for too long, disk full, a constraint broken.
@@ -195,5 +195,5 @@ def _enable_wal(path: str) -> None:
 
 
 def _reason(error: SQLAlchemyError) -> str:
-    """The database's own words, without the statement and its parameters: those hold what people wrote."""
+    """Return the database's own words, without the statement and its parameters: those hold what people wrote."""
     return str(getattr(error, "orig", None) or error).strip()

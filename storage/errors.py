@@ -1,4 +1,4 @@
-"""What goes wrong in the store, for callers that know nothing of SQL."""
+"""The errors of the store, for callers that know nothing of SQL."""
 
 
 class StorageError(RuntimeError):

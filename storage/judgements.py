@@ -101,7 +101,7 @@ class StoredJudgement:
 
 
 def find_judgement(session: Session, question: Question) -> StoredJudgement | None:
-    """The stored answer to exactly this question, if there is one."""
+    """Return the stored answer to exactly this question, if there is one."""
     row = session.scalars(_same(question)).one_or_none()
     return None if row is None else _judgement(row)
 

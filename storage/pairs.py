@@ -104,13 +104,13 @@ def add_new_video(session: Session, video: NewVideo) -> Video:
 
 
 def find_video(session: Session, sha256: str) -> Video | None:
-    """The video with this content."""
+    """Return the video with this content."""
     row = session.scalars(select(VideoRow).where(VideoRow.sha256 == sha256)).one_or_none()
     return None if row is None else _video(row)
 
 
 def video_by_public_id(session: Session, public_id: str) -> Video:
-    """The video that a browser asks for.
+    """Return the video that a browser asks for.
 
     Raises:
         NotInStoreError: there is none.
@@ -160,7 +160,7 @@ def add_pair(
 
 
 def get_pair(session: Session, pair_id: int) -> Pair:
-    """A pair by its id.
+    """Return a pair by its id.
 
     Raises:
         NotInStoreError: there is none.
@@ -181,7 +181,7 @@ def get_pairs(session: Session, pair_ids: Sequence[int]) -> dict[int, Pair]:
 
 
 def list_pairs(session: Session, source: str) -> tuple[Pair, ...]:
-    """The pairs of one source, oldest first."""
+    """List the pairs of one source, oldest first."""
     rows = session.scalars(select(PairRow).where(PairRow.source == source).order_by(PairRow.id))
     return tuple(_pair(row) for row in rows)
 

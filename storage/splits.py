@@ -1,4 +1,4 @@
-"""Draws that come out the same for the same inputs, on every machine and at any time."""
+"""Stable random draws: the same for the same inputs, on every machine and at any time."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ _BITS = 53  # all that a float holds exactly
 
 
 def stable_share(*parts: str | int) -> float:
-    """A number in [0, 1) that depends on the parts alone, spread evenly over them."""
+    """Draw a number in [0, 1) that depends on the parts alone, spread evenly over them."""
     text = "\x1f".join(map(str, parts))
     digest = hashlib.sha256(text.encode()).digest()
     return (int.from_bytes(digest[:8], "big") >> (64 - _BITS)) / (1 << _BITS)
 
 
 def pair_identity(content_a: str, content_b: str, prompt: str) -> str:
-    """A name for two videos (by the sha256 of their files) and their prompt that does not depend on which one is A."""
+    """Hash two videos (by the sha256 of their files) and their prompt, whichever of the two is A."""
     parts = [*sorted((content_a, content_b)), prompt.strip()]
     return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()
 

@@ -67,7 +67,7 @@ def upsert(table: Table, columns: tuple[str, ...], add: bool = False) -> dict[st
 
 
 def for_dialect(session: Session, statements: dict[str, Any]) -> Any:
-    """The statement of `upsert` for the database of this session."""
+    """Pick the statement of `upsert` for the database of this session."""
     return statements[session.get_bind().dialect.name]
 
 
@@ -75,7 +75,7 @@ Row = TypeVar("Row")
 
 
 def insert_or_get(session: Session, row: Row, same: Select[Any]) -> Row:
-    """Insert `row`, unless `same` finds one already; the stored row is returned, the first one wins.
+    """Insert a row, or return the one that `same` selects; the first one wins.
 
     On SQLite the write lock makes the look-up reliable. On PostgreSQL another transaction may insert in
     between: then the unique constraint refuses ours, and theirs is returned.

@@ -57,7 +57,7 @@ def store_video(source: str | Path, home: Path) -> StoredFile:
 
 
 def video_path(file: str, home: Path) -> Path:
-    """The path of a stored file by its name in the table of videos.
+    """Return the path of a stored file by its name in the table of videos.
 
     Raises:
         NotInStoreError: the file is gone, or the name leads out of the managed folder.
@@ -108,5 +108,5 @@ def _settle(temporary: Path, sha256: str, suffix: str, folder: Path) -> StoredFi
     present = next(parent.glob(f"{sha256}*"), None)
     path = present or parent / (sha256 + (suffix if _SUFFIX.fullmatch(suffix) else ""))
     if present is None:
-        os.replace(temporary, path)
+        temporary.replace(path)
     return StoredFile(sha256=sha256, file=path.relative_to(folder).as_posix(), path=path)

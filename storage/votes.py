@@ -91,13 +91,13 @@ def save_vote(
 
 
 def current_vote(session: Session, pair_id: int, voter: str) -> Vote | None:
-    """What this voter says of this pair by now."""
+    """Return the vote of this voter on this pair that counts."""
     row = session.scalars(_current().where(VoteRow.pair_id == pair_id, VoteRow.voter == voter)).one_or_none()
     return None if row is None else _vote(row)
 
 
 def current_votes(session: Session, pair_id: int) -> tuple[Vote, ...]:
-    """The votes on a pair that count: one of each voter, oldest first."""
+    """List the votes on a pair that count: one of each voter, oldest first."""
     return tuple(_vote(row) for row in session.scalars(_current().where(VoteRow.pair_id == pair_id)))
 
 

@@ -25,7 +25,7 @@ _at_once = threading.BoundedSemaphore(4)
 
 
 def hash_password(password: str) -> str:
-    """The argon2id hash of an acceptable password, with its salt and parameters.
+    """Hash an acceptable password with argon2id; salt and parameters are part of the hash.
 
     Raises:
         WeakPasswordError: too short, too long, or nothing but one repeated character.
@@ -57,7 +57,7 @@ def is_outdated(password_hash: str) -> bool:
 
 
 def _plain(password: str) -> bytes:
-    """The same bytes however a keyboard composes accents; what is no text at all is replaced."""
+    """Encode a password alike however a keyboard composes accents; lone surrogates are replaced."""
     return unicodedata.normalize("NFKC", password).encode("utf-8", "replace")
 
 
@@ -72,5 +72,5 @@ def new_token() -> str:
 
 
 def token_hash(token: str) -> str:
-    """What is stored of a token. A plain sha256 will do: nobody can guess 256 bits."""
+    """Hash a token as it is stored. A plain sha256 will do: nobody can guess 256 bits."""
     return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()

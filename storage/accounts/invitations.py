@@ -75,7 +75,7 @@ def invite(
 
 
 def invite_first_lead(session: Session) -> str | None:
-    """The token of a link that makes the first lead, good for one day; None where a lead can sign in already.
+    """Make the token of a one-day link for the first lead; None where a lead can sign in already.
 
     Only the newest of these links works.
     """
@@ -87,7 +87,7 @@ def invite_first_lead(session: Session) -> str | None:
 
 
 def read_invitation(session: Session, token: str, now: datetime | None = None) -> Invitation:
-    """What a link is good for; reading does not use it up.
+    """Read an invitation without using it up.
 
     Raises:
         InvitationError: unknown, used, expired, or for an account that is switched off.

@@ -104,7 +104,7 @@ def open_sign_in(session: Session, user_id: int, now: datetime | None = None) ->
 
 
 def user_of(session: Session, token: str, now: datetime | None = None) -> User | None:
-    """The person whose cookie this is; None if it is unknown, ended or expired, or the account is switched off."""
+    """Return the person whose cookie this is; None if it is unknown, ended or expired, or the account is switched off."""
     signed_in = (
         SignInRow.token_hash == token_hash(token),
         SignInRow.ended_at.is_(None),

@@ -60,7 +60,7 @@ def add_hashed(session: Session, name: str, role: Role, password_hash: str | Non
 
 
 def get_user(session: Session, user_id: int) -> User:
-    """A person by id.
+    """Return a person by id.
 
     Raises:
         NotInStoreError: there is none.
@@ -69,7 +69,7 @@ def get_user(session: Session, user_id: int) -> User:
 
 
 def find_user(session: Session, name: str) -> User | None:
-    """The person of this name; case and compatibility forms of characters don't matter."""
+    """Return the person of this name; case and compatibility forms of characters don't matter."""
     row = session.scalars(select(UserRow).where(UserRow.name_key == name_key(name))).one_or_none()
     return None if row is None else as_user(row)
 
@@ -124,7 +124,7 @@ def end_sign_ins(session: Session, user_id: int, now: datetime | None = None) ->
 
 
 def clean_name(name: str) -> str:
-    """The name as it is stored and shown: composed characters, single blanks.
+    """Normalise a name for storing and showing: composed characters, single blanks.
 
     Raises:
         StorageError: empty, too long, or with characters that nobody sees.
@@ -138,7 +138,7 @@ def clean_name(name: str) -> str:
 
 
 def name_key(name: str) -> str:
-    """What two names share that read alike: NFKC, without case, surplus blanks and invisible characters."""
+    """Fold a name so that names which read alike are equal: NFKC, without case, surplus blanks, invisible characters."""
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
     return "".join(character for character in " ".join(folded.split()) if not _is_invisible(character))
 
@@ -154,7 +154,7 @@ def check_role(role: str) -> None:
 
 
 def user_row(session: Session, user_id: int) -> UserRow:
-    """The stored row, for the neighbours in this package.
+    """Return the stored row, for the other modules of this package.
 
     Raises:
         NotInStoreError: there is none.
@@ -166,7 +166,7 @@ def user_row(session: Session, user_id: int) -> UserRow:
 
 
 def as_user(row: UserRow) -> User:
-    """What the app may know of a stored person."""
+    """Convert a row to the person as the app may see them."""
     return User(
         id=row.id,
         name=row.name,
@@ -185,7 +185,7 @@ def _is_invisible(character: str) -> bool:
 
 
 def _locked(session: Session, user_id: int) -> UserRow:
-    """The person, with all leads locked in one order: two leads can't remove each other at the same moment."""
+    """Load a person, and lock all leads in one order: two leads can't remove each other at the same moment."""
     everybody = select(UserRow).where((UserRow.role == "lead") | (UserRow.id == user_id)).order_by(UserRow.id)
     rows = session.scalars(everybody.with_for_update().execution_options(populate_existing=True)).all()
     for row in rows:

@@ -1,4 +1,4 @@
-"""What changed last in all that figures are made of: as long as the stamp stays the same, so do the figures.
+"""A stamp over all that figures are computed from: as long as it stays the same, so do the figures.
 
 before = last_changes(session)
 """
@@ -28,5 +28,5 @@ _NEWEST: tuple[Any, ...] = (
 
 
 def last_changes(session: Session) -> Stamp:
-    """A stamp that is another one after any new pair, label, judgement, measured video, imported score or dropped pair."""
+    """Return a stamp that changes with any new pair, label, judgement, measured video, imported score or dropped pair."""
     return tuple(str(session.scalar(statement)) for statement in _NEWEST)

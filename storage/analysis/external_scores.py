@@ -1,4 +1,4 @@
-"""What other reward models gave the same pairs, from files: they stand in one table with ours, computed by the same code.
+"""Scores of other reward models on the same pairs, from files.
 
 save_external(session, "VideoScore2", [ExternalScore(pair.id, reward_a=3.1, reward_b=2.7)])
 by_pair = external_scores(session, "VideoScore2")
@@ -67,7 +67,7 @@ def save_external(session: Session, scorer: str, rows: Iterable[ExternalScore]) 
 
 
 def external_scores(session: Session, scorer: str) -> dict[int, ExternalScore]:
-    """A model's scores by pair id."""
+    """Return a model's scores by pair id."""
     rows = session.scalars(
         select(ExternalScoreRow).where(ExternalScoreRow.scorer == scorer).order_by(ExternalScoreRow.pair_id)
     )

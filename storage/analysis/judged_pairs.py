@@ -1,4 +1,4 @@
-"""Pairs with all that is known of them, for figures: what people said, what a checkpoint said, and facts of the videos.
+"""Pairs for figures, each with its common answer, a checkpoint's rewards, and what was measured of its videos.
 
     pairs = analysed_pairs(session, checkpoint.fingerprint, sources=["genai-bench"])
     pairs[0].choice, pairs[0].think.rewards, pairs[0].generators

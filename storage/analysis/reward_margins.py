@@ -1,4 +1,4 @@
-"""How far apart a checkpoint's stored rewards of a pair's videos are, for many pairs at once, and what could be labelled.
+"""Reward margins of a checkpoint, for many pairs at once, and the pairs of each source.
 
 sources = pair_sources(session)                                 # {"bundled": 12, "videoalign": 20000}
 ids = pair_ids_of(session, ["videoalign"])
@@ -25,12 +25,12 @@ def pair_sources(session: Session) -> dict[str, int]:
 
 
 def pair_ids_of(session: Session, sources: Sequence[str]) -> tuple[int, ...]:
-    """The pairs of some sources, oldest first."""
+    """List the ids of the pairs of some sources, oldest first."""
     return tuple(session.scalars(select(PairRow.id).where(PairRow.source.in_(sources)).order_by(PairRow.id)))
 
 
 def first_pairs(session: Session, sources: Sequence[str], foremost: Sequence[int], limit: int) -> tuple[Pair, ...]:
-    """Some pairs of these sources: those of `foremost` (pair ids), then the oldest others."""
+    """List some pairs of these sources: those of `foremost` (pair ids), then the oldest others."""
     others = select(PairRow.id).where(PairRow.source.in_(sources), PairRow.id.not_in(foremost)).order_by(PairRow.id)
     ids = [*foremost, *session.scalars(others.limit(limit))]
     return tuple(get_pair(session, pair_id) for pair_id in ids[:limit])
@@ -64,7 +64,7 @@ def count_margins(session: Session, fingerprint: str, campaign_id: int) -> int:
 def margin_spreads(
     session: Session, fingerprint: str, *, sources: Sequence[str] | None = None, campaign_id: int | None = None
 ) -> dict[int, float]:
-    """Standard deviation of the margin over several sampled thoughts, for every pair that was judged with some.
+    """Return the standard deviation of each pair's margin over several sampled thoughts, by pair id.
 
     The thoughts about the two videos are independent, so their variances add up. The newest judgements count.
 
@@ -81,7 +81,7 @@ def margin_spreads(
 def next_unjudged(
     session: Session, fingerprint: str, sources: Sequence[str], after: int = 0, mode: Mode = "think"
 ) -> Pair | None:
-    """The first pair behind `after` (a pair id) of which a video was not judged; None at the end."""
+    """Find the first pair behind `after` (a pair id) of which a video was not judged; None at the end."""
     judged = select(JudgementRow.id).where(
         JudgementRow.prompt_hash == PairRow.prompt_hash,
         JudgementRow.fingerprint == fingerprint,
@@ -134,7 +134,7 @@ def _joined(statement: Any, a: Any, b: Any) -> Any:
 
 
 def _among(statement: Any, sources: Sequence[str] | None, campaign_id: int | None) -> Any:
-    """A selection from pairs, restricted to some of them."""
+    """Restrict a selection from pairs to some of them."""
     if campaign_id is not None:
         here = and_(CampaignPairRow.pair_id == PairRow.id, CampaignPairRow.campaign_id == campaign_id)
         statement = statement.join(CampaignPairRow, here)

@@ -1,4 +1,4 @@
-"""What can be measured of a video without a model: is it these that a reward follows?
+"""Stats of a video, measured without a model: sharpness, brightness, motion, size.
 
 save_video_stats(session, [VideoStats(video.id, sharpness=812.4, brightness=0.4, motion=0.03, frames=16, file_bytes=91_020)])
 video_stats(session, [video.id])
@@ -56,7 +56,7 @@ def save_video_stats(session: Session, stats: Iterable[VideoStats]) -> None:
 
 
 def video_stats(session: Session, video_ids: Sequence[int]) -> dict[int, VideoStats]:
-    """What is known of these videos, by id; those that were never measured are missing."""
+    """Return what was measured of these videos, by id; those that were never measured are missing."""
     found = {}
     for start in range(0, len(video_ids), _AT_ONCE):
         some = select(VideoStatsRow).where(VideoStatsRow.video_id.in_(video_ids[start : start + _AT_ONCE]))
@@ -65,5 +65,5 @@ def video_stats(session: Session, video_ids: Sequence[int]) -> dict[int, VideoSt
 
 
 def stats_of(row: VideoStatsRow) -> VideoStats:
-    """A row of the table."""
+    """Convert a row of the table."""
     return VideoStats(row.video_id, row.sharpness, row.brightness, row.motion, row.frames, row.file_bytes)

@@ -1,4 +1,4 @@
-"""Campaigns: which pairs are labelled, what is asked, how often, and in which order.
+"""Campaigns: pairs to label, dimensions, overlap, and the order of the queue.
 
 settings = CampaignConfig("winter models", overlap=3, repeat_share=0.05)
 campaign = create_campaign(session, settings, pair_ids, DEFAULT_GUIDELINES, created_by=lead.id)
@@ -146,7 +146,7 @@ def create_campaign(
 
 
 def get_campaign(session: Session, campaign_id: int) -> Campaign:
-    """A campaign by id.
+    """Return a campaign by id.
 
     Raises:
         NotInStoreError: there is none.
@@ -164,7 +164,7 @@ def lock_campaign(session: Session, campaign_id: int) -> Campaign:
 
 
 def list_campaigns(session: Session, origin: Origin = "studio") -> tuple[Campaign, ...]:
-    """The campaigns of one origin, oldest first."""
+    """List the campaigns of one origin, oldest first."""
     rows = session.execute(_CAMPAIGNS.where(CAMPAIGNS.c.origin == origin).order_by(CAMPAIGNS.c.id))
     return tuple(_campaign(row) for row in rows)
 
@@ -227,7 +227,7 @@ def in_order(campaign: Campaign, pair_ids: Sequence[int], scores: Mapping[int, f
 
 
 def last_position(session: Session, campaign_id: int) -> int:
-    """The position behind which nobody has been yet and no pair stands."""
+    """Return a position that is behind all pairs and all cursors of the queue."""
     foremost = select(func.max(MemberRow.cursor_position)).where(MemberRow.campaign_id == campaign_id)
     last = select(func.max(CampaignPairRow.position)).where(CampaignPairRow.campaign_id == campaign_id)
     return max(session.scalar(foremost) or 0, session.scalar(last) or 0)
@@ -269,7 +269,7 @@ def _campaign(row: Row[Any]) -> Campaign:
 
 
 def _chosen(names: Sequence[str], known: Sequence[str], what: str) -> tuple[str, ...]:
-    """The names in their fixed order."""
+    """Sort names into the order of the known ones, and refuse unknown ones."""
     unknown = set(names) - set(known)
     _require(not unknown, f"there is no {what} named {', '.join(sorted(unknown))}; they are {', '.join(known)}")
     return tuple(name for name in known if name in names)

@@ -1,4 +1,4 @@
-"""What annotators are asked to judge by: an introduction, and a definition and an example for each dimension.
+"""The guidelines of a campaign: an introduction, and a definition and an example for each dimension.
 
 Versions are only added, so that every label can say which text its author had before them.
 """
@@ -84,7 +84,7 @@ DEFAULT_GUIDELINES = Guidelines(
 
 
 def current_guidelines(session: Session, campaign_id: int) -> tuple[int, Guidelines]:
-    """The newest version and its number.
+    """Return the newest version and its number.
 
     Raises:
         NotInStoreError: there is no such campaign.

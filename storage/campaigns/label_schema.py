@@ -1,4 +1,4 @@
-"""What an annotator says of a pair, and whether it is complete.
+"""The form of a label: its fields, their limits, and whether an answer is complete.
 
     answer = checked(Answer(choice="A", strength="clearly", sub_scores=...), campaign.dimensions, 3.0, 2.5)
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, get_args
+from typing import Any, get_args
 
 from descore.answer import SUB_SCORES
 from storage.errors import AnswerError
@@ -27,11 +27,17 @@ _MOST_PLAYS = 1_000_000
 
 @dataclass(frozen=True)
 class Answer:
-    """A label, or the skip or flag of a pair.
+    """A label, or the skip or flag of a pair. Stored and parsed labels are answers too, with further fields.
 
-    sub_scores: {"A": {"subject": "2", ...}, "B": {...}}, of the dimensions that the campaign asks.
-    marks: ({"video": "A", "time": seconds}, ...), where a video breaks. reason: why it was skipped or flagged.
-    seconds: time on task. playback: {"A": {"watched": share 0..1, "plays": n}, "B": ...}.
+    Attributes:
+        action: "label", "skip" or "flag"; a revision in the store may also be "withdraw".
+        choice: the overall preference; None for all but labels.
+        strength: how clear the preference for A or B is.
+        sub_scores: {"A": {"subject": "2", ...}, "B": {...}}, of the dimensions of the campaign.
+        marks: ({"video": "A", "time": seconds}, ...), where a video breaks.
+        reason: why the pair was skipped or flagged.
+        seconds: time on task.
+        playback: {"A": {"watched": share 0..1, "plays": n}, "B": ...}.
     """
 
     action: Action = "label"
@@ -45,31 +51,8 @@ class Answer:
     playback: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
-class Answered(Protocol):
-    """What answers and stored labels share."""
-
-    @property
-    def action(self) -> Action: ...
-    @property
-    def choice(self) -> Choice | None: ...
-    @property
-    def strength(self) -> Strength | None: ...
-    @property
-    def sub_scores(self) -> Mapping[str, Mapping[str, str]]: ...
-    @property
-    def marks(self) -> Sequence[Mapping[str, Any]]: ...
-    @property
-    def note(self) -> str: ...
-    @property
-    def reason(self) -> str: ...
-    @property
-    def seconds(self) -> float: ...
-    @property
-    def playback(self) -> Mapping[str, Mapping[str, float]]: ...
-
-
 def checked(answer: Answer, dimensions: Sequence[str], duration_a: float, duration_b: float) -> Answer:
-    """The answer as it is stored. A skip or flag keeps its reason, note, marks, time and playback, and no judgement.
+    """Check an answer, and return it as it is stored: a skip or flag keeps no judgement.
 
     Args:
         dimensions: the sub-scores that the campaign asks, none where it asks the overall preference alone.
@@ -96,7 +79,7 @@ def checked(answer: Answer, dimensions: Sequence[str], duration_a: float, durati
     return replace(common, choice=None, strength=None, sub_scores={})
 
 
-def same_judgement(first: Answered, second: Answered) -> bool:
+def same_judgement(first: Answer, second: Answer) -> bool:
     """Whether both say the same. Time and playback don't count: a retry may report later ones."""
     names = ("action", "choice", "strength", "sub_scores", "note", "reason")
     if any(getattr(first, name) != getattr(second, name) for name in names):
@@ -104,8 +87,8 @@ def same_judgement(first: Answered, second: Answered) -> bool:
     return [dict(mark) for mark in first.marks] == [dict(mark) for mark in second.marks]
 
 
-def as_shown(answer: Answered, left_video: Side) -> dict[str, Any]:
-    """The answer by the sides where the videos stood, ready for JSON; nothing in it tells which one is A."""
+def as_shown(answer: Answer, left_video: Side) -> dict[str, Any]:
+    """Convert an answer to the sides where the videos stood, ready for JSON; nothing in it tells which one is A."""
     side = {"A": "left", "B": "right"} if left_video == "A" else {"A": "right", "B": "left"}
     return {
         "action": answer.action,

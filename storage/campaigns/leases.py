@@ -44,7 +44,7 @@ _EXPIRED = (
 
 
 def open_slots(campaign_id: Any) -> Any:
-    """SQL for the slots that a row of campaign_pairs has left: overlap less labels less leases."""
+    """Build the SQL for the open slots of a row of campaign_pairs: overlap less labels less leases."""
     overlap = select(CAMPAIGNS.c.overlap).where(CAMPAIGNS.c.id == campaign_id).scalar_subquery()
     held = (
         select(func.count())
@@ -60,7 +60,7 @@ def open_slots(campaign_id: Any) -> Any:
 
 
 def next_position(campaign_id: Any) -> ScalarSelect[int]:
-    """SQL for a position that everybody still has ahead."""
+    """Build the SQL for a position that is ahead of every cursor."""
     version = select(CAMPAIGNS.c.order_version).where(CAMPAIGNS.c.id == campaign_id).scalar_subquery()
     return (
         select(func.coalesce(func.max(MEMBERS.c.cursor_position), -1) + 1)

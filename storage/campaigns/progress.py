@@ -1,4 +1,4 @@
-"""How far a campaign is."""
+"""Progress of a campaign, and label counts of one annotator."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Progress:
 
 
 def progress(session: Session, campaign_id: int) -> Progress:
-    """The counts at this moment; one pass over the pairs of the campaign, none over its labels.
+    """Count the pairs of a campaign by state, in one pass over its pairs and none over its labels.
 
     Raises:
         NotInStoreError: there is no such campaign.
@@ -133,7 +133,7 @@ def labels_per_day(
 
 
 def _first_since(session: Session, moment: datetime, low: int, last: int) -> int:
-    """The first id in low .. last + 1 of a label saved at or after a moment; ids may have gaps."""
+    """Find the first id in low .. last + 1 of a label saved at or after a moment; ids may have gaps."""
     high = last + 1
     while low < high:
         middle = (low + high) // 2
@@ -162,7 +162,7 @@ class LabelCounts:
 
 
 def label_counts(session: Session, campaign_id: int, annotator_id: int, since: datetime) -> LabelCounts:
-    """The counts of one person; zeros for somebody who never asked for a pair here."""
+    """Count the labels of one annotator in one campaign; zeros for somebody who never asked for a pair there."""
     same = (MemberRow.campaign_id == campaign_id, MemberRow.annotator_id == annotator_id)
     totals = session.execute(select(MemberRow.labels, MemberRow.gold_total).where(*same)).one_or_none()
     if totals is None:

@@ -1,4 +1,4 @@
-"""Reading a file of pairs: where its videos lie, its rows with their lines, and everything that is wrong with it.
+"""The reader that all formats share: rows with their lines, paths of videos, and every problem of the file.
 
     reading = FormatReader(path, videos)
     for row in reading.table(("path_A", "path_B", "prompt")):
@@ -16,7 +16,7 @@ import io
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -43,25 +43,45 @@ class Row:
     cells: Mapping[str, Any]
 
     def text(self, column: str) -> str:
-        """A cell as text, "" where the column or its value is missing."""
+        """Return a cell as text, "" where the column or its value is missing."""
         value = self.cells.get(column)
         return "" if value is None else str(value)
 
 
+@dataclass(frozen=True)
+class PairColumns:
+    """The columns in which a format describes a pair.
+
+    Attributes:
+        a, b: the paths of the videos.
+        generator_a, generator_b: the models that made them.
+        own: every column with a meaning of its own; all others are kept as extra columns.
+    """
+
+    a: str
+    b: str
+    generator_a: str
+    generator_b: str
+    own: tuple[str, ...]
+
+
 class FormatReader:
-    """What reading one file has found so far."""
+    """The reader of one file; it collects pairs, problems and notes."""
 
     def __init__(
         self, path: Path, videos: Path | None = None, *, name: str | None = None, folder: Path | None = None
     ) -> None:
-        """name: how messages call the file, by default its own name.
+        """Prepare to read a file.
 
         Paths in the file start from `videos`, by default from `folder`, and that is by default the file's own. Only with
         given `videos` may they be absolute or hold "..", as long as they end up inside of it.
+
+        Args:
+            name: how messages call the file, by default its own name.
         """
         self.path = path
         self.name = name or path.name
-        self._root = os.path.abspath(videos or folder or path.parent)
+        self._root = Path(os.path.normpath((videos or folder or path.parent).absolute()))
         self._root_is_given = videos is not None
         self._pairs: list[ParsedPair] = []
         self._problems: list[Problem] = []
@@ -79,28 +99,61 @@ class FormatReader:
         """Keep a pair."""
         self._pairs.append(pair)
 
+    def pair(
+        self,
+        row: Row,
+        columns: PairColumns,
+        *,
+        clips: tuple[Clip | None, Clip | None] | None = None,
+        prompt: str = "prompt",
+    ) -> ParsedPair | None:
+        """Read the pair of a row, without its label; None and a problem where a video is missing.
+
+        Args:
+            clips: the two videos, where the format does not name them in two columns.
+            prompt: the column of the prompt.
+        """
+        a, b = (self.clip(row, columns.a), self.clip(row, columns.b)) if clips is None else clips
+        text = self.prompt(row, prompt)
+        if a is None or b is None:
+            return None
+        return ParsedPair(
+            line=row.line,
+            a=a,
+            b=b,
+            prompt=text,
+            generator_a=row.text(columns.generator_a) or None,
+            generator_b=row.text(columns.generator_b) or None,
+            extra_columns=other_columns(row, columns.own),
+        )
+
+    def add_labelled(self, row: Row, pair: ParsedPair | None, label: ParsedLabel | None) -> None:
+        """Keep a pair with the label of its row; nothing without a pair."""
+        if pair is not None:
+            self.add(replace(pair, assignments=self.assignment(row, label)))
+
     def parsed(self) -> ParsedFile:
         """All that was found."""
         return ParsedFile(self.name, tuple(self._pairs), tuple(self._problems), tuple(self._notes))
 
     def clip(self, row: Row, column: str, sha256: str | None = None) -> Clip | None:
-        """The video that a cell names; None and a problem where the cell names none that may be read."""
+        """Resolve the video that a cell names; None and a problem where it names none that may be read."""
         return self.clip_at(row.line, row.cells.get(column), column, sha256)
 
     def clip_at(self, line: int | None, name: Any, what: str, sha256: str | None = None) -> Clip | None:
-        """The video of that name; `what` calls it in a problem."""
+        """Resolve the video of that name; `what` names it in a problem."""
         if not isinstance(name, str) or not name.strip() or "\0" in name:
             self.problem(line, f"{what} names no video")
             return None
-        path = os.path.normpath(os.path.join(self._root, name))
-        leads_out = os.path.isabs(name) or (".." in name and ".." in Path(name).parts)
-        if not path.startswith(os.path.join(self._root, "")) or (leads_out and not self._root_is_given):
+        path = Path(os.path.normpath(self._root / name))  # not `resolve`: links inside of the folder stay what they are
+        leads_out = Path(name).is_absolute() or ".." in Path(name).parts
+        if self._root not in path.parents or (leads_out and not self._root_is_given):
             self.problem(line, f"video {name}: the path leads out of the folder of the videos")
             return None
-        return Clip(name, Path(path), sha256)
+        return Clip(name, path, sha256)
 
     def prompt(self, row: Row, column: str = "prompt") -> str:
-        """The prompt; "" and a problem without one."""
+        """Return the prompt; "" and a problem without one."""
         text = row.text(column)
         if not text.strip():
             self.problem(row.line, f"{column} is empty: a pair needs the prompt that its videos were made from")
@@ -111,7 +164,7 @@ class FormatReader:
         return text
 
     def one_of(self, row: Row, column: str, known: Mapping[str, Value]) -> Value | None:
-        """What a cell stands for; None for an empty one; None and a problem for a word that is not known."""
+        """Look up a cell in a table of words; None for an empty cell, and None and a problem for an unknown word."""
         text = row.text(column)
         if not text:
             return None
@@ -121,13 +174,13 @@ class FormatReader:
         return known[text]
 
     def assignment(self, row: Row, label: ParsedLabel | None) -> tuple[ParsedAssignment, ...]:
-        """The assignment of a row with one label, by the person in the column `annotator` if there is one."""
+        """Make the assignment of a row with one label, by the person in the column `annotator` if there is one."""
         if label is None:
             return ()
         return (ParsedAssignment((label,), annotator=row.text("annotator") or None, line=row.line),)
 
     def table(self, required: Sequence[str], one_of: Sequence[str] = ()) -> Iterator[Row]:
-        """The rows of a CSV in UTF-8.
+        """Yield the rows of a CSV in UTF-8.
 
         Args:
             required: columns that must be there. one_of: columns of which at least one must be there.
@@ -160,7 +213,7 @@ class FormatReader:
                 yield Row(line, dict(zip(columns, cells, strict=True)))
 
     def _records(self, text: str) -> Iterator[tuple[int, list[str]]]:
-        """The records of a CSV that are not blank, each with the line that it begins on."""
+        """Yield the records of a CSV that are not blank, each with the line that it begins on."""
         csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_CELL))
         reader = csv.reader(io.StringIO(text, newline=""), strict=True)
         while True:
@@ -176,7 +229,7 @@ class FormatReader:
                 yield line, cells
 
     def text(self) -> str | None:
-        """The file's text; None and a problem where it is not UTF-8.
+        """Read the file's text; None and a problem where it is not UTF-8.
 
         Raises:
             ExchangeError: it can't be read at all.
@@ -192,8 +245,8 @@ class FormatReader:
             self.problem(line, f"byte 0x{data[error.start]:02x} is not UTF-8; save the file as UTF-8 and try again")
             return None
 
-    def json_lines(self) -> Iterator[Row]:
-        """The objects of a JSON Lines file."""
+    def json_lines(self, required: Sequence[str] = ()) -> Iterator[Row]:
+        """Yield the objects of a JSON Lines file that have the required keys; the others are problems."""
         for number, line in enumerate((self.text() or "").split("\n"), start=1):
             if line.strip():
                 try:
@@ -201,10 +254,14 @@ class FormatReader:
                 except (ValueError, RecursionError) as error:
                     self.problem(number, f"not JSON: {error}")
                     continue
-                yield from self._object(number, value)
+                yield from self._object(number, value, required)
 
-    def json_array(self) -> Iterator[Row]:
-        """The objects of a JSON file that holds one array, each with the line that it begins on."""
+    def json_array(self, required: Sequence[str]) -> Iterator[Row]:
+        """Yield the objects of a JSON file that holds one array, each with the line that it begins on.
+
+        Args:
+            required: keys that each object must have; an object without them is a problem.
+        """
         text = self.text()
         if text is None:
             return
@@ -220,7 +277,7 @@ class FormatReader:
             except (ValueError, RecursionError) as error:
                 self.problem(line, f"not JSON: {error}")
                 return
-            yield from self._object(line, value)
+            yield from self._object(line, value, required)
             position = _after_blanks(text, position)
             if text[position : position + 1] == ",":
                 position = _after_blanks(text, position + 1)
@@ -228,15 +285,19 @@ class FormatReader:
                 self.problem(line, "not JSON: the array does not go on with a comma or end behind this object")
                 return
 
-    def _object(self, line: int, value: Any) -> Iterator[Row]:
-        if isinstance(value, dict):
-            yield Row(line, value)
-        else:
+    def _object(self, line: int, value: Any, required: Sequence[str]) -> Iterator[Row]:
+        if not isinstance(value, dict):
             self.problem(line, f"not an object but {type(value).__name__}")
+            return
+        missing = [name for name in required if name not in value]
+        if missing:
+            self.problem(line, f"lacks {', '.join(missing)}; an object needs {', '.join(required)}")
+        else:
+            yield Row(line, value)
 
 
 def other_columns(row: Row, used: Sequence[str]) -> dict[str, Any]:
-    """The cells that nobody has used and that are not empty: they are kept with the pair."""
+    """Return the cells of unused columns that are not empty: they are kept with the pair."""
     return {name: value for name, value in row.cells.items() if name not in used and value not in ("", None)}
 
 

@@ -1,4 +1,4 @@
-"""Writing a file of pairs: one file at a time, under its name only when it is complete.
+"""The writers that all formats share: a file appears under its name only when it is complete.
 
 The pairs that a writer gets can be walked through more than once, and always come in the same order.
 """
@@ -32,7 +32,7 @@ class WriteReport:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary file that becomes `path` at the end of the block, unless the block raises.
+    """Open a temporary file that becomes `path` at the end of the block, unless the block raises.
 
     Raises:
         ExchangeError: the folder can't be written.
@@ -47,7 +47,7 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.chmod(0o644)
-        os.replace(temporary, path)
+        temporary.replace(path)
     except OSError as error:
         raise ExchangeError(f"can't write {path.name}: {error.strerror or error}") from error
     finally:
@@ -56,7 +56,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def text_file(path: Path) -> Iterator[TextIO]:
-    """`replacing` for UTF-8 text whose line ends are written as they are."""
+    """Open `replacing` for UTF-8 text whose line ends are written as they are."""
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         yield file
 
@@ -87,7 +87,7 @@ def labelled(
 
 
 def current_labels(pair: ParsedPair) -> Iterator[tuple[ParsedAssignment, ParsedLabel]]:
-    """The last revision of each assignment that holds a choice."""
+    """Yield the last revision of each assignment that holds a choice."""
     for assignment in pair.assignments:
         if assignment.labels[-1].action == "label":
             yield assignment, assignment.labels[-1]
@@ -120,7 +120,7 @@ def common_cells(pair: ParsedPair, assignment: ParsedAssignment | None) -> dict[
 
 
 def cell_text(value: Any) -> str:
-    """An extra value as the text of a cell."""
+    """Format a value as the text of a cell."""
     return value if isinstance(value, str) else json_text(value)
 
 

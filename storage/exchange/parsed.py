@@ -1,4 +1,4 @@
-"""What a file says of pairs, whatever its format. Readers make these, writers take them.
+"""Pairs and labels of a file, whatever its format. Readers make these, writers take them.
 
 ParsedFile(pairs, problems)
   ParsedPair           two clips, their prompt, generators, further columns, thoughts
@@ -15,15 +15,16 @@ from pathlib import Path
 from typing import Any, get_args
 
 from descore.answer import DIMENSIONS, SUB_SCORES
+from storage.campaigns.label_schema import Answer
 from storage.errors import StorageError
-from storage.schema import Action, Choice, Kind, PairState, Side, Strength
+from storage.schema import Choice, Kind, PairState, Side
 
 CHOICES: tuple[Choice, ...] = get_args(Choice)
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Something to know about one place of a file. line: counted from 1, the first line of a row; None: the whole file."""
+    """A problem or note about a file. line: the first line of the row, counted from 1; None for the whole file."""
 
     file: str
     line: int | None
@@ -38,7 +39,7 @@ class ExchangeError(StorageError):
 
 
 class ImportRefusedError(ExchangeError):
-    """Nothing was taken in; `problems` lists every reason."""
+    """Nothing was imported; `problems` lists every reason."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(problems)
@@ -50,8 +51,10 @@ class ImportRefusedError(ExchangeError):
 class Clip:
     """A video as a file names it.
 
-    name: as written there. path: where that leads on this machine; None where only the content's sha256 is known.
-    fps and frames (a number of frames) are filled in on the way out only.
+    Attributes:
+        name: as the file writes it.
+        path: where the name leads on this machine; None where only the content's sha256 is known.
+        fps, frames: frame rate and number of frames, on export only.
     """
 
     name: str
@@ -61,36 +64,33 @@ class Clip:
     frames: int | None = None
 
 
-@dataclass(frozen=True)
-class ParsedLabel:
-    """One revision of a label; the fields are those of `storage.schema.LabelRow`.
+@dataclass(frozen=True, kw_only=True)
+class ParsedLabel(Answer):
+    """One revision of a label in a file.
 
-    token: the label's own mark, by which it is known again; None where the format has none.
-    created_at: None where the file does not say when.
+    Attributes:
+        created_at: None where the file does not say when.
+        token: the label's own token, by which it is known again; None where the format has none.
     """
 
-    choice: Choice | None
-    action: Action = "label"
-    strength: Strength | None = None
-    sub_scores: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    marks: tuple[Mapping[str, Any], ...] = ()
-    note: str = ""
-    reason: str = ""
     left_video: Side = "A"
     visible: tuple[str, ...] = ()
     guideline_version: int = 1
-    seconds: float = 0.0
-    playback: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     created_at: datetime | None = None
     token: str | None = None
 
 
 @dataclass(frozen=True)
 class ParsedAssignment:
-    """One person at one pair: the revisions of their label, oldest first, at least one.
+    """One person's labels on one pair.
 
-    annotator: None where the file names nobody. campaign: None for the import's own. gold: the known answer of this pair
-    in that campaign, if it is a gold pair. pair_state: whether it was flagged or dropped there. line: to report on it.
+    Attributes:
+        labels: the revisions, oldest first, at least one.
+        annotator: None where the file names nobody.
+        campaign: None for the import's own.
+        gold: the known answer of this pair in that campaign, if it is a gold pair.
+        pair_state: whether the pair was flagged or dropped there.
+        line: where it stands in the file, for messages.
     """
 
     labels: tuple[ParsedLabel, ...]
@@ -130,7 +130,13 @@ class ParsedPair:
 
 @dataclass(frozen=True)
 class ParsedFile:
-    """A whole file. file: its name, for messages. problems: why it can't be imported; notes: what its reader should know."""
+    """A file that was read.
+
+    Attributes:
+        file: its name, for messages.
+        problems: why it can't be imported.
+        notes: what the person who imports it should know.
+    """
 
     file: str
     pairs: tuple[ParsedPair, ...]
@@ -139,7 +145,7 @@ class ParsedFile:
 
 
 def flipped(pair: ParsedPair) -> ParsedPair:
-    """The same pair with A and B exchanged, in its labels too."""
+    """Exchange A and B of a pair, in its labels too."""
     assignments = tuple(
         replace(assignment, labels=tuple(map(_flipped_label, assignment.labels))) for assignment in pair.assignments
     )

@@ -41,7 +41,7 @@ class Dispute:
 
 
 def disputed(session: Session, campaign_id: int, after: int = 0, limit: int = 20) -> tuple[Dispute, ...]:
-    """The pairs that have all their labels and no majority, and that no lead decided yet."""
+    """List the pairs that have all their labels and no majority, and that no lead decided yet."""
     waiting = (
         select(CampaignPairRow.id, CampaignPairRow.pair_id)
         .where(CampaignPairRow.campaign_id == campaign_id, CampaignPairRow.id > after, CampaignPairRow.disputed)
@@ -101,7 +101,7 @@ def _campaign_pair_id(session: Session, campaign_id: int, pair_id: int) -> int:
 def _assignment_id(
     session: Session, campaign: Campaign, campaign_pair_id: int, pair_id: int, lead_id: int, now: datetime
 ) -> int:
-    """The lead's own assignment at the pair; made at the first decision."""
+    """Find or make the lead's own assignment of the pair."""
     mine = (
         AssignmentRow.campaign_pair_id == campaign_pair_id,
         AssignmentRow.annotator_id == lead_id,

@@ -1,4 +1,4 @@
-"""One person's assignment at one pair: what they see of it, its draft, its lease.
+"""Assignments: one pair given to one annotator, with its draft, lease and label.
 
 The token is all that a browser knows of an assignment, and it only works together with the annotator's id from the server.
 """
@@ -89,7 +89,7 @@ class Assignment:
 
 
 def get_assignment(session: Session, token: str, annotator_id: int) -> Assignment:
-    """An assignment of this person.
+    """Return an assignment of this person.
 
     Raises:
         NotYoursError: there is none of that token, or it is another's.
@@ -101,12 +101,12 @@ def get_assignment(session: Session, token: str, annotator_id: int) -> Assignmen
 
 
 def load_assignment(session: Session, assignment_id: int) -> Assignment:
-    """An assignment by the id of its assignment, for the neighbours in this package."""
+    """Load an assignment by its id, for the other modules of this package."""
     return _assignment(session, session.execute(_ASSIGNMENT_BY_ID, {"assignment": assignment_id}).one())
 
 
 def history(session: Session, campaign_id: int, annotator_id: int, limit: int = HISTORY) -> tuple[Assignment, ...]:
-    """What this person finished last and may still edit or undo, newest first."""
+    """List the assignments that this person finished last and may still edit or undo, newest first."""
     ids = [row.id for row in latest(session, campaign_id, annotator_id) if row.state in FINISHED][:limit]
     rows = {row.id: row for row in session.execute(_ASSIGNMENTS.where(ASSIGNMENTS.c.id.in_(ids)))}
     # Read at once; `get_pair` then finds them in the session as long as they are held here.
@@ -189,12 +189,12 @@ def drop_draft(session: Session, assignment_id: int) -> None:
 
 
 def not_yours() -> NotYoursError:
-    """The same words for an unknown token and for another's."""
+    """Make the error for an unknown token and for another person's: the same words for both."""
     return NotYoursError("This pair was not given to you. Go on with your next one.")
 
 
 def lease_lost(state: AssignmentState) -> LeaseLostError:
-    """Why an assignment in this state can't be gone on with."""
+    """Make the error for an assignment that can't be continued in this state."""
     if state in FINISHED:
         return LeaseLostError("This pair was saved already, maybe in another tab. Edit it in your history.")
     return LeaseLostError("You were away for long and this pair went back into the queue; your draft is kept.")

@@ -117,7 +117,7 @@ def resolve_flag(session: Session, campaign_id: int, pair_id: int, put_back: boo
 
 
 def flagged_pairs(session: Session, campaign_id: int) -> tuple[FlaggedPair, ...]:
-    """The pairs that wait for the lead's decision."""
+    """List the flagged pairs that wait for the lead's decision."""
     is_flagged = (CampaignPairRow.campaign_id == campaign_id, CampaignPairRow.state == "flagged")
     reasons: dict[int, list[str]] = defaultdict(list)
     for pair_id in session.scalars(select(CampaignPairRow.pair_id).where(*is_flagged).order_by(CampaignPairRow.id)):

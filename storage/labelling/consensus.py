@@ -1,4 +1,4 @@
-"""What the labels of a pair say together: the answer that training uses. Every raw label stays.
+"""The common answer of a pair's labels, which training uses. Every raw label stays.
 
     for one in consensus(session, [campaign.id], method="weighted"):
         one.choice, one.support, one.sub_scores["A"]["camera"]
@@ -66,7 +66,7 @@ class Consensus:
 def consensus(
     session: Session, campaign_ids: Sequence[int] | None = None, method: Method = "majority"
 ) -> tuple[Consensus, ...]:
-    """The common answers of all pairs that have a label, by pair id.
+    """Return the common answers of all pairs that have a label, by pair id.
 
     Args:
         campaign_ids: whose labels count; None for all campaigns and imports. A pair of several campaigns gets one answer.
@@ -102,7 +102,7 @@ def iterate_consensus(
 def _pair_by_pair(
     session: Session, campaign_ids: Sequence[int] | None, *columns: Any, among: Collection[int] | None = None
 ) -> Iterator[tuple[int, list[Row[Any]]]]:
-    """Current labels that count or overrule, oldest first, of one pair after the other, by pair id.
+    """Yield the current labels that count or overrule, oldest first, of one pair after the other, by pair id.
 
     Some pairs at a time, along an index: to sort a million labels at once would take the database longer.
     """
@@ -122,7 +122,7 @@ def _pair_by_pair(
 
 
 def _places(session: Session, campaign_ids: Sequence[int] | None, among: Collection[int] | None) -> dict[int, list[int]]:
-    """The pairs that were not dropped, each with its rows in these campaigns."""
+    """Map the pairs that were not dropped to their campaign pairs in these campaigns."""
     rows: Any = select(CampaignPairRow.pair_id, CampaignPairRow.id).where(CampaignPairRow.state != "dropped")
     if campaign_ids is not None:
         rows = rows.where(CampaignPairRow.campaign_id.in_(campaign_ids))
@@ -168,7 +168,7 @@ def _known_labels(session: Session, campaign_ids: Sequence[int] | None) -> Known
 
 
 def _sorted_out(rows: list[Row[Any]]) -> tuple[list[Row[Any]], Row[Any] | None]:
-    """The last label of each annotator, and the last adjudication."""
+    """Split labels into the last one of each annotator, and the last adjudication."""
     decisions = [row for row in rows if row.kind == "adjudication"]
     by_annotator = {row.annotator_id: row for row in rows if row.kind != "adjudication"}
     return list(by_annotator.values()), decisions[-1] if decisions else None
@@ -216,7 +216,7 @@ def _mean_strength(rows: list[Row[Any]]) -> float | None:
 
 
 def _majority_cells(rows: list[Row[Any]], weights: Mapping[int, float] | None) -> dict[str, dict[str, str]]:
-    """The value of each sub-score that more than half of those who gave one agree on, by weight."""
+    """Find the value of each sub-score that more than half of those who gave one agree on, by weight."""
     sums: dict[tuple[str, str], dict[str, float]] = defaultdict(lambda: defaultdict(float))
     for row in rows:
         # Somebody worse than chance tells nothing of which other value it should be.

@@ -1,4 +1,4 @@
-"""How far each annotator's labels can be trusted, from labels alone: the one-coin model of Dawid and Skene.
+"""Accuracies of annotators, estimated from labels alone: the one-coin model of Dawid and Skene.
 
 Each annotator j is right with an accuracy p_j, and where wrong names one of the other choices at random. Accuracies and
 true choices are estimated in turns (expectation maximisation; Dawid & Skene 1979, with one accuracy per annotator in
@@ -53,12 +53,12 @@ class KnownLabels:
 
 
 def annotator_weights(known: KnownLabels) -> dict[int, float]:
-    """The weight of each annotator's labels; 0 is as good as chance, below it worse."""
+    """Estimate the weight of each annotator's labels; 0 is as good as chance, below it worse."""
     return {annotator: _weight(accuracy) for annotator, accuracy in annotator_accuracies(known).items()}
 
 
 def annotator_accuracies(known: KnownLabels) -> dict[int, float]:
-    """The estimated accuracy p_j of each annotator, 0 < p_j < 1, by annotator id."""
+    """Estimate the accuracy p_j of each annotator, 0 < p_j < 1, by annotator id."""
     if not known.questions:
         return {}
     questions, items = np.unique(np.array(known.questions), return_inverse=True)
@@ -77,14 +77,14 @@ def annotator_accuracies(known: KnownLabels) -> dict[int, float]:
 
 
 def posterior(sums: Sequence[float]) -> list[float]:
-    """The probability of each choice from the summed weights of its labels."""
+    """Compute the probability of each choice from the summed weights of its labels."""
     highest = max(sums)
     shares = [math.exp(value - highest) for value in sums]
     return [share / sum(shares) for share in shares]
 
 
 def _likely(items: Codes, choices: Codes, weights: Floats, answers: Codes) -> Floats:
-    """The probability of each choice for each question, shape (questions, choices)."""
+    """Compute the probability of each choice for each question, shape (questions, choices)."""
     cells = np.bincount(items * len(CHOICES) + choices, weights=weights, minlength=len(answers) * len(CHOICES))
     sums = cells.reshape(len(answers), len(CHOICES))
     likely: Floats = np.exp(sums - sums.max(axis=1, keepdims=True))
@@ -96,7 +96,7 @@ def _likely(items: Codes, choices: Codes, weights: Floats, answers: Codes) -> Fl
 
 
 def _answer_codes(questions: Codes, answers: Mapping[int, Choice]) -> Codes:
-    """The code of each question's known answer, -1 where it is not known."""
+    """Return the code of each question's known answer, -1 where it is not known."""
     codes = np.full(len(questions), -1, dtype=np.int64)
     index_of = {question: index for index, question in enumerate(questions.tolist())}
     for question, choice in answers.items():

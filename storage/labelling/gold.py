@@ -148,7 +148,7 @@ def _choice(session: Session, row: CampaignPairRow) -> GoldChoice:
 
 
 def _choices(session: Session, campaign_pair_id: int) -> list[tuple[str, Choice]]:
-    """The kind and choice of each label in force, oldest first."""
+    """List the kind and choice of each label in force, oldest first."""
     statement: Any = (
         select(AssignmentRow.kind, LabelRow.choice)
         .join(AssignmentRow, AssignmentRow.id == LabelRow.assignment_id)
@@ -159,7 +159,7 @@ def _choices(session: Session, campaign_pair_id: int) -> list[tuple[str, Choice]
 
 
 def _answers(session: Session, campaign_pair_id: int) -> Mapping[int, Choice]:
-    """What each annotator answered when checked with this pair, by annotator id."""
+    """Return what each annotator answered when checked with this pair, by annotator id."""
     statement: Any = (
         select(LabelRow.annotator_id, LabelRow.choice)
         .join(AssignmentRow, AssignmentRow.id == LabelRow.assignment_id)

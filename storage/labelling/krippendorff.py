@@ -89,7 +89,7 @@ def krippendorff_alpha(
 
 
 def _parse(patterns: Mapping[str, int]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Counts of shape (patterns, units, values), and how many pairs have each pattern."""
+    """Parse patterns into counts of shape (patterns, units, values), and the number of pairs of each pattern."""
     if not patterns:
         return np.zeros((0, 1, 1), dtype=np.int64), np.zeros(0, dtype=np.int64)
     first = next(iter(patterns))

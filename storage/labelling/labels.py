@@ -6,7 +6,7 @@ one whose last revision is a "withdraw" has no label.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -15,10 +15,8 @@ from sqlalchemy import Row, select
 from sqlalchemy.orm import Session, aliased
 
 from storage.campaigns.label_schema import Answer
-from storage.schema import Action, CampaignPairRow, Choice, Kind, LabelRow, Side, Strength
+from storage.schema import CampaignPairRow, Kind, LabelRow, Side
 from storage.sql import ASSIGNMENTS, LABELS
-
-__all__ = ["Answer", "Label", "current_labels", "labels_of_pair", "revisions"]
 
 _STREAM = 2000
 _LATER = aliased(LabelRow)
@@ -31,8 +29,8 @@ LABELS_WITH_ASSIGNMENTS = select(LABELS, ASSIGNMENTS.c.token.label("assignment_t
 )
 
 
-@dataclass(frozen=True)
-class Label:
+@dataclass(frozen=True, kw_only=True)
+class Label(Answer):
     """One revision of a label; the fields of an answer mean the same as in `Answer`.
 
     Attributes:
@@ -47,15 +45,6 @@ class Label:
     annotator_id: int
     assignment_token: str
     kind: Kind
-    action: Action
-    choice: Choice | None
-    strength: Strength | None
-    sub_scores: Mapping[str, Mapping[str, str]]
-    marks: Sequence[Mapping[str, Any]]
-    note: str
-    reason: str
-    seconds: float
-    playback: Mapping[str, Mapping[str, float]]
     left_video: Side
     visible: tuple[str, ...]
     guideline_version: int
@@ -73,14 +62,14 @@ def revisions(session: Session, pair_id: int) -> tuple[Label, ...]:
 
 
 def current_labels(session: Session, campaign_id: int) -> Iterator[Label]:
-    """The labels of a campaign that are in force, of all kinds, oldest first; read as they are needed."""
+    """Yield the labels of a campaign that are in force, of all kinds, oldest first."""
     current = LABELS_WITH_ASSIGNMENTS.where(LabelRow.campaign_id == campaign_id, LabelRow.action == "label", IS_LAST)
     for row in session.execute(current.order_by(LabelRow.id).execution_options(yield_per=_STREAM)):
         yield as_label(row)
 
 
 def labels_of_pair(session: Session, campaign_id: int, pair_id: int) -> tuple[Label, ...]:
-    """The labels of a pair in a campaign that are in force, of all kinds, oldest first."""
+    """List the labels of a pair in a campaign that are in force, of all kinds, oldest first."""
     campaign_pair = select(CampaignPairRow.id).where(
         CampaignPairRow.campaign_id == campaign_id, CampaignPairRow.pair_id == pair_id
     )
@@ -91,7 +80,7 @@ def labels_of_pair(session: Session, campaign_id: int, pair_id: int) -> tuple[La
 
 
 def as_label(row: Row[Any]) -> Label:
-    """A row of `LABELS_WITH_ASSIGNMENTS`."""
+    """Convert a row of `LABELS_WITH_ASSIGNMENTS`."""
     return Label(
         id=row.id,
         campaign_id=row.campaign_id,

@@ -126,7 +126,7 @@ def _has_passed(settings: CampaignConfig, answered: int, right: int) -> bool:
 
 
 def _joined(session: Session, campaign: Campaign, annotator_id: int) -> Row[Any]:
-    """The member's row; its cursors stand at the front where the queue was sorted anew since."""
+    """Find or make the member's row; its cursors go to the front if the queue was sorted again since."""
     who = {"campaign": campaign.id, "annotator": annotator_id}
     row = session.execute(_MEMBER, who).one_or_none()
     if row is None:

@@ -1,4 +1,4 @@
-"""What the labels of one pair add to the totals of a campaign: pure functions.
+"""The share of one pair in the totals of a campaign: pure functions.
 
 The totals of a campaign are the sum of these over its pairs. So a change to one pair is counted as what it adds now less
 what it added before, and recomputing everything is the same sum from nothing.

@@ -1,4 +1,4 @@
-"""Choosing somebody's next pair, at the same cost in small and large campaigns.
+"""The queue of a campaign: the next pair of a member, at the same cost in small and large campaigns.
 
 A member has a cursor: everything up to there in the queue was offered to them, or could not be. The next pair is the
 first one behind it that has an open slot. Now and then it is a gold pair instead, or an own earlier pair with the sides
@@ -29,7 +29,7 @@ REPEAT_AFTER_LABELS_IF_SMALL = 3
 
 
 def _first_ahead(condition: Any) -> Select[Any]:
-    """The first pair behind a cursor that somebody may have, with their own assignment to it that was given back."""
+    """Select the first pair behind a cursor that somebody may have, with their returned assignment of it."""
     columns = (CAMPAIGN_PAIRS.c.position, CAMPAIGN_PAIRS.c.id)
     mine = (ASSIGNMENTS.c.campaign_pair_id == CAMPAIGN_PAIRS.c.id, ASSIGNMENTS.c.annotator_id == bindparam("annotator"))
     first = select(ASSIGNMENTS.c.id).where(*mine, ASSIGNMENTS.c.round == 0)
@@ -80,7 +80,7 @@ class NextPair:
 
 
 def choose(session: Session, campaign: Campaign, member: Row[Any]) -> NextPair | None:
-    """The next pair of somebody who is qualified; None when no pair has an open slot for them."""
+    """Choose the next pair of somebody who is qualified; None when no pair has an open slot for them."""
     new = _next_new(session, member)
     if new is None:
         return None
@@ -95,7 +95,7 @@ def choose(session: Session, campaign: Campaign, member: Row[Any]) -> NextPair |
 
 
 def next_gold(session: Session, member: Row[Any], kind: Kind) -> NextPair | None:
-    """The next gold pair that this person has not had; None when there is none left."""
+    """Choose the next gold pair that this person has not had; None when there is none left."""
     at = {"at_position": member.gold_cursor_position, "at_id": member.gold_cursor_id}
     row = session.execute(_NEXT_GOLD, _whose(member) | at).one_or_none()
     if row is None:
@@ -104,7 +104,7 @@ def next_gold(session: Session, member: Row[Any], kind: Kind) -> NextPair | None
 
 
 def at_the_end(session: Session, member: Row[Any]) -> dict[str, int]:
-    """The cursor of somebody for whom nothing in the queue is left: its end, so that they need not look again."""
+    """Return the cursor at the end of the queue, for somebody who has been offered all of it."""
     last = session.execute(_LAST_QUEUED, {"campaign": member.campaign_id}).one_or_none()
     if last is None or (last.position, last.id) <= (member.cursor_position, member.cursor_id):
         return {}
@@ -125,7 +125,7 @@ def _next_new(session: Session, member: Row[Any]) -> NextPair | None:
 
 
 def _next_repeat(session: Session, member: Row[Any]) -> NextPair | None:
-    """The oldest own label that was not repeated yet, if it is long enough ago."""
+    """Choose the oldest own label that was not repeated yet, if it is long enough ago."""
     gap = _repeat_gap(session, member.campaign_id)
     newest = session.scalar(_RECENT_LABELS.offset(gap - 1), _whose(member))
     if newest is None:

@@ -1,4 +1,4 @@
-"""Adding a revision: the label, the state of its assignment, and the running totals, all in one transaction."""
+"""The one way to add a revision: label, state of its assignment and running totals, in one transaction."""
 
 from __future__ import annotations
 
@@ -63,9 +63,7 @@ _STATE_AFTER: dict[Action, AssignmentState] = {
 
 
 def assignment_row(session: Session, condition: Any) -> Row[Any]:
-    """The assignment that the condition selects, with its campaign pair, the durations of its videos and
-    its last revision.
-    """
+    """Load the assignment that the condition selects, with its campaign pair, its videos' durations and last revision."""
     return session.execute(_ASSIGNMENTS.where(condition)).one()
 
 
@@ -75,7 +73,7 @@ def assignment_by_token(session: Session, token: str) -> Row[Any]:
 
 
 def saved_before(session: Session, annotator_id: int, submission: str) -> Label | None:
-    """What this submission saved when it arrived before.
+    """Return what this submission saved when it arrived before.
 
     Raises:
         AnswerError: no submission, or one that is too long.
@@ -158,7 +156,7 @@ def _changed(entry: Entry, label: Label, state: AssignmentState) -> Entry:
 
 
 def _pair_state(session: Session, assignment: Row[Any], state: AssignmentState) -> PairState:
-    """A flag takes a pair out of the queue until the lead decides; taking back the only flag brings it back."""
+    """Decide the pair's state: a flag takes it out of the queue, taking back the only flag brings it back."""
     current: PairState = assignment.pair_state
     if state == "flagged" and current == "open":
         return "flagged"

@@ -85,7 +85,7 @@ def agreement_patterns(session: Session, campaign_id: int) -> dict[str, dict[str
 
 
 def entries_of(session: Session, campaign_pair_id: int, annotator_id: int) -> list[Entry]:
-    """The assignments at a pair that can matter when this person's label changes."""
+    """List the assignments of a pair that can matter when this person's label changes."""
     rows = session.execute(_ENTRIES_OF_PAIR, {"campaign_pair": campaign_pair_id, "annotator": annotator_id})
     return [_entry(row) for row in rows]
 
@@ -176,7 +176,7 @@ def differences(session: Session, campaign_id: int) -> list[str]:
 
 
 def _recomputed(session: Session, campaign: Campaign, totals: _Totals) -> Iterator[list[tuple[Row[Any], dict[str, Any]]]]:
-    """Some pairs at a time with the values that they should have; `totals` is complete at the end."""
+    """Yield some pairs at a time with the values that they should have; `totals` is complete at the end."""
     in_campaign = select(CAMPAIGN_PAIRS.c.id).where(CAMPAIGN_PAIRS.c.campaign_id == campaign.id)
     all_ids = session.scalars(in_campaign.order_by(CAMPAIGN_PAIRS.c.id)).all()
     for start in range(0, len(all_ids), _CHUNK):

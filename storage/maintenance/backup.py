@@ -89,7 +89,7 @@ def _target(target: Path, suffix: str) -> Path:
 
 @contextmanager
 def complete_or_nothing(path: Path) -> Iterator[Path]:
-    """A name beside `path` to write to; the file moves to `path` at the end, or disappears with the error."""
+    """Open a name beside `path` to write to; the file moves to `path` at the end, or disappears with the error."""
     if path.exists():
         raise StorageError(f"{path} exists already; a backup never replaces another")
     try:
@@ -99,7 +99,7 @@ def complete_or_nothing(path: Path) -> Iterator[Path]:
         try:
             yield incoming
             sync(incoming)
-            os.replace(incoming, path)
+            incoming.replace(path)
             sync(path.parent)
         finally:
             incoming.unlink(missing_ok=True)

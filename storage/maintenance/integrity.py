@@ -1,4 +1,4 @@
-"""Whether the store still is what it should be: every violated rule is found and named.
+"""The integrity check: every violated rule of the store is found and named.
 
     python -m storage check --videos
     for violation in check_store(database): print(violation)
@@ -130,7 +130,7 @@ def _broken(session: Session, rule: Rule) -> Iterator[Violation]:
 
 
 def _snapshots(session: Session) -> Iterator[Violation]:
-    """Runs whose pairs are no longer those that they were made with."""
+    """Find runs whose pairs are no longer those that they were made with."""
     for run_id, kept, counts in session.execute(select(RunRow.id, RunRow.snapshot_hash, RunRow.counts).order_by(RunRow.id)):
         if kept is None:
             continue

@@ -1,4 +1,4 @@
-"""What must hold between the tables, each rule as a query for the rows that break it.
+"""The rules of the integrity check, each as a query for the rows that break it.
 
 Foreign keys and unique constraints hold these ends together while the program runs; the rules find what a damaged disk, a
 hand in the tables or a mistake of ours did past them. Each query runs on SQLite and PostgreSQL alike.

@@ -1,4 +1,4 @@
-"""PostgreSQL's own programs for copies: found, checked for their version, run."""
+"""Backups by PostgreSQL's own programs: `pg_dump` and `pg_restore`."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ def _program(database: Database) -> Path:
 
 
 def _connection(database: Database) -> str:
-    """The address without the password: everybody on the machine can read a program's arguments."""
+    """Format the address without the password: everybody on the machine can read a program's arguments."""
     address = database.engine.url.set(drivername="postgresql", password=None)
     return f"--dbname={address.render_as_string(hide_password=False)}"
 
 
 def _pg_dump(server: int) -> Path:
-    """The oldest `pg_dump` that can read this server: an older one refuses a newer server."""
+    """Find the oldest `pg_dump` that can read this server: one that is older than the server refuses."""
     found = {path: version for path in _candidates() if (version := _version(path)) is not None}
     fitting = sorted((version, str(path)) for path, version in found.items() if version >= server)
     if fitting:

@@ -1,4 +1,4 @@
-"""What migrations share: tables that the database itself keeps append-only.
+"""Append-only tables, for migrations: the database itself refuses changes.
 
 Whoever rebuilds such a table (Alembic's batch mode) must do this again.
 """

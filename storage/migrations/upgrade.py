@@ -1,4 +1,4 @@
-"""Bringing the tables to the version of this program, by the Alembic scripts in `storage/migrations`.
+"""Migration of the tables to the version of this program, by the Alembic scripts in `storage/migrations`.
 
 A new version of the tables: change `schema.py`, then add the next numbered file in `migrations/versions`.
 """
@@ -44,7 +44,7 @@ def upgrade(engine: Engine) -> None:
 
 
 def table_versions(connection: Connection) -> tuple[str, str]:
-    """The version of the tables ("" without any), and the newest one that this program knows."""
+    """Return the version of the tables ("" without any), and the newest one that this program knows."""
     found = MigrationContext.configure(connection).get_current_heads()
     return ", ".join(sorted(found)), ", ".join(ScriptDirectory.from_config(_config()).get_heads())
 
@@ -69,7 +69,7 @@ def _is_current(connection: Connection, scripts: ScriptDirectory) -> bool:
 
 @contextmanager
 def _exclusive(engine: Engine) -> Iterator[Connection]:
-    """A connection in a transaction that no other migration shares."""
+    """Open a connection in a transaction that no other migration shares."""
     with engine.connect().execution_options(storage_writes=True) as connection:
         if connection.dialect.name != "sqlite":
             with connection.begin():

@@ -23,7 +23,7 @@ NAMING = {
 
 
 def utc_now() -> datetime:
-    """The present moment, with its time zone."""
+    """Return the present moment, with its time zone."""
     return datetime.now(timezone.utc)
 
 
@@ -42,6 +42,7 @@ class UtcDateTime(TypeDecorator[datetime]):
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Convert a moment to what the database stores; SQLite gets it in UTC without a time zone."""
         if value is None:
             return None
         if value.tzinfo is None:
@@ -49,7 +50,8 @@ class UtcDateTime(TypeDecorator[datetime]):
         moment = value.astimezone(timezone.utc)
         return moment.replace(tzinfo=None) if dialect.name == "sqlite" else moment
 
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+    def process_result_value(self, value: datetime | None, _dialect: Dialect) -> datetime | None:
+        """Convert what the database answers to a moment in UTC."""
         if value is None:
             return None
         if value.tzinfo is None:

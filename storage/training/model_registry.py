@@ -82,7 +82,7 @@ def kept_location(checkpoint: str | Path, home: Path) -> str:
 
 
 def usable_location(checkpoint: Checkpoint, home: Path) -> str:
-    """What `DeScore.from_pretrained` and `--checkpoint` take."""
+    """Return the location in the form that `DeScore.from_pretrained` and `--checkpoint` take."""
     return str(home / checkpoint.location) if checkpoint.location.startswith(_INSIDE) else checkpoint.location
 
 
@@ -137,7 +137,7 @@ def register_checkpoint(
 
 
 def get_checkpoint(session: Session, checkpoint_id: int) -> Checkpoint:
-    """A checkpoint by its id, deleted ones too.
+    """Return a checkpoint by its id, deleted ones too.
 
     Raises:
         NotInStoreError: there is none.
@@ -146,7 +146,7 @@ def get_checkpoint(session: Session, checkpoint_id: int) -> Checkpoint:
 
 
 def checkpoint_by_fingerprint(session: Session, fingerprint: str) -> Checkpoint | None:
-    """The checkpoint with this content, deleted ones too."""
+    """Return the checkpoint with this content, deleted ones too."""
     row = session.scalars(select(CheckpointRow).where(CheckpointRow.fingerprint == fingerprint)).one_or_none()
     return None if row is None else _checkpoint(row)
 
@@ -160,7 +160,7 @@ def list_checkpoints(session: Session, deleted: bool = False) -> tuple[Checkpoin
 
 
 def lineage(session: Session, checkpoint_id: int) -> tuple[Checkpoint, ...]:
-    """A checkpoint, what it was trained from, and so on to the first."""
+    """List a checkpoint, the one it was trained from, and so on to the first."""
     found: list[Checkpoint] = []
     following: int | None = checkpoint_id
     while following is not None and all(one.id != following for one in found):
@@ -170,7 +170,7 @@ def lineage(session: Session, checkpoint_id: int) -> tuple[Checkpoint, ...]:
 
 
 def serving(session: Session) -> Checkpoint | None:
-    """The checkpoint that was promoted last; None before the first."""
+    """Return the checkpoint that was promoted last; None before the first."""
     last = select(PromotionRow.checkpoint_id).order_by(PromotionRow.id.desc()).limit(1)
     found = session.scalar(last)
     return None if found is None else get_checkpoint(session, found)
@@ -196,7 +196,7 @@ def promote(session: Session, checkpoint_id: int, action: PromotionAction, by: i
 
 
 def promotions(session: Session, limit: int = 100) -> tuple[Promotion, ...]:
-    """What served when, the present one first."""
+    """List the promotions, the present one first."""
     rows = session.scalars(select(PromotionRow).order_by(PromotionRow.id.desc()).limit(limit))
     return tuple(_promotion(row) for row in rows)
 

@@ -1,4 +1,4 @@
-"""What people said since the current checkpoint was trained, and what a training would make of it.
+"""Counts of the labels since the current checkpoint was trained, and of the pairs that a training would take.
 
     news = count_new_labels(session, SnapshotConfig(), since_label_id=newest_trained_label(session, current.id))
     news.labels, news.pairs, news.held_out, news.replay
@@ -59,7 +59,7 @@ class NewLabels:
 
 
 def count_new_labels(session: Session, settings: SnapshotConfig, since_label_id: int) -> NewLabels:
-    """The news since a revision of a label; 0 for all there is.
+    """Count what people labelled since a revision; 0 counts from the beginning.
 
     Raises:
         StorageError: a campaign is unknown.
@@ -104,7 +104,7 @@ class _Sorted:
 def _sorted_out(
     session: Session, settings: SnapshotConfig, campaigns: Sequence[int] | None, pairs: Select[Any] | Sequence[int]
 ) -> _Sorted:
-    """These pairs (ids, or a selection of them), as far as anybody labelled them."""
+    """Sort the labelled ones of these pairs (ids, or a selection of them) by what can be done with them."""
     columns = (CampaignPairRow.pair_id, CampaignPairRow.labelled, CampaignPairRow.consensus)
     statement: Any = select(*columns).where(CampaignPairRow.state != "dropped", CampaignPairRow.pair_id.in_(pairs))
     if campaigns is not None:
@@ -206,6 +206,6 @@ def _older(
 
 
 def _common_answers(column: Any, campaigns: Sequence[int] | None) -> Any:
-    """A column of the rows with a common answer."""
+    """Select a column of the campaign pairs with a common answer."""
     statement = select(column).where(CampaignPairRow.consensus.is_not(None), CampaignPairRow.state != "dropped")
     return statement if campaigns is None else statement.where(CampaignPairRow.campaign_id.in_(campaigns))

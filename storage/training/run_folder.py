@@ -48,7 +48,12 @@ class FileLock:
     """
 
     def __init__(self, path: Path, what: str, about: dict[str, Any] | None = None) -> None:
-        """what: for the message, as in "run 7". about: told to those who find it locked, beside process and host."""
+        """Prepare the lock; nothing is locked before the block.
+
+        Args:
+            what: names the locked thing in messages, as in "run 7".
+            about: written into the file beside process and host, for those who find it locked.
+        """
         self._path, self._what = path, what
         self._about = {**(about or {}), "pid": os.getpid(), "host": socket.gethostname()}
         self._handle: int | None = None
@@ -96,12 +101,12 @@ def run_holder(folder: Path) -> dict[str, Any] | None:
 
 
 def device_lock(home: Path, device: str, run_id: int | None = None) -> FileLock:
-    """The lock of a device ("cpu", "cuda:0"): one run at a time. The holder's `run` is told to those who find it taken."""
+    """Make the lock of a device ("cpu", "cuda:0"): one run at a time, whose number others can read from it."""
     return FileLock(_device_file(home, device), f"the device {device}", {"run": run_id})
 
 
 def one_name(device: str) -> str:
-    """A device as everybody writes it: "cuda" is its first GPU."""
+    """Normalise the name of a device: "cuda" is its first GPU."""
     return "cuda:0" if device == "cuda" else device
 
 
@@ -111,7 +116,7 @@ def device_holder(home: Path, device: str) -> dict[str, Any] | None:
 
 
 def read_metrics(stage_folder: Path) -> list[dict[str, Any]]:
-    """The whole lines of a stage's log, in order; none where it has not begun."""
+    """Read the whole lines of a stage's metrics, in order; none where it has not begun."""
     path = stage_folder / METRICS
     return list(_whole_rows(path.read_text("utf-8").splitlines())) if path.exists() else []
 
@@ -124,7 +129,7 @@ def read_samples(folder: Path) -> list[dict[str, Any]]:
 
 
 def tail(folder: Path, size: int = 16_000) -> str:
-    """The end of a run's log, at most `size` bytes of it, whole lines; of a progress bar only how it looks now."""
+    """Read the end of a run's log: whole lines, at most `size` bytes, of a progress bar only its last state."""
     path = folder / LOG
     if not path.exists():
         return ""
@@ -138,12 +143,12 @@ def tail(folder: Path, size: int = 16_000) -> str:
 
 
 def disk_bytes(folder: Path) -> int:
-    """The size of all files in a folder; what vanishes meanwhile counts nothing."""
+    """Sum up the size of all files in a folder; what vanishes meanwhile counts nothing."""
     total = 0
     for parent, _, names in os.walk(folder):
         for name in names:
             try:
-                total += os.lstat(os.path.join(parent, name)).st_size
+                total += Path(parent, name).lstat().st_size
             except OSError:
                 continue
     return total

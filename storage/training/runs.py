@@ -1,4 +1,4 @@
-"""Runs: trainings and scorings that wait, go on or are over, each with its data as it was when it was asked for.
+"""Runs: trainings and scorings that wait, go on or are over, each with its frozen data.
 
     with database.read() as session:                     # may take a while, and holds up nobody
         snapshot = make_snapshot(session, settings, since, incremental=True)
@@ -136,7 +136,7 @@ def create_run(session: Session, request: RunRequest, snapshot: Snapshot | None,
 
 
 def get_run(session: Session, run_id: int) -> Run:
-    """A run by its id.
+    """Return a run by its id.
 
     Raises:
         NotInStoreError: there is none.
@@ -148,7 +148,7 @@ def get_run(session: Session, run_id: int) -> Run:
 
 
 def list_runs(session: Session, limit: int = 100, kind: RunKind | None = None) -> tuple[Run, ...]:
-    """Runs, the newest first."""
+    """List runs, the newest first."""
     statement = select(RunRow).order_by(RunRow.id.desc()).limit(limit)
     if kind is not None:
         statement = statement.where(RunRow.kind == kind)
@@ -161,7 +161,7 @@ def runs_in(session: Session, *states: RunState) -> tuple[Run, ...]:
 
 
 def snapshot_pairs(session: Session, run_id: int) -> Iterator[SnapshotPair]:
-    """The data of a run, by identity."""
+    """Yield the data of a run, by identity."""
     statement = select(RunPairRow).where(RunPairRow.run_id == run_id).order_by(RunPairRow.identity)
     for row in session.scalars(statement.execution_options(yield_per=_STREAM)):
         yield SnapshotPair(
@@ -176,7 +176,7 @@ def snapshot_pairs(session: Session, run_id: int) -> Iterator[SnapshotPair]:
 
 
 def next_queued(session: Session, device: str | None = None) -> Run | None:
-    """The run whose turn it is: the oldest that waits for a device on which nothing runs. It takes a writing session.
+    """Return the oldest run that waits for a device on which nothing runs. It takes a writing session.
 
     Args:
         device: on this one only.
@@ -190,8 +190,9 @@ def next_queued(session: Session, device: str | None = None) -> Run | None:
 
 
 def mark_running(session: Session, run_id: int, pid: int, data_home: str) -> Run:
-    """A process works on the run from now on: called by whoever starts it, in the transaction of `next_queued`, and by
-    the process itself once it has the run's lock.
+    """Mark a run as running in a process.
+
+    The supervisor calls it in the transaction of `next_queued`, the process itself once it has the run's lock.
 
     Args:
         data_home: the id of the data folder that it works in, see `data_home_id`.
@@ -208,7 +209,7 @@ def mark_running(session: Session, run_id: int, pid: int, data_home: str) -> Run
 
 
 def set_progress(session: Session, run_id: int, progress: Mapping[str, Any]) -> Run:
-    """What the run's process says of itself; the answer tells it whether it was asked to stop (`cancel_requested_at`).
+    """Store the progress of a run; the answer tells its process whether to stop (`cancel_requested_at`).
 
     Raises:
         NotInStoreError: there is no such run.
@@ -228,7 +229,7 @@ def finish(
     candidate_id: int | None = None,
     verdict: str | None = None,
 ) -> Run:
-    """The end of a run that was running.
+    """End a run that was running.
 
     Args:
         message: for people: why it failed. candidate_id: the checkpoint that a finished training made.
@@ -277,7 +278,7 @@ def requeue(session: Session, run_id: int) -> Run:
 
 
 def mark_lost(session: Session, run_id: int, message: str) -> Run:
-    """The process of a running run is gone (its lock is free). message: what is known of it.
+    """Mark a running run as lost: its process is gone (its lock is free). message: what is known of it.
 
     Raises:
         NotInStoreError: there is no such run.
@@ -289,7 +290,7 @@ def mark_lost(session: Session, run_id: int, message: str) -> Run:
 
 
 def newest_trained_label(session: Session, checkpoint_id: int) -> int:
-    """The newest label that could have gone into a checkpoint; 0 for one that was not trained here.
+    """Return the id of the newest label that a checkpoint could be trained on; 0 for one that was not trained here.
 
     Raises:
         NotInStoreError: there is no such checkpoint.
@@ -323,7 +324,7 @@ def _usable(session: Session, checkpoint_id: int | None) -> None:
 
 
 def _changing(session: Session, run_id: int, allowed: Sequence[RunState], what: str) -> RunRow:
-    """The row of a run, locked till the end of the transaction, if it may change so."""
+    """Lock the row of a run till the end of the transaction, if it may change so."""
     row = session.get(RunRow, run_id, with_for_update={"key_share": True}, populate_existing=True)
     if row is None:
         raise _unknown(run_id)

@@ -1,4 +1,4 @@
-"""Which labelled pairs a training takes, and which of them are new."""
+"""The config of a snapshot, and queries for its pairs."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class PairKey:
 
 
 def campaign_ids(session: Session, settings: SnapshotConfig) -> tuple[int, ...] | None:
-    """The campaigns and imports whose labels count; None for all.
+    """Return the ids of the campaigns and imports whose labels count; None for all.
 
     Raises:
         StorageError: one is unknown.
@@ -69,7 +69,7 @@ def campaign_ids(session: Session, settings: SnapshotConfig) -> tuple[int, ...] 
 
 
 def newest_label(session: Session) -> int:
-    """The number of the last revision of any label; as long as it stays, nothing is new."""
+    """Return the id of the last revision of any label; as long as it stays, nothing is new."""
     return session.scalar(select(func.max(LabelRow.id))) or 0
 
 
@@ -96,7 +96,7 @@ def changed_campaign_pairs(since_label_id: int, campaigns: Sequence[int] | None)
 
 
 def pair_keys(session: Session, pair_ids: Sequence[int]) -> dict[int, PairKey]:
-    """What these pairs are by content, by id."""
+    """Return the content key of each of these pairs, by id."""
     a, b = aliased(VideoRow), aliased(VideoRow)
     statement: Any = (
         select(PairRow.id, PairRow.prompt, a.sha256, b.sha256)

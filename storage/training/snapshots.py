@@ -1,4 +1,4 @@
-"""The data of a training, frozen: which pairs, what people said of them together, and which revisions stand behind it.
+"""Snapshots: the frozen data of a training, with each pair's common answer and the revisions behind it.
 
     settings = SnapshotConfig(campaigns=("winter models",))
     snapshot = make_snapshot(session, settings, since_label_id=newest_trained_label(session, current.id), incremental=True)
@@ -62,7 +62,14 @@ class SnapshotPair:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The data of a run, by identity. sha256: of all of it. chosen_by: the settings, with since_label_id and incremental."""
+    """The data of a run: its pairs, ordered by identity.
+
+    Attributes:
+        sha256: over the content of all pairs.
+        last_label_id: the newest label that the run could know.
+        counts: {"new", "replay", "held_out", "labels", "annotators"}.
+        chosen_by: the config, with since_label_id and incremental.
+    """
 
     pairs: tuple[SnapshotPair, ...]
     sha256: str
@@ -134,7 +141,7 @@ def _changed_pairs(session: Session, since: int, campaigns: Sequence[int] | None
 
 
 def _answers(session: Session, settings: SnapshotConfig, campaigns: Sequence[int] | None) -> Iterable[_Answer]:
-    """The common answers by pair id, those without a choice too."""
+    """Yield the common answers by pair id, those without a choice too."""
     found = list(iterate_consensus(session, campaigns, settings.consensus))
     keys = pair_keys(session, [one.pair_id for one in found])
     for one in found:
@@ -156,7 +163,7 @@ def _answer(one: Consensus, key: PairKey) -> _Answer:
 
 
 def _common(group: Sequence[_Answer], settings: SnapshotConfig) -> SnapshotPair | None:
-    """What the store's pairs of one identity say together, as the first of them has the videos; None if nothing.
+    """Merge the answers about the store's pairs of one identity, with A and B as the first has them; None without one.
 
     Each of them has one voice; one that a lead decided overrules the others.
     """
@@ -182,7 +189,7 @@ def _common(group: Sequence[_Answer], settings: SnapshotConfig) -> SnapshotPair 
 
 
 def _exchanged(pair: SnapshotPair) -> SnapshotPair:
-    """The same with B in the place of A."""
+    """Exchange A and B of a pair."""
     scores = {_OTHER[side]: values for side, values in pair.sub_scores.items()}
     return replace(pair, label=-pair.label, sub_scores=scores)
 
@@ -219,12 +226,12 @@ def _parts(merged: Mapping[str, SnapshotPair], fresh: set[str], settings: Snapsh
 
 
 def held_out_share_in_use(session: Session) -> float:
-    """The share of pairs that no checkpoint in use was trained on: the smallest of their runs; the usual one before any."""
+    """Return the smallest held-out share of the runs behind checkpoints in use; the default without any."""
     return min(_shares_in_use(session), default=SnapshotConfig().held_out_share)
 
 
 def with_share_in_use(session: Session, settings: SnapshotConfig) -> SnapshotConfig:
-    """The settings, with a smaller held-out share where checkpoints in use were trained with one; see `keep_held_out`."""
+    """Lower the held-out share to the one that checkpoints in use were trained with; see `keep_held_out`."""
     share = held_out_share_in_use(session)
     return replace(settings, held_out_share=share) if 0 < share < settings.held_out_share else settings
 

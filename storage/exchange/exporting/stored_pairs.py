@@ -91,14 +91,14 @@ class StoredPairs:
         return list(self._session.scalars(statement.where(*self._chosen())))
 
     def _chosen(self) -> list[ColumnElement[bool]]:
-        """What holds for the rows of the chosen pairs."""
+        """List the conditions on the rows of the selected pairs."""
         source, campaign_id = self._selection.source, self._selection.campaign_id
         if source is not None:
             return [or_(PairRow.source == source, _labelled_in(_of_source(source)))]
         return [] if campaign_id is None else [_labelled_in(CampaignRow.id == campaign_id)]
 
     def _names_nobody(self) -> str | None:
-        """The annotator who stands for an import without names, if there is one in what is written, and only one."""
+        """Return the annotator who stands for an import without names, if exactly one has labels in the selection."""
         names = unnamed_annotators(self._session)
         labels = select(LabelRow.annotator_id).join(PairRow, PairRow.id == LabelRow.pair_id)
         theirs = labels.where(LabelRow.annotator_id.in_(names), *self._chosen(), *self._in_campaign())
@@ -252,7 +252,7 @@ def _parsed_label(row: Row[Any]) -> ParsedLabel:
 
 
 def _campaign_name(name: str, origin: str) -> str | None:
-    """The campaign as a file names it: an import's own has no name there, and the source is not part of one."""
+    """Return the campaign as a file names it: None for an import's own campaign; the source is not part of the name."""
     if origin != "import":
         return name
     _, between, rest = name.partition(BETWEEN)
@@ -260,7 +260,7 @@ def _campaign_name(name: str, origin: str) -> str | None:
 
 
 def _counted(assignments: Sequence[ParsedAssignment]) -> list[ParsedAssignment]:
-    """The assignments that a consensus counts or that overrule it, one for each person, the last label of each."""
+    """Keep the assignments that a consensus counts or that overrule it, the last one of each person."""
     found: dict[tuple[str | None, bool], ParsedAssignment] = {}
     for assignment in sorted(assignments, key=lambda one: one.labels[-1].created_at):  # type: ignore[arg-type,return-value]
         decides = assignment.kind == "adjudication"
@@ -278,5 +278,5 @@ def _common_assignment(one: Consensus) -> ParsedAssignment:
     strength = None
     if one.strength is not None and one.choice in ("A", "B"):
         strength = "clearly" if abs(one.strength) >= 1.5 else "slightly"
-    label = ParsedLabel(one.choice, strength=strength, sub_scores=one.sub_scores)  # type: ignore[arg-type]
+    label = ParsedLabel(choice=one.choice, strength=strength, sub_scores=one.sub_scores)  # type: ignore[arg-type]
     return ParsedAssignment((label,))

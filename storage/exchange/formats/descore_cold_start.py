@@ -9,11 +9,12 @@ GSB (good, same, bad) is A, B, same or invalid; an invalid pair comes in without
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
-from storage.exchange.format_reader import FormatReader, Row, other_columns
+from storage.exchange.format_reader import FormatReader, PairColumns
 from storage.exchange.format_writer import WriteReport, common_cells, current_labels, used_columns, write_table
-from storage.exchange.formats.descore_csv import PROBLEM, instruction_column, two_clips, video_cells
+from storage.exchange.formats.descore_csv import PROBLEM, two_clips, video_cells, with_instruction
 from storage.exchange.formats.videoalign import READ, WRITE
 from storage.exchange.parsed import ParsedAssignment, ParsedFile, ParsedLabel, ParsedPair
 
@@ -22,6 +23,7 @@ REQUIRED = ("videos", "prompt", "CoT_A", "CoT_B", "GSB")
 INVALID = "invalid"
 _OWN = (*REQUIRED, PROBLEM)
 _USED = (*_OWN, "A_model", "B_model", "annotator")
+_COLUMNS = PairColumns("videos", "videos", "A_model", "B_model", _USED)
 
 
 def read(path: Path, videos: Path | None = None) -> ParsedFile:
@@ -32,32 +34,22 @@ def read(path: Path, videos: Path | None = None) -> ParsedFile:
     """
     reading = FormatReader(path, videos)
     for row in reading.table(REQUIRED):
-        _read_row(reading, row)
+        pair = reading.pair(row, _COLUMNS, clips=two_clips(reading, row))
+        choice = reading.one_of(row, "GSB", {**READ, INVALID: None})
+        is_invalid = row.text("GSB") == INVALID
+        if is_invalid:
+            reading.note(row.line, "GSB is invalid: the pair comes in without a label")
+        pair = with_instruction(pair, row)
+        if pair is not None:
+            more = {"GSB": INVALID} if is_invalid else {}
+            pair = replace(
+                pair,
+                extra_columns={**pair.extra_columns, **more},
+                thought_a=row.text("CoT_A"),
+                thought_b=row.text("CoT_B"),
+            )
+        reading.add_labelled(row, pair, None if choice is None else ParsedLabel(choice=choice))
     return reading.parsed()
-
-
-def _read_row(reading: FormatReader, row: Row) -> None:
-    clips, prompt = two_clips(reading, row), reading.prompt(row)
-    choice = reading.one_of(row, "GSB", {**READ, INVALID: None})
-    extra_columns = other_columns(row, _USED) | instruction_column(row, prompt)
-    if row.text("GSB") == INVALID:
-        reading.note(row.line, "GSB is invalid: the pair comes in without a label")
-        extra_columns["GSB"] = INVALID
-    if clips is None:
-        return
-    pair = ParsedPair(
-        line=row.line,
-        a=clips[0],
-        b=clips[1],
-        prompt=prompt,
-        generator_a=row.text("A_model") or None,
-        generator_b=row.text("B_model") or None,
-        extra_columns=extra_columns,
-        assignments=reading.assignment(row, None if choice is None else ParsedLabel(choice)),
-        thought_a=row.text("CoT_A"),
-        thought_b=row.text("CoT_B"),
-    )
-    reading.add(pair)
 
 
 def write(pairs: Iterable[ParsedPair], folder: Path) -> WriteReport:

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import ast
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
 PROBLEM = "problem"
 
 
-def two_clips(reading: FormatReader, row: Row) -> tuple[Clip, Clip] | None:
-    """The two videos of a row; None and a problem where the cell does not name two."""
+def two_clips(reading: FormatReader, row: Row) -> tuple[Clip | None, Clip | None]:
+    """Resolve the two videos of a row; None and a problem for each that the cell does not name."""
     text = row.text("videos")
     try:
         names: Any = ast.literal_eval(text.strip())
@@ -26,19 +27,21 @@ def two_clips(reading: FormatReader, row: Row) -> tuple[Clip, Clip] | None:
         names = None
     if not isinstance(names, (list, tuple)) or len(names) != 2:
         reading.problem(row.line, f"videos is {text[:100]!r}; expected a list of two paths, as in ['a.mp4', 'b.mp4']")
-        return None
+        return None, None
     first, second = (reading.clip_at(row.line, name, "videos") for name in names)
-    return None if first is None or second is None else (first, second)
+    return first, second
 
 
-def instruction_column(row: Row, prompt: str) -> dict[str, Any]:
-    """The instruction as a fact of the pair, unless it is the prompt itself."""
-    problem = row.text(PROBLEM)
-    return {} if problem in ("", prompt) else {PROBLEM: problem}
+def with_instruction(pair: ParsedPair | None, row: Row) -> ParsedPair | None:
+    """Keep the instruction as an extra column of the pair, unless it is the prompt itself."""
+    instruction = row.text(PROBLEM)
+    if pair is None or instruction in ("", pair.prompt):
+        return pair
+    return replace(pair, extra_columns={**pair.extra_columns, PROBLEM: instruction})
 
 
 def video_cells(pair: ParsedPair) -> dict[str, str]:
-    """The columns `videos`, `problem` and `prompt`."""
+    """Fill the columns `videos`, `problem` and `prompt`."""
     return {
         "videos": str([pair.a.name, pair.b.name]),
         PROBLEM: str(pair.extra_columns.get(PROBLEM, pair.prompt)),

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from descore.answer import DIMENSIONS
-from storage.exchange.format_reader import FormatReader, Row, other_columns
+from storage.exchange.format_reader import FormatReader, PairColumns
 from storage.exchange.format_writer import WriteReport, common_cells, labelled, used_columns, write_table
-from storage.exchange.formats.descore_csv import PROBLEM, instruction_column, two_clips, video_cells
+from storage.exchange.formats.descore_csv import PROBLEM, two_clips, video_cells, with_instruction
 from storage.exchange.parsed import ParsedAssignment, ParsedFile, ParsedLabel, ParsedPair, known_sub_scores
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ _WORDS: tuple[tuple[re.Pattern[str], Choice], ...] = (
     (re.compile(r"(video 2 is (\w+ )*better\b.*|B|2)", re.IGNORECASE), "B"),
     (re.compile(r".*\b(same|ties?|tied|equal|equally|similar|no difference)\b.*", re.IGNORECASE), "tie"),
 )
+_COLUMNS = PairColumns("videos", "videos", "A_model", "B_model", _USED)
 
 
 def read(path: Path, videos: Path | None = None) -> ParsedFile:
@@ -50,35 +51,19 @@ def read(path: Path, videos: Path | None = None) -> ParsedFile:
     """
     reading = FormatReader(path, videos)
     for row in reading.table(REQUIRED):
-        _read_row(reading, row)
+        prompt = "prompt" if "prompt" in row.cells else PROBLEM
+        pair = reading.pair(row, _COLUMNS, clips=two_clips(reading, row), prompt=prompt)
+        label: ParsedLabel | None = None
+        try:
+            label = _label(row.text("answer"))
+        except ValueError as error:
+            reading.problem(row.line, f"answer: {error}")
+        reading.add_labelled(row, with_instruction(pair, row), label)
     return reading.parsed()
 
 
-def _read_row(reading: FormatReader, row: Row) -> None:
-    clips = two_clips(reading, row)
-    prompt = reading.prompt(row, "prompt" if "prompt" in row.cells else PROBLEM)
-    label: ParsedLabel | None = None
-    try:
-        label = _label(row.text("answer"))
-    except ValueError as error:
-        reading.problem(row.line, f"answer: {error}")
-    if clips is None:
-        return
-    pair = ParsedPair(
-        line=row.line,
-        a=clips[0],
-        b=clips[1],
-        prompt=prompt,
-        generator_a=row.text("A_model") or None,
-        generator_b=row.text("B_model") or None,
-        extra_columns=other_columns(row, _USED) | instruction_column(row, prompt),
-        assignments=reading.assignment(row, label),
-    )
-    reading.add(pair)
-
-
 def _label(text: str) -> ParsedLabel:
-    """The label inside of an answer.
+    """Parse the label inside of an answer.
 
     Raises:
         ValueError: a part is missing or not readable.
@@ -93,7 +78,7 @@ def _label(text: str) -> ParsedLabel:
     if missing:
         raise ValueError(f"lacks {', '.join(missing)}")
     scores = known_sub_scores({"A": fields["video_1_scores"], "B": fields["video_2_scores"]})
-    return ParsedLabel(_choice(fields["gsb_result"]), sub_scores=scores)
+    return ParsedLabel(choice=_choice(fields["gsb_result"]), sub_scores=scores)
 
 
 def _choice(words: Any) -> Choice:

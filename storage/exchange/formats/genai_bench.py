@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from storage.exchange.format_reader import FormatReader, Row, other_columns
+from storage.exchange.format_reader import FormatReader, PairColumns
 from storage.exchange.format_writer import WriteReport, labelled, text_file
 from storage.exchange.parsed import ParsedAssignment, ParsedFile, ParsedLabel, ParsedPair
 
@@ -26,6 +26,7 @@ REQUIRED = ("prompt", "left_video", "right_video", "vote_type")
 READ: dict[str, Choice] = {"leftvote": "A", "rightvote": "B", "tievote": "tie", "bothbad_vote": "both_bad"}
 _WRITE: dict[Choice | None, str] = {choice: word for word, choice in READ.items()}
 _USED = (*REQUIRED, "left_model", "right_model", "annotator")
+_COLUMNS = PairColumns("left_video", "right_video", "left_model", "right_model", _USED)
 
 
 def read(path: Path, videos: Path | None = None) -> ParsedFile:
@@ -35,31 +36,10 @@ def read(path: Path, videos: Path | None = None) -> ParsedFile:
         ExchangeError: the file can't be opened.
     """
     reading = FormatReader(path, videos)
-    for row in reading.json_array():
-        missing = [name for name in REQUIRED if name not in row.cells]
-        if missing:
-            reading.problem(row.line, f"lacks {', '.join(missing)}; an object needs {', '.join(REQUIRED)}")
-        else:
-            _read_row(reading, row)
+    for row in reading.json_array(REQUIRED):
+        pair, choice = reading.pair(row, _COLUMNS), reading.one_of(row, "vote_type", READ)
+        reading.add_labelled(row, pair, None if choice is None else ParsedLabel(choice=choice))
     return reading.parsed()
-
-
-def _read_row(reading: FormatReader, row: Row) -> None:
-    a, b = reading.clip(row, "left_video"), reading.clip(row, "right_video")
-    prompt, choice = reading.prompt(row), reading.one_of(row, "vote_type", READ)
-    if a is None or b is None:
-        return
-    pair = ParsedPair(
-        line=row.line,
-        a=a,
-        b=b,
-        prompt=prompt,
-        generator_a=row.text("left_model") or None,
-        generator_b=row.text("right_model") or None,
-        extra_columns=other_columns(row, _USED),
-        assignments=reading.assignment(row, None if choice is None else ParsedLabel(choice)),
-    )
-    reading.add(pair)
 
 
 def write(pairs: Iterable[ParsedPair], folder: Path) -> WriteReport:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from descore.answer import DIMENSIONS
-from storage.exchange.format_reader import FormatReader, Row, other_columns
+from storage.exchange.format_reader import FormatReader, PairColumns, Row
 from storage.exchange.format_writer import WriteReport, common_cells, current_labels, used_columns, write_table
 from storage.exchange.parsed import CHOICES, ParsedAssignment, ParsedFile, ParsedLabel, ParsedPair, known_sub_scores
 
@@ -39,27 +39,10 @@ def read(path: Path, videos: Path | None = None) -> ParsedFile:
     """
     reading = FormatReader(path, videos)
     for row in reading.table(("prompt",), one_of=[first for first, _ in NAMES]):
-        _read_row(reading, row)
+        first, second = NAMES[0] if NAMES[0][0] in row.cells else NAMES[1]
+        pair = reading.pair(row, PairColumns(first, second, "A_model", "B_model", _USED))
+        reading.add_labelled(row, pair, _label(reading, row))
     return reading.parsed()
-
-
-def _read_row(reading: FormatReader, row: Row) -> None:
-    first, second = NAMES[0] if NAMES[0][0] in row.cells else NAMES[1]
-    a, b = reading.clip(row, first), reading.clip(row, second)
-    prompt, label = reading.prompt(row), _label(reading, row)
-    if a is None or b is None:
-        return
-    pair = ParsedPair(
-        line=row.line,
-        a=a,
-        b=b,
-        prompt=prompt,
-        generator_a=row.text("A_model") or None,
-        generator_b=row.text("B_model") or None,
-        extra_columns=other_columns(row, _USED),
-        assignments=reading.assignment(row, label),
-    )
-    reading.add(pair)
 
 
 def _label(reading: FormatReader, row: Row) -> ParsedLabel | None:
@@ -76,7 +59,7 @@ def _label(reading: FormatReader, row: Row) -> ParsedLabel | None:
         if not row.text("label") and (strength or known or row.text("note")):
             reading.problem(row.line, "has a strength, sub-scores or a note, and no label")
         return None
-    return ParsedLabel(choice, strength=strength, sub_scores=known, note=row.text("note"))
+    return ParsedLabel(choice=choice, strength=strength, sub_scores=known, note=row.text("note"))
 
 
 def write(pairs: Iterable[ParsedPair], folder: Path) -> WriteReport:

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from storage.exchange.format_reader import FormatReader, Row, other_columns
+from storage.exchange.format_reader import FormatReader, PairColumns
 from storage.exchange.format_writer import WriteReport, labelled, text_file
 from storage.exchange.parsed import ParsedAssignment, ParsedFile, ParsedLabel, ParsedPair, flipped
 
@@ -25,6 +26,7 @@ FILE = "preferences.jsonl"
 REQUIRED = ("prompt", "chosen", "rejected")
 _SIDES: dict[str, Side] = {"A": "A", "B": "B"}
 _USED = (*REQUIRED, "chosen_side", "chosen_model", "rejected_model", "annotator")
+_COLUMNS = PairColumns("chosen", "rejected", "chosen_model", "rejected_model", _USED)
 
 
 def read(path: Path, videos: Path | None = None) -> ParsedFile:
@@ -34,32 +36,13 @@ def read(path: Path, videos: Path | None = None) -> ParsedFile:
         ExchangeError: the file can't be opened.
     """
     reading = FormatReader(path, videos)
-    for row in reading.json_lines():
-        missing = [name for name in REQUIRED if name not in row.cells]
-        if missing:
-            reading.problem(row.line, f"lacks {', '.join(missing)}; an object needs {', '.join(REQUIRED)}")
-        else:
-            _read_row(reading, row)
+    for row in reading.json_lines(REQUIRED):
+        pair, side = reading.pair(row, _COLUMNS), reading.one_of(row, "chosen_side", _SIDES)
+        if pair is not None:
+            assignments = reading.assignment(row, ParsedLabel(choice="A"))
+            pair = replace(pair, assignments=assignments, ordered=side is not None)
+            reading.add(flipped(pair) if side == "B" else pair)
     return reading.parsed()
-
-
-def _read_row(reading: FormatReader, row: Row) -> None:
-    chosen, rejected = reading.clip(row, "chosen"), reading.clip(row, "rejected")
-    prompt, side = reading.prompt(row), reading.one_of(row, "chosen_side", _SIDES)
-    if chosen is None or rejected is None:
-        return
-    pair = ParsedPair(
-        line=row.line,
-        a=chosen,
-        b=rejected,
-        prompt=prompt,
-        generator_a=row.text("chosen_model") or None,
-        generator_b=row.text("rejected_model") or None,
-        extra_columns=other_columns(row, _USED),
-        assignments=reading.assignment(row, ParsedLabel("A")),
-        ordered=side is not None,
-    )
-    reading.add(flipped(pair) if side == "B" else pair)
 
 
 def write(pairs: Iterable[ParsedPair], folder: Path) -> WriteReport:
@@ -85,7 +68,7 @@ def _items(pairs: Iterable[ParsedPair], written: WriteReport) -> Iterator[dict[s
 
 
 def _item(pair: ParsedPair, assignment: ParsedAssignment, side: str) -> dict[str, Any]:
-    """The object of a pair whose A was chosen; `side` is what that video is called in the store."""
+    """Make the object of a pair whose A was chosen; `side` is what that video is called in the store."""
     item: dict[str, Any] = {"prompt": pair.prompt, "chosen": pair.a.name, "rejected": pair.b.name, "chosen_side": side}
     optional = {
         "chosen_model": pair.generator_a,

@@ -60,7 +60,7 @@ def read(path: Path, videos: Path | None = None) -> ParsedFile:
 
 
 def parquet_rows(reading: FormatReader) -> Iterator[Row]:
-    """The rows of a Parquet file, counted from 1 as its lines."""
+    """Yield the rows of a Parquet file, counted from 1 as its lines."""
     line = 0
     try:
         with pq.ParquetFile(reading.path) as file:

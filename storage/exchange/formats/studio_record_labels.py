@@ -21,7 +21,7 @@ _ROUNDS = (0, 1, 2)
 
 
 def assignment_fields(assignment: ParsedAssignment) -> dict[str, Any]:
-    """What a record says of the assignment."""
+    """Return the fields of a record that describe the assignment."""
     return {
         "campaign": assignment.campaign,
         "annotator": assignment.annotator,
@@ -33,7 +33,7 @@ def assignment_fields(assignment: ParsedAssignment) -> dict[str, Any]:
 
 
 def label_fields(label: ParsedLabel) -> dict[str, Any]:
-    """What a record says of one revision."""
+    """Return the fields of a record that describe one revision."""
     return {
         "action": label.action,
         "choice": label.choice,
@@ -104,7 +104,7 @@ class LabelFields:
 
 
 def label_of(row: Row) -> LabelFields | None:
-    """The label in a record; None where it has none.
+    """Parse the label in a record; None where it has none.
 
     Raises:
         ValueError: a field that a label can't have; the message names it.
@@ -142,7 +142,7 @@ def label_of(row: Row) -> LabelFields | None:
 
 
 def json_object(value: Any, name: str) -> dict[str, Any]:
-    """An object, or the JSON of one (a Parquet column has one type for all rows); {} for nothing.
+    """Read an object, or the JSON of one (a Parquet column has one type for all rows); {} for nothing.
 
     Raises:
         ValueError: something else.

@@ -22,7 +22,7 @@ _PAIR_TEXTS = (*REQUIRED, "video_a_sha256", "video_b_sha256", "generator_a", "ge
 
 
 def records(pair: ParsedPair) -> Iterator[dict[str, Any]]:
-    """The records of a pair, with plain JSON values and datetimes; what is empty or None is not in them."""
+    """Yield the records of a pair, with plain JSON values and datetimes; what is empty or None is not in them."""
     of_pair = {
         "video_a": pair.a.name,
         "video_b": pair.b.name,

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from storage.exchange.format_reader import FormatReader, Row, other_columns
+from storage.exchange.format_reader import FormatReader, PairColumns
 from storage.exchange.format_writer import WriteReport, common_cells, labelled, used_columns, write_table
 from storage.exchange.parsed import ParsedAssignment, ParsedFile, ParsedLabel, ParsedPair
 
@@ -27,6 +27,7 @@ READ: dict[str, Choice] = {"A": "A", "B": "B", "same": "tie"}
 WRITE: dict[Choice | None, str] = {"A": "A", "B": "B", "tie": "same", "both_bad": "same"}
 _FRAMES = ("fps_A", "num_frames_A", "fps_B", "num_frames_B")
 _USED = (*REQUIRED, "A_model", "B_model", "TA", "annotator")
+_COLUMNS = PairColumns("path_A", "path_B", "A_model", "B_model", _USED)
 
 
 def read(path: Path, videos: Path | None = None) -> ParsedFile:
@@ -37,26 +38,9 @@ def read(path: Path, videos: Path | None = None) -> ParsedFile:
     """
     reading = FormatReader(path, videos)
     for row in reading.table(REQUIRED, one_of=QUALITIES):
-        _read_row(reading, row)
+        pair, choice = reading.pair(row, _COLUMNS), reading.one_of(row, "TA", READ)
+        reading.add_labelled(row, pair, None if choice is None else ParsedLabel(choice=choice))
     return reading.parsed()
-
-
-def _read_row(reading: FormatReader, row: Row) -> None:
-    a, b = reading.clip(row, "path_A"), reading.clip(row, "path_B")
-    prompt, choice = reading.prompt(row), reading.one_of(row, "TA", READ)
-    if a is None or b is None:
-        return
-    pair = ParsedPair(
-        line=row.line,
-        a=a,
-        b=b,
-        prompt=prompt,
-        generator_a=row.text("A_model") or None,
-        generator_b=row.text("B_model") or None,
-        extra_columns=other_columns(row, _USED),
-        assignments=reading.assignment(row, None if choice is None else ParsedLabel(choice)),
-    )
-    reading.add(pair)
 
 
 def write(pairs: Iterable[ParsedPair], folder: Path) -> WriteReport:

@@ -1,9 +1,9 @@
-"""What a file would change in the store. Reading only: a dry run shows it, and the import writes just this.
+"""The dry run of an import: what a file would change in the store. The import then writes just this.
 
     changes = compare(session, resolved)
     changes.new_pairs, changes.assignments, changes.problems
 
-Whatever the store has stays as it is: a label that differs from the stored one is noted and not taken in.
+What the store has stays as it is: a label that differs from the stored one is noted and not imported.
 """
 
 from __future__ import annotations
@@ -109,12 +109,12 @@ def compare(session: Session, resolved: ResolvedImport) -> Changes:
 
 
 def fingerprint(source: str) -> str:
-    """What thoughts from a source have instead of a checkpoint's fingerprint."""
+    """Return what thoughts from a source have instead of a checkpoint's fingerprint."""
     return "imported:" + hashlib.sha256(source.encode()).hexdigest()
 
 
 def chunks(items: Iterable[Item]) -> Iterator[list[Item]]:
-    """The items in lists that a database takes as parameters of one statement."""
+    """Split items into lists that a database takes as parameters of one statement."""
     rest = list(items)
     for start in range(0, len(rest), _CHUNK):
         yield rest[start : start + _CHUNK]
@@ -129,7 +129,7 @@ def video_ids(session: Session, hashes: Iterable[str]) -> dict[str, int]:
 
 
 def video_by_prefix(session: Session, prefix: str) -> str | None:
-    """The sha256 of the one stored video whose hash begins so, as exported files are named."""
+    """Find the sha256 of the one stored video whose hash begins so, as exported files are named."""
     # 'g' comes behind all hexadecimal digits.
     rows = select(VideoRow.sha256).where(VideoRow.sha256 >= prefix, VideoRow.sha256 < prefix + "g")
     found = session.scalars(rows.limit(2)).all()
@@ -137,7 +137,7 @@ def video_by_prefix(session: Session, prefix: str) -> str | None:
 
 
 def stored_pairs(session: Session, hashes: Iterable[str]) -> dict[PairKey, StoredPair]:
-    """The stored pairs whose first video is one of these."""
+    """Load the stored pairs whose first video is one of these."""
     found: dict[PairKey, StoredPair] = {}
     columns = (PairRow.id, PairRow.generator_a, PairRow.generator_b, PairRow.facts, PairRow.prompt_hash)
     statement = (
@@ -231,7 +231,7 @@ def _assignments(
 
 
 def _follow(resolved: ResolvedImport, changes: Changes, assignment: KeyedAssignment, chain: _Chain) -> None:
-    """An assignment that the store has: take what goes on behind the stored revisions, and nothing that contradicts them."""
+    """Add the labels of a stored assignment that go on behind its stored revisions, and none that contradict them."""
     here, there = list(assignment.tokens), chain.tokens
     changes.labels_known += min(len(here), len(there))
     if here == there[: len(here)]:
@@ -263,7 +263,7 @@ def _people(session: Session, names: Iterable[str]) -> dict[str, int]:
 
 
 def _known_tokens(session: Session, batch: Batch, people: Mapping[str, int]) -> set[AssignmentKey]:
-    """The assignments with a mark of the file's own that the same person has in the store already, in whatever campaign."""
+    """Find the assignments whose own tokens the same person has in the store already, in any campaign."""
     nobodies = unnamed_annotators(session)
     by_person: dict[int, dict[str, AssignmentKey]] = {}
     for assignment in batch.assignments.values():

@@ -162,7 +162,7 @@ def _add_thoughts(session: Session, resolved: ResolvedImport, thoughts: Sequence
 
 
 def _record(resolved: ResolvedImport, thought: str) -> JudgementRecord:
-    """What can be read out of a thought; nobody scored it."""
+    """Make the judgement that can be read out of a thought; it has no reward."""
     strict, note, scores, overall = True, None, None, None
     try:
         parse_strict(thought)
@@ -213,7 +213,7 @@ def _remember(
 
 
 def imports(session: Session) -> tuple[ImportRecord, ...]:
-    """What was taken in so far, newest first."""
+    """List the imports so far, newest first."""
     rows = session.scalars(select(ImportRow).order_by(ImportRow.id.desc()))
     return tuple(
         ImportRecord(row.source, row.format, row.file_name, row.pairs_added, row.labels_added, row.created_at)

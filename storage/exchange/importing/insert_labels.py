@@ -64,7 +64,7 @@ def add_labels(
 def _campaign(
     session: Session, name: str, new_assignments: Sequence[NewAssignment], created_by: int | None, now: datetime
 ) -> int:
-    """The campaign of that name, with the dimensions that its labels have; made where there is none."""
+    """Find or make the campaign of that name, with the dimensions that its labels have."""
     used = {
         dimension
         for new in new_assignments
@@ -179,7 +179,7 @@ def _add_assignments(
 def _add_or_find(
     session: Session, new_assignments: Sequence[NewAssignment], common: Sequence[Mapping[str, Any]], now: datetime
 ) -> list[int]:
-    """The ids of the assignments, in their order."""
+    """Insert the new assignments, bring the stored ones up to date, and return the ids of all in their order."""
     found = [new.assignment_id for new in new_assignments]
     fresh = [index for index, assignment_id in enumerate(found) if assignment_id is None]
     rows = [{**common[index], **_assignment(new_assignments[index], now)} for index in fresh]

@@ -68,7 +68,7 @@ class ResolvedImport:
         return PREFIX + self.source
 
     def campaign(self, name: str | None) -> str:
-        """The name of the campaign that labels of the campaign `name` go into."""
+        """Return the name of the campaign that labels of the campaign `name` go into."""
         if name is None:
             return PREFIX + self.source
         full = PREFIX + self.source + BETWEEN + " ".join(name.split())
@@ -98,7 +98,7 @@ class Batch:
 
 
 def clean_source(source: str) -> str:
-    """The name of a source as it is kept.
+    """Normalise the name of a source.
 
     Raises:
         ExchangeError: empty, too long, or with characters that nobody sees.
@@ -214,7 +214,7 @@ def _check_repeats(resolved: ResolvedImport, batch: Batch) -> None:
 
 
 def _token(key: AssignmentKey, index: int, label: ParsedLabel) -> str:
-    """The label's own mark, else one from where it stands and what it says, so that it is known again."""
+    """Return the label's own token, else one made from its position and content, so that it is known again."""
     if label.token is not None:
         return label.token
     said: list[Any] = [label.action, label.choice, label.strength, label.sub_scores, label.marks, label.note, label.reason]

@@ -10,6 +10,7 @@ depends_on = None
 
 
 def upgrade() -> None:
+    """Create videos, pairs, judgements and votes."""
     op.create_table(
         "videos",
         sa.Column("id", sa.Integer(), nullable=False),

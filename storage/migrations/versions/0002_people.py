@@ -10,6 +10,7 @@ depends_on = None
 
 
 def upgrade() -> None:
+    """Create the accounts; add generators and further values to pairs."""
     op.add_column("pairs", sa.Column("generator_a", sa.String(length=200), nullable=True))
     op.add_column("pairs", sa.Column("generator_b", sa.String(length=200), nullable=True))
     op.add_column("pairs", sa.Column("facts", sa.JSON(), server_default="{}", nullable=False))

@@ -10,6 +10,7 @@ depends_on = None
 
 
 def upgrade() -> None:
+    """Create campaigns, guidelines, their pairs, members and totals; imports."""
     op.create_table(
         "campaigns",
         sa.Column("id", sa.Integer(), nullable=False),

@@ -12,6 +12,7 @@ depends_on = None
 
 
 def upgrade() -> None:
+    """Create assignments, drafts and labels."""
     op.create_table(
         "assignments",
         sa.Column("id", sa.Integer(), nullable=False),

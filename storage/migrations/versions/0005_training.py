@@ -14,6 +14,7 @@ _RUN_OF_CHECKPOINT = "fk_checkpoints_run_id"
 
 
 def upgrade() -> None:
+    """Create checkpoints, promotions, runs, external scores and video facts."""
     _checkpoints()
     _runs()
     _measured()

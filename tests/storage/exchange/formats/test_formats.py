@@ -206,7 +206,7 @@ def test_two_records_of_one_revision_must_agree(tmp_path: Path) -> None:
 
 
 TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)), min_size=1).filter(str.strip)
-LABEL = ParsedLabel("A", strength="clearly", sub_scores={"A": cells("1"), "B": cells("N/A")})
+LABEL = ParsedLabel(choice="A", strength="clearly", sub_scores={"A": cells("1"), "B": cells("N/A")})
 
 
 @pytest.mark.parametrize("format", ROUND_TRIP)
@@ -238,7 +238,7 @@ def test_any_text_survives_any_format(
 
 def test_a_flipped_pair_says_the_same_of_each_video() -> None:
     label = ParsedLabel(
-        "B",
+        choice="B",
         sub_scores={"A": {"style": "1"}},
         marks=({"video": "B", "time": 1.0},),
         left_video="A",
