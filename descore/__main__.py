@@ -13,8 +13,12 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from descore.judgement import MODES, Judgement, Verdict
+
+if TYPE_CHECKING:
+    from descore.judge import DeScore
 
 _WRONG_USE = 2
 _INTERRUPTED = 130
@@ -24,7 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     options = _parser().parse_args(arguments)
     try:
-        return options.run(options)
+        code: int = options.run(options)
+        return code
     except KeyboardInterrupt:
         return _INTERRUPTED
     except (ValueError, RuntimeError, OSError) as error:  # the typed errors are kinds of these
@@ -38,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
 
     judge = commands.add_parser("judge", help="judge one or more videos of one prompt")
     judge.add_argument("videos", nargs="+", metavar="VIDEO")
-    judge.add_argument("--prompt", required=True, help="what the videos were asked to show")
+    judge.add_argument("--prompt", required=True, help="the text that the videos were made from")
     judge.add_argument("--json", action="store_true", help="print one JSON object")
     judge.set_defaults(run=_judge)
 
@@ -71,7 +76,8 @@ def _score(options: argparse.Namespace) -> int:
     return 0
 
 
-def _load(checkpoint: str):  # type: ignore[no-untyped-def]  # DeScore, imported late so that --help is quick
+def _load(checkpoint: str) -> DeScore:
+    """Load the judge; imports come late so that --help is quick."""
     from transformers.utils import logging
 
     from descore.judge import DeScore
@@ -82,7 +88,7 @@ def _load(checkpoint: str):  # type: ignore[no-untyped-def]  # DeScore, imported
 
 
 def _readable(verdict: Verdict) -> str:
-    blocks = [_block(chr(ord("A") + place), video) for place, video in enumerate(verdict.videos)]
+    blocks = [_block(chr(ord("A") + index), video) for index, video in enumerate(verdict.videos)]
     if verdict.p_first_preferred is not None:
         outcome = "too close to call" if verdict.verdict == "tie" else f"{verdict.verdict} is preferred"
         blocks.append(f"{outcome} (P(A preferred) = {verdict.p_first_preferred:.2f})")

@@ -32,9 +32,11 @@ class AnswerError(ValueError):
 class Answer:
     """One parsed answer.
 
-    `reasoning` is the text inside `<think>`, `sub_scores` maps each of `DIMENSIONS` to one of `SUB_SCORES`,
-    `overall_score` lies in 1.00 .. 5.00 (None only from the tolerant parser), `notes` lists what the tolerant
-    parser had to overlook (empty after a strict parse).
+    Attributes:
+        reasoning: the text inside `<think>`.
+        sub_scores: one of `SUB_SCORES` for each of `DIMENSIONS`.
+        overall_score: 1.00 .. 5.00; None only from the tolerant parser.
+        notes: what the tolerant parser had to overlook; empty after a strict parse.
     """
 
     reasoning: str
@@ -137,11 +139,13 @@ def _split_thought(text: str) -> tuple[str, str]:
 
 
 def _last_object_with_scores(text: str) -> dict[str, object]:
-    """The last JSON object of the text that names a dimension: drafts come first, the answer comes last.
+    """Return the last JSON object of the text that names a dimension: drafts come first, the answer comes last.
 
     Code fences need no care of their own: an object is found wherever it begins.
     """
-    decoder, found, position = json.JSONDecoder(object_pairs_hook=_keep_contradictions), None, 0
+    decoder = json.JSONDecoder(object_pairs_hook=_keep_contradictions)
+    last: dict[str, object] | None = None
+    position = 0
     while (start := text.find("{", position)) >= 0:
         try:
             value, position = decoder.raw_decode(text, start)
@@ -149,14 +153,14 @@ def _last_object_with_scores(text: str) -> dict[str, object]:
             position = start + 1
             continue
         if isinstance(value, dict) and any(name in value for name in DIMENSIONS):
-            found = value
-    if found is None:
+            last = value
+    if last is None:
         raise AnswerError("no JSON object with sub-scores in the text")
-    return found
+    return last
 
 
 def _keep_contradictions(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """A key that is repeated with another value keeps both, as a list, which no reader of a value accepts."""
+    """Keep both values of a key that is repeated with another one, as a list, which no reader of a value accepts."""
     fields: dict[str, object] = {}
     for key, value in pairs:
         fields[key] = value if key not in fields or fields[key] == value else [fields[key], value]
@@ -188,12 +192,15 @@ def _number(value: object) -> object:
 
 @dataclass(frozen=True)
 class Reading:
-    """What one video's thoughts say.
+    """The answers of one video's thoughts, taken together.
 
-    sub_scores: per dimension the value most thoughts give; where counts are equal, the one the earliest
-    thought gives. overall_score: the mean over the thoughts that give one, two decimals. votes: dimension ->
-    sub-score -> thoughts. All three None where no thought could be read. note: why reading was tolerant or
-    impossible, None if all were strict.
+    Attributes:
+        sub_scores: per dimension the value that most thoughts give; where counts are equal, the earliest thought's.
+            None where no thought could be read.
+        overall_score: mean over the thoughts that give one, two decimals; None where none does.
+        votes: dimension -> sub-score -> number of thoughts; None where no thought could be read.
+        note: why reading was tolerant or impossible; None if all thoughts were strict.
+        strict: every thought followed the strict grammar.
     """
 
     sub_scores: dict[str, str] | None

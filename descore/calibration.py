@@ -2,11 +2,10 @@
 
     calibration = Calibration({"think": fit_mode(rewards_a, rewards_b, labels, reference_rewards)})
     think = calibration.for_mode("think")
-    think.standardise(1.7), think.p_first(1.7, 0.4), think.verdict(1.7, 0.4)
+    think.standardise(1.7), think.p_first(1.7, 0.4), think.outcome(1.7, 0.4)
 
 A raw reward has no unit: only differences of one checkpoint's rewards mean something. The calibration travels
-in the checkpoint, one for each way of asking, since a reward without a thought has another scale than one
-with it.
+in the checkpoint, one for each mode, since a reward without a thought has another scale than one with it.
 """
 
 from __future__ import annotations
@@ -34,11 +33,15 @@ class CalibrationError(ValueError):
 
 @dataclass(frozen=True)
 class ModeCalibration:
-    """The scale of the rewards of one mode.
+    """The scale of the rewards of one mode; the first four fields are in units of the raw reward.
 
-    mean, std: of the rewards of `reference_videos` videos (population std; 1.0 where they have no spread).
-    temperature: P(A preferred) = sigmoid((r_A - r_B) / temperature); tie_threshold: the largest |r_A - r_B|
-    that is called a tie. Both fitted on `validation_pairs` pairs; all four in units of the raw reward.
+    Attributes:
+        mean: mean reward of the reference videos.
+        std: population standard deviation of their rewards; 1.0 where they have no spread.
+        temperature: P(A preferred) = sigmoid((r_A - r_B) / temperature); fitted on the validation pairs.
+        tie_threshold: the largest |r_A - r_B| that is called a tie; fitted on the validation pairs.
+        reference_videos: number of videos behind `mean` and `std`.
+        validation_pairs: number of pairs behind `temperature` and `tie_threshold`.
     """
 
     mean: float
@@ -61,28 +64,28 @@ class ModeCalibration:
             raise CalibrationError("std and temperature must be above 0, the tie threshold not below")
 
     def standardise(self, reward: float) -> float:
-        """The reward in standard deviations of the reference videos."""
+        """Express the reward in standard deviations of the reference videos."""
         return (reward - self.mean) / self.std
 
     def p_first(self, reward_a: float, reward_b: float) -> float:
-        """Probability (0 .. 1) that people prefer the first video. `p_first(b, a)` is one minus it."""
+        """Return the probability (0 .. 1) that people prefer the first video; `p_first(b, a)` is one minus it."""
         return float(preference_probability(reward_a - reward_b, self.temperature))
 
-    def verdict(self, reward_a: float, reward_b: float) -> Outcome:
-        """Which video is preferred, or "tie" where the margin is within the threshold.
+    def outcome(self, reward_a: float, reward_b: float) -> Outcome:
+        """Return which video is preferred, or "tie" where the margin is within the threshold.
 
         Raises:
             CalibrationError: a reward is NaN or infinite, which must not pass for a preference.
         """
         margin = reward_a - reward_b
         if not math.isfinite(margin):
-            raise CalibrationError(f"no verdict from rewards {reward_a} and {reward_b}: not finite")
+            raise CalibrationError(f"rewards {reward_a} and {reward_b} are not finite: they can't be compared")
         if abs(margin) <= self.tie_threshold:
             return "tie"
         return "A" if margin > 0 else "B"
 
     def to_dict(self) -> dict[str, float | int]:
-        """The fields as JSON types."""
+        """Return the fields as JSON types."""
         return asdict(self)
 
     @classmethod
@@ -114,7 +117,7 @@ class Calibration(Mapping[str, ModeCalibration]):
         return len(self.modes)
 
     def for_mode(self, mode: str) -> ModeCalibration | None:
-        """The calibration to use in a mode; None where there is none.
+        """Return the calibration to use in a mode; None where there is none.
 
         "k" averages rewards of sampled thoughts, so it may borrow the scale of "think"; "quick" may not.
         """
@@ -122,8 +125,8 @@ class Calibration(Mapping[str, ModeCalibration]):
         return self.modes.get("think") if own is None and mode == "k" else own
 
     def to_dict(self) -> dict[str, dict[str, float | int]]:
-        """Mode -> fields, as JSON types."""
-        return {mode: one.to_dict() for mode, one in self.modes.items()}
+        """Return mode -> fields, as JSON types."""
+        return {mode: scale.to_dict() for mode, scale in self.modes.items()}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Calibration:
@@ -133,11 +136,11 @@ class Calibration(Mapping[str, ModeCalibration]):
             CalibrationError: as `ModeCalibration.from_dict`, with the mode's name.
         """
         modes = {}
-        for mode, one in data.items():
-            if not isinstance(one, Mapping):
+        for mode, values in data.items():
+            if not isinstance(values, Mapping):
                 raise CalibrationError(f"the calibration of mode {mode!r} is not an object")
             try:
-                modes[mode] = ModeCalibration.from_dict(one)
+                modes[mode] = ModeCalibration.from_dict(values)
             except CalibrationError as error:
                 raise CalibrationError(f"calibration of mode {mode!r}: {error}") from None
         return cls(modes)
@@ -180,7 +183,7 @@ def fit_mode(
 
 
 def _fit_temperature(margins: npt.NDArray[np.float64], labels: npt.NDArray[np.float64]) -> float:
-    """The temperature with the least Bradley-Terry log-loss; a human tie counts half for each side.
+    """Find the temperature with the least Bradley-Terry log-loss; a human tie counts half for each side.
 
     The loss is convex in the sharpness 1/temperature, so its slope is bisected. The sharpness is bounded
     relative to the typical (root mean square) margin: from below because rewards that contradict people would

@@ -1,4 +1,4 @@
-"""From clips, prompts and thoughts to the tensors of a batch: the layout of `descore.prompt` in numbers.
+"""Encoding of clips, prompts and thoughts as the tensors of a batch, in the layout of `descore.prompt`.
 
     inputs = encode(processor, clips, prompts, thoughts, policy=policy)     # thoughts None: quick
     rewards = model.rewards(inputs)
@@ -46,17 +46,19 @@ def encode(
 
     Args:
         processor: the backbone's transformers processor.
-        thoughts: text, or token ids as they were sampled; "" is a row without a thought, None a batch
-            without any.
-            The end-of-turn token is no part of a thought.
+        clips: one video a row.
+        prompts: one prompt a row.
+        thoughts: text, or token ids as they were sampled; "" is a row without a thought, None a batch without any. The
+            end-of-turn token is no part of a thought.
+        policy: the checkpoint's frame policy, which bounds the pixels of a frame.
+        prompt_version: key of `descore.prompt.PROMPTS`.
 
     Returns:
         The batch that the top of this module describes. The query token has no id; the model adds it.
 
     Raises:
-        ValueError: lists of unequal length, an empty prompt, control tokens inside a prompt or a thought, a
-        frame
-            shape that the processor can't take.
+        ValueError: lists of unequal length, an empty prompt, control tokens inside a prompt or a thought, a frame shape
+            that the processor can't take.
     """
     thoughts = [""] * len(clips) if thoughts is None else thoughts
     rows = [
@@ -73,7 +75,7 @@ def encode_prompt(
     policy: FramePolicy,
     prompt_version: str = DEFAULT_PROMPT_VERSION,
 ) -> Row:
-    """One row up to the opened assistant turn; sequence keys have shape (S,)."""
+    """Encode one row up to the opened assistant turn; sequence keys have shape (S,)."""
     frames = torch.from_numpy(clip.frames).permute(0, 3, 1, 2)  # (T, C, H, W)
     times = [round(float(t) * _TICKS_PER_SECOND) for t in clip.timestamps]
     patch = getattr(processor.video_processor, "temporal_patch_size", 1)
@@ -97,7 +99,7 @@ def encode_prompt(
 
 
 def with_thought(processor: Any, row: Row, thought: Thought) -> Row:
-    """A copy of the row (one without a thought) with the thought's tokens at its end.
+    """Copy a row without a thought and put the thought's tokens at its end.
 
     Raises:
         ValueError: the thought holds control tokens, which would be read as such.
@@ -135,7 +137,7 @@ def collate(rows: Sequence[Row], pad_id: int) -> Batch:
 
 
 def content_digest(row: Row) -> str:
-    """SHA-256 of everything in the row: the same video, prompt and thought give the same digest anywhere."""
+    """Return the SHA-256 of everything in the row: the same video, prompt and thought give the same digest anywhere."""
     digest = hashlib.sha256()
     for key in sorted(row):
         value = torch.as_tensor(row[key]).contiguous()
@@ -145,8 +147,8 @@ def content_digest(row: Row) -> str:
 
 
 def pad_token_id(processor: Any) -> int:
-    """The id on padded places; they are masked, so any id will do where a tokenizer has none."""
-    return processor.tokenizer.pad_token_id or 0
+    """Return the id of padded slots; they are masked, so any id will do where a tokenizer has none."""
+    return int(processor.tokenizer.pad_token_id or 0)
 
 
 def _metadata(clip: VideoClip, times: Sequence[int]) -> Mapping[str, Any]:
@@ -163,7 +165,7 @@ def _metadata(clip: VideoClip, times: Sequence[int]) -> Mapping[str, Any]:
 
 
 def _size(video_processor: Any, policy: FramePolicy, frames: int) -> Mapping[str, Any]:
-    """The pixel budget in Qwen3-VL's terms: `size` bounds the pixels of ALL frames together.
+    """Express the pixel budget in Qwen3-VL's terms: `size` bounds the pixels of ALL frames together.
 
     Its own cap is off, since it compares one frame with the bound of all frames and so lifts the budget of
     short clips. Processors of other families keep their own sizing.

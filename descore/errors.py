@@ -1,15 +1,14 @@
-"""The model core's typed errors. Videos have theirs in `descore.video.types`, answers in `descore.answer`."""
+"""Errors of checkpoints and rewards. Those of videos are in `descore.video.types`, of answers in `descore.answer`."""
 
 from __future__ import annotations
 
 
 class CheckpointError(ValueError):
-    """A checkpoint, backbone, adapter or scoring module that can't be used; the message says why and what to
-    do."""
+    """A checkpoint, backbone, adapter or scoring module that can't be used; the message says why and what to do."""
 
 
 class NotEnoughMemoryError(CheckpointError):
-    """The device has no room for the weights; what else is on it may have to leave first."""
+    """The device has too little free memory for the weights."""
 
 
 class RewardError(RuntimeError):

@@ -1,4 +1,4 @@
-"""What the app and the command line call: judge one video, a pair, or many.
+"""The judge: one video, a pair, or many.
 
     judge = DeScore.from_pretrained("bundled")
     for event in judge.stream(["a.mp4", "b.mp4"], "a red circle bounces"):
@@ -24,7 +24,7 @@ import torch
 
 from descore.answer import read_thoughts
 from descore.calibration import ModeCalibration
-from descore.checkpoints.folder import Manifest, load_checkpoint, save_checkpoint
+from descore.checkpoints.folder import load_checkpoint, save_checkpoint
 from descore.encode import Row, collate, content_digest, encode_prompt, pad_token_id
 from descore.errors import RewardError
 from descore.judgement import MODES, Event, Judged, Judgement, Mode, ThoughtDelta, Verdict
@@ -32,6 +32,7 @@ from descore.modeling.text_streamer import TextStream
 from descore.video import VideoClip, read_clips
 
 if TYPE_CHECKING:
+    from descore.checkpoints.manifest import Manifest
     from descore.modeling.model import DeScoreModel
 
 # Rows that think at the same time in `score`: enough to fill a machine, few enough for an 8B's memory.
@@ -42,7 +43,13 @@ _PLAIN = ModeCalibration(mean=0.0, std=1.0, temperature=1.0, tie_threshold=0.0, 
 
 @dataclass(frozen=True)
 class _Thought:
-    """One finished thought of one video, "" in mode quick."""
+    """One finished thought of one video.
+
+    Attributes:
+        text: the generated text; "" in mode quick.
+        truncated: it was cut off at the checkpoint's limit.
+        reward: None without a scoring module.
+    """
 
     text: str
     truncated: bool
@@ -55,7 +62,7 @@ class DeScore:
     def __init__(self, model: DeScoreModel, manifest: Manifest) -> None:
         self.model = model
         self.manifest = manifest
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()
 
     @classmethod
     def from_pretrained(
@@ -97,7 +104,7 @@ class DeScore:
         seed: int = 0,
         cancel: threading.Event | None = None,
     ) -> Iterator[Event]:
-        """Judge the videos of one prompt, giving out text as it comes and the `Verdict` last.
+        """Judge the videos of one prompt: yield text as it comes and the `Verdict` last.
 
         Args:
             mode: "think" (greedy, deterministic), "quick" (no thought) or "k" (k sampled thoughts from one
@@ -127,7 +134,7 @@ class DeScore:
         yield self.verdict(mode, prompt, judged)
 
     def judge(self, videos: Sequence[str | Path], prompt: str, mode: Mode = "think", k: int = 8, seed: int = 0) -> Verdict:
-        """The verdict of `stream`, without the events before it."""
+        """Return the verdict of `stream`, without the events before it."""
         *_, verdict = self.stream(videos, prompt, mode, k, seed)
         assert isinstance(verdict, Verdict)
         return verdict
@@ -152,7 +159,7 @@ class DeScore:
         self._check(mode, k)
         prompts = [prompts] * len(videos) if isinstance(prompts, str) else list(prompts)
         if len(prompts) != len(videos):
-            raise ValueError(f"{len(videos)} videos need as many prompts (or one for all), not {len(prompts)}")
+            raise ValueError(f"{len(videos)} videos need {len(videos)} prompts (or one for all), not {len(prompts)}")
         size = max(1, batch_size // k) if mode == "k" else batch_size
         judgements: list[Judgement] = []
         for first in range(0, len(videos), size):
@@ -164,7 +171,7 @@ class DeScore:
         return judgements
 
     def verdict(self, mode: Mode, prompt: str, judged: tuple[Judgement, ...]) -> Verdict:
-        """What judgements of one prompt come to; see `verdict_of`."""
+        """Compare judgements of one prompt; see `verdict_of`."""
         return verdict_of(self.manifest, mode, prompt, judged)
 
     # the stages of a call
@@ -175,7 +182,9 @@ class DeScore:
         if mode == "k" and k < 2:
             raise ValueError(f"mode k needs at least 2 thoughts, not {k}")
         if mode == "quick" and not self.has_reward:
-            raise RewardError(f"{self.name} has no trained scoring module, so without a thought it has nothing to say")
+            raise RewardError(
+                f"{self.name} has no trained scoring module, so mode quick has no reward to give; choose mode think"
+            )
 
     def _read(self, videos: Sequence[str | Path]) -> list[VideoClip]:
         return read_clips(videos, self.manifest.frame_policy)
@@ -190,14 +199,14 @@ class DeScore:
     def _think(
         self, rows: list[Row], mode: Mode, k: int, seed: int, cancel: threading.Event | None
     ) -> Generator[ThoughtDelta, None, list[list[_Thought]] | None]:
-        """One batch from prefill to rewards: yields text, returns each video's thoughts, None once cancelled.
+        """Take one batch from prefill to rewards: yield text, return each video's thoughts, None once cancelled.
 
         The lock is held for single model calls, never over a yield: a slow reader holds up no other stream.
         """
         each = k if mode == "k" else 1
         limit = 0 if mode == "quick" else self.manifest.max_thought_tokens
         uniforms = _uniforms(rows, k, limit, seed) if mode == "k" else None
-        with self._turn:
+        with self._lock:
             state = self.model.prefill(collate(rows, pad_token_id(self.model.processor)))
             if each > 1:
                 state = self.model.repeat(state, each)
@@ -206,20 +215,20 @@ class DeScore:
         while True:
             if cancel is not None and cancel.is_set():
                 return None
-            with self._turn:
+            with self._lock:
                 tokens = next(steps, None)
             if tokens is None:
                 break
-            for place, (stream, token) in enumerate(zip(streams, tokens, strict=True)):
+            for row, (stream, token) in enumerate(zip(streams, tokens, strict=True)):
                 piece = stream.finish() if token is None else stream.push(token)
-                if piece and place % each == 0:
-                    yield ThoughtDelta(place // each, piece)
-        for place, stream in enumerate(streams):
-            if (piece := stream.finish()) and place % each == 0:
-                yield ThoughtDelta(place // each, piece)
+                if piece and row % each == 0:
+                    yield ThoughtDelta(row // each, piece)
+        for row, stream in enumerate(streams):
+            if (piece := stream.finish()) and row % each == 0:
+                yield ThoughtDelta(row // each, piece)
         rewards: list[float | None] = [None] * len(streams)
         if self.has_reward:
-            with self._turn:
+            with self._lock:
                 rewards = list(self.model.score(state).tolist())
         thoughts = [
             _Thought(stream.text, running and mode != "quick", reward)
@@ -233,7 +242,8 @@ class DeScore:
             try:
                 next(thinking)
             except StopIteration as end:
-                return end.value
+                thoughts: list[list[_Thought]] = end.value
+                return thoughts
 
     def _judgement(self, path: str, mode: Mode, thoughts: list[_Thought], seconds: float) -> Judgement:
         rewards = [thought.reward for thought in thoughts if thought.reward is not None]
@@ -258,23 +268,23 @@ class DeScore:
 
 
 def verdict_of(manifest: Manifest, mode: Mode, prompt: str, judged: tuple[Judgement, ...]) -> Verdict:
-    """What judgements of one prompt come to, e.g. ones that were kept; pairs get P(A preferred) and a verdict."""
+    """Compare judgements of one prompt, stored ones too; a pair gets P(A preferred) and an outcome."""
     rewards = [judgement.reward for judgement in judged if judgement.reward is not None]
     if len(judged) != 2 or len(rewards) != 2:
         return Verdict(manifest.name, mode, prompt, judged, None, None)
     scale = manifest.calibration.for_mode(mode) or _PLAIN
-    return Verdict(manifest.name, mode, prompt, judged, scale.p_first(*rewards), scale.verdict(*rewards))
+    return Verdict(manifest.name, mode, prompt, judged, scale.p_first(*rewards), scale.outcome(*rewards))
 
 
 def release_memory() -> None:
-    """Give back what models that nobody holds any more have taken, on a GPU too."""
+    """Free the memory of models that nothing refers to any more, on a GPU too."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 
 
 def _uniforms(rows: Sequence[Row], k: int, limit: int, seed: int) -> torch.Tensor:
-    """The chance behind each row's k thoughts, (rows * k, limit), from seed, content and rollout alone."""
+    """Draw the random numbers of each row's k thoughts, (rows * k, limit), from seed, content and rollout alone."""
     draws = []
     for row in rows:
         content = content_digest(row)

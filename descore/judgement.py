@@ -1,5 +1,4 @@
-"""What a judgement gives: text as it comes, one judgement a video, and the verdict at the end. No torch in
-here."""
+"""The events of judging: text as it comes, one judgement a video, and the verdict at the end. Imports no torch."""
 
 from __future__ import annotations
 
@@ -12,8 +11,12 @@ MODES: tuple[Mode, ...] = ("think", "quick", "k")
 
 @dataclass(frozen=True)
 class ThoughtDelta:
-    """New text of one video's thought. index: the video's place in the call. In mode k the first thought
-    streams."""
+    """New text of one video's thought; in mode k of the first of its thoughts.
+
+    Attributes:
+        index: which video of the call, from 0.
+        text: the new text.
+    """
 
     index: int
     text: str
@@ -21,19 +24,23 @@ class ThoughtDelta:
 
 @dataclass(frozen=True)
 class Judgement:
-    """One video, judged.
+    """The judgement of one video.
 
-    thought: the generated text as it is, "" in mode quick, the first of the k thoughts in mode k.
-    sub_scores, overall_score: parsed from the thought, None where nothing could be read. In mode k the
-        majority (where votes are equal, the earliest thought's value) and the mean of the readable thoughts.
-    parse_note: why reading was tolerant or impossible; None after a strict parse.
-    strict_format: every thought was strict.
-    reward: raw; the mean over thoughts in mode k; None without a scoring module.
-    standardised_reward: in standard deviations of the reference videos; None without reward or calibration.
-    reward_spread: standard deviation over the k thoughts (mode k only).
-    sub_score_votes: dimension -> sub-score -> number of thoughts (mode k only).
-    truncated: a thought was cut off at the checkpoint's limit.
-    seconds: from the call to this judgement.
+    Attributes:
+        path: the video as the caller named it.
+        mode: how it was judged.
+        thought: the generated text as it is; "" in mode quick, the first of the k thoughts in mode k.
+        sub_scores: parsed from the thought, None where nothing could be read; in mode k the majority (where votes are
+            equal, the earliest thought's value).
+        overall_score: parsed from the thought, None where nothing could be read; in mode k the mean of the readable ones.
+        parse_note: why reading was tolerant or impossible; None after a strict parse.
+        strict_format: every thought was strict.
+        reward: raw; the mean over thoughts in mode k; None without a scoring module.
+        standardised_reward: in standard deviations of the reference videos; None without reward or calibration.
+        reward_spread: standard deviation over the k thoughts (mode k only).
+        sub_score_votes: dimension -> sub-score -> number of thoughts (mode k only).
+        truncated: a thought was cut off at the checkpoint's limit.
+        seconds: from the call to this judgement.
     """
 
     path: str
@@ -53,7 +60,12 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Judged:
-    """The judgement of the video at place `index` is there."""
+    """One video of the call is judged.
+
+    Attributes:
+        index: which video of the call, from 0.
+        judgement: its judgement.
+    """
 
     index: int
     judgement: Judgement
@@ -63,9 +75,15 @@ class Judged:
 class Verdict:
     """The end of a call: all judgements, and for a pair which video is preferred.
 
-    p_first_preferred: P(A preferred), 0 .. 1. verdict: "tie" means too close to call, within the checkpoint's
-    tie threshold. Both None unless there are two videos with rewards. Without a calibration, P is the plain
-    sigmoid(r_A - r_B) and only equal rewards tie.
+    Without a calibration, P is the plain sigmoid(r_A - r_B) and only equal rewards tie.
+
+    Attributes:
+        checkpoint: name of the checkpoint that judged.
+        mode: how it judged.
+        prompt: the prompt of the videos.
+        videos: one judgement a video, in the order of the call.
+        p_first_preferred: P(A preferred), 0 .. 1; None unless there are two videos with rewards.
+        verdict: the outcome; "tie" means too close to call, within the checkpoint's tie threshold. None as above.
     """
 
     checkpoint: str
@@ -76,7 +94,7 @@ class Verdict:
     verdict: Literal["A", "B", "tie"] | None
 
     def to_json_dict(self) -> dict[str, Any]:
-        """The verdict as the command line prints it; the last two keys only for a pair."""
+        """Return the verdict as the command line prints it; the last two keys only for a pair."""
         keys = ("path", "reward", "standardised_reward", "sub_scores", "overall_score", "thought", "seconds")
         result: dict[str, Any] = {
             "checkpoint": self.checkpoint,

@@ -1,4 +1,4 @@
-"""How well rewards agree with people: accuracy with and without ties, the tie threshold, intervals.
+"""Agreement of rewards with people: accuracy with and without ties, the tie threshold, intervals.
 
     report = preference_report(rewards_a, rewards_b, labels)  # labels: +1 A is better, -1 B is better, 0 tie
     report.accuracy_without_ties, report.accuracy_with_ties, report.eps
@@ -34,7 +34,12 @@ class MetricsError(ValueError):
 
 @dataclass(frozen=True)
 class TieThreshold:
-    """The eps (>= 0, in units of the reward) that maximises accuracy with ties, and that accuracy (0..1)."""
+    """The threshold that maximises accuracy with ties.
+
+    Attributes:
+        eps: >= 0, in units of the reward.
+        accuracy: with that threshold, 0 .. 1.
+    """
 
     eps: float
     accuracy: float
@@ -44,10 +49,20 @@ class TieThreshold:
 class PreferenceReport:
     """Agreement with people on one set of pairs.
 
-    Accuracies are fractions of 1. An interval is (low, high): the percentile bootstrap over pairs at 95 %,
-    with `resamples` draws from `seed`; the one of `accuracy_with_ties` refits eps in every draw. The two
-    accuracies without ties are None where people called every pair a tie. `fitted_eps` is a threshold from
-    other (validation) pairs, None where the caller has none.
+    Accuracies are fractions of 1. An interval is (low, high): the percentile bootstrap over pairs at 95 %.
+
+    Attributes:
+        pairs: number of pairs.
+        ties: pairs that people call a tie.
+        accuracy_without_ties: None where people called every pair a tie.
+        accuracy_without_ties_interval: None where people called every pair a tie.
+        accuracy_with_ties: with the best eps of these very pairs.
+        accuracy_with_ties_interval: eps is fitted again in every draw.
+        eps: the threshold behind `accuracy_with_ties`.
+        fitted_eps: a threshold from other (validation) pairs; None where the caller has none.
+        accuracy_with_ties_at_fitted_eps: None where there is no `fitted_eps`.
+        resamples: draws of the bootstrap.
+        seed: of the bootstrap.
     """
 
     pairs: int
@@ -63,12 +78,12 @@ class PreferenceReport:
     seed: int
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as JSON types (intervals as lists)."""
+        """Return the fields as JSON types (intervals as lists)."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 
 
 def margins_of(rewards_a: npt.ArrayLike, rewards_b: npt.ArrayLike) -> Floats:
-    """r_A - r_B in float64, shape (n,).
+    """Return r_A - r_B in float64, shape (n,).
 
     Raises:
         MetricsError: shapes differ, no pair, or a reward that is NaN or infinite.
@@ -80,7 +95,7 @@ def margins_of(rewards_a: npt.ArrayLike, rewards_b: npt.ArrayLike) -> Floats:
 
 
 def accuracy_without_ties(margins: npt.ArrayLike, labels: npt.ArrayLike) -> float:
-    """Share of the pairs with a human preference whose margin has its sign.
+    """Return the share of the pairs with a human preference whose margin has its sign.
 
     Raises:
         MetricsError: as `best_tie_threshold`, or people called every pair a tie.
@@ -93,7 +108,7 @@ def accuracy_without_ties(margins: npt.ArrayLike, labels: npt.ArrayLike) -> floa
 
 
 def accuracy_with_ties_at(margins: npt.ArrayLike, labels: npt.ArrayLike, eps: float) -> float:
-    """Share of the pairs whose class (A, B, tie where |m| <= eps) is the human one, for a given eps.
+    """Return the share of the pairs whose class (A, B, tie where |m| <= eps) is the human one, for a given eps.
 
     Raises:
         MetricsError: as `best_tie_threshold`, or eps is NaN.
@@ -108,7 +123,7 @@ def accuracy_with_ties_at(margins: npt.ArrayLike, labels: npt.ArrayLike, eps: fl
 
 
 def best_tie_threshold(margins: npt.ArrayLike, labels: npt.ArrayLike) -> TieThreshold:
-    """The smallest eps that maximises accuracy with ties, in O(n log n).
+    """Find the smallest eps that maximises accuracy with ties, in O(n log n).
 
     Accuracy only changes where eps passes a distinct |m|, so it is evaluated once for each of them, after all
     pairs that share the value have changed sides, and at eps = 0. The latter is "no ties predicted" when no
@@ -136,7 +151,7 @@ def preference_report(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> PreferenceReport:
-    """All figures of the protocol at once; see `PreferenceReport` for their meaning.
+    """Compute all figures of the protocol; see `PreferenceReport` for their meaning.
 
     Raises:
         MetricsError: as `margins_of` and `best_tie_threshold`.
@@ -168,7 +183,7 @@ def preference_report(
 def bootstrap_proportion(
     right: npt.ArrayLike, resamples: int = RESAMPLES, seed: int = 0, level: float = LEVEL
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean of booleans.
+    """Return the percentile bootstrap interval of the mean of booleans.
 
     Drawing n of n booleans with replacement and counting the true ones IS a binomial draw, so nothing is
     resampled. A sample without a single error gets an interval of width 0; `wilson_interval` says more there.
@@ -186,7 +201,7 @@ def bootstrap_proportion(
 def bootstrap_mean(
     values: npt.ArrayLike, resamples: int = RESAMPLES, seed: int = 0, level: float = LEVEL
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean of independent observations, e.g. one share for each pair.
+    """Return the percentile bootstrap interval of the mean of independent observations, e.g. one share for each pair.
 
     What belongs together (the sub-scores of one pair, say) must be one observation, or the interval is too narrow.
 
@@ -207,7 +222,7 @@ def bootstrap_with_ties(
     seed: int = 0,
     level: float = LEVEL,
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of accuracy with ties, eps fitted anew in every resample.
+    """Return the percentile bootstrap interval of accuracy with ties; eps is fitted again in every resample.
 
     Raises:
         MetricsError: as `best_tie_threshold`.
@@ -225,13 +240,13 @@ def bootstrap_with_ties(
 
 
 def wilson_interval(successes: int, trials: int, z: float = 1.959964) -> tuple[float, float]:
-    """Wilson score interval of a proportion; z = 1.96 is 95 %. Sound near 0 and 1.
+    """Return the Wilson score interval of a proportion; z = 1.96 is 95 %. Sound near 0 and 1.
 
     Raises:
         MetricsError: no trial, or successes outside 0 .. trials.
     """
     if trials <= 0 or not 0 <= successes <= trials:
-        raise MetricsError(f"{successes} successes in {trials} trials is no proportion")
+        raise MetricsError(f"{successes} successes in {trials} trials are no proportion")
     rate, z2 = successes / trials, z * z
     centre = (rate + z2 / (2 * trials)) / (1 + z2 / trials)
     half = z * math.sqrt(rate * (1 - rate) / trials + z2 / (4 * trials * trials)) / (1 + z2 / trials)
@@ -239,7 +254,7 @@ def wilson_interval(successes: int, trials: int, z: float = 1.959964) -> tuple[f
 
 
 def _sweep(m: Floats, h: Labels, weights: npt.NDArray[np.int64]) -> tuple[Floats, npt.NDArray[np.int64]]:
-    """Weighted number of right pairs for each candidate eps.
+    """Count the right pairs, weighted, for each candidate eps.
 
     Args:
         weights: how often each pair counts, shape (resamples, n).

@@ -1,4 +1,4 @@
-"""The judge's instruction and THE sequence layout, one for training, RL and inference.
+"""The judge's instruction and the sequence layout, the same in training, RL and inference.
 
     [user turn: instruction with the prompt text, then the video] [assistant turn: thought] [query token]
 
@@ -43,7 +43,7 @@ DEFAULT_PROMPT_VERSION = "full-1"
 
 
 def instruction(prompt: str, version: str = DEFAULT_PROMPT_VERSION) -> str:
-    """The user turn's text. The slot is filled by regex, since instructions hold JSON braces.
+    """Return the user turn's text. The slot is filled by regex, since instructions hold JSON braces.
 
     Raises:
         ValueError: an unknown prompt version.
@@ -54,13 +54,13 @@ def instruction(prompt: str, version: str = DEFAULT_PROMPT_VERSION) -> str:
 
 
 def build_messages(prompt: str, version: str = DEFAULT_PROMPT_VERSION) -> list[dict[str, Any]]:
-    """Chat messages of one video's user turn, for `processor.apply_chat_template` (the video itself is a placeholder)."""
+    """Return the chat messages of one video's user turn; the video itself is a placeholder."""
     content = [{"type": "text", "text": instruction(prompt, version)}, {"type": "video"}]
     return [{"role": "user", "content": content}]
 
 
 def render_turns(processor: Any, prompt: str, version: str = DEFAULT_PROMPT_VERSION) -> str:
-    """The sequence's text before the thought: the user turn and the opened assistant turn.
+    """Render the sequence's text before the thought: the user turn and the opened assistant turn.
 
     Args:
         processor: a transformers processor with a chat template.
@@ -71,8 +71,9 @@ def render_turns(processor: Any, prompt: str, version: str = DEFAULT_PROMPT_VERS
         ValueError: the prompt is empty or holds a special token of the tokenizer.
     """
     if not prompt.strip():
-        raise ValueError("the prompt is empty: write what the videos were asked to show")
+        raise ValueError("the prompt is empty: enter the text that the videos were made from")
     for token in processor.tokenizer.all_special_tokens:
         if token in prompt:
             raise ValueError(f"the prompt holds the control token {token}; remove it")
-    return processor.apply_chat_template(build_messages(prompt, version), tokenize=False, add_generation_prompt=True)
+    messages = build_messages(prompt, version)
+    return str(processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))

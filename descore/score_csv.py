@@ -1,4 +1,4 @@
-"""Scoring a table of pairs, one row after the other, in a way that survives being stopped.
+"""Scoring of a table of pairs that continues where it was stopped.
 
 Input is the field's pair CSV (VideoAlign): `path_A, path_B, prompt` and any further columns, paths relative
 to the table. Each finished row is appended to the output and synced; a new run with the same table,
@@ -40,8 +40,15 @@ _HASH = re.compile(r"[0-9a-f]{16}")
 
 @dataclass(frozen=True)
 class Pair:
-    """One row of the table. row: counted from 1. path_a, path_b: as the table has them; folder: what they
-    start from."""
+    """One row of the table.
+
+    Attributes:
+        row: counted from 1.
+        path_a: first video, as the table has it.
+        path_b: second video, as the table has it.
+        prompt: the text that both were made from.
+        folder: where relative paths start.
+    """
 
     row: int
     path_a: str
@@ -50,13 +57,13 @@ class Pair:
     folder: Path
 
     def key(self, checkpoint: str, mode: str) -> tuple[str, str]:
-        """What identifies this row's result: its place, and a hash of everything that it is the result of."""
+        """Return the row's number, and a hash of everything that its result depends on."""
         content = json.dumps([self.path_a, self.path_b, self.prompt, checkpoint, mode], ensure_ascii=False)
         return str(self.row), hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 def read_pairs(table: Path) -> list[Pair]:
-    """The pairs of a CSV.
+    """Read the pairs of a CSV.
 
     Raises:
         ValueError: no table that can be read, no rows, or required columns missing.
@@ -73,8 +80,8 @@ def read_pairs(table: Path) -> list[Pair]:
     if not rows:
         raise ValueError(f"{table} has no pairs")
     return [
-        Pair(place, row["path_A"] or "", row["path_B"] or "", row["prompt"] or "", table.parent)
-        for place, row in enumerate(rows, start=1)
+        Pair(number, row["path_A"] or "", row["path_B"] or "", row["prompt"] or "", table.parent)
+        for number, row in enumerate(rows, start=1)
     ]
 
 
@@ -87,18 +94,18 @@ def score_pairs(judge: DeScore, pairs: Sequence[Pair], out: Path, mode: Mode = "
     Raises:
         ValueError: `out` belongs to another table, checkpoint or mode.
     """
-    wanted = {pair.key(judge.name, mode): pair for pair in pairs}
-    done, failed = _resume(out, set(wanted))
+    by_key = {pair.key(judge.name, mode): pair for pair in pairs}
+    done, failed = _resume(out, set(by_key))
     with out.open("a", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS)
         if file.tell() == 0:
             writer.writeheader()
-        for key, pair in tqdm(wanted.items(), desc="pairs", unit="pair"):
+        for key, pair in tqdm(by_key.items(), desc="pairs", unit="pair"):
             if key in done:
                 continue
             result = _score_pair(judge, pair, mode)
             failed += "error" in result
-            writer.writerow({**_facts(pair, judge.name, mode), **result, "row_hash": key[1]})
+            writer.writerow({**_input_cells(pair, judge.name, mode), **result, "row_hash": key[1]})
             file.flush()
             os.fsync(file.fileno())
     return failed
@@ -109,15 +116,15 @@ def _score_pair(judge: DeScore, pair: Pair, mode: Mode) -> dict[str, object]:
         verdict = judge.judge([pair.folder / pair.path_a, pair.folder / pair.path_b], pair.prompt, mode)
     except (ValueError, RewardError) as error:  # VideoError is a ValueError
         return {"error": str(error)}
-    return _results(verdict)
+    return _result_cells(verdict)
 
 
-def _facts(pair: Pair, checkpoint: str, mode: str) -> dict[str, object]:
+def _input_cells(pair: Pair, checkpoint: str, mode: str) -> dict[str, object]:
     paths = {"path_A": pair.path_a, "path_B": pair.path_b}
     return {"row": pair.row, **paths, "prompt": pair.prompt, "checkpoint": checkpoint, "mode": mode}
 
 
-def _results(verdict: Verdict) -> dict[str, object]:
+def _result_cells(verdict: Verdict) -> dict[str, object]:
     cells: dict[str, object] = {"p_first_preferred": verdict.p_first_preferred, "verdict": verdict.verdict}
     for side, video in zip("AB", verdict.videos, strict=True):
         cells[f"reward_{side}"] = video.reward
@@ -128,11 +135,11 @@ def _results(verdict: Verdict) -> dict[str, object]:
     return cells
 
 
-def _resume(out: Path, wanted: set[tuple[str, str]]) -> tuple[set[tuple[str, str]], int]:
-    """The rows that are there and how many of them have an error; a row torn by a crash is cut off the file.
+def _resume(out: Path, keys: set[tuple[str, str]]) -> tuple[set[tuple[str, str]], int]:
+    """Return the keys of the rows in `out` and the number of errors; a row torn by a crash is cut off the file.
 
     Raises:
-        ValueError: the file is not this command's own, or belongs to another run. It is left as it is.
+        ValueError: another program or another run wrote the file. It is left as it is.
     """
     if not out.exists():
         return set(), 0
@@ -146,14 +153,14 @@ def _resume(out: Path, wanted: set[tuple[str, str]]) -> tuple[set[tuple[str, str
         done.add((cells["row"], cells["row_hash"]))
         failed += bool(cells["error"])
         last = whole + end
-    if not done <= wanted:
+    if not done <= keys:
         raise ValueError(f"{out} holds rows of another table, checkpoint or mode; choose another --out")
     os.truncate(out, last)
     return done, failed
 
 
 def _records(data: bytes) -> Iterator[tuple[list[str], int]]:
-    """The whole CSV records at the start of the data, each with the number of bytes up to its end."""
+    """Yield the whole CSV records at the start of the data, each with the number of bytes up to its end."""
     end, line = 0, b""
 
     def lines() -> Iterator[str]:

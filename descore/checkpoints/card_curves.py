@@ -38,31 +38,31 @@ text { font: 11px system-ui, sans-serif; fill: #57606a }
 
 
 def curves_table(curves: Mapping[str, Any]) -> str:
-    """Markdown with the first, the last, and some points between; "" where there is nothing to show."""
+    """Return Markdown with the first, the last, and some points between; "" where there is nothing to show."""
     names, points = _shown(curves), list(curves.get("points", ()))
     if not names:
         return ""
     unit = str(curves.get("unit", "step"))
     lines = ["| " + " | ".join([unit, *(PANELS[name] for name in names)]) + " |", "|---" * (len(names) + 1) + "|"]
-    for place in _spread(len(points), _TABLE_POINTS):
-        point = points[place]
+    for index in _spread(len(points), _TABLE_POINTS):
+        point = points[index]
         cells = ["" if point.get(name) is None else f"{point[name]:.3f}" for name in names]
         lines.append(f"| {point['step']} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
 def curves_svg(curves: Mapping[str, Any]) -> str:
-    """A figure without scripts, fonts or links of its own; "" where there is nothing to show."""
+    """Draw a figure without scripts, fonts or links of its own; "" where there is nothing to show."""
     names, points = _shown(curves), list(curves.get("points", ()))
     if not names:
         return ""
     columns = min(len(names), _COLUMNS)
     width, height = columns * _WIDTH, -(-len(names) // columns) * _HEIGHT
     panels = []
-    for place, name in enumerate(names):
-        known = [(point["step"], point[name]) for point in points if point.get(name) is not None]
-        panel = _panel(PANELS[name], known, points[-1]["step"])
-        panels.append(f'<g transform="translate({place % columns * _WIDTH} {place // columns * _HEIGHT})">{panel}</g>')
+    for index, name in enumerate(names):
+        values = [(point["step"], point[name]) for point in points if point.get(name) is not None]
+        panel = _panel(PANELS[name], values, points[-1]["step"])
+        panels.append(f'<g transform="translate({index % columns * _WIDTH} {index // columns * _HEIGHT})">{panel}</g>')
     head = (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
         'role="img" aria-label="Curves of the training stage">'
@@ -78,29 +78,29 @@ def _shown(curves: Mapping[str, Any]) -> list[str]:
 def _spread(count: int, most: int) -> list[int]:
     if count <= most:
         return list(range(count))
-    return [round(place * (count - 1) / (most - 1)) for place in range(most)]
+    return [round(index * (count - 1) / (most - 1)) for index in range(most)]
 
 
-def _panel(name: str, known: Sequence[tuple[float, float]], last: float) -> str:
-    """One curve with the ends of its axes written out. known: (step, value). last: the step at the right edge."""
+def _panel(name: str, points: Sequence[tuple[float, float]], last_step: float) -> str:
+    """Draw one curve of (step, value) with the ends of its axes written out; `last_step` is at the right edge."""
     right, bottom = _WIDTH - _RIGHT, _HEIGHT - _BOTTOM
-    low, high = _range([value for _, value in known])
-    across = (right - _LEFT) / max(last, 1)
+    low, high = _range([value for _, value in points])
+    across = (right - _LEFT) / max(last_step, 1)
     up = (bottom - _TOP) / (high - low)
-    path = " ".join(f"{_LEFT + step * across:.1f},{bottom - (value - low) * up:.1f}" for step, value in known)
+    path = " ".join(f"{_LEFT + step * across:.1f},{bottom - (value - low) * up:.1f}" for step, value in points)
     return (
         f'<text class="name" x="{_LEFT}" y="15">{escape(name)}</text>'
         f'<path class="axis" d="M{_LEFT} {_TOP}V{bottom}H{right}"/>'
         f'<text x="{_LEFT - 5}" y="{_TOP + 5}" text-anchor="end">{high:.2f}</text>'
         f'<text x="{_LEFT - 5}" y="{bottom}" text-anchor="end">{low:.2f}</text>'
         f'<text x="{_LEFT}" y="{bottom + 15}">0</text>'
-        f'<text x="{right}" y="{bottom + 15}" text-anchor="end">step {last:g}</text>'
+        f'<text x="{right}" y="{bottom + 15}" text-anchor="end">step {last_step:g}</text>'
         f'<polyline class="curve" points="{path}"/>'
     )
 
 
 def _range(values: Sequence[float]) -> tuple[float, float]:
-    """A range of at least 0.1 around the values: a curve that hardly moves is to look like one."""
+    """Return a range of at least 0.1 around the values, so that a curve that hardly moves looks like one."""
     low, high = min(values), max(values)
     room = max(0.1 - (high - low), 0.0) / 2 or 0.05 * (high - low)
     return low - room, high + room

@@ -6,8 +6,8 @@
     adapter/                a peft adapter, if there is one
     README.md               the model card; curves.svg, its figure, where the training left curves
 
-A folder is written under a temporary name beside its place and renamed into it, so a reader finds the old
-checkpoint or the new one, never half of one. What is incomplete is refused when it is read.
+A folder is written under a temporary name and then renamed, so a reader finds the old checkpoint or the new one,
+never half of one. What is incomplete is refused when it is read.
 """
 
 from __future__ import annotations
@@ -65,21 +65,23 @@ def save_checkpoint(folder: str | Path, model: DeScoreModel, manifest: Manifest)
 
 
 def copy_checkpoint(source: Path, folder: Path, name: str, lineage: Mapping[str, Any]) -> Path:
-    """The same checkpoint in another folder, under another name. Files are linked where the disk allows it.
+    """Copy a checkpoint to another folder, under another name. Files are linked where the disk allows it.
 
     Args:
-        lineage: entries that its manifest's lineage gets besides its own.
+        source: folder of the checkpoint.
+        folder: where the copy goes; a checkpoint that is there is replaced.
+        lineage: entries that the copy's manifest gets besides those of the source.
 
     Raises:
-        CheckpointError: the source is incomplete, or the place is taken by something that is no checkpoint.
+        CheckpointError: the source is incomplete, or the folder exists and is no checkpoint.
     """
     manifest, folder = read_manifest(source), folder.absolute()
     work = _work_folder(folder)
     try:
         for path in sorted(source.rglob("*")):
-            place = path.relative_to(source)
-            if path.is_file() and str(place) not in (MANIFEST_FILE, CARD_FILE, CURVES_FILE):
-                _link(path, work / place)
+            relative = path.relative_to(source)
+            if path.is_file() and str(relative) not in (MANIFEST_FILE, CARD_FILE, CURVES_FILE):
+                _link(path, work / relative)
         _describe(work, replace(manifest, name=name, lineage={**manifest.lineage, **lineage}))
         _sync(work)
         _swap_in(work, folder)
@@ -119,7 +121,7 @@ def load_checkpoint(
 
 
 def locate(path_or_hub_id: str | Path, revision: str | None = None) -> tuple[Path, BaseModel]:
-    """The local folder of a checkpoint or backbone, fetched from the Hub if need be, and where it comes from.
+    """Return the local folder of a checkpoint or backbone, fetched from the Hub if need be, and where it comes from.
 
     Raises:
         CheckpointError: there is no such folder, and no such repository that can be reached.
@@ -141,15 +143,15 @@ def locate(path_or_hub_id: str | Path, revision: str | None = None) -> tuple[Pat
 
 
 def folder_fingerprint(folder: Path) -> str:
-    """Identifies a checkpoint's content: its manifest lists every file with its hash.
+    """Return a hash of a checkpoint's content: its manifest lists every file with its hash.
 
     A bare backbone has no manifest; there the files' names, sizes and times must do.
     """
     manifest = folder / MANIFEST_FILE
     if manifest.is_file():
         return hashlib.sha256(manifest.read_bytes()).hexdigest()
-    facts = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(folder.iterdir())]
-    return hashlib.sha256(repr(facts).encode()).hexdigest()
+    files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(folder.iterdir())]
+    return hashlib.sha256(repr(files).encode()).hexdigest()
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -168,25 +170,25 @@ def read_manifest(folder: Path) -> Manifest:
     listed = values.get("files")
     if not isinstance(listed, dict) or SCORING_FILE not in listed:
         raise CheckpointError(f"{MANIFEST_FILE} does not list {SCORING_FILE}, the query token and the head")
-    for name, facts in listed.items():
-        _check_file(folder, name, facts)
+    for name, entry in listed.items():
+        _check_file(folder, name, entry)
     return manifest
 
 
-def _check_file(folder: Path, name: str, facts: Any) -> None:
+def _check_file(folder: Path, name: str, entry: Any) -> None:
     path = folder / name
-    if not isinstance(facts, dict) or ".." in Path(name).parts or Path(name).is_absolute():
+    if not isinstance(entry, dict) or ".." in Path(name).parts or Path(name).is_absolute():
         raise CheckpointError(f"{MANIFEST_FILE} lists {name!r} in a way that can't be read")
     if not path.is_file():
         raise CheckpointError(f"{name} is missing; copy or download the whole folder again")
-    if path.stat().st_size != facts.get("bytes"):
-        raise CheckpointError(f"{name} has {path.stat().st_size} bytes instead of {facts.get('bytes')}; fetch it again")
-    if path.stat().st_size <= _HASHED_UP_TO and _sha256(path) != facts.get("sha256"):
+    if path.stat().st_size != entry.get("bytes"):
+        raise CheckpointError(f"{name} has {path.stat().st_size} bytes instead of {entry.get('bytes')}; fetch it again")
+    if path.stat().st_size <= _HASHED_UP_TO and _sha256(path) != entry.get("sha256"):
         raise CheckpointError(f"{name} is not the file that was saved (its hash differs); fetch it again")
 
 
 def _backbone_folder(folder: Path, manifest: Manifest) -> Path:
-    """Where the backbone's weights lie: inside the folder, or with the base model."""
+    """Return the folder of the backbone's weights: inside the checkpoint, or with the base model."""
     if manifest.base_model is None:
         if not (folder / BACKBONE_DIR / "config.json").exists():
             raise CheckpointError(f"{BACKBONE_DIR}/ is missing and no base model is named; fetch the whole folder again")
@@ -208,13 +210,13 @@ def _check_base(backbone: PreTrainedModel, base: BaseModel | None) -> None:
 
 
 def _work_folder(folder: Path) -> Path:
-    """A new folder beside the one that a checkpoint is to be written to.
+    """Make a temporary folder beside the one that a checkpoint will be written to.
 
     Raises:
-        CheckpointError: the place is taken by something that is no checkpoint.
+        CheckpointError: the folder exists and is no checkpoint.
     """
     if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / MANIFEST_FILE).exists())):
-        raise CheckpointError(f"{folder} exists and is no checkpoint; choose another place")
+        raise CheckpointError(f"{folder} exists and is no checkpoint; choose another folder")
     folder.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     work.chmod(0o755)
@@ -244,7 +246,7 @@ def _write_files(work: Path, model: DeScoreModel, manifest: Manifest) -> None:
 
 
 def _describe(work: Path, manifest: Manifest) -> None:
-    """The card, and the manifest with every file's size and hash."""
+    """Write the card, and the manifest with every file's size and hash."""
     files = {
         path.relative_to(work).as_posix(): {"bytes": path.stat().st_size, "sha256": _sha256(path)}
         for path in sorted(work.rglob("*"))
@@ -258,7 +260,7 @@ def _describe(work: Path, manifest: Manifest) -> None:
 
 
 def _swap_in(work: Path, folder: Path) -> None:
-    """Put `work` in the place of `folder`: two renames; after a crash between them `locate` finds both."""
+    """Replace `folder` by `work`: two renames; after a crash between them `locate` finds both."""
     previous = _previous(folder)
     if folder.exists():
         shutil.rmtree(previous, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The manifest of a checkpoint: what `descore.json` says, apart from the list of files. No torch in here."""
+"""The manifest of a checkpoint, `descore.json`, apart from its list of files. Imports no torch."""
 
 from __future__ import annotations
 
@@ -17,11 +17,14 @@ FORMAT_VERSION = 1
 
 @dataclass(frozen=True)
 class BaseModel:
-    """A backbone that is referred to, not copied: a Hub id, a folder, or a checkpoint that embeds one.
+    """A backbone that is referred to, not copied.
 
-    fingerprint: `descore.modeling.backbone.fingerprint` of the backbone that the checkpoint was trained on, filled in
-    when the checkpoint is saved. An adapter on a base model that has changed since would give wrong rewards
-    without a word.
+    Attributes:
+        source: a Hub id, a folder, or a checkpoint that embeds a backbone.
+        revision: commit of a Hub id.
+        fingerprint: `descore.modeling.backbone.fingerprint` of the backbone that the checkpoint was trained on, filled in
+            when the checkpoint is saved: an adapter on a base model that has changed since would give wrong rewards
+            without an error.
     """
 
     source: str
@@ -31,11 +34,19 @@ class BaseModel:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What `descore.json` says about a checkpoint.
+    """The settings and the history of a checkpoint.
 
-    trained_on: one sentence for readers of the page. base_model: None if the backbone is embedded.
-    max_thought_tokens: a thought is cut off there. lineage: where the checkpoint comes from (parent, stage,
-    data, seeds). metrics: split -> name -> number.
+    Attributes:
+        name: what people call the checkpoint.
+        trained_on: one sentence for readers of the page.
+        base_model: the backbone that is referred to; None if it is embedded.
+        frame_policy: which frames the model sees, and how large.
+        prompt_version: key of `descore.prompt.PROMPTS`.
+        dimensions: the sub-scores' names.
+        max_thought_tokens: a thought is cut off there.
+        calibration: the scale of the rewards, by mode.
+        lineage: where the checkpoint comes from (parent, stage, data, seeds).
+        metrics: split -> name -> number.
 
     Raises:
         CheckpointError: a setting that this version of the code can't honour.
@@ -61,7 +72,7 @@ class Manifest:
             raise CheckpointError(f"max_thought_tokens must be at least 1, not {self.max_thought_tokens}")
 
     def to_dict(self) -> dict[str, Any]:
-        """The manifest as plain JSON values."""
+        """Return the manifest as plain JSON values."""
         base = self.base_model
         return {
             "format_version": FORMAT_VERSION,
@@ -88,10 +99,10 @@ class Manifest:
             raise CheckpointError(
                 f"format version {values.get('format_version')!r}, and this code reads {FORMAT_VERSION}: update descore"
             )
-        wanted = {item.name for item in fields(cls)}
-        found = set(values) - {"format_version", "files"}
-        if wanted != found:
-            lacking, unknown = sorted(wanted - found), sorted(found - wanted)
+        required = {item.name for item in fields(cls)}
+        present = set(values) - {"format_version", "files"}
+        if required != present:
+            lacking, unknown = sorted(required - present), sorted(present - required)
             raise CheckpointError(f"the manifest lacks {lacking} and has unknown {unknown}")
         try:
             converted = {
@@ -100,7 +111,7 @@ class Manifest:
                 "dimensions": tuple(values["dimensions"]),
                 "calibration": Calibration.from_dict(values["calibration"]),
             }
-            return cls(**{**{key: values[key] for key in found}, **converted})
+            return cls(**{**{key: values[key] for key in present}, **converted})
         except CheckpointError:
             raise
         except (TypeError, ValueError, AttributeError) as error:

@@ -16,7 +16,7 @@ A video reward model that thinks, then scores: it writes a thought about one vid
 sub-scores {dimensions}, and one scalar reward from a query token that reads video, prompt and thought. Of two
 videos of one prompt, the one with the higher reward is preferred."""
 _INTERVAL = "_interval"
-# How a report was made, not what it found.
+# How a report was made, not what it says.
 _BOOKKEEPING = frozenset({"checkpoint", "split", "resamples", "seed", "seconds"})
 _COMPARED = (
     "accuracy_without_ties",
@@ -36,7 +36,7 @@ print(judge.judge(["a.mp4", "b.mp4"], "a red circle bounces").to_json_dict())
 
 
 def render_card(manifest: Mapping[str, Any]) -> str:
-    """Markdown with the Hub's front matter.
+    """Render Markdown with the Hub's front matter.
 
     Args:
         manifest: `Manifest.to_dict()`; its metrics are split -> name -> number, interval or text.
@@ -56,7 +56,7 @@ def render_card(manifest: Mapping[str, Any]) -> str:
         manifest["trained_on"] or "No description of the training data was given.",
         _ABOUT.format(dimensions=", ".join(manifest["dimensions"])),
         _USAGE,
-        _facts(manifest),
+        _settings(manifest),
         "## Measured\n\n" + _metrics_table(manifest["metrics"]),
         _before_after(manifest["metrics"]),
         _curves(manifest["lineage"]),
@@ -66,7 +66,7 @@ def render_card(manifest: Mapping[str, Any]) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _facts(manifest: Mapping[str, Any]) -> str:
+def _settings(manifest: Mapping[str, Any]) -> str:
     base, policy = manifest["base_model"], manifest["frame_policy"]
     revision = f" at revision `{base['revision']}`" if base and base["revision"] else ""
     return "\n".join(
@@ -81,7 +81,7 @@ def _facts(manifest: Mapping[str, Any]) -> str:
 
 
 def _metrics_table(metrics: Mapping[str, Any]) -> str:
-    """One row for each number, its interval behind it, one column for each split; nested ones under their joined names."""
+    """Render one row for each number with its interval, one column for each split; nested names are joined."""
     splits = {split: _flat(values) for split, values in metrics.items() if isinstance(values, Mapping)}
     if not splits:
         return "Nothing was measured yet."
@@ -96,7 +96,7 @@ def _metrics_table(metrics: Mapping[str, Any]) -> str:
 
 
 def _before_after(metrics: Mapping[str, Any]) -> str:
-    """Where a measurement holds what the parent had on the same pairs: both, one row for each figure and split."""
+    """Compare with the parent where a measurement holds its figures on the same pairs: one row for each figure and split."""
     lines = []
     for split, values in metrics.items():
         before = values.get(_BEFORE) if isinstance(values, Mapping) else None
@@ -123,8 +123,8 @@ def _curves(lineage: Mapping[str, Any]) -> str:
 
 
 def _lineage(lineage: Mapping[str, Any]) -> str:
-    told = {name: value for name, value in lineage.items() if name != "curves"}
-    return json.dumps(told, indent=2, ensure_ascii=False)
+    without_curves = {name: value for name, value in lineage.items() if name != "curves"}
+    return json.dumps(without_curves, indent=2, ensure_ascii=False)
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -149,7 +149,7 @@ def _calibration_table(calibration: Mapping[str, Mapping[str, Any]]) -> str:
         return "Not calibrated: rewards can be compared, and have no standard scale."
     lines = ["| mode | mean | std | temperature | tie threshold |", "|---|---|---|---|---|"]
     keys = ("mean", "std", "temperature", "tie_threshold")
-    lines += [f"| {mode} | " + " | ".join(_cell(one[key]) for key in keys) + " |" for mode, one in calibration.items()]
+    lines += [f"| {mode} | " + " | ".join(_cell(scale[key]) for key in keys) + " |" for mode, scale in calibration.items()]
     return "\n".join(lines)
 
 

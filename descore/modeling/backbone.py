@@ -1,4 +1,4 @@
-"""Loading a backbone: any transformers image-text-to-text model that takes video, with its own processor.
+"""Loading of a backbone: any transformers image-text-to-text model that takes video, with its own processor.
 
     backbone, processor = load_backbone("Qwen/Qwen3-VL-8B-Instruct")        # a Hub id or a local folder
 
@@ -21,12 +21,12 @@ from descore.modeling.vision_attention import batch_equal_frames
 
 
 def default_device() -> torch.device:
-    """The first CUDA GPU, else the CPU."""
+    """Return the first CUDA GPU, else the CPU."""
     return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
 
 
 def default_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 on CUDA, float32 elsewhere."""
+    """Return bfloat16 for CUDA, float32 for any other device."""
     return torch.bfloat16 if device.type == "cuda" else torch.float32
 
 
@@ -46,31 +46,31 @@ def load_backbone(
     Raises:
         CheckpointError: nothing loadable there, weights missing or of other shapes, or no video input.
     """
-    place = default_device() if device is None else torch.device(device)
+    target = default_device() if device is None else torch.device(device)
     processor = load_processor(source, revision)
     try:
         loaded: Any = AutoModelForImageTextToText.from_pretrained(
             source,
             revision=revision,
-            dtype=dtype or default_dtype(place),
+            dtype=dtype or default_dtype(target),
             attn_implementation="sdpa",
-            device_map=None if place.type == "cpu" else {"": place},
+            device_map=None if target.type == "cpu" else {"": target},
             output_loading_info=True,
         )
     except torch.OutOfMemoryError as error:
-        raise NotEnoughMemoryError(f"{place} has no room for the backbone of {source}: {error}") from error
+        raise NotEnoughMemoryError(f"{target} has no room for the backbone of {source}: {error}") from error
     except (OSError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"no image-text-to-text backbone could be loaded from {source}: {error}") from error
     backbone, report = loaded
     if report["missing_keys"]:
-        some = ", ".join(sorted(report["missing_keys"])[:3])
-        raise CheckpointError(f"the backbone in {source} lacks {len(report['missing_keys'])} weights ({some} ...)")
+        first_keys = ", ".join(sorted(report["missing_keys"])[:3])
+        raise CheckpointError(f"the backbone in {source} lacks {len(report['missing_keys'])} weights ({first_keys} ...)")
     batch_equal_frames(backbone)
     return backbone.eval(), processor
 
 
 def load_processor(source: str | Path, revision: str | None = None) -> Any:
-    """The backbone's own processor.
+    """Load the backbone's own processor.
 
     Raises:
         CheckpointError: there is none, or it takes no video.
@@ -85,7 +85,7 @@ def load_processor(source: str | Path, revision: str | None = None) -> Any:
 
 
 def fingerprint(weights: Mapping[str, torch.Tensor]) -> str:
-    """A short hash that tells backbones apart: the first values of every tensor, with its name and shape.
+    """Return a short hash that tells backbones apart: of the first values of every tensor, with its name and shape.
 
     Training moves every tensor, so a sample of each is enough, and an 8B takes a moment instead of minutes.
     Values are rounded to bfloat16 first, so the hash is the same whichever dtype the backbone is loaded in.

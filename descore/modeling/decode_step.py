@@ -1,4 +1,4 @@
-"""One decode step of a Qwen3-VL text model without what a step does not need.
+"""One decode step of a Qwen3-VL text model, reduced to what a single token needs.
 
 A step feeds one token to each row. In transformers it passes through the same code as a prompt of thousands: masks are built
 from functions, each norm is eight kernels, keyword arguments are checked at every level. On small models, and on a GPU whose
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def text_model(backbone: PreTrainedModel) -> Qwen3VLTextModel | None:
-    """The text model whose layers `decode_step` may call, else None.
+    """Return the text model whose layers `decode_step` may call, else None.
 
     None for other architectures, for attention that is not SDPA, in training, and wherever calling a layer is more than its
     own forward: layers that are sharded, wrapped or hooked, as FSDP, DeepSpeed and offloading do.
@@ -55,18 +55,21 @@ def decode_step(
     cache: Cache,
     prefix: SharedPrefix | None = None,
 ) -> torch.Tensor:
-    """The hidden state (B, H) of one more slot in each row; its keys and values are put into the cache.
+    """Compute the hidden state (B, H) of one more slot in each row; its keys and values are put into the cache.
 
     Args:
-        embeds: (B, H). position: (B,), the same on all position axes.
+        text: as `text_model` returns it.
+        embeds: (B, H).
+        position: (B,), the same on all position axes.
         mask: (B, S), 1 where a row may look, the new slot included.
-        prefix: what rows share before the slots of the cache.
+        cache: keys and values of the slots so far; the new slot's are added.
+        prefix: keys and values that rows share before the slots of the cache.
     """
-    turn = text.rotary_emb(embeds, position[:, None].expand(3, -1, -1))  # cos and sin, each (B, 1, D)
+    rotation = text.rotary_emb(embeds, position[:, None].expand(3, -1, -1))  # cos and sin, each (B, 1, D)
     seen = None if bool(mask.all()) else mask.bool()[:, None, None]
     hidden = embeds
     for layer in text.layers:
-        hidden = hidden + _attend(layer.self_attn, _norm(layer.input_layernorm, hidden), turn, seen, cache, prefix)
+        hidden = hidden + _attend(layer.self_attn, _norm(layer.input_layernorm, hidden), rotation, seen, cache, prefix)
         inner, mlp = _norm(layer.post_attention_layernorm, hidden), layer.mlp
         hidden = hidden + _linear(mlp.down_proj, mlp.act_fn(_linear(mlp.gate_proj, inner)) * _linear(mlp.up_proj, inner))
     return _norm(text.norm, hidden)
@@ -75,7 +78,7 @@ def decode_step(
 def _attend(
     attention: nn.Module,
     hidden: torch.Tensor,
-    turn: tuple[torch.Tensor, torch.Tensor],
+    rotation: tuple[torch.Tensor, torch.Tensor],
     seen: torch.Tensor | None,
     cache: Cache,
     prefix: SharedPrefix | None,
@@ -85,7 +88,7 @@ def _attend(
     query = _norm(attention.q_norm, _linear(attention.q_proj, hidden).reshape(rows, -1, 1, size))
     key = _norm(attention.k_norm, _linear(attention.k_proj, hidden).reshape(rows, -1, 1, size))
     value = _linear(attention.v_proj, hidden).reshape(rows, -1, 1, size)
-    query, key = apply_rotary_pos_emb(query, key, *turn)
+    query, key = apply_rotary_pos_emb(query, key, *rotation)
     key, value = cache.update(key, value, attention.layer_idx)
     if prefix is not None:
         attended, _ = prefix_attention(attention, query, key, value, seen, attention.scaling, shared_prefix=prefix)
@@ -98,7 +101,7 @@ def _attend(
 def _attended(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, seen: torch.Tensor | None, scaling: float
 ) -> torch.Tensor:
-    """softmax(query key^T) value; query (B, K, G, D), keys and values (B, K, S, D), seen (B, 1, 1, S)."""
+    """Compute softmax(query key^T) value; query (B, K, G, D), keys and values (B, K, S, D), seen (B, 1, 1, S)."""
     if query.device.type != "cpu" or query.dtype != torch.float32:
         return F.scaled_dot_product_attention(query, key, value, attn_mask=seen, scale=scaling)
     # SDPA's kernel for CPUs is made for many queries; for a few of them two products read keys and values twice as fast.
@@ -109,14 +112,14 @@ def _attended(
 
 
 def _norm(norm: nn.Module, values: torch.Tensor) -> torch.Tensor:
-    """In float32 one call instead of eight; narrower types keep the module's own roundings."""
+    """Apply an RMS norm: in float32 by one call instead of eight; narrower types keep the module's own roundings."""
     if type(norm) is Qwen3VLTextRMSNorm and values.dtype == norm.weight.dtype == torch.float32:
         return F.rms_norm(values, norm.weight.shape, norm.weight, norm.variance_epsilon)
     return norm(values)
 
 
 def _linear(linear: nn.Module, values: torch.Tensor) -> torch.Tensor:
-    """(B, in) -> (B, out). For a few rows on a CPU, weight times rows takes half as long as rows times weight."""
+    """Map (B, in) to (B, out). For a few rows on a CPU, weight times rows takes half as long as rows times weight."""
     if type(linear) is nn.Linear and linear.bias is None and values.device.type == "cpu" and len(values) > 1:
         return (linear.weight @ values.T).T
     return linear(values)

@@ -26,12 +26,16 @@ _SLOTS = 256
 
 
 class GrowingLayer(DynamicLayer):
-    """One layer's keys and values, (B, K, S, D) views of tensors with free slots behind slot S."""
+    """One layer's keys and values, (B, K, S, D) views of tensors with free slots behind slot S.
+
+    Attributes:
+        room: the tensors with the free slots; None until a token follows the prompt.
+    """
 
     room: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *_args: Any, **_kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Put new keys and values (B, K, T, D) behind the others and return them all."""
         before = self.get_seq_length()
@@ -52,21 +56,21 @@ class GrowingLayer(DynamicLayer):
         return self.keys, self.values
 
     def _fits(self, slots: int) -> bool:
-        """Whether the room is still that of the current keys (repeating or selecting rows replaces them) and has `slots`."""
+        """Tell whether the room is that of the current keys (repeating or selecting rows replaces them) and has `slots`."""
         if self.room is None or self.keys is None:
             return False
-        return self.room[0].data_ptr() == self.keys.data_ptr() and self.room[0].shape[-2] >= slots
+        return bool(self.room[0].data_ptr() == self.keys.data_ptr() and self.room[0].shape[-2] >= slots)
 
 
 def growing_cache(config: PreTrainedConfig) -> DynamicCache:
-    """A DynamicCache for `config` whose layers of full attention grow in place; layers of other kinds stay as they are."""
+    """Make a DynamicCache whose layers of full attention grow in place; layers of other kinds stay as they are."""
     cache = DynamicCache(config=config)
     cache.layers = [GrowingLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
     return cache
 
 
 def _with_slots(values: torch.Tensor, slots: int) -> torch.Tensor:
-    """A copy of (B, K, S, D) at the start of a tensor with `slots` slots."""
+    """Copy (B, K, S, D) to the start of a new tensor with `slots` slots."""
     room = values.new_empty(*values.shape[:-2], slots, values.shape[-1])
     room[..., : values.shape[-2], :] = values
     return room

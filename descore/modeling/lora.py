@@ -1,4 +1,4 @@
-"""A LoRA adapter inside a backbone, saved beside the checkpoint instead of a second copy of the backbone.
+"""LoRA adapters inside a backbone, saved beside the checkpoint instead of a second copy of the backbone.
 
 peft's layers are injected in place, so the backbone keeps its class and all that is composed around it.
 """
@@ -33,12 +33,12 @@ _NAME = "default"
 
 
 def add_adapter(backbone: PreTrainedModel, config: PeftConfig) -> None:
-    """Inject a fresh adapter; its weights (and `modules_to_save`) are what trains from now on."""
+    """Inject a new adapter; from now on its weights (and `modules_to_save`) train, and no others."""
     inject_adapter_in_model(config, backbone, adapter_name=_NAME)
 
 
 def adapter_config(backbone: PreTrainedModel) -> PeftConfig | None:
-    """The settings of the backbone's adapter, None if it has none."""
+    """Return the settings of the backbone's adapter, None if it has none."""
     return getattr(backbone, "peft_config", {}).get(_NAME)
 
 
@@ -67,13 +67,13 @@ def load_adapter(backbone: PreTrainedModel, folder: Path) -> None:
         result: Any = set_peft_model_state_dict(backbone, weights, adapter_name=_NAME)
     except (OSError, ValueError, RuntimeError, TypeError, SafetensorError) as error:
         raise CheckpointError(f"the adapter in {folder} does not load into this backbone: {error}") from error
-    wanted = set(get_peft_model_state_dict(backbone, adapter_name=_NAME))
-    if result.unexpected_keys or wanted != set(weights):
+    expected = set(get_peft_model_state_dict(backbone, adapter_name=_NAME))
+    if result.unexpected_keys or expected != set(weights):
         raise CheckpointError(f"the adapter in {folder} belongs to another backbone or is incomplete")
 
 
 def without_adapter(backbone: PreTrainedModel) -> dict[str, torch.Tensor]:
-    """The backbone's own state dict, as if no adapter had been injected."""
+    """Return the backbone's own state dict, as if no adapter had been injected."""
     return {
         key.replace(".base_layer.", ".").replace(".original_module.", "."): value
         for key, value in backbone.state_dict().items()
@@ -83,7 +83,7 @@ def without_adapter(backbone: PreTrainedModel) -> dict[str, torch.Tensor]:
 
 @contextmanager
 def adapter_off(backbone: PreTrainedModel) -> Iterator[None]:
-    """The backbone as it was before it was adapted, for the length of the block: the reference of a KL penalty.
+    """Switch the adapter off for the length of the block: the backbone is then the reference of a KL penalty.
 
     Raises:
         CheckpointError: it has no adapter.

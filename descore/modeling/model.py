@@ -36,13 +36,18 @@ from descore.modeling.transformers_versions import cache_argument, takes_vision_
 if TYPE_CHECKING:
     from descore.modeling.scoring_head import ScoringModule
 
-# What a vision tower made of a batch's videos, as transformers' own forward takes it (`mm_encoder_outputs`).
+# Ready outputs of the vision tower for a batch's videos, as transformers' own forward takes them (`mm_encoder_outputs`).
 VisionOutputs = dict[str, Any]
 
 
 @dataclass
 class Forward:
-    """One training pass. rewards: (B,) float32. hidden: (B, S + 1, H), the last one is the query token's."""
+    """The result of one training pass.
+
+    Attributes:
+        rewards: (B,) float32.
+        hidden: (B, S + 1, H); the last one is the query token's.
+    """
 
     rewards: torch.Tensor
     hidden: torch.Tensor
@@ -52,11 +57,15 @@ class Forward:
 class Thinking:
     """Rows in the middle of a thought: all that the next token and the reward depend on.
 
-    cache: keys and values of S slots. mask: (B, S), 1 where a row may look. prefix: what the rows share in groups, before
-    these slots. next_position: (B,), the same on
-    all position axes. logits: (B, V) of the next token. thoughts: the token ids of each row's thought so far,
-    without an end token. running: rows whose thought has not ended; after `think`, these were cut off at the
-    limit. ends: the end token that each row chose, None where it chose none; nor is one chosen at the limit.
+    Attributes:
+        cache: keys and values of S slots.
+        mask: (B, S), 1 where a row may look.
+        next_position: (B,), the same on all position axes.
+        logits: (B, V) of the next token.
+        thoughts: the token ids of each row's thought so far, without an end token.
+        running: rows whose thought has not ended; after `think`, these were cut off at the limit.
+        ends: the end token that each row chose; None where it chose none, as at the limit.
+        prefix: keys and values that the rows share in groups, before the slots of the cache.
     """
 
     cache: Cache
@@ -95,12 +104,13 @@ class DeScoreModel(nn.Module):
 
     @property
     def device(self) -> torch.device:
+        """The backbone's device."""
         return self.backbone.device
 
     # training
 
     def forward(self, inputs: Batch, vision: VisionOutputs | None = None) -> Forward:
-        """One pass over whole sequences, the query token last; differentiable in every trained weight.
+        """Make one pass over whole sequences, the query token last; differentiable in every trained weight.
 
         Row b's hidden state at slot s predicts token s + 1; the last slot of the sequence (S - 1) predicts
         the end of the turn, which stands in no sequence, and slot S is the query token's. Being causal and
@@ -108,7 +118,7 @@ class DeScoreModel(nn.Module):
 
         Args:
             inputs: a batch of `descore.encode.encode`.
-            vision: what the vision tower made of the batch's videos before; None: it runs here.
+            vision: ready outputs of the vision tower for the batch's videos; None: the tower runs here.
 
         Raises:
             RewardError: there is no scoring module.
@@ -128,11 +138,11 @@ class DeScoreModel(nn.Module):
         return Forward(scoring(hidden[:, -1]), hidden)
 
     def rewards(self, inputs: Batch, vision: VisionOutputs | None = None) -> torch.Tensor:
-        """The rewards (B,) of `forward`."""
+        """Return the rewards (B,) of `forward`."""
         return self.forward(inputs, vision).rewards
 
     def token_logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Next-token logits (..., V) of hidden states (..., H), e.g. of the slots that predict a thought."""
+        """Return next-token logits (..., V) of hidden states (..., H), e.g. of the slots that predict a thought."""
         return self.backbone.get_output_embeddings()(hidden)
 
     # one pass: prefill, think, score
@@ -160,9 +170,9 @@ class DeScoreModel(nn.Module):
         )
 
     def repeat(self, state: Thinking, times: int) -> Thinking:
-        """The state with each row `times` times (row 0, row 0, ..., row 1, ...); takes over its cache.
+        """Return the state with each row `times` times (row 0, row 0, ..., row 1, ...); it takes over the cache.
 
-        Where the backbone allows it, the rows share what was read so far instead of each holding a copy.
+        Where the backbone allows it, the rows share the keys and values so far instead of each holding a copy.
         """
         mask, position, logits = (x.repeat_interleave(times, dim=0) for x in (state.mask, state.next_position, state.logits))
         cache, prefix = state.cache, None
@@ -182,20 +192,23 @@ class DeScoreModel(nn.Module):
         """Continue every row's thought until it ends or has `max_tokens` tokens.
 
         Args:
-            uniforms: (B, max_tokens) float64 in [0, 1): the chance of each row and step, so a row's thought
+            state: as `prefill` or `repeat` return it; it is changed in place.
+            max_tokens: a thought is cut off there.
+            uniforms: (B, max_tokens) float64 in [0, 1): the random number of each row and step, so that a row's thought
                 depends on no other row. None: greedy, the most likely token at each step.
+            temperature: divides the logits when sampling.
 
         Yields:
             After each step the new token of each row, None for a row that has ended.
         """
         for step in range(max_tokens):
             ran = state.running
-            chosen = self._choose(state, None if uniforms is None else uniforms[:, step], temperature)
+            choices = self._choose(state, None if uniforms is None else uniforms[:, step], temperature)
             ended = (was and not on for was, on in zip(ran, state.running, strict=True))
-            state.ends = [token if now else end for token, now, end in zip(chosen, ended, state.ends, strict=True)]
+            state.ends = [token if now else end for token, now, end in zip(choices, ended, state.ends, strict=True)]
             if not any(state.running):
                 return
-            tokens = [token if running else None for token, running in zip(chosen, state.running, strict=True)]
+            tokens = [token if running else None for token, running in zip(choices, state.running, strict=True)]
             for thought, token in zip(state.thoughts, tokens, strict=True):
                 if token is not None:
                     thought.append(token)
@@ -206,7 +219,7 @@ class DeScoreModel(nn.Module):
 
     @torch.inference_mode()
     def score(self, state: Thinking) -> torch.Tensor:
-        """Rewards (B,) float32 on the CPU: one step of the query token on the cache, which is left as it was.
+        """Return rewards (B,) float32 on the CPU: one step of the query token on the cache, which is left as it was.
 
         Raises:
             RewardError: there is no scoring module, or a reward is not finite.
@@ -217,8 +230,8 @@ class DeScoreModel(nn.Module):
         if text is not None:
             hidden = decode_step(text, query[:, 0], state.next_position, mask, state.cache, state.prefix)
         else:
-            known = self._continued(state)
-            hidden = self.backbone.base_model(inputs_embeds=query, attention_mask=mask, **known).last_hidden_state[:, -1]
+            inputs = self._continued(state)
+            hidden = self.backbone.base_model(inputs_embeds=query, attention_mask=mask, **inputs).last_hidden_state[:, -1]
         state.cache.crop(-1)
         rewards = scoring(hidden).cpu()
         if not torch.isfinite(rewards).all():
@@ -228,7 +241,7 @@ class DeScoreModel(nn.Module):
     # positions
 
     def positions(self, inputs: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """Position ids of a batch and each row's next position.
+        """Compute the position ids of a batch and each row's next position.
 
         Returns:
             (3, B, S) for backbones with multimodal rotary positions (their own `get_rope_index`), else
@@ -243,27 +256,27 @@ class DeScoreModel(nn.Module):
         return positions, mask.sum(-1) + deltas.reshape(-1)
 
     def _continued(self, state: Thinking) -> dict[str, Any]:
-        """What a step that goes on from a state is called with, besides its token and mask."""
+        """Return keyword arguments of a step that continues from a state, besides its token and mask."""
         position = state.next_position[:, None]
         axes = position.expand(3, -1, -1) if hasattr(self.backbone.base_model, "get_rope_index") else position
-        known = {"position_ids": axes, **self.cache_inputs(state.cache)}
-        return known if state.prefix is None else {**known, "shared_prefix": state.prefix}
+        inputs = {"position_ids": axes, **self.cache_inputs(state.cache)}
+        return inputs if state.prefix is None else {**inputs, "shared_prefix": state.prefix}
 
     # steps
 
     @torch.inference_mode()
     def _choose(self, state: Thinking, uniforms: torch.Tensor | None, temperature: float) -> list[int]:
-        """The next token of each row; rows that choose an end token stop running."""
+        """Choose the next token of each row; rows that choose an end token stop running."""
         logits = state.logits.float().masked_fill(self.never_sampled, -torch.inf)
         if uniforms is None:
-            chosen = logits.argmax(-1).tolist()
+            choices: list[int] = logits.argmax(-1).tolist()
         else:
             # Inverse distribution function: one number a row and step, whatever the size of the vocabulary.
             distribution = (logits.double() / temperature).softmax(-1).cumsum(-1)
             target = uniforms.to(logits.device)[:, None] * distribution[:, -1:]
-            chosen = torch.searchsorted(distribution, target, right=True).squeeze(-1).tolist()
-        state.running = [on and token not in self.end_ids for on, token in zip(state.running, chosen, strict=True)]
-        return chosen
+            choices = torch.searchsorted(distribution, target, right=True).squeeze(-1).tolist()
+        state.running = [on and token not in self.end_ids for on, token in zip(state.running, choices, strict=True)]
+        return choices
 
     @torch.inference_mode()
     def _append_tokens(self, state: Thinking, tokens: list[int | None]) -> None:
@@ -280,26 +293,27 @@ class DeScoreModel(nn.Module):
             state.logits = self.backbone(input_ids=ids, attention_mask=state.mask, **self._continued(state)).logits[:, -1]
         state.next_position = state.next_position + alive
 
-    # what the backbone is called with
+    # arguments of the backbone
 
     def require_scoring(self) -> ScoringModule:
-        """The scoring module.
+        """Return the scoring module.
 
         Raises:
             RewardError: there is none.
         """
-        if self.scoring is None:
+        scoring: ScoringModule | None = self.scoring
+        if scoring is None:
             raise RewardError("this backbone has no trained scoring module (query token and head), so it gives no reward")
-        return self.scoring
+        return scoring
 
     def cache_inputs(self, cache: Cache) -> dict[str, Any]:
-        """A KV cache as keyword arguments of the backbone."""
+        """Return a KV cache as keyword arguments of the backbone."""
         return {self._cache_argument: cache, "use_cache": True}
 
     def model_inputs(
         self, inputs: Batch, without: tuple[str, ...] = (), vision: VisionOutputs | None = None
     ) -> dict[str, Any]:
-        """A batch as keyword arguments of the backbone, on its device; `vision` takes the place of the pixels.
+        """Return a batch as keyword arguments of the backbone, on its device; `vision` takes the place of the pixels.
 
         Raises:
             ValueError: `vision` is given, and the backbone would ignore it (`takes_vision`).
@@ -318,12 +332,12 @@ class DeScoreModel(nn.Module):
 
 
 def _append(values: torch.Tensor, value: int) -> torch.Tensor:
-    """(B, S) -> (B, S + 1) with `value` in the last column."""
+    """Extend (B, S) to (B, S + 1) with `value` in the last column."""
     return torch.nn.functional.pad(values, (0, 1), value=value)
 
 
 def _end_ids(backbone: PreTrainedModel, processor: Any) -> frozenset[int]:
-    """The tokens that end a turn, by the tokenizer and by the backbone's generation settings."""
+    """Return the tokens that end a turn, by the tokenizer and by the backbone's generation settings."""
     configured = backbone.generation_config.eos_token_id if backbone.generation_config else None
     ids = configured if isinstance(configured, list) else [configured]
     ends = frozenset(int(i) for i in [*ids, processor.tokenizer.eos_token_id] if i is not None)
@@ -333,9 +347,9 @@ def _end_ids(backbone: PreTrainedModel, processor: Any) -> frozenset[int]:
 
 
 def _never_sampled(backbone: PreTrainedModel, processor: Any, end_ids: frozenset[int]) -> torch.Tensor:
-    """(V,) bool: control tokens except the end of the turn, vision places, ids unknown to the tokenizer.
+    """Mark in (V,) bool the control tokens except the end of the turn, vision tokens, and ids unknown to the tokenizer.
 
-    A sampled vision place would crash the next forward, and a forged turn would break the sequence layout.
+    A sampled vision token would crash the next forward, and a forged turn would break the sequence layout.
     """
     tokenizer, config = processor.tokenizer, backbone.config
     vocabulary = backbone.get_output_embeddings().weight.shape[0]

@@ -34,7 +34,13 @@ _Layer = tuple[torch.Tensor, torch.Tensor]
 
 @dataclass(frozen=True)
 class SharedPrefix:
-    """Keys and values (V, K, P, D) of each layer; mask (V, P) bool, None where no slot is padding; rows a video."""
+    """Keys and values that the rows of a video share.
+
+    Attributes:
+        layers: layer -> keys and values, each (V, K, P, D).
+        mask: (V, P) bool, False where a slot is padding; None where none is.
+        group: rows a video.
+    """
 
     layers: dict[int, _Layer]
     mask: torch.Tensor | None
@@ -42,26 +48,37 @@ class SharedPrefix:
 
     @property
     def rows(self) -> int:
+        """Number of rows of all videos."""
         return len(next(iter(self.layers.values()))[0]) * self.group
 
 
 @dataclass
 class PrefixStore:
-    """Collects keys and values while a prefix is computed, in its graph."""
+    """A collector of keys and values while a prefix is computed, in its graph.
+
+    Attributes:
+        layers: layer -> keys and values, each (V, K, P, D).
+    """
 
     layers: dict[int, _Layer] = field(default_factory=dict)
 
     def keep(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> None:
-        """The first ones count: gradient checkpointing computes them a second time in the backward."""
+        """Keep a layer's first keys and values: gradient checkpointing computes them a second time in the backward."""
         self.layers.setdefault(layer, (key, value))
 
     def shared(self, mask: torch.Tensor, group: int) -> SharedPrefix:
-        """What was collected, for `group` rows a video; mask: (V, P), 1 where a slot may be looked at."""
+        """Return the collected prefix for `group` rows a video; mask: (V, P), 1 where a slot may be looked at.
+
+        Raises:
+            RuntimeError: nothing was collected, since this transformers version does not hand arguments on to attention.
+        """
+        if not self.layers:
+            raise RuntimeError("the backbone's forward did not hand `prefix_store` on to its attention; update transformers")
         return SharedPrefix(self.layers, _padding(mask), group)
 
 
 def prefix_of_cache(cache: Cache, mask: torch.Tensor, group: int) -> SharedPrefix:
-    """The keys and values of a prefilled cache as a prefix."""
+    """Turn the keys and values of a prefilled cache into a prefix."""
     # As they were computed, heads lie between the slots, and each step would copy the whole prefix to multiply with it.
     layers = {index: (layer.keys.contiguous(), layer.values.contiguous()) for index, layer in enumerate(cache.layers)}
     return SharedPrefix(layers, _padding(mask), group)
@@ -83,7 +100,7 @@ def enable_prefixes(backbone: PreTrainedModel) -> None:
 
 
 def takes_prefixes(backbone: PreTrainedModel) -> bool:
-    """Whether `enable_prefixes` could do so."""
+    """Tell whether `enable_prefixes` could do so."""
     return bool(backbone.config.get_text_config()._attn_implementation == _NAME)
 
 
@@ -103,12 +120,15 @@ def prefix_attention(
     shared_prefix: SharedPrefix | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """transformers' attention function: query (N, H, T, D), key and value (N, K, S, D) -> (N, T, H, D)."""
+    """Attend as transformers' attention functions do: query (N, H, T, D), key and value (N, K, S, D) -> (N, T, H, D)."""
     layer = int(getattr(module, "layer_idx", 0))
     if prefix_store is not None:
         prefix_store.keep(layer, key, value)
     if shared_prefix is None:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **kwargs)
+        plain: tuple[torch.Tensor, None] = sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout, scaling, **kwargs
+        )
+        return plain
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     # Kernels that never write the scores to memory win wherever there are many queries; but on CPUs not in bfloat16, whose
     # backward is slow.
@@ -125,7 +145,7 @@ def _folded(
     shared: SharedPrefix,
     scale: float,
 ) -> torch.Tensor:
-    """Queries of a video's rows stand one below the other against its prefix; softmax over both parts by their maximum."""
+    """Multiply the queries of all rows of a video with its prefix at once; softmax over both parts by their maximum."""
     rows, heads, length, size = query.shape
     group, kv_heads = shared.group, own[0].shape[1]
     videos, repeats = rows // group, heads // kv_heads
@@ -158,7 +178,7 @@ def _joined(
     shared: SharedPrefix,
     scale: float,
 ) -> torch.Tensor:
-    """Keys and values joined for the length of one layer, for kernels that never write the scores to memory."""
+    """Join keys and values for the length of one layer, for kernels that never write the scores to memory."""
     length, own_length = query.shape[2], own[0].shape[2]
     repeats = query.shape[1] // own[0].shape[1]
     key, value = (
@@ -179,7 +199,7 @@ def _joined(
 
 
 def _blocked(mask: torch.Tensor | None, length: int, keys: int, device: torch.device) -> torch.Tensor | None:
-    """Where own queries may not look, (N or 1, 1, T, S) bool; None where they may look everywhere."""
+    """Mark where own queries may not look, (N or 1, 1, T, S) bool; None where they may look everywhere."""
     if mask is not None:
         return ~mask if mask.dtype == torch.bool else mask < 0
     if length == 1:

@@ -35,14 +35,15 @@ class ScoringModule(nn.Module):
 
     @property
     def hidden_size(self) -> int:
-        return self.query_token.shape[0]
+        """Channels of the backbone that the module belongs to."""
+        return int(self.query_token.shape[0])
 
     def query_embeds(self, rows: int, dtype: torch.dtype) -> torch.Tensor:
-        """The query token for each row, (rows, 1, hidden), in the dtype of the backbone's embeddings."""
+        """Return the query token for each row, (rows, 1, hidden), in the dtype of the backbone's embeddings."""
         return self.query_token.to(dtype).expand(rows, 1, -1)
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Rewards (B,) in float32 from the query token's last hidden states (B, hidden)."""
+        """Compute rewards (B,) in float32 from the query token's last hidden states (B, hidden)."""
         # The head's product written out: autocast would run a linear layer in half precision.
         return (hidden.float() * self.head.weight[0]).sum(-1)
 
@@ -65,10 +66,10 @@ class ScoringModule(nn.Module):
         except (SafetensorError, OSError) as error:
             raise CheckpointError(f"{path.name} can't be read: {error}") from error
         module = cls(hidden_size)
-        wanted = {key: tuple(value.shape) for key, value in module.state_dict().items()}
-        found = {key: tuple(value.shape) for key, value in tensors.items()}
-        if wanted != found:
-            raise CheckpointError(f"{path.name} must hold {wanted} for this backbone; it holds {found}")
+        expected = {key: tuple(value.shape) for key, value in module.state_dict().items()}
+        shapes = {key: tuple(value.shape) for key, value in tensors.items()}
+        if expected != shapes:
+            raise CheckpointError(f"{path.name} must hold {expected} for this backbone; it holds {shapes}")
         if not all(torch.isfinite(value).all() for value in tensors.values()):
             raise CheckpointError(f"{path.name} holds values that are not finite")
         module.load_state_dict(tensors)

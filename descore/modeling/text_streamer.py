@@ -1,4 +1,4 @@
-"""Tokens to text while they come: no broken characters, and the pieces add up to the whole."""
+"""Streaming of tokens as text: no broken characters, and the pieces add up to the whole."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _BROKEN = "\ufffd"
 
 
 class TextStream:
-    """Turns one row's tokens into pieces of text.
+    """The text of one row's tokens, in pieces.
 
     A token may end inside a character (byte-level BPE) and its text may depend on its neighbour, so a piece
     is given out once its last character is whole. Only the tokens since the last two pieces are decoded, so a
@@ -23,12 +23,12 @@ class TextStream:
         self.text = ""
 
     def push(self, token: int) -> str:
-        """Take one token; the new text, "" while a character is incomplete."""
+        """Take one token; return the new text, "" while a character is incomplete."""
         self._ids.append(token)
         return self._give(final=False)
 
     def finish(self) -> str:
-        """The rest, even if its last character never became whole."""
+        """Return the rest, even if its last character never became whole."""
         return self._give(final=True)
 
     def _give(self, final: bool) -> str:
@@ -44,4 +44,4 @@ class TextStream:
         return piece
 
     def _decode(self, ids: list[int]) -> str:
-        return self._tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        return str(self._tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))

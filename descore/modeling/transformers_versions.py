@@ -1,4 +1,4 @@
-"""What differs between transformers versions: asked of the backbone, never assumed.
+"""Differences between transformers versions, looked up in the backbone instead of assumed.
 
 A forward takes any keyword argument, and one that its version does not know is ignored without an error: wrong numbers
 instead of a message. So each such argument is looked up in the signature first.

@@ -33,7 +33,7 @@ def batch_equal_frames(backbone: nn.Module) -> int:
         if isinstance(module, Qwen3VLVisionAttention) and module.config._attn_implementation == "sdpa"
     ]
     for module in modules:
-        module.forward = MethodType(_forward, module)  # type: ignore[method-assign]
+        module.forward = MethodType(_forward, module)
     return len(modules)
 
 
@@ -44,8 +44,7 @@ def _forward(
     position_embeddings: tuple[torch.Tensor, torch.Tensor],
     **_: object,
 ) -> torch.Tensor:
-    """`Qwen3VLVisionAttention.forward` for SDPA; hidden_states (S, C), frame borders cu_seqlens (frames +
-    1,)."""
+    """Replace `Qwen3VLVisionAttention.forward` for SDPA; hidden_states (S, C), frame borders cu_seqlens (frames + 1,)."""
     length = hidden_states.shape[0]
     query, key, value = self.qkv(hidden_states).reshape(length, 3, self.num_heads, -1).unbind(1)  # each (S, H, D)
     query, key = apply_rotary_pos_emb_vision(query, key, *position_embeddings)

@@ -1,4 +1,4 @@
-"""Video in: the right frames of a file, safely.
+"""Reading of videos: the right frames of a file, safely.
 
     clip = read_clip("a.mp4", FramePolicy())     # clip.frames: uint8 (T, H, W, 3), clip.timestamps: (T,)
 
@@ -10,12 +10,11 @@ Files are decoded in separate processes with a wall-clock limit; a file that can
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -36,6 +35,9 @@ from descore.video.types import (
     VideoUnreadableError,
 )
 from descore.video.worker_pool import PROCESSES, as_frames, ask, shut_down, warm_up
+
+if TYPE_CHECKING:
+    import os
 
 __all__ = [
     "FramePolicy",
@@ -72,11 +74,17 @@ def read_clip(
     limits: VideoLimits = LIMITS,
     use_decord: bool = True,
 ) -> VideoClip:
-    """The frames of `path` that `policy` asks for.
+    """Read the frames of `path` that `policy` asks for.
 
-    timeout: seconds of decoding allowed. use_decord: False reads every file with PyAV; the frames are the
-    same. Frames of more than 4 x `policy.max_pixels_per_frame` and more than a megapixel arrive reduced to
-    the larger of the two bounds, all others at their own size.
+    Frames of more than 4 x `policy.max_pixels_per_frame` and more than a megapixel arrive reduced to the larger of the two
+    bounds, all others at their own size.
+
+    Args:
+        path: a local video file.
+        policy: which frames.
+        timeout: seconds of decoding allowed.
+        limits: bounds on the file.
+        use_decord: False reads every file with PyAV; the frames are the same.
 
     Raises:
         VideoError: the file can't be used; its subclass and message say why.
@@ -99,13 +107,13 @@ def read_clips(
     timeout: float = 30.0,
     limits: VideoLimits = LIMITS,
 ) -> list[VideoClip]:
-    """`read_clip` for several files at once, in their order; the first bad one raises."""
+    """Read several files at once with `read_clip`, in their order; the first bad one raises."""
     with ThreadPoolExecutor(max_workers=max(1, min(PROCESSES, len(paths)))) as threads:
         return list(threads.map(lambda path: read_clip(path, policy, timeout, limits), paths))
 
 
 def probe(path: str | os.PathLike[str], timeout: float = 30.0, limits: VideoLimits = LIMITS) -> VideoInfo:
-    """Size, length, codec and playability of a file.
+    """Return size, length, codec and playability of a file.
 
     Raises:
         VideoError: the file can't be used.
@@ -115,7 +123,7 @@ def probe(path: str | os.PathLike[str], timeout: float = 30.0, limits: VideoLimi
 
 
 def validate_full(path: str | os.PathLike[str], timeout: float = 120.0, limits: VideoLimits = LIMITS) -> int:
-    """Decode the file once in full; the number of frames that it shows.
+    """Decode the file once in full; return the number of frames that it shows.
 
     Raises:
         VideoError: anything in it is missing or damaged.
@@ -130,28 +138,27 @@ def make_playable(
     timeout: float = 300.0,
     limits: VideoLimits = LIMITS,
 ) -> Path:
-    """A file that every browser plays: `path` itself where it is one, else `out`, re-encoded to H.264 without
-    sound.
+    """Return a file that every browser plays: `path` itself, or `out`, re-encoded to H.264 without sound.
 
     Raises:
         VideoError: the file can't be used.
     """
     if probe(path, timeout, limits).browser_playable:
         return Path(path)
-    ask("reencode", path, timeout, limits=asdict(limits), out=os.path.abspath(os.fspath(out)))
+    ask("reencode", path, timeout, limits=asdict(limits), out=str(Path(out).absolute()))
     return Path(out)
 
 
 def content_hash(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of the file's bytes, 64 hexadecimal digits.
+    """Return the SHA-256 of the file's bytes, 64 hexadecimal digits.
 
     Raises:
         VideoMissingError: there is no such regular file.
     """
-    if not os.path.isfile(path):
+    if not Path(path).is_file():
         raise VideoMissingError(path, "there is no such file; check the path")
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
+    with Path(path).open("rb") as file:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()

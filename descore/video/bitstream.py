@@ -1,5 +1,4 @@
-"""What the bits of a coded frame prove: does it start a closed group of pictures, and does it show one
-picture?
+"""Proof from the bits of a coded frame that it starts a closed group of pictures and shows one picture.
 
 Containers only mark "key frames", and an open group's first frame carries the same mark as a closed one's;
 decord counts frames from such marks, so for it they must be proven. H.264 (ITU-T H.264, 7.3) and VP9
@@ -17,11 +16,14 @@ _HIGH_PROFILES = frozenset({100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 
 
 
 def starts_closed_gop(codec: str, extradata: bytes, packet: Any) -> tuple[bool, bool]:
-    """(it starts a closed group of pictures, it yields exactly one shown picture); False also means "not
-    proven".
+    """Tell whether a packet starts a closed group of pictures, and whether it yields exactly one shown picture.
 
-    codec: ffmpeg's name. extradata: the stream's codec configuration (avcC for H.264 in mp4). packet:
-    bytes-like.
+    False also means "not proven".
+
+    Args:
+        codec: ffmpeg's name.
+        extradata: the stream's codec configuration (avcC for H.264 in mp4).
+        packet: bytes-like.
     """
     if codec == "h264":
         return _h264(extradata, bytes(packet))
@@ -50,7 +52,7 @@ def _length_prefixed(data: bytes, width: int) -> Iterator[bytes]:
 
 @lru_cache(maxsize=64)
 def _h264_plain(extradata: bytes) -> bool:
-    """Every sequence parameter set in an avcC record forbids field pictures and gaps in the frame numbers."""
+    """Tell whether every sequence parameter set of an avcC record forbids field pictures and gaps in frame numbers."""
     if len(extradata) < 8 or extradata[0] != 1:
         return False
     count, position = extradata[5] & 31, 6
@@ -63,18 +65,18 @@ def _h264_plain(extradata: bytes) -> bool:
 
 
 class _Bits:
-    """Reads an H.264 raw byte sequence payload, most significant bit first."""
+    """A reader of an H.264 raw byte sequence payload, most significant bit first."""
 
     def __init__(self, payload: bytes) -> None:
         payload = payload.replace(b"\0\0\3", b"\0\0")
         self._bits = "".join(f"{byte:08b}" for byte in payload)
-        self._at = 0
+        self._position = 0
 
     def take(self, count: int) -> int:
-        chunk = self._bits[self._at : self._at + count]
+        chunk = self._bits[self._position : self._position + count]
         if len(chunk) < count:
             raise EOFError("parameter set too short")
-        self._at += count
+        self._position += count
         return int(chunk, 2) if count else 0
 
     def unsigned(self) -> int:
@@ -153,7 +155,7 @@ def _vp9(data: bytes) -> tuple[bool, bool]:
 
 
 def _vp9_frames(data: bytes) -> list[bytes]:
-    """The frames of one packet: one, or those that a superframe index at its end lists (annex B)."""
+    """Split a packet into its frames: one, or those that a superframe index at its end lists (annex B)."""
     if not data or data[-1] & 0xE0 != 0xC0:
         return [data]
     count, width = (data[-1] & 7) + 1, (data[-1] >> 3 & 3) + 1
@@ -169,7 +171,7 @@ def _vp9_frames(data: bytes) -> list[bytes]:
 
 
 def _vp9_header(frame: bytes) -> tuple[bool, bool] | None:
-    """(key frame, shown) from the first byte of an uncompressed header; None where it isn't one."""
+    """Read (key frame, shown) from the first byte of an uncompressed header; None where it isn't one."""
     if not frame or frame[0] >> 6 != 2 or frame[0] >> 4 & 3 == 3:
         return None
     if frame[0] >> 3 & 1:

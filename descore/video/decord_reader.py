@@ -1,7 +1,7 @@
-"""decord, for the files that it is proven to read exactly.
+"""The decord reader, for the files that it is proven to read exactly.
 
 decord counts frames from key frame marks instead of looking at display times, and gives wrong frames without
-a word on open groups of pictures, HEVC, transport streams and trimmed clips. `decord_refusal` lists what must
+an error on open groups of pictures, HEVC, transport streams and trimmed clips. `decord_refusal` lists what must
 hold. Where it may read, it skips whole groups of pictures between samples, which saves most on long clips.
 """
 
@@ -12,34 +12,35 @@ import os
 import platform
 from functools import cache
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
     from descore.video.demux import Track
-    from descore.video.pyav_reader import Look
+    from descore.video.pyav_reader import FrameGeometry
 
 _MIN_WIDTH = 65
 
 
 @cache
 def usable() -> bool:
-    """decord is here, and this is the kind of machine on which its exactness was tried."""
-    known = platform.machine().lower() in ("x86_64", "amd64")
-    return known and importlib.util.find_spec("decord") is not None
+    """Tell whether decord is installed, on the kind of machine on which its exactness was tried."""
+    proven_machine = platform.machine().lower() in ("x86_64", "amd64")
+    return proven_machine and importlib.util.find_spec("decord") is not None
 
 
 def load() -> Any:
-    """The decord module, made silent."""
+    """Import the decord module and silence it."""
     import decord
 
     decord.logging.set_level(decord.logging.QUIET)
     return decord
 
 
-def decord_refusal(track: Track, look: Look) -> str | None:
-    """Why decord may not read this file, or None where it is proven exact.
+def decord_refusal(track: Track, geometry: FrameGeometry) -> str | None:
+    """Say why decord may not read this file, or None where it is proven exact.
 
     decord lists all packets by display time, seeks to a key frame, checks where it landed by that frame's
     time, and counts decoded frames from there. That is exact if every packet gives one shown picture, every
@@ -56,9 +57,9 @@ def decord_refusal(track: Track, look: Look) -> str | None:
         return f"{track.codec} in {track.container} is not proven"
     if track.video_streams != 1:
         return "it may choose another video stream"
-    if look.pix_fmt != "yuv420p" or look.interlaced or not look.plain:
+    if geometry.pix_fmt != "yuv420p" or geometry.interlaced or not geometry.plain:
         return "turned, stretched, interlaced or not 8-bit 4:2:0"
-    if look.width < _MIN_WIDTH or look.width % 2 or look.height % 2:
+    if geometry.width < _MIN_WIDTH or geometry.width % 2 or geometry.height % 2:
         return "decord misreads the rows of small and odd sizes"
     return _structure_refusal(track)
 
@@ -94,17 +95,17 @@ def _running_max(values: list[int]) -> list[int]:
     return result
 
 
-def decord_frames(track: Track, look: Look, indices: list[int]) -> np.ndarray | None:
-    """The frames by decord, or None where its own list of frames differs from the packets'."""
+def decord_frames(track: Track, geometry: FrameGeometry, indices: list[int]) -> np.ndarray | None:
+    """Read frames by decord; None where its own list of frames differs from the packets'."""
     decord = load()
     try:
-        reader = decord.VideoReader(os.path.abspath(track.path), num_threads=min(4, os.cpu_count() or 1))
+        reader = decord.VideoReader(str(Path(track.path).absolute()), num_threads=min(4, os.cpu_count() or 1))
         if len(reader) != len(track.shown) or not _same_times(reader, track):
             return None
         frames = [reader[i].asnumpy() for i in indices]
     except (decord.DECORDError, RuntimeError, IndexError, StopIteration):
         return None
-    if any(frame.shape != (look.height, look.width, 3) for frame in frames):
+    if any(frame.shape != (geometry.height, geometry.width, 3) for frame in frames):
         return None
     return np.stack(frames)
 

@@ -1,5 +1,4 @@
-"""The first pass over a video file: open it safely, demux it without decoding, and learn when each frame is
-shown.
+"""The first pass over a video file: open it safely and demux it for display times, without decoding.
 
 A file comes from anybody, so only regular local files are opened, by an ffmpeg that may use no protocol but
 `file:` and no demuxer that follows references (playlists, concat scripts, image patterns).
@@ -7,11 +6,11 @@ A file comes from anybody, so only regular local files are opened, by an ffmpeg 
 
 from __future__ import annotations
 
-import os
 import stat
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import av
@@ -35,12 +34,16 @@ CONTAINERS = "mov,mp4,matroska,webm,avi,mpegts,mpeg,flv,ogg,asf,gif"
 
 @dataclass(frozen=True)
 class CodedFrame:
-    """One video packet in file order. pts, dts, duration in ticks of the track's time base; None where
-    unknown.
+    """One video packet in file order; times are ticks of the track's time base.
 
-    key: the container marks it as a seek point. discarded: decoded but never shown (edit lists).
-    closed: it starts a closed group of pictures, proven from its bits (False where unproven).
-    one_picture: it yields exactly one shown picture, proven from its bits (False where unproven).
+    Attributes:
+        pts: display time; None where unknown.
+        dts: decoding time; None where unknown.
+        duration: 0 where unknown.
+        key: the container marks it as a seek point.
+        discarded: decoded but never shown (edit lists).
+        closed: it starts a closed group of pictures, proven from its bits (False where unproven).
+        one_picture: it yields exactly one shown picture, proven from its bits (False where unproven).
     """
 
     pts: int | None
@@ -54,10 +57,21 @@ class CodedFrame:
 
 @dataclass(frozen=True)
 class Track:
-    """What demuxing tells about the video stream of a file.
+    """The video stream of a file, as demuxing shows it.
 
-    shown: ascending pts of the frames a player shows, in ticks of time_base seconds. end: the tick at which
-    the last one leaves the screen. packets: every coded frame in file order. width, height: coded pixels.
+    Attributes:
+        path: the file.
+        container: ffmpeg's names of the demuxer, separated by commas.
+        codec: ffmpeg's name of the decoder.
+        time_base: seconds of one tick.
+        width: coded pixels.
+        height: coded pixels.
+        video_streams: number of video streams in the file.
+        extradata: the stream's codec configuration.
+        packets: every coded frame in file order.
+        shown: ascending ticks at which a player shows a new frame.
+        end: the tick at which the last frame leaves the screen.
+        rate: frames a second by the container; None where unknown.
     """
 
     path: str
@@ -79,30 +93,31 @@ class Track:
         return (self.end - self.shown[0]) * self.time_base
 
     def starts(self) -> list[Fraction]:
-        """Display times of all shown frames, in seconds after the first."""
+        """Return the display times of all shown frames, in seconds after the first."""
         return [(pts - self.shown[0]) * self.time_base for pts in self.shown]
 
 
 def require_local_file(path: str, limits: VideoLimits) -> int:
-    """Size in bytes of a regular local file that is worth opening.
+    """Return the size in bytes of a regular local file that is worth opening.
 
     Raises:
-        VideoMissingError: no such path, or a directory, pipe or device.  VideoEmptyError: zero bytes.
+        VideoMissingError: no such path, or a directory, pipe or device.
+        VideoEmptyError: zero bytes.
         VideoTooLargeError: more bytes than the limits allow.
     """
     try:
-        facts = os.stat(path)
+        status = Path(path).stat()
     except (OSError, ValueError) as error:
         hint = "only local files are read, never addresses" if "://" in path else "check the path"
         raise VideoMissingError(path, f"there is no such file; {hint}") from error
-    if not stat.S_ISREG(facts.st_mode):
-        kind = "a folder" if stat.S_ISDIR(facts.st_mode) else "a pipe or device"
+    if not stat.S_ISREG(status.st_mode):
+        kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe or device"
         raise VideoMissingError(path, f"this is {kind}, not a video file")
-    if facts.st_size == 0:
+    if status.st_size == 0:
         raise VideoEmptyError(path, "the file holds zero bytes; upload it again")
-    if facts.st_size > limits.max_bytes:
-        raise VideoTooLargeError(path, f"{facts.st_size / 1e9:.1f} GB is over the limit of {limits.max_bytes / 1e9:.1f} GB")
-    return facts.st_size
+    if status.st_size > limits.max_bytes:
+        raise VideoTooLargeError(path, f"{status.st_size / 1e9:.1f} GB is over the limit of {limits.max_bytes / 1e9:.1f} GB")
+    return status.st_size
 
 
 def open_container(path: str) -> Any:
@@ -117,16 +132,17 @@ def open_container(path: str) -> Any:
         raise VideoTruncatedError(path, cut)
     options = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
     try:
-        return av.open("file:" + os.path.abspath(path), "r", options=options, metadata_errors="replace")
+        return av.open(f"file:{Path(path).absolute()}", "r", options=options, metadata_errors="replace")
     except (av.FFmpegError, OSError, ValueError) as error:
         raise VideoUnreadableError(path, f"this is not a readable video file ({_words(error)})") from error
 
 
 def video_stream(container: Any, path: str) -> Any:
-    """The first video stream that isn't a cover picture.
+    """Return the first video stream that isn't a cover picture.
 
     Raises:
-        VideoHasNoStreamError: there is none.  VideoUnreadableError: its codec has no decoder here.
+        VideoHasNoStreamError: there is none.
+        VideoUnreadableError: its codec has no decoder here.
     """
     streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
     if not streams:
@@ -235,7 +251,7 @@ def _usual_step(stream: Any, packets: list[CodedFrame]) -> int:
     if steps:
         return steps[len(steps) // 2]
     rate = stream.average_rate or stream.guessed_rate or Fraction(25)
-    return max(1, round(1 / (rate * stream.time_base)))
+    return max(1, round(1 / Fraction(rate * stream.time_base)))
 
 
 def _words(error: Exception) -> str:

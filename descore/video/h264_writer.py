@@ -1,4 +1,4 @@
-"""Writing video: frames to H.264 that every browser plays.
+"""Writing of frames as H.264 that every browser plays.
 
     encode_h264(frames, "clip.mp4", fps=24)             # frames: uint8 (H, W, 3) RGB, one after the other
 
@@ -7,7 +7,6 @@ PyAV's own libx264 does the work; no ffmpeg program is needed.
 
 from __future__ import annotations
 
-import os
 import uuid
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,6 +19,7 @@ import numpy as np
 from descore.video.types import as_rate
 
 if TYPE_CHECKING:
+    import os
     from fractions import Fraction
 
 _BT709 = 1
@@ -34,9 +34,14 @@ def encode_h264(
 ) -> Path:
     """Write frames as an mp4 file: H.264, yuv420p, BT.709 limited range, closed GOPs, index in front.
 
-    frames: uint8 (H, W, 3) RGB arrays of one size; an odd width or height is made even by repeating the last
-    column or row, since yuv420p can't hold it. The file appears at `path` only when it is complete. The same
-    frames give the same bytes (for one version of the encoder).
+    The file appears at `path` only when it is complete. The same frames give the same bytes (of one encoder version).
+
+    Args:
+        frames: uint8 (H, W, 3) RGB arrays of one size; an odd width or height is made even by repeating the last column or
+            row, since yuv420p can't hold it.
+        path: the file to write.
+        fps: frames a second.
+        crf: x264's constant rate factor; lower is better and larger.
 
     Raises:
         ValueError: no frames, frames of another type or of differing sizes, or an fps that isn't positive.
@@ -49,12 +54,17 @@ def encode_h264(
 
 
 class H264Writer:
-    """Writes frames at given times; the file appears when the `with` block ends without an error.
-
-    rate: average frames a second, as a hint to the encoder. time_base: seconds in one tick.
-    """
+    """A writer of frames at given times; the file appears when the `with` block ends without an error."""
 
     def __init__(self, path: str | os.PathLike[str], rate: Fraction, time_base: Fraction, crf: int = 20) -> None:
+        """Prepare a writer; the file is opened by the `with` block.
+
+        Args:
+            path: the file to write.
+            rate: average frames a second, as a hint to the encoder.
+            time_base: seconds in one tick.
+            crf: x264's constant rate factor.
+        """
         self.frames = 0
         self._path = Path(path)
         self._partial = self._path.with_name(f".{self._path.name}.{uuid.uuid4().hex[:8]}.part")
@@ -87,7 +97,7 @@ class H264Writer:
             if kind is None:
                 if not self.frames:
                     raise ValueError("a video needs at least one frame")
-                os.replace(self._partial, self._path)
+                self._partial.replace(self._path)
         finally:
             self._partial.unlink(missing_ok=True)
 

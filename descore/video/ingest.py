@@ -1,5 +1,4 @@
-"""What happens to a file when it enters: probe it, decode it once in full, re-encode what browsers can't
-play.
+"""Ingest of a file: probe it, decode it once in full, re-encode what browsers can't play.
 
 These functions run inside the decoding process; call them through `descore.video`.
 """
@@ -7,10 +6,11 @@ These functions run inside the decoding process; call them through `descore.vide
 from __future__ import annotations
 
 from fractions import Fraction
+from pathlib import Path
 
 from descore.video.demux import Track, scan
 from descore.video.h264_writer import H264Writer
-from descore.video.pyav_reader import Look, decoded_frames, first_look, picture_of
+from descore.video.pyav_reader import FrameGeometry, decoded_frames, picture_of, read_geometry
 from descore.video.types import VideoInfo, VideoLimits, VideoTruncatedError, VideoUnreadableError
 
 _BROWSER_CODECS = {"mov": {"h264", "av1", "vp9"}, "webm": {"vp8", "vp9", "av1"}}
@@ -18,14 +18,14 @@ _PLAIN_NAMES = {"libdav1d": "av1", "libvpx": "vp8", "libvpx-vp9": "vp9", "libaom
 
 
 def probe(path: str, limits: VideoLimits) -> VideoInfo:
-    """Facts of a file: its packets are demuxed, one frame is decoded.
+    """Return the properties of a file: its packets are demuxed, one frame is decoded.
 
     Raises:
         VideoError: any of its subclasses.
     """
     track = scan(path, limits)
-    look = first_look(track, limits)
-    width, height = look.shown_size
+    geometry = read_geometry(track, limits)
+    width, height = geometry.shown_size
     codec = _PLAIN_NAMES.get(track.codec, track.codec)
     container = _container_name(track)
     return VideoInfo(
@@ -35,15 +35,15 @@ def probe(path: str, limits: VideoLimits) -> VideoInfo:
         duration=float(track.duration),
         frames=len(track.shown),
         codec=codec,
-        pix_fmt=look.pix_fmt,
+        pix_fmt=geometry.pix_fmt,
         container=container,
-        rotation=look.rotation,
-        browser_playable=codec in _BROWSER_CODECS.get(container, ()) and look.pix_fmt in ("yuv420p", "yuvj420p"),
+        rotation=geometry.rotation,
+        browser_playable=codec in _BROWSER_CODECS.get(container, ()) and geometry.pix_fmt in ("yuv420p", "yuvj420p"),
     )
 
 
 def validate(path: str, limits: VideoLimits) -> int:
-    """Decode every frame once; the number of frames shown.
+    """Decode every frame once; return the number of frames shown.
 
     Raises:
         VideoTruncatedError: the last announced frames don't come.
@@ -71,8 +71,7 @@ def validate(path: str, limits: VideoLimits) -> int:
 
 
 def reencode(path: str, out: str, limits: VideoLimits) -> int:
-    """Write `out` as H.264 that every browser plays, upright, with the display times kept; the number of
-    frames.
+    """Write `out` as H.264 that every browser plays, upright, with the display times kept; return the number of frames.
 
     Sound is left out: nothing here listens to it.
 
@@ -80,7 +79,7 @@ def reencode(path: str, out: str, limits: VideoLimits) -> int:
         VideoError: the source can't be read.
     """
     track = scan(path, limits)
-    look = first_look(track, limits)
+    geometry = read_geometry(track, limits)
     last = -1
     with H264Writer(out, _rate(track), track.time_base) as writer:
         start: int | None = None
@@ -88,12 +87,12 @@ def reencode(path: str, out: str, limits: VideoLimits) -> int:
             start = tick if start is None else start
             if tick - start > last:
                 last = tick - start
-                writer.write(picture_of(frame, look, _native_size(look)), last)
+                writer.write(picture_of(frame, geometry, _native_size(geometry)), last)
     return writer.frames
 
 
-def _native_size(look: Look) -> tuple[int, int]:
-    return max(1, round(look.width * look.aspect)), look.height
+def _native_size(geometry: FrameGeometry) -> tuple[int, int]:
+    return max(1, round(geometry.width * geometry.aspect)), geometry.height
 
 
 def _rate(track: Track) -> Fraction:
@@ -103,5 +102,5 @@ def _rate(track: Track) -> Fraction:
 def _container_name(track: Track) -> str:
     if not track.container.startswith("matroska"):
         return track.container.split(",")[0]
-    with open(track.path, "rb") as file:
+    with Path(track.path).open("rb") as file:
         return "webm" if b"webm" in file.read(64) else "matroska"

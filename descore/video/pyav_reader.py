@@ -16,11 +16,16 @@ from descore.video.types import VideoLimits, VideoTruncatedError, VideoUnreadabl
 
 
 @dataclass(frozen=True)
-class Look:
-    """How the first decoded frame wants to be shown.
+class FrameGeometry:
+    """Geometry and pixel format of the frames, taken from the first decoded one.
 
-    width, height: coded size. matrix: 2x2 integer display matrix (a, b, c, d), identity (1, 0, 0, 1).
-    aspect: width over height of one pixel.
+    Attributes:
+        width: coded pixels.
+        height: coded pixels.
+        pix_fmt: ffmpeg's name.
+        interlaced: a frame holds two fields.
+        matrix: 2x2 integer display matrix (a, b, c, d), identity (1, 0, 0, 1).
+        aspect: width over height of one pixel.
     """
 
     width: int
@@ -50,15 +55,15 @@ class Look:
         return (width, height) if self.matrix[0] else (height, width)
 
 
-def first_look(track: Track, limits: VideoLimits) -> Look:
-    """Decode one frame and see how it is to be shown.
+def read_geometry(track: Track, limits: VideoLimits) -> FrameGeometry:
+    """Decode one frame and read how it must be displayed.
 
     Raises:
         VideoUnreadableError: no frame can be decoded.
     """
     for _, frame, stream in decoded_frames(track, limits, threads=1):
         aspect = stream.sample_aspect_ratio or Fraction(1)
-        return Look(
+        return FrameGeometry(
             frame.width,
             frame.height,
             frame.format.name,
@@ -70,16 +75,23 @@ def first_look(track: Track, limits: VideoLimits) -> Look:
 
 
 def decode(
-    track: Track, look: Look, size: tuple[int, int], wanted: Collection[int], limits: VideoLimits
+    track: Track, geometry: FrameGeometry, size: tuple[int, int], kept_ticks: Collection[int], limits: VideoLimits
 ) -> tuple[list[int], dict[int, np.ndarray]]:
     """Decode the whole file in order.
 
-    wanted: ticks at which frames are kept. size: (width, height) to keep them at, before turning.
-    Returns the display ticks of all frames that came out, ascending, and the kept frames, uint8 (H, W, 3),
-    upright.
+    Args:
+        track: as `scan` returns it.
+        geometry: as `read_geometry` returns it.
+        size: (width, height) to keep frames at, before they are turned.
+        kept_ticks: display ticks of the frames to keep.
+        limits: bounds on the file.
+
+    Returns:
+        The display ticks of all frames that came out, ascending, and the kept frames, uint8 (H, W, 3), upright.
 
     Raises:
-        VideoTruncatedError: the last frame is damaged.  VideoUnreadableError: damaged data after the first good frame.
+        VideoTruncatedError: the last frame is damaged.
+        VideoUnreadableError: damaged data after the first good frame.
     """
     ticks: list[int] = []
     kept: dict[int, np.ndarray] = {}
@@ -87,17 +99,17 @@ def decode(
     for tick, frame, _ in decoded_frames(track, limits):
         ticks.append(tick)
         damaged = frame.is_corrupt
-        if tick in wanted and tick not in kept:
-            kept[tick] = picture_of(frame, look, size)
+        if tick in kept_ticks and tick not in kept:
+            kept[tick] = picture_of(frame, geometry, size)
     if damaged:
         raise VideoTruncatedError(track.path, "its last frame is incomplete; the end of the file is missing")
     return sorted(set(ticks)), kept
 
 
 def decoded_frames(track: Track, limits: VideoLimits, threads: int = 0) -> Iterator[tuple[int, Any, Any]]:
-    """(display tick, PyAV frame, stream) of every frame, in display order. threads: 0 takes up to four.
+    """Yield (display tick, PyAV frame, stream) of every frame, in display order; `threads` 0 takes up to four.
 
-    Errors before the first frame are a stream joined in mid-group.
+    Errors before the first frame come from a stream joined in mid-group and are skipped.
 
     Raises:
         VideoUnreadableError: damaged data after the first frame.
@@ -127,16 +139,16 @@ def _display_tick(track: Track, index: int, frame: Any) -> int | None:
     # AVI stores no display times: those of its packets are guessed from the file order and wrong where frames
     # are reordered. The order in which frames leave the decoder is the display order.
     if track.container != "avi":
-        return frame.pts
+        return None if frame.pts is None else int(frame.pts)
     return track.shown[index] if index < len(track.shown) else None
 
 
-def picture_of(frame: Any, look: Look, size: tuple[int, int]) -> np.ndarray:
-    """A decoded frame as uint8 (H, W, 3) RGB, brought to `size` (width, height), then turned upright."""
+def picture_of(frame: Any, geometry: FrameGeometry, size: tuple[int, int]) -> np.ndarray:
+    """Convert a decoded frame to uint8 (H, W, 3) RGB, scale it to `size` (width, height), then turn it upright."""
     width, height = size
     smooth = "AREA" if width * height < frame.width * frame.height else "BICUBIC"
     picture = frame.reformat(width=width, height=height, format="rgb24", interpolation=smooth, threads=1)
-    return upright(picture.to_ndarray(), look.matrix)
+    return upright(picture.to_ndarray(), geometry.matrix)
 
 
 def upright(image: np.ndarray, matrix: tuple[int, int, int, int]) -> np.ndarray:

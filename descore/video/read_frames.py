@@ -1,6 +1,6 @@
-"""Two readers of one truth: PyAV's two exact passes for every file, decord where it is proven exact.
+"""The frames of a policy: by PyAV's two exact passes for every file, by decord where it is proven exact.
 
-Which frame is shown at a time is decided from the packets' display times alone (`video_scan`). The readers
+Which frame is shown at a time is decided from the packets' display times alone (`demux.scan`). The readers
 only fetch those frames. PyAV decodes in order and compares what came out with what was announced; where they
 differ (streams that begin in mid-group, hidden frames) the choice is made again from the decoded frames.
 """
@@ -13,7 +13,7 @@ import numpy as np
 
 from descore.video.decord_reader import decord_frames, decord_refusal
 from descore.video.demux import Track, scan
-from descore.video.pyav_reader import Look, decode, first_look
+from descore.video.pyav_reader import FrameGeometry, decode, read_geometry
 from descore.video.types import FramePolicy, VideoClip, VideoLimits, VideoUnreadableError
 
 # Frames larger than this leave the decoding process at reduced size, see `shipped_size`.
@@ -21,45 +21,44 @@ MIN_SHIPPED_PIXELS = 1024 * 1024
 
 
 def read(path: str, policy: FramePolicy, limits: VideoLimits, use_decord: bool = True) -> VideoClip:
-    """The frames that `policy` asks for, as a player shows them.
+    """Read the frames that `policy` asks for, as a player shows them.
 
     Raises:
         VideoError: any of its subclasses.
     """
     track = scan(path, limits)
-    look = first_look(track, limits)
-    whole_frames = shipped_size(look, policy) == (look.width, look.height)
-    if use_decord and whole_frames and decord_refusal(track, look) is None:
+    geometry = read_geometry(track, limits)
+    whole_frames = shipped_size(geometry, policy) == (geometry.width, geometry.height)
+    if use_decord and whole_frames and decord_refusal(track, geometry) is None:
         indices = policy.sample_indices(track.starts(), track.duration)
-        frames = decord_frames(track, look, indices)
+        frames = decord_frames(track, geometry, indices)
         if frames is not None:
             return _clip(track, indices, frames, "decord")
-    return _read_pyav(track, look, policy, limits)
+    return _read_pyav(track, geometry, policy, limits)
 
 
-def shipped_size(look: Look, policy: FramePolicy) -> tuple[int, int]:
-    """Coded (width, height) at which frames leave the decoder: the native one, unless it is far over the
-    budget.
+def shipped_size(geometry: FrameGeometry, policy: FramePolicy) -> tuple[int, int]:
+    """Return the coded (width, height) at which frames leave the decoder: the native one, unless far over the budget.
 
     64 frames of 4K are 1.6 GB, and the processor's own resize brings them to `max_pixels_per_frame` anyway.
     Frames of more than 4 x that budget AND more than about a megapixel are reduced to that bound by area
     averaging; all others are handed over untouched.
     """
     bound = max(4 * policy.max_pixels_per_frame, MIN_SHIPPED_PIXELS)
-    stretched = look.width * look.aspect
-    pixels = stretched * look.height
+    stretched = geometry.width * geometry.aspect
+    pixels = stretched * geometry.height
     scale = 1.0 if pixels <= bound else float(bound / pixels) ** 0.5
-    return max(1, round(float(stretched) * scale)), max(1, round(look.height * scale))
+    return max(1, round(float(stretched) * scale)), max(1, round(geometry.height * scale))
 
 
-def _read_pyav(track: Track, look: Look, policy: FramePolicy, limits: VideoLimits) -> VideoClip:
+def _read_pyav(track: Track, geometry: FrameGeometry, policy: FramePolicy, limits: VideoLimits) -> VideoClip:
     indices = policy.sample_indices(track.starts(), track.duration)
-    size = shipped_size(look, policy)
-    decoded, pictures = decode(track, look, size, {track.shown[i] for i in indices}, limits)
+    size = shipped_size(geometry, policy)
+    decoded, pictures = decode(track, geometry, size, {track.shown[i] for i in indices}, limits)
     if decoded != list(track.shown):
         track = _retimed(track, decoded)
         indices = policy.sample_indices(track.starts(), track.duration)
-        _, pictures = decode(track, look, size, {track.shown[i] for i in indices}, limits)
+        _, pictures = decode(track, geometry, size, {track.shown[i] for i in indices}, limits)
     frames = np.stack([pictures[track.shown[i]] for i in indices])
     return _clip(track, indices, frames, "pyav")
 

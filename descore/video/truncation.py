@@ -1,4 +1,4 @@
-"""Is the end of a file missing? Answered from the container's own sizes, without a decoder.
+"""Detection of files whose end is missing, from the container's own sizes, without a decoder.
 
 A half mp4 whose index comes first opens, plays and "seeks" without an error, so the sizes that containers
 write down are compared with the size of the file: ISO boxes, Matroska/WebM segment, RIFF chunk, transport
@@ -7,17 +7,20 @@ packets, GIF trailer.
 
 from __future__ import annotations
 
-import os
-from typing import BinaryIO
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+if TYPE_CHECKING:
+    import os
 
 _ISO_BOXES = frozenset(b"ftyp moov mdat moof mfra free skip wide uuid meta sidx styp pdin emsg pnot".split())
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 
 
 def truncation(path: str | os.PathLike[str]) -> str | None:
-    """One sentence saying what is missing, or None where the file is whole as far as its container tells."""
-    size = os.path.getsize(path)
-    with open(path, "rb") as file:
+    """Say in one sentence what is missing; None where the file is whole as far as its container tells."""
+    size = Path(path).stat().st_size
+    with Path(path).open("rb") as file:
         head = file.read(512)
         if head[4:8] in _ISO_BOXES:
             return _iso(file, size)
@@ -64,7 +67,7 @@ def _matroska(head: bytes, size: int) -> str | None:
 
 
 def _vint(data: bytes, position: int) -> tuple[int | None, int]:
-    """An EBML variable-length size (None: unknown, as live streams have it) and the position behind it."""
+    """Read an EBML variable-length size (None: unknown, as live streams have it); return it and the position behind it."""
     first = data[position] if position < len(data) else 0
     if not first:
         return None, position

@@ -1,4 +1,4 @@
-"""What the video modules share: the frame policy, a read clip, a file's facts, and the typed errors.
+"""Types of the video modules: frame policy, clip, file information, limits, and errors.
 
     policy = FramePolicy(fps=2.0, max_frames=64)
     policy.sample_times(duration=3.0, available_frames=72)      # array([0.25, 0.75, ..., 2.75])
@@ -14,6 +14,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,9 +24,12 @@ import numpy as np
 class FramePolicy:
     """Which frames of a clip a model sees, and how large. It is part of a checkpoint.
 
-    fps: frames sampled per second of video. min_frames, max_frames: bounds of the number of samples (a clip
-    with fewer frames gives what it has). max_pixels_per_frame, min_pixels_per_frame: area budget, in pixels,
-    of one frame after the processor's resize.
+    Attributes:
+        fps: frames sampled per second of video.
+        min_frames: at least so many samples; a clip with fewer frames gives all that it has.
+        max_frames: at most so many samples.
+        max_pixels_per_frame: area budget, in pixels, of one frame after the processor's resize.
+        min_pixels_per_frame: least area, in pixels, of one frame after the processor's resize.
 
     Raises:
         ValueError: a setting that can't be met (fps not positive, bounds crossed).
@@ -49,7 +53,7 @@ class FramePolicy:
             )
 
     def to_dict(self) -> dict[str, float | int]:
-        """The policy as plain JSON values."""
+        """Return the policy as plain JSON values."""
         return asdict(self)
 
     @classmethod
@@ -65,22 +69,22 @@ class FramePolicy:
         return cls(**values)
 
     def sample_count(self, duration: float | Fraction, available_frames: int) -> int:
-        """Number of samples: duration x fps, within the bounds, no more than there are frames.
+        """Return the number of samples: duration x fps, within the bounds, no more than there are frames.
 
         Above one it is made even by leaving one out, because video backbones merge frames in pairs.
         """
-        wanted = round(Fraction(duration) * Fraction(self.fps))
-        wanted = min(max(wanted, self.min_frames), self.max_frames)
-        count = max(1, min(wanted, available_frames))
+        samples = round(Fraction(duration) * Fraction(self.fps))
+        samples = min(max(samples, self.min_frames), self.max_frames)
+        count = max(1, min(samples, available_frames))
         return count if count == 1 else count - count % 2
 
     def sample_times(self, duration: float | Fraction, available_frames: int) -> np.ndarray:
-        """Sample times in seconds after the first displayed frame, float64 (n,): (i + 0.5) * duration / n."""
+        """Return sample times in seconds after the first displayed frame, float64 (n,): (i + 0.5) * duration / n."""
         count = self.sample_count(duration, available_frames)
         return np.array([float(t) for t in exact_times(Fraction(duration), count)], dtype=np.float64)
 
     def sample_indices(self, starts: Sequence[Fraction], duration: Fraction) -> list[int]:
-        """Index of the frame on screen at each sample time: the last one that starts at or before it.
+        """Return the index of the frame on screen at each sample time: the last one that starts at or before it.
 
         starts: ascending display times of all frames in seconds, the first one 0. Exact rational arithmetic,
         since sample times often fall on the very instant at which a frame appears.
@@ -89,18 +93,18 @@ class FramePolicy:
         return [max(0, bisect.bisect_right(starts, t) - 1) for t in times]
 
     def constant_rate_indices(self, frames: int, fps: float | Fraction) -> list[int]:
-        """`sample_indices` for `frames` frames shown at a constant `fps`, e.g. frames rendered in memory."""
+        """Return `sample_indices` for `frames` frames shown at a constant `fps`, e.g. frames rendered in memory."""
         step = 1 / as_rate(fps)
         return self.sample_indices([i * step for i in range(frames)], frames * step)
 
 
 def exact_times(duration: Fraction, count: int) -> list[Fraction]:
-    """The middles of `count` equal parts of `duration` seconds."""
+    """Return the middles of `count` equal parts of `duration` seconds."""
     return [Fraction(2 * i + 1, 2 * count) * duration for i in range(count)]
 
 
 def as_rate(fps: float | Fraction) -> Fraction:
-    """A frame rate as the fraction it stands for: 23.976 is 24000/1001, 12.5 is 25/2.
+    """Return a frame rate as the fraction it stands for: 23.976 is 24000/1001, 12.5 is 25/2.
 
     Raises:
         ValueError: not a positive finite number.
@@ -132,12 +136,19 @@ class VideoClip:
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """Facts of a video file, from its packets and its first frame.
+    """The properties of a video file, from its packets and its first frame.
 
-    width, height: pixels as displayed, i.e. after rotation. fps: average display rate. duration: seconds on
-    screen.
-    frames: displayed frames. rotation: degrees counter-clockwise (0, 90, 180, 270) that a player turns the
-    coded picture. browser_playable: today's browsers can show it without re-encoding.
+    Attributes:
+        width: pixels as displayed, i.e. after rotation.
+        height: pixels as displayed, i.e. after rotation.
+        fps: average display rate.
+        duration: seconds on screen.
+        frames: number of displayed frames.
+        codec: plain name, e.g. h264, vp9, av1.
+        pix_fmt: ffmpeg's name.
+        container: ffmpeg's name of the demuxer; webm where the file says so.
+        rotation: degrees counter-clockwise (0, 90, 180, 270) that a player turns the coded picture.
+        browser_playable: today's browsers can show it without re-encoding.
     """
 
     width: int
@@ -154,10 +165,13 @@ class VideoInfo:
 
 @dataclass(frozen=True)
 class VideoLimits:
-    """What is refused before it can hurt: bounds on one video.
+    """Bounds on one video; a file beyond them is refused before it is decoded.
 
-    max_pixels: coded width x height of a frame. max_seconds: duration on screen. max_packets: coded frames.
-    max_bytes: size of the file.
+    Attributes:
+        max_pixels: coded width x height of a frame.
+        max_seconds: duration on screen.
+        max_packets: coded frames.
+        max_bytes: size of the file.
     """
 
     max_pixels: int = 4096 * 2304
@@ -167,10 +181,15 @@ class VideoLimits:
 
 
 class VideoError(ValueError):
-    """A video that can't be used. `path` is the file, `reason` one sentence on what is wrong with it."""
+    """A video that can't be used.
+
+    Attributes:
+        path: the file.
+        reason: one sentence on what is wrong with it.
+    """
 
     def __init__(self, path: str | os.PathLike[str], reason: str) -> None:
-        super().__init__(f"{os.path.basename(os.fspath(path)) or os.fspath(path)}: {reason}")
+        super().__init__(f"{Path(path).name or os.fspath(path)}: {reason}")
         self.path = os.fspath(path)
         self.reason = reason
 

@@ -1,4 +1,4 @@
-"""The decoding process: reads one request a line from stdin, writes one answer to stdout, until stdin closes.
+"""The decoding process: it reads one request a line from stdin and writes one answer to stdout, until stdin closes.
 
 Request: a JSON line {"job": "read", "path": ..., "seconds": 30, ...}. Answer: four bytes of header length
 (big endian), the header as JSON, then `header["bytes"]` raw bytes (the frames). Plain JSON and bytes, no
@@ -13,6 +13,7 @@ import os
 import signal
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -31,11 +32,10 @@ def main() -> None:
     _limit_memory()
     # Libraries are loaded before the first request comes, so that it is answered at once, and not before the
     # pipes are set apart, as nobody knows what they print.
-    from descore.video import decord_reader as video_decord
-    from descore.video import read_frames as video_readers  # noqa: F401
+    from descore.video import decord_reader, read_frames  # noqa: F401
 
-    if video_decord.usable():
-        video_decord.load()
+    if decord_reader.usable():
+        decord_reader.load()
     for line in requests:
         request = json.loads(line)
         _alarm(request["seconds"])
@@ -45,9 +45,9 @@ def main() -> None:
 
 
 def _private_pipes() -> tuple[BinaryIO, BinaryIO]:
-    """stdin and stdout for the protocol alone: whatever a library prints goes to stderr."""
+    """Return stdin and stdout for the protocol alone: all that libraries print goes to stderr."""
     requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    with open(os.devnull, "rb") as nothing:
+    with Path(os.devnull).open("rb") as nothing:
         os.dup2(nothing.fileno(), 0)
     os.dup2(2, 1)
     return requests, answers

@@ -1,4 +1,4 @@
-"""Decoding in a process that can be killed.
+"""A pool of decoding processes that can be killed.
 
 A broken file can hang or crash a decoder inside native code, where no signal handler and no thread helps. So
 each request goes to a fresh Python process (spawned, never forked: decord hangs in forked children) and has a
@@ -55,7 +55,8 @@ class _Worker:
         """Send one request and wait for its answer.
 
         Raises:
-            TimeoutError: no answer in time; the process has been killed.  WorkerCrashedError: it ended.
+            TimeoutError: no answer in time; the process has been killed.
+            WorkerCrashedError: the process ended.
         """
         timer = threading.Timer(seconds, self._expire)
         timer.daemon = True
@@ -169,10 +170,11 @@ def worker_pids() -> list[int]:
 
 
 def ask(job: str, path: str | os.PathLike[str], seconds: float, **details: Any) -> tuple[dict[str, Any], bytearray]:
-    """Have `job` done on `path` in a decoding process; the answer's header and raw bytes.
+    """Run `job` on `path` in a decoding process; return the answer's header and raw bytes.
 
     Raises:
-        VideoError: what the job raised.  VideoTimeoutError: it took more than `seconds`.
+        VideoError: the job raised it.
+        VideoTimeoutError: the job took more than `seconds`.
         VideoUnreadableError: the file made the decoder crash, twice.
     """
     name = os.fspath(path)
@@ -181,7 +183,7 @@ def ask(job: str, path: str | os.PathLike[str], seconds: float, **details: Any) 
         try:
             header, payload = _pool.ask(request, seconds)
         except WorkerCrashedError:
-            # Somebody may have killed an idle process, or decord died of a file that PyAV can read.
+            # An idle process may have been killed from outside, or decord died of a file that PyAV can read.
             header, payload = _pool.ask({**request, "use_decord": False}, seconds, fresh=True)
     except TimeoutError as error:
         raise VideoTimeoutError(name, f"decoding took more than {seconds:g} s and was stopped") from error
@@ -195,7 +197,7 @@ def ask(job: str, path: str | os.PathLike[str], seconds: float, **details: Any) 
 
 
 def as_frames(header: dict[str, Any], payload: bytearray) -> np.ndarray:
-    """The answer's bytes as uint8 (T, H, W, 3)."""
+    """View the answer's bytes as uint8 (T, H, W, 3)."""
     return np.frombuffer(payload, dtype=np.uint8).reshape(header["shape"])
 
 

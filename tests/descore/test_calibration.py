@@ -88,7 +88,7 @@ def test_rewards_that_are_all_equal_give_a_usable_scale(labels: list[int]) -> No
     assert fitted.std == 1.0
     assert fitted.standardise(0.1) == pytest.approx(0.0)
     assert fitted.p_first(0.1, 0.1) == 0.5
-    assert fitted.verdict(0.1, 0.1) == "tie"
+    assert fitted.outcome(0.1, 0.1) == "tie"
 
 
 @given(st.lists(st.tuples(finite, finite, st.sampled_from((-1, 0, 1))), min_size=1, max_size=20))
@@ -104,22 +104,22 @@ def test_any_data_give_a_valid_scale(data: list[tuple[float, float, int]]) -> No
 def test_swapping_the_videos_swaps_probability_and_verdict(a: float, b: float) -> None:
     assert ONE.p_first(a, b) == pytest.approx(1 - ONE.p_first(b, a))
     assert 0 <= ONE.p_first(a, b) <= 1
-    assert ONE.verdict(b, a) == {"A": "B", "B": "A", "tie": "tie"}[ONE.verdict(a, b)]
+    assert ONE.outcome(b, a) == {"A": "B", "B": "A", "tie": "tie"}[ONE.outcome(a, b)]
 
 
 def test_probability_and_verdict_at_known_points() -> None:
     assert ONE.p_first(1.5, 0.0) == pytest.approx(1 / (1 + math.exp(-1)))
-    assert ONE.verdict(1.0, 0.75) == "tie"
-    assert ONE.verdict(1.01, 0.75) == "A"
-    assert ONE.verdict(0.0, 1.0) == "B"
-    assert replace(ONE, tie_threshold=0.0).verdict(3.0, 3.0) == "tie"
+    assert ONE.outcome(1.0, 0.75) == "tie"
+    assert ONE.outcome(1.01, 0.75) == "A"
+    assert ONE.outcome(0.0, 1.0) == "B"
+    assert replace(ONE, tie_threshold=0.0).outcome(3.0, 3.0) == "tie"
     assert ONE.p_first(1e9, -1e9) == 1.0
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_no_verdict_from_a_reward_that_is_no_number(bad: float) -> None:
     with pytest.raises(CalibrationError, match="not finite"):
-        ONE.verdict(bad, 0.0)
+        ONE.outcome(bad, 0.0)
 
 
 def test_k_borrows_the_scale_of_think_and_quick_does_not() -> None:

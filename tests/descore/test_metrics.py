@@ -109,9 +109,9 @@ def test_a_margin_of_zero_is_wrong_without_ties_and_a_tie_with() -> None:
 def test_a_large_set_takes_no_quadratic_time() -> None:
     rng = np.random.default_rng(0)
     margins, labels = rng.normal(size=300_000), rng.integers(-1, 2, 300_000)
-    begin = time.perf_counter()
+    begin = time.process_time()
     best_tie_threshold(margins, labels)
-    assert time.perf_counter() - begin < 10
+    assert time.process_time() - begin < 10, "processor time, so that a busy machine does not count"
 
 
 def test_margins_are_taken_in_double_precision() -> None:

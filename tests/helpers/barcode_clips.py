@@ -22,7 +22,7 @@ BITS = 12
 
 
 def frame(number: int, width: int = 192, height: int = 96) -> np.ndarray:
-    """uint8 (height, width, 3): the bar code of `number` in a picture that changes from frame to frame."""
+    """Draw the bar code of `number`, uint8 (height, width, 3), in a picture that changes from frame to frame."""
     y, x = np.mgrid[0:height, 0:width]
     image = np.stack([(x + 3 * number) % 256, (y * 2 + number) % 256, (x + y) % 256], axis=-1) // 3 + 60
     third = height // 3
@@ -55,7 +55,7 @@ def number(image: np.ndarray) -> int:
 
 
 def numbers(frames: Iterable[np.ndarray]) -> list[int]:
-    """The numbers of several frames."""
+    """Read the numbers of several frames."""
     return [number(image) for image in frames]
 
 
@@ -85,8 +85,21 @@ def write_clip(
 ) -> Path:
     """Encode frames 0 .. count - 1; the suffix of `path` says which container.
 
-    ticks, time_base: display times for a variable frame rate. rotation: degrees counter-clockwise of the
-    display matrix; the frames are stored turned the other way, so that a player shows them upright.
+    Args:
+        path: the file to write.
+        count: number of frames.
+        codec: ffmpeg's name of the encoder.
+        fps: frames a second.
+        options: of the encoder.
+        size: (width, height) as displayed.
+        pix_fmt: ffmpeg's name.
+        ticks: display times for a variable frame rate.
+        time_base: seconds of one tick.
+        rotation: degrees counter-clockwise of the display matrix; the frames are stored turned the other way, so that a
+            player shows them upright.
+        container_options: of the muxer.
+        aspect: width over height of one pixel.
+        audio: add silence.
     """
     need_encoder(codec)
     base = time_base or 1 / Fraction(fps)
@@ -131,15 +144,14 @@ def _add_silence(out: Any, seconds: float) -> None:
 
 
 def write_audio_only(path: Path) -> Path:
-    """A second of silence without any video stream."""
+    """Write a second of silence without any video stream."""
     with av.open(str(path), "w") as out:
         _add_silence(out, 1.0)
     return path
 
 
 def remux(source: Path, target: Path, *, first: int = 0, last: int | None = None) -> list[int]:
-    """Copy packets from frame `first` on without re-encoding, as `-ss -c copy` does; the numbers of frames to
-    show.
+    """Copy packets from frame `first` on without re-encoding, as `-ss -c copy` does; return the numbers of shown frames.
 
     Copying starts at the key frame at or before `first`; frames before `first` get negative times, from which
     the mp4 muxer writes an edit list: they are decoded, and no player shows them. Copying stops behind the

@@ -53,7 +53,7 @@ _CORPUS = [
 
 
 def tiny_tokenizer() -> PreTrainedTokenizerFast:
-    """Byte-level BPE, a little over 300 tokens; all bytes are in the alphabet, so any text has tokens."""
+    """Train a byte-level BPE, a little over 300 tokens; all bytes are in the alphabet, so any text has tokens."""
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
@@ -73,7 +73,7 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
 
 @cache
 def tiny_processor() -> Qwen3VLProcessor:
-    """The real processor classes at patch 8, merge 2."""
+    """Make a processor of the real classes at patch 8, merge 2."""
     size = {"shortest_edge": SIDE * SIDE, "longest_edge": 64 * SIDE * SIDE}
     pieces = {"patch_size": PATCH, "merge_size": MERGE, "temporal_patch_size": 2, "size": size}
     return Qwen3VLProcessor(
@@ -85,8 +85,7 @@ def tiny_processor() -> Qwen3VLProcessor:
 
 
 def tiny_config() -> Qwen3VLConfig:
-    """Three layers each; deepstack features of the first two vision layers enter the first two text
-    layers."""
+    """Configure three layers each; deepstack features of the first two vision layers enter the first two text layers."""
     tokenizer = tiny_processor().tokenizer
     ids = {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIAL}
     return Qwen3VLConfig(
@@ -110,7 +109,7 @@ def tiny_config() -> Qwen3VLConfig:
 
 
 def tiny_backbone(seed: int = 0) -> Qwen3VLForConditionalGeneration:
-    """A random backbone in eval mode, float32, SDPA."""
+    """Make a random backbone in eval mode, float32, SDPA."""
     torch.manual_seed(seed)
     backbone = Qwen3VLForConditionalGeneration._from_config(tiny_config(), attn_implementation="sdpa")
     with torch.no_grad():
@@ -122,7 +121,7 @@ def tiny_backbone(seed: int = 0) -> Qwen3VLForConditionalGeneration:
 
 
 def tiny_clip(seed: int, frames: int = 4, height: int = SIDE, width: int = SIDE) -> VideoClip:
-    """A clip of smooth random colours that move, two frames a second."""
+    """Make a clip of smooth random colours that move, two frames a second."""
     rng = np.random.default_rng(seed)
     colours = rng.integers(0, 255, (frames, 4, 4, 3), dtype=np.uint8)
     pixels = colours.repeat(-(-height // 4), axis=1).repeat(-(-width // 4), axis=2)[:, :height, :width]
@@ -131,9 +130,9 @@ def tiny_clip(seed: int, frames: int = 4, height: int = SIDE, width: int = SIDE)
 
 
 def tiny_judge(thought_tokens: int = 24) -> DeScore:
-    """A random judge, ready to use, whose thoughts are at most `thought_tokens` long.
+    """Make a random judge, ready to use, whose thoughts are at most `thought_tokens` long.
 
-    Its seed is one whose greedy thoughts vary; many a random model repeats one token.
+    With this seed greedy thoughts vary; many random models repeat one token.
     """
     torch.manual_seed(1)
     scoring = ScoringModule(64)
@@ -149,5 +148,5 @@ def tiny_judge(thought_tokens: int = 24) -> DeScore:
 
 
 def tiny_video(path: Path, seed: int, frames: int = 8, height: int = SIDE, width: int = SIDE) -> Path:
-    """A small real H.264 file, four frames a second."""
+    """Write a small real H.264 file, four frames a second."""
     return encode_h264(tiny_clip(seed, frames, height, width).frames, path, fps=4)

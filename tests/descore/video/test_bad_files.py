@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import socket
-import time
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -30,9 +29,13 @@ from descore.video import (
     content_hash,
     encode_h264,
     probe,
+    pyav_reader,
     read_clip,
     validate_full,
+    warm_up,
 )
+from descore.video.read_frames import read
+from descore.video.worker_pool import worker_pids
 from tests.helpers.barcode_clips import frame, numbers, write_audio_only, write_clip
 
 ALL = FramePolicy(fps=24, min_frames=1, max_frames=400)
@@ -50,21 +53,19 @@ def _the_next_file_is_read(good: Path) -> Iterator[None]:
 
 
 def refuse(path: str | Path, kind: type[VideoError], words: str = ".", **more: Any) -> VideoError:
-    """`path` is refused with exactly this error, soon, by reading, probing and validating alike."""
-    begin = time.monotonic()
+    """Check that reading, probing and validating refuse `path` with exactly this error, so none of them runs out of time."""
     for job in (probe, validate_full, lambda p, **m: read_clip(p, ALL, **m)):
         with pytest.raises(VideoError, match=words) as caught:
             job(path, **more)
         assert type(caught.value) is kind, f"{type(caught.value).__name__}: {caught.value}"
         assert caught.value.path == os.fspath(path)
         assert caught.value.reason
-    assert time.monotonic() - begin < 10
     return caught.value
 
 
 def right_frames(path: Path) -> int:
     """Every frame carries the number that belongs to its time; how many came."""
-    clip = read_clip(path, ALL, timeout=5)
+    clip = read_clip(path, ALL)
     assert numbers(clip.frames) == [round(time * 24) for time in clip.timestamps]
     return len(clip.frames)
 
@@ -211,13 +212,20 @@ def test_small_and_odd_sizes(size: tuple[int, int], tmp_path: Path) -> None:
         assert clip.frames.std(axis=(1, 2, 3)).max() < 4
 
 
-def test_giant_frames_are_refused_before_decoding(tmp_path: Path) -> None:
+def test_giant_frames_are_refused_before_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with av.open(str(tmp_path / "8k.mp4"), "w") as out:
         stream: Any = out.add_stream("libx264", rate=24, options={"preset": "ultrafast"})
         stream.width, stream.height, stream.pix_fmt = 7680, 4320, "yuv420p"
         out.mux(stream.encode(av.VideoFrame(7680, 4320, "yuv420p")))
         out.mux(stream.encode())
     refuse(tmp_path / "8k.mp4", VideoTooLargeError, "7680 x 4320")
+    decoded: list[str] = []
+    monkeypatch.setattr(pyav_reader, "decoded_frames", lambda track, *_, **__: decoded.append(track.path) or iter(()))
+    with pytest.raises(VideoTooLargeError):
+        read(str(tmp_path / "8k.mp4"), ALL, VideoLimits())
+    with pytest.raises(VideoUnreadableError):  # the same file under a higher limit does get to the decoder
+        read(str(tmp_path / "8k.mp4"), ALL, VideoLimits(max_pixels=7680 * 4320))
+    assert decoded == [str(tmp_path / "8k.mp4")]
     for side, kind in ((4_000, VideoTooLargeError), (60_000, VideoUnreadableError)):
         sides = side.to_bytes(2, "little") * 2
         picture = b"," + b"\0" * 4 + sides + b"\0" + b"\x02\x02\x44\x01\0" + b";"
@@ -235,10 +243,11 @@ def test_too_long_and_too_many(good: Path, tmp_path: Path) -> None:
 
 def test_slow_files_are_stopped(tmp_path: Path) -> None:
     slow = write_clip(tmp_path / "slow.mp4", 60, options={"preset": "ultrafast"}, size=(480, 240))
-    begin = time.monotonic()
+    warm_up()
+    before = set(worker_pids())
     with pytest.raises(VideoTimeoutError, match=r"more than 0\.02 s"):
         read_clip(slow, ALL, timeout=0.02)
-    assert time.monotonic() - begin < 2
+    assert len(before - set(worker_pids())) == 1, "the process that decoded it should be gone"
 
 
 def test_damage_in_the_middle_is_found_at_ingest(tmp_path: Path) -> None:
@@ -262,7 +271,7 @@ def test_random_damage_never_gets_through_untyped(tmp_path: Path) -> None:
         path = tmp_path / "damaged.mp4"
         path.write_bytes(data)
         try:
-            clip = read_clip(path, FramePolicy(), timeout=10)
+            clip = read_clip(path, FramePolicy(), timeout=120)
             assert clip.frames.dtype == np.uint8
             assert clip.frames.ndim == 4
             assert len(clip.timestamps) == len(clip.frames)

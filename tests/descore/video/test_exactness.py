@@ -14,7 +14,7 @@ import pytest
 from descore.video import FramePolicy, VideoLimits, probe, read_clip
 from descore.video.decord_reader import decord_refusal, usable
 from descore.video.demux import scan
-from descore.video.pyav_reader import first_look
+from descore.video.pyav_reader import read_geometry
 from tests.helpers.barcode_clips import frame, numbers, remux, write_clip
 
 COUNT, FPS = 96, 24
@@ -218,7 +218,7 @@ def test_both_readers_give_the_same_pixels_on_real_footage() -> None:
 
 def refusal(path: Path) -> str | None:
     track = scan(str(path), VideoLimits())
-    return decord_refusal(track, first_look(track, VideoLimits()))
+    return decord_refusal(track, read_geometry(track, VideoLimits()))
 
 
 @pytest.mark.skipif(not usable(), reason="decord is used on x86-64 only")

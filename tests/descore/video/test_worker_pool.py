@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from descore.video import FramePolicy, VideoTimeoutError, read_clip, read_clips, shut_down, warm_up
+from descore.video import FramePolicy, VideoTimeoutError, read_clip, read_clips, shut_down, warm_up, worker_pool
 from descore.video.worker_pool import PROCESSES, worker_pids
 from tests.helpers.barcode_clips import numbers, write_clip
 from tests.helpers.paths import ROOT
@@ -27,7 +27,7 @@ def clip(tmp_path: Path) -> Path:
     return write_clip(tmp_path / "a.mp4", 24)
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 10) -> bool:
+def wait_until(condition: Callable[[], bool], seconds: float = 120) -> bool:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if condition():
@@ -49,14 +49,12 @@ def run_script(source: str, folder: Path, *arguments: str) -> subprocess.Complet
     script.write_text(textwrap.dedent(source))
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, str(script), *arguments]
-    return subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
 
 
 def test_warm_processes_are_reused(clip: Path) -> None:
     shut_down()
-    begin = time.monotonic()
     warm_up()
-    assert time.monotonic() - begin < 0.5, "warm_up must not wait"
     pids = set(worker_pids())
     assert len(pids) == PROCESSES
     for _ in range(5):
@@ -65,11 +63,19 @@ def test_warm_processes_are_reused(clip: Path) -> None:
     assert set(worker_pids()) == pids
 
 
-def test_a_warm_read_is_quick(clip: Path) -> None:
+def test_warming_up_does_not_wait_for_the_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    shut_down()
+    monkeypatch.setattr(worker_pool, "_COMMAND", "import time; time.sleep(300)")
+    warm_up()
+    assert len(worker_pids()) == PROCESSES, "they have ended, so it waited until then"
+    shut_down()
+
+
+def test_a_warm_read_starts_no_process(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    warm_up()
     read_clips([clip, clip], ALL)
-    begin = time.monotonic()
+    monkeypatch.setattr(worker_pool, "_Worker", lambda: pytest.fail("a process was started"))
     read_clips([clip, clip], ALL)
-    assert time.monotonic() - begin < 1
 
 
 def test_many_threads_get_their_own_answers(tmp_path: Path) -> None:
@@ -86,10 +92,8 @@ def test_a_hanging_process_is_killed_and_replaced(clip: Path) -> None:
     stopped = worker_pids()
     for pid in stopped:
         os.kill(pid, signal.SIGSTOP)
-    begin = time.monotonic()
     with pytest.raises(VideoTimeoutError, match=r"0\.5 s"):
         read_clip(clip, ALL, timeout=0.5)
-    assert time.monotonic() - begin < 2
     with pytest.raises(VideoTimeoutError):
         read_clip(clip, ALL, timeout=0.5)
     assert numbers(read_clip(clip, ALL).frames) == list(range(24))
@@ -110,10 +114,10 @@ def test_a_process_that_dies_in_mid_request_costs_only_time(clip: Path) -> None:
         os.kill(pid, signal.SIGSTOP)
     with ThreadPoolExecutor(1) as threads:
         waiting = threads.submit(read_clip, clip, ALL)
-        time.sleep(0.3)
+        assert wait_until(lambda: len(worker_pool._pool._busy) == 1)
         for pid in worker_pids():
             os.kill(pid, signal.SIGKILL)
-        assert numbers(waiting.result(timeout=20).frames) == list(range(24))
+        assert numbers(waiting.result(timeout=120).frames) == list(range(24))
 
 
 def test_processes_end_with_their_parent(clip: Path, tmp_path: Path) -> None:
@@ -161,7 +165,7 @@ def test_the_child_imports_no_torch() -> None:
         "print(sorted({'torch', 'transformers', 'gradio', 'sqlalchemy'} & set(sys.modules)))"
     )
     result = subprocess.run(
-        [sys.executable, "-c", source], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", source], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
     )
     assert result.stdout.strip() == "[]", result.stderr
 
