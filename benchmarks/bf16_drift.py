@@ -30,7 +30,7 @@ Row = dict[str, torch.Tensor]
 
 
 def measure(checkpoint: str, videos: Sequence[str], prompt: str) -> dict[str, Any]:
-    """The drift of one checkpoint over some videos of one prompt.
+    """Measure the drift of one checkpoint over some videos of one prompt.
 
     Returns:
         For each dtype the largest differences over the videos; `spread` is the standard deviation of the
@@ -85,6 +85,7 @@ def _largest(first: Sequence[float], second: Sequence[float]) -> float:
 
 
 def main() -> None:
+    """Measure and print one line of JSON."""
     parser = argparse.ArgumentParser(description="Reward drift by neighbours and cache, float32 against bfloat16.")
     parser.add_argument("videos", nargs="+", metavar="VIDEO")
     parser.add_argument("--prompt", required=True)

@@ -50,7 +50,7 @@ class Filled:
 
 
 @dataclass(frozen=True)
-class _Place:
+class _CampaignPair:
     id: int
     pair_id: int
     position: int
@@ -71,17 +71,17 @@ def fill(database: Database, pairs: int, labels: int, people: int = 50, seed: in
         places = session.execute(
             rows.where(CampaignPairRow.campaign_id == campaign.id).order_by(CampaignPairRow.position, CampaignPairRow.id)
         ).all()
-        queue = [_Place(*row[:3]) for row in places if not row.is_gold]
-        golds = [_Place(*row[:3]) for row in places if row.is_gold]
-        turns = list(itertools.islice(_turns(queue, golds, users, overlap, labels), labels))
-        _labels(session, campaign.id, turns, random.Random(seed))
-        _members(session, campaign.id, turns)
+        queue = [_CampaignPair(*row[:3]) for row in places if not row.is_gold]
+        golds = [_CampaignPair(*row[:3]) for row in places if row.is_gold]
+        assignments = list(itertools.islice(_assignments(queue, golds, users, overlap, labels), labels))
+        _labels(session, campaign.id, assignments, random.Random(seed))
+        _members(session, campaign.id, assignments)
     with database.write() as session:
         tallies.rebuild(session, campaign.id)
     if database.engine.dialect.name == "postgresql":
         with database.write() as session:
             session.execute(text("ANALYZE"))
-    return Filled(campaign.id, users, len(turns))
+    return Filled(campaign.id, users, len(assignments))
 
 
 def insert(session: Session, table: str, columns: str, rows: Iterable[tuple[Any, ...]]) -> None:
@@ -134,8 +134,8 @@ def _pair(number: int, videos: int) -> tuple[Any, ...]:
 
 
 @dataclass(frozen=True)
-class _Turn:
-    place: _Place
+class _Assignment:
+    campaign_pair: _CampaignPair
     user: User
     kind: str
 
@@ -144,30 +144,32 @@ class _Turn:
         return 1 if self.kind == "repeat" else 0
 
 
-def _turns(queue: list[_Place], golds: list[_Place], users: tuple[User, ...], overlap: int, labels: int) -> Iterator[_Turn]:
+def _assignments(
+    queue: list[_CampaignPair], golds: list[_CampaignPair], users: tuple[User, ...], overlap: int, labels: int
+) -> Iterator[_Assignment]:
     """Who labelled what, in the order of time: along the queue, each pair by `overlap` of those who got that far."""
     per_pair = overlap * (1 + 1 / REPEAT_EVERY)
     middle = min(len(queue), int((labels - len(golds) * len(users)) / per_pair))
     others = [0.97 + 0.06 * number / len(users) for number in range(len(users) - len(REACHES))]
     reach = [share * middle for share in (*REACHES, *others)]
     for gold in golds:
-        yield from (_Turn(gold, user, "gold") for user in users)
+        yield from (_Assignment(gold, user, "gold") for user in users)
     done = 0
-    for rank, place in enumerate(queue):
+    for rank, campaign_pair in enumerate(queue):
         there = [user for user, limit in zip(users, reach, strict=True) if rank < limit]
         chosen = [there[(rank * overlap + step) % len(there)] for step in range(min(overlap, len(there)))]
         for user in chosen:
-            yield _Turn(place, user, "work")
+            yield _Assignment(campaign_pair, user, "work")
         for user in chosen:
             done += 1
             if done % REPEAT_EVERY == 0:
-                yield _Turn(place, user, "repeat")
+                yield _Assignment(campaign_pair, user, "repeat")
 
 
-def _labels(session: Session, campaign_id: int, turns: list[_Turn], random_numbers: random.Random) -> None:
-    """The turns as labelled assignments, each with its one revision."""
-    seconds = [round(random_numbers.lognormvariate(3, 0.5), 1) for _ in turns]
-    left = ["AB"[random_numbers.randrange(2)] for _ in turns]
+def _labels(session: Session, campaign_id: int, assignments: list[_Assignment], random_numbers: random.Random) -> None:
+    """Insert labelled assignments, each with its one revision."""
+    seconds = [round(random_numbers.lognormvariate(3, 0.5), 1) for _ in assignments]
+    left = ["AB"[random_numbers.randrange(2)] for _ in assignments]
     answers = [_answer(random_numbers) for _ in range(ANSWERS)]
     names = (
         "id token campaign_id campaign_pair_id pair_id annotator_id kind round left_video state guideline_version "
@@ -179,11 +181,18 @@ def _labels(session: Session, campaign_id: int, turns: list[_Turn], random_numbe
         names,
         (
             (
-                *(number + 1, f"turn-{number:011}", campaign_id, turn.place.id, turn.place.pair_id, turn.user.id),
-                *(turn.kind, turn.round, left[number], "labelled", 1),
+                *(
+                    number + 1,
+                    f"turn-{number:011}",
+                    campaign_id,
+                    assignment.campaign_pair.id,
+                    assignment.campaign_pair.pair_id,
+                    assignment.user.id,
+                ),
+                *(assignment.kind, assignment.round, left[number], "labelled", 1),
                 *(_moment(number), _moment(number + 1800), _moment(number + 20), seconds[number]),
             )
-            for number, turn in enumerate(turns)
+            for number, assignment in enumerate(assignments)
         ),
     )
     names = (
@@ -196,12 +205,20 @@ def _labels(session: Session, campaign_id: int, turns: list[_Turn], random_numbe
         names,
         (
             (
-                *(number + 1, number + 1, campaign_id, turn.place.id, turn.place.pair_id, turn.user.id, "label"),
+                *(
+                    number + 1,
+                    number + 1,
+                    campaign_id,
+                    assignment.campaign_pair.id,
+                    assignment.campaign_pair.pair_id,
+                    assignment.user.id,
+                    "label",
+                ),
                 *(*answers[number % ANSWERS], "[]", "", "", left[number], "[]", 1, seconds[number]),
                 *('{"A": {"watched": 1.0, "plays": 2}, "B": {"watched": 1.0, "plays": 2}}', f"s{number}"),
                 _moment(number + 20),
             )
-            for number, turn in enumerate(turns)
+            for number, assignment in enumerate(assignments)
         ),
     )
 
@@ -216,22 +233,22 @@ def _answer(random_numbers: random.Random) -> tuple[str, str | None, str]:
     return choice, strength, json.dumps(scores)
 
 
-def _members(session: Session, campaign_id: int, turns: list[_Turn]) -> None:
-    """Each person's place in the queue, after the last pair that they had."""
+def _members(session: Session, campaign_id: int, assignments: list[_Assignment]) -> None:
+    """Insert members: each person's place in the queue, after the last pair that they had."""
     served: dict[int, int] = {}
-    work: dict[int, _Place] = {}
-    gold: dict[int, _Place] = {}
+    work: dict[int, _CampaignPair] = {}
+    gold: dict[int, _CampaignPair] = {}
     last_work: dict[int, int] = {}
     repeated: dict[int, int] = {}
-    start = _Place(0, 0, -1)
-    for assignment_id, turn in enumerate(turns, start=1):
-        served[turn.user.id] = served.get(turn.user.id, 0) + 1
-        if turn.kind == "repeat":
-            repeated[turn.user.id] = last_work[turn.user.id]
+    start = _CampaignPair(0, 0, -1)
+    for assignment_id, assignment in enumerate(assignments, start=1):
+        served[assignment.user.id] = served.get(assignment.user.id, 0) + 1
+        if assignment.kind == "repeat":
+            repeated[assignment.user.id] = last_work[assignment.user.id]
             continue
-        (gold if turn.kind == "gold" else work)[turn.user.id] = turn.place
-        if turn.kind == "work":
-            last_work[turn.user.id] = assignment_id
+        (gold if assignment.kind == "gold" else work)[assignment.user.id] = assignment.campaign_pair
+        if assignment.kind == "work":
+            last_work[assignment.user.id] = assignment_id
     names = (
         "campaign_id annotator_id standing paused cursor_position cursor_id gold_cursor_position gold_cursor_id "
         "repeat_cursor order_version served labels skips flags decided left_choices ties gold_total gold_right "

@@ -101,7 +101,7 @@ def shared_update(model: DeScoreModel, batch: RolloutBatch, config: DualObjectiv
 def build_rollouts(
     model: DeScoreModel, rows: Sequence[Row], sampled: SampledThoughts, config: DualObjectiveConfig
 ) -> RolloutBatch:
-    """The same rollouts for both ways. Advantages are fixed numbers: what they are does not change the work."""
+    """Give both ways the same rollouts, with fixed advantages: their values do not change the work."""
     count = len(rows) * config.num_generations
     return RolloutBatch(
         prompts=collate(list(rows), pad_token_id(model.processor)),

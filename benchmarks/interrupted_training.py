@@ -49,7 +49,7 @@ class Trial:
     home: Path
 
     def start(self) -> int:
-        """A child that runs the stage; its id. Forked, so that a start costs no imports."""
+        """Start a child that runs the stage, and return its id. Forked, so that a start costs no imports."""
         child = os.fork()
         if child:
             return child
@@ -72,7 +72,8 @@ class Trial:
         self.check(os.waitstatus_to_exitcode(status), 0)
 
     def check(self, code: int, expected: int) -> None:
-        """
+        """Refuse an unexpected exit code.
+
         Raises:
             RuntimeError: the run ended with another exit code; with the end of what it said.
         """
@@ -106,14 +107,15 @@ class Trial:
         return [row["step"] for row in read_metrics(self.folder / self.stage)]
 
     def half_written(self) -> set[str]:
-        """Names of checkpoints that are not (yet) whole."""
+        """Return the names of checkpoints that are not (yet) whole."""
         try:
-            return {name for name in os.listdir(self.folder / self.stage / "checkpoints") if name.startswith(".partial.")}
+            checkpoints = self.folder / self.stage / "checkpoints"
+            return {path.name for path in checkpoints.iterdir() if path.name.startswith(".partial.")}
         except FileNotFoundError:
             return set()
 
     def weights(self) -> bytes:
-        """The trained weights of its newest checkpoint: the same bytes where all weights are the same."""
+        """Return the newest checkpoint's trained weights as bytes; equal bytes mean equal weights."""
         newest = self.checkpoints.newest()
         return b"" if newest is None else (newest.folder / "weights.safetensors").read_bytes()
 
@@ -186,7 +188,7 @@ class Disturber:
         self._close()
 
     def report(self) -> dict[str, Any]:
-        """The figures, over all runs that were killed."""
+        """Sum up the figures of all killed runs."""
         return {
             "kills": self.counted,
             "aimed_at_saves": self.aimed,
@@ -208,7 +210,7 @@ class Disturber:
 
 
 def outcome(trial: Trial, straight: bytes) -> dict[str, Any]:
-    """What a run that has ended came to. log_lines: 0 where they are not one for each step, in order."""
+    """Compare a finished run with the undisturbed one. log_lines: 0 unless there is one for each step, in order."""
     logged = trial.logged
     return {
         "steps": trial.saved,
@@ -278,7 +280,7 @@ def _stopped_and_resumed(trial: Trial, straight: bytes) -> dict[str, Any]:
 
 
 def _config(table: Path, steps: int) -> TrainConfig:
-    """Settings of small quick steps, each with a checkpoint."""
+    """Configure small quick steps, each with a checkpoint."""
     small = [f"data.csv={table}", "data.held_out_share=0", "save_every=1", "keep=3", "anchors=0"]
     for stage in ("cold_start", "dual_rl"):
         small += [f"{stage}.{name}" for name in (f"steps={steps}", "pairs_per_step=1", "micro_batch_pairs=1")]

@@ -97,7 +97,7 @@ def never_end(model: DeScoreModel) -> None:
 
 @torch.inference_mode()
 def against_forward(model: DeScoreModel, pair: Pair, judged: Judged) -> tuple[float, float]:
-    """The largest difference of a reward from that of a full forward, and the largest logit that a thought passed over."""
+    """Return the largest difference to a full forward's rewards, and the largest logit that greedy thoughts passed over."""
     difference = gap = 0.0
     for row, thought, reward in zip(pair, judged.thoughts, judged.rewards, strict=True):
         forward = model(collate([with_thought(model.processor, row, thought)], pad_token_id(model.processor)))
@@ -150,7 +150,7 @@ def compare(ours: DeScoreModel, plain: DeScoreModel, pairs: Sequence[Pair], limi
 
 
 def gallery_pairs(judge: DeScore, count: int) -> list[Pair]:
-    """The first pairs of the gallery, encoded."""
+    """Encode the first pairs of the gallery."""
     manifest, pairs = judge.manifest, json.loads((GALLERY / "pairs.json").read_text("utf-8"))[:count]
     clips = [read_clips([GALLERY / pair["a"], GALLERY / pair["b"]], manifest.frame_policy) for pair in pairs]
     return [

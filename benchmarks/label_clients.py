@@ -133,7 +133,7 @@ class Annotator:
             self._record.errors[f"clip {response.status_code}"] += 1
 
     def _answer(self, turn: dict[str, Any]) -> dict[str, Any]:
-        """What the page would send."""
+        """Make the answer that the page would send."""
         playback = {side: {"watched": 1.0, "plays": 2} for side in ("left", "right")}
         common = {"seconds": round(self._random.lognormvariate(3, 0.5), 1), "playback": playback}
         if self._random.random() < SKIP:

@@ -44,7 +44,7 @@ LONGEST_LIFE = 8.0
 
 
 def prepare(database: Database, pairs: int, annotators: int) -> tuple[int, dict[str, str]]:
-    """A campaign over the bundled videos with new prompts, and signed-in people; returns its id and cookies by name."""
+    """Make a campaign over the bundled videos with new prompts, and sign people in; return its id and cookies by name."""
     clips = load_gallery(ClipStore(database))
     videos = [video for pair in clips for video in (pair.a, pair.b)]
     with database.write() as session:

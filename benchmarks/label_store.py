@@ -70,7 +70,7 @@ class Clock:
 
 
 def summary(seconds: list[float]) -> dict[str, float]:
-    """Calls, median, 95th and 99th percentile, maximum; times in milliseconds."""
+    """Summarise times: calls, median, 95th and 99th percentile, maximum, in milliseconds."""
     ordered = sorted(seconds)
     shares = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
     ranks = {name: ordered[min(len(ordered) - 1, int(share * len(ordered)))] for name, share in shares.items()}
@@ -91,7 +91,7 @@ def work(database: Database, filled: Filled, clock: Clock, calls: int) -> None:
 
 
 def abandon(database: Database, filled: Filled, people: tuple[Any, ...]) -> None:
-    """These people took a pair yesterday and never came back."""
+    """Let these people take a pair yesterday and never come back."""
     yesterday = utc_now() - timedelta(days=1)
     for person in people:
         with database.write() as session:
@@ -112,7 +112,7 @@ def save(database: Database, turn: Assignment, person_id: int, submission: str) 
 
 
 def newcomers(database: Database, filled: Filled, clock: Clock, count: int) -> None:
-    """The first pair of people who never labelled here: all pairs before the first open one are done."""
+    """Time the first pair of new people: all pairs before the first open one are done."""
     for number in range(count):
         with database.write() as session:
             person = add_user(session, f"newcomer {number}", "annotator")
@@ -120,7 +120,7 @@ def newcomers(database: Database, filled: Filled, clock: Clock, count: int) -> N
 
 
 def after_reorder(database: Database, filled: Filled, clock: Clock) -> None:
-    """The first pair of each after the queue was sorted anew, labelled pairs first, as for disagreement.
+    """Time each person's first pair after the queue was sorted again, labelled pairs first, as for disagreement.
 
     Whoever was far ahead alone has thousands of open pairs before them that they labelled themselves.
     """

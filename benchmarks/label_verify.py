@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def verify(database: Database, campaign_id: int, record: Record) -> dict[str, int]:
-    """Counts of what should be zero, and of labels.
+    """Count faults, each of which should be zero, and labels.
 
     lost: answered and not there. changed: there and not what was sent. doubled: revisions that nobody was answered about.
     above_overlap: pairs with more labels and leases than the campaign asks.

@@ -39,12 +39,12 @@ class Taste:
     tie_below: float = 0.2
 
     def score(self, sub_scores: Mapping[str, str]) -> float:
-        """The weighted mean of the sub-scores, 0 .. 2; what the prompt does not ask counts as fulfilled."""
+        """Weigh the sub-scores into a mean of 0 to 2; a dimension that the prompt leaves open counts as fulfilled."""
         values = {name: 2.0 if sub_scores[name] == _NOT_ASKED else float(sub_scores[name]) for name in DIMENSIONS}
         return sum(self.weights[name] * values[name] for name in DIMENSIONS) / sum(self.weights.values())
 
     def label(self, pair: ShapePair, noise: float = 0.0, person: str = "") -> Label:
-        """The preference. noise: share of labels that this person gets wrong, always the same ones."""
+        """Label a pair by this taste. noise: share of labels that this person gets wrong, always the same ones."""
         difference = self.score(pair.scores[0]) - self.score(pair.scores[1])
         label: Label = "tie" if abs(difference) < self.tie_below else "A" if difference > 0 else "B"
         rng = random.Random(f"noise/{person}/{pair.identity}")

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def as_transformers_has_it(model: DeScoreModel) -> DeScoreModel:
-    """A copy whose backbone runs transformers' own code: its vision attention and its text attention."""
+    """Copy the model with a backbone that runs transformers' own vision and text attention."""
     plain = copy.deepcopy(model)
     for module in plain.backbone.modules():
         module.__dict__.pop("forward", None)

@@ -68,7 +68,7 @@ OVER = ("finished", "failed", "cancelled", "lost")
 def prepare(
     database: Database, known: Sequence[ShapePair], labelled: int, overlap: int
 ) -> tuple[int, dict[str, str], str, Shown]:
-    """A campaign over the imported pairs, signed-in people and a lead; its id, cookies, the lead's cookie, the truth."""
+    """Make a campaign over the imported pairs; return its id, people's cookies, the lead's cookie and the truth."""
     by_name = {name: one for one in known for name in clip_names(one)}
     with database.write() as session:
         lead = add_user(session, "lead", "lead")
@@ -115,7 +115,7 @@ class TrainPage:
         self._client = httpx.Client(base_url=url, cookies={COOKIE: token}, timeout=300)
 
     def retrain(self, stages: str, preset: str, knobs: Sequence[str]) -> int:
-        """The number of the new run.
+        """Start a run and return its number.
 
         Raises:
             RuntimeError: it was refused.
@@ -201,7 +201,7 @@ def old_taste(places: Sequence[str], count: int, folder: Path) -> dict[str, Any]
 
 
 def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """The whole loop in `folder`."""
+    """Run the whole loop in `folder` and return its figures."""
     folder.mkdir(parents=True, exist_ok=True)
     home, known = folder / "home", fresh_pairs(options.pairs)
     table = write_table(known, None, folder / "pairs")

@@ -67,7 +67,7 @@ async def _one_person(
 
 
 def _answer(pair: ShapePair, left: int, label: str) -> dict[str, Any]:
-    """What the page would send; `left` is 0 where the pair's A stands left."""
+    """Make the answer that the page would send; `left` is 0 where the pair's A stands left."""
     sides = {"left": left, "right": 1 - left}
     choice = label if label == "tie" else next(side for side, index in sides.items() if "AB"[index] == label)
     scores = {side: {name: pair.scores[index][name] for name in DIMENSIONS} for side, index in sides.items()}
