@@ -24,7 +24,7 @@ from app.lead.page import LeadPage
 from app.runs.supervisor import Jobs
 from app.serving.serving import Served, Serving
 from app.train.page import TrainPage
-from app.ui.assets import styles
+from app.ui.assets import scripts_route, styles
 from app.ui.header import ANALYSE, JUDGE, LABEL, LEAD, TRAIN, build_header, theme
 from app.ui.plotly_script import plotly_route
 from app.web.auth import Auth
@@ -94,7 +94,7 @@ class Studio:
             build_header(LEAD)
             lead.build(blocks)
         pages = (*label.routes(), *analyse.routes(), *train.routes(), *lead.routes())
-        routes = (*clip_store.routes(), *auth.routes(), *serving.routes(), plotly_route(), *pages)
+        routes = (*clip_store.routes(), *auth.routes(), *serving.routes(), plotly_route(), scripts_route(), *pages)
         return cls(serving, jobs, database, clip_store, auth, blocks, routes)
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from app.analyse.selection import AnalyseContext, Selection
-from app.ui.assets import read_static
+from app.ui.assets import mount_script
 from app.ui.plotly_script import PLOTLY_ADDRESS
 from app.web.panel import Section
 from storage.schema import Role
@@ -33,12 +33,4 @@ class AnalyseSection(Section[Selection]):
 
     def script(self) -> str:
         """Return the script of the panel."""
-        return panel_script()
-
-
-def panel_script() -> str:
-    """The script of a panel: that of the Lead page, and what draws figures and saves tables."""
-    parts = (
-        read_static(name) for name in ("shared/form_fields.js", "shared/panel.js", "analyse/draw.js", "analyse/analyse.js")
-    )
-    return "\n".join(parts).replace("{plotly}", PLOTLY_ADDRESS)
+        return mount_script("analyse/panel.js", plotly=PLOTLY_ADDRESS)

@@ -11,7 +11,7 @@ from typing import Any
 import gradio as gr
 
 from app.clip_store import ClipStore
-from app.ui.assets import read_static
+from app.ui.assets import mount_script, read_static
 from storage.pairs import Video
 
 FOLDER = Path(__file__).resolve().parents[1] / "gallery"
@@ -63,7 +63,7 @@ def gallery_strip(elem_id: str = "gallery") -> gr.HTML:
     return gr.HTML(
         {"pairs": [], "selected": None},
         html_template=read_static("judge/gallery.html"),
-        js_on_load=read_static("judge/gallery.js"),
+        js_on_load=mount_script("judge/gallery.js"),
         apply_default_css=False,
         elem_id=elem_id,
     )

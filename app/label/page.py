@@ -1,4 +1,4 @@
-"""The Label page: one script and its template; all that it knows it fetches from the endpoints of `LabelApi`."""
+"""The Label page: one template and its scripts; all that it knows it fetches from the endpoints of `LabelApi`."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ from starlette.routing import BaseRoute
 from app.clip_store import ClipStore
 from app.label.api import LabelApi
 from app.serving.serving import Serving
-from app.ui.assets import read_static
+from app.ui.assets import mount_script, read_static
 from app.web.auth import Auth
 from storage import Database
 
-# Joined in this order into one function, so that each may use what stands before it.
-SCRIPTS = ("core", "form", "time_on_task", "panels", "compare", "session", "keys")
 PLACE_OF_PLAYER = "<!-- synced pair -->"
 
 
@@ -28,7 +26,7 @@ class LabelPage:
         gr.HTML(
             None,
             html_template=read_static("label/label.html").replace(PLACE_OF_PLAYER, read_static("shared/synced_pair.html")),
-            js_on_load=page_script(),
+            js_on_load=mount_script("label/page.js"),
             apply_default_css=False,
             elem_id="label",
         )
@@ -36,10 +34,3 @@ class LabelPage:
     def routes(self) -> list[BaseRoute]:
         """The JSON endpoints."""
         return self._api.routes()
-
-
-def page_script() -> str:
-    """The player and the page's own scripts, each in a function of its own. The player gets its pairs by events."""
-    own = "\n".join(read_static(f"label/{name}.js") for name in SCRIPTS)
-    player = f"((element, props, watch) => {{\n{read_static('shared/synced_pair.js')}\n}})(element, {{}}, () => {{}});"
-    return f"{player}\n((element) => {{\n{own}\n}})(element);"

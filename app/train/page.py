@@ -1,6 +1,6 @@
 """The Train page: what is new, retrain, follow the run, promote what is better, go back.
 
-One script and its template; all that it shows it fetches from the endpoints of `TrainApi`, for leads and viewers only.
+One template and its scripts; all that it shows it fetches from the endpoints of `TrainApi`, for leads and viewers only.
 """
 
 from __future__ import annotations
@@ -14,13 +14,10 @@ from app.runs.supervisor import Jobs
 from app.serving.serving import Serving
 from app.train.api import TrainApi
 from app.train.page_state import TrainState
-from app.ui.assets import read_static
+from app.ui.assets import mount_script, read_static
 from app.ui.plotly_script import PLOTLY_ADDRESS
 from app.web.auth import Auth
 from storage import Database
-
-# Joined in this order into one function, so that each may use what stands before it.
-SCRIPTS = ("shared/form_fields", "train/curves", "train/train")
 
 
 class TrainPage:
@@ -35,8 +32,8 @@ class TrainPage:
         """Lay the page out. It says nothing of any run, so it may be sent to whoever asks."""
         gr.HTML(
             None,
-            html_template=read_static("train/train.html").replace("{plotly}", PLOTLY_ADDRESS),
-            js_on_load="\n".join(read_static(f"{name}.js") for name in SCRIPTS),
+            html_template=read_static("train/train.html"),
+            js_on_load=mount_script("train/page.js", plotly=PLOTLY_ADDRESS),
             apply_default_css=False,
             elem_id="train",
         )

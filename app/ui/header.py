@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from app.ui.assets import read_static
+from app.ui.assets import mount_script
 
 SANS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif"]
 MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "Liberation Mono", "monospace"]
@@ -27,7 +27,7 @@ PAGES = (JUDGE, LABEL, ANALYSE, TRAIN, LEAD)
 
 def build_header(here: PageLink) -> None:
     """Put the head of a page into the current `gr.Blocks`; header.css hides Gradio's own navigation."""
-    gr.HTML(header(here), js_on_load=read_static("shared/header.js"), apply_default_css=False, elem_id="page-head")
+    gr.HTML(header(here), js_on_load=mount_script("shared/header.js"), apply_default_css=False, elem_id="page-head")
 
 
 def header(here: PageLink) -> str:

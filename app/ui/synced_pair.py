@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from app.ui.assets import read_static
+from app.ui.assets import mount_script, read_static
 
 
 def synced_pair(elem_id: str = "pair") -> gr.HTML:
@@ -19,7 +19,7 @@ def synced_pair(elem_id: str = "pair") -> gr.HTML:
     return gr.HTML(
         nothing,
         html_template=read_static("shared/synced_pair.html"),
-        js_on_load=read_static("shared/synced_pair.js"),
+        js_on_load=mount_script("shared/synced_pair.js"),
         apply_default_css=False,
         elem_id=elem_id,
     )

@@ -14,7 +14,7 @@ from typing import Any
 import gradio as gr
 
 from app.serving.answer import Answer, VideoAnswer
-from app.ui.assets import read_static
+from app.ui.assets import mount_script, read_static
 from descore.answer import DIMENSIONS, NOT_ASKED
 from descore.judgement import Judgement
 
@@ -33,8 +33,8 @@ def verdict_panel(elem_id: str = "verdict") -> gr.HTML:
     """Build the component inside the current `gr.Blocks`; set its value to `verdict_view(...)`."""
     return gr.HTML(
         verdict_view(Answer()),
-        html_template=read_static("judge/verdict.html"),
-        js_on_load=read_static("judge/verdict.js"),
+        html_template=read_static("shared/verdict.html"),
+        js_on_load=mount_script("shared/verdict.js"),
         apply_default_css=False,
         elem_id=elem_id,
     )

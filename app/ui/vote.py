@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from app.ui.assets import read_static
+from app.ui.assets import mount_script, read_static
 from storage.votes import Vote
 
 
@@ -25,7 +25,7 @@ def vote_bar(elem_id: str = "vote") -> gr.HTML:
     return gr.HTML(
         vote_view(None, None),
         html_template=read_static("judge/vote.html"),
-        js_on_load=read_static("judge/vote.js"),
+        js_on_load=mount_script("judge/vote.js"),
         apply_default_css=False,
         elem_id=elem_id,
     )

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 import gradio as gr
 from markupsafe import Markup
 
-from app.ui.assets import read_static
+from app.ui.assets import mount_script
 from app.ui.markup import empty
 from app.web.auth import Auth
 from app.web.form_data import STALE_BUTTON, FormData, FormError
@@ -112,7 +112,7 @@ class Section(ABC, Generic[Scope]):
 
     def script(self) -> str:
         """Return the script of the panel."""
-        return read_static("shared/form_fields.js") + read_static("shared/panel.js")
+        return mount_script("shared/panel.js")
 
     def build(self) -> None:
         """Put the panel into the current `gr.Blocks`."""

@@ -8,7 +8,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.responses import HTMLResponse
 
-from app.ui.assets import STATIC, read_static
+from app.ui.assets import STATIC, colours_by_preference, read_static
 from app.web.deployment import on_space
 
 _templates = Environment(loader=FileSystemLoader(STATIC), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
@@ -34,5 +34,4 @@ def page(template: str, status: int = 200, **values: Any) -> HTMLResponse:
 @cache
 def _style() -> str:
     """The style sheet of these pages. Gradio's script chooses between light and dark; here the style itself has to."""
-    colours = read_static("shared/colours.css").replace(".dark {", "@media (prefers-color-scheme: dark) { :root {")
-    return f"{colours}\n}}\n{read_static('plain/plain_pages.css')}"
+    return colours_by_preference() + read_static("plain/plain_pages.css")

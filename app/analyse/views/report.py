@@ -12,7 +12,7 @@ from plotly.offline import get_plotlyjs
 from app.analyse.figures.disagreements import Disagreement
 from app.analyse.figures.finding import Finding
 from app.analyse.views.findings import findings
-from app.ui.assets import read_static
+from app.ui.assets import colours_by_preference, read_static
 from app.ui.markup import joined, moment
 
 REPORT_PATH = "/api/analyse/report"
@@ -57,7 +57,7 @@ def report_html(
             about=Markup('<dl class="analyse-about">{}</dl>').format(about),
             parts=joined(Markup("<h2>{}</h2>{}").format(name, html) for name, html in shown),
             plotly=Markup(get_plotlyjs()),
-            script=Markup(read_static("analyse/draw.js") + read_static("analyse/report.js")),
+            figures=Markup(read_static("analyse/figures.js")),
         )
     )
 
@@ -84,5 +84,5 @@ def case_table(found: Sequence[Disagreement]) -> Finding:
 @cache
 def _style() -> str:
     """The page's colours by the reader's preference, and the looks of tables and figures."""
-    colours = read_static("shared/colours.css").replace(".dark {", "@media (prefers-color-scheme: dark) { :root {")
-    return "\n".join([f"{colours}\n}}", read_static("lead/lead.css"), read_static("analyse/analyse.css")])
+    sheets = ("shared/panel.css", "shared/table.css", "analyse/analyse.css")
+    return "\n".join([colours_by_preference(), *(read_static(name) for name in sheets)])

@@ -40,9 +40,9 @@ def _link(path: str, link_for: str) -> Markup:
     if not path:
         return Markup("")
     return Markup(
-        '<div class="lead-link"><label>One-time link for {0}, shown only now<input id="lead-one-time" readonly '
-        'data-path="{1}" value="{1}"></label><button type="button" class="ds-button" data-copy="#lead-one-time">Copy'
-        "</button></div>"
+        '<div class="lead-link"><label>One-time link for {0}, shown only now'
+        '<input id="lead-one-time" class="ds-input" readonly data-path="{1}" value="{1}"></label>'
+        '<button type="button" class="ds-button" data-copy="#lead-one-time">Copy</button></div>'
     ).format(link_for, path)
 
 

@@ -1,38 +1,37 @@
-// The vote. Runs once, as the body of a function that Gradio calls with `element`, `props`, `trigger` and `watch`.
-// `props.value` is {pair, choice, note, status}; a click triggers 'vote' with {choice, note, token}. The token is new for
+// The vote. `props.value` is {pair, choice, note, status}; a click triggers 'vote' with {choice, note, token}. The token is new for
 // each submission, so that one that arrives twice is saved once.
 
-const form = element.querySelector(".vote");
-const note = form.querySelector(".vote-note");
-const buttons = [...form.querySelectorAll("[data-choice]")];
-let shownPair = null;
+import { newToken } from "../shared/dom.js";
 
-function token() {
-  return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
-}
+export function mount({ element, props, trigger, watch }) {
+  const form = element.querySelector(".vote");
+  const note = form.querySelector(".vote-note");
+  const buttons = [...form.querySelectorAll("[data-choice]")];
+  let shownPair = null;
 
-function send(choice) {
-  form.classList.add("is-sending");
-  trigger("vote", { choice, note: note.value.trim(), token: token() });
-}
+  function send(choice) {
+    form.classList.add("is-sending");
+    trigger("vote", { choice, note: note.value.trim(), token: newToken() });
+  }
 
-function show() {
-  const vote = props.value || {};
-  form.classList.remove("is-sending");
-  buttons.forEach((button) => {
-    button.disabled = vote.pair === null || vote.pair === undefined;
-    button.setAttribute("aria-pressed", String(button.dataset.choice === vote.choice));
+  function show() {
+    const vote = props.value || {};
+    form.classList.remove("is-sending");
+    buttons.forEach((button) => {
+      button.disabled = vote.pair === null || vote.pair === undefined;
+      button.setAttribute("aria-pressed", String(button.dataset.choice === vote.choice));
+    });
+    form.querySelector(".vote-status").textContent = vote.status || "";
+    if (vote.pair !== shownPair) { note.value = vote.note || ""; shownPair = vote.pair; }
+  }
+
+  buttons.forEach((button) => button.addEventListener("click", () => send(button.dataset.choice)));
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    // Enter in the note saves it with the vote that was already given.
+    const pressed = buttons.find((button) => button.getAttribute("aria-pressed") === "true");
+    if (pressed) send(pressed.dataset.choice);
   });
-  form.querySelector(".vote-status").textContent = vote.status || "";
-  if (vote.pair !== shownPair) { note.value = vote.note || ""; shownPair = vote.pair; }
+  watch("value", show);
+  show();
 }
-
-buttons.forEach((button) => button.addEventListener("click", () => send(button.dataset.choice)));
-form.addEventListener("submit", (event) => {
-  event.preventDefault();
-  // Enter in the note saves it with the vote that was already given.
-  const chosen = buttons.find((button) => button.getAttribute("aria-pressed") === "true");
-  if (chosen) send(chosen.dataset.choice);
-});
-watch("value", show);
-show();

@@ -1,108 +1,114 @@
-// The Label page: keys, buttons, and the start. The player's own keys are in synced_pair.js.
+// Keys and buttons of the Label page. The player's own keys are in synced_pair.js.
 
-const ACTS = {
-  undo, history: showHistory, guidelines: showGuidelines, help: showHelp, leave: leaveEditing,
-  skip: () => askReason("skip"), flag: () => askReason("flag"),
-};
-const labelling = (act) => () => { if (root.dataset.state === "labelling" && !session.sending) act(); };
-const scoring = (side, index) => labelling(() => { if (dimensions.length) setScore(side, dimensions[cursor], SCORES[index]); });
+import { CHOICE_KEYS, SCORE_KEYS } from "./form.js";
+import { SIDES } from "./markup.js";
 
-const KEYS = {
-  ...Object.fromEntries(CHOICE_KEYS.map((key, index) => [key, labelling(() => setChoice(index))])),
-  ...Object.fromEntries(SIDES.flatMap((side) => SCORE_KEYS[side].map((key, index) => [key, scoring(side, index)]))),
-  arrowup: labelling(() => moveCursor(-1)),
-  arrowdown: labelling(() => moveCursor(1)),
-  m: labelling(() => addMark("left")),
-  n: labelling(() => addMark("right")),
-  "/": labelling(() => note.focus()),
-  s: ACTS.skip, f: ACTS.flag, z: undo, h: showHistory, g: showGuidelines, "?": showHelp,
-  c: () => { if (session.last && session.last.answer.action === "label") compare(session.last.turn); },
-  t: labelling(() => { if (session.turn.open.includes("thoughts")) compare(session.turn.token); }),
-  enter: onEnter,
-  escape: leaveEditing,
-};
 const CLOSES = { history: "h", guidelines: "g", compare: "ct", help: "?" };  // the key that opened a panel closes it too
-
-function onEnter() {
-  const { state } = root.dataset;
-  if (state === "labelling") submit();
-  else if (state === "feedback" && goOn) goOn();
-  else if (state === "waiting") { const main = find(".label-wait .label-submit"); if (main) main.click(); }
-}
 
 const isText = (node) => node.isContentEditable || node.tagName === "TEXTAREA" || node.tagName === "SELECT"
   || (node.tagName === "INPUT" && !["range", "button", "checkbox", "radio"].includes(node.type));
 
-// On a layout without these characters in these places, the place of the key decides.
-function nameOf(event) {
+// On a layout without these characters on these keys, the key's position decides.
+function nameOf(event, keys) {
   const key = event.key.toLowerCase();
-  if (KEYS[key] || event.shiftKey) return key;
-  const place = /^(?:Key([A-Z])|Digit(\d))$/.exec(event.code || "");
-  return place ? (place[1] || place[2]).toLowerCase() : key;
+  if (keys[key] || event.shiftKey) return key;
+  const position = /^(?:Key([A-Z])|Digit(\d))$/.exec(event.code || "");
+  return position ? (position[1] || position[2]).toLowerCase() : key;
 }
 
-function onKey(event) {
-  if (!root.isConnected) { document.removeEventListener("keydown", onKey); return; }
+function buttonActs(session) {
+  const { dialogs } = session;
+  const inCampaign = (act) => () => { if (session.campaign) act(session.campaign); };
+  return {
+    undo: () => session.undo(),
+    history: inCampaign((campaign) => dialogs.showHistory(campaign, (token) => session.edit(token))),
+    guidelines: inCampaign((campaign) => dialogs.showGuidelines(campaign)),
+    help: () => dialogs.showHelp(),
+    leave: () => session.leaveEditing(),
+    skip: () => session.giveUp("skip"),
+    flag: () => session.giveUp("flag"),
+  };
+}
+
+function keyActs(session, acts) {
+  const { form, dialogs, screen, root } = session;
+  const labelling = (act) => () => { if (session.isLabelling && !session.sending) act(); };
+  const choices = CHOICE_KEYS.map((key, index) => [key, labelling(() => form.setChoice(index))]);
+  const scores = SIDES.flatMap((side) => (
+    SCORE_KEYS[side].map((key, index) => [key, labelling(() => form.setScoreAtCursor(side, index))])
+  ));
+  return {
+    ...Object.fromEntries([...choices, ...scores]),
+    arrowup: labelling(() => form.moveCursor(-1)),
+    arrowdown: labelling(() => form.moveCursor(1)),
+    m: labelling(() => form.addMark("left")),
+    n: labelling(() => form.addMark("right")),
+    "/": labelling(() => form.note.focus()),
+    s: acts.skip,
+    f: acts.flag,
+    z: acts.undo,
+    h: acts.history,
+    g: acts.guidelines,
+    "?": acts.help,
+    c: () => { if (session.last && session.last.answer.action === "label") dialogs.compare(session.last.token); },
+    t: labelling(() => { if (session.assignment.open.includes("thoughts")) dialogs.compare(session.assignment.token); }),
+    escape: acts.leave,
+    enter: () => {
+      if (screen.state === "labelling") session.submit();
+      else if (screen.state === "feedback" && session.goOn) session.goOn();
+      else if (screen.state === "waiting") root.querySelector(".label-wait .label-submit")?.click();
+    },
+  };
+}
+
+function onKey(event, session, keys) {
   if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
-  const focus = event.target, open = find("dialog[open]"), name = nameOf(event);
-  if (open) {
+  const focus = event.target;
+  const { dialogs } = session;
+  const { note } = session.form;
+  const name = nameOf(event, keys);
+  if (dialogs.open) {
     // The browser closes a dialog by Escape too, but a moment later, and the next key might come before that.
-    if (name === "escape" || (!isText(focus) && (CLOSES[open.dataset.dialog] || "").includes(name))) { event.preventDefault(); closeDialogs(); }
+    const closes = name === "escape" || (!isText(focus) && (CLOSES[dialogs.open.dataset.dialog] || "").includes(name));
+    if (closes) {
+      event.preventDefault();
+      dialogs.close();
+    }
     return;
   }
   if (isText(focus)) {
-    if (name === "escape" && focus === note) { event.preventDefault(); note.blur(); }
+    if (name === "escape" && focus === note) {
+      event.preventDefault();
+      note.blur();
+    }
     return;
   }
   if (name === "enter" && focus.closest("button, a, summary, [role=button]")) return;
-  const act = KEYS[name];
+  const act = keys[name];
   if (!act) return;
   event.preventDefault();
   // A key held down acts once; only the cursor goes on moving.
   if (!event.repeat || name.startsWith("arrow")) act();
 }
 
-// ---- wiring ------------------------------------------------------------------------------------------------------
-
-onChange = touched;
-document.addEventListener("keydown", onKey);
-all("[data-act]").forEach((one) => one.addEventListener("click", () => ACTS[one.dataset.act]()));
-formNode.addEventListener("submit", (event) => { event.preventDefault(); submit(); });
-// A click leaves the focus where it is, so that Enter goes on meaning "submit" and space "play".
-root.addEventListener("mousedown", (event) => {
-  if (event.target.closest("button") && !event.target.closest("dialog")) { event.preventDefault(); if (isText(document.activeElement)) document.activeElement.blur(); }
-});
-document.addEventListener("visibilitychange", () => { countTime(); if (document.visibilityState === "hidden" && !session.sending) saveOnLeaving(); });
-window.addEventListener("pagehide", saveOnLeaving);
-const counting = setInterval(() => {
-  if (!root.isConnected) { clearInterval(counting); return; }
-  countTime();
-  if (session.turn && !session.editing && (watch.seconds - session.sentSeconds) * 1000 > DRAFT_EVERY) saveDraft();
-}, WATCH_EVERY);
-
-// ---- start -------------------------------------------------------------------------------------------------------
-
-function enter(id) {
-  session.campaign = id;
-  const address = new URL(location.href);
-  address.searchParams.set("campaign", id);
-  history.replaceState(history.state, "", address);
-  paintProgress();
-  next();
+export function connectKeysAndButtons(session) {
+  const { root } = session;
+  const acts = buttonActs(session);
+  const keys = keyActs(session, acts);
+  const listener = (event) => {
+    if (root.isConnected) onKey(event, session, keys);
+    else document.removeEventListener("keydown", listener);
+  };
+  document.addEventListener("keydown", listener);
+  root.querySelectorAll("[data-act]").forEach((node) => node.addEventListener("click", () => acts[node.dataset.act]()));
+  root.querySelector(".label-form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    session.submit();
+  });
+  // A click leaves the focus where it is, so that Enter goes on meaning "submit" and space "play".
+  root.addEventListener("mousedown", (event) => {
+    if (!event.target.closest("button") || event.target.closest("dialog")) return;
+    event.preventDefault();
+    if (isText(document.activeElement)) document.activeElement.blur();
+  });
 }
-
-async function start() {
-  try {
-    session.campaigns = (await call("campaigns")).campaigns;
-  } catch (error) {
-    showRefusal(error);
-    return;
-  }
-  const asked = Number(new URL(location.href).searchParams.get("campaign"));
-  const open = session.campaigns.filter((one) => one.status === "open");
-  if (session.campaigns.some((one) => one.id === asked)) enter(asked);
-  else if (open.length === 1) enter(open[0].id);
-  else chooseCampaign();
-}
-
-start();

@@ -1,75 +1,88 @@
-// The Label page: time on task, and how much of each clip was watched.
+// Time on task, and how much of each clip was watched.
 //
 // Time counts only while the page is visible and the person does something or the videos play; a person who does nothing
 // for a minute is away, and that minute does not count beyond its start.
 
-const AWAY_AFTER = 60_000;  // milliseconds
-const BINS = 50;            // parts of each clip's time
-const WATCH_EVERY = 500;    // milliseconds
+import { COLOUR, SIDES } from "./markup.js";
 
-let watch = emptyWatch();
-let lastInput = performance.now();
-let lastCount = performance.now();
-let before = null;          // the clock's reading before this one, while playing
-let playing = false;
+const AWAY_AFTER = 60_000;         // milliseconds
+const BINS = 50;                   // parts of each clip's time
+export const COUNT_EVERY = 500;    // milliseconds
 
-function emptyWatch() {
-  const side = () => ({ bins: Array(BINS).fill(false), plays: 0, known: 0 });
-  return { seconds: 0, left: side(), right: side() };
+const ACTIVITY = ["pointerdown", "pointermove", "keydown", "wheel", "touchstart"];
+
+export class TimeOnTask {
+  // `isLabelling` tells whether the form is open.
+  constructor(pairRoot, isLabelling) {
+    this.isLabelling = isLabelling;
+    this.reset();
+    const onActivity = () => {
+      if (pairRoot.isConnected) this.lastInput = performance.now();
+      else ACTIVITY.forEach((kind) => document.removeEventListener(kind, onActivity, { capture: true }));
+    };
+    ACTIVITY.forEach((kind) => document.addEventListener(kind, onActivity, { passive: true, capture: true }));
+    pairRoot.addEventListener("pair:clock", (event) => this.follow(event.detail));
+  }
+
+  reset() {
+    const side = () => ({ bins: Array(BINS).fill(false), plays: 0, known: 0 });
+    this.seconds = 0;
+    this.watched = { left: side(), right: side() };
+    this.before = null;  // the clock's reading before this one, while playing
+    this.playing = false;
+    this.lastInput = performance.now();
+    this.lastCount = this.lastInput;
+  }
+
+  // Goes on from a draft or a label; null begins at zero.
+  resume(content) {
+    const { playing } = this;
+    this.reset();
+    this.playing = playing;
+    if (!content) return;
+    this.seconds = content.seconds || 0;
+    SIDES.forEach((side) => {
+      const { bins = "", plays = 0, watched: known = 0 } = (content.playback || {})[side] || {};
+      this.watched[side] = { bins: Array.from({ length: BINS }, (_, index) => bins[index] === "1"), plays, known };
+    });
+  }
+
+  count() {
+    const now = performance.now();
+    const active = document.visibilityState === "visible" && this.isLabelling();
+    if (this.playing) this.lastInput = now;
+    if (active && now - this.lastInput < AWAY_AFTER) this.seconds += Math.min(now - this.lastCount, 2 * COUNT_EVERY) / 1000;
+    this.lastCount = now;
+  }
+
+  // `known` is the share of an earlier sitting of which the bins are not known.
+  shareWatched(side) {
+    const share = this.watched[side].bins.filter(Boolean).length / BINS;
+    return Number(Math.max(share, this.watched[side].known).toFixed(3));
+  }
+
+  playback(withBins) {
+    return Object.fromEntries(SIDES.map((side) => {
+      const bins = withBins ? { bins: this.watched[side].bins.map(Number).join("") } : {};
+      return [side, { watched: this.shareWatched(side), plays: this.watched[side].plays, ...bins }];
+    }));
+  }
+
+  follow(reading) {
+    const from = this.before;
+    this.before = reading.playing ? reading : null;
+    this.playing = reading.playing;
+    if (!from || from.duration !== reading.duration || !this.isLabelling()) return;
+    const loops = reading.loops - from.loops;
+    if (reading.seeks - from.seeks !== loops) return;  // jumped, not played
+    const until = loops ? reading.duration : reading.time;
+    if (until <= from.time) return;
+    SIDES.forEach((side) => {
+      const length = reading[COLOUR[side]];
+      if (!length || from.time >= length) return;
+      const bin = (time) => Math.min(BINS - 1, Math.floor((time / length) * BINS));
+      this.watched[side].bins.fill(true, bin(from.time), bin(until) + 1);
+      if (until >= length) this.watched[side].plays += 1;
+    });
+  }
 }
-
-function countTime() {
-  const now = performance.now();
-  const active = document.visibilityState === "visible" && root.dataset.state === "labelling";
-  if (playing) lastInput = now;
-  if (active && now - lastInput < AWAY_AFTER) watch.seconds += Math.min(now - lastCount, 2 * WATCH_EVERY) / 1000;
-  lastCount = now;
-}
-
-// `known`: what is known of an earlier sitting without its bins.
-function watched(side) {
-  const seen = watch[side].bins.filter(Boolean).length / BINS;
-  return Number(Math.max(seen, watch[side].known).toFixed(3));
-}
-
-function playback(withBins) {
-  return Object.fromEntries(SIDES.map((side) => {
-    const bins = withBins ? { bins: watch[side].bins.map(Number).join("") } : {};
-    return [side, { watched: watched(side), plays: watch[side].plays, ...bins }];
-  }));
-}
-
-function resumeWatch(content) {
-  watch = emptyWatch();
-  before = null;
-  lastInput = lastCount = performance.now();
-  if (!content) return;
-  watch.seconds = content.seconds || 0;
-  SIDES.forEach((side) => {
-    const { bins = "", plays = 0, watched: known = 0 } = (content.playback || {})[side] || {};
-    watch[side] = { bins: Array.from({ length: BINS }, (_, index) => bins[index] === "1"), plays, known };
-  });
-}
-
-function follow(reading) {
-  const from = before;
-  before = reading.playing ? reading : null;
-  playing = reading.playing;
-  if (!from || from.duration !== reading.duration || root.dataset.state !== "labelling") return;
-  const loops = reading.loops - from.loops;
-  if (reading.seeks - from.seeks !== loops) return;  // jumped, not played
-  const until = loops ? reading.duration : reading.time;
-  if (until <= from.time) return;
-  SIDES.forEach((side) => {
-    const length = reading[COLOUR[side]];
-    if (!length || from.time >= length) return;
-    const bin = (time) => Math.min(BINS - 1, Math.floor((time / length) * BINS));
-    watch[side].bins.fill(true, bin(from.time), bin(until) + 1);
-    if (until >= length) watch[side].plays += 1;
-  });
-}
-
-["pointerdown", "pointermove", "keydown", "wheel", "touchstart"].forEach((kind) => {
-  document.addEventListener(kind, () => { lastInput = performance.now(); }, { passive: true, capture: true });
-});
-pairRoot.addEventListener("pair:clock", (event) => follow(event.detail));

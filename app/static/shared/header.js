@@ -1,48 +1,58 @@
-// Who is signed in is asked anew with each load of a page: nothing of it is in the page's own text, which all share. So is which
-// checkpoint answers, and again while somebody looks: another one may be promoted, or the model may step aside.
-const place = element.querySelector(".person");
-const here = place.dataset.here;
+// The head of a page: the person who is signed in, and the checkpoint that answers.
+//
+// The person is asked for with each load of a page: the page's own text, which all people share, says nothing of it. The
+// checkpoint is asked for again and again while the page is in front: another one may be promoted, or the model may be unloaded.
 
-const made = (name, properties = {}, ...children) => {
-  const node = Object.assign(document.createElement(name), properties);
-  node.append(...children);
-  return node;
-};
+import { addressOf } from "./address.js";
+import { make } from "./dom.js";
 
-const signIn = () => made("a", { href: `./sign-in?next=${encodeURIComponent(here)}` }, "sign in");
-
-const signedIn = (user) => {
-  const word = (text) => made("span", { className: "word" }, text);
-  const name = made("b", { title: `${user.name} (${user.role})` }, user.name);
-  const who = made("span", { className: "who" }, word("signed in as"), name, word(`(${user.role})`));
-  const out = made("form", { method: "post", action: `./sign-out?next=${encodeURIComponent(here)}` });
-  out.append(made("button", { type: "submit" }, "sign out"));
-  return [who, out];
-};
-
-fetch("./session", { headers: { Accept: "application/json" } })
-  .then((answer) => (answer.ok ? answer.json() : { user: null }))
-  .catch(() => ({ user: null }))
-  .then(({ user }) => place.replaceChildren(...(user ? signedIn(user) : [signIn()])));
-
-const served = element.querySelector(".served");
 const SERVED_SECONDS = 10;
 
-const showServed = ({ name, knows, aside }) => {
+async function getJson(path) {
+  try {
+    const answer = await fetch(addressOf(path), { headers: { Accept: "application/json" } });
+    return answer.ok ? await answer.json() : null;
+  } catch {
+    return null;
+  }
+}
+
+function signInLink(here) {
+  return Object.assign(make("a", "", "sign in"), { href: addressOf(`sign-in?next=${encodeURIComponent(here)}`) });
+}
+
+function signedIn(user, here) {
+  const name = Object.assign(make("b", "", user.name), { title: `${user.name} (${user.role})` });
+  const who = make("span", "who", make("span", "word", "signed in as"), name, make("span", "word", `(${user.role})`));
+  const signOut = make("form", "", Object.assign(make("button", "", "sign out"), { type: "submit" }));
+  Object.assign(signOut, { method: "post", action: addressOf(`sign-out?next=${encodeURIComponent(here)}`) });
+  return [who, signOut];
+}
+
+function showServed(label, { name, knows, aside }) {
   const text = `${name} \u2013 ${aside ? `stepped aside: ${aside}` : knows}`;
-  if (served.textContent === text) return;
-  served.replaceChildren(made("b", {}, name), text.slice(name.length));
-  served.classList.toggle("is-aside", Boolean(aside));
-  served.title = text;
-};
+  if (label.textContent === text) return;
+  label.replaceChildren(make("b", "", name), text.slice(name.length));
+  label.classList.toggle("is-aside", Boolean(aside));
+  label.title = text;
+}
 
-const askServed = () => fetch("./serving", { headers: { Accept: "application/json" } })
-  .then((answer) => (answer.ok ? answer.json().then(showServed) : null))
-  .catch(() => null);
+export function mount({ element }) {
+  const person = element.querySelector(".person");
+  const { here } = person.dataset;
+  getJson("session").then((session) => {
+    person.replaceChildren(...(session && session.user ? signedIn(session.user, here) : [signInLink(here)]));
+  });
 
-askServed();
-document.addEventListener("descore:serving", askServed);
-const timer = setInterval(() => {
-  if (!element.isConnected) clearInterval(timer);
-  else if (!document.hidden) askServed();
-}, SERVED_SECONDS * 1000);
+  const label = element.querySelector(".served");
+  const askServed = async () => {
+    const served = await getJson("serving");
+    if (served) showServed(label, served);
+  };
+  askServed();
+  document.addEventListener("descore:serving", askServed);
+  const timer = setInterval(() => {
+    if (!element.isConnected) clearInterval(timer);
+    else if (!document.hidden) askServed();
+  }, SERVED_SECONDS * 1000);
+}

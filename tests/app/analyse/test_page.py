@@ -155,7 +155,7 @@ def test_figures_use_no_colour_that_the_dark_page_could_not_exchange(desk: Desk)
     assert light is not None
     page = dict(re.findall(r"--([\w-]+): (#\w+)", light[1]))
     assert {name: page[name] for name in COLOURS} == COLOURS
-    known = dict(re.findall(r'"(#\w+)": "--([\w-]+)"', read_static("analyse/draw.js")))
+    known = dict(re.findall(r'"(#\w+)": "--([\w-]+)"', read_static("analyse/figures.js")))
     assert {name: colour for colour, name in known.items()} == COLOURS
 
 

@@ -1,36 +1,28 @@
-// What the model says about a pair: probability bar, sub-score table, both thoughts. Runs once per component, as the body
-// of a function that Gradio calls with `element`, `props` and `watch`. `props.value` is the view that
+// The model's answer about a pair: probability bar, sub-score table, both thoughts. `props.value` is the view that
 // app/ui/verdict.py builds; every update patches the nodes that are there, so that nothing jumps while text streams:
 // text is appended, scroll positions and open tabs stay.
 
-const root = element.querySelector(".verdict");
-const find = (selector, from = root) => from.querySelector(selector);
+import { make, setText } from "./dom.js";
+
 const VIEWS = [["thought", "Thought"], ["json", "JSON"], ["raw", "Raw text"], ["how", "How this was computed"]];
 const FOLLOW = 24;  // pixels from the end within which a box follows its text
 
-function make(tag, className, text) {
-  const node = document.createElement(tag);
-  if (className) node.className = className;
-  if (text !== undefined) node.textContent = text;
-  return node;
-}
-
 // ---- skeleton, built once ----------------------------------------------------------------------------------------
 
-function buildTable(dimensions) {
+function buildTable(root, dimensions) {
   const [head, ...rows] = [...root.querySelectorAll(".scores-row")];
   if (head.childElementCount > 1) return;
   [...dimensions, "reward"].forEach((name) => {
     const cell = make("span", name === "reward" ? "scores-name scores-reward-name" : "scores-name", name);
     cell.setAttribute("role", "columnheader");
-    if (name === "reward") cell.append(rawToggle());
+    if (name === "reward") cell.append(rawToggle(root));
     head.append(cell);
     rows.forEach((row) => {
       const value = make("span", name === "reward" ? "score-reward" : "score");
       value.setAttribute("role", "cell");
       value.dataset.name = name;
       if (name === "reward") {
-        value.append(make("b", "reward-main", "–"), make("small", "reward-raw", ""));
+        value.append(make("b", "reward-main", "–"), make("small", "reward-raw"));
       } else {
         value.append(make("b", "score-text", "·"), make("i", "score-level"), make("small", "score-votes"));
       }
@@ -39,7 +31,7 @@ function buildTable(dimensions) {
   });
 }
 
-function rawToggle() {
+function rawToggle(root) {
   const button = make("button", "reward-toggle", "raw");
   button.type = "button";
   button.title = "Show the raw rewards too";
@@ -58,7 +50,7 @@ function buildThought(article, label) {
     const button = make("button", "", title);
     button.type = "button";
     button.dataset.view = view;
-    button.addEventListener("click", () => choose(article, view));
+    button.addEventListener("click", () => chooseView(article, view));
     tabs.append(button);
   });
   head.append(tabs);
@@ -71,10 +63,10 @@ function buildThought(article, label) {
     box.append(document.createTextNode(""));
     article.append(box);
   });
-  choose(article, "thought");
+  chooseView(article, "thought");
 }
 
-function choose(article, view) {
+function chooseView(article, view) {
   article.dataset.view = view;
   article.querySelectorAll(".thought-tabs button").forEach((button) => {
     button.setAttribute("aria-pressed", String(button.dataset.view === view));
@@ -83,21 +75,18 @@ function choose(article, view) {
 
 // ---- updates -----------------------------------------------------------------------------------------------------
 
-function setText(node, text) {
-  if (node.textContent !== text) node.textContent = text;
-}
-
 function streamInto(box, text) {
   const node = box.firstChild;
-  const had = node.data;
-  if (had === text) return;
-  const follow = box.scrollHeight - box.scrollTop - box.clientHeight < FOLLOW;
-  if (had && text.startsWith(had)) node.appendData(text.slice(had.length));
+  const before = node.data;
+  if (before === text) return;
+  const follows = box.scrollHeight - box.scrollTop - box.clientHeight < FOLLOW;
+  if (before && text.startsWith(before)) node.appendData(text.slice(before.length));
   else { node.data = text; box.scrollTop = 0; }
-  if (follow && text.length > had.length && had) box.scrollTop = box.scrollHeight;
+  if (follows && text.length > before.length && before) box.scrollTop = box.scrollHeight;
 }
 
-function paintOdds(view) {
+function paintOdds(root, view) {
+  const find = (selector) => root.querySelector(selector);
   setText(find(".odds-headline"), view.headline);
   setText(find(".odds-reason"), view.reason);
   setText(find(".odds-status"), view.status);
@@ -111,47 +100,49 @@ function paintOdds(view) {
   root.dataset.verdict = view.verdict || "";
 }
 
-function paintScores(view) {
+function paintScores(root, view) {
   view.sides.forEach((side, index) => {
-    const row = find(`[data-row="${index}"]`);
+    const row = root.querySelector(`[data-row="${index}"]`);
     view.dimensions.forEach((name) => {
-      const cell = find(`[data-name="${name}"]`, row);
+      const cell = row.querySelector(`[data-name="${name}"]`);
       const score = side.scores ? side.scores[name] : "";
-      setText(find(".score-text", cell), score || "·");
-      setText(find(".score-votes", cell), (side.votes && side.votes[name]) || "");
+      setText(cell.querySelector(".score-text"), score || "·");
+      setText(cell.querySelector(".score-votes"), (side.votes && side.votes[name]) || "");
       cell.dataset.score = score || "none";
       cell.classList.toggle("differs", view.differing.includes(name));
       cell.setAttribute("aria-label", `${side.label}, ${name}: ${score || "no score"}${view.differing.includes(name) ? ", differs" : ""}`);
     });
-    const reward = find('[data-name="reward"]', row);
-    setText(find(".reward-main", reward), side.reward || "–");
-    setText(find(".reward-raw", reward), side.raw_reward || "");
+    const reward = row.querySelector('[data-name="reward"]');
+    setText(reward.querySelector(".reward-main"), side.reward || "–");
+    setText(reward.querySelector(".reward-raw"), side.raw_reward || "");
   });
 }
 
 function paintThought(article, side, phase) {
-  streamInto(find(".view-thought", article), side.thought);
-  streamInto(find(".view-raw", article), side.raw);
-  setText(find(".view-json", article), side.json || (side.finished ? "No JSON could be read from this answer." : ""));
-  setText(find(".view-how", article), side.how.join("\n"));
-  const note = find(".thought-note", article);
+  streamInto(article.querySelector(".view-thought"), side.thought);
+  streamInto(article.querySelector(".view-raw"), side.raw);
+  setText(article.querySelector(".view-json"), side.json || (side.finished ? "No JSON could be read from this answer." : ""));
+  setText(article.querySelector(".view-how"), side.how.join("\n"));
+  const note = article.querySelector(".thought-note");
   setText(note, side.note || "");
   note.hidden = !side.note;
   article.classList.toggle("is-streaming", phase === "running" && !side.finished);
   article.dataset.empty = side.thought ? "" : side.placeholder;
 }
 
-function show() {
-  const view = props.value;
+function paint(root, view) {
   if (!view || !view.sides) return;
-  buildTable(view.dimensions);
+  buildTable(root, view.dimensions);
   root.dataset.phase = view.phase;
   root.dataset.source = view.source;
-  paintOdds(view);
-  paintScores(view);
-  view.sides.forEach((side, index) => paintThought(find(`[data-index="${index}"]`), side, view.phase));
+  paintOdds(root, view);
+  paintScores(root, view);
+  view.sides.forEach((side, index) => paintThought(root.querySelector(`[data-index="${index}"]`), side, view.phase));
 }
 
-root.querySelectorAll(".thought").forEach((article, index) => buildThought(article, "AB"[index]));
-watch("value", show);
-show();
+export function mount({ element, props, watch }) {
+  const root = element.querySelector(".verdict");
+  root.querySelectorAll(".thought").forEach((article, index) => buildThought(article, "AB"[index]));
+  watch("value", () => paint(root, props.value));
+  paint(root, props.value);
+}

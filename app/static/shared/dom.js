@@ -1,0 +1,18 @@
+// Small helpers for making and changing nodes.
+
+export function make(tag, className = "", ...content) {
+  const node = document.createElement(tag);
+  if (className) node.className = className;
+  node.append(...content.filter((part) => part !== null && part !== undefined));
+  return node;
+}
+
+// A text that is the same is not written again: that would drop a selection in it.
+export function setText(node, text) {
+  if (node.textContent !== text) node.textContent = text;
+}
+
+// A name for one submission: the server saves it once, however often it arrives.
+export function newToken() {
+  return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}
