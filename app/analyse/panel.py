@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from app.analyse.selection import AnalyseContext, Selection
 from app.ui.assets import mount_script
 from app.ui.plotly_script import PLOTLY_ADDRESS
-from app.web.panel import Section
+from app.web.panel import PANEL_EVENTS, Section
 from storage.schema import Role
 
 READERS: tuple[Role, ...] = ("lead", "viewer")
@@ -33,4 +33,4 @@ class AnalyseSection(Section[Selection]):
 
     def script(self) -> str:
         """Return the script of the panel."""
-        return mount_script("analyse/panel.js", plotly=PLOTLY_ADDRESS)
+        return mount_script("analyse/panel.js", PANEL_EVENTS, plotly=PLOTLY_ADDRESS)

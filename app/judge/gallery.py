@@ -63,7 +63,7 @@ def gallery_strip(elem_id: str = "gallery") -> gr.HTML:
     return gr.HTML(
         {"pairs": [], "selected": None},
         html_template=read_static("judge/gallery.html"),
-        js_on_load=mount_script("judge/gallery.js"),
+        js_on_load=mount_script("judge/gallery.js", ["select"]),
         apply_default_css=False,
         elem_id=elem_id,
     )

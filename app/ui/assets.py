@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -56,13 +57,17 @@ def colours_by_preference() -> str:
     return colours.replace(".dark {", "@media (prefers-color-scheme: dark) { :root {") + "}\n"
 
 
-def mount_script(module: str, **options: str) -> str:
+def mount_script(module: str, events: Sequence[str] = (), **options: str) -> str:
     """Return a component's `js_on_load`: it imports a module and calls its `mount` with what Gradio gives, and `options`.
 
     The address is relative to the page's, so that it holds behind a proxy's prefix.
+
+    Args:
+        events: the events that the module triggers. Gradio knows those of a component by their names in this text.
     """
     address = json.dumps(f"./{_folder()}/{module}")
     return (
+        f"// events: {json.dumps(list(events))}\n"
         f"import(new URL({address}, document.baseURI).href)"
         f".then((page) => page.mount({{ element, props, trigger, watch, ...{json.dumps(options)} }}));"
     )

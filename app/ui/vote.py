@@ -25,7 +25,7 @@ def vote_bar(elem_id: str = "vote") -> gr.HTML:
     return gr.HTML(
         vote_view(None, None),
         html_template=read_static("judge/vote.html"),
-        js_on_load=mount_script("judge/vote.js"),
+        js_on_load=mount_script("judge/vote.js", ["vote"]),
         apply_default_css=False,
         elem_id=elem_id,
     )

@@ -37,6 +37,7 @@ PANEL = (
     '<button type="button" class="ds-button ds-cancel" data-act="cancel" hidden>Cancel</button></div>'
     '<div class="ds-body"></div></div>'
 )
+PANEL_EVENTS = ("act", "poll")
 Scope = TypeVar("Scope")
 
 
@@ -112,7 +113,7 @@ class Section(ABC, Generic[Scope]):
 
     def script(self) -> str:
         """Return the script of the panel."""
-        return mount_script("shared/panel.js")
+        return mount_script("shared/panel.js", PANEL_EVENTS)
 
     def build(self) -> None:
         """Put the panel into the current `gr.Blocks`."""

@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
+import gradio as gr
 import pytest
 
 from app.ui.assets import BASE_SHEETS, COMPONENT_SHEETS, PAGE_SHEETS, STATIC, mount_script
@@ -104,3 +105,10 @@ def test_a_component_mounts_its_module_with_its_options() -> None:
     script = mount_script("train/page.js", plotly="./plotly-1.js")
     assert re.search(r'new URL\("\./scripts-[0-9a-f]{12}/train/page\.js", document\.baseURI\)', script)
     assert json.dumps({"plotly": "./plotly-1.js"}) in script
+
+
+def test_gradio_finds_the_events_of_a_module() -> None:
+    component = gr.HTML("", js_on_load=mount_script("judge/vote.js", ["vote"]))
+    assert callable(component.vote)
+    with pytest.raises(AttributeError):
+        getattr(component, "select_another")  # noqa: B009
