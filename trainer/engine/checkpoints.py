@@ -52,7 +52,7 @@ class RunCheckpoints:
         self._remove_partial()
         work = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=self._folder))
         write(work)
-        sums = {path.relative_to(work).as_posix(): _facts(path) for path in _files(work)}
+        sums = {path.relative_to(work).as_posix(): _file_summary(path) for path in _files(work)}
         (work / MANIFEST).write_text(json.dumps({"step": step, "files": sums}, indent=1), "utf-8")
         for path in [*_files(work), work]:
             sync(path)
@@ -104,11 +104,11 @@ def damage(folder: Path) -> str | None:
     """What is wrong with a checkpoint folder, None if it is whole."""
     try:
         files = json.loads((folder / MANIFEST).read_text("utf-8"))["files"]
-        for name, facts in files.items():
+        for name, summary in files.items():
             path = folder / name
             if not path.is_file():
                 return f"{name} is missing"
-            if _facts(path) != facts:
+            if _file_summary(path) != summary:
                 return f"{name} is not the file that was saved"
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return f"{MANIFEST} can't be read: {error}"
@@ -119,7 +119,7 @@ def _files(folder: Path) -> Iterator[Path]:
     return (path for path in sorted(folder.rglob("*")) if path.is_file())
 
 
-def _facts(path: Path) -> dict[str, int | str]:
+def _file_summary(path: Path) -> dict[str, int | str]:
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
