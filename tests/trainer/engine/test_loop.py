@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -142,23 +141,28 @@ def test_a_loss_that_is_not_finite_in_any_pass_costs_the_whole_update(tmp_path: 
     assert all(p.grad is None for p in stage.model.parameters())
 
 
-@pytest.mark.parametrize(("launched", "apart"), [(False, 0.2), (True, 1.1)])
+@pytest.mark.parametrize(("launched", "copy_after", "second_after"), [(False, 0.05, 0.15), (True, 0.9, 1.1)])
 def test_the_first_signal_waits_for_the_step_and_the_second_does_not(
-    launched: bool, apart: float, monkeypatch: pytest.MonkeyPatch
+    launched: bool, copy_after: float, second_after: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if launched:
         monkeypatch.setenv("LOCAL_RANK", "0")
+    receiving, sending = os.pipe()
     child = os.fork()
     if child == 0:
+        now = 100.0
+        monkeypatch.setattr("trainer.engine.stop_signals.time.monotonic", lambda: now)
         with StopSignals() as stop:
             os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(apart / 4)
-            if launched:  # the launcher's copy of the same request
-                os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(apart)
-            if stop.received and stop.exit_code == 143:
-                os.kill(os.getpid(), signal.SIGTERM)
+            now = 100.0 + copy_after  # the launcher's copy of the same request, or that of `timeout`
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.write(sending, b"alive" if stop.received and stop.exit_code == 143 else b"wrong")
+            now = 100.0 + second_after
+            os.kill(os.getpid(), signal.SIGTERM)
         os._exit(0)
+    os.close(sending)
+    with os.fdopen(receiving) as answer:
+        assert answer.read() == "alive"
     _, status = os.waitpid(child, 0)
     assert os.WIFSIGNALED(status)
     assert os.WTERMSIG(status) == signal.SIGTERM

@@ -8,8 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -45,19 +44,37 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     made.database.close()
 
 
-def start(run: Run) -> subprocess.Popen[str]:
-    """The command that the app starts."""
-    command = [sys.executable, "-m", "trainer", "run", str(run.id)]
+# `python -m trainer run ID`, which stops itself (SIGSTOP) after the line of a step is in the log.
+PAUSING = """
+import os, signal, sys
+from trainer.__main__ import main
+from trainer.engine.metrics_log import RunLog
+
+write = RunLog.write
+
+def write_and_pause(self, step, figures):
+    write(self, step, figures)
+    if step == {step}:
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+RunLog.write = write_and_pause
+sys.exit(main(["run", "{run}"]))
+"""
+
+
+def start(run: Run, *command: str) -> subprocess.Popen[str]:
+    """Start the command that the app starts, or another one."""
+    arguments = command or ("-m", "trainer", "run", str(run.id))
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen([sys.executable, *arguments], cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
 
 
-def wait_for(reached: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 240
-    while not reached():
-        assert process.poll() is None, process.stderr and process.stderr.read()
-        assert time.monotonic() < deadline, process.stderr and process.stderr.read()
-        time.sleep(0.02)
+def start_and_pause(run: Run, step: int) -> subprocess.Popen[str]:
+    """Start the command and wait until it has paused after a step."""
+    process = start(run, "-c", PAUSING.format(step=step, run=run.id))
+    _, status = os.waitpid(process.pid, os.WUNTRACED)
+    assert os.WIFSTOPPED(status), process.stderr and process.stderr.read()
+    return process
 
 
 def test_labels_become_a_registered_checkpoint_with_its_gate(world: World, caplog: pytest.LogCaptureFixture) -> None:
@@ -116,13 +133,12 @@ def test_labels_become_a_registered_checkpoint_with_its_gate(world: World, caplo
 def test_a_killed_run_goes_on_where_it_was(world: World) -> None:
     run = world.ask("cold_start.steps=12", stages=("cold-start",))
     folder = world.folder(run)
-    process = start(run)
-    wait_for(lambda: len(read_metrics(folder / "cold-start")) >= 3, process)
+    process = start_and_pause(run, step=2)
     assert is_held(folder)
     assert world.run(run.id).state == "running"
     process.kill()
     process.wait()
-    reached = len(read_metrics(folder / "cold-start"))
+    assert len(read_metrics(folder / "cold-start")) == 3
     assert not is_held(folder)
     assert world.run(run.id).state == "running"
     before = (folder / "data.jsonl").read_bytes()
@@ -130,7 +146,6 @@ def test_a_killed_run_goes_on_where_it_was(world: World) -> None:
     assert run_from_store(run.id) == 0
     rows = read_metrics(folder / "cold-start")
     assert [row["step"] for row in rows] == list(range(12))
-    assert reached < 12
     assert (folder / "data.jsonl").read_bytes() == before
     assert world.run(run.id).state == "finished"
 
@@ -138,10 +153,10 @@ def test_a_killed_run_goes_on_where_it_was(world: World) -> None:
 def test_a_run_is_cancelled_by_signal_and_resumed(world: World) -> None:
     run = world.ask("cold_start.steps=14", stages=("cold-start",))
     folder = world.folder(run)
-    process = start(run)
-    wait_for(lambda: len(read_metrics(folder / "cold-start")) >= 2, process)
+    process = start_and_pause(run, step=1)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=120) == 143
+    process.send_signal(signal.SIGCONT)
+    assert process.wait() == 143
     ended = world.run(run.id)
     assert (ended.state, ended.exit_code) == ("cancelled", 143)
     assert "resumed" in ended.message
@@ -234,7 +249,7 @@ def test_two_processes_on_one_run_or_one_device(world: World, capfd: pytest.Capt
     run, other = world.ask(stages=("cold-start",)), world.ask(stages=("cold-start",))
     with RunLock(world.folder(run)):
         process = start(run)
-        _, said = process.communicate(timeout=120)
+        _, said = process.communicate()
         assert process.returncode == 2
         [line] = [line for line in said.splitlines() if line.startswith(f"run {run.id}: ")]
         assert "is in use by process" in line
