@@ -1,4 +1,4 @@
-"""Files of pairs and labels, in and out, from the command line. The app may be running.
+"""Import and export of pairs and labels from the command line. The app may be running.
 
     python -m app import pairs.csv --source "winter models" --dry-run
     python -m app import clips/ --source "spring models"
@@ -37,7 +37,7 @@ _INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code."""
+    """Run one command and return the exit code."""
     options = _parser().parse_args(arguments)
     try:
         with closing(open_database()) as database:
@@ -58,24 +58,24 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m app", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(required=True, metavar="command")
-    take = commands.add_parser("import", help="take in a file or folder of pairs")
-    take.add_argument("path", type=Path, metavar="FILE_OR_FOLDER")
-    take.add_argument("--source", required=True, help="a name for where the pairs come from")
-    take.add_argument("--format", choices=FORMATS, help="found out by default")
-    take.add_argument("--videos", type=Path, metavar="DIR", help="paths start from here (default: the file's folder)")
-    take.add_argument("--dry-run", action="store_true", help="say what would come in, and write nothing")
-    take.set_defaults(run=_import)
+    importing = commands.add_parser("import", help="import a file or folder of pairs")
+    importing.add_argument("path", type=Path, metavar="FILE_OR_FOLDER")
+    importing.add_argument("--source", required=True, help="a name for where the pairs come from")
+    importing.add_argument("--format", choices=FORMATS, help="detected by default")
+    importing.add_argument("--videos", type=Path, metavar="DIR", help="paths start from here (default: the file's folder)")
+    importing.add_argument("--dry-run", action="store_true", help="say what the import would bring, and write nothing")
+    importing.set_defaults(run=_import)
 
-    give = commands.add_parser("export", help="write pairs and labels into a folder")
-    give.add_argument("--format", choices=EXPORTS, required=True)
-    give.add_argument("--out", type=Path, required=True, metavar="FOLDER")
-    which = give.add_mutually_exclusive_group()
+    exporting = commands.add_parser("export", help="write pairs and labels into a folder")
+    exporting.add_argument("--format", choices=EXPORTS, required=True)
+    exporting.add_argument("--out", type=Path, required=True, metavar="FOLDER")
+    which = exporting.add_mutually_exclusive_group()
     which.add_argument("--source", metavar="NAME", help="the pairs of one import (default: everything)")
     which.add_argument("--campaign", metavar="NAME", help="the pairs and labels of one campaign")
-    give.add_argument("--labels", choices=get_args(Labels), default="raw", help="each person's, or the common answer")
-    give.add_argument("--copy-videos", action="store_true", help="copy the video files into the folder too")
-    give.set_defaults(run=_export)
-    for command in (take, give):
+    exporting.add_argument("--labels", choices=get_args(Labels), default="raw", help="each person's, or the common answer")
+    exporting.add_argument("--copy-videos", action="store_true", help="copy the video files into the folder too")
+    exporting.set_defaults(run=_export)
+    for command in (importing, exporting):
         command.add_argument("--json", action="store_true", help="print one JSON object")
     return parser
 
@@ -147,7 +147,7 @@ def _campaign_id(database: Database, name: str) -> int:
 
 @contextmanager
 def _bar() -> Iterator[Progress]:
-    """A progress bar on stderr for each stage, and none where stderr is no terminal."""
+    """Show a progress bar on stderr for each stage; none where stderr is no terminal."""
     bars: dict[str, tqdm[Any]] = {}
 
     def progress(stage: str, done: int, total: int) -> None:

@@ -1,9 +1,9 @@
-"""Videos on their way in and out of the app: checked, kept, and served under opaque ids with HTTP Range.
+"""The store's videos as a browser sees them: checked and kept, then served under opaque ids with HTTP Range.
 
     clip_store = ClipStore(database)
     video = clip_store.take_in(uploaded_path)     # decoded once, copied into the managed folder
     clip_store.original(video)                    # the path that the model reads
-    clip_store.view(video)                        # what a page gets: an address that says nothing, frame rate, duration
+    clip_store.view(video)                        # for a page: an opaque address, frame rate, duration
 
 A page never gets a path or a file name: they may tell which generator made a video.
 """
@@ -33,7 +33,7 @@ _MEDIA_TYPES = {".webm": "video/webm", ".ogv": "video/ogg"}
 
 
 class ClipStore:
-    """The videos of one store, as a browser may see them."""
+    """The videos of one store."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -72,7 +72,7 @@ class ClipStore:
         return info
 
     def keep(self, path: Path, info: VideoInfo) -> NewVideo:
-        """Copy a file that was checked into the managed folder, with a copy for the browser where it needs one.
+        """Copy a checked file into the managed folder, with a copy for the browser where it needs one.
 
         Raises:
             descore.video.VideoError: it can't be re-encoded.
@@ -101,16 +101,16 @@ class ClipStore:
             return add_new_video(session, video)
 
     def by_id(self, public_id: str) -> Video:
-        """The video that a page names.
+        """Return the video that a page names.
 
         Raises:
-            NotInStoreError: unknown id.
+            NotInStoreError: there is no video with this id.
         """
         with self._database.read() as session:
             return video_by_public_id(session, public_id)
 
     def original(self, video: Video) -> Path:
-        """The file as it came.
+        """Return the file as it was uploaded or imported.
 
         Raises:
             NotInStoreError: the file was removed by hand.
@@ -118,16 +118,16 @@ class ClipStore:
         return video_path(video.file, self._database.home)
 
     def shown(self, video: Video) -> Path:
-        """The file that a browser can play: the re-encoded copy where there is one, else the original."""
+        """Return the file that a browser can play: the re-encoded copy where there is one, else the original."""
         copy = playable_path(video.sha256, self._database.home)
         return copy if copy.is_file() else self.original(video)
 
     def view(self, video: Video) -> dict[str, Any]:
-        """What the player gets of a video."""
+        """Return one side of the pair player's value."""
         return {"url": f".{ROUTE}/{video.public_id}", "fps": round(video.fps, 3), "duration": round(video.duration, 3)}
 
     def poster_url(self, video: Video) -> str:
-        """Address of a still picture of the video's middle."""
+        """Return the address of a still picture of the video's middle."""
         return f".{ROUTE}/{video.public_id}/poster"
 
     def pair_view(self, pair: Pair) -> dict[str, Any]:
@@ -139,7 +139,7 @@ class ClipStore:
         return {pair.id: (self.poster_url(pair.video_a), self.poster_url(pair.video_b)) for pair in pairs}
 
     def routes(self) -> list[BaseRoute]:
-        """The web routes for videos and posters, for the app that Gradio launches."""
+        """Return the web routes for videos and posters, for the app that Gradio launches."""
         return [
             Route(f"{ROUTE}/{{public_id}}", self._serve_video, methods=["GET"]),
             Route(f"{ROUTE}/{{public_id}}/poster", self._serve_poster, methods=["GET"]),
@@ -163,14 +163,14 @@ class ClipStore:
 
 @lru_cache(maxsize=512)
 def _poster(path: Path, time: float) -> bytes:
-    """JPEG of the frame at `time` seconds, of a file that was checked when it was taken in."""
+    """Return a JPEG of the frame at `time` seconds, of a file that was checked when it was taken in."""
     with av.open(str(path)) as container:
         picture = next(container.decode(video=0))
         for frame in container.decode(video=0):
             picture = frame
             if frame.time is not None and frame.time >= time:
                 break
-        image = picture.to_image()
+        image = picture.to_image()  # type: ignore[no-untyped-call,unused-ignore]
     image.thumbnail((POSTER_SIDE, POSTER_SIDE))
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=85)

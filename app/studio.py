@@ -2,7 +2,7 @@
 
     Studio.open("bundled").launch(port=7860)
 
-A page is built by a class of its own in `app/pages`; what it needs is handed to it here.
+Each page is built by a class of its own in its folder; the objects that pages share are handed to them here.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from app.judge.gallery import FOLDER, load_gallery
 from app.judge.page import JudgePage
 from app.label.page import LabelPage
 from app.lead.page import LeadPage
-from app.runs.supervisor import Jobs
+from app.runs.supervisor import RunSupervisor
 from app.serving.serving import Served, Serving
 from app.train.page import TrainPage
 from app.ui.assets import scripts_route, styles
@@ -42,10 +42,10 @@ SWITCH_SECONDS = 0.0005
 
 @dataclass(frozen=True)
 class Studio:
-    """One running app: the checkpoint that answers, the store, the people, the training runs, the pages."""
+    """One app: the checkpoint that answers, the store, the people, the training runs, the pages."""
 
     serving: Serving
-    jobs: Jobs
+    supervisor: RunSupervisor
     database: Database
     clip_store: ClipStore
     auth: Auth
@@ -57,7 +57,7 @@ class Studio:
         """Load the checkpoint, open the store, build the pages. The gallery's pairs are in the store from then on.
 
         Args:
-            checkpoint: a folder, a Hub id or "bundled"; without one, what was promoted last serves again.
+            checkpoint: a folder, a Hub id or "bundled"; without one, the checkpoint that was promoted last serves again.
 
         Raises:
             descore.errors.CheckpointError: the checkpoint can't be used.
@@ -71,12 +71,12 @@ class Studio:
         with database.write() as session:
             for pair in bundled:
                 add_pair(session, pair.a, pair.b, pair.prompt, source="bundled")
-        jobs = Jobs(database, serving)
+        supervisor = RunSupervisor(database, serving)
         judge = JudgePage(serving, database, clip_store, bundled)
-        train = TrainPage(database, clip_store, serving, auth, jobs)
+        train = TrainPage(database, clip_store, serving, auth, supervisor)
         label = LabelPage(database, clip_store, serving, auth)
         lead = LeadPage(database, clip_store, serving, auth)
-        analyse = AnalysePage(database, clip_store, serving, auth, jobs)
+        analyse = AnalysePage(database, clip_store, serving, auth, supervisor)
         blocks = gr.Blocks(title="DeScore", analytics_enabled=False, fill_width=True)
         with blocks:
             build_header(JUDGE)
@@ -95,7 +95,7 @@ class Studio:
             lead.build(blocks)
         pages = (*label.routes(), *analyse.routes(), *train.routes(), *lead.routes())
         routes = (*clip_store.routes(), *auth.routes(), *serving.routes(), plotly_route(), scripts_route(), *pages)
-        return cls(serving, jobs, database, clip_store, auth, blocks, routes)
+        return cls(serving, supervisor, database, clip_store, auth, blocks, routes)
 
     @property
     def served(self) -> Served:
@@ -107,12 +107,13 @@ class Studio:
     ) -> tuple[Any, str, str]:
         """Serve until interrupted; `options` go to `gr.Blocks.launch`, whose result is returned.
 
-        prevent_thread_lock: return at once and serve in the background.
+        Args:
+            prevent_thread_lock: return at once and serve in the background.
         """
         trust_no_proxy_unasked()
         sys.setswitchinterval(SWITCH_SECONDS)
-        self.jobs.start()
-        launched = self.blocks.launch(
+        self.supervisor.start()
+        launched: tuple[Any, str, str] = self.blocks.launch(
             server_name=host,
             server_port=port,
             theme=theme(),
@@ -135,14 +136,18 @@ class Studio:
 
     def close(self) -> None:
         """Stop serving. Training runs go on by themselves; the next app finds them."""
-        self.jobs.close()
+        self.supervisor.close()
         self.blocks.close(verbose=False)
         self.database.close()
 
     def first_lead_link(self, local_url: str) -> str | None:
-        """A one-time link that makes the first lead, for the console: who can read that owns the app. None if there is one.
+        """Make a one-time link for the first lead, for the console, which only the app's owner can read.
 
-        local_url: what the server listens on.
+        Returns:
+            The link; None if there is a lead already.
+
+        Args:
+            local_url: the address that the server listens on.
         """
         with self.database.write() as session:
             token = invite_first_lead(session)

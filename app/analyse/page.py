@@ -21,7 +21,7 @@ from app.analyse.report import ReportTab
 from app.analyse.selection import AnalyseContext
 from app.analyse.selection_tab import ChoosePanel, ScoringPanel
 from app.clip_store import ClipStore
-from app.runs.supervisor import Jobs
+from app.runs.supervisor import RunSupervisor
 from app.serving.serving import Serving
 from app.web.auth import Auth, AuthError, NotSignedInError
 from app.web.panel import QUIET
@@ -32,11 +32,13 @@ from storage import Database
 class AnalysePage:
     """Builds the page inside the current `gr.Blocks`; its route belongs to the app that Gradio launches."""
 
-    def __init__(self, database: Database, clip_store: ClipStore, serving: Serving, auth: Auth, jobs: Jobs) -> None:
+    def __init__(
+        self, database: Database, clip_store: ClipStore, serving: Serving, auth: Auth, supervisor: RunSupervisor
+    ) -> None:
         self.context = AnalyseContext(database, clip_store, serving, auth)
         figures, cases, benchmarks = tabs(self.context), DisagreementsTab(self.context), BenchmarksTab(self.context)
         self.report = ReportTab(self.context, figures, cases, benchmarks)
-        self.top: tuple[ChoosePanel, ScoringPanel] = (ChoosePanel(self.context), ScoringPanel(self.context, jobs))
+        self.top: tuple[ChoosePanel, ScoringPanel] = (ChoosePanel(self.context), ScoringPanel(self.context, supervisor))
         self.tabs: tuple[AnalyseSection, ...] = (figures[0], cases, *figures[1:], benchmarks, self.report)
 
     def routes(self) -> list[BaseRoute]:

@@ -13,7 +13,7 @@ from app.analyse.figures.judged_pairs import FITTED_HERE, pair_score
 from app.analyse.panel import READERS, AnalyseSection
 from app.analyse.selection import AnalyseContext, Selection
 from app.analyse.views.selection import Coverage, choose_form, coverage_view
-from app.runs.supervisor import Jobs
+from app.runs.supervisor import RunSupervisor
 from app.ui.markup import empty
 from app.web.form_data import STALE_BUTTON, FormData, FormError
 from app.web.panel import Reply
@@ -75,9 +75,9 @@ class ScoringPanel(AnalyseSection):
 
     name, title, poll_seconds = "scoring", "Scoring", 3
 
-    def __init__(self, context: AnalyseContext, jobs: Jobs) -> None:
+    def __init__(self, context: AnalyseContext, supervisor: RunSupervisor) -> None:
         super().__init__(context)
-        self._jobs = jobs
+        self._supervisor = supervisor
         self._counted: dict[Selection, tuple[float, list[Coverage]]] = {}
 
     def view(self, person: User, selection: Selection) -> Reply:
@@ -113,9 +113,9 @@ class ScoringPanel(AnalyseSection):
         if asked.act == "score":
             self._score(asked.id, person, selection)
         elif asked.act == "cancel-run":
-            self._jobs.cancel(self._run(asked.id).id)
+            self._supervisor.cancel(self._run(asked.id).id)
         elif asked.act == "resume-run":
-            self._jobs.resume(self._run(asked.id).id)
+            self._supervisor.resume(self._run(asked.id).id)
         else:
             raise FormError(STALE_BUTTON)
         return self.view(person, selection)
@@ -131,7 +131,7 @@ class ScoringPanel(AnalyseSection):
                 request=_wanted(selection),
             )
             create_run(session, request, None, person.id)
-        self._jobs.wake()
+        self._supervisor.wake()
 
     def _device(self) -> str:
         """Where the app's own model is; that of the last run while it has stepped aside."""

@@ -1,4 +1,4 @@
-"""Asking about a pair and voting on it, as plain functions: what the Judge page's handlers and programs both call.
+"""Judging a pair and voting on it, as plain functions, for the handlers of the Judge page and for programs.
 
     client = gradio_client.Client(address)
     client.predict("pair-01", "think", 8, api_name="/judge_bundled")
@@ -39,22 +39,22 @@ VOTER = re.compile(r"[0-9a-f]{32}")
 
 @dataclass(frozen=True)
 class Selection:
-    """The two videos on the page, by public id; `bundled` is the gallery's id where they come from there."""
+    """The two videos on the page, by public id."""
 
     a: str
     b: str
-    bundled: str | None = None
+    bundled: str | None = None  # the id in the gallery of a pair from there
 
 
 class JudgeApi:
-    """The calls behind the Judge page, and the endpoints that programs may use."""
+    """The functions behind the Judge page, and the endpoints for programs."""
 
     def __init__(self, serving: Serving, database: Database, clip_store: ClipStore, bundled: Sequence[BundledPair]) -> None:
         self.serving, self.database, self.clip_store = serving, database, clip_store
         self.bundled = {pair.id: pair for pair in bundled}
 
     def connect(self) -> None:
-        """Endpoints for programs, besides the page's own handlers."""
+        """Add the endpoints for programs, besides the page's own handlers."""
         gr.api(self.list_gallery, api_name="gallery")
         gr.api(self.judge_bundled, api_name="judge_bundled", **MODEL_QUEUE)
         gr.api(self.save_vote, api_name="vote")
@@ -66,7 +66,7 @@ class JudgeApi:
         hidden.click(self.judge_files, inputs, output, api_name="judge", show_progress="hidden", **MODEL_QUEUE)
 
     def pair_of(self, selection: Selection | None, prompt: str) -> Pair:
-        """The stored pair of the page's videos and prompt.
+        """Return the stored pair of the page's videos and prompt.
 
         Raises:
             ValueError: there is no video or no prompt yet.
@@ -94,15 +94,15 @@ class JudgeApi:
             raise ValueError(f"{label} can't be used: {error.reason}") from error
 
     def list_gallery(self) -> list[dict[str, str]]:
-        """The bundled pairs: id and prompt."""
+        """List the bundled pairs: id and prompt."""
         return [{"id": pair.id, "prompt": pair.prompt} for pair in self.bundled.values()]
 
     def judge_bundled(self, pair: str, mode: str = "think", k: int = 8) -> dict[str, Any]:
-        """Judge a bundled pair: the verdict as the command line gives it, the pair's id, whether it was stored."""
+        """Judge a bundled pair; the result is that of the command line, with the pair's id and whether it was stored."""
         if pair not in self.bundled:
             raise gr.Error(f"There is no bundled pair {pair!r}.", print_exception=False)
-        chosen = self.bundled[pair]
-        return self._verdict_of(Selection(chosen.a.public_id, chosen.b.public_id, pair), chosen.prompt, mode, k)
+        bundled = self.bundled[pair]
+        return self._judgement_of(Selection(bundled.a.public_id, bundled.b.public_id, pair), bundled.prompt, mode, k)
 
     def judge_files(self, path_a: str | None, path_b: str | None, prompt: str, mode: str, k: float) -> dict[str, Any]:
         """Judge two uploaded videos of one prompt; as `judge_bundled`."""
@@ -110,7 +110,7 @@ class JudgeApi:
             a, b = self.take_in(path_a, "Video A"), self.take_in(path_b, "Video B")
         except JUDGING_ERRORS as error:
             raise gr.Error(str(error), print_exception=False) from error
-        return self._verdict_of(Selection(a.public_id, b.public_id), prompt or "", mode, int(k))
+        return self._judgement_of(Selection(a.public_id, b.public_id), prompt or "", mode, int(k))
 
     def save_vote(self, pair: int, choice: str, token: str, voter: str, note: str = "") -> dict[str, Any]:
         """Save a vote (A, tie, B, both_bad) on a pair; the same token again saves nothing."""
@@ -118,7 +118,7 @@ class JudgeApi:
             raise gr.Error("A vote is A, tie, B or both_bad, from a voter id of 32 hex digits.", print_exception=False)
         try:
             with self.database.write() as session:
-                kept = save_vote(
+                saved = save_vote(
                     session,
                     pair_id=int(pair),
                     choice=cast("Choice", choice),
@@ -128,12 +128,12 @@ class JudgeApi:
                 )
         except StorageError as error:
             raise gr.Error(str(error), print_exception=False) from error
-        return {"pair": kept.vote.pair_id, "choice": kept.vote.choice, "note": kept.vote.note, "is_new": kept.is_new}
+        return {"pair": saved.vote.pair_id, "choice": saved.vote.choice, "note": saved.vote.note, "is_new": saved.is_new}
 
-    def _verdict_of(self, selection: Selection, prompt: str, mode: Any, k: int) -> dict[str, Any]:
+    def _judgement_of(self, selection: Selection, prompt: str, mode: Any, k: int) -> dict[str, Any]:
         try:
             if not 2 <= k <= MOST_THOUGHTS:
-                raise ValueError(f"k is a number of thoughts from 2 to {MOST_THOUGHTS}, not {k}")
+                raise ValueError(f"k is a number of thoughts from 2 to {MOST_THOUGHTS}, not {k}.")
             pair = self.pair_of(selection, prompt)
             *_, answer = stream_answer(self.serving, self.database, self.clip_store, pair, mode, k, threading.Event())
         except JUDGING_ERRORS as error:
@@ -148,7 +148,7 @@ class JudgeApi:
 
 
 def upload_box(label: str, visible: bool = True) -> gr.Video:
-    """A place to upload or record one video."""
+    """Build a place to upload or record one video."""
     # include_audio, no format, no mirror: anything else would call ffmpeg, which need not be there.
     return gr.Video(
         label=label,

@@ -1,4 +1,4 @@
-"""The bundled pairs: `gallery/pairs.json` beside its mp4 files."""
+"""The gallery of bundled pairs: `gallery/pairs.json` beside its mp4 files."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def load_gallery(clip_store: ClipStore, folder: Path = FOLDER) -> tuple[BundledP
 
 
 def gallery_view(pairs: Sequence[BundledPair], clip_store: ClipStore, selected: str | None) -> dict[str, Any]:
-    """What the strip of cards shows; `selected` is the id of the marked one."""
+    """Return the value of the strip of cards; `selected` is the id of the marked one."""
     cards = [
         {"id": pair.id, "prompt": pair.prompt, "a": clip_store.poster_url(pair.a), "b": clip_store.poster_url(pair.b)}
         for pair in pairs
@@ -59,7 +59,7 @@ def gallery_view(pairs: Sequence[BundledPair], clip_store: ClipStore, selected: 
 
 
 def gallery_strip(elem_id: str = "gallery") -> gr.HTML:
-    """The strip of cards; choosing one triggers `select` with the pair's id."""
+    """Build the strip of cards; choosing one triggers `select` with the pair's id."""
     return gr.HTML(
         {"pairs": [], "selected": None},
         html_template=read_static("judge/gallery.html"),

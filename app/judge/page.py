@@ -1,6 +1,6 @@
-"""The Judge page: choose or bring two videos, ask the model, see why, vote.
+"""The Judge page: choose or upload two videos, ask the model, see why, vote.
 
-Handlers are thin: typed input, a call into `serving`, `clips` or `storage`, a view. The page keeps its selection in the
+Handlers are thin: typed input, a call into `serving`, `clip_store` or `storage`, a view. The page keeps its selection in the
 browser too, so that a reload comes back to the same pair and to the vote that this browser gave.
 """
 
@@ -97,7 +97,7 @@ class JudgePage:
             show_progress="minimal",
             api_visibility="private",
         )
-        # A verdict belongs to the prompt that was judged; without a round trip, so that it can't overtake an answer.
+        # An answer belongs to the prompt that was judged; clearing it takes no round trip, so it can't come late.
         self.prompt.input(None, None, self.panel, js=f"() => ({json.dumps(verdict_view(Answer()))})", **quiet)
         # On blur, so also before a click on Judge: another prompt is another pair, with another vote.
         self.prompt.blur(self._reword, [self.selection, self.prompt, self.saved], [self.votes, self.saved], **quiet)
@@ -115,7 +115,7 @@ class JudgePage:
     # ---- choosing a pair -----------------------------------------------------------------------------------------
 
     def _restore(self, saved: dict[str, Any] | None) -> tuple[Any, ...]:
-        """On load: the pair that this browser looked at last, else the first of the gallery."""
+        """Show, on load, the pair that this browser looked at last, else the first of the gallery."""
         saved = dict(saved or {})
         if not VOTER.fullmatch(str(saved.get("voter"))):
             saved["voter"] = secrets.token_hex(16)
@@ -132,7 +132,7 @@ class JudgePage:
         self._abandon(request.session_hash)
         pair = self.bundled.get(str(event.id))
         if pair is None:
-            raise gr.Error("This pair is not in the gallery any more; reload the page.", print_exception=False)
+            raise gr.Error("This pair is no longer in the gallery. Reload the page.", print_exception=False)
         return self._page(pair.a, pair.b, pair.prompt, pair.id, saved)
 
     def _take_own(
@@ -149,7 +149,7 @@ class JudgePage:
         return *page, None, None, gr.Accordion(open=False), gr.HTML(visible=False)
 
     def _page(self, a: Video, b: Video, prompt: str, bundled: Any, saved: dict[str, Any]) -> tuple[Any, ...]:
-        """All outputs that depend on the pair, in the order of `page` in `_connect`."""
+        """Return all outputs that depend on the pair, in the order of `page` in `_connect`."""
         selection = Selection(a.public_id, b.public_id, str(bundled) if bundled in self.bundled else None)
         saved = saved | {"a": a.public_id, "b": b.public_id, "prompt": prompt, "bundled": selection.bundled}
         return (
@@ -175,7 +175,7 @@ class JudgePage:
         k: int,
         request: gr.Request,
     ) -> Iterator[tuple[Any, ...]]:
-        """Stream the answer for both videos. Ends cleanly when it is cancelled or the page goes away."""
+        """Stream the answer for both videos; end cleanly when it is cancelled or the page goes away."""
         cancel = self._begin(request.session_hash)
         answer = Answer(phase="running", mode=mode)
         buttons = gr.Button(interactive=False), gr.Button(interactive=True)
@@ -199,19 +199,19 @@ class JudgePage:
         yield verdict_view(answer), gr.Button(interactive=True), gr.Button(interactive=False)
 
     def _begin(self, session: str | None) -> threading.Event:
-        """The stop signal of a tab's new question; an older question of the same tab is stopped."""
+        """Return the stop signal of a tab's new question, after stopping an older question of the same tab."""
         self._abandon(session)
         cancel = self._running[session or ""] = threading.Event()
         return cancel
 
     def _abandon(self, session: str | None) -> None:
-        """Stop a tab's question and forget it: nobody is interested in its answer any more."""
+        """Stop a tab's question and forget it: nobody needs its answer."""
         running = self._running.pop(session or "", None)
         if running is not None:
             running.set()
 
     def _cancel(self, request: gr.Request) -> None:
-        """Stop a tab's question, and let it say so."""
+        """Stop a tab's question; its last answer says so."""
         running = self._running.get(request.session_hash or "")
         if running is not None:
             running.set()

@@ -1,4 +1,4 @@
-"""Everything that the sections of the Lead page have in common."""
+"""The context of the Lead page, and the base class of its sections."""
 
 from __future__ import annotations
 
@@ -39,6 +39,6 @@ class LeadSection(Section["int | None"]):
         return state if isinstance(state, int) else None
 
     def answer(self, state: Any, event: gr.EventData, request: gr.Request) -> Iterator[list[Any]]:
-        """Handler: an act. The last of the values is the campaign to go on with."""
+        """Handle an act. The last of the values is the campaign to go on with."""
         for reply in self.replies(state, event, request):
             yield [*self.values(reply), gr.skip() if reply.chosen is None else reply.chosen]

@@ -1,11 +1,11 @@
-"""Runs in processes of their own: started one a device, watched, ended, found again after a restart of the app.
+"""Runs in processes of their own: started one a device, supervised, ended, found again after a restart of the app.
 
-    jobs = Jobs(database, serving)
-    jobs.start()                       # a thread that looks after the runs of the store until `close`
-    jobs.cancel(run_id); jobs.resume(run_id)
+    supervisor = RunSupervisor(database, serving)
+    supervisor.start()                       # a thread that supervises the runs of the store until `close`
+    supervisor.cancel(run_id); supervisor.resume(run_id)
 
-The state of a run is in the store and in its folder, never here. A run that still holds the lock of its folder lives,
-whoever started it; one that is running by the store and holds no lock has died, and is marked so. A run outlives the app.
+The state of a run is in the store and in its folder, never here. A run that holds the lock of its folder is alive; one that
+is running by the store and holds no lock has died, and is marked lost. A run outlives the app.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Literal
 
-from app.serving.follow_registry import ServingWatch
+from app.serving.follow_registry import RegistryFollower
 from app.serving.serving import Serving, offload_reason
 from storage import Database, StorageError
 from storage.data_home import data_home_id
@@ -49,34 +49,34 @@ COMMAND = (sys.executable, "-m", "trainer", "run")
 TICK_SECONDS = 1.0
 # A run ends after the step that it is in, which can take minutes; then it is ended at once.
 GRACE_SECONDS = 600.0
-# So long a process that was started may take until it holds the lock of its run.
+# The time that a started process may take until it holds the lock of its run.
 BEGIN_SECONDS = 180.0
 LAST_WORDS = 4000  # bytes
 
 
-class Jobs:
-    """Looks after the runs of one store on this machine."""
+class RunSupervisor:
+    """Supervises the runs of one store on this machine."""
 
     def __init__(self, database: Database, serving: Serving, command: Sequence[str] = COMMAND) -> None:
-        """command: what does a run, given its number."""
+        """Set the command that does a run, given its number."""
         self._database, self._serving, self._command = database, serving, tuple(command)
         self._children: dict[int, subprocess.Popen[bytes]] = {}
-        self._told: set[int] = set()
-        self._watch_serving = ServingWatch(database, serving)
+        self._signalled: set[int] = set()
+        self._follower = RegistryFollower(database, serving)
         self._wake, self._stop = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
         # One tick at a time: a handler that cancels may tick, too.
-        self._turn = threading.Lock()
+        self._one_tick = threading.Lock()
 
     def start(self) -> None:
-        """Begin to look after the runs, in a thread."""
+        """Begin to supervise the runs, in a thread."""
         if self._thread is None:
             self._stop.clear()
-            self._thread = threading.Thread(target=self._watch, name="jobs", daemon=True)
+            self._thread = threading.Thread(target=self._poll, name="run-supervisor", daemon=True)
             self._thread.start()
 
     def close(self) -> None:
-        """Stop looking. Runs go on by themselves."""
+        """Stop supervising. Runs go on by themselves."""
         self._stop.set()
         self._wake.set()
         if self._thread is not None:
@@ -84,11 +84,11 @@ class Jobs:
             self._thread = None
 
     def wake(self) -> None:
-        """Look now, since something has changed."""
+        """Run the next polling step now, since something has changed."""
         self._wake.set()
 
     def cancel(self, run_id: int) -> Run:
-        """End a run: a queued one now, a running one after its step, with a checkpoint to go on from.
+        """End a run: a queued one now, a running one after its step, with a checkpoint to resume from.
 
         Raises:
             StorageError: it has ended already.
@@ -99,7 +99,7 @@ class Jobs:
         return run
 
     def end_at_once(self, run_id: int) -> None:
-        """End a running run without waiting for its step; what it did since its last checkpoint is done again.
+        """End a running run without waiting for its step; the steps since its last checkpoint are done again.
 
         Raises:
             StorageError: it does not run on this machine.
@@ -118,39 +118,39 @@ class Jobs:
         """
         with self._database.write() as session:
             run = requeue(session, run_id)
-        self._told.discard(run_id)
+        self._signalled.discard(run_id)
         self.wake()
         return run
 
     def tick(self) -> None:
-        """Look once: at what has ended, what is to end, what is to begin, and what may be promoted.
+        """Run one polling step: note ended runs, end cancelled ones, begin queued ones, follow the registry.
 
         Raises:
             StorageError: the store can't be read or written.
         """
-        with self._turn:
+        with self._one_tick:
             for step in (
                 self._reap,
-                self._notice_the_dead,
+                self._mark_dead,
                 self._end_cancelled,
                 self._begin,
-                self._watch_serving.tick,
+                self._follower.tick,
             ):
                 step()
 
-    def _watch(self) -> None:
+    def _poll(self) -> None:
         while not self._stop.is_set():
             try:
                 self.tick()
             except Exception:
-                log.exception("looking after the runs failed; it is tried again")
+                log.exception("supervising the runs failed; it is tried again")
             self._wake.wait(TICK_SECONDS)
             self._wake.clear()
 
     # ---- what has ended ------------------------------------------------------------------------------------------
 
     def _reap(self) -> None:
-        """Processes of ours that have ended. One that had an exit code and said nothing failed before it could."""
+        """Note which of our processes have ended. One with an exit code and no word in the store failed before it could."""
         for run_id, process in list(self._children.items()):
             code = process.poll()
             if code is None:
@@ -160,12 +160,12 @@ class Jobs:
             if run.state == "running" and code > 0 and run.pid in (process.pid, None) and not is_held(self._folder(run)):
                 self._finish(run, "failed", code, last_words(self._folder(run)) or "it could not be started")
 
-    def _notice_the_dead(self) -> None:
+    def _mark_dead(self) -> None:
         for run in self._runs("running"):
             # The lock first and the state after it: a run says that it has ended before it gives the lock back.
             if not is_here(run, self._database.home) or run.id in self._children:
                 continue
-            if is_held(self._folder(run)) or _begins(run):
+            if is_held(self._folder(run)) or _is_starting(run):
                 continue
             run = self._run(run.id)
             if run.state != "running":
@@ -177,7 +177,7 @@ class Jobs:
                     mark_lost(session, run.id, "its process died without a word; it can go on from its last checkpoint")
 
     def _finish(self, run: Run, state: Literal["failed", "cancelled"], exit_code: int | None, message: str) -> None:
-        # It may have ended by its own words meanwhile; those count.
+        # It may have noted its own end meanwhile; that counts.
         with contextlib.suppress(StorageError), self._database.write() as session:
             finish(session, run.id, state, exit_code=exit_code, message=message)
 
@@ -188,14 +188,14 @@ class Jobs:
             asked_at = run.cancel_requested_at
             if asked_at is None or not is_here(run, self._database.home):
                 continue
-            if run.id not in self._told:
+            if run.id not in self._signalled:
                 if self._send(run, signal.SIGTERM):
-                    self._told.add(run.id)
+                    self._signalled.add(run.id)
             elif (datetime.now(timezone.utc) - asked_at).total_seconds() > GRACE_SECONDS:
                 self._send(run, signal.SIGKILL)
 
     def _send(self, run: Run, number: signal.Signals) -> bool:
-        """Signal a run's process and what it started; whether there was one."""
+        """Signal a run's process and its children; tell whether there was one."""
         if run.pid in (None, os.getpid()) or not is_here(run, self._database.home):
             return False
         # A data folder can be shared: a process of another machine must not be taken for one of ours.
@@ -224,7 +224,7 @@ class Jobs:
             self._launch(run)
 
     def _launch(self, run: Run) -> None:
-        """Start the process of a run that was taken."""
+        """Start the process of a run that was taken from the queue."""
         if run.request.get("steps_aside") and self._serving.now.model is not None:
             self._serving.offload(offload_reason(run))
         folder = self._folder(run)
@@ -262,8 +262,8 @@ class Jobs:
         return self._database.home / run.folder
 
 
-def _begins(run: Run) -> bool:
-    """Whether a process was started for it a short while ago, and is there."""
+def _is_starting(run: Run) -> bool:
+    """Tell whether a process was started for it a short while ago, and is alive."""
     if run.pid is None or run.started_at is None:
         return False
     if (datetime.now(timezone.utc) - run.started_at).total_seconds() > BEGIN_SECONDS:
@@ -278,6 +278,6 @@ def _begins(run: Run) -> bool:
 
 
 def last_words(folder: Path) -> str:
-    """The last line that a process wrote, which is where it says why it ended."""
+    """Return the last line that a process wrote, where it says why it ended."""
     lines = [line.strip() for line in tail(folder, LAST_WORDS).splitlines()]
     return next((line for line in reversed(lines) if line), "")

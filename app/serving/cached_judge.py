@@ -1,10 +1,10 @@
-"""A question about a pair, answered by what the store has or by the checkpoint that serves.
+"""Judging a pair, from the store if that was done before, else by the checkpoint that serves.
 
     for answer in stream_answer(serving, database, clip_store, pair, "think", k=8, cancel=event):
-        ...                                  # Answer: the texts so far; the last one holds the verdict
+        ...                                  # an Answer: the texts so far; the last one holds the outcome
 
-The answer comes from the store at once if the same question was asked before, else from the model as it thinks. A question
-that was begun is finished by the checkpoint that began it, whatever is promoted meanwhile.
+From the store the answer comes at once, from the model as it thinks. A question that was begun is finished by the
+checkpoint that began it, even if another one is promoted meanwhile.
 """
 
 from __future__ import annotations
@@ -29,11 +29,13 @@ _RECORDED = tuple(field.name for field in fields(JudgementRecord) if field.name 
 def stream_answer(
     serving: Serving, database: Database, clip_store: ClipStore, pair: Pair, mode: Mode, k: int, cancel: threading.Event
 ) -> Iterator[Answer]:
-    """The answer to one question about one pair, growing; the last one has the verdict, unless it was cancelled.
+    """Yield the growing answer about a pair; the last one has the outcome, unless it was cancelled.
 
     Raises:
-        descore.video.VideoError, ValueError, RewardError: a video, the prompt or the mode can't be used.
-        ModelAsideError: it was not asked before, and the model has stepped aside for a training run.
+        descore.video.VideoError: a video can't be used.
+        ValueError: the prompt, the mode or k can't be used.
+        descore.errors.RewardError: there is no finite reward.
+        ModelAsideError: the store has no answer, and the model is offloaded for a training run.
         StorageError: the store can't be read or written.
     """
     with serving.in_use() as served:
@@ -58,7 +60,7 @@ def stream_answer(
 
 
 def stored_answer(served: Served, database: Database, pair: Pair, mode: Mode, k: int = 0) -> Answer | None:
-    """What a checkpoint answer of a pair, if it was asked before; its weights are not needed for that.
+    """Return a checkpoint's answer about a pair if the store has it; the weights are not needed for that.
 
     Raises:
         StorageError: the store can't be read.
@@ -89,7 +91,7 @@ def _questions(served: Served, pair: Pair, mode: Mode, k: int) -> tuple[Question
 def _recall(
     served: Served, database: Database, pair: Pair, mode: Mode, k: int
 ) -> tuple[StoredJudgement, StoredJudgement] | None:
-    """Both videos' stored judgements, or None if either is missing."""
+    """Return both videos' stored judgements, or None if either is missing."""
     with database.read() as session:
         a, b = (find_judgement(session, question) for question in _questions(served, pair, mode, k))
     return None if a is None or b is None else (a, b)

@@ -1,7 +1,7 @@
-"""What the end of a run, or another app on the same store, means for the checkpoint that serves here.
+"""Keeping the checkpoint that serves here in step with the registry, after runs and after other apps on the same store.
 
-watch = ServingWatch(database, serving)
-watch.tick()      # come back after a run, follow another app, promote what was to be promoted by itself
+follower = RegistryFollower(database, serving)
+follower.tick()      # restore the model after a run, follow another app, promote what may be promoted automatically
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from storage.training.runs import is_here, list_runs, runs_in
 
 log = logging.getLogger(__name__)
 
-RESTORE_SECONDS = 30.0  # between attempts to load a model that has stepped aside
+RESTORE_SECONDS = 30.0  # between attempts to load an offloaded model
 FOLLOW_SECONDS = 300.0  # between attempts to load what another app promoted and can't be used here
 WATCHED = 50  # newest runs, and promotions, that are looked at for automatic promotion
 
 
-class ServingWatch:
-    """Looks after what serves in this app; `app.runs.supervisor.Jobs` calls it again and again."""
+class RegistryFollower:
+    """Keeps an app's `Serving` in step with the registry; `app.runs.supervisor` calls `tick` again and again."""
 
     def __init__(self, database: Database, serving: Serving) -> None:
         self._database, self._serving = database, serving
@@ -31,7 +31,7 @@ class ServingWatch:
         self._not_promoted: set[int] = set()
 
     def tick(self) -> None:
-        """Look once.
+        """Run one polling step.
 
         Raises:
             StorageError: the store can't be read or written.
@@ -41,7 +41,7 @@ class ServingWatch:
         self._promote()
 
     def _restore(self) -> None:
-        """Load the model again once nothing runs that it had to step aside for."""
+        """Load the model again once no run needs its memory."""
         if self._serving.now.model is not None or time.monotonic() < self._restore_at:
             return
         with self._database.read() as session:
@@ -51,11 +51,11 @@ class ServingWatch:
         try:
             self._serving.restore()
         except (CheckpointError, RuntimeError) as error:
-            log.warning("the model can't come back yet: %s", error)
+            log.warning("the model can't be restored yet: %s", error)
             self._restore_at = time.monotonic() + RESTORE_SECONDS
 
     def _follow(self) -> None:
-        """Serve what another app on this store promoted."""
+        """Serve the checkpoint that another app on this store promoted."""
         if time.monotonic() < self._follow_at:
             return
         try:
@@ -66,7 +66,7 @@ class ServingWatch:
             self._follow_at = time.monotonic() + FOLLOW_SECONDS
 
     def _promote(self) -> None:
-        """Promote what finished better than what serves, where that was asked for; once only."""
+        """Promote, once only, a finished candidate that the gate found better, where the run asks for that."""
         with self._database.read() as session:
             runs = list_runs(session, WATCHED, "train")
         for run in runs:
@@ -76,9 +76,9 @@ class ServingWatch:
                 continue
             with self._database.read() as session:
                 candidate = get_checkpoint(session, run.candidate_id)
-                known = {one.checkpoint_id for one in promotions(session, WATCHED)}
+                promoted = {promotion.checkpoint_id for promotion in promotions(session, WATCHED)}
             better = (candidate.gate or {}).get("verdict") == "better" and candidate.deleted_at is None
-            if not better or candidate.id in known | self._not_promoted:
+            if not better or candidate.id in promoted | self._not_promoted:
                 continue
             try:
                 self._serving.promote(self._database, candidate.id, "automatic")

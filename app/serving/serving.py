@@ -1,6 +1,6 @@
-"""The checkpoint that answers now. It can be swapped for another one, or step aside for a while, as the app runs.
+"""The checkpoint that answers now. It can be swapped for another one, or offloaded for a while, as the app runs.
 
-    serving = Serving.open(database, None)         # what served last; "bundled" in a fresh store
+    serving = Serving.open(database, None)         # the checkpoint that served last; "bundled" in a fresh store
     with serving.in_use() as served:               # one judgement: what begins on a checkpoint ends on it
         served.require_model().stream(...)
     serving.promote(database, checkpoint_id, "promote", by=user.id)
@@ -47,20 +47,26 @@ from storage.training.runs import Run, is_here, runs_in
 
 log = logging.getLogger(__name__)
 
-# How long a model that steps aside waits for the judgements that it has begun.
+# How long offloading waits for the judgements that the model has begun.
 IN_FLIGHT_SECONDS = 120.0
 
 
 class ModelAsideError(RuntimeError):
-    """The model has no memory now, since a training run has it; the message says when it comes back."""
+    """The model is offloaded, since a training run needs its memory; the message says when it comes back."""
 
 
 @dataclass(frozen=True)
 class Served:
-    """One checkpoint as the pages know it. `fingerprint` changes with anything in it.
+    """One checkpoint as the pages know it.
 
-    name: as the registry has it. location: what it is loaded from. model: None while it has stepped aside, then `aside` says
-    why.
+    Attributes:
+        name: as the registry has it.
+        location: a folder, a Hub id or "bundled".
+        manifest: of the checkpoint.
+        has_reward: whether it has a trained scoring module.
+        fingerprint: changes with anything in the checkpoint.
+        model: None while it is offloaded.
+        aside: why it is offloaded, "" while it is not.
     """
 
     name: str
@@ -84,7 +90,7 @@ class Served:
 
     @classmethod
     def read(cls, checkpoint: str) -> Served:
-        """What is known of a checkpoint without its weights, with the errors of `load`."""
+        """Read a checkpoint without its weights, with the errors of `load`."""
         folder, _ = locate(checkpoint)
         if not (folder / MANIFEST_FILE).exists():
             raise CheckpointError(f"{folder.name} is a bare backbone, which can't be read without its weights")
@@ -93,34 +99,34 @@ class Served:
 
     @property
     def knows(self) -> str:
-        """What it was trained on, in a few words."""
+        """The data that it was trained on, in a few words."""
         if not self.has_reward:
             return "a backbone without a trained scoring module: thoughts and sub-scores, no reward"
         return self.manifest.trained_on or "its card does not say what it was trained on"
 
     def scale(self, mode: Mode) -> ModeCalibration | None:
-        """The calibration that the rewards of a mode are read with."""
+        """Return the calibration of a mode; None without a reward or a calibration."""
         return self.manifest.calibration.for_mode(mode) if self.has_reward else None
 
     def verdict(self, mode: Mode, prompt: str, judged: tuple[Judgement, ...]) -> Verdict:
-        """What stored judgements of one prompt come to."""
+        """Compare stored judgements of one prompt."""
         return verdict_of(self.manifest, mode, prompt, judged)
 
     def require_model(self) -> DeScore:
-        """The loaded model.
+        """Return the loaded model.
 
         Raises:
-            ModelAsideError: it has stepped aside.
+            ModelAsideError: it is offloaded.
         """
         if self.model is None:
             raise ModelAsideError(
-                f"The model has stepped aside: {self.aside}. It comes back by itself; what it has judged before still opens."
+                f"The model is not loaded now: {self.aside}. It comes back by itself; pairs judged before still open."
             )
         return self.model
 
 
 class Serving:
-    """Holds what answers now. Threads may share it."""
+    """Holds the checkpoint that answers now. Threads may share it."""
 
     def __init__(self, served: Served, checkpoint_id: int | None = None) -> None:
         self._served, self._checkpoint_id = served, checkpoint_id
@@ -130,13 +136,13 @@ class Serving:
 
     @classmethod
     def open(cls, database: Database, checkpoint: str | None) -> Serving:
-        """Load what was asked for, else what was promoted last, else the bundled checkpoint; the store knows it then.
+        """Load the named checkpoint, else the one promoted last, else the bundled one, and register it.
 
-        Beside a run that needs the whole device nothing is loaded; the model comes back after it. The bundled checkpoint
-        that stands in for one that can't be used now is not promoted: what was promoted last is tried again.
+        Beside a run that needs the whole device nothing is loaded; the model comes back after it. Where the checkpoint
+        promoted last can't be used now, the bundled one stands in for it and is not promoted: the other is tried again.
 
         Raises:
-            descore.errors.CheckpointError: the checkpoint that was asked for can't be used.
+            descore.errors.CheckpointError: the named checkpoint can't be used.
             StorageError: the store can't be read or written.
         """
         with database.read() as session:
@@ -166,7 +172,7 @@ class Serving:
 
     @property
     def now(self) -> Served:
-        """What answers a question that is asked now."""
+        """The checkpoint that answers now."""
         return self._served
 
     @property
@@ -178,14 +184,14 @@ class Serving:
         """`GET /serving`: the checkpoint that answers now. The heads of all open pages ask for it, since it can change."""
         return [Route("/serving", self._show, methods=["GET"])]
 
-    async def _show(self, request: Request) -> Response:
+    async def _show(self, _request: Request) -> Response:
         now = self.now
         content = {"name": now.name, "knows": now.knows, "aside": now.aside}
         return JSONResponse(content, headers={"Cache-Control": "no-store"})
 
     @contextmanager
     def in_use(self) -> Iterator[Served]:
-        """What answers now, kept in memory for the length of the block."""
+        """Keep the checkpoint that answers now in memory for the length of the block."""
         with self._users:
             served = self._served
             self._in_use += 1
@@ -200,7 +206,7 @@ class Serving:
         """Load a registered checkpoint beside the one that serves, note the promotion, and swap.
 
         Raises:
-            descore.errors.CheckpointError: it can't be used; what serves goes on.
+            descore.errors.CheckpointError: it can't be used; the checkpoint that serves goes on.
             StorageError: it is not in the registry any more, or the store can't be written.
         """
         with self._change:
@@ -214,16 +220,19 @@ class Serving:
             return self._served
 
     def follow(self, database: Database) -> bool:
-        """Serve what another app on this store promoted or rolled back to; whether there was something to follow.
+        """Serve the checkpoint that another app on this store promoted or rolled back to.
+
+        Returns:
+            Whether there was one.
 
         Raises:
-            descore.errors.CheckpointError: it can't be used here; what serves goes on.
+            descore.errors.CheckpointError: it can't be used here; the checkpoint that serves goes on.
             StorageError: the store can't be read.
         """
         with self._change:
             with database.read() as session:
                 last = promotions(session, 1)
-                # What an app was told to start with is its own affair.
+                # A checkpoint that an app was started with is that app's own choice.
                 if not last or last[0].action == "start" or last[0].checkpoint_id == self._checkpoint_id:
                     return False
                 chosen = get_checkpoint(session, last[0].checkpoint_id)
@@ -233,9 +242,9 @@ class Serving:
 
     @contextmanager
     def _loaded_in_place(self, database: Database, chosen: Checkpoint) -> Iterator[Served]:
-        """A checkpoint loaded beside the one that serves or, where the device can't hold both, once that one has left.
+        """Load a checkpoint beside the one that serves or, where the device can't hold both, after offloading that one.
 
-        What served is there again if the block, or the loading, fails.
+        The checkpoint that served is loaded again if the block, or the loading, fails.
         """
         before = self._served
         try:
@@ -254,15 +263,15 @@ class Serving:
             raise
 
     def offload(self, reason: str) -> None:
-        """Give the model's memory away, once the judgements that it has begun are done."""
+        """Free the model's memory, once the judgements that it has begun are done."""
         with self._change:
             self._offload(reason)
 
     def restore(self) -> None:
-        """Load the model again after `offload`; nothing to do where it is here.
+        """Load the model again after `offload`; do nothing where it is loaded.
 
         Raises:
-            descore.errors.CheckpointError: it can't be loaded; it stays aside, and may be asked again.
+            descore.errors.CheckpointError: it can't be loaded; it stays offloaded, and may be tried again.
         """
         with self._change:
             if self._served.model is not None:
@@ -285,18 +294,18 @@ class Serving:
 
 
 def offload_reason(run: Run) -> str:
-    """Why the model steps aside for a run."""
+    """Say why the model is offloaded for a run."""
     return f"{run.name} trains, and the device can't hold both"
 
 
 def _loaded(database: Database, checkpoint: Checkpoint, weights: bool = True) -> Served:
-    """A registered checkpoint under its name in the registry.
+    """Load a registered checkpoint under its name in the registry.
 
     Raises:
-        descore.errors.CheckpointError: it can't be used, or is another one by now.
+        descore.errors.CheckpointError: it can't be used, or its files have changed.
     """
-    place = usable_location(checkpoint, database.home)
-    served = Served.load(place) if weights else Served.read(place)
+    location = usable_location(checkpoint, database.home)
+    served = Served.load(location) if weights else Served.read(location)
     if served.fingerprint != checkpoint.fingerprint:
-        raise CheckpointError(f"{checkpoint.name} is not the checkpoint any more that was registered: its files differ")
+        raise CheckpointError(f"{checkpoint.name} has changed since it was registered: its files differ")
     return replace(served, name=checkpoint.name)

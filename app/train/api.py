@@ -22,7 +22,7 @@ from anyio import CapacityLimiter
 from starlette.routing import BaseRoute, Route
 
 from app.runs.preflight import Preflights
-from app.runs.supervisor import Jobs
+from app.runs.supervisor import RunSupervisor
 from app.serving.serving import Serving
 from app.train.page_state import TrainState
 from app.train.run_form import RunForm, draft_of, make_run, plan_of, queue_length, since_of, wanted
@@ -49,10 +49,16 @@ class TrainApi:
     """The endpoints of one store."""
 
     def __init__(
-        self, database: Database, state: TrainState, serving: Serving, auth: Auth, jobs: Jobs, preflights: Preflights
+        self,
+        database: Database,
+        state: TrainState,
+        serving: Serving,
+        auth: Auth,
+        supervisor: RunSupervisor,
+        preflights: Preflights,
     ) -> None:
         self._database, self._state, self._serving = database, state, serving
-        self._auth, self._jobs, self._preflights = auth, jobs, preflights
+        self._auth, self._supervisor, self._preflights = auth, supervisor, preflights
 
     def routes(self) -> list[BaseRoute]:
         """The web routes, for the app that Gradio launches."""
@@ -132,14 +138,14 @@ class TrainApi:
         if asked.act == "retrain":
             return self._retrain(asked, user)
         if asked.act == "cancel":
-            run = self._jobs.cancel(asked.id)
+            run = self._supervisor.cancel(asked.id)
             done = run.state == "cancelled"
             return f"{run.name} is cancelled." if done else f"{run.name} ends after the step that it is in.", run.id
         if asked.act == "end":
-            self._jobs.end_at_once(asked.id)
+            self._supervisor.end_at_once(asked.id)
             return "Its process was ended.", asked.id
         if asked.act == "resume":
-            run = self._jobs.resume(asked.id)
+            run = self._supervisor.resume(asked.id)
             return f"{run.name} waits for its turn and goes on from its last checkpoint.", run.id
         if asked.act in ("promote", "roll_back"):
             action: Any = asked.act
@@ -157,7 +163,7 @@ class TrainApi:
         checked: RunForm = wanted(draft_of(asked), preflight)
         run = make_run(self._database, self._serving, checked, preflight.device, user.id)
         self._preflights.forget()
-        self._jobs.wake()
+        self._supervisor.wake()
         return f"{run.name} is run {run.id}; its data is frozen.", run.id
 
     def _delete(self, checkpoint_id: int) -> str:

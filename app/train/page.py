@@ -10,7 +10,7 @@ from starlette.routing import BaseRoute
 
 from app.clip_store import ClipStore
 from app.runs.preflight import Preflights
-from app.runs.supervisor import Jobs
+from app.runs.supervisor import RunSupervisor
 from app.serving.serving import Serving
 from app.train.api import TrainApi
 from app.train.page_state import TrainState
@@ -23,10 +23,12 @@ from storage import Database
 class TrainPage:
     """Builds the page inside the current `gr.Blocks`; its routes belong to the app that Gradio launches."""
 
-    def __init__(self, database: Database, clip_store: ClipStore, serving: Serving, auth: Auth, jobs: Jobs) -> None:
+    def __init__(
+        self, database: Database, clip_store: ClipStore, serving: Serving, auth: Auth, supervisor: RunSupervisor
+    ) -> None:
         preflights = Preflights(database)
         state = TrainState(database, clip_store, serving, preflights)
-        self._api = TrainApi(database, state, serving, auth, jobs, preflights)
+        self._api = TrainApi(database, state, serving, auth, supervisor, preflights)
 
     def build(self, blocks: gr.Blocks) -> None:
         """Lay the page out. It says nothing of any run, so it may be sent to whoever asks."""

@@ -88,13 +88,13 @@ async def _script(request: Request) -> Response:
 
 @cache
 def _scripts() -> dict[str, str]:
-    """Every script by its name below `app/static`."""
+    """Read every script, by its name below `app/static`."""
     names = sorted(path.relative_to(STATIC).as_posix() for path in STATIC.rglob("*.js"))
     return {name: read_static(name) for name in names}
 
 
 @cache
 def _folder() -> str:
-    """The folder of the addresses; another one as soon as one script differs."""
+    """Return the folder of the addresses; another one as soon as one script differs."""
     digest = hashlib.sha256(json.dumps(_scripts()).encode()).hexdigest()
     return f"scripts-{digest[:12]}"

@@ -1,4 +1,4 @@
-"""What all pages share: the header with its navigation, and the look."""
+"""The header of all pages with its navigation, and their Gradio theme."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "Liberation Mono"
 
 @dataclass(frozen=True)
 class PageLink:
-    """A page of the navigation; `path` begins with a slash."""
+    """A page of the navigation."""
 
     name: str
-    path: str
+    path: str  # begins with a slash
 
 
 JUDGE, LABEL, LEAD = PageLink("Judge", "/"), PageLink("Label", "/label"), PageLink("Lead", "/lead")
@@ -31,7 +31,7 @@ def build_header(here: PageLink) -> None:
 
 
 def header(here: PageLink) -> str:
-    """The head of a page: where one is, and room for which checkpoint answers and who is signed in (see header.js)."""
+    """Return the head of a page; header.js fills in the checkpoint that answers and the person who is signed in."""
     current = ' aria-current="page"'
     links = "".join(f'<a href=".{page.path}"{current if page == here else ""}>{page.name}</a>' for page in PAGES)
     return (
@@ -41,7 +41,7 @@ def header(here: PageLink) -> str:
 
 
 def theme() -> gr.themes.Base:
-    """Gradio's plain theme in the app's colours and the system's own typeface, so that no font is fetched."""
+    """Return Gradio's plain theme in the app's colours and the system's own typeface, so that no font is fetched."""
     return gr.themes.Base(
         primary_hue="teal", neutral_hue="slate", radius_size="sm", spacing_size="sm", font=SANS, font_mono=MONO
     ).set(

@@ -15,7 +15,7 @@ KINDS = {"work": "", "import": "imported", "repeat": "repeat", "gold": "gold", "
 
 
 def labels_side_by_side(labels: Sequence[Label], names: Mapping[int, str], dimensions: Sequence[str]) -> Markup:
-    """What each annotator said. Cells of sub-scores read "A / B" and are marked where people differ."""
+    """Return a table with a row for each label. Cells of sub-scores read "A / B" and are marked where people differ."""
     ordinary = [label for label in labels if label.kind in COUNTED]
     differing = {name: len({_cell(label, name) for label in ordinary}) > 1 for name in dimensions}
     rows = [

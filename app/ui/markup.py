@@ -15,12 +15,12 @@ NOTHING = Markup('<span class="ds-none">\N{EN DASH}</span>')
 
 
 def joined(parts: Iterable[str], between: str = "") -> Markup:
-    """Pieces in a row; plain text among them is escaped."""
+    """Join pieces into a row; plain text among them is escaped."""
     return Markup(between).join(parts)
 
 
 def bar(share: float, label: str) -> Markup:
-    """A progress bar; share in 0..1."""
+    """Return a progress bar; share in 0..1."""
     percent = round(100 * min(1.0, max(0.0, share)), 1)
     return Markup(
         '<span class="ds-bar" role="progressbar" aria-valuemin="0" aria-valuemax="100" aria-valuenow="{0}" '
@@ -29,12 +29,19 @@ def bar(share: float, label: str) -> Markup:
 
 
 def pill(text: str, tone: str = "") -> Markup:
-    """A short word of state; tone "good", "warn", "bad" or none."""
+    """Return a short word of state; tone "good", "warn", "bad" or none."""
     return Markup('<span class="ds-pill {}">{}</span>').format(tone, text)
 
 
 def button(text: str, act: str, key: object = "", confirm: str = "", kind: str = "", fields_of: str = "") -> Markup:
-    """A button that triggers an act; `confirm` asks first, `fields_of` (a selector) sends a form's fields along."""
+    """Return a button that triggers an act.
+
+    Args:
+        key: id of the item that the act is for.
+        confirm: a question to ask first.
+        kind: a class of its own.
+        fields_of: selector of a form whose fields are sent along.
+    """
     ask = Markup(' data-confirm="{}"').format(confirm) if confirm else ""
     along = Markup(' data-with="{}"').format(fields_of) if fields_of else ""
     return Markup('<button type="button" class="ds-button {}" data-act="{}" data-id="{}"{}{}>{}</button>').format(
@@ -43,7 +50,7 @@ def button(text: str, act: str, key: object = "", confirm: str = "", kind: str =
 
 
 def options(choices: Mapping[str, str], selected: str = "") -> Markup:
-    """The options of a select: value -> text."""
+    """Return the options of a select: value -> text."""
     lines = (
         Markup('<option value="{}"{}>{}</option>').format(value, Markup(" selected") if value == selected else "", text)
         for value, text in choices.items()
@@ -52,7 +59,7 @@ def options(choices: Mapping[str, str], selected: str = "") -> Markup:
 
 
 def checkboxes(name: str, choices: Mapping[str, str], checked: Iterable[str] = (), change: str = "") -> Markup:
-    """Checkboxes that are sent as one list; `change` names the act that each of them triggers."""
+    """Return checkboxes that are sent as one list; `change` names the act that each of them triggers."""
     checked = set(checked)
     act = Markup(' data-change="{}"').format(change) if change else ""
     lines = (
@@ -65,7 +72,7 @@ def checkboxes(name: str, choices: Mapping[str, str], checked: Iterable[str] = (
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]], kind: str = "") -> Markup:
-    """A table that becomes a list of cards on a narrow screen; each cell knows its column's name there."""
+    """Return a table that becomes a list of cards on a narrow screen; each cell knows its column's name there."""
     head = list(head)
     titles = joined(Markup("<th scope='col'>{}</th>").format(title) for title in head)
     lines = []
@@ -78,22 +85,22 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]], kind: str = "") ->
 
 
 def empty(text: str) -> Markup:
-    """Says why there is nothing to see, and what would change that."""
+    """Say why there is nothing to see, and what would change that."""
     return Markup('<p class="ds-empty">{}</p>').format(text)
 
 
 def count(number: int) -> str:
-    """12345 as 12 345."""
+    """Write 12345 as 12 345."""
     return f"{number:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
 
 
 def percent(share: float) -> str:
-    """0.843 as 84 %."""
+    """Write 0.843 as 84 %."""
     return f"{100 * share:.0f}\N{NARROW NO-BREAK SPACE}%"
 
 
 def proportion(hits: int, of: int, mark: str = "", title: str = "") -> Markup:
-    """A share with its 95 % Wilson interval and the number of cases; a dash where there are none."""
+    """Return a share with its 95 % Wilson interval and the number of cases; a dash where there are none."""
     if of == 0:
         return NOTHING
     low, high = wilson_interval(hits, of)
@@ -104,5 +111,5 @@ def proportion(hits: int, of: int, mark: str = "", title: str = "") -> Markup:
 
 
 def moment(at: datetime) -> str:
-    """A moment in UTC, to the minute."""
+    """Write a moment in UTC, to the minute."""
     return f"{at:%Y-%m-%d %H:%M} UTC"

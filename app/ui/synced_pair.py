@@ -12,8 +12,8 @@ from app.ui.assets import mount_script, read_static
 def synced_pair(elem_id: str = "pair") -> gr.HTML:
     """Build the component inside the current `gr.Blocks`.
 
-    Its value is {"a": side, "b": side}, where a side is `ClipStore.view(video)` (an opaque address, frames a second,
-    duration) or None.
+    Its value is `ClipStore.pair_view(pair)`: {"a": side, "b": side}, where a side holds an opaque address, the frame rate
+    and the duration, or is None.
     """
     nothing: dict[str, Any] = {"a": None, "b": None}
     return gr.HTML(

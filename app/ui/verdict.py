@@ -1,4 +1,4 @@
-"""What the model says of a pair, as the page shows it: odds, sub-score table, thoughts, and how it was computed.
+"""The panel of a model's answer about a pair: odds, sub-score table, thoughts, and how it was computed.
 
     panel = verdict_panel()                                      # the component
     verdict_view(Answer(phase="running", sides=(VideoAnswer("<think>I see"), VideoAnswer(""))))     # its value
@@ -41,7 +41,7 @@ def verdict_panel(elem_id: str = "verdict") -> gr.HTML:
 
 
 def verdict_view(answer: Answer) -> dict[str, Any]:
-    """The component's value."""
+    """Return the component's value."""
     headline, explanation = _headline(answer)
     return {
         "phase": answer.phase,
@@ -58,14 +58,14 @@ def verdict_view(answer: Answer) -> dict[str, Any]:
 
 
 def differing(a: Judgement | None, b: Judgement | None) -> list[str]:
-    """The dimensions in which two judgements give different sub-scores."""
+    """Return the dimensions in which two judgements give different sub-scores."""
     if a is None or b is None or a.sub_scores is None or b.sub_scores is None:
         return []
     return [name for name in DIMENSIONS if a.sub_scores[name] != b.sub_scores[name]]
 
 
 def readable_thought(raw: str) -> str:
-    """The text inside `<think>`, also while it is still being written; grows by appending only."""
+    """Return the text inside `<think>`, also while it is still being written; it grows by appending only."""
     text = raw.lstrip().removeprefix("<think>")
     cut = min((text.find(tag) for tag in ("</think>", "<answer>") if tag in text), default=None)
     if cut is not None:
@@ -76,11 +76,11 @@ def readable_thought(raw: str) -> str:
 
 
 def reason(a: Judgement, b: Judgement, outcome: str | None) -> str:
-    """One plain line: which dimensions tell the two videos apart."""
+    """Say in one line which dimensions tell the two videos apart."""
     if a.mode == "quick":
         return "Asked without a thought, so there are only the rewards."
     if a.sub_scores is None or b.sub_scores is None:
-        unread = [label for label, one in zip(LABELS, (a, b), strict=True) if one.sub_scores is None]
+        unread = [label for label, judgement in zip(LABELS, (a, b), strict=True) if judgement.sub_scores is None]
         return f"No sub-scores could be read for {_and(unread)}."
     worse, better = ("A", "B") if outcome == "B" else ("B", "A")
     scores = {"A": a.sub_scores, "B": b.sub_scores}
@@ -93,7 +93,7 @@ def reason(a: Judgement, b: Judgement, outcome: str | None) -> str:
 
 
 def _flaws(label: str, own: dict[str, str], other: dict[str, str]) -> str:
-    """What this video does worse than the other one, as a clause; empty when there is nothing."""
+    """Say what this video does worse than the other one, as a clause; "" when there is nothing."""
     clauses = []
     for score, verb in (("0", "misses"), ("1", "only partly shows")):
         lower = [SHOWN_AS[name] for name in DIMENSIONS if own[name] == score and score < other[name] != NOT_ASKED]
@@ -103,12 +103,12 @@ def _flaws(label: str, own: dict[str, str], other: dict[str, str]) -> str:
 
 
 def _and(words: list[str]) -> str:
-    """Words as a list in a sentence: "a, b and c"."""
+    """Write words as a list in a sentence: "a, b and c"."""
     return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
 
 def _headline(answer: Answer) -> tuple[str, str]:
-    """The line over the bar, and the one-line reason beside it."""
+    """Return the line over the bar, and the one-line reason beside it."""
     if answer.verdict is None:
         plain = {
             "idle": "Not judged yet",
@@ -124,7 +124,7 @@ def _headline(answer: Answer) -> tuple[str, str]:
         return "No reward", f"This checkpoint has no trained scoring module. {why}"
     if outcome is None or p is None:
         higher = "A" if a.reward > b.reward else "B"
-        return f"{higher} has the higher reward", f"No calibration for this way of asking, so no probability. {why}"
+        return f"{higher} has the higher reward", f"No calibration for this mode, so no probability. {why}"
     if outcome == "tie":
         return "Too close to call", why
     return f"{outcome} preferred, {p if outcome == 'A' else 1 - p:.0%}".replace("%", " %"), why
@@ -158,7 +158,7 @@ def _placeholder(answer: Answer) -> str:
 
 
 def _json_of(judgement: Judgement | None) -> str | None:
-    """The answer's JSON, indented, as it was read."""
+    """Return the answer's JSON, indented, as it was read."""
     if judgement is None or judgement.sub_scores is None:
         return None
     fields: dict[str, Any] = dict(judgement.sub_scores)
@@ -168,7 +168,7 @@ def _json_of(judgement: Judgement | None) -> str | None:
 
 
 def _vote_shares(judgement: Judgement | None) -> dict[str, str] | None:
-    """For sampled thoughts: how many of them agree with each shown sub-score, such as "6/8"."""
+    """Count how many sampled thoughts agree with each shown sub-score, such as "6/8"."""
     if judgement is None or not judgement.sub_score_votes or judgement.sub_scores is None:
         return None
     shares = {}
@@ -202,7 +202,7 @@ def _note(judgement: Judgement | None, unread: bool) -> str | None:
 
 
 def _how(judgement: Judgement, answer: Answer) -> list[str]:
-    """Plain sentences about where the numbers come from."""
+    """Explain in plain sentences where the numbers come from."""
     asked = {
         "think": "One greedy thought; the same video, prompt and checkpoint give the same answer again.",
         "quick": "No thought: the reward is read right after video and prompt.",

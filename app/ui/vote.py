@@ -11,7 +11,7 @@ from storage.votes import Vote
 
 
 def vote_view(pair_id: int | None, vote: Vote | None, status: str = "") -> dict[str, Any]:
-    """The component's value; without a pair the buttons rest."""
+    """Return the component's value; without a pair the buttons rest."""
     return {
         "pair": pair_id,
         "choice": vote.choice if vote else None,

@@ -1,4 +1,4 @@
-"""How durations, sizes, shares and names read on the Train page."""
+"""Durations, sizes, shares and names in words."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from markupsafe import Markup
 from app.ui.markup import DASH, MINUS, NOTHING
 
 STAGES = {"cold-start": "cold start", "dual-rl": "dual RL"}
-# What a run says that it does, beyond its stages.
+# The parts of a run's progress, beyond its stages.
 STEPS = {**STAGES, "gate": "comparison", "score": "judging", "register": "registration"}
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person says them: "40 s", "6 min", "2 h 10 min"."""
+    """Write seconds as a person says them: "40 s", "6 min", "2 h 10 min"."""
     if seconds < 90:
         return f"{max(0, round(seconds))} s"
     minutes = round(seconds / 60)
@@ -26,24 +26,24 @@ def duration(seconds: float) -> str:
 
 
 def size(number: float) -> str:
-    """Bytes as MB or GB."""
+    """Write bytes as kB, MB or GB."""
     if number >= 1e9:
         return f"{number / 1e9:.1f} GB"
     return f"{number / 1e6:.1f} MB" if number >= 1e5 else f"{number / 1e3:.0f} kB"
 
 
 def share(value: Any, digits: int = 1) -> str:
-    """0.843 as "84.3 %"; a dash for what is not known."""
+    """Write 0.843 as "84.3 %"; a dash for an unknown share."""
     return f"{100 * value:.{digits}f} %" if isinstance(value, (int, float)) else DASH
 
 
 def signed(value: float, digits: int = 1) -> str:
-    """With its sign, a real minus."""
+    """Write a number with its sign, a real minus."""
     return f"{value:+.{digits}f}".replace("-", MINUS)
 
 
 def points(value: float, interval: Any = None) -> Markup:
-    """A difference of shares in points, with its 95 % interval if there is one."""
+    """Write a difference of shares in points, with its 95 % interval if there is one."""
     text = Markup("<b>{}</b>").format(signed(100 * value))
     if not interval:
         return text
@@ -52,29 +52,29 @@ def points(value: float, interval: Any = None) -> Markup:
 
 
 def day(at: datetime | None) -> Markup:
-    """A moment, to the minute; the browser may put it into its own time."""
+    """Write a moment, to the minute; the browser may put it into its own time."""
     if at is None:
         return NOTHING
     return Markup('<time datetime="{}">{}</time>').format(at.isoformat(), f"{at:%Y-%m-%d %H:%M} UTC")
 
 
 def stage_list(stages: Any) -> str:
-    """The stages of a run in words."""
+    """Write the stages of a run in words."""
     return " and ".join(STAGES.get(stage, stage) for stage in stages)
 
 
 def ordinal(number: int) -> str:
-    """1st, 2nd, 3rd, 4th."""
+    """Write 1st, 2nd, 3rd, 4th."""
     ending = "th" if 10 <= number % 100 <= 20 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
     return f"{number}{ending}"
 
 
 def figures(facts: Mapping[str, str | Markup], kind: str = "") -> Markup:
-    """A row of large figures, each with its name beneath."""
+    """Return a row of large figures, each with its name beneath."""
     cells = Markup("").join(Markup("<div><dt>{}</dt><dd>{}</dd></div>").format(name, value) for name, value in facts.items())
     return Markup('<dl class="ds-figures {}">{}</dl>').format(kind, cells)
 
 
 def plural(number: int, word: str) -> str:
-    """ "1 pair", "2 pairs"."""
+    """Write "1 pair", "2 pairs"."""
     return f"{number:,} {word}{'' if number == 1 else 's'}".replace(",", "\N{NARROW NO-BREAK SPACE}")

@@ -1,11 +1,11 @@
-"""Who is asking: sign-in, sign-out and invitation pages, the cookie behind them, and the checks that handlers make.
+"""Sign-in, sign-out and invitation pages, the cookie behind them, and the checks that handlers make.
 
     auth = Auth(database)
     user = auth.require(request, "annotator", "lead")     # a starlette or Gradio request; raises AuthError
     auth.same_origin(request)                             # first thing in every POST route
 
-The pages are plain HTML that works without JavaScript. The cookie holds a random token and nothing else; who that is
-and what they may do is looked up for each request.
+The pages are plain HTML that works without JavaScript. The cookie holds a random token and nothing else; the person and
+their role are looked up for each request.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ _OWN_SITE = ("same-origin", "none")  # of Sec-Fetch-Site: a page of ours, or the
 
 
 class AuthError(RuntimeError):
-    """The request may not do this; the message is for the person. status: for an HTTP answer."""
+    """The request may not do this; the message is for the person."""
 
-    status = 403
+    status = 403  # of the HTTP answer
 
 
 class NotSignedInError(AuthError):
@@ -66,13 +66,13 @@ class CrossSiteError(AuthError):
 
 
 class BadFormError(AuthError):
-    """What was sent is no form of ours."""
+    """The request holds no form of this app."""
 
     status = 400
 
 
 class Auth:
-    """The people of one store, as the web server meets them."""
+    """Sign-in of the people of one store."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -80,7 +80,7 @@ class Auth:
     # ---- checks --------------------------------------------------------------------------------------------------
 
     def user(self, request: Any) -> User | None:
-        """Who is signed in with this browser; nobody, if a page of another site sent the request."""
+        """Return the person who is signed in with this browser; None if a page of another site sent the request."""
         token = request.cookies.get(COOKIE)
         if not token or _is_foreign(request):
             return None
@@ -88,10 +88,11 @@ class Auth:
             return user_of(session, token)
 
     def require(self, request: Any, *roles: Role) -> User:
-        """The signed-in person, who must have one of these roles (any, if none is given).
+        """Return the signed-in person, who must have one of these roles (any, if none is given).
 
         Raises:
-            NotSignedInError, NotAllowedError: with a message for the person.
+            NotSignedInError: nobody is signed in.
+            NotAllowedError: the person has another role.
         """
         user = self.user(request)
         if user is None:
@@ -102,10 +103,10 @@ class Auth:
         return user
 
     def same_origin(self, request: Any) -> None:
-        """Refuse what a page of another site sends.
+        """Refuse a request that a page of another site sends.
 
         Raises:
-            CrossSiteError: the browser says so, by `Sec-Fetch-Site` or `Origin`. A program that sends neither may pass.
+            CrossSiteError: `Sec-Fetch-Site` or `Origin` names another site. A program that sends neither passes.
         """
         if request.headers.get("sec-fetch-site") not in (None, *_OWN_SITE) or _is_foreign(request):
             raise CrossSiteError("This request came from another site and was refused.")
@@ -113,7 +114,7 @@ class Auth:
     # ---- pages ---------------------------------------------------------------------------------------------------
 
     def routes(self) -> list[BaseRoute]:
-        """The web routes, for the app that Gradio launches."""
+        """Return the web routes, for the app that Gradio launches."""
         return [
             Route("/sign-in", self._sign_in_page, methods=["GET"]),
             Route("/sign-in", self._form(self._sign_in), methods=["POST"]),
@@ -125,13 +126,13 @@ class Auth:
 
     def _session(self, request: Request) -> Response:
         user = self.user(request)
-        said = None if user is None else {"name": user.name, "role": user.role}
-        return JSONResponse({"user": said}, headers={"Cache-Control": "no-store"})
+        person = None if user is None else {"name": user.name, "role": user.role}
+        return JSONResponse({"user": person}, headers={"Cache-Control": "no-store"})
 
-    def _sign_in_page(self, request: Request, status: int = 200, **said: Any) -> Response:
+    def _sign_in_page(self, request: Request, status: int = 200, **values: Any) -> Response:
         user = self.user(request)
         start = START[user.role] if user else "/"
-        return page("plain/sign_in.html", status, up=_up(request), user=user, start=start, **said)
+        return page("plain/sign_in.html", status, up=_up(request), user=user, start=start, **values)
 
     def _sign_in(self, request: Request, form: Mapping[str, str]) -> Response:
         name, password = form.get("name", ""), form.get("password", "")
@@ -144,7 +145,7 @@ class Auth:
             return response
         return self._welcome(request, signed_in, _wanted(request))
 
-    def _sign_out(self, request: Request, form: Mapping[str, str]) -> Response:
+    def _sign_out(self, request: Request, _form: Mapping[str, str]) -> Response:
         token = request.cookies.get(COOKIE)
         if token:
             with self._database.write() as session:
@@ -153,13 +154,13 @@ class Auth:
         response.headers.append("Set-Cookie", _cookie(request, "", 0))
         return response
 
-    def _invitation_page(self, request: Request, status: int = 200, **said: Any) -> Response:
+    def _invitation_page(self, request: Request, status: int = 200, **values: Any) -> Response:
         try:
             with self._database.read() as session:
                 invitation = read_invitation(session, request.path_params["token"])
         except InvitationError as error:
             return page("plain/notice.html", 410, up=_up(request), title="Invitation", text=str(error))
-        return page("plain/invitation.html", status, up=_up(request), invitation=invitation, **said)
+        return page("plain/invitation.html", status, up=_up(request), invitation=invitation, **values)
 
     def _accept(self, request: Request, form: Mapping[str, str]) -> Response:
         name, password = form.get("name", ""), form.get("password", "")
@@ -174,7 +175,7 @@ class Auth:
         return self._welcome(request, signed_in, None)
 
     def _welcome(self, request: Request, signed_in: SignedIn, target: str | None) -> Response:
-        """To the page that was wanted, with a new cookie; what the browser was signed in as before ends."""
+        """Go to the page that was wanted, with a new cookie; the browser's earlier sign-in ends."""
         before = request.cookies.get(COOKIE)
         if before:
             with self._database.write() as session:
@@ -184,7 +185,7 @@ class Auth:
         return response
 
     def _form(self, handle: Callable[[Request, Mapping[str, str]], Response]) -> Callable[[Request], Any]:
-        """A route for a form of ours: refuses other sites, reads the fields, then leaves the event loop."""
+        """Return the handler of a form: it refuses other sites, reads the fields, then leaves the event loop."""
 
         async def answer(request: Request) -> Response:
             try:
@@ -198,7 +199,7 @@ class Auth:
 
 
 def local_path(path: str | None) -> str | None:
-    """A `next` that leads to a page of this site, or None."""
+    """Return a `next` that leads to a page of this site, else None."""
     if path is None or not path.startswith("/") or path.startswith(("/sign-", "/invite/")):
         return None
     return path if _LOCAL.fullmatch(path) else None
@@ -209,21 +210,21 @@ def _wanted(request: Request) -> str | None:
 
 
 def _is_foreign(request: Any) -> bool:
-    """Whether a page of another site sent this. Links that a person follows carry no Origin and are none of these."""
+    """Tell whether a page of another site sent this. A link that a person follows carries no Origin: it is not foreign."""
     origin = request.headers.get("origin")
     if origin is None:
         return False
     site = request.headers.get("sec-fetch-site")  # the browser's own word; no page can set it
     if site is not None:
         return site not in _OWN_SITE
-    return urlsplit(origin).netloc.lower() != str(request.headers.get("host", "")).lower()
+    return bool(urlsplit(origin).netloc.lower() != str(request.headers.get("host", "")).lower())
 
 
 async def _read_form(request: Request) -> dict[str, str]:
-    """The fields of a small form.
+    """Return the fields of a small form.
 
     Raises:
-        BadFormError: too large, or no form.
+        BadFormError: it is too large, or no form.
     """
     body = b""
     async for chunk in request.stream():
@@ -240,7 +241,7 @@ async def _read_form(request: Request) -> dict[str, str]:
 
 
 def _up(request: Request) -> str:
-    """The way from this address to the app's root, which need not be the root of the host."""
+    """Return the path from this address to the app's root, which need not be the root of the host."""
     return "../" if "token" in request.path_params else "./"
 
 
@@ -249,7 +250,7 @@ def _go(request: Request, path: str) -> Response:
 
 
 def _cookie(request: Request, token: str, seconds: int) -> str:
-    """The Set-Cookie line. A Space is shown inside a page of another site, where only such a cookie is kept."""
+    """Return the Set-Cookie line. A Space is shown inside a page of another site, which needs a cookie of its own kind."""
     parts = [f"{COOKIE}={token}", "Path=/", f"Max-Age={seconds}", "HttpOnly"]
     if on_space():
         parts += ["Secure", "SameSite=None", "Partitioned"]

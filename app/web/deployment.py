@@ -1,4 +1,4 @@
-"""Where the app runs: on a machine of one's own, behind a proxy, or on a Hugging Face Space."""
+"""The surroundings of the app: a machine of one's own, a proxy before it, or a Hugging Face Space."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ from starlette.requests import Request
 
 
 def on_space() -> bool:
-    """Whether this is a Hugging Face Space: reached through its proxy only, by https, inside a page of another site."""
+    """Tell whether this is a Hugging Face Space: reached through its proxy only, by https, inside a page of another site."""
     return bool(os.environ.get("SPACE_ID"))
 
 
 def public_url(local_url: str) -> str:
-    """The address that people use, without a slash at its end; `local_url` is what the server listens on."""
+    """Return the address that people use, without a slash at its end.
+
+    Args:
+        local_url: the address that the server listens on.
+    """
     host = os.environ.get("SPACE_HOST")
     return f"https://{host}" if on_space() and host else local_url.rstrip("/")
 
@@ -28,10 +32,10 @@ def trust_no_proxy_unasked() -> None:
 
 
 def client_address(request: Request) -> str:
-    """The IP address that a request comes from, as far as it can't be forged.
+    """Return the IP address that a request comes from, as far as it can't be forged.
 
-    A Space's proxy appends it to `X-Forwarded-For`, followed by none but private addresses of further proxies; what
-    stands before was sent by the client. Elsewhere uvicorn has put it in place, if it trusts the proxy.
+    A Space's proxy appends it to `X-Forwarded-For`, followed by none but private addresses of further proxies; entries
+    before it come from the client. Elsewhere uvicorn has put it in place, if it trusts the proxy.
     """
     if on_space():
         for entry in reversed(request.headers.get("x-forwarded-for", "").split(",")):
@@ -45,6 +49,6 @@ def client_address(request: Request) -> str:
 
 
 def on_https(request: Request) -> bool:
-    """Whether the browser came by https, perhaps to a proxy before this server. Only the browser itself can pretend it."""
+    """Tell whether the browser came by https, perhaps to a proxy before this server. Only the browser can pretend it."""
     forwarded = request.headers.get("x-forwarded-proto", "").partition(",")[0].strip()
     return "https" in (request.url.scheme, forwarded) or request.headers.get("origin", "").startswith("https:")

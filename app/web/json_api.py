@@ -1,8 +1,8 @@
-"""What the JSON endpoints share: a JSON object in, work in a thread, a JSON object or a plain error out.
+"""JSON endpoints: a JSON object in, work in a thread, a JSON object or a plain error out.
 
     Route("/api/label/next", endpoint(auth, work, threads), methods=["POST"])
 
-`work(user, fields)` gets the signed-in person and the fields of the request, and returns what to answer.
+`work(user, fields)` gets the signed-in person and the fields of the request, and returns the answer.
 """
 
 from __future__ import annotations
@@ -31,7 +31,12 @@ Work = Callable[[User, Mapping[str, Any]], dict[str, Any]]
 
 
 class RequestError(RuntimeError):
-    """The request can't be answered as it is; `code` is for the page, the message for the person."""
+    """The request can't be answered as it is.
+
+    Attributes:
+        status: of the HTTP answer.
+        code: a word for the page; the message is for the person.
+    """
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message)
@@ -47,7 +52,7 @@ _STATUS: tuple[tuple[type[Exception], int, str], ...] = (
     (AnswerError, 422, "bad_answer"),
     (CampaignError, 409, "campaign"),
     (NotInStoreError, 404, "not_found"),
-    # What is left of the store's errors is the database itself: full, locked, away. It may be tried again.
+    # Every other error of the store is the database itself: full, locked, away. It may be tried again.
     (StorageError, 503, "store"),
 )
 
@@ -55,7 +60,7 @@ _STATUS: tuple[tuple[type[Exception], int, str], ...] = (
 def endpoint(
     auth: Auth, work: Work, threads: CapacityLimiter, roles: Sequence[Role] = ("annotator", "lead")
 ) -> Callable[[Request], Awaitable[Response]]:
-    """The handler of one route for people of these roles: who asks is looked up, and the work done, in one of `threads`."""
+    """Return the handler of a route for people of these roles; it looks them up, and does the work, in one of `threads`."""
 
     async def answer(request: Request) -> Response:
         try:
@@ -64,8 +69,8 @@ def endpoint(
                 fields: Mapping[str, Any] = await read_object(request)
             else:
                 fields = dict(request.query_params)
-            answered = await to_thread.run_sync(partial(_signed_in, auth, request, work, fields, roles), limiter=threads)
-            return reply(200, answered)
+            content = await to_thread.run_sync(partial(_signed_in, auth, request, work, fields, roles), limiter=threads)
+            return reply(200, content)
         except Exception as error:
             return refusal(error)
 
@@ -77,43 +82,43 @@ def _signed_in(auth: Auth, request: Request, work: Work, fields: Mapping[str, An
 
 
 async def read_object(request: Request) -> dict[str, Any]:
-    """The JSON object in a request.
+    """Return the JSON object in a request.
 
     Raises:
-        RequestError: another content type (a form of another site could send it unasked), too long, no JSON object.
+        RequestError: it has another content type (a form of another site could send that), is too long, or no object.
     """
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-        raise RequestError(415, "bad_request", "send JSON, with Content-Type: application/json")
+        raise RequestError(415, "bad_request", "Send JSON, with Content-Type: application/json.")
     content = bytearray()
     async for part in request.stream():
         content += part
         if len(content) > LARGEST_BODY:
-            raise RequestError(413, "bad_request", f"a request may have {LARGEST_BODY} bytes at most")
+            raise RequestError(413, "bad_request", f"A request may have {LARGEST_BODY} bytes at most.")
     try:
-        found = json.loads(content, parse_constant=_refuse_constant)
+        sent = json.loads(content, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
-        raise RequestError(422, "bad_request", f"this is not JSON: {error}") from None
-    if not isinstance(found, dict):
-        raise RequestError(422, "bad_request", "send a JSON object")
-    return found
+        raise RequestError(422, "bad_request", f"This is not JSON: {error}") from None
+    if not isinstance(sent, dict):
+        raise RequestError(422, "bad_request", "Send a JSON object.")
+    return sent
 
 
 def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is not a number of JSON")
+    raise ValueError(f"{name} is no number in JSON")
 
 
 def reply(status: int, content: Mapping[str, Any]) -> JSONResponse:
-    """An answer that no browser or proxy keeps."""
+    """Return an answer that no browser or proxy keeps."""
     return JSONResponse(content, status_code=status, headers={"Cache-Control": "no-store"})
 
 
 def refusal(error: Exception) -> JSONResponse:
-    """What to say of an error. Anything unforeseen is logged and told without its details."""
+    """Turn an error into an answer. An unforeseen one is logged and told without its details."""
     if isinstance(error, RequestError):
         status, code, message = error.status, error.code, str(error)
     else:
         status, code = next(((status, code) for kind, status, code in _STATUS if isinstance(error, kind)), (500, "failed"))
-        message = str(error) if status != 500 else "This did not work; the server's log says why."
+        message = str(error) if status != 500 else "This did not work. The server's log says why."
         if isinstance(error, JUDGING_ERRORS) and status == 500:
             status, code, message = 422, "model", judging_error_text(error)
     if status >= 500:
@@ -122,26 +127,26 @@ def refusal(error: Exception) -> JSONResponse:
 
 
 def text_of(fields: Mapping[str, Any], name: str) -> str:
-    """A text of a request that can't be empty.
+    """Return a text of a request that can't be empty.
 
     Raises:
-        RequestError: it is missing or something else.
+        RequestError: it is missing, too long or no text.
     """
-    found = fields.get(name)
-    if not isinstance(found, str) or not found or len(found) > 64:
+    value = fields.get(name)
+    if not isinstance(value, str) or not value or len(value) > 64:
         raise RequestError(422, "bad_request", f"{name} is missing")
-    return found
+    return value
 
 
 def number_of(fields: Mapping[str, Any], name: str) -> int:
-    """A whole number of a request, as a number or (in an address) as digits.
+    """Return a whole number of a request, given as a number or (in an address) as digits.
 
     Raises:
-        RequestError: it is missing or something else.
+        RequestError: it is missing or no whole number.
     """
-    found = fields.get(name)
-    if isinstance(found, str) and found.isascii() and found.isdigit() and len(found) < 10:
-        return int(found)
-    if not isinstance(found, int) or isinstance(found, bool) or not 0 <= found < 2**31:
-        raise RequestError(422, "bad_request", f"{name} has to be a number")
-    return found
+    value = fields.get(name)
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10:
+        return int(value)
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**31:
+        raise RequestError(422, "bad_request", f"{name} has to be a whole number")
+    return value

@@ -99,7 +99,7 @@ class Section(ABC, Generic[Scope]):
     def view(self, person: User, scope: Scope) -> Reply:
         """Show a scope: at first, and after another one was chosen."""
 
-    def act(self, form: FormData, person: User, scope: Scope) -> Reply | Iterator[Reply]:
+    def act(self, _form: FormData, _person: User, _scope: Scope) -> Reply | Iterator[Reply]:
         """Do what a button or form asks; the person has one of the roles of `may_ask`.
 
         Raises:
@@ -107,7 +107,7 @@ class Section(ABC, Generic[Scope]):
         """
         raise FormError(STALE_BUTTON)
 
-    def may_ask(self, act: str) -> Sequence[Role]:
+    def may_ask(self, _act: str) -> Sequence[Role]:
         """Return the roles that may ask for an act."""
         return ("lead",)
 
@@ -143,11 +143,11 @@ class Section(ABC, Generic[Scope]):
             return self.values(Reply(empty(str(error))))
 
     def refresh(self, state: Any, request: gr.Request) -> Any:
-        """Handler: as `show`, in the form that Gradio wants of a handler with one output."""
+        """Handle a refresh: as `show`, in the form that Gradio wants of a handler with one output."""
         return _for_gradio(self.show(state, request))
 
     def answer(self, state: Any, event: gr.EventData, request: gr.Request) -> Iterator[Any]:
-        """Handler: an act."""
+        """Handle an act."""
         for reply in self.replies(state, event, request):
             yield _for_gradio(self.values(reply))
 

@@ -15,9 +15,9 @@ _templates = Environment(loader=FileSystemLoader(STATIC), autoescape=True, undef
 
 
 def page(template: str, status: int = 200, **values: Any) -> HTMLResponse:
-    """A page of its own; `values` are escaped where the template shows them.
+    """Render a page from a template, which escapes the `values`.
 
-    It is never cached, names itself to no other site, runs nothing, and is framed by nobody but a Space.
+    The page is never cached, names itself to no other site, runs no script, and is framed by nobody but a Space.
     """
     text = _templates.get_template(template).render({"error": None, "name": "", **values, "style": _style()})
     framed_by = "'self' https://huggingface.co https://*.huggingface.co" if on_space() else "'self'"
@@ -33,5 +33,5 @@ def page(template: str, status: int = 200, **values: Any) -> HTMLResponse:
 
 @cache
 def _style() -> str:
-    """The style sheet of these pages. Gradio's script chooses between light and dark; here the style itself has to."""
+    """Return the style sheet. Elsewhere Gradio's script chooses between light and dark; here the style itself has to."""
     return colours_by_preference() + read_static("plain/plain_pages.css")

@@ -32,7 +32,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """An app with four judged and labelled pairs; people contradict the model on one."""
     expect.set_options(timeout=30_000)  # machines are shared
     with running_studio(tmp_path_factory.mktemp("analyse"), checkpoint="bundled") as app:
-        app.studio.jobs.close()
+        app.studio.supervisor.close()
         pairs = take_in(app, 4)
         judge(app, pairs)
         label(app, "first round", pairs, contradict=1)

@@ -39,7 +39,7 @@ def no_run_left(running: Running) -> Iterator[None]:
     try:
         yield
     finally:
-        running.studio.jobs.close()
+        running.studio.supervisor.close()
         with running.studio.database.read() as session:
             left = runs_in(session, "running")
         for run in left:

@@ -35,7 +35,7 @@ SECRETS = ("Zoe", *GENERATORS, SOURCE, "analyse-finding")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """An app that serves the bundled checkpoint; its supervisor rests, so that runs stay where they are."""
     with running_studio(tmp_path_factory.mktemp("analyse"), checkpoint="bundled") as app:
-        app.studio.jobs.close()
+        app.studio.supervisor.close()
         yield app
 
 

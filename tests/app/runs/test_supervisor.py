@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from app.runs.supervisor import Jobs, last_words
+from app.runs.supervisor import RunSupervisor, last_words
 from app.serving.serving import Served, Serving
 from descore.checkpoints.manifest import Manifest
 from storage import Database, StorageError, open_database
@@ -44,8 +44,8 @@ def serving() -> Serving:
     return Serving(Served("bundled v1", "bundled", Manifest(name="bundled v1"), True, "base", model=object()), 1)  # type: ignore[arg-type]
 
 
-def jobs(database: Database, mode: str) -> Jobs:
-    return Jobs(database, serving(), (sys.executable, str(SCRIPT), mode))
+def supervise(database: Database, mode: str) -> RunSupervisor:
+    return RunSupervisor(database, serving(), (sys.executable, str(SCRIPT), mode))
 
 
 def ask(database: Database, name: str = "week 12", device: str = "cpu", auto: bool = False) -> Run:
@@ -62,11 +62,11 @@ def now(database: Database, run: Run) -> Run:
         return get_run(session, run.id)
 
 
-def until(jobs: Jobs, database: Database, run: Run, reached: Callable[[Run], bool]) -> Run:
+def until(supervisor: RunSupervisor, database: Database, run: Run, reached: Callable[[Run], bool]) -> Run:
     """Tick until a run has come so far."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
-        jobs.tick()
+        supervisor.tick()
         found = now(database, run)
         if reached(found):
             return found
@@ -84,7 +84,7 @@ def is_over(run: Run) -> bool:
 
 def test_one_run_a_device_at_a_time_and_the_others_wait(database: Database) -> None:
     first, second, elsewhere = ask(database, "first"), ask(database, "second"), ask(database, "third", device="cuda:0")
-    supervisor = jobs(database, "long")
+    supervisor = supervise(database, "long")
     until(supervisor, database, first, goes_on)
     until(supervisor, database, elsewhere, goes_on)
     assert now(database, second).state == "queued"
@@ -99,7 +99,7 @@ def test_one_run_a_device_at_a_time_and_the_others_wait(database: Database) -> N
 
 
 def test_a_queued_run_is_cancelled_without_ever_starting_and_can_be_resumed(database: Database) -> None:
-    run, supervisor = ask(database), jobs(database, "short")
+    run, supervisor = ask(database), supervise(database, "short")
     assert supervisor.cancel(run.id).state == "cancelled"
     supervisor.tick()
     assert not (database.home / run.folder / LOG).exists()
@@ -110,7 +110,7 @@ def test_a_queued_run_is_cancelled_without_ever_starting_and_can_be_resumed(data
 
 
 def test_a_killed_process_is_noticed_and_its_run_resumed(database: Database) -> None:
-    run, supervisor = ask(database), jobs(database, "long")
+    run, supervisor = ask(database), supervise(database, "long")
     found = until(supervisor, database, run, goes_on)
     assert found.pid is not None
     os.kill(found.pid, signal.SIGKILL)
@@ -125,26 +125,26 @@ def test_a_killed_process_is_noticed_and_its_run_resumed(database: Database) -> 
 
 def test_a_process_that_ends_without_a_word_is_lost(database: Database) -> None:
     run = ask(database)
-    assert until(jobs(database, "mute"), database, run, is_over).state == "lost"
+    assert until(supervise(database, "mute"), database, run, is_over).state == "lost"
 
 
 def test_what_refuses_at_once_says_why_in_the_runs_own_message(database: Database) -> None:
     run = ask(database)
-    failed = until(jobs(database, "refuse"), database, run, is_over)
+    failed = until(supervise(database, "refuse"), database, run, is_over)
     assert (failed.state, failed.exit_code, failed.message) == ("failed", 2, "nothing to do here")
     assert last_words(database.home / run.folder) == "nothing to do here"
 
 
 def test_a_program_that_is_not_there_is_a_failed_run(database: Database) -> None:
     run = ask(database)
-    supervisor = Jobs(database, serving(), (str(database.home / "no-such-program"),))
+    supervisor = RunSupervisor(database, serving(), (str(database.home / "no-such-program"),))
     assert "could not be started" in until(supervisor, database, run, is_over).message
 
 
 def test_a_new_app_finds_what_still_runs_and_can_end_it(database: Database) -> None:
-    run, before = ask(database), jobs(database, "long")
+    run, before = ask(database), supervise(database, "long")
     pid = until(before, database, run, goes_on).pid
-    after = jobs(database, "long")
+    after = supervise(database, "long")
     for _ in range(3):
         after.tick()
     found = now(database, run)
@@ -158,14 +158,14 @@ def test_a_new_app_notices_what_died_while_no_app_was_there(database: Database) 
     run = ask(database)
     with database.write() as session:
         mark_running(session, run.id, 2**22 - 3, socket.gethostname())
-    assert until(jobs(database, "long"), database, run, is_over).state == "lost"
+    assert until(supervise(database, "long"), database, run, is_over).state == "lost"
 
 
 def test_a_run_on_another_machine_is_left_alone(database: Database) -> None:
     run = ask(database)
     with database.write() as session:
         mark_running(session, run.id, 1, "elsewhere")
-    supervisor = jobs(database, "long")
+    supervisor = supervise(database, "long")
     supervisor.tick()
     assert now(database, run).state == "running"
     with pytest.raises(StorageError, match="does not run on this machine"):
@@ -173,7 +173,7 @@ def test_a_run_on_another_machine_is_left_alone(database: Database) -> None:
 
 
 def test_a_run_that_does_not_listen_is_ended_at_once(database: Database) -> None:
-    run, supervisor = ask(database), jobs(database, "deaf")
+    run, supervisor = ask(database), supervise(database, "deaf")
     until(supervisor, database, run, goes_on)
     supervisor.cancel(run.id)
     supervisor.tick()
@@ -186,7 +186,7 @@ def test_a_run_that_does_not_listen_is_ended_at_once(database: Database) -> None
 
 
 def test_a_wish_to_cancel_that_came_from_elsewhere_is_carried_out(database: Database) -> None:
-    run, supervisor = ask(database), jobs(database, "long")
+    run, supervisor = ask(database), supervise(database, "long")
     until(supervisor, database, run, goes_on)
     with database.write() as session:
         request_cancel(session, run.id)
@@ -194,7 +194,7 @@ def test_a_wish_to_cancel_that_came_from_elsewhere_is_carried_out(database: Data
 
 
 def test_the_thread_does_it_alone_and_leaves_runs_going_when_it_stops(database: Database) -> None:
-    run, supervisor = ask(database), jobs(database, "long")
+    run, supervisor = ask(database), supervise(database, "long")
     supervisor.start()
     deadline = time.monotonic() + 30
     while not goes_on(now(database, run)) and time.monotonic() < deadline:

@@ -15,7 +15,7 @@ import pytest
 
 from app.clip_store import ClipStore
 from app.serving.cached_judge import stream_answer
-from app.serving.follow_registry import ServingWatch
+from app.serving.follow_registry import RegistryFollower
 from app.serving.serving import ModelAsideError, Served, Serving
 from descore.checkpoints.folder import folder_fingerprint, load_checkpoint, save_checkpoint
 from descore.errors import CheckpointError, NotEnoughMemoryError
@@ -128,7 +128,7 @@ def test_files_that_are_gone_or_others_are_never_served(
     place = database.home / made.location
     manifest = (place / "descore.json").read_text("utf-8")
     (place / "descore.json").write_text(manifest.replace('"name": "new"', '"name": "odd"'), "utf-8")
-    with pytest.raises(CheckpointError, match="not the checkpoint any more"):
+    with pytest.raises(CheckpointError, match="changed since it was registered"):
         serving.promote(database, made.id, "promote")
     shutil.rmtree(place)
     with pytest.raises(CheckpointError):
@@ -201,7 +201,7 @@ def test_one_that_can_not_be_used_for_now_stays_the_promoted_one(database: Datab
     serving = Serving.open(database, None)
     assert serving.now.name.startswith("bundled")
     place.with_name("unmounted").rename(place)
-    ServingWatch(database, serving).tick()
+    RegistryFollower(database, serving).tick()
     assert serving.now.name == "new"
     assert Serving.open(database, None).now.name == "new"
 
@@ -252,7 +252,7 @@ def test_apps_on_one_store_follow_each_others_promotions_but_not_their_starts(
     database: Database, folders: tuple[Path, Path]
 ) -> None:
     here = Serving.open(database, str(folders[0]))
-    there, watch = Serving.open(database, str(folders[1])), ServingWatch(database, here)
+    there, watch = Serving.open(database, str(folders[1])), RegistryFollower(database, here)
     watch.tick()
     assert (here.now.name, there.now.name) == ("old", "new")
     made = registered(database, folders[1], "copy")  # known by its content: the one that serves there
@@ -281,7 +281,7 @@ def test_a_better_candidate_is_promoted_by_itself_where_that_was_asked_for(
     database: Database, folders: tuple[Path, Path], verdict: str, wanted: bool, serves: str
 ) -> None:
     serving = Serving.open(database, str(folders[0]))
-    watch, first = ServingWatch(database, serving), serving.checkpoint_id or 0
+    watch, first = RegistryFollower(database, serving), serving.checkpoint_id or 0
     with database.write() as session:
         pair = make_pair(session)
     kept = SnapshotPair(pair.id, "new", "abc", 1, 1.0, {}, ())

@@ -257,7 +257,7 @@ def test_killed_cancelled_resumed_and_found_by_a_restarted_app(app: Running, pag
     pid = run_of(app, number).pid
 
     # The app is closed and another one opened on the same store, while the run goes on.
-    app.studio.jobs.close()
+    app.studio.supervisor.close()
     second = Studio.open(None, home=Path(app.studio.database.home), gallery=FOLDER)
     _, url, _ = second.launch(prevent_thread_lock=True, quiet=True)
     try:
@@ -270,7 +270,7 @@ def test_killed_cancelled_resumed_and_found_by_a_restarted_app(app: Running, pag
         assert (run_of(app, number).state, run_of(app, number).exit_code) == ("cancelled", 143)
     finally:
         second.close()
-        app.studio.jobs.start()
+        app.studio.supervisor.start()
     steps = [
         json.loads(line)["step"] for line in (app.studio.database.home / f"runs/{number}/cold-start/metrics.jsonl").open()
     ]
