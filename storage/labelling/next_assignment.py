@@ -1,7 +1,7 @@
 """The queue of a campaign as one annotator meets it: the next assignment, and its lease.
 
     assignment = next_assignment(session, campaign.id, annotator.id)     # the open one, a new one, or a `NoAssignment`
-    save_draft(session, assignment.token, annotator.id, {...})           # renews the lease too
+    save_draft(session, assignment.token, annotator.id, {"note": "..."})  # renews the lease too
     assignment = get_assignment(session, token_from_browser, annotator.id)
 
 An assignment is held by a lease. One that nobody renews goes back into the queue, its draft kept; the same person gets it

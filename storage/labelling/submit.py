@@ -3,7 +3,7 @@
     saved = submit(session, assignment.token, annotator.id, submission, Answer(choice="A", strength="clearly", ...))
     again = submit(session, assignment.token, annotator.id, submission, same_answer)     # a retry: is_new is False
     other = submit(session, assignment.token, annotator.id, another, answer, edits=saved.label.id)
-    assignment = undo(session, campaign.id, annotator.id, yet_another)
+    reopened = undo(session, campaign.id, annotator.id, yet_another)
 
 `submission` is made by the page for each thing that it sends, so that retries and double clicks save once. Nothing is
 changed in place: each of these adds a revision.

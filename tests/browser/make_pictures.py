@@ -22,6 +22,7 @@ from storage.analysis.reward_margins import pair_ids_of
 from storage.campaigns.campaign import Campaign, CampaignSettings, create_campaign
 from storage.campaigns.guidelines import DEFAULT_GUIDELINES
 from tests.browser.conftest import QUIET, open_page
+from tests.browser.test_loop_in_browser import POINTS
 from tests.helpers.accounts import sign_in_browser
 from tests.helpers.analysed_studio import judge, label, take_in
 from tests.helpers.chromium import find
@@ -36,7 +37,8 @@ WIDTH = 960
 BAR = 34  # pixels of the bar under each frame that says which scene it is
 QUALITY = 60
 LARGEST = 3_000_000  # bytes of the animation
-PATIENCE = 900_000  # milliseconds
+STEPS = 12  # of the retrain
+PATIENCE = 1_800_000  # milliseconds; a retrain takes half a minute on a machine of one's own
 
 
 @dataclass
@@ -137,7 +139,7 @@ def film_retrain(film: Film, page: Page) -> None:
     expect(page.locator(".train-news")).to_contain_text("37", timeout=PATIENCE)
     film.take(page, "Retrain", 1500)
     page.get_by_text("Cold start only").click()
-    page.get_by_label("Cold start, steps").fill("16")
+    page.get_by_label("Cold start, steps").fill(str(STEPS))
     page.get_by_label("Name").fill("after round one")
     page.get_by_text("Which labels, and the comparison").click()
     page.get_by_label(re.compile("Benchmark pairs")).fill("0")
@@ -147,16 +149,11 @@ def film_retrain(film: Film, page: Page) -> None:
     film.take(page, "Retrain", 1200)
     page.get_by_role("button", name="Retrain").click()
     expect(page.locator(".train-head")).to_contain_text("after round one", timeout=PATIENCE)
-    curves = page.locator("[data-figure=loss]")
-    curves.wait_for(timeout=PATIENCE)
-    verdict = page.locator(".train-verdict")
-    for _ in range(400):
+    for step in range(1, STEPS + 1):
+        page.wait_for_function(f"() => ({POINTS})('loss') >= {step}", timeout=PATIENCE, polling=300)
         page.locator(".train-head").evaluate("head => head.scrollIntoView({block: 'start'})")
-        film.take(page, "Retrain", 350)
-        if verdict.count():
-            break
-        page.wait_for_timeout(1500)
-    verdict.wait_for(timeout=PATIENCE)
+        film.take(page, "Retrain", 450)
+    page.locator(".train-verdict").wait_for(timeout=PATIENCE)
 
 
 def film_promote(film: Film, page: Page) -> None:

@@ -1,7 +1,7 @@
-"""Examples at the top of modules: Python ones have names, arguments and attributes that exist, commands have options that exist.
+"""Examples in module docstrings: the names and arguments of Python ones exist, and so do the options of commands.
 
-An example may use names that it does not make, such as `session` or `campaign`: they stand for what the reader has. Everything
-else is looked up in the project, and mypy checks the calls as it checks the code.
+An example may use names that it does not make, such as `session` or `campaign`: they stand for what the reader has.
+Everything else is looked up in the project, and mypy checks the calls as it checks the code.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ PACKAGES = ("app", "benchmarks", "descore", "storage", "trainer")
 # Whether a value may be None, and of what it is a list, is more than an example shows.
 LENIENT = "union-attr, var-annotated, no-untyped-def, return-value"
 _CODE = re.compile(r"(from \S+ import |import |with .+:|for .+:|class |def |@|[\w., ]+ = |[\w.]+\([^)]*|[\w.]+\[)")
-_LOOKS_LIKE# Whether a value may be None, and of what it is a list, is more than an example shows.
-LENIENT = "union-attr, var-annotated, no-untyped-def, return-value"
-_CODE = re.compile(r"(\w+(, \w+)* = [\w.]+\(|with .+:|for .+ in .+:|from \S+ import |class \w+.*:)")
+_LOOKS_LIKE_CODE = re.compile(
+    r"(\w+(, \w+)* = [a-z][\w.]+\(.*\)(  #.*)?$|with .+:|for .+ in .+:|from \S+ import |class \w+.*:)"
+)
 _COMMAND = re.compile(r"(DESCORE_HOME=\S+ )?python -m ")
 
 
@@ -54,7 +54,7 @@ def module_paths() -> Iterator[tuple[str, Path]]:
 def examples() -> Iterator[Example]:
     """Every indented block of a module docstring."""
     for module, path in module_paths():
-        docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+        docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")), clean=False) or ""
         block: list[str] = []
         for line in [*docstring.splitlines(), "end"]:
             if line.startswith("    ") or (not line and block):
@@ -111,7 +111,9 @@ def as_module(example: Example, known: dict[str, list[str]]) -> str:
     text = completed(example.text)
     tree = ast.parse(text)
     stored = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
-    stored |= {alias.asname or alias.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names}
+    stored |= {
+        alias.asname or alias.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names
+    }
     stored |= {node.name for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
     stored |= {argument.arg for node in ast.walk(tree) if isinstance(node, ast.arguments) for argument in node.args}
     used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} - stored - set(dir(builtins))
@@ -167,6 +169,7 @@ def test_an_example_uses_what_is_there(findings: dict[str, list[str]], module: s
     assert findings.get(module, []) == []
 
 
+@pytest.mark.training  # not in `make fast`: each command is started for its help
 @pytest.mark.parametrize("example", COMMANDS, ids=[example.module for example in COMMANDS])
 def test_a_command_has_its_options(example: Example) -> None:
     check_options(Block(f"{example.module}'s docstring", 1, "sh", example.text, "options only"))

@@ -28,6 +28,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     return checkout
 
 
+@pytest.mark.training  # not in `make fast`: the blocks render, judge, and serve the app
 @pytest.mark.parametrize("path", DOCUMENTS, ids=NAMES)
 def test_blocks_run_as_written(checkout: Checkout, path: Path) -> None:
     for block in blocks(path):

@@ -6,6 +6,7 @@
             loss = ...
         loss.backward()
     with precision.sampling():             # around rollouts
+        rollouts = ...
 
 What trains is float32 whatever the backbone is stored in: an update of 1e-6 would be lost in bfloat16's three digits.
 """

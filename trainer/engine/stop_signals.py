@@ -4,7 +4,7 @@ with StopSignals() as stop:
     for step in ...:
         ...
         if stop.received:
-            save and leave, with exit code `stop.exit_code`      # 130 after SIGINT, 143 after SIGTERM
+            sys.exit(stop.exit_code)      # 130 after SIGINT, 143 after SIGTERM
 """
 
 from __future__ import annotations

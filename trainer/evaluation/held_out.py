@@ -1,6 +1,6 @@
 """How well a model agrees with people on held-out pairs: both modes, thoughts, and the scale that is fitted on them.
 
-    judged = judge_pairs(model, reader, pairs, accelerator, max_tokens=400)
+    judged = judge_pairs(model, reader, pairs, accelerator, precision, max_tokens=400)
     judged.report(), judged.calibration()
 
 In a run of many processes each judges its share of the pairs.

@@ -2,7 +2,7 @@
 
     backbone = meta_backbone("Qwen/Qwen3-VL-8B-Instruct", torch.bfloat16)
     costs = language_costs(backbone)
-    costs.forward(tokens=6000), costs.saved_bytes_per_token
+    costs.forward(tokens=6000, looks=6000 * 3000), costs.saved_bytes_per_token
 
 Nothing is downloaded but a configuration, and that of Qwen3-VL-8B comes with the program.
 """

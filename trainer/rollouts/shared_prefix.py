@@ -4,8 +4,8 @@ All rollouts of a video share instruction, prompt and video. Computing that pref
 here it is computed once, WITH gradient, and every rollout continues from it:
 
     run = rollout_forward(model, prompts, rollouts)
-    run.rewards       (V, G)      differentiable, from the query token of each rollout
-    run.logprobs      (V * G, T)  of the thought's tokens and its end token
+    run.rewards       # (V, G), differentiable, from the query token of each rollout
+    run.logprobs      # (V * G, T), of the thought's tokens and its end token
 
 A test compares values and gradients with the plain repeated prompt. No cache takes part, so gradient checkpointing works.
 Backbones whose attention can't take a shared prefix keep a cache, expanded to G rows, through which gradients flow too.
