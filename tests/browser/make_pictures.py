@@ -19,7 +19,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 
 from app.judge.gallery import FOLDER
 from storage.analysis.reward_margins import pair_ids_of
-from storage.campaigns.campaign import Campaign, CampaignSettings, create_campaign
+from storage.campaigns.campaign import Campaign, CampaignConfig, create_campaign
 from storage.campaigns.guidelines import DEFAULT_GUIDELINES
 from tests.browser.conftest import QUIET, open_page
 from tests.browser.test_loop_in_browser import POINTS
@@ -177,7 +177,7 @@ def still(page: Page, name: str, height: int | None = None) -> None:
 
 def open_campaign(app: Running) -> Campaign:
     """A campaign over the bundled pairs that asks the preference and all five sub-scores."""
-    settings = CampaignSettings("Which follows the prompt?", overlap=1, gold_share=0.0, repeat_share=0.0)
+    settings = CampaignConfig("Which follows the prompt?", overlap=1, gold_share=0.0, repeat_share=0.0)
     with app.studio.database.write() as session:
         pairs = pair_ids_of(session, ["bundled"])
         return create_campaign(session, settings, pairs, DEFAULT_GUIDELINES, created_by=None)

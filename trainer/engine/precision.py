@@ -3,10 +3,10 @@
     precision = Precision.of("auto", device)
     with precision.step():                 # around forward and backward
         with precision.autocast():         # around the forward alone
-            loss = ...
+            loss = objective(batch)
         loss.backward()
     with precision.sampling():             # around rollouts
-        rollouts = ...
+        rollouts = sample(model, prompts, seeds, num_generations=8, max_tokens=2048)
 
 What trains is float32 whatever the backbone is stored in: an update of 1e-6 would be lost in bfloat16's three digits.
 """

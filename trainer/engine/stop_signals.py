@@ -1,7 +1,7 @@
 """Ending a run by signal: the first SIGTERM or SIGINT ends it at the next step boundary, a second one at once.
 
 with StopSignals() as stop:
-    for step in ...:
+    for step in range(steps):
         ...
         if stop.received:
             sys.exit(stop.exit_code)      # 130 after SIGINT, 143 after SIGTERM
