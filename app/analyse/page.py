@@ -1,7 +1,7 @@
-"""The Analyse page: how far checkpoints agree with people, where not, and what their rewards follow.
+"""The Analyse page: where checkpoints agree with people, where they differ, and what their rewards follow.
 
-For leads and viewers. Everything is fetched after the page was loaded, by handlers that look up who asks; the page as such
-says nothing. What is looked at is chosen on top and kept in this browser.
+For leads and viewers. The page itself is empty: its content is fetched after it was loaded, by handlers that check who asks.
+The selection on top is kept in this browser.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from starlette.routing import BaseRoute
 
 from app.analyse.benchmarks_tab import BenchmarksTab
 from app.analyse.disagreements_tab import DisagreementsTab
-from app.analyse.findings_tabs import tabs
-from app.analyse.panel import READERS, AnalyseSection
-from app.analyse.report import ReportTab
+from app.analyse.figure_tabs import figure_tabs
+from app.analyse.report_tab import ReportTab
+from app.analyse.scoring_panel import ScoringPanel
+from app.analyse.section import READERS, AnalyseSection
 from app.analyse.selection import AnalyseContext
-from app.analyse.selection_tab import ChoosePanel, ScoringPanel
+from app.analyse.selection_panel import SelectionPanel
 from app.clip_store import ClipStore
 from app.runs.supervisor import RunSupervisor
 from app.serving.serving import Serving
@@ -36,22 +37,25 @@ class AnalysePage:
         self, database: Database, clip_store: ClipStore, serving: Serving, auth: Auth, supervisor: RunSupervisor
     ) -> None:
         self.context = AnalyseContext(database, clip_store, serving, auth)
-        figures, cases, benchmarks = tabs(self.context), DisagreementsTab(self.context), BenchmarksTab(self.context)
+        figures, cases, benchmarks = figure_tabs(self.context), DisagreementsTab(self.context), BenchmarksTab(self.context)
         self.report = ReportTab(self.context, figures, cases, benchmarks)
-        self.top: tuple[ChoosePanel, ScoringPanel] = (ChoosePanel(self.context), ScoringPanel(self.context, supervisor))
+        self.top: tuple[SelectionPanel, ScoringPanel] = (
+            SelectionPanel(self.context),
+            ScoringPanel(self.context, supervisor),
+        )
         self.tabs: tuple[AnalyseSection, ...] = (figures[0], cases, *figures[1:], benchmarks, self.report)
 
     def routes(self) -> list[BaseRoute]:
-        """The download of the report."""
+        """Return the route of the report's download."""
         return self.report.routes()
 
     # ---- layout --------------------------------------------------------------------------------------------------
 
     def build(self, blocks: gr.Blocks) -> None:
         """Lay the page out and connect its handlers."""
-        # What this browser looked at last; not who looks: that is in the cookie alone.
+        # The last selection of this browser; who the person is stands in the cookie alone.
         self.saved = gr.BrowserState(None, storage_key="descore-analyse", secret="descore-analyse")
-        self.chosen, self.front = gr.State(None), gr.State(self.tabs[0].name)
+        self.selection, self.front = gr.State(None), gr.State(self.tabs[0].name)
         self.gate = gr.HTML("", elem_id="analyse-gate", apply_default_css=False)
         with gr.Column(visible=False, elem_id="analyse-page") as self.body:
             for section in self.top:
@@ -68,21 +72,21 @@ class AnalysePage:
     def _connect(self, blocks: gr.Blocks) -> None:
         choose, scoring = self.top
         everything = [output for section in self.tabs for output in section.outputs]
-        entered = blocks.load(self._enter, self.saved, [self.gate, self.body, self.chosen, choose.panel], **QUIET)
-        changed = choose.panel.act(choose.choose, None, [choose.panel, self.chosen, self.saved], **QUIET)
+        entered = blocks.load(self._enter, self.saved, [self.gate, self.body, self.selection, choose.panel], **QUIET)
+        changed = choose.panel.act(choose.choose, None, [choose.panel, self.selection, self.saved], **QUIET)
         for event in (entered, changed):
-            event.then(scoring.refresh, self.chosen, scoring.outputs, **QUIET)
-            event.then(self._show_front, [self.chosen, self.front], everything, **QUIET)
+            event.then(scoring.refresh, self.selection, scoring.outputs, **QUIET)
+            event.then(self._show_front, [self.selection, self.front], everything, **QUIET)
         for tab, section in zip(self.parts, self.tabs, strict=True):
-            tab.select(self._bring_to_front(section), self.chosen, [self.front, *section.outputs], **QUIET)
+            tab.select(self._bring_to_front(section), self.selection, [self.front, *section.outputs], **QUIET)
         for section in (scoring, *self.tabs):
-            section.panel.act(section.answer, self.chosen, section.outputs, **QUIET)
-        scoring.panel.poll(scoring.refresh, self.chosen, scoring.outputs, **QUIET)
+            section.panel.act(section.answer, self.selection, section.outputs, **QUIET)
+        scoring.panel.poll(scoring.refresh, self.selection, scoring.outputs, **QUIET)
 
     # ---- handlers ------------------------------------------------------------------------------------------------
 
     def _enter(self, saved: Any, request: gr.Request) -> list[Any]:
-        """On load: who is it, and what did this browser look at last?"""
+        """Check who opened the page, and show the form with this browser's last selection."""
         try:
             person = self.context.auth.require(request, *READERS)
             selection = self.context.select(saved)
@@ -91,7 +95,7 @@ class AnalysePage:
             return [_gate(error), gr.Column(visible=False), None, gr.skip()]
 
     def _bring_to_front(self, section: AnalyseSection) -> Callable[[Any, gr.Request], list[Any]]:
-        """The handler of a tab that is chosen: what it shows is worked out then."""
+        """Return the handler of opening a tab, which computes what the tab shows."""
 
         def bring(state: Any, request: gr.Request) -> list[Any]:
             return [section.name, *section.show(state, request)]
@@ -99,7 +103,7 @@ class AnalysePage:
         return bring
 
     def _show_front(self, state: Any, front: str, request: gr.Request) -> list[Any]:
-        """The tab in front anew; the others when they are opened."""
+        """Refresh the tab in front; the others follow when they are opened."""
         values: list[Any] = []
         for section in self.tabs:
             shown = section.name == front and state is not None
@@ -108,7 +112,7 @@ class AnalysePage:
 
 
 def _gate(error: Exception) -> str:
-    """What those see whom the page is not for."""
+    """Show why a person may not read the page, with a link to sign in."""
     sign_in = Markup(' <a href="./sign-in?next=/analyse">Sign in</a>') if isinstance(error, NotSignedInError) else ""
     other = isinstance(error, AuthError) and not sign_in
     again = Markup(' <a href="./sign-in?next=/analyse">Sign in as somebody else</a>') if other else ""

@@ -1,10 +1,8 @@
-"""Which pairs of which checkpoints the Analyse page looks at, and their data, read once.
+"""Selection of checkpoints and pairs on the Analyse page, and its data, read once for all tabs and the report.
 
-    selection = Selection.of(sent, known)          # from a form or the browser's memory: everything is checked
-    chosen = context.chosen(selection)                # the pairs by checkpoint, from memory as long as nothing is new
-    chosen.first.pairs
-
-The tabs and the report get the same findings from the same place.
+selection = context.select(sent)            # from a form or the browser's memory: everything is checked
+selected = context.load(selection)          # the pairs by checkpoint, kept as long as the store does not change
+selected.first.pairs
 """
 
 from __future__ import annotations
@@ -34,7 +32,7 @@ from storage.training.model_registry import serving as serving_checkpoint
 from storage.training.snapshots import held_out_share_in_use
 
 log = logging.getLogger(__name__)
-Made = TypeVar("Made")
+Result = TypeVar("Result")
 
 _KEPT_PAIRS, _KEPT_FINDINGS = 6, 24
 NO_CHECKPOINT = "No checkpoint is known yet; one appears here as soon as the app serves it."
@@ -42,7 +40,13 @@ NO_CHECKPOINT = "No checkpoint is known yet; one appears here as soon as the app
 
 @dataclass(frozen=True)
 class SelectionOptions:
-    """What can be chosen: checkpoints (the one that serves first), sources with their pairs, campaigns by id."""
+    """What a selection can consist of.
+
+    Attributes:
+        checkpoints: the serving one first.
+        sources: number of pairs by source.
+        campaigns: name by id.
+    """
 
     checkpoints: tuple[Checkpoint, ...]
     sources: Mapping[str, int]
@@ -50,16 +54,23 @@ class SelectionOptions:
 
     @property
     def scopes(self) -> dict[str, str]:
-        """Which pairs can be looked at: value of the form -> text."""
-        found = {"all": "all pairs"}
-        found |= {f"campaign:{key}": f"campaign {name}" for key, name in self.campaigns.items()}
-        return found | {f"source:{name}": f"source {name} ({pairs} pairs)" for name, pairs in self.sources.items()}
+        """Text by value of the form's choice of pairs."""
+        scopes = {"all": "all pairs"}
+        scopes |= {f"campaign:{key}": f"campaign {name}" for key, name in self.campaigns.items()}
+        return scopes | {f"source:{name}": f"source {name} ({pairs} pairs)" for name, pairs in self.sources.items()}
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What the page shows. checkpoint: the one in detail; beside: others to compare with; scope: a key of
-    `SelectionOptions.scopes`."""
+    """What the page shows.
+
+    Attributes:
+        checkpoint: id of the checkpoint that all tabs are about.
+        beside: ids of others to compare it with.
+        scope: which pairs, a key of `SelectionOptions.scopes`.
+        held_out: whether only held-out pairs count.
+        mode: "think" or "quick".
+    """
 
     checkpoint: int
     beside: tuple[int, ...] = ()
@@ -68,25 +79,25 @@ class Selection:
     mode: Mode = "think"
 
     @classmethod
-    def of(cls, sent: Any, known: SelectionOptions) -> Selection | None:
-        """Read what a browser or a form sent; what is unknown gives way to the defaults. None without any checkpoint."""
-        if not known.checkpoints:
+    def of(cls, sent: Any, options: SelectionOptions) -> Selection | None:
+        """Read what a browser or form sent, with defaults for unknown values; None where there is no checkpoint."""
+        if not options.checkpoints:
             return None
-        said = sent if isinstance(sent, Mapping) else {}
-        ids = {str(one.id): one.id for one in known.checkpoints}
-        scope, beside = said.get("scope"), said.get("beside")
-        chosen = ids.get(str(said.get("checkpoint")), known.checkpoints[0].id)
-        others = [ids[str(one)] for one in (beside if isinstance(beside, (list, tuple)) else ()) if str(one) in ids]
+        fields = sent if isinstance(sent, Mapping) else {}
+        ids = {str(checkpoint.id): checkpoint.id for checkpoint in options.checkpoints}
+        scope, beside = fields.get("scope"), fields.get("beside")
+        checkpoint_id = ids.get(str(fields.get("checkpoint")), options.checkpoints[0].id)
+        others = [ids[str(key)] for key in (beside if isinstance(beside, (list, tuple)) else ()) if str(key) in ids]
         return cls(
-            checkpoint=chosen,
-            beside=tuple(dict.fromkeys(one for one in others if one != chosen)),
-            scope=scope if isinstance(scope, str) and scope in known.scopes else "all",
-            held_out=said.get("held_out") in (True, "yes", ["yes"]),
-            mode="quick" if said.get("way") == "quick" else "think",
+            checkpoint=checkpoint_id,
+            beside=tuple(dict.fromkeys(key for key in others if key != checkpoint_id)),
+            scope=scope if isinstance(scope, str) and scope in options.scopes else "all",
+            held_out=fields.get("held_out") in (True, "yes", ["yes"]),
+            mode="quick" if fields.get("way") == "quick" else "think",
         )
 
     def to_value(self) -> dict[str, Any]:
-        """As JSON types, for the browser's memory."""
+        """Return the selection as JSON types, for the browser's memory."""
         return {
             "checkpoint": self.checkpoint,
             "beside": list(self.beside),
@@ -97,22 +108,27 @@ class Selection:
 
     @property
     def sources(self) -> tuple[str, ...] | None:
-        """The source that is looked at, None for all."""
+        """The selected source, None for all."""
         kind, _, name = self.scope.partition(":")
         return (name,) if kind == "source" else None
 
     @property
     def campaign_ids(self) -> tuple[int, ...] | None:
-        """The campaign that is looked at, None for all."""
+        """The selected campaign's id, None for all."""
         kind, _, key = self.scope.partition(":")
         return (int(key),) if kind == "campaign" else None
 
 
 @dataclass(frozen=True)
 class SelectedPairs:
-    """The data of a selection. checkpoints: with their pairs, the one in detail first; registered: the same in the registry.
+    """Data of a selection.
 
-    scope: which pairs, in words. stamp: of the store.
+    Attributes:
+        selection: what was selected.
+        checkpoints: with their pairs, the one in detail first.
+        registered: the same checkpoints as the registry has them.
+        scope: which pairs, in words.
+        stamp: state of the store at which they were read.
     """
 
     selection: Selection
@@ -123,77 +139,77 @@ class SelectedPairs:
 
     @property
     def first(self) -> AnalysedCheckpoint:
-        """The checkpoint in detail."""
+        """The checkpoint that all tabs are about."""
         return self.checkpoints[0]
 
     @property
     def labelled(self) -> int:
-        """Pairs that people chose in."""
+        """Number of pairs in which people chose."""
         return sum(pair.choice is not None for pair in self.first.pairs)
 
 
 class AnalyseContext:
-    """Reads and keeps what the sections need."""
+    """Data of the sections, read from the store and kept while nothing in it changes."""
 
     def __init__(self, database: Database, clip_store: ClipStore, serving: Serving, auth: Auth) -> None:
         self.database, self.clip_store, self.serving, self.auth = database, clip_store, serving, auth
         self._pairs: OrderedDict[Hashable, tuple[AnalysedPair, ...]] = OrderedDict()
-        self._made: OrderedDict[Hashable, Any] = OrderedDict()
-        self._read: dict[int, Served] = {}
+        self._findings: OrderedDict[Hashable, Any] = OrderedDict()
+        self._served: dict[int, Served] = {}
         self._lock = threading.Lock()
 
-    def known(self) -> SelectionOptions:
-        """What can be chosen now."""
+    def options(self) -> SelectionOptions:
+        """Return what can be selected now."""
         with self.database.read() as session:
             serving = serving_checkpoint(session)
             first = None if serving is None else serving.id
-            checkpoints = sorted(list_checkpoints(session), key=lambda one: (one.id != first, -one.id))
-            campaigns = {one.id: one.config.name for one in list_campaigns(session)}
+            checkpoints = sorted(list_checkpoints(session), key=lambda row: (row.id != first, -row.id))
+            campaigns = {campaign.id: campaign.config.name for campaign in list_campaigns(session)}
             return SelectionOptions(tuple(checkpoints), pair_sources(session), campaigns)
 
     def select(self, sent: Any) -> Selection:
-        """The selection that a browser or form asks for.
+        """Read the selection that a browser or form sent.
 
         Raises:
             FormError: there is no checkpoint yet.
         """
-        selection = Selection.of(sent, self.known())
+        selection = Selection.of(sent, self.options())
         if selection is None:
             raise FormError(NO_CHECKPOINT)
         return selection
 
-    def chosen(self, selection: Selection) -> SelectedPairs:
-        """The pairs of a selection, of each checkpoint."""
-        known = self.known()
-        by_id = {one.id: one for one in known.checkpoints}
+    def load(self, selection: Selection) -> SelectedPairs:
+        """Read the pairs of a selection for each of its checkpoints."""
+        options = self.options()
+        by_id = {checkpoint.id: checkpoint for checkpoint in options.checkpoints}
         with self.database.read() as session:
             stamp = (*last_changes(session), str(held_out_share_in_use(session)))
-        rows = tuple(by_id[one] for one in (selection.checkpoint, *selection.beside) if one in by_id)
-        found = tuple(self._analysed(row, selection, stamp) for row in rows)
-        return SelectedPairs(selection, found, rows, known.scopes.get(selection.scope, selection.scope), stamp)
+        rows = tuple(by_id[key] for key in (selection.checkpoint, *selection.beside) if key in by_id)
+        checkpoints = tuple(self._analysed(row, selection, stamp) for row in rows)
+        return SelectedPairs(selection, checkpoints, rows, options.scopes.get(selection.scope, selection.scope), stamp)
 
-    def once(self, chosen: SelectedPairs, name: str, make: Callable[[], Made]) -> Made:
-        """What `make` gives, made once for a selection as long as nothing in the store changes."""
-        return self._remembered(self._made, (name, chosen.selection, chosen.stamp), make, _KEPT_FINDINGS)
+    def cached(self, selected: SelectedPairs, name: str, compute: Callable[[], Result]) -> Result:
+        """Return what `compute` returns, computed once for a selection as long as nothing in the store changes."""
+        return self._cached(self._findings, (name, selected.selection, selected.stamp), compute, _KEPT_FINDINGS)
 
     def served(self, checkpoint: Checkpoint) -> Served | None:
-        """A checkpoint's manifest, and what follows from it; None where it can't be read here, or is another one by now."""
+        """Read the manifest of a checkpoint; None where it can't be read here, or now belongs to other weights."""
         now = self.serving.now
         if now.fingerprint == checkpoint.fingerprint:
             return replace(now, name=checkpoint.name)
-        if checkpoint.id not in self._read:
-            place = usable_location(checkpoint, self.database.home)
-            if place != BASE and not Path(place).is_dir():
-                return None  # on the Hub, which is not asked for the sake of a figure
+        if checkpoint.id not in self._served:
+            location = usable_location(checkpoint, self.database.home)
+            if location != BASE and not Path(location).is_dir():
+                return None  # on the Hub; nothing is fetched from there for a figure
             try:
-                found = Served.read(place)
+                served = Served.read(location)
             except CheckpointError as error:
                 log.warning("the manifest of %s can't be read: %s", checkpoint.name, error)
                 return None
-            if found.fingerprint != checkpoint.fingerprint:
+            if served.fingerprint != checkpoint.fingerprint:
                 return None
-            self._read[checkpoint.id] = replace(found, name=checkpoint.name)
-        return self._read[checkpoint.id]
+            self._served[checkpoint.id] = replace(served, name=checkpoint.name)
+        return self._served[checkpoint.id]
 
     def _analysed(self, checkpoint: Checkpoint, selection: Selection, stamp: Stamp) -> AnalysedCheckpoint:
         def read() -> tuple[AnalysedPair, ...]:
@@ -209,21 +225,21 @@ class AnalyseContext:
         key = (checkpoint.fingerprint, selection.scope, selection.held_out, stamp)
         served = self.served(checkpoint)
         scales = {mode: None if served is None else served.scale(mode) for mode in MODES}
-        pairs = self._remembered(self._pairs, key, read, _KEPT_PAIRS)
+        pairs = self._cached(self._pairs, key, read, _KEPT_PAIRS)
         calibrations: dict[str, ModeCalibration] = {mode: scale for mode, scale in scales.items() if scale is not None}
-        # What a run of this store makes has its scales from the held-out pairs (trainer/evaluation/held_out.py).
+        # A run of this store fits the calibrations of its checkpoint on the held-out pairs (trainer/evaluation/held_out.py).
         fitted_here = checkpoint.snapshot_hash is not None and bool(calibrations)
         return AnalysedCheckpoint(checkpoint.name, checkpoint.fingerprint, pairs, calibrations, fitted_here)
 
-    def _remembered(self, kept: OrderedDict[Hashable, Any], key: Hashable, make: Callable[[], Made], most: int) -> Made:
+    def _cached(self, cache: OrderedDict[Hashable, Any], key: Hashable, compute: Callable[[], Result], most: int) -> Result:
         with self._lock:
-            if key in kept:
-                kept.move_to_end(key)
-                found: Made = kept[key]
-                return found
-        found = make()
+            if key in cache:
+                cache.move_to_end(key)
+                result: Result = cache[key]
+                return result
+        result = compute()
         with self._lock:
-            kept[key] = found
-            while len(kept) > most:
-                kept.popitem(last=False)
-        return found
+            cache[key] = result
+            while len(cache) > most:
+                cache.popitem(last=False)
+        return result

@@ -22,7 +22,7 @@ Labels = npt.NDArray[np.int64]
 Mode = Literal["think", "quick"]
 
 MODES: tuple[Mode, ...] = ("think", "quick")
-MODE_TITLES: dict[Mode, str] = {"think": "asked to think", "quick": "asked quickly"}
+MODE_TITLES: dict[str, str] = {"think": "asked to think", "quick": "asked quickly"}
 SIGN = {"A": 1, "tie": 0, "B": -1}  # label of each choice
 FITTED_HERE = (
     "Its eps and temperature were fitted on the held-out pairs of this store. On these pairs its accuracy with ties and its "

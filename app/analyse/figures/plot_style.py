@@ -1,7 +1,7 @@
 """Common style of all figures: the page's colours, one typeface, thin grid lines, intervals as whiskers.
 
-Figures are drawn in the colours of the light page. On the dark page `static/analyse/draw.js` exchanges each colour for its
-dark counterpart, so figures may use the colours of `COLOURS` only.
+Figures are drawn in the colours of the light page. On the dark page `static/analyse/figures.js` exchanges each colour for
+its dark counterpart, so figures may use the colours of `COLOURS` only.
 """
 
 from __future__ import annotations

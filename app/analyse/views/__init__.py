@@ -1,1 +1,1 @@
-"""What the Analyse page shows, as HTML: pure functions from findings and rows to `Markup`."""
+"""HTML of the Analyse page: pure functions from findings and rows to `Markup`."""

@@ -1,4 +1,4 @@
-"""The import of other reward models' scores: the form, what came of it, and what is there."""
+"""HTML of the import of other reward models' scores: the form, its result, and the imported models."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SHOWN_PROBLEMS = 20
 
 
 def import_form(file: str, rows: int, problems: Sequence[str]) -> Markup:
-    """After an upload: whose scores are these?"""
+    """Ask which model gave the uploaded scores."""
     names = joined(Markup('<option value="{}"></option>').format(name) for name in MODELS)
     return Markup(
         "<h3>{} rows in {}</h3>{}"
@@ -24,27 +24,27 @@ def import_form(file: str, rows: int, problems: Sequence[str]) -> Markup:
         '<p class="ds-hint">Rows are matched with the store’s pairs by pair id, or by both file names and the '
         "prompt. Scores of "
         "the same model that are there already are replaced pair by pair.</p>"
-    ).format(count(rows), file, _problems(problems), names, button("Leave it", "leave"))
+    ).format(count(rows), file, _problems(problems), names, button("Discard", "leave"))
 
 
 def import_report(file: str, scorer: str, scores: int, unknown: int, problems: Sequence[str]) -> Markup:
-    """What an import brought."""
-    lost = f" {count(unknown)} rows belong to no pair of this store." if unknown else ""
+    """Report the result of an import."""
+    unmatched = f" {count(unknown)} rows belong to no pair of this store." if unknown else ""
     return Markup("<p>{} pairs of {} now have scores of {}.{}</p>{}").format(
-        count(scores), file, scorer, lost, _problems(problems)
+        count(scores), file, scorer, unmatched, _problems(problems)
     )
 
 
-def imported_list(known: Mapping[str, int], may_import: bool) -> Markup:
-    """Which models' scores are in the store."""
-    how = (
+def imported_list(imported: Mapping[str, int], may_import: bool) -> Markup:
+    """List the models whose scores are in the store, with their number of pairs."""
+    instructions = (
         "Upload a CSV or JSON with a row for each pair (path_A, path_B, prompt, reward_A, reward_B) or each video (path, "
         "prompt, reward); the names that these models’ own scripts write are understood too."
     )
-    hint = Markup('<p class="ds-hint">{}</p>').format(how) if may_import else Markup("")
-    if not known:
+    hint = Markup('<p class="ds-hint">{}</p>').format(instructions) if may_import else Markup("")
+    if not imported:
         return Markup("<h3>Other reward models</h3><p>No scores were imported yet.</p>{}").format(hint)
-    rows = [[name, count(pairs)] for name, pairs in known.items()]
+    rows = [[name, count(pairs)] for name, pairs in imported.items()]
     return Markup("<h3>Other reward models</h3>{}{}").format(table(("model", "pairs scored"), rows), hint)
 
 

@@ -1,4 +1,4 @@
-"""The list of pairs on which model and people differ, and what everybody said of one of them."""
+"""HTML of the pairs on which model and people differ: the list, and the labels and sub-scores of one pair."""
 
 from __future__ import annotations
 
@@ -14,37 +14,45 @@ from storage.analysis.judged_pairs import AnalysedPair
 from storage.labelling.labels import Label
 from storage.pairs import Pair
 
-SAID = {"A": "A", "B": "B", "tie": "tie", None: "nothing in common"}
+CHOICES = {"A": "A", "B": "B", "tie": "tie", None: "nothing in common"}
 
 
-def disagreement_list(found: Sequence[Disagreement], labelled: int, start: int, page: int, shown: int | None) -> Markup:
-    """Some lines of the list from `start` on; `shown` is the pair on the player. labelled: judged pairs with a label."""
+def disagreement_list(rows: Sequence[Disagreement], labelled: int, start: int, size: int, opened: int | None) -> Markup:
+    """Show a page of the list.
+
+    Args:
+        rows: all disagreements.
+        labelled: number of judged pairs with a label.
+        start: index of the page's first row.
+        size: number of rows on a page.
+        opened: id of the open pair.
+    """
     if not labelled:
         return empty("No pair of this selection has both a label and a judgement of this checkpoint.")
-    if not found:
-        return empty(f"On all {count(labelled)} labelled pairs the model says what people say.")
-    lines = joined(_line(one, one.pair.pair_id == shown) for one in found[start : start + page])
-    before = button("Earlier", "turn", max(0, start - page)) if start else ""
-    after = button("Later", "turn", start + page) if start + page < len(found) else ""
+    if not rows:
+        return empty(f"On all {count(labelled)} labelled pairs the model agrees with people.")
+    lines = joined(_line(row, row.pair.pair_id == opened) for row in rows[start : start + size])
+    before = button("Earlier", "turn", max(0, start - size)) if start else ""
+    after = button("Later", "turn", start + size) if start + size < len(rows) else ""
     return Markup(
         '<h3>{} of {} labelled pairs</h3><ol class="ds-queue analyse-queue">{}</ol><p class="analyse-steps">{}{}</p>'
         '<p class="ds-hint">The surest contradiction first. The percentage is the probability that the model '
         "gives to what "
         "people chose.</p>"
-    ).format(count(len(found)), count(labelled), lines, before, after)
+    ).format(count(len(rows)), count(labelled), lines, before, after)
 
 
-def _line(one: Disagreement, shown: bool) -> Markup:
+def _line(row: Disagreement, opened: bool) -> Markup:
     return Markup(
         '<li><button type="button" data-act="look" data-id="{}" aria-pressed="{}"><span>{}</span>'
         "<small>people {}, model {}<b>{}</b></small></button></li>"
     ).format(
-        one.pair.pair_id,
-        str(shown).lower(),
-        one.pair.prompt,
-        _side(SAID[one.pair.choice]),
-        _side(one.model_outcome),
-        f"{100 * one.p_people:.0f}\N{NARROW NO-BREAK SPACE}%",
+        row.pair.pair_id,
+        str(opened).lower(),
+        row.pair.prompt,
+        _side(CHOICES[row.pair.choice]),
+        _side(row.model_outcome),
+        f"{100 * row.p_people:.0f}\N{NARROW NO-BREAK SPACE}%",
     )
 
 
@@ -55,32 +63,32 @@ def _side(choice: str) -> Markup:
 
 
 def case_head(pair: Pair, analysed: AnalysedPair) -> Markup:
-    """Above the player: the prompt, and where the pair comes from."""
+    """Show the prompt, and where the pair comes from."""
     made = [
         Markup("{} by {}").format(_side(side), name)
         for side, name in zip(("A", "B"), analysed.generators, strict=True)
         if name is not None
     ]
-    facts = [Markup("pair {} of {}").format(pair.id, pair.source), *made]
-    return Markup('<p class="ds-case">{}</p><p class="analyse-summary">{}</p>').format(pair.prompt, joined(facts, ", "))
+    origin = [Markup("pair {} of {}").format(pair.id, pair.source), *made]
+    return Markup('<p class="ds-case">{}</p><p class="analyse-summary">{}</p>').format(pair.prompt, joined(origin, ", "))
 
 
 def case_labels(analysed: AnalysedPair, labels: Sequence[Label], names: Mapping[int, str]) -> Markup:
-    """Below the player: what people said together, in which sub-scores the model differs, and every label."""
+    """Show people's common choice, their sub-scores beside the model's, and every label."""
     asked = [name for name in DIMENSIONS if any(name in label.sub_scores.get("A", {}) for label in labels)]
-    said = Markup("<h3>People</h3><p>Together: {}, {} of {} labels.</p>").format(
-        _side(SAID[analysed.choice]), count(round(analysed.support * analysed.labels)), count(analysed.labels)
+    summary = Markup("<h3>People</h3><p>Together: {}, {} of {} labels.</p>").format(
+        _side(CHOICES[analysed.choice]), count(round(analysed.support * analysed.labels)), count(analysed.labels)
     )
-    return joined([said, _against(analysed), labels_side_by_side(labels, names, asked) if labels else ""])
+    return joined([summary, _against(analysed), labels_side_by_side(labels, names, asked) if labels else ""])
 
 
 def _against(analysed: AnalysedPair) -> Markup:
-    """Sub-scores of people and of the model, "people / model", marked where they differ."""
+    """Show the sub-scores as "people / model", marked where they differ."""
     if not analysed.human or analysed.think is None:
         return Markup("")
     rows = []
-    for place, side in enumerate(("A", "B")):
-        human, model = analysed.human.get(side, {}), analysed.think.sub_scores[place] or {}
+    for index, side in enumerate(("A", "B")):
+        human, model = analysed.human.get(side, {}), analysed.think.sub_scores[index] or {}
         rows.append([_side(side), *(_cell(human.get(name), model.get(name)) for name in DIMENSIONS)])
     return table(("people / model", *DIMENSIONS), rows, "ds-grid")
 

@@ -1,4 +1,4 @@
-"""A finding as HTML: its words, its figures as data that static/analyse/draw.js draws, its table, its downloads."""
+"""HTML of a finding: its notes, its table, its downloads, and its figures as data that static/analyse/figures.js draws."""
 
 from __future__ import annotations
 
@@ -10,44 +10,46 @@ from markupsafe import Markup
 from app.analyse.figures.finding import Cell, Chart, Estimate, Finding, csv_text
 from app.ui.markup import DASH, MINUS, NOTHING, count, empty, joined, table
 
-LONG = 8  # rows of a table that is shown folded from there on
+LONG = 8  # rows; a longer table is folded
 _TONES = {"watch": "warn", "nothing to see": "good", "open": "", "all videos alike": "", "alike within pairs": ""}
 
 
-def findings(found: Iterable[Finding], folded: bool = True) -> Markup:
-    """Several of them, one below the other; those with nothing to say are left out. folded: long tables open by a click."""
-    return joined(finding(one, folded) for one in found if one.notes or one.charts or one.rows)
+def findings_view(findings: Iterable[Finding], folded: bool = True) -> Markup:
+    """Show findings one below the other, without empty ones. folded: whether long tables are hidden until a click."""
+    return joined(finding_view(finding, folded) for finding in findings if finding.notes or finding.charts or finding.rows)
 
 
-def finding(one: Finding, folded: bool = True) -> Markup:
-    """One block."""
-    if not one.charts and not one.rows:
+def finding_view(finding: Finding, folded: bool = True) -> Markup:
+    """Show a finding. folded: whether a long table is hidden until a click."""
+    if not finding.charts and not finding.rows:
         return Markup('<section class="analyse-finding"><h3>{}</h3>{}</section>').format(
-            one.title, joined(empty(note) for note in one.notes)
+            finding.title, joined(empty(note) for note in finding.notes)
         )
-    save = Markup('<button type="button" class="ds-button analyse-save" data-save="csv">CSV</button>') if one.rows else ""
+    save = (
+        Markup('<button type="button" class="ds-button analyse-save" data-save="csv">CSV</button>') if finding.rows else ""
+    )
     return Markup(
         '<section class="analyse-finding" data-name="{key}"><header><h3>{title}</h3>{save}</header>'
         "{charts}{table}{notes}{numbers}</section>"
     ).format(
-        key=one.key,
-        title=one.title,
+        key=finding.key,
+        title=finding.title,
         save=save,
-        charts=_charts(one.charts),
-        table=_table(one, folded and len(one.rows) > LONG),
-        notes=joined(Markup('<p class="ds-hint">{}</p>').format(note) for note in (*one.notes, *_few(one))),
-        numbers=_data("analyse-csv", json.dumps(csv_text(one))) if one.rows else "",
+        charts=_charts(finding.charts),
+        table=_table(finding, folded and len(finding.rows) > LONG),
+        notes=joined(Markup('<p class="ds-hint">{}</p>').format(note) for note in (*finding.notes, *_few(finding))),
+        numbers=_data("analyse-csv", json.dumps(csv_text(finding))) if finding.rows else "",
     )
 
 
-def _table(one: Finding, folded: bool) -> Markup:
-    if not one.rows:
+def _table(finding: Finding, folded: bool) -> Markup:
+    if not finding.rows:
         return Markup("")
-    rows = table(one.head, [[_cell(cell) for cell in row] for row in one.rows], "analyse-table")
+    rows = table(finding.head, [[_cell(cell) for cell in row] for row in finding.rows], "analyse-table")
     if not folded:
         return rows
     return Markup('<details class="analyse-rows"><summary>{} rows of numbers</summary>{}</details>').format(
-        count(len(one.rows)), rows
+        count(len(finding.rows)), rows
     )
 
 
@@ -71,7 +73,7 @@ def _chart(chart: Chart) -> Markup:
 
 
 def _data(kind: str, text: str) -> Markup:
-    """JSON inside the page that no browser runs; nothing in it may end the element."""
+    """Put JSON into the page that no browser runs; nothing in it may end the element."""
     return Markup('<script type="application/json" class="{}">{}</script>').format(
         kind, Markup(text.replace("<", "\\u003c"))
     )
@@ -81,7 +83,7 @@ def _cell(cell: Cell) -> Markup | str:
     if cell is None:
         return NOTHING
     if isinstance(cell, Estimate):
-        return estimate(cell)
+        return estimate_view(cell)
     if isinstance(cell, int):
         return count(cell)
     if isinstance(cell, float):
@@ -89,34 +91,34 @@ def _cell(cell: Cell) -> Markup | str:
     return Markup('<span class="ds-pill {}">{}</span>').format(_TONES[cell], cell) if cell in _TONES else cell
 
 
-def estimate(one: Estimate) -> Markup:
-    """A value with its interval and n; where there are few cases, that is marked."""
-    if one.value is None:
-        return Markup('<span class="ds-reason">{}</span>').format(one.why or "undefined")
-    text = percent(one.value) if one.percent else number(one.value)
-    if not one.n:
+def estimate_view(estimate: Estimate) -> Markup:
+    """Show a value with its interval and n, which is marked where it is small."""
+    if estimate.value is None:
+        return Markup('<span class="ds-reason">{}</span>').format(estimate.why or "undefined")
+    text = percent(estimate.value) if estimate.percent else number(estimate.value)
+    if not estimate.n:
         return Markup('<span class="ds-share">{}</span>').format(text)
-    reach = ""
-    if one.low is not None and one.high is not None:
-        ends = (f"{100 * end:.0f}" if one.percent else number(end) for end in (one.low, one.high))
-        reach = f" {DASH} ".join(ends).replace("-", MINUS)
-    few = Markup(' title="few cases"') if one.has_few_cases else ""
+    interval = ""
+    if estimate.low is not None and estimate.high is not None:
+        ends = (f"{100 * end:.0f}" if estimate.percent else number(end) for end in (estimate.low, estimate.high))
+        interval = f" {DASH} ".join(ends).replace("-", MINUS)
+    few = Markup(' title="few cases"') if estimate.has_few_cases else ""
     return Markup(
         '<span class="ds-share"><b>{}</b> <small>{}<span class="analyse-count{}"{}>n {}</span></small></span>'
-    ).format(text, f"{reach}, " if reach else "", " is-few" if one.has_few_cases else "", few, count(one.n))
+    ).format(text, f"{interval}, " if interval else "", " is-few" if estimate.has_few_cases else "", few, count(estimate.n))
 
 
 def percent(value: float) -> str:
-    """0.843 as 84.3 %, with a true minus sign."""
+    """Write 0.843 as 84.3 %, with a true minus sign."""
     return f"{100 * value:.1f}\N{NARROW NO-BREAK SPACE}%".replace("-", MINUS)
 
 
 def number(value: float) -> str:
-    """Three digits that count, with a true minus sign."""
+    """Write three digits that count, with a true minus sign."""
     text = f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}" if abs(value) < 1000 else f"{value:,.0f}"
     return text.replace(",", "\N{NARROW NO-BREAK SPACE}").replace("-", MINUS)
 
 
-def _few(one: Finding) -> tuple[str, ...]:
-    few = any(isinstance(cell, Estimate) and cell.has_few_cases for row in one.rows for cell in row)
-    return ("Marked n: fewer than 30 cases, so the value says little by itself; read the interval.",) if few else ()
+def _few(finding: Finding) -> tuple[str, ...]:
+    few = any(isinstance(cell, Estimate) and cell.has_few_cases for row in finding.rows for cell in row)
+    return ("Marked n: fewer than 30 cases, so look at the interval, not at the value.",) if few else ()

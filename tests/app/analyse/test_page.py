@@ -174,7 +174,7 @@ def test_the_surest_contradiction_opens_with_videos_thoughts_and_labels(desk: De
 
 def test_a_selection_narrows_every_tab(desk: Desk) -> None:
     chosen = desk.act("choose", "choose", scope="source:bundled", way="quick", checkpoint="none of these")
-    assert "People have chosen in none of these pairs" in chosen["html"]
+    assert "People have not labelled any of these pairs" in chosen["html"]
     assert "No labelled pair has been judged" in desk.html("agreement")
     assert "of 2 pairs (0 labelled)" in desk.act("scoring", "score", 1)["html"]
     back = desk.act("choose", "choose", scope="source:nowhere; DROP TABLE pairs")

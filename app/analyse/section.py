@@ -32,5 +32,5 @@ class AnalyseSection(Section[Selection]):
         return self.context.select(state)
 
     def script(self) -> str:
-        """Return the script of the panel."""
+        """Return the script of the panel, which draws figures and saves tables too."""
         return mount_script("analyse/panel.js", PANEL_EVENTS, plotly=PLOTLY_ADDRESS)
