@@ -23,7 +23,7 @@ from descore.answer import DIMENSIONS
 from storage.accounts.users import User, add_user
 from storage.campaigns.campaign import CampaignConfig, Gold, create_campaign
 from storage.campaigns.guidelines import DEFAULT_GUIDELINES
-from storage.labelling import totals as tallies
+from storage.labelling import totals
 from storage.schema import Base, CampaignPairRow
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def fill(database: Database, pairs: int, labels: int, people: int = 50, seed: in
         _labels(session, campaign.id, assignments, random.Random(seed))
         _members(session, campaign.id, assignments)
     with database.write() as session:
-        tallies.rebuild(session, campaign.id)
+        totals.rebuild(session, campaign.id)
     if database.engine.dialect.name == "postgresql":
         with database.write() as session:
             session.execute(text("ANALYZE"))

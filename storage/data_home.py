@@ -9,6 +9,9 @@ from pathlib import Path
 
 from storage.errors import StorageError
 
+# Under `locks/`; its name is the one that existing data folders have.
+_ID_FILE = "place"
+
 
 def data_home() -> Path:
     """Return the data folder, which may not exist yet: `DESCORE_HOME` if set, else `~/.local/share/descore-studio`."""
@@ -32,23 +35,20 @@ def ensure_folder(folder: Path) -> Path:
     return folder
 
 
-_FILE = "place"
-
-
 def data_home_id(home: Path) -> str:
     """Return the id of a data folder, which is made at the first call and never changes.
 
     Raises:
         StorageError: the folder can't be written.
     """
-    path = ensure_folder(home / "locks") / _FILE
+    path = ensure_folder(home / "locks") / _ID_FILE
     try:
         if not path.exists():
-            partial = path.with_name(f"{_FILE}.{os.getpid()}.partial")
+            partial = path.with_name(f"{_ID_FILE}.{os.getpid()}.partial")
             partial.write_text(uuid.uuid4().hex, "utf-8")
-            with contextlib.suppress(FileExistsError):  # another process was quicker; its name holds
+            with contextlib.suppress(FileExistsError):  # another process was quicker; its id holds
                 os.link(partial, path)
             partial.unlink()
         return path.read_text("utf-8")
     except OSError as error:
-        raise StorageError(f"can't keep the name of the data folder {home}: {error.strerror or error}") from error
+        raise StorageError(f"can't write the id of the data folder {home}: {error.strerror or error}") from error

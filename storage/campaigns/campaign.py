@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from sqlalchemy import Row, bindparam, func, insert, select, update
 
 from descore.answer import DIMENSIONS, SUB_SCORES
-from storage.campaigns import leases as slots
+from storage.campaigns import slots
 from storage.campaigns.guidelines import Guidelines, revise_guidelines
 from storage.campaigns.label_schema import SIDES
 from storage.errors import CampaignError, NotInStoreError

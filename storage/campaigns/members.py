@@ -9,9 +9,9 @@ from sqlalchemy import Row, Select, select, text, update
 
 from storage.accounts.users import User, as_user
 from storage.campaigns.campaign import lock_campaign
-from storage.campaigns.leases import MEMBERS
 from storage.errors import CampaignError, NotInStoreError
 from storage.schema import AssignmentRow, MemberRow, Standing, UserRow
+from storage.sql import MEMBERS
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import case, func, select
 
-from storage.campaigns.leases import IS_LEASED
+from storage.campaigns.slots import IS_LEASED
 from storage.errors import NotInStoreError
 from storage.schema import AssignmentRow, CampaignPairRow, CampaignRow, GuidelineRow, LabelRow, MemberRow, UserRow, utc_now
 

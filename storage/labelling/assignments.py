@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Row, Select, bindparam, delete, select, update
 
-from storage.campaigns.leases import IS_LEASED
+from storage.campaigns.slots import IS_LEASED
 from storage.errors import AnswerError, CampaignError, LeaseLostError, NotYoursError
 from storage.labelling.labels import LABELS_WITH_ASSIGNMENTS, Label, as_label
 from storage.pairs import Pair, get_pair

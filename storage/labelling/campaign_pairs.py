@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import and_, bindparam, null, select, update
 
-from storage.campaigns import leases as slots
+from storage.campaigns import slots
 from storage.campaigns.campaign import Gold, in_order, insert_pairs, last_position, lock_campaign
 from storage.errors import CampaignError, NotInStoreError
 from storage.labelling.labels import IS_LAST

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from sqlalchemy import Select, select, update
 
-from storage.campaigns import leases as slots
+from storage.campaigns import slots
 from storage.campaigns.campaign import Gold, lock_campaign
 from storage.errors import CampaignError, NotInStoreError
 from storage.labelling.labels import IS_LAST

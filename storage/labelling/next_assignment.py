@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy import Row, bindparam, case, insert, or_, select, update
 
-from storage.campaigns import leases as slots
+from storage.campaigns import slots
 from storage.campaigns.campaign import Campaign, CampaignConfig, lock_campaign
-from storage.campaigns.leases import IS_UNDER_WAY
+from storage.campaigns.slots import IS_UNDER_WAY
 from storage.labelling import queue
 from storage.labelling.assignments import (
     Assignment,

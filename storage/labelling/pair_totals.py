@@ -19,7 +19,7 @@ from typing import get_args
 
 from descore.answer import DIMENSIONS, SUB_SCORES
 from storage.campaigns.label_schema import SIDES
-from storage.campaigns.leases import HOLDING_KINDS
+from storage.campaigns.slots import HOLDING_KINDS
 from storage.schema import AssignmentState, Choice, Kind, Side
 
 OVERALL = "overall"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Row, Select, bindparam, select, text, tuple_
 
-from storage.campaigns.leases import IS_QUEUED
+from storage.campaigns.slots import IS_QUEUED
 from storage.schema import Kind, Side
 from storage.splits import stable_share
 from storage.sql import ASSIGNMENTS, CAMPAIGN_PAIRS

@@ -10,7 +10,7 @@ from sqlalchemy import Row, bindparam, func, insert, select, update
 
 from storage.campaigns.campaign import VISIBLE, Campaign
 from storage.errors import AnswerError
-from storage.labelling import totals as tallies
+from storage.labelling import totals
 from storage.labelling.assignments import FINISHED, drop_draft
 from storage.labelling.labels import LABELS_WITH_ASSIGNMENTS, Label, as_label
 from storage.labelling.totals import CountedPair
@@ -91,7 +91,7 @@ def record(
 
     The campaign has to be locked.
     """
-    before = tallies.entries_of(session, assignment.campaign_pair_id, assignment.annotator_id)
+    before = totals.entries_of(session, assignment.campaign_pair_id, assignment.annotator_id)
     label = _insert(session, campaign, assignment, answer, submission, now)
     state = _STATE_AFTER[answer.action]
     session.execute(
@@ -102,7 +102,7 @@ def record(
     after = [_changed(entry, label, state) if entry.assignment_id == assignment.id else entry for entry in before]
     gold_choice = assignment.gold["choice"] if assignment.gold else None
     counted_pair = CountedPair(assignment.campaign_pair_id, assignment.is_gold, gold_choice, assignment.pair_state)
-    tallies.apply(session, campaign, counted_pair, before, after, _pair_state(session, assignment, state))
+    totals.apply(session, campaign, counted_pair, before, after, _pair_state(session, assignment, state))
     return label
 
 

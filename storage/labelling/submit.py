@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Row, bindparam, select, update
 
-from storage.campaigns import leases as slots
+from storage.campaigns import slots
 from storage.campaigns.campaign import Campaign, Gold, lock_campaign
 from storage.campaigns.label_schema import Answer, as_shown, checked, same_judgement
-from storage.campaigns.leases import IS_LEASED, IS_UNDER_WAY
+from storage.campaigns.slots import IS_LEASED, IS_UNDER_WAY
 from storage.errors import AnswerError, CampaignError, LeaseLostError
 from storage.labelling.assignments import (
     FINISHED,

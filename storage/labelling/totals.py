@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Row, Select, bindparam, delete, func, or_, select, text, update
 
 from storage.campaigns.campaign import Campaign, get_campaign, lock_campaign
-from storage.campaigns.leases import next_position
+from storage.campaigns.slots import next_position
 from storage.labelling.pair_totals import COUNTS, Entry, PairTotals, tally
 from storage.schema import AgreementPatternRow, Choice, PairState
 from storage.sql import ASSIGNMENTS, CAMPAIGN_PAIRS, LABELS, MEMBERS, PATTERNS, for_dialect, upsert

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from sqlalchemy import ForeignKeyConstraint, Select, and_, exists, select, text
 
 from storage.errors import NotInStoreError, StorageError
-from storage.labelling import totals as tallies
+from storage.labelling import totals
 from storage.maintenance.integrity_rules import LEASES, REVISIONS, SQLITE_ROWS, TRAINING, VOTES, Rule
 from storage.migrations.upgrade import table_versions
 from storage.schema import Base, CampaignRow, Part, RunRow, VideoRow
@@ -145,7 +145,7 @@ def _snapshots(session: Session) -> Iterator[Violation]:
 
 def _totals(session: Session) -> Iterator[Violation]:
     for campaign_id in session.scalars(select(CampaignRow.id).order_by(CampaignRow.id)).all():
-        lines = tallies.differences(session, campaign_id)
+        lines = totals.differences(session, campaign_id)
         for line in lines[:SHOWN]:
             yield Violation("totals", f"campaign {campaign_id}: {line}")
         if len(lines) > SHOWN:

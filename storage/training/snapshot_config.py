@@ -80,12 +80,14 @@ def changed_campaign_pairs(since_label_id: int, campaigns: Sequence[int] | None)
     Beginning at 0 every campaign pair that has an answer, by the kept totals.
     """
     if since_label_id <= 0:
-        campaign_pairs: Any = select(CampaignPairRow.id).where(
+        campaign_pairs: Select[Any] = select(CampaignPairRow.id).where(
             or_(CampaignPairRow.labelled > 0, CampaignPairRow.consensus.is_not(None))
         )
-        return campaign_pairs if campaigns is None else campaign_pairs.where(CampaignPairRow.campaign_id.in_(campaigns))
+        if campaigns is not None:
+            campaign_pairs = campaign_pairs.where(CampaignPairRow.campaign_id.in_(campaigns))
+        return campaign_pairs
     former = aliased(LabelRow)
-    labels: Any = (
+    labels: Select[Any] = (
         select(LabelRow.campaign_pair_id)
         .join(AssignmentRow, AssignmentRow.id == LabelRow.assignment_id)
         .outerjoin(former, former.id == LabelRow.replaces_id)

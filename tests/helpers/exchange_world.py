@@ -14,7 +14,7 @@ from descore.answer import DIMENSIONS
 from storage.accounts.users import add_user
 from storage.campaigns.campaign import CampaignConfig, Gold, create_campaign
 from storage.campaigns.guidelines import DEFAULT_GUIDELINES
-from storage.campaigns.leases import SPACING
+from storage.campaigns.slots import SPACING
 from storage.exchange.formats.detect import read_file
 from storage.exchange.importing.insert import ImportCounts, insert_import
 from storage.exchange.importing.resolve import ResolvedImport

@@ -19,9 +19,9 @@ from storage.exchange.formats import (
     plain_csv,
     preference_jsonl,
     studio_jsonl,
+    studio_parquet,
     videoalign,
 )
-from storage.exchange.formats import studio_parquet as parquet
 from storage.exchange.parsed import ExchangeError, ParsedFile, ParsedPair
 
 Read = Callable[[Path, Path | None], ParsedFile]
@@ -35,7 +35,7 @@ _READERS: MappingProxyType[str, Read] = MappingProxyType(
         "descore-rl": descore_rl.read,
         "csv": plain_csv.read,
         "preference-jsonl": preference_jsonl.read,
-        "parquet": parquet.read,
+        "parquet": studio_parquet.read,
         "studio-jsonl": studio_jsonl.read,
         "hf-dataset": hf_dataset.read,
         "folder": folder.read,
@@ -49,7 +49,7 @@ _WRITERS: MappingProxyType[str, Write] = MappingProxyType(
         "descore-rl": descore_rl.write,
         "csv": plain_csv.write,
         "preference-jsonl": preference_jsonl.write,
-        "parquet": parquet.write,
+        "parquet": studio_parquet.write,
         "studio-jsonl": studio_jsonl.write,
         "hf-dataset": hf_dataset.write,
     }

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, cast
 from sqlalchemy import Table, func, insert, select, update
 
 from descore.answer import DIMENSIONS
-from storage.campaigns.leases import ASSIGNMENTS, CAMPAIGN_PAIRS, MEMBERS, SPACING
-from storage.labelling import totals as tallies
+from storage.campaigns.slots import SPACING
+from storage.labelling import totals
 from storage.schema import (
     AssignmentState,
     CampaignPairRow,
@@ -20,6 +20,7 @@ from storage.schema import (
     LabelRow,
     MemberRow,
 )
+from storage.sql import ASSIGNMENTS, CAMPAIGN_PAIRS, MEMBERS
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -58,7 +59,7 @@ def add_labels(
         campaign_pair_ids = _campaign_pairs(session, campaign_id, some, pair_ids)
         _members(session, campaign_id, some, people, now)
         _add_assignments(session, campaign_id, some, campaign_pair_ids, pair_ids, people, now)
-        tallies.rebuild(session, campaign_id)
+        totals.rebuild(session, campaign_id)
 
 
 def _campaign(
