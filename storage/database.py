@@ -45,7 +45,8 @@ _READS = {"postgresql": {"isolation_level": "REPEATABLE READ", "postgresql_reado
 class Database:
     """An open store, safe to share between threads. Another process opens its own.
 
-    home: the data folder that holds the video files of this store (and the SQLite file by default).
+    Attributes:
+        home: the data folder that holds the video files of this store (and the SQLite file by default).
     """
 
     engine: Engine

@@ -1,4 +1,4 @@
-"""What checkpoints said of videos, kept so that the same question is answered from the store.
+"""Stored judgements, so that the same question is answered once.
 
     question = Question(video.id, prompt, fingerprint, mode="think")
     stored = find_judgement(session, question)
@@ -29,11 +29,10 @@ from storage.sql import insert_or_get
 class Question:
     """All that a judgement depends on.
 
-    fingerprint: identifies the checkpoint's content (weights, frame policy, prompt version, calibration):
-    another
-        checkpoint under the same name has another one.
-    k, seed: number of sampled thoughts and their seed in mode "k"; the other modes do not sample, and both
-    are 0.
+    Attributes:
+        fingerprint: identifies the checkpoint's content (weights, frame policy, prompt version, calibration): another
+            checkpoint under the same name has another one.
+        k, seed: number of sampled thoughts and their seed in mode "k"; the other modes do not sample, and both are 0.
     """
 
     video_id: int
@@ -56,10 +55,13 @@ class Question:
 class JudgementRecord:
     """The answer to a question; the fields are those of a judgement of the model, and mean the same.
 
-    checkpoint: its readable name. thought: the raw generated text, "" without one. sub_scores: a value of
-    `SUB_SCORES` for each of `DIMENSIONS`, None where the thought could not be parsed. Rewards are None for a
-    backbone without a trained scoring module; reward_spread and sub_score_votes belong to mode "k". seconds:
-    time that the judgement took when it was made.
+    Attributes:
+        checkpoint: its readable name.
+        thought: the raw generated text, "" without one.
+        sub_scores: a value of `SUB_SCORES` for each of `DIMENSIONS`, None where the thought could not be parsed.
+        reward, standardised_reward: None for a backbone without a trained scoring module.
+        reward_spread, sub_score_votes: over the sampled thoughts, in mode "k" only.
+        seconds: time that the judgement took when it was made.
 
     Raises:
         StorageError: a number that is not finite, or sub-scores outside the grammar.

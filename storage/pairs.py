@@ -24,9 +24,11 @@ _AT_ONCE = 1000
 class Video:
     """A stored video.
 
-    public_id: random and url-safe, the name under which a browser gets it. file: see
-    `storage.video_files.video_path`. original_name may tell which generator made it: never show it before a label
-    is saved. duration in seconds.
+    Attributes:
+        public_id: random and url-safe, the name under which a browser gets it.
+        file: relative to the managed folder, see `storage.video_files.video_path`.
+        original_name: may tell which generator made it; never show it before a label is saved.
+        duration: in seconds.
     """
 
     id: int
@@ -58,8 +60,9 @@ class NewVideo:
 class Pair:
     """Two videos of one prompt, in the order in which they came.
 
-    generator_a, generator_b: which model made each video, where a file said so: never show them before a label is saved.
-    extra_columns: what else an imported file said of the pair, by column name, to be given back on export.
+    Attributes:
+        generator_a, generator_b: which model made each video, where a file said so: never show them before a label is saved.
+        extra_columns: what else an imported file said of the pair, by column name, to be given back on export.
     """
 
     id: int

@@ -1,4 +1,4 @@
-"""What people said of pairs: an append-only record.
+"""Votes of the Judge page: an append-only record.
 
 A vote is never changed or removed. A person who votes again on a pair adds a vote that replaces the former
 one, so the votes of one person on one pair form a chain whose end counts.

@@ -26,7 +26,11 @@ FIRST_LEAD_DAYS = 1.0
 
 @dataclass(frozen=True)
 class Invitation:
-    """What a link is good for. user: whose new password it sets; None for a new account."""
+    """What a link is good for.
+
+    Attributes:
+        user: whose new password it sets; None for a new account.
+    """
 
     role: Role
     user: User | None

@@ -46,7 +46,11 @@ __all__ = [
 
 @dataclass(frozen=True)
 class SignedIn:
-    """A browser that is signed in. token: for its cookie; it can't be read from the store again."""
+    """A browser that is signed in.
+
+    Attributes:
+        token: for its cookie; it can't be read from the store again.
+    """
 
     user: User
     token: str

@@ -26,7 +26,11 @@ LONGEST_NAME = 80
 
 @dataclass(frozen=True)
 class User:
-    """A person. can_sign_in: has a password and is active."""
+    """A person.
+
+    Attributes:
+        can_sign_in: has a password and is active.
+    """
 
     id: int
     name: str

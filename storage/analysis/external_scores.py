@@ -27,7 +27,11 @@ _SAVE = upsert(EXTERNAL_SCORES, ("reward_a", "reward_b", "sub_scores", "imported
 
 @dataclass(frozen=True)
 class ExternalScore:
-    """A pair's two rewards by one model, on whatever scale it has. sub_scores: {"A": {name: number}, "B": ...} or None."""
+    """A pair's two rewards by one model, on whatever scale it has.
+
+    Attributes:
+        sub_scores: {"A": {name: number}, "B": ...} or None.
+    """
 
     pair_id: int
     reward_a: float

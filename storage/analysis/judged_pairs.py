@@ -31,9 +31,13 @@ _FEW = 1000  # ids that are listed in a query rather than looked for in all that
 class PairScore:
     """What a checkpoint gave the two videos of a pair, (A, B).
 
-    rewards: as the scoring module gave them, not standardised. sub_scores: None where a thought can't be read, or mode
-    "quick" has none. strict: whether the thought keeps the format. thought_chars: its length. spread: standard deviation
-    of the rewards over k sampled thoughts, where the pair was judged so too; with mode "think" only.
+    Attributes:
+        rewards: as the scoring module gave them, not standardised.
+        sub_scores: None where a thought can't be read, or mode "quick" has none.
+        strict: whether the thought keeps the format.
+        thought_chars: its length.
+        spread: standard deviation of the rewards over k sampled thoughts, where the pair was judged so too; with mode
+            "think" only.
     """
 
     rewards: tuple[float, float]
@@ -47,10 +51,12 @@ class PairScore:
 class AnalysedPair:
     """A pair for analysis; tuples are of its videos (A, B).
 
-    identity: `storage.splits.pair_identity`. choice, strength, support, labels, human: the common answer of people, see
-    `storage.labelling.consensus.Consensus`; both bad counts as a tie; None, 0 and {} without one. seconds: the clips'
-    lengths. think,
-    quick: None where a reward of either video is missing.
+    Attributes:
+        identity: `storage.splits.pair_identity`.
+        choice, strength, support, labels, human: the common answer of people, see `storage.labelling.consensus.Consensus`;
+            both bad counts as a tie; None, 0 and {} without one.
+        seconds: the clips' lengths.
+        think, quick: None where a reward of either video is missing.
     """
 
     pair_id: int

@@ -29,8 +29,12 @@ _SAVE = upsert(VIDEO_STATS, _MEASURED)
 class VideoStats:
     """Measured on the frames that a judge sees.
 
-    sharpness: variance of the Laplacian of luma (0..255), mean over frames. brightness: mean luma, 0..1. motion: mean
-    absolute difference of luma between neighbouring frames, 0..1. frames: how many were measured. file_bytes: the file's.
+    Attributes:
+        sharpness: variance of the Laplacian of luma (0..255), mean over frames.
+        brightness: mean luma, 0..1.
+        motion: mean absolute difference of luma between neighbouring frames, 0..1.
+        frames: how many were measured.
+        file_bytes: size of the file.
     """
 
     video_id: int

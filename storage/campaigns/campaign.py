@@ -37,11 +37,14 @@ _CHUNK = 5000
 class CampaignConfig:
     """What a lead chooses.
 
-    dimensions: the sub-scores asked, none for the overall preference alone. overlap: labels that a pair needs, each of
-    another person. gold_share, repeat_share: of the pairs that a person gets, how many are gold pairs, and how many are
-    own ones again with the sides exchanged. visible: what is open before a label is saved, out of `VISIBLE`; nothing
-    means blind. lease_seconds: how long a pair waits for somebody who left. qualification_pairs: gold pairs at the
-    start, of which the share `qualification_pass` has to be right.
+    Attributes:
+        dimensions: the sub-scores asked, none for the overall preference alone.
+        overlap: labels that a pair needs, each of another person.
+        gold_share, repeat_share: of the pairs that a person gets, how many are gold pairs, and how many are own ones again
+            with the sides exchanged.
+        visible: what is open before a label is saved, out of `VISIBLE`; nothing means blind.
+        lease_seconds: how long a pair waits for somebody who left.
+        qualification_pairs: gold pairs at the start, of which the share `qualification_pass` has to be right.
 
     Raises:
         CampaignError: a setting is out of range.
@@ -75,7 +78,11 @@ class CampaignConfig:
 
 @dataclass(frozen=True)
 class Gold:
-    """The known answer to a pair. sub_scores: {"A": {dimension: value}, "B": ...}, for feedback only."""
+    """The known answer to a pair.
+
+    Attributes:
+        sub_scores: {"A": {dimension: value}, "B": ...}, for feedback only.
+    """
 
     choice: Choice
     sub_scores: Mapping[str, Mapping[str, str]] | None = None

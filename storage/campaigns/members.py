@@ -23,10 +23,14 @@ _IS_LABELLED = text("assignments.state = 'labelled'")
 class Member:
     """An annotator in a campaign; the counts are over current labels.
 
-    labels: all of them, gold and repeated pairs too. median_seconds: time on task of a label. gold_total, gold_right:
-    gold pairs answered, and how many as known. repeat_total, repeat_same: planned repeats, and how many with the first
-    choice again. decided, left_choices: labels that prefer a video, and how many the one on the left. compared, agreed:
-    with how many labels of others on the same pairs this person's could be compared, and how many made the same choice.
+    Attributes:
+        labels: all of them, gold and repeated pairs too.
+        median_seconds: time on task of a label.
+        gold_total, gold_right: gold pairs answered, and how many as known.
+        repeat_total, repeat_same: planned repeats, and how many with the first choice again.
+        decided, left_choices: labels that prefer a video, and how many the one on the left.
+        compared, agreed: with how many labels of others on the same pairs this person's could be compared, and how many made
+            the same choice.
     """
 
     annotator: User

@@ -20,9 +20,15 @@ if TYPE_CHECKING:
 class Progress:
     """Counts of a campaign.
 
-    pairs: those to be labelled, without gold and dropped ones. finished: of these, with all the labels they need.
-    labels: what these have by now, wanted: what they need. leased: pairs in somebody's hands. flagged: waiting for the
-    lead. disputed: finished without a majority. gold: gold pairs.
+    Attributes:
+        pairs: those to be labelled, without gold and dropped ones.
+        finished: of these, with all the labels they need.
+        labels: what these have by now.
+        wanted: what these need.
+        leased: pairs in somebody's hands.
+        flagged: waiting for the lead.
+        disputed: finished without a majority.
+        gold: gold pairs.
     """
 
     pairs: int
@@ -91,7 +97,11 @@ def _sum(column: Any) -> Any:
 
 @dataclass(frozen=True)
 class GuidelineVersion:
-    """A version of a campaign's guidelines, without its text. author: None for the program itself."""
+    """A version of a campaign's guidelines, without its text.
+
+    Attributes:
+        author: None for the program itself.
+    """
 
     version: int
     author: str | None
@@ -152,8 +162,12 @@ _LATEST = 1500
 
 @dataclass(frozen=True)
 class LabelCounts:
-    """Counts over current labels. labels: all of them. practised: pairs with a known answer among them. today: those that
-    were first saved since the given moment.
+    """Counts over current labels.
+
+    Attributes:
+        labels: all of them.
+        practised: pairs with a known answer among them.
+        today: those that were first saved since the given moment.
     """
 
     labels: int = 0

@@ -37,7 +37,12 @@ _LONGEST_CELL = 1 << 24  # characters; a chain of thought outgrows the csv modul
 
 @dataclass(frozen=True)
 class Row:
-    """One row or object of a file. line: the first line that it stands on. cells: by column, never None in a CSV."""
+    """One row or object of a file.
+
+    Attributes:
+        line: the first line that it stands on.
+        cells: by column, never None in a CSV.
+    """
 
     line: int
     cells: Mapping[str, Any]

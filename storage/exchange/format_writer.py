@@ -23,7 +23,12 @@ GENERATORS = ("A_model", "B_model")
 
 @dataclass
 class WriteReport:
-    """What a writer wrote. rows: how many. left_out: why pairs or labels are not in the file, and how many."""
+    """What a writer wrote.
+
+    Attributes:
+        rows: how many.
+        left_out: why pairs or labels are not in the file, and how many.
+    """
 
     files: list[str] = field(default_factory=list)
     rows: int = 0

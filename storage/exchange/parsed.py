@@ -24,7 +24,11 @@ CHOICES: tuple[Choice, ...] = get_args(Choice)
 
 @dataclass(frozen=True)
 class Problem:
-    """A problem or note about a file. line: the first line of the row, counted from 1; None for the whole file."""
+    """A problem or note about a file.
+
+    Attributes:
+        line: the first line of the row, counted from 1; None for the whole file.
+    """
 
     file: str
     line: int | None

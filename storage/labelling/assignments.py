@@ -67,10 +67,13 @@ _DROP_DRAFT = delete(DRAFTS).where(DRAFTS.c.assignment_id == bindparam("assignme
 class Assignment:
     """A pair in somebody's hands, or one that they have finished.
 
-    campaign_pair_id and kind stay on the server: nobody is told which pairs check them. left_video: which of the pair's
-    videos stands left for this person. revealed_at: when the model's view was first shown to them. draft: in the shape
-    of `storage.campaigns.label_schema.as_shown`, any part may be missing. label: the revision in force, also a skip or a
-    flag.
+    campaign_pair_id and kind stay on the server: nobody is told which pairs check them.
+
+    Attributes:
+        left_video: which of the pair's videos stands left for this person.
+        revealed_at: when the model's view was first shown to them.
+        draft: in the shape of `storage.campaigns.label_schema.as_shown`, any part may be missing.
+        label: the revision in force, also a skip or a flag.
     """
 
     token: str

@@ -44,12 +44,16 @@ _SIZE = {"clearly": 2.0, "slightly": 1.0}
 class Consensus:
     """The common answer of a pair.
 
-    choice: None where no choice has enough support. strength: mean over the labels from -2 (B clearly) to +2 (A
-    clearly), 0 for ties; None where a label that prefers one video names no strength. sub_scores: {"A": {dimension:
-    value}, "B": ...}, only the values that have a majority. labels: annotators counted. support: the share of the choice
-    among the labels (majority) or its posterior probability (weighted), 0..1; of an adjudicated pair the support that
-    the lead's choice had among the annotators. 0 without a choice. label_ids: the revisions behind it, oldest first, a
-    lead's decision among them. annotators: who gave the labels that are counted.
+    Attributes:
+        choice: None where no choice has enough support.
+        strength: mean over the labels from -2 (B clearly) to +2 (A clearly), 0 for ties; None where a label that prefers one
+            video names no strength.
+        sub_scores: {"A": {dimension: value}, "B": ...}, only the values that have a majority.
+        labels: annotators counted.
+        support: the share of the choice among the labels (majority) or its posterior probability (weighted), 0..1; of an
+            adjudicated pair the support that the lead's choice had among the annotators. 0 without a choice.
+        label_ids: the revisions behind it, oldest first, a lead's decision among them.
+        annotators: who gave the labels that are counted.
     """
 
     pair_id: int

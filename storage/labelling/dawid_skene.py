@@ -38,7 +38,11 @@ Codes = npt.NDArray[np.int64]
 
 @dataclass
 class KnownLabels:
-    """Labels as flat columns, a million of them in some 20 MB. answers: question -> its known answer."""
+    """Labels as flat columns, a million of them in some 20 MB.
+
+    Attributes:
+        answers: question -> its known answer.
+    """
 
     answers: dict[int, Choice] = field(default_factory=dict)
     questions: array[int] = field(default_factory=lambda: array("q"))

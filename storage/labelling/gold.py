@@ -32,9 +32,12 @@ _LEADS = select(UserRow.id).where(UserRow.role == "lead")
 
 @dataclass(frozen=True)
 class GoldChoice:
-    """A pair that is gold or could be. suggested: what its labels say, if they say one thing; summary: the same in words.
+    """A pair that is gold or could be.
 
-    campaign_pair_id: where the list goes on, for `gold_choices(after=...)`.
+    Attributes:
+        suggested: what its labels say, if they say one thing.
+        summary: the choices of its labels, counted, in words.
+        campaign_pair_id: where the list goes on, for `gold_choices(after=...)`.
     """
 
     pair: Pair

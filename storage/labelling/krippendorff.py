@@ -40,8 +40,11 @@ TOO_FEW = "too few pairs for an interval"
 class Alpha:
     """Krippendorff's alpha of one question.
 
-    low, high: its 95 % interval. pairs: pairs with at least two answers that can be compared; answers: those answers.
-    reason: why the value, or else the interval, is None; None where both are there.
+    Attributes:
+        low, high: the 95 % interval of the value.
+        pairs: pairs with at least two answers that can be compared.
+        answers: the answers of these pairs that can be compared.
+        reason: why the value, or else the interval, is None; None where both are there.
     """
 
     value: float | None

@@ -106,11 +106,11 @@ def next_assignment(
         return _lease(session, campaign, own.id, own.kind, now)
     if member.standing == "qualifying":
         return _next_of_qualification(session, campaign, member, now)
-    chosen = queue.choose(session, campaign, member)
-    if chosen is None:
+    next_pair = queue.choose(session, campaign, member)
+    if next_pair is None:
         _change(session, member, **queue.at_the_end(session, member))
         return NoAssignment("finished")
-    return _assign(session, campaign, member, chosen, now)
+    return _assign(session, campaign, member, next_pair, now)
 
 
 def standing_after(settings: CampaignConfig, answered: int, right: int) -> Standing:
@@ -159,32 +159,32 @@ def _obstacle(campaign: Campaign, member: Row[Any]) -> Reason | None:
 def _next_of_qualification(
     session: Session, campaign: Campaign, member: Row[Any], now: datetime
 ) -> Assignment | NoAssignment:
-    chosen = queue.next_gold(session, member, "qualification")
-    if chosen is not None:
-        return _assign(session, campaign, member, chosen, now)
+    next_pair = queue.next_gold(session, member, "qualification")
+    if next_pair is not None:
+        return _assign(session, campaign, member, next_pair, now)
     # Gold pairs were skipped, flagged or dropped, and none is left: those answered have to do.
     passed = _has_passed(campaign.config, member.gold_total, member.gold_right)
     _change(session, member, standing="active" if passed else "failed")
     return next_assignment(session, campaign.id, member.annotator_id, now)
 
 
-def _assign(session: Session, campaign: Campaign, member: Row[Any], chosen: NextPair, now: datetime) -> Assignment:
-    """Give a chosen pair to somebody."""
-    slots.hold(session, chosen.kind, chosen.campaign_pair_id)
-    cursors = {f"new_{name}": chosen.cursors.get(name, getattr(member, name)) for name in _CURSORS}
+def _assign(session: Session, campaign: Campaign, member: Row[Any], next_pair: NextPair, now: datetime) -> Assignment:
+    """Give a next_pair pair to somebody."""
+    slots.hold(session, next_pair.kind, next_pair.campaign_pair_id)
+    cursors = {f"new_{name}": next_pair.cursors.get(name, getattr(member, name)) for name in _CURSORS}
     session.execute(_SERVED, {"member": member.id} | cursors)
-    if chosen.assignment_id is not None:
-        return _lease(session, campaign, chosen.assignment_id, chosen.kind, now)
+    if next_pair.assignment_id is not None:
+        return _lease(session, campaign, next_pair.assignment_id, next_pair.kind, now)
     values = {
         "token": secrets.token_urlsafe(16),
         "campaign_id": campaign.id,
-        "campaign_pair_id": chosen.campaign_pair_id,
-        "pair_id": chosen.pair_id,
+        "campaign_pair_id": next_pair.campaign_pair_id,
+        "pair_id": next_pair.pair_id,
         "annotator_id": member.annotator_id,
-        "round": 1 if chosen.kind == "repeat" else 0,
-        "left_video": chosen.left_video,
+        "round": 1 if next_pair.kind == "repeat" else 0,
+        "left_video": next_pair.left_video,
     }
-    assigned = session.execute(_ASSIGN, values | _lease_values(campaign, chosen.kind, now))
+    assigned = session.execute(_ASSIGN, values | _lease_values(campaign, next_pair.kind, now))
     return load_assignment(session, assigned.scalar_one())
 
 

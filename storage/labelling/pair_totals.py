@@ -58,7 +58,11 @@ class Entry:
 
 @dataclass(frozen=True)
 class PairTotals:
-    """A pair's share of the totals. held: labels and leases that take one of its slots."""
+    """A pair's share of the totals.
+
+    Attributes:
+        held: labels and leases that take one of its slots.
+    """
 
     held: int
     labelled: int
@@ -69,8 +73,8 @@ class PairTotals:
 
 def tally(entries: Sequence[Entry], gold_choice: Choice | None) -> PairTotals:
     """Count the assignments at one pair."""
-    counted = [one for one in entries if one.state == "labelled" and one.kind in HOLDING_KINDS]
-    held = sum(one.state in ("leased", "labelled") and one.kind in HOLDING_KINDS for one in entries)
+    counted = [one for entry in entries if entry.state == "labelled" and entry.kind in HOLDING_KINDS]
+    held = sum(entry.state in ("leased", "labelled") and entry.kind in HOLDING_KINDS for entry in entries)
     return PairTotals(
         held=held,
         labelled=len(counted),
@@ -81,10 +85,10 @@ def tally(entries: Sequence[Entry], gold_choice: Choice | None) -> PairTotals:
 
 
 def _consensus(entries: Iterable[Entry], counted: Sequence[Entry]) -> Choice | None:
-    decisions = [one for one in entries if one.kind == "adjudication" and one.state == "labelled"]
+    decisions = [one for entry in entries if entry.kind == "adjudication" and entry.state == "labelled"]
     if decisions:
-        return max(decisions, key=lambda one: one.label_id).choice
-    for choice, votes in Counter(one.choice for one in counted).items():
+        return max(decisions, key=lambda one: entry.label_id).choice
+    for choice, votes in Counter(entry.choice for entry in counted).items():
         if 2 * votes > len(counted):
             return choice
     return None
@@ -93,9 +97,9 @@ def _consensus(entries: Iterable[Entry], counted: Sequence[Entry]) -> Choice | N
 def _patterns(counted: Sequence[Entry]) -> list[tuple[str, str]]:
     if len(counted) < 2:
         return []
-    found = [(OVERALL, _counts([one.choice for one in counted], _CHOICES))]
+    found = [(OVERALL, _counts([entry.choice for entry in counted], _CHOICES))]
     for dimension in DIMENSIONS:
-        sides = [[(one.sub_scores or {}).get(video, {}).get(dimension) for one in counted] for video in SIDES]
+        sides = [[(entry.sub_scores or {}).get(video, {}).get(dimension) for entry in counted] for video in SIDES]
         if any(len(values) - values.count(None) >= 2 for values in sides):
             found.append((dimension, "|".join(_counts(values, SUB_SCORES) for values in sides)))
     return found
@@ -107,17 +111,17 @@ def _counts(values: Sequence[str | None], known: Sequence[str]) -> str:
 
 def _members(entries: Sequence[Entry], gold_choice: Choice | None) -> dict[int, dict[str, int]]:
     found: dict[int, dict[str, int]] = defaultdict(lambda: dict.fromkeys(COUNTS, 0))
-    work = {one.annotator_id: one for one in entries if one.kind == "work" and one.state == "labelled"}
-    for one in entries:
-        if one.kind not in _PERSONAL_KINDS:
+    work = {entry.annotator_id: one for entry in entries if entry.kind == "work" and entry.state == "labelled"}
+    for entry in entries:
+        if entry.kind not in _PERSONAL_KINDS:
             continue
-        counts = found[one.annotator_id]
-        if one.state == "skipped":
+        counts = found[entry.annotator_id]
+        if entry.state == "skipped":
             counts["skips"] += 1
-        elif one.state == "flagged":
+        elif entry.state == "flagged":
             counts["flags"] += 1
-        elif one.state == "labelled":
-            _count_label(counts, one, gold_choice, work.get(one.annotator_id))
+        elif entry.state == "labelled":
+            _count_label(counts, entry, gold_choice, work.get(entry.annotator_id))
     for first, second in combinations(work.values(), 2):
         for annotator_id in (first.annotator_id, second.annotator_id):
             found[annotator_id]["compared"] += 1
@@ -125,14 +129,14 @@ def _members(entries: Sequence[Entry], gold_choice: Choice | None) -> dict[int, 
     return {annotator_id: counts for annotator_id, counts in found.items() if any(counts.values())}
 
 
-def _count_label(counts: dict[str, int], one: Entry, gold_choice: Choice | None, first: Entry | None) -> None:
+def _count_label(counts: dict[str, int], entry: Entry, gold_choice: Choice | None, first: Entry | None) -> None:
     counts["labels"] += 1
-    counts["decided"] += one.choice in SIDES
-    counts["left_choices"] += one.choice == one.left_video
-    counts["ties"] += one.choice == "tie"
-    if one.kind in ("gold", "qualification"):
+    counts["decided"] += entry.choice in SIDES
+    counts["left_choices"] += entry.choice == entry.left_video
+    counts["ties"] += entry.choice == "tie"
+    if entry.kind in ("gold", "qualification"):
         counts["gold_total"] += 1
-        counts["gold_right"] += one.choice == gold_choice
-    elif one.kind == "repeat" and first is not None:
+        counts["gold_right"] += entry.choice == gold_choice
+    elif entry.kind == "repeat" and first is not None:
         counts["repeat_total"] += 1
-        counts["repeat_same"] += one.choice == first.choice
+        counts["repeat_same"] += entry.choice == first.choice

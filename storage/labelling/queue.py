@@ -66,9 +66,11 @@ _NEXT_REPEAT = (
 
 @dataclass(frozen=True)
 class NextPair:
-    """A pair to assign. assignment_id: an own assignment that was given back before, to be taken again.
+    """A pair to assign.
 
-    cursors: columns of the member that change with the choice.
+    Attributes:
+        assignment_id: an own assignment that was given back before, to be taken again.
+        cursors: columns of the member that change with the choice.
     """
 
     campaign_pair_id: int
@@ -100,7 +102,7 @@ def next_gold(session: Session, member: Row[Any], kind: Kind) -> NextPair | None
     row = session.execute(_NEXT_GOLD, _whose(member) | at).one_or_none()
     if row is None:
         return None
-    return _chosen(row, member, kind, {"gold_cursor_position": row.position, "gold_cursor_id": row.id})
+    return _next_pair(row, member, kind, {"gold_cursor_position": row.position, "gold_cursor_id": row.id})
 
 
 def at_the_end(session: Session, member: Row[Any]) -> dict[str, int]:
@@ -121,7 +123,7 @@ def _next_new(session: Session, member: Row[Any]) -> NextPair | None:
     row = session.execute(_NEXT_NEW, _whose(member) | at).one_or_none()
     if row is None:
         return None
-    return _chosen(row, member, "work", {"cursor_position": row.position, "cursor_id": row.id})
+    return _next_pair(row, member, "work", {"cursor_position": row.position, "cursor_id": row.id})
 
 
 def _next_repeat(session: Session, member: Row[Any]) -> NextPair | None:
@@ -144,7 +146,7 @@ def _repeat_gap(session: Session, campaign_id: int) -> int:
     return REPEAT_AFTER_LABELS_IF_SMALL if is_small else REPEAT_AFTER_LABELS
 
 
-def _chosen(row: Row[Any], member: Row[Any], kind: Kind, cursors: dict[str, int]) -> NextPair:
+def _next_pair(row: Row[Any], member: Row[Any], kind: Kind, cursors: dict[str, int]) -> NextPair:
     side = left_video(member.annotator_id, row.pair_id)
     return NextPair(row.id, row.pair_id, kind, side, row.assignment_id, cursors)
 

@@ -56,8 +56,9 @@ _HELD = select(ASSIGNMENTS.c.id).where(
 class Submitted:
     """What was saved.
 
-    is_new: False where the same submission had arrived before. gold: the known answer, as feedback, in the qualification
-    only.
+    Attributes:
+        is_new: False where the same submission had arrived before.
+        gold: the known answer, as feedback, in the qualification only.
     """
 
     label: Label

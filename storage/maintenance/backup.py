@@ -36,8 +36,10 @@ _COUNTED = ("labels", "votes", "assignments", "pairs")
 class Backup:
     """A finished copy.
 
-    rows: how many labels, votes, assignments and pairs it holds (SQLite only). videos: files copied or found right in the
-    copy. problems: videos that could not be copied, because the store's own file is gone or damaged.
+    Attributes:
+        rows: how many labels, votes, assignments and pairs it holds (SQLite only).
+        videos: files copied or found right in the copy.
+        problems: videos that could not be copied, because the store's own file is gone or damaged.
     """
 
     path: Path

@@ -37,7 +37,9 @@ SHOWN = 5
 class Violation:
     """What is wrong.
 
-    rule: file, tables, foreign keys, leases, gold, revisions, votes, labels, promotions, checkpoints, runs, totals, videos.
+    Attributes:
+        rule: file, tables, foreign keys, leases, gold, revisions, votes, labels, promotions, checkpoints, runs, totals,
+            videos.
     """
 
     rule: str

@@ -13,7 +13,11 @@ _CURRENT = "NOT EXISTS (SELECT 1 FROM labels AS later WHERE later.replaces_id = 
 
 @dataclass(frozen=True)
 class Rule:
-    """One rule. sentence: what is wrong, with the columns of the query in braces."""
+    """One rule.
+
+    Attributes:
+        sentence: what is wrong, with the columns of the query in braces.
+    """
 
     name: str
     sentence: str

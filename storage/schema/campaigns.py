@@ -176,9 +176,11 @@ class MemberRow(Base):
 class AgreementPatternRow(Base):
     """How many pairs of a campaign got the same counts of answers to one question.
 
-    item: "overall" or a dimension. pattern: for "overall" the numbers of A, B, tie, both bad, as in "2,0,1,0"; for a
-    dimension those of 2, 1, 0, N/A for video A and for video B, as in "3,0,0,0|1,2,0,0". Only pairs with two or more
-    answers. Krippendorff's alpha and its bootstrap over pairs need no more than this.
+    Attributes:
+        item: "overall" or a dimension.
+        pattern: for "overall" the numbers of A, B, tie, both bad, as in "2,0,1,0"; for a dimension those of 2, 1, 0, N/A for
+            video A and for video B, as in "3,0,0,0|1,2,0,0". Only pairs with two or more answers. Krippendorff's alpha and
+            its bootstrap over pairs need no more than this.
     """
 
     __tablename__ = "agreement_patterns"

@@ -33,10 +33,11 @@ _LABELLED = text("state = 'labelled'")
 class AssignmentRow(Base):
     """One pair given to one annotator. `token` is the only name that a browser knows it by.
 
-    round: 0 for the first time (work, gold, qualification, import), 1 for the planned repeat, 2 for adjudication; with it
-        the constraint says that nobody gets a pair twice.
-    finished_at: when it was last labelled, skipped or flagged; it stays when that is taken back.
-    seconds: time on task of the current label, none for an adjudication.
+    Attributes:
+        round: 0 for the first time (work, gold, qualification, import), 1 for the planned repeat, 2 for adjudication; with
+            it the constraint says that nobody gets a pair twice.
+        finished_at: when it was last labelled, skipped or flagged; it stays when that is taken back.
+        seconds: time on task of the current label, none for an adjudication.
     """
 
     __tablename__ = "assignments"
@@ -91,10 +92,13 @@ class DraftRow(Base):
 class LabelRow(Base):
     """One revision. Rows are only ever added: the database itself refuses UPDATE and DELETE here.
 
-    choice, sub_scores and marks name the pair's videos A and B, whichever stood left. action "withdraw" takes a label
-    back (undo); "skip" and "flag" carry a reason and no choice.
-    sub_scores: {"A": {"subject": "2", ...}, "B": {...}}, empty where none were asked.
-    marks: [{"video": "A", "time": seconds}]. playback: {"A": {"watched": share, "plays": n}, "B": ...}.
+    choice, sub_scores and marks name the pair's videos A and B, whichever stood left. action "withdraw" takes a label back
+    (undo); "skip" and "flag" carry a reason and no choice.
+
+    Attributes:
+        sub_scores: {"A": {"subject": "2", ...}, "B": {...}}, empty where none were asked.
+        marks: [{"video": "A", "time": seconds}].
+        playback: {"A": {"watched": share, "plays": n}, "B": ...}.
     """
 
     __tablename__ = "labels"

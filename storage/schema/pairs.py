@@ -31,8 +31,11 @@ class VideoRow(Base):
 class PairRow(Base):
     """Two videos of one prompt. `source` says where the pair came from, for the lead only.
 
-    The generators' names stay hidden until a label is saved. facts: what else a file said of the pair, to be given back
-    on export (the visual and motion quality labels of VideoAlign, say).
+    The generators' names stay hidden until a label is saved.
+
+    Attributes:
+        facts: what else a file said of the pair, to be given back on export (the visual and motion quality labels of
+            VideoAlign, say).
     """
 
     __tablename__ = "pairs"

@@ -20,9 +20,12 @@ PromotionAction = Literal["start", "promote", "automatic", "roll_back"]
 class CheckpointRow(Base):
     """A checkpoint that served or was trained here.
 
-    location: what a command line takes: "bundled", a Hub id, a folder; one inside the data folder begins with "./".
-    fingerprint: of its content. metrics: split -> name -> number, from its manifest. gate: the comparison that decided.
-    disk_bytes: of its own folder, 0 where it takes no room of ours.
+    Attributes:
+        location: what a command line takes: "bundled", a Hub id, a folder; one inside the data folder begins with "./".
+        fingerprint: of its content.
+        metrics: split -> name -> number, from its manifest.
+        gate: the comparison that decided.
+        disk_bytes: of its own folder, 0 where it takes no room of ours.
     """
 
     __tablename__ = "checkpoints"
@@ -61,10 +64,11 @@ class PromotionRow(Base):
 class RunRow(Base):
     """A training or a scoring in a process of its own.
 
-    folder: relative to the data folder. counts: how many pairs of each part its snapshot has, with "labels" and
-    "annotators". snapshot: how these were chosen, see `storage.training.snapshot_config`. progress: {"stage", "step",
-    "steps",
-    "done", "total", "seconds_left"}.
+    Attributes:
+        folder: relative to the data folder.
+        counts: how many pairs of each part its snapshot has, with "labels" and "annotators".
+        snapshot: how these were chosen, see `storage.training.snapshot_config`.
+        progress: {"stage", "step", "steps", "done", "total", "seconds_left"}.
     """
 
     __tablename__ = "runs"
@@ -110,7 +114,10 @@ class RunRow(Base):
 class RunPairRow(Base):
     """A pair in the data of a run as it was then. The database refuses UPDATE and DELETE here.
 
-    identity: the same whichever video is A. label: +1 A preferred, -1 B, 0 a tie. label_ids: the revisions behind it.
+    Attributes:
+        identity: the same whichever video is A.
+        label: +1 A preferred, -1 B, 0 a tie.
+        label_ids: the revisions behind it.
     """
 
     __tablename__ = "run_pairs"

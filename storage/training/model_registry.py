@@ -35,10 +35,14 @@ _LONGEST_NAME = 200
 class Checkpoint:
     """A registered checkpoint.
 
-    location: "bundled", a Hub id or a folder, see `usable_location`. fingerprint: `descore.checkpoints.folder.fingerprint`.
-    parent_id: what it was trained from. run_id, stage, snapshot_hash, settings, code_version, metrics: how it was made,
-    empty for one that came from elsewhere. gate: the comparison with the one that served. disk_bytes: what deleting it
-    would free.
+    Attributes:
+        location: "bundled", a Hub id or a folder, see `usable_location`.
+        fingerprint: `descore.checkpoints.folder.fingerprint`.
+        parent_id: what it was trained from.
+        run_id, stage, snapshot_hash, settings, code_version, metrics: how it was made, empty for one that came from
+            elsewhere.
+        gate: the comparison with the one that served.
+        disk_bytes: what deleting it would free.
     """
 
     id: int
@@ -163,7 +167,7 @@ def lineage(session: Session, checkpoint_id: int) -> tuple[Checkpoint, ...]:
     """List a checkpoint, the one it was trained from, and so on to the first."""
     found: list[Checkpoint] = []
     following: int | None = checkpoint_id
-    while following is not None and all(one.id != following for one in found):
+    while following is not None and all(checkpoint.id != following for checkpoint in found):
         found.append(get_checkpoint(session, following))
         following = found[-1].parent_id
     return tuple(found)

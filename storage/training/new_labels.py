@@ -35,14 +35,18 @@ _AT_ONCE = 1000
 class NewLabels:
     """What is new, counted over pairs of the store.
 
-    labels: those in force that were given or edited since, of annotators and imports. annotators: who gave them. pairs:
-    with news and a common answer; of these `held_out` are kept from training and `new` are for it. without_majority,
-    too_few: pairs with news that can't be used. replay: older pairs that an incremental training takes along. compared:
-    held-out pairs with and without news, of which the latter are estimated by their share. total_pairs: all with a common
-    answer. alpha_patterns: counts of the choices on the pairs with news, see
-    `AgreementPatternRow`, None where no pair has two labels.
-
     Common answers are the kept ones, by majority: with a weighted consensus a snapshot may have some more or fewer.
+
+    Attributes:
+        labels: those in force that were given or edited since, of annotators and imports.
+        annotators: who gave them.
+        pairs: with news and a common answer; of these `held_out` are kept from training and `new` are for it.
+        without_majority, too_few: pairs with news that can't be used.
+        replay: older pairs that an incremental training takes along.
+        compared: held-out pairs with and without news, of which the latter are estimated by their share.
+        total_pairs: all with a common answer.
+        alpha_patterns: counts of the choices on the pairs with news, see `AgreementPatternRow`, None where no pair has two
+            labels.
     """
 
     labels: int

@@ -42,9 +42,13 @@ _OVER: tuple[RunState, ...] = ("failed", "cancelled", "lost")
 class RunRequest:
     """What a lead asks for.
 
-    stages: of a training, in order. start: from the checkpoint that serves, or from the base. parent_id: the checkpoint
-    that it starts from, of a scoring the one that judges. rival_id: the one to compare with. overrides: "name=value" as
-    the trainer takes them. request: {"sources", "campaigns", "modes"} of a scoring, further settings of a training.
+    Attributes:
+        stages: of a training, in order.
+        start: from the checkpoint that serves, or from the base.
+        parent_id: the checkpoint that it starts from, of a scoring the one that judges.
+        rival_id: the one to compare with.
+        overrides: "name=value" as the trainer takes them.
+        request: {"sources", "campaigns", "modes"} of a scoring, further settings of a training.
     """
 
     kind: RunKind
@@ -64,9 +68,13 @@ class RunRequest:
 class Run:
     """A run as it stands; what was asked for means the same as in `RunRequest`.
 
-    folder: relative to the data folder. snapshot: the settings that chose its data; counts: {"new", "replay", "held_out",
-    "labels", "annotators"}; last_label_id: the newest label that it could know; all empty for a scoring. progress:
-    {"stage", "step", "steps", "done", "total", "seconds_left"}, as far as it told. candidate_id: what it trained.
+    Attributes:
+        folder: relative to the data folder.
+        snapshot: the settings that chose its data.
+        counts: {"new", "replay", "held_out", "labels", "annotators"}.
+        last_label_id: the newest label that it could know; all empty for a scoring.
+        progress: {"stage", "step", "steps", "done", "total", "seconds_left"}, as far as it told.
+        candidate_id: what it trained.
     """
 
     id: int

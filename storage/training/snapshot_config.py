@@ -21,9 +21,12 @@ _AT_ONCE = 1000
 class SnapshotConfig:
     """How pairs are chosen from what people said.
 
-    campaigns: names, none for all labels. min_labels: people that have to stand behind a pair, unless a lead decided.
-    held_out_share: of the pairs, kept from training for ever. replay_share: of the training pairs of an incremental run,
-    those that are older than its checkpoint, so that nothing is forgotten.
+    Attributes:
+        campaigns: names, none for all labels.
+        min_labels: people that have to stand behind a pair, unless a lead decided.
+        held_out_share: of the pairs, kept from training for ever.
+        replay_share: of the training pairs of an incremental run, those that are older than its checkpoint, so that nothing
+            is forgotten.
 
     Raises:
         StorageError: a setting is out of range.
@@ -46,7 +49,12 @@ class SnapshotConfig:
 
 @dataclass(frozen=True)
 class PairKey:
-    """A pair by content. identity: `pair_identity`. first: sha256 of video A, which tells two orders apart."""
+    """A pair by content.
+
+    Attributes:
+        identity: `pair_identity`.
+        first: sha256 of video A, which tells two orders apart.
+    """
 
     identity: str
     first: str

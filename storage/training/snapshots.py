@@ -46,9 +46,11 @@ _OTHER = {"A": "B", "B": "A"}
 class SnapshotPair:
     """One pair of a run's data.
 
-    label: +1 A preferred, -1 B, 0 a tie, for the videos as `pair_id` has them. strength of the preference: 0 unknown, 1
-    slightly, 2 clearly, or a mean over people. sub_scores: {"A": {dimension: value}, "B": ...}, the known ones.
-    label_ids: the revisions behind it.
+    Attributes:
+        label: +1 A preferred, -1 B, 0 a tie, for the videos as `pair_id` has them.
+        strength: of the preference: 0 unknown, 1 slightly, 2 clearly, or a mean over people.
+        sub_scores: {"A": {dimension: value}, "B": ...}, the known ones.
+        label_ids: the revisions behind it.
     """
 
     pair_id: int
@@ -80,7 +82,12 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class _Answer:
-    """A common answer about one pair of the store. decided: there is one. first: sha256 of its video A."""
+    """A common answer about one pair of the store.
+
+    Attributes:
+        decided: there is one.
+        first: sha256 of its video A.
+    """
 
     pair: SnapshotPair
     decided: bool
@@ -108,10 +115,10 @@ def make_snapshot(session: Session, settings: SnapshotConfig, since_label_id: in
     for answer in _answers(session, settings, campaigns):
         groups[answer.pair.identity].append(answer)
     merged = {identity: pair for identity, some in groups.items() if (pair := _common(some, settings)) is not None}
-    fresh = {identity for identity in merged if any(one.pair.pair_id in changed for one in groups[identity])}
+    fresh = {identity for identity in merged if any(answer.pair.pair_id in changed for answer in groups[identity])}
     parts = _parts(merged, fresh, settings, since)
     pairs = tuple(replace(merged[identity], part=part) for identity, part in sorted(parts.items()))
-    annotators = {person for pair in pairs for one in groups[pair.identity] for person in one.annotators}
+    annotators = {person for pair in pairs for answer in groups[pair.identity] for person in answer.annotators}
     counts = {part: sum(pair.part == part for pair in pairs) for part in ("new", "replay", "held_out")}
     counts |= {"labels": sum(len(pair.label_ids) for pair in pairs), "annotators": len(annotators)}
     chosen_by = asdict(settings) | {"campaigns": list(settings.campaigns)}
@@ -167,14 +174,14 @@ def _common(group: Sequence[_Answer], settings: SnapshotConfig) -> SnapshotPair 
 
     Each of them has one voice; one that a lead decided overrules the others.
     """
-    decided = [one for one in group if one.decided]
-    adjudicated = [one for one in decided if one.adjudicated]
-    if not decided or (sum(one.people for one in decided) < settings.min_labels and not adjudicated):
+    decided = [one for answer in group if answer.decided]
+    adjudicated = [one for answer in decided if answer.adjudicated]
+    if not decided or (sum(answer.people for answer in decided) < settings.min_labels and not adjudicated):
         return None
     if len(decided) == 1:
         return decided[0].pair
     first = decided[0]
-    voices = [one.pair if one.first == first.first else _exchanged(one.pair) for one in adjudicated[-1:] or decided]
+    voices = [answer.pair if answer.first == first.first else _exchanged(answer.pair) for one in adjudicated[-1:] or decided]
     label, votes = Counter(pair.label for pair in voices).most_common(1)[0]
     if 2 * votes <= len(voices):
         return None
@@ -184,7 +191,7 @@ def _common(group: Sequence[_Answer], settings: SnapshotConfig) -> SnapshotPair 
         label=label,
         strength=0.0 if 0.0 in strengths else sum(strengths) / len(strengths),
         sub_scores=_majority_cells([pair.sub_scores for pair in voices]),
-        label_ids=tuple(sorted(label_id for one in decided for label_id in one.pair.label_ids)),
+        label_ids=tuple(sorted(label_id for answer in decided for label_id in answer.pair.label_ids)),
     )
 
 

@@ -30,7 +30,13 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What was written. files: names in the folder, without the videos. rows: of the table. notes: what it can't say."""
+    """What was written.
+
+    Attributes:
+        files: names in the folder, without the videos.
+        rows: number of rows of the table.
+        notes: what the format can't hold, and how often.
+    """
 
     folder: Path
     format: str

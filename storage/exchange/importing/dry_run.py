@@ -59,7 +59,11 @@ class Thought:
 
 @dataclass
 class Changes:
-    """What comes in, and what is there already. better_known: stored pairs that get a generator or facts they lacked."""
+    """What comes in, and what is there already.
+
+    Attributes:
+        better_known: stored pairs that get a generator or further values they lacked.
+    """
 
     new_videos: list[str] = field(default_factory=list)
     videos_known: int = 0

@@ -40,7 +40,12 @@ _JUDGEMENTS = cast("Table", JudgementRow.__table__)
 
 @dataclass(frozen=True)
 class ImportCounts:
-    """What was added. labels: revisions. notes: what was left as it is, and why."""
+    """What was added.
+
+    Attributes:
+        labels: revisions.
+        notes: what was left as it is, and why.
+    """
 
     pairs: int
     labels: int

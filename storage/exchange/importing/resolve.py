@@ -46,7 +46,12 @@ AssignmentKey = tuple[str, PairKey, str, int]
 
 @dataclass(frozen=True)
 class ResolvedImport:
-    """A parsed file with what its videos hold. sha256: of the file itself. hashes: sha256 of each video file."""
+    """A parsed file with what its videos hold.
+
+    Attributes:
+        sha256: of the file itself.
+        hashes: sha256 of each video file.
+    """
 
     parsed: ParsedFile
     source: str
