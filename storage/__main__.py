@@ -92,16 +92,16 @@ def _report_problems(problems: Sequence[str]) -> int:
 def _check(options: argparse.Namespace) -> int:
     database = open_database(as_is=True)
     try:
-        found = check_store(database, videos=options.videos)
+        violations = check_store(database, videos=options.videos)
     finally:
         database.close()
     if options.json:
-        print(json.dumps({"violations": [vars(violation) for violation in found]}))
+        print(json.dumps({"violations": [vars(violation) for violation in violations]}))
     else:
-        for violation in found:
+        for violation in violations:
             print(violation)
-        print(f"{len(found)} violations" if found else "all is well")
-    return 1 if found else 0
+        print(f"{len(violations)} violations" if violations else "all is well")
+    return 1 if violations else 0
 
 
 def _invite(options: argparse.Namespace) -> int:

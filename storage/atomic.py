@@ -1,4 +1,4 @@
-"""Atomic file writes.
+"""Atomic file writes, and the hash of a file.
 
 write_atomic(run / "report.json", text)      # readers see the old text or all of the new one
 sync(folder)                                # make names and contents survive a power cut
@@ -6,6 +6,7 @@ sync(folder)                                # make names and contents survive a 
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -26,3 +27,16 @@ def sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def sha256_of(path: Path) -> str:
+    """Hash a file's content with sha256 (hex).
+
+    Raises:
+        OSError: it can't be read.
+    """
+    digest = hashlib.sha256()
+    with path.open("rb") as reader:
+        while chunk := reader.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -136,7 +136,7 @@ def _same(question: Question) -> Select[Any]:
 
 def _is_complete(by_dimension: Mapping[str, object], values: list[list[str]]) -> bool:
     """Whether every dimension is there, and no value but the grammar's."""
-    known = all(value in SUB_SCORES for some in values for value in some)
+    known = all(value in SUB_SCORES for group in values for value in group)
     return known and set(by_dimension) == set(DIMENSIONS)
 
 
@@ -168,10 +168,10 @@ def thoughts_of_pairs(session: Session, fingerprints: Sequence[str] | None = Non
     Args:
         fingerprints: of these only, as in `storage.judgements.Question`; None for all.
     """
-    found: dict[int, tuple[str, str]] = {}
+    thoughts: dict[int, tuple[str, str]] = {}
     for pair_id, thought_a, thought_b in session.execute(_both(fingerprints).execution_options(yield_per=_STREAM)):
-        found[pair_id] = (thought_a, thought_b)
-    return found
+        thoughts[pair_id] = (thought_a, thought_b)
+    return thoughts
 
 
 def _both(fingerprints: Sequence[str] | None) -> Select[Any]:

@@ -176,11 +176,11 @@ def get_pair(session: Session, pair_id: int) -> Pair:
 
 def get_pairs(session: Session, pair_ids: Sequence[int]) -> dict[int, Pair]:
     """Many pairs by id; unknown ids are missing."""
-    found = {}
+    by_id = {}
     for start in range(0, len(pair_ids), _AT_ONCE):
         rows = session.scalars(select(PairRow).where(PairRow.id.in_(pair_ids[start : start + _AT_ONCE])))
-        found.update({row.id: _pair(row) for row in rows})
-    return found
+        by_id.update({row.id: _pair(row) for row in rows})
+    return by_id
 
 
 def list_pairs(session: Session, source: str) -> tuple[Pair, ...]:

@@ -80,9 +80,9 @@ def insert_or_get(session: Session, row: Row, same: Select[Any]) -> Row:
     On SQLite the write lock makes the look-up reliable. On PostgreSQL another transaction may insert in
     between: then the unique constraint refuses ours, and theirs is returned.
     """
-    found: Row | None = session.scalars(same).one_or_none()
-    if found is not None:
-        return found
+    stored: Row | None = session.scalars(same).one_or_none()
+    if stored is not None:
+        return stored
     try:
         with session.begin_nested():
             session.add(row)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from storage.atomic import sha256_of
 from storage.data_home import ensure_folder
 from storage.errors import NotInStoreError, StorageError
 
@@ -75,14 +76,10 @@ def file_sha256(path: Path) -> str:
     Raises:
         StorageError: it can't be read.
     """
-    digest = hashlib.sha256()
     try:
-        with path.open("rb") as reader:
-            while chunk := reader.read(_CHUNK):
-                digest.update(chunk)
+        return sha256_of(path)
     except OSError as error:
         raise StorageError(f"can't read {path.name}: {error.strerror or error}") from error
-    return digest.hexdigest()
 
 
 def playable_path(sha256: str, home: Path) -> Path:

@@ -98,7 +98,11 @@ def analysed_pairs(
         rows = [row for row in rows if is_held_out(identities[row.id], held_out_share)]
     narrowed = sources is not None or held_out_share is not None
     among = [row.id for row in rows] if narrowed else None
-    common = {one.pair_id: one for one in iterate_consensus(session, campaign_ids, pair_ids=among)} if rows else {}
+    common = (
+        {consensus.pair_id: consensus for consensus in iterate_consensus(session, campaign_ids, pair_ids=among)}
+        if rows
+        else {}
+    )
     judged = _judged(session, fingerprint, rows) if fingerprint is not None else {}
     video_stats = _video_stats(session, {video for row in rows for video in (row.a, row.b)})
     return tuple(_analysed(row, identities[row.id], common.get(row.id), judged, video_stats) for row in rows)
@@ -192,7 +196,7 @@ def _scored(row: Row[Any], mode: str, judged: _Judged) -> PairScore | None:
     if a is None or b is None or a.reward is None or b.reward is None:
         return None
     many = [judged.get((video, row.prompt_hash, "k")) for video in (row.a, row.b)] if mode == "think" else []
-    spreads = [one.spread for one in many if one is not None and one.spread is not None]
+    spreads = [score.spread for score in many if score is not None and score.spread is not None]
     return PairScore(
         rewards=(a.reward, b.reward),
         sub_scores=(a.sub_scores, b.sub_scores),

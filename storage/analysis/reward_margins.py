@@ -96,8 +96,8 @@ def next_unjudged(
             | ~judged.where(JudgementRow.video_id == PairRow.video_b_id).exists()
         )
     )
-    found = session.scalar(missing.order_by(PairRow.id).limit(1))
-    return None if found is None else get_pair(session, found)
+    pair_id = session.scalar(missing.order_by(PairRow.id).limit(1))
+    return None if pair_id is None else get_pair(session, pair_id)
 
 
 def _judged(fingerprint: str, mode: Mode) -> Any:

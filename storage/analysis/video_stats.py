@@ -51,7 +51,7 @@ def save_video_stats(session: Session, stats: Iterable[VideoStats]) -> None:
     Raises:
         StorageError: a number is not finite.
     """
-    rows = [asdict(one) for one in stats]
+    rows = [asdict(measured) for measured in stats]
     for row in rows:
         if not all(math.isfinite(row[name]) for name in _MEASURED):
             raise StorageError(f"video {row['video_id']}: only finite numbers are stored")
@@ -61,11 +61,11 @@ def save_video_stats(session: Session, stats: Iterable[VideoStats]) -> None:
 
 def video_stats(session: Session, video_ids: Sequence[int]) -> dict[int, VideoStats]:
     """Return what was measured of these videos, by id; those that were never measured are missing."""
-    found = {}
+    by_id = {}
     for start in range(0, len(video_ids), _AT_ONCE):
-        some = select(VideoStatsRow).where(VideoStatsRow.video_id.in_(video_ids[start : start + _AT_ONCE]))
-        found.update({row.video_id: stats_of(row) for row in session.scalars(some)})
-    return found
+        statement = select(VideoStatsRow).where(VideoStatsRow.video_id.in_(video_ids[start : start + _AT_ONCE]))
+        by_id.update({row.video_id: stats_of(row) for row in session.scalars(statement)})
+    return by_id
 
 
 def stats_of(row: VideoStatsRow) -> VideoStats:

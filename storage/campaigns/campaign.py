@@ -63,8 +63,8 @@ class CampaignConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", " ".join(self.name.split()))
-        object.__setattr__(self, "dimensions", _chosen(self.dimensions, DIMENSIONS, "dimension"))
-        object.__setattr__(self, "visible", _chosen(self.visible, VISIBLE, "thing to show"))
+        object.__setattr__(self, "dimensions", _ordered(self.dimensions, DIMENSIONS, "dimension"))
+        object.__setattr__(self, "visible", _ordered(self.visible, VISIBLE, "thing to show"))
         _require(1 <= len(self.name) <= 200, "a campaign needs a name of at most 200 characters")
         _require(1 <= self.overlap <= MOST_OVERLAP, f"a pair needs 1 to {MOST_OVERLAP} labels; found {self.overlap}")
         shares = (self.gold_share, self.repeat_share)
@@ -91,8 +91,8 @@ class Gold:
     def __post_init__(self) -> None:
         _require(self.choice in get_args(Choice), f"a gold answer is one of {', '.join(get_args(Choice))}")
         for video, scores in (self.sub_scores or {}).items():
-            known = video in SIDES and set(scores) <= set(DIMENSIONS) and set(scores.values()) <= set(SUB_SCORES)
-            _require(known, f"unknown sub-scores of a gold answer: {video}: {dict(scores)}")
+            is_known = video in SIDES and set(scores) <= set(DIMENSIONS) and set(scores.values()) <= set(SUB_SCORES)
+            _require(is_known, f"unknown sub-scores of a gold answer: {video}: {dict(scores)}")
 
 
 @dataclass(frozen=True)
@@ -142,8 +142,8 @@ def create_campaign(
     _require(settings.qualification_pairs <= len(gold), f"the qualification needs gold pairs; there are {len(gold)}")
     taken = session.scalar(select(CampaignRow.id).where(CampaignRow.name == settings.name))
     _require(taken is None, f"there is a campaign named {settings.name} already")
-    chosen = asdict(settings) | {"dimensions": list(settings.dimensions), "visible": list(settings.visible)}
-    row = CampaignRow(**chosen, origin=origin, seed=secrets.token_hex(16), created_by_id=created_by)
+    columns = asdict(settings) | {"dimensions": list(settings.dimensions), "visible": list(settings.visible)}
+    row = CampaignRow(**columns, origin=origin, seed=secrets.token_hex(16), created_by_id=created_by)
     session.add(row)
     session.flush()
     revise_guidelines(session, row.id, guidelines, created_by)
@@ -244,16 +244,16 @@ def _not_yet_in(session: Session, campaign_id: int, pair_ids: Sequence[int]) -> 
     known: set[int] = set()
     present: set[int] = set()
     for start in range(0, len(pair_ids), _CHUNK):
-        some = pair_ids[start : start + _CHUNK]
-        known.update(session.scalars(select(PairRow.id).where(PairRow.id.in_(some))))
-        here = (CampaignPairRow.campaign_id == campaign_id, CampaignPairRow.pair_id.in_(some))
+        chunk = pair_ids[start : start + _CHUNK]
+        known.update(session.scalars(select(PairRow.id).where(PairRow.id.in_(chunk))))
+        here = (CampaignPairRow.campaign_id == campaign_id, CampaignPairRow.pair_id.in_(chunk))
         present.update(session.scalars(select(CampaignPairRow.pair_id).where(*here)))
     missing = [pair_id for pair_id in pair_ids if pair_id not in known]
     _require(not missing, f"there is no pair {missing[0] if missing else ''} in the store")
     return [pair_id for pair_id in pair_ids if pair_id not in present]
 
 
-_SETTINGS = tuple(one.name for one in fields(CampaignConfig))
+_SETTINGS = tuple(column.name for column in fields(CampaignConfig))
 
 
 def _found(row: Row[Any] | None, campaign_id: int) -> Campaign:
@@ -275,7 +275,7 @@ def _campaign(row: Row[Any]) -> Campaign:
     )
 
 
-def _chosen(names: Sequence[str], known: Sequence[str], what: str) -> tuple[str, ...]:
+def _ordered(names: Sequence[str], known: Sequence[str], what: str) -> tuple[str, ...]:
     """Sort names into the order of the known ones, and refuse unknown ones."""
     unknown = set(names) - set(known)
     _require(not unknown, f"there is no {what} named {', '.join(sorted(unknown))}; they are {', '.join(known)}")

@@ -124,29 +124,29 @@ def _checked_sub_scores(scores: object, dimensions: Sequence[str]) -> dict[str, 
         return {}
     if set(scores) != set(SIDES):
         raise AnswerError("both videos need their sub-scores")
-    found: dict[str, dict[str, str]] = {}
+    checked_scores: dict[str, dict[str, str]] = {}
     for video in SIDES:
         cells = scores[video]
         if not isinstance(cells, Mapping) or any(cells.get(name) not in SUB_SCORES for name in dimensions):
             raise AnswerError(f"each video needs one of {', '.join(SUB_SCORES)} for {', '.join(dimensions)}")
         if set(cells) != set(dimensions):
             raise AnswerError(f"this campaign asks only {', '.join(dimensions)}")
-        found[video] = {name: cells[name] for name in dimensions}
-    return found
+        checked_scores[video] = {name: cells[name] for name in dimensions}
+    return checked_scores
 
 
 def _checked_marks(marks: object, durations: Mapping[str, float]) -> tuple[dict[str, Any], ...]:
     if not isinstance(marks, Sequence) or isinstance(marks, str) or len(marks) > MOST_MARKS:
         raise AnswerError(f"at most {MOST_MARKS} marks can be set")
-    found = []
+    checked_marks = []
     for mark in marks:
         if not isinstance(mark, Mapping) or set(mark) != {"video", "time"} or mark["video"] not in SIDES:
             raise AnswerError("a mark names a video and a time")
         time = _finite(mark["time"], "the time of a mark")
         if not 0 <= time <= durations[mark["video"]] + MARK_MARGIN_SECONDS:
             raise AnswerError(f"a mark at {time:g} s lies outside its video")
-        found.append({"video": mark["video"], "time": time})
-    return tuple(found)
+        checked_marks.append({"video": mark["video"], "time": time})
+    return tuple(checked_marks)
 
 
 def _checked_text(text: object, what: str) -> str:
@@ -161,16 +161,16 @@ def _checked_text(text: object, what: str) -> str:
 
 
 def _checked_seconds(seconds: object) -> float:
-    found = _finite(seconds, "the time on task")
-    if found < 0:
+    number = _finite(seconds, "the time on task")
+    if number < 0:
         raise AnswerError("the time on task can't be negative")
-    return min(found, LONGEST_SECONDS)
+    return min(number, LONGEST_SECONDS)
 
 
 def _checked_playback(playback: object) -> dict[str, dict[str, float]]:
     if not isinstance(playback, Mapping) or not set(playback) <= set(SIDES):
         raise AnswerError("playback is reported for each video")
-    found: dict[str, dict[str, float]] = {}
+    checked_playback: dict[str, dict[str, float]] = {}
     for video, stats in playback.items():
         if not isinstance(stats, Mapping) or not set(stats) <= {"watched", "plays"}:
             raise AnswerError("playback is the watched share and the number of plays")
@@ -179,8 +179,8 @@ def _checked_playback(playback: object) -> dict[str, dict[str, float]]:
             raise AnswerError(f"a watched share lies between 0 and 1; found {watched:g}")
         if not isinstance(plays, int) or isinstance(plays, bool) or not 0 <= plays <= _MOST_PLAYS:
             raise AnswerError("the number of plays is a whole number")
-        found[video] = {"watched": watched, "plays": plays}
-    return found
+        checked_playback[video] = {"watched": watched, "plays": plays}
+    return checked_playback
 
 
 def _finite(number: object, what: str) -> float:

@@ -137,5 +137,5 @@ def _median_seconds(session: Session, row: Row[Any]) -> float | None:
         .offset((row.labels - 1) // 2)
         .limit(2 - row.labels % 2)
     )
-    found = [seconds for seconds in session.scalars(middle) if seconds is not None]
-    return sum(found) / len(found) if found else None
+    middles = [seconds for seconds in session.scalars(middle) if seconds is not None]
+    return sum(middles) / len(middles) if middles else None

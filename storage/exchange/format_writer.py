@@ -83,11 +83,11 @@ def labelled(
 ) -> Iterator[tuple[ParsedPair, ParsedAssignment, ParsedLabel]]:
     """Each label in force with its pair; what has none is counted as left out."""
     for pair in pairs:
-        found = False
+        has_label = False
         for assignment, label in current_labels(pair):
-            found = True
+            has_label = True
             yield pair, assignment, label
-        if not found:
+        if not has_label:
             written.left_out["pairs without a label"] += 1
 
 

@@ -188,7 +188,7 @@ def known_sub_scores(value: Any) -> dict[str, dict[str, str]]:
     Raises:
         ValueError: an unknown side, dimension or value; the message names it.
     """
-    found: dict[str, dict[str, str]] = {}
+    scores: dict[str, dict[str, str]] = {}
     for side, cells in _items(value, "sub-scores"):
         if side not in ("A", "B"):
             raise ValueError(f"sub-scores belong to A or B, not {side!r}")
@@ -200,8 +200,8 @@ def known_sub_scores(value: Any) -> dict[str, dict[str, str]]:
                 raise ValueError(f"unknown dimension {name!r}; known are {', '.join(DIMENSIONS)}")
             if isinstance(cell, (bool, float)) or text not in SUB_SCORES:
                 raise ValueError(f"{name} of {side} is {cell!r}; a sub-score is one of {', '.join(SUB_SCORES)}")
-            found.setdefault(side, {})[name] = text
-    return found
+            scores.setdefault(side, {})[name] = text
+    return scores
 
 
 def _items(value: Any, what: str) -> list[tuple[Any, Any]]:

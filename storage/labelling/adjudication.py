@@ -107,9 +107,9 @@ def _assignment_id(
         AssignmentRow.annotator_id == lead_id,
         AssignmentRow.round == ROUND,
     )
-    known = session.scalar(select(AssignmentRow.id).where(*mine))
-    if known is not None:
-        return known
+    assignment_id = session.scalar(select(AssignmentRow.id).where(*mine))
+    if assignment_id is not None:
+        return assignment_id
     assignment = AssignmentRow(
         token=secrets.token_urlsafe(16),
         campaign_id=campaign.id,

@@ -114,7 +114,7 @@ def history(session: Session, campaign_id: int, annotator_id: int, limit: int = 
     rows = {row.id: row for row in session.execute(_ASSIGNMENTS.where(ASSIGNMENTS.c.id.in_(ids)))}
     # Read at once; `get_pair` then finds them in the session as long as they are held here.
     pairs = session.scalars(select(PairRow).where(PairRow.id.in_([row.pair_id for row in rows.values()]))).all()
-    assignments = tuple(_assignment(session, rows[one]) for one in ids)
+    assignments = tuple(_assignment(session, rows[assignment_id]) for assignment_id in ids)
     del pairs
     return assignments
 

@@ -130,7 +130,7 @@ def flagged_pairs(session: Session, campaign_id: int) -> tuple[FlaggedPair, ...]
     )
     for row in session.execute(flags):
         reasons[row.pair_id].append(row.reason)
-    return tuple(FlaggedPair(get_pair(session, pair_id), tuple(said)) for pair_id, said in reasons.items())
+    return tuple(FlaggedPair(get_pair(session, pair_id), tuple(texts)) for pair_id, texts in reasons.items())
 
 
 def _start_from_the_front(session: Session, campaign_id: int) -> None:

@@ -112,29 +112,31 @@ def _pair_by_pair(
     """
     common = (LabelRow.id, LabelRow.pair_id, LabelRow.annotator_id, LabelRow.choice, AssignmentRow.kind)
     labels = _current(select(*common, *columns), (*COUNTED, "adjudication"))
-    by_pair = _places(session, campaign_ids, among)
+    by_pair = _campaign_pair_ids(session, campaign_ids, among)
     pair_ids = sorted(by_pair)
     for start in range(0, len(pair_ids), _PAIRS_AT_ONCE):
-        some = [
+        campaign_pair_ids = [
             campaign_pair_id for pair_id in pair_ids[start : start + _PAIRS_AT_ONCE] for campaign_pair_id in by_pair[pair_id]
         ]
-        rows = session.execute(labels.where(LabelRow.campaign_pair_id.in_(some))).all()
+        rows = session.execute(labels.where(LabelRow.campaign_pair_id.in_(campaign_pair_ids))).all()
         groups: dict[int, list[Row[Any]]] = defaultdict(list)
         for row in sorted(rows, key=attrgetter("id")):
             groups[row.pair_id].append(row)
         yield from sorted(groups.items())
 
 
-def _places(session: Session, campaign_ids: Sequence[int] | None, among: Collection[int] | None) -> dict[int, list[int]]:
+def _campaign_pair_ids(
+    session: Session, campaign_ids: Sequence[int] | None, among: Collection[int] | None
+) -> dict[int, list[int]]:
     """Map the pairs that were not dropped to their campaign pairs in these campaigns."""
     rows: Any = select(CampaignPairRow.pair_id, CampaignPairRow.id).where(CampaignPairRow.state != "dropped")
     if campaign_ids is not None:
         rows = rows.where(CampaignPairRow.campaign_id.in_(campaign_ids))
-    wanted = None if among is None else sorted(among)
+    pair_ids = None if among is None else sorted(among)
     statements = [rows]
-    if wanted is not None:
-        starts = range(0, len(wanted), _PAIRS_AT_ONCE)
-        statements = [rows.where(CampaignPairRow.pair_id.in_(wanted[start : start + _PAIRS_AT_ONCE])) for start in starts]
+    if pair_ids is not None:
+        starts = range(0, len(pair_ids), _PAIRS_AT_ONCE)
+        statements = [rows.where(CampaignPairRow.pair_id.in_(pair_ids[start : start + _PAIRS_AT_ONCE])) for start in starts]
     by_pair: dict[int, list[int]] = defaultdict(list)
     for statement in statements:
         for pair_id, campaign_pair_id in session.execute(statement):
@@ -150,13 +152,13 @@ def _current(statement: Any, kinds: Sequence[str]) -> Any:
 
 def _known_labels(session: Session, campaign_ids: Sequence[int] | None) -> KnownLabels:
     """All that tells how reliable people are: labels among others, and answers to pairs whose answer is known."""
-    known = KnownLabels()
+    labels = KnownLabels()
     for pair_id, rows in _pair_by_pair(session, campaign_ids):
         counted, decision = _sorted_out(rows)
         for row in counted:
-            known.add(pair_id, row.annotator_id, row.choice)
+            labels.add(pair_id, row.annotator_id, row.choice)
         if decision is not None:
-            known.answers[pair_id] = decision.choice
+            labels.answers[pair_id] = decision.choice
     gold: Any = (
         select(CampaignPairRow.id, CampaignPairRow.gold, LabelRow.annotator_id, LabelRow.choice)
         .join(LabelRow, LabelRow.campaign_pair_id == CampaignPairRow.id)
@@ -166,9 +168,9 @@ def _known_labels(session: Session, campaign_ids: Sequence[int] | None) -> Known
         gold = gold.where(CampaignPairRow.campaign_id.in_(campaign_ids))
     for row in session.execute(_current(gold, CHECKED)):
         # Pairs and gold questions are told apart by the sign.
-        known.add(-row.id, row.annotator_id, row.choice)
-        known.answers[-row.id] = row.gold["choice"]
-    return known
+        labels.add(-row.id, row.annotator_id, row.choice)
+        labels.answers[-row.id] = row.gold["choice"]
+    return labels
 
 
 def _sorted_out(rows: list[Row[Any]]) -> tuple[list[Row[Any]], Row[Any] | None]:
@@ -231,10 +233,10 @@ def _majority_cells(rows: list[Row[Any]], weights: Mapping[int, float] | None) -
     cells: dict[str, dict[str, str]] = {}
     for side in ("A", "B"):
         for dimension in DIMENSIONS:
-            told = sums.get((side, dimension))
-            if told is None:
+            weights_by_value = sums.get((side, dimension))
+            if weights_by_value is None:
                 continue
-            best = max(told, key=told.__getitem__)
-            if told[best] > sum(told.values()) / 2 + _MARGIN:
+            best = max(weights_by_value, key=weights_by_value.__getitem__)
+            if weights_by_value[best] > sum(weights_by_value.values()) / 2 + _MARGIN:
                 cells.setdefault(side, {})[dimension] = best
     return cells

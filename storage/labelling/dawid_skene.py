@@ -56,19 +56,19 @@ class KnownLabels:
         self.choices.append(_CODE[choice])
 
 
-def annotator_weights(known: KnownLabels) -> dict[int, float]:
+def annotator_weights(labels: KnownLabels) -> dict[int, float]:
     """Estimate the weight of each annotator's labels; 0 is as good as chance, below it worse."""
-    return {annotator: _weight(accuracy) for annotator, accuracy in annotator_accuracies(known).items()}
+    return {annotator: _weight(accuracy) for annotator, accuracy in annotator_accuracies(labels).items()}
 
 
-def annotator_accuracies(known: KnownLabels) -> dict[int, float]:
+def annotator_accuracies(labels: KnownLabels) -> dict[int, float]:
     """Estimate the accuracy p_j of each annotator, 0 < p_j < 1, by annotator id."""
-    if not known.questions:
+    if not labels.questions:
         return {}
-    questions, items = np.unique(np.array(known.questions), return_inverse=True)
-    people, coders = np.unique(np.array(known.annotators), return_inverse=True)
-    choices = np.array(known.choices, dtype=np.int64)
-    answers = _answer_codes(questions, known.answers)
+    questions, items = np.unique(np.array(labels.questions), return_inverse=True)
+    people, coders = np.unique(np.array(labels.annotators), return_inverse=True)
+    choices = np.array(labels.choices, dtype=np.int64)
+    answers = _answer_codes(questions, labels.answers)
     accuracy = np.full(len(people), PRIOR_RIGHT / (PRIOR_RIGHT + PRIOR_WRONG))
     given = np.bincount(coders, minlength=len(people)) + PRIOR_RIGHT + PRIOR_WRONG
     for _ in range(ITERATIONS):

@@ -91,14 +91,14 @@ def set_gold(session: Session, campaign_id: int, pair_id: int, gold: Gold | None
 
 def known_answers(session: Session, sources: Sequence[str], limit: int = 50) -> dict[int, Gold]:
     """Answers that earlier campaigns or imports know of pairs of these sources: gold there, or decided by a lead."""
-    known: dict[int, Gold] = {}
+    answers: dict[int, Gold] = {}
     earlier = (
         select(CampaignPairRow.pair_id, CampaignPairRow.gold)
         .join(PairRow, PairRow.id == CampaignPairRow.pair_id)
         .where(PairRow.source.in_(sources), CampaignPairRow.is_gold)
     )
     for pair_id, content in session.execute(earlier.order_by(CampaignPairRow.id).limit(limit)):
-        known[pair_id] = Gold(**content)
+        answers[pair_id] = Gold(**content)
     decided: Any = (
         select(LabelRow.pair_id, LabelRow.choice, LabelRow.note)
         .join(AssignmentRow, AssignmentRow.id == LabelRow.assignment_id)
@@ -107,8 +107,8 @@ def known_answers(session: Session, sources: Sequence[str], limit: int = 50) -> 
         .where(AssignmentRow.kind == "adjudication", PairRow.source.in_(sources))
     )
     for pair_id, choice, note in session.execute(decided.order_by(LabelRow.id).limit(limit)):
-        known.setdefault(pair_id, Gold(choice, explanation=note))
-    return known
+        answers.setdefault(pair_id, Gold(choice, explanation=note))
+    return answers
 
 
 def _of_kind(statement: Select[Any], campaign_id: int, kind: GoldList) -> Select[Any]:
@@ -143,11 +143,11 @@ def _choice(session: Session, row: CampaignPairRow) -> GoldChoice:
     labels = _choices(session, row.id)
     given = Counter(choice for kind, choice in labels if kind in _COUNTED)
     decisions = [choice for kind, choice in labels if kind == "adjudication"]
-    said = [f"{number} {choice.replace('_', ' ')}" for choice, number in given.most_common()]
-    said += [f"a lead decided {decisions[-1].replace('_', ' ')}"] if decisions else []
+    parts = [f"{number} {choice.replace('_', ' ')}" for choice, number in given.most_common()]
+    parts += [f"a lead decided {decisions[-1].replace('_', ' ')}"] if decisions else []
     suggested = decisions[-1] if decisions else (next(iter(given)) if len(given) == 1 else None)
     gold = Gold(**row.gold) if row.gold else None
-    return GoldChoice(get_pair(session, row.pair_id), gold, suggested, ", ".join(said), row.id)
+    return GoldChoice(get_pair(session, row.pair_id), gold, suggested, ", ".join(parts), row.id)
 
 
 def _choices(session: Session, campaign_pair_id: int) -> list[tuple[str, Choice]]:

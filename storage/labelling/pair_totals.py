@@ -73,7 +73,7 @@ class PairTotals:
 
 def tally(entries: Sequence[Entry], gold_choice: Choice | None) -> PairTotals:
     """Count the assignments at one pair."""
-    counted = [one for entry in entries if entry.state == "labelled" and entry.kind in HOLDING_KINDS]
+    counted = [entry for entry in entries if entry.state == "labelled" and entry.kind in HOLDING_KINDS]
     held = sum(entry.state in ("leased", "labelled") and entry.kind in HOLDING_KINDS for entry in entries)
     return PairTotals(
         held=held,
@@ -85,9 +85,9 @@ def tally(entries: Sequence[Entry], gold_choice: Choice | None) -> PairTotals:
 
 
 def _consensus(entries: Iterable[Entry], counted: Sequence[Entry]) -> Choice | None:
-    decisions = [one for entry in entries if entry.kind == "adjudication" and entry.state == "labelled"]
+    decisions = [entry for entry in entries if entry.kind == "adjudication" and entry.state == "labelled"]
     if decisions:
-        return max(decisions, key=lambda one: entry.label_id).choice
+        return max(decisions, key=lambda entry: entry.label_id).choice
     for choice, votes in Counter(entry.choice for entry in counted).items():
         if 2 * votes > len(counted):
             return choice
@@ -97,12 +97,12 @@ def _consensus(entries: Iterable[Entry], counted: Sequence[Entry]) -> Choice | N
 def _patterns(counted: Sequence[Entry]) -> list[tuple[str, str]]:
     if len(counted) < 2:
         return []
-    found = [(OVERALL, _counts([entry.choice for entry in counted], _CHOICES))]
+    patterns = [(OVERALL, _counts([entry.choice for entry in counted], _CHOICES))]
     for dimension in DIMENSIONS:
         sides = [[(entry.sub_scores or {}).get(video, {}).get(dimension) for entry in counted] for video in SIDES]
         if any(len(values) - values.count(None) >= 2 for values in sides):
-            found.append((dimension, "|".join(_counts(values, SUB_SCORES) for values in sides)))
-    return found
+            patterns.append((dimension, "|".join(_counts(values, SUB_SCORES) for values in sides)))
+    return patterns
 
 
 def _counts(values: Sequence[str | None], known: Sequence[str]) -> str:
@@ -110,12 +110,12 @@ def _counts(values: Sequence[str | None], known: Sequence[str]) -> str:
 
 
 def _members(entries: Sequence[Entry], gold_choice: Choice | None) -> dict[int, dict[str, int]]:
-    found: dict[int, dict[str, int]] = defaultdict(lambda: dict.fromkeys(COUNTS, 0))
-    work = {entry.annotator_id: one for entry in entries if entry.kind == "work" and entry.state == "labelled"}
+    members: dict[int, dict[str, int]] = defaultdict(lambda: dict.fromkeys(COUNTS, 0))
+    work = {entry.annotator_id: entry for entry in entries if entry.kind == "work" and entry.state == "labelled"}
     for entry in entries:
         if entry.kind not in _PERSONAL_KINDS:
             continue
-        counts = found[entry.annotator_id]
+        counts = members[entry.annotator_id]
         if entry.state == "skipped":
             counts["skips"] += 1
         elif entry.state == "flagged":
@@ -124,9 +124,9 @@ def _members(entries: Sequence[Entry], gold_choice: Choice | None) -> dict[int, 
             _count_label(counts, entry, gold_choice, work.get(entry.annotator_id))
     for first, second in combinations(work.values(), 2):
         for annotator_id in (first.annotator_id, second.annotator_id):
-            found[annotator_id]["compared"] += 1
-            found[annotator_id]["agreed"] += first.choice == second.choice
-    return {annotator_id: counts for annotator_id, counts in found.items() if any(counts.values())}
+            members[annotator_id]["compared"] += 1
+            members[annotator_id]["agreed"] += first.choice == second.choice
+    return {annotator_id: counts for annotator_id, counts in members.items() if any(counts.values())}
 
 
 def _count_label(counts: dict[str, int], entry: Entry, gold_choice: Choice | None, first: Entry | None) -> None:

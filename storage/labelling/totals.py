@@ -78,10 +78,10 @@ def agreement_patterns(session: Session, campaign_id: int) -> dict[str, dict[str
         .where(AgreementPatternRow.campaign_id == campaign_id, AgreementPatternRow.pairs != 0)
         .order_by(AgreementPatternRow.item, AgreementPatternRow.pattern)
     )
-    found: dict[str, dict[str, int]] = {}
+    patterns: dict[str, dict[str, int]] = {}
     for row in rows:
-        found.setdefault(row.item, {})[row.pattern] = row.pairs
-    return found
+        patterns.setdefault(row.item, {})[row.pattern] = row.pairs
+    return patterns
 
 
 def entries_of(session: Session, campaign_pair_id: int, annotator_id: int) -> list[Entry]:
@@ -147,10 +147,10 @@ def differences(session: Session, campaign_id: int) -> list[str]:
         NotInStoreError: there is no such campaign.
     """
     campaign = get_campaign(session, campaign_id)
-    totals, found = _Totals(), []
+    totals, lines = _Totals(), []
     for rows in _recomputed(session, campaign, totals):
         for pair, values in rows:
-            found += [
+            lines += [
                 f"pair {pair.pair_id}: {name} is {getattr(pair, name)}, should be {value}"
                 for name, value in values.items()
                 if getattr(pair, name) != value
@@ -158,21 +158,21 @@ def differences(session: Session, campaign_id: int) -> list[str]:
     stored = session.execute(select(MEMBERS).where(MEMBERS.c.campaign_id == campaign_id)).all()
     for row in stored:
         right = totals.members.get(row.annotator_id, Counter())
-        found += [
+        lines += [
             f"annotator {row.annotator_id}: {name} is {getattr(row, name)}, should be {right[name]}"
             for name in COUNTS
             if getattr(row, name) != right[name]
         ]
     strangers = totals.members.keys() - {row.annotator_id for row in stored}
-    found += [f"annotator {annotator} has assignments and is no member" for annotator in sorted(strangers)]
+    lines += [f"annotator {annotator} has assignments and is no member" for annotator in sorted(strangers)]
     patterns = agreement_patterns(session, campaign_id)
-    kept = {(item, pattern): pairs for item, some in patterns.items() for pattern, pairs in some.items()}
-    found += [
+    kept = {(item, pattern): pairs for item, counts in patterns.items() for pattern, pairs in counts.items()}
+    lines += [
         f"agreement {item} {pattern}: {kept.get((item, pattern), 0)} pairs, should be {totals.patterns[item, pattern]}"
         for item, pattern in sorted(kept.keys() | totals.patterns.keys())
         if kept.get((item, pattern), 0) != totals.patterns[item, pattern]
     ]
-    return found
+    return lines
 
 
 def _recomputed(session: Session, campaign: Campaign, totals: _Totals) -> Iterator[list[tuple[Row[Any], dict[str, Any]]]]:
@@ -185,14 +185,14 @@ def _recomputed(session: Session, campaign: Campaign, totals: _Totals) -> Iterat
         assignments: dict[int, list[Entry]] = defaultdict(list)
         for row in session.execute(_ENTRIES.where(ASSIGNMENTS.c.campaign_pair_id.in_(ids))):
             assignments[row.campaign_pair_id].append(_entry(row))
-        found = []
+        recomputed = []
         for pair in pairs:
             counted = tally(assignments[pair.id], pair.gold["choice"] if pair.gold else None)
-            found.append((pair, _stored(campaign, pair.is_gold, counted)))
+            recomputed.append((pair, _stored(campaign, pair.is_gold, counted)))
             for annotator, counts in counted.members.items():
                 totals.members[annotator].update(counts)
             totals.patterns.update(counted.patterns)
-        yield found
+        yield recomputed
 
 
 def _stored(campaign: Campaign, is_gold: bool, counted: PairTotals) -> dict[str, Any]:

@@ -59,29 +59,29 @@ def check_store(database: Database, videos: bool = False) -> tuple[Violation, ..
         StorageError: the store can't be read at all.
     """
     with database.read() as session:
-        found = check_tables(session)
-        if all(one.rule != "tables" for one in found):
-            found += _files_of_serving(session, database)
+        violations = check_tables(session)
+        if all(violation.rule != "tables" for violation in violations):
+            violations += _files_of_serving(session, database)
         statement = select(VideoRow.file, VideoRow.sha256).order_by(VideoRow.id)
         files = session.execute(statement).tuples().all() if videos else ()
     for file, sha256 in files:
-        found += _video(database, file, sha256)
-    return tuple(found)
+        violations += _video(database, file, sha256)
+    return tuple(violations)
 
 
 def check_tables(session: Session) -> list[Violation]:
     """As `check_store`, for what one session sees; without the video files."""
-    found = list(_version(session))
-    if found:  # the rules below speak of the newest tables
-        return found
-    found += _file(session)
-    found += _foreign_keys(session)
+    violations = list(_version(session))
+    if violations:  # the rules below speak of the newest tables
+        return violations
+    violations += _file(session)
+    violations += _foreign_keys(session)
     rules = (*LEASES, *REVISIONS, *VOTES, *TRAINING)
     for rule in (*rules, *SQLITE_ROWS) if _dialect(session) == "sqlite" else rules:
-        found += _broken(session, rule)
-    found += _snapshots(session)
-    found += _totals(session)
-    return found
+        violations += _broken(session, rule)
+    violations += _snapshots(session)
+    violations += _totals(session)
+    return violations
 
 
 def _dialect(session: Session) -> str:
@@ -104,7 +104,7 @@ def _file(session: Session) -> Iterator[Violation]:
 def _foreign_keys(session: Session) -> Iterator[Violation]:
     """Rows that name others which are not there. Asked of the tables themselves: a constraint may have been off."""
     for table in Base.metadata.sorted_tables:
-        for constraint in sorted(table.foreign_key_constraints, key=lambda one: str(one.name)):
+        for constraint in sorted(table.foreign_key_constraints, key=lambda key: str(key.name)):
             column = next(iter(constraint.columns))
             missing = session.execute(_orphans(constraint).limit(SHOWN + 1)).scalars().all()
             if missing:
@@ -162,12 +162,12 @@ def _files_of_serving(session: Session, database: Database) -> Iterator[Violatio
 
 def _video(database: Database, file: str, sha256: str) -> Iterator[Violation]:
     try:
-        found = file_sha256(video_path(file, database.home))
+        actual = file_sha256(video_path(file, database.home))
     except NotInStoreError:
         yield Violation("videos", f"{file} is not in the folder of videos")
         return
     except StorageError as error:
         yield Violation("videos", str(error))
         return
-    if found != sha256:
-        yield Violation("videos", f"{file} is no longer what was stored: its sha256 is {found}")
+    if actual != sha256:
+        yield Violation("videos", f"{file} is no longer what was stored: its sha256 is {actual}")

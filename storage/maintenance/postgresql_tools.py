@@ -57,11 +57,11 @@ def _connection(database: Database) -> str:
 
 def _pg_dump(server: int) -> Path:
     """Find the oldest `pg_dump` that can read this server: one that is older than the server refuses."""
-    found = {path: version for path in _candidates() if (version := _version(path)) is not None}
-    fitting = sorted((version, str(path)) for path, version in found.items() if version >= server)
+    versions = {path: version for path in _candidates() if (version := _version(path)) is not None}
+    fitting = sorted((version, str(path)) for path, version in versions.items() if version >= server)
     if fitting:
         return Path(fitting[0][1])
-    seen = ", ".join(f"{path} ({version})" for path, version in found.items()) or "none"
+    seen = ", ".join(f"{path} ({version})" for path, version in versions.items()) or "none"
     raise StorageError(
         f"a backup of PostgreSQL {server} needs its pg_dump, version {server} or newer; found: {seen}. "
         f"Install it (Debian: postgresql-client-{server}) or put it on the PATH"

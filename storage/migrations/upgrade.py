@@ -45,8 +45,8 @@ def upgrade(engine: Engine) -> None:
 
 def table_versions(connection: Connection) -> tuple[str, str]:
     """Return the version of the tables ("" without any), and the newest one that this program knows."""
-    found = MigrationContext.configure(connection).get_current_heads()
-    return ", ".join(sorted(found)), ", ".join(ScriptDirectory.from_config(_config()).get_heads())
+    heads = MigrationContext.configure(connection).get_current_heads()
+    return ", ".join(sorted(heads)), ", ".join(ScriptDirectory.from_config(_config()).get_heads())
 
 
 def _config() -> Config:
@@ -56,15 +56,15 @@ def _config() -> Config:
 
 
 def _is_current(connection: Connection, scripts: ScriptDirectory) -> bool:
-    found = set(MigrationContext.configure(connection).get_current_heads())
-    known = {script.revision for script in scripts.walk_revisions()}
-    if not found <= known:
-        newer, newest = ", ".join(sorted(found - known)), ", ".join(scripts.get_heads())
+    heads = set(MigrationContext.configure(connection).get_current_heads())
+    known_revisions = {script.revision for script in scripts.walk_revisions()}
+    if not heads <= known_revisions:
+        newer, newest = ", ".join(sorted(heads - known_revisions)), ", ".join(scripts.get_heads())
         raise StorageError(
             f"the store was written by a newer version of this program (tables {newer}, the newest known "
             f"here are {newest}): update the program, or set DESCORE_HOME or DATABASE_URL to another store"
         )
-    return found == set(scripts.get_heads())
+    return heads == set(scripts.get_heads())
 
 
 @contextmanager

@@ -116,12 +116,12 @@ def register_checkpoint(
     name = " ".join(name.split())[:_LONGEST_NAME]
     if not name or not location or not fingerprint:
         raise StorageError("a checkpoint needs a name, a location and the fingerprint of its content")
-    known = session.scalars(select(CheckpointRow).where(CheckpointRow.fingerprint == fingerprint)).one_or_none()
-    if known is not None:
-        if known.deleted_at is not None:
-            known.location, known.disk_bytes, known.deleted_at = location, disk_bytes, None
+    stored = session.scalars(select(CheckpointRow).where(CheckpointRow.fingerprint == fingerprint)).one_or_none()
+    if stored is not None:
+        if stored.deleted_at is not None:
+            stored.location, stored.disk_bytes, stored.deleted_at = location, disk_bytes, None
             session.flush()
-        return _checkpoint(known)
+        return _checkpoint(stored)
     row = CheckpointRow(
         name=_free_name(session, name),
         location=location,
@@ -165,19 +165,19 @@ def list_checkpoints(session: Session, deleted: bool = False) -> tuple[Checkpoin
 
 def lineage(session: Session, checkpoint_id: int) -> tuple[Checkpoint, ...]:
     """List a checkpoint, the one it was trained from, and so on to the first."""
-    found: list[Checkpoint] = []
+    ancestors: list[Checkpoint] = []
     following: int | None = checkpoint_id
-    while following is not None and all(checkpoint.id != following for checkpoint in found):
-        found.append(get_checkpoint(session, following))
-        following = found[-1].parent_id
-    return tuple(found)
+    while following is not None and all(checkpoint.id != following for checkpoint in ancestors):
+        ancestors.append(get_checkpoint(session, following))
+        following = ancestors[-1].parent_id
+    return tuple(ancestors)
 
 
 def serving(session: Session) -> Checkpoint | None:
     """Return the checkpoint that was promoted last; None before the first."""
     last = select(PromotionRow.checkpoint_id).order_by(PromotionRow.id.desc()).limit(1)
-    found = session.scalar(last)
-    return None if found is None else get_checkpoint(session, found)
+    checkpoint_id = session.scalar(last)
+    return None if checkpoint_id is None else get_checkpoint(session, checkpoint_id)
 
 
 def promote(session: Session, checkpoint_id: int, action: PromotionAction, by: int | None = None) -> Promotion:

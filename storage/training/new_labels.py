@@ -71,24 +71,24 @@ def count_new_labels(session: Session, settings: SnapshotConfig, since_label_id:
     campaigns = campaign_ids(session, settings)
     changed = changed_campaign_pairs(since_label_id, campaigns)
     pairs = select(CampaignPairRow.pair_id).where(CampaignPairRow.id.in_(changed))
-    found = _sorted_out(session, settings, campaigns, pairs)
+    pairs_by_use = _sorted_out(session, settings, campaigns, pairs)
     labels, annotators = _given(session, since_label_id, campaigns)
-    held_out = _held_out(session, sorted(found.usable), settings.held_out_share)
-    new = len(found.usable) - held_out
-    wanted = replay_wanted(new, settings.replay_share) if since_label_id > 0 else 0
+    held_out = _held_out(session, sorted(pairs_by_use.usable), settings.held_out_share)
+    new = len(pairs_by_use.usable) - held_out
+    limit = replay_wanted(new, settings.replay_share) if since_label_id > 0 else 0
     total = session.scalar(_common_answers(func.count(CampaignPairRow.pair_id.distinct()), campaigns)) or 0
     return NewLabels(
         labels=labels,
-        pairs=len(found.usable),
+        pairs=len(pairs_by_use.usable),
         annotators=annotators,
         alpha_patterns=_patterns(session, since_label_id, campaigns, changed) or None,
         held_out=held_out,
-        compared=held_out + round(settings.held_out_share * max(0, total - len(found.usable | found.too_few))),
+        compared=held_out + round(settings.held_out_share * max(0, total - len(pairs_by_use.usable | pairs_by_use.too_few))),
         new=new,
-        replay=_older(session, settings, campaigns, found.all, wanted),
+        replay=_older(session, settings, campaigns, pairs_by_use.all, limit),
         total_pairs=total,
-        without_majority=len(found.without_majority),
-        too_few=len(found.too_few),
+        without_majority=len(pairs_by_use.without_majority),
+        too_few=len(pairs_by_use.too_few),
     )
 
 
@@ -117,21 +117,21 @@ def _sorted_out(
     for row in session.execute(statement):
         if row.labelled or row.consensus:
             rows[row.pair_id].append(row)
-    found, unclear = _Sorted(set(), set(), set()), []
-    for pair_id, some in rows.items():
-        if len(some) > 1 or (some[0].consensus and some[0].labelled < settings.min_labels):
+    pairs_by_use, unclear = _Sorted(set(), set(), set()), []
+    for pair_id, members in rows.items():
+        if len(members) > 1 or (members[0].consensus and members[0].labelled < settings.min_labels):
             unclear.append(pair_id)
         else:
-            (found.usable if some[0].consensus else found.without_majority).add(pair_id)
+            (pairs_by_use.usable if members[0].consensus else pairs_by_use.without_majority).add(pair_id)
     # Pairs of several campaigns, and those that a lead may have decided.
-    for one in iterate_consensus(session, campaigns, "majority", unclear):
-        if one.choice is None:
-            found.without_majority.add(one.pair_id)
-        elif one.labels < settings.min_labels and not one.adjudicated:
-            found.too_few.add(one.pair_id)
+    for consensus in iterate_consensus(session, campaigns, "majority", unclear):
+        if consensus.choice is None:
+            pairs_by_use.without_majority.add(consensus.pair_id)
+        elif consensus.labels < settings.min_labels and not consensus.adjudicated:
+            pairs_by_use.too_few.add(consensus.pair_id)
         else:
-            found.usable.add(one.pair_id)
-    return found
+            pairs_by_use.usable.add(consensus.pair_id)
+    return pairs_by_use
 
 
 def _given(session: Session, since: int, campaigns: Sequence[int] | None) -> tuple[int, int]:
@@ -192,21 +192,21 @@ def _held_out(session: Session, pair_ids: Sequence[int], share: float) -> int:
 
 
 def _older(
-    session: Session, settings: SnapshotConfig, campaigns: Sequence[int] | None, changed: set[int], wanted: int
+    session: Session, settings: SnapshotConfig, campaigns: Sequence[int] | None, changed: set[int], limit: int
 ) -> int:
     """How many pairs without news can be trained on, at most `wanted`: it looks no further than that."""
-    found = last = 0
+    count = last = 0
     pair_id = CampaignPairRow.pair_id
-    while found < wanted:
-        some = _common_answers(pair_id, campaigns).where(pair_id > last).distinct().order_by(pair_id).limit(_AT_ONCE)
-        ids = session.scalars(some).all()
+    while count < limit:
+        statement = _common_answers(pair_id, campaigns).where(pair_id > last).distinct().order_by(pair_id).limit(_AT_ONCE)
+        ids = session.scalars(statement).all()
         if not ids:
-            return found
+            return count
         last = ids[-1]
-        older = [one for one in ids if one not in changed]
+        older = [candidate for candidate in ids if candidate not in changed]
         usable = sorted(_sorted_out(session, settings, campaigns, older).usable)
-        found += len(usable) - _held_out(session, usable, settings.held_out_share)
-    return wanted
+        count += len(usable) - _held_out(session, usable, settings.held_out_share)
+    return limit
 
 
 def _common_answers(column: Any, campaigns: Sequence[int] | None) -> Any:

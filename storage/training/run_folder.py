@@ -185,10 +185,10 @@ def _try(handle: int, kind: int) -> bool:
 
 def _holder(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text("utf-8"))
+        content = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return content if isinstance(content, dict) else {}
 
 
 def _row(line: str) -> dict[str, Any] | None:

@@ -109,7 +109,7 @@ class Run:
     verdict: str | None
 
 
-_FIELDS = tuple(one.name for one in fields(Run))
+_FIELDS = tuple(column.name for column in fields(Run))
 
 
 def create_run(session: Session, request: RunRequest, snapshot: Snapshot | None, created_by: int | None) -> Run:
@@ -123,10 +123,10 @@ def create_run(session: Session, request: RunRequest, snapshot: Snapshot | None,
     _check(session, request, snapshot)
     if snapshot is not None:
         keep_held_out(session, snapshot)
-    asked = asdict(request) | {"stages": list(request.stages), "overrides": list(request.overrides)}
-    asked["device"] = one_name(request.device)
+    columns = asdict(request) | {"stages": list(request.stages), "overrides": list(request.overrides)}
+    columns["device"] = one_name(request.device)
     row = RunRow(
-        **asked,
+        **columns,
         folder="",
         snapshot=None if snapshot is None else dict(snapshot.chosen_by),
         snapshot_hash=None if snapshot is None else snapshot.sha256,
@@ -327,8 +327,8 @@ def _check(session: Session, request: RunRequest, snapshot: Snapshot | None) -> 
 
 
 def _usable(session: Session, checkpoint_id: int | None) -> None:
-    if checkpoint_id is not None and (found := get_checkpoint(session, checkpoint_id)).deleted_at is not None:
-        raise StorageError(f"the checkpoint {found.name} was deleted; start a new run from another one")
+    if checkpoint_id is not None and (checkpoint := get_checkpoint(session, checkpoint_id)).deleted_at is not None:
+        raise StorageError(f"the checkpoint {checkpoint.name} was deleted; start a new run from another one")
 
 
 def _changing(session: Session, run_id: int, allowed: Sequence[RunState], what: str) -> RunRow:

@@ -69,11 +69,11 @@ def campaign_ids(session: Session, settings: SnapshotConfig) -> tuple[int, ...] 
     if not settings.campaigns:
         return None
     names = select(CampaignRow.name, CampaignRow.id).order_by(CampaignRow.id)
-    known = dict(session.execute(names).tuples().all())
-    unknown = [name for name in settings.campaigns if name not in known]
+    by_name = dict(session.execute(names).tuples().all())
+    unknown = [name for name in settings.campaigns if name not in by_name]
     if unknown:
-        raise StorageError(f"there is no campaign {', '.join(unknown)}; there are {', '.join(known) or 'none'}")
-    return tuple(known[name] for name in settings.campaigns)
+        raise StorageError(f"there is no campaign {', '.join(unknown)}; there are {', '.join(by_name) or 'none'}")
+    return tuple(by_name[name] for name in settings.campaigns)
 
 
 def newest_label(session: Session) -> int:
@@ -113,8 +113,13 @@ def pair_keys(session: Session, pair_ids: Sequence[int]) -> dict[int, PairKey]:
         .join(a, a.id == PairRow.video_a_id)
         .join(b, b.id == PairRow.video_b_id)
     )
-    found = {}
+    keys = {}
     for start in range(0, len(pair_ids), _AT_ONCE):
         rows = session.execute(statement.where(PairRow.id.in_(pair_ids[start : start + _AT_ONCE])))
-        found.update({pair_id: PairKey(pair_identity(one, two, prompt), one) for pair_id, prompt, one, two in rows})
-    return found
+        keys.update(
+            {
+                pair_id: PairKey(pair_identity(sha256_a, sha256_b, prompt), sha256_a)
+                for pair_id, prompt, sha256_a, sha256_b in rows
+            }
+        )
+    return keys

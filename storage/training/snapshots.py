@@ -114,7 +114,7 @@ def make_snapshot(session: Session, settings: SnapshotConfig, since_label_id: in
     groups: dict[str, list[_Answer]] = defaultdict(list)
     for answer in _answers(session, settings, campaigns):
         groups[answer.pair.identity].append(answer)
-    merged = {identity: pair for identity, some in groups.items() if (pair := _common(some, settings)) is not None}
+    merged = {identity: pair for identity, group in groups.items() if (pair := _common(group, settings)) is not None}
     fresh = {identity for identity in merged if any(answer.pair.pair_id in changed for answer in groups[identity])}
     parts = _parts(merged, fresh, settings, since)
     pairs = tuple(replace(merged[identity], part=part) for identity, part in sorted(parts.items()))
@@ -149,24 +149,26 @@ def _changed_pairs(session: Session, since: int, campaigns: Sequence[int] | None
 
 def _answers(session: Session, settings: SnapshotConfig, campaigns: Sequence[int] | None) -> Iterable[_Answer]:
     """Yield the common answers by pair id, those without a choice too."""
-    found = list(iterate_consensus(session, campaigns, settings.consensus))
-    keys = pair_keys(session, [one.pair_id for one in found])
-    for one in found:
-        yield _answer(one, keys[one.pair_id])
+    answers = list(iterate_consensus(session, campaigns, settings.consensus))
+    keys = pair_keys(session, [consensus.pair_id for consensus in answers])
+    for consensus in answers:
+        yield _answer(consensus, keys[consensus.pair_id])
 
 
-def _answer(one: Consensus, key: PairKey) -> _Answer:
-    label = _SIGN.get(one.choice or "", 0)
+def _answer(consensus: Consensus, key: PairKey) -> _Answer:
+    label = _SIGN.get(consensus.choice or "", 0)
     pair = SnapshotPair(
-        pair_id=one.pair_id,
+        pair_id=consensus.pair_id,
         part="new",
         identity=key.identity,
         label=label,
-        strength=max(0.0, label * (one.strength or 0.0)),
-        sub_scores=one.sub_scores,
-        label_ids=one.label_ids,
+        strength=max(0.0, label * (consensus.strength or 0.0)),
+        sub_scores=consensus.sub_scores,
+        label_ids=consensus.label_ids,
     )
-    return _Answer(pair, one.choice is not None, key.first, one.labels, one.adjudicated, one.annotators)
+    return _Answer(
+        pair, consensus.choice is not None, key.first, consensus.labels, consensus.adjudicated, consensus.annotators
+    )
 
 
 def _common(group: Sequence[_Answer], settings: SnapshotConfig) -> SnapshotPair | None:
@@ -174,14 +176,16 @@ def _common(group: Sequence[_Answer], settings: SnapshotConfig) -> SnapshotPair 
 
     Each of them has one voice; one that a lead decided overrules the others.
     """
-    decided = [one for answer in group if answer.decided]
-    adjudicated = [one for answer in decided if answer.adjudicated]
+    decided = [answer for answer in group if answer.decided]
+    adjudicated = [answer for answer in decided if answer.adjudicated]
     if not decided or (sum(answer.people for answer in decided) < settings.min_labels and not adjudicated):
         return None
     if len(decided) == 1:
         return decided[0].pair
     first = decided[0]
-    voices = [answer.pair if answer.first == first.first else _exchanged(answer.pair) for one in adjudicated[-1:] or decided]
+    voices = [
+        answer.pair if answer.first == first.first else _exchanged(answer.pair) for answer in adjudicated[-1:] or decided
+    ]
     label, votes = Counter(pair.label for pair in voices).most_common(1)[0]
     if 2 * votes <= len(voices):
         return None
@@ -201,9 +205,9 @@ def _exchanged(pair: SnapshotPair) -> SnapshotPair:
     return replace(pair, label=-pair.label, sub_scores=scores)
 
 
-def _majority_cells(told: Sequence[Mapping[str, Mapping[str, str]]]) -> dict[str, dict[str, str]]:
+def _majority_cells(sub_scores: Sequence[Mapping[str, Mapping[str, str]]]) -> dict[str, dict[str, str]]:
     votes: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
-    for scores in told:
+    for scores in sub_scores:
         for side, values in scores.items():
             for dimension, value in values.items():
                 votes[side, dimension][value] += 1
@@ -226,9 +230,9 @@ def _parts(merged: Mapping[str, SnapshotPair], fresh: set[str], settings: Snapsh
             parts[identity] = "new"
         else:
             older.append(identity)
-    wanted = replay_wanted(sum(part == "new" for part in parts.values()), settings.replay_share)
+    count = replay_wanted(sum(part == "new" for part in parts.values()), settings.replay_share)
     # With `since` in the draw, the next run replays others.
-    drawn = sorted(older, key=lambda identity: (stable_share("replay", since, identity), identity))[:wanted]
+    drawn = sorted(older, key=lambda identity: (stable_share("replay", since, identity), identity))[:count]
     return parts | dict.fromkeys(drawn, "replay")
 
 

@@ -9,7 +9,6 @@ verifies every hash; a damaged one is skipped for the one before it, and gone wi
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import re
@@ -19,7 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from storage.atomic import sync, write_atomic
+from storage.atomic import sha256_of, sync, write_atomic
 
 log = logging.getLogger(__name__)
 
@@ -120,8 +119,4 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def _file_summary(path: Path) -> dict[str, int | str]:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return {"bytes": path.stat().st_size, "sha256": digest.hexdigest()}
+    return {"bytes": path.stat().st_size, "sha256": sha256_of(path)}

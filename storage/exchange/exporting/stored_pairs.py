@@ -61,11 +61,11 @@ class StoredPairs:
         self._revisions = revisions
         self.ids: Sequence[int] = self._ordered_ids()
         campaign_ids = None if selection.campaign_id is None else [selection.campaign_id]
-        wanted = set(self.ids)
+        selected = set(self.ids)
         self._consensus: Mapping[int, Consensus] | None = None
         if labels != "raw":
-            found = iterate_consensus(session, campaign_ids, "weighted" if labels == "weighted" else "majority")
-            self._consensus = {one.pair_id: one for one in found if one.pair_id in wanted}
+            answers = iterate_consensus(session, campaign_ids, "weighted" if labels == "weighted" else "majority")
+            self._consensus = {consensus.pair_id: consensus for consensus in answers if consensus.pair_id in selected}
         self._unnamed = self._names_nobody()
 
     def __len__(self) -> int:
@@ -88,9 +88,9 @@ class StoredPairs:
             .join(_B, _B.id == PairRow.video_b_id)
             .order_by(PairRow.prompt_hash, _A.sha256, _B.sha256)
         )
-        return list(self._session.scalars(statement.where(*self._chosen())))
+        return list(self._session.scalars(statement.where(*self._selected())))
 
-    def _chosen(self) -> list[ColumnElement[bool]]:
+    def _selected(self) -> list[ColumnElement[bool]]:
         """List the conditions on the rows of the selected pairs."""
         source, campaign_id = self._selection.source, self._selection.campaign_id
         if source is not None:
@@ -101,28 +101,32 @@ class StoredPairs:
         """Return the annotator who stands for an import without names, if exactly one has labels in the selection."""
         names = unnamed_annotators(self._session)
         labels = select(LabelRow.annotator_id).join(PairRow, PairRow.id == LabelRow.pair_id)
-        theirs = labels.where(LabelRow.annotator_id.in_(names), *self._chosen(), *self._in_campaign())
-        found = self._session.scalars(theirs.distinct()).all() if names else []
-        return names[found[0]] if len(found) == 1 else None
+        theirs = labels.where(LabelRow.annotator_id.in_(names), *self._selected(), *self._in_campaign())
+        annotator_ids = self._session.scalars(theirs.distinct()).all() if names else []
+        return names[annotator_ids[0]] if len(annotator_ids) == 1 else None
 
     def _in_campaign(self) -> list[ColumnElement[bool]]:
-        chosen = self._selection.campaign_id
-        return [] if chosen is None else [LabelRow.campaign_id == chosen]
+        campaign_id = self._selection.campaign_id
+        return [] if campaign_id is None else [LabelRow.campaign_id == campaign_id]
 
     def _assignments(self, ids: Sequence[int]) -> dict[int, tuple[ParsedAssignment, ...]]:
         if self._consensus is not None:
             common = {pair_id: self._consensus[pair_id] for pair_id in ids if pair_id in self._consensus}
-            return {pair_id: (_common_assignment(one),) for pair_id, one in common.items() if one.choice is not None}
+            return {
+                pair_id: (_common_assignment(consensus),)
+                for pair_id, consensus in common.items()
+                if consensus.choice is not None
+            }
         statement = (
             _labels().where(LabelRow.pair_id.in_(ids)).order_by(LabelRow.pair_id, LabelRow.assignment_id, LabelRow.id)
         )
         if self._selection.campaign_id is not None:
             statement = statement.where(LabelRow.campaign_id == self._selection.campaign_id)
-        found: dict[int, tuple[ParsedAssignment, ...]] = {}
+        by_pair: dict[int, tuple[ParsedAssignment, ...]] = {}
         for pair_id, rows in groupby(self._session.execute(statement), key=lambda row: row.pair_id):
-            assignments = [self._assignment(list(some)) for _, some in groupby(rows, key=lambda row: row.assignment_id)]
-            found[pair_id] = tuple(sorted(assignments if self._revisions else _counted(assignments), key=_sort_key))
-        return found
+            assignments = [self._assignment(list(group)) for _, group in groupby(rows, key=lambda row: row.assignment_id)]
+            by_pair[pair_id] = tuple(sorted(assignments if self._revisions else _counted(assignments), key=_sort_key))
+        return by_pair
 
     def _assignment(self, rows: list[Row[Any]]) -> ParsedAssignment:
         first = rows[0]
@@ -141,7 +145,7 @@ class StoredPairs:
         videos = {video_id for row in pairs.values() for video_id in (row.id_a, row.id_b)}
         hashes = {row.prompt_hash for row in pairs.values()}
         sources = {row.source for row in pairs.values()}
-        found: dict[tuple[int, str, str], tuple[tuple[bool, bool, int], str]] = {}
+        ranked: dict[tuple[int, str, str], tuple[tuple[bool, bool, int], str]] = {}
         statement = select(JudgementRow).where(JudgementRow.mode == "think", JudgementRow.video_id.in_(videos))
         for row in self._session.scalars(statement.execution_options(yield_per=_PAIRS_AT_ONCE)):
             if (
@@ -153,18 +157,18 @@ class StoredPairs:
             for source in sources:
                 rank = (row.checkpoint == PREFIX + source, row.checkpoint.startswith(PREFIX), row.id)
                 key = (row.video_id, row.prompt_hash, source)
-                if key not in found or found[key][0] < rank:
-                    found[key] = (rank, row.thought)
-        return {key: thought for key, (_, thought) in found.items()}
+                if key not in ranked or ranked[key][0] < rank:
+                    ranked[key] = (rank, row.thought)
+        return {key: thought for key, (_, thought) in ranked.items()}
 
 
 def selected_videos(session: Session, pairs: StoredPairs) -> list[tuple[str, str]]:
     """sha256 and stored file of every video of the chosen pairs, each once."""
-    found: dict[str, str] = {}
-    for some in chunks(pairs.ids):
-        for row in session.execute(_pairs().where(PairRow.id.in_(some))):
-            found |= {row.sha256_a: row.file_a, row.sha256_b: row.file_b}
-    return sorted(found.items())
+    files: dict[str, str] = {}
+    for chunk in chunks(pairs.ids):
+        for row in session.execute(_pairs().where(PairRow.id.in_(chunk))):
+            files |= {row.sha256_a: row.file_a, row.sha256_b: row.file_b}
+    return sorted(files.items())
 
 
 def clip_name(sha256: str, file: str) -> str:
@@ -261,12 +265,12 @@ def _campaign_name(name: str, origin: str) -> str | None:
 
 def _counted(assignments: Sequence[ParsedAssignment]) -> list[ParsedAssignment]:
     """Keep the assignments that a consensus counts or that overrule it, the last one of each person."""
-    found: dict[tuple[str | None, bool], ParsedAssignment] = {}
-    for assignment in sorted(assignments, key=lambda one: one.labels[-1].created_at):  # type: ignore[arg-type,return-value]
+    last: dict[tuple[str | None, bool], ParsedAssignment] = {}
+    for assignment in sorted(assignments, key=lambda candidate: candidate.labels[-1].created_at):  # type: ignore[arg-type,return-value]
         decides = assignment.kind == "adjudication"
         if assignment.labels[-1].action == "label" and (assignment.kind in COUNTED or decides):
-            found[assignment.annotator, decides] = assignment
-    people = {annotator: assignment for (annotator, _), assignment in sorted(found.items(), key=lambda item: item[0][1])}
+            last[assignment.annotator, decides] = assignment
+    people = {annotator: assignment for (annotator, _), assignment in sorted(last.items(), key=lambda item: item[0][1])}
     return list(people.values())
 
 
@@ -274,9 +278,9 @@ def _sort_key(assignment: ParsedAssignment) -> tuple[str, str, int]:
     return assignment.campaign or "", assignment.annotator or "", assignment.round
 
 
-def _common_assignment(one: Consensus) -> ParsedAssignment:
+def _common_assignment(consensus: Consensus) -> ParsedAssignment:
     strength = None
-    if one.strength is not None and one.choice in ("A", "B"):
-        strength = "clearly" if abs(one.strength) >= 1.5 else "slightly"
-    label = ParsedLabel(choice=one.choice, strength=strength, sub_scores=one.sub_scores)  # type: ignore[arg-type]
+    if consensus.strength is not None and consensus.choice in ("A", "B"):
+        strength = "clearly" if abs(consensus.strength) >= 1.5 else "slightly"
+    label = ParsedLabel(choice=consensus.choice, strength=strength, sub_scores=consensus.sub_scores)  # type: ignore[arg-type]
     return ParsedAssignment((label,))

@@ -67,14 +67,14 @@ def write(pairs: Iterable[ParsedPair], folder: Path) -> WriteReport:
 
 def _rows(pairs: Iterable[ParsedPair], written: WriteReport) -> Iterator[dict[str, str]]:
     for pair in pairs:
-        found = list(current_labels(pair))
-        for assignment, label in found:
+        labels = list(current_labels(pair))
+        for assignment, label in labels:
             if label.choice == "both_bad":
                 written.left_out['"both bad" labels, written as "same"'] += 1
             yield _cells(pair, assignment, WRITE[label.choice])
-        if not found and pair.extra_columns.get("GSB") == INVALID:
+        if not labels and pair.extra_columns.get("GSB") == INVALID:
             yield _cells(pair, None, INVALID)
-        elif not found:
+        elif not labels:
             written.left_out["pairs without a label"] += 1
 
 

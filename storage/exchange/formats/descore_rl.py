@@ -73,8 +73,8 @@ def _label(text: str) -> ParsedLabel:
         fields = json.loads(tagged["json"] if tagged else text)
     except (ValueError, RecursionError):
         raise ValueError("not JSON inside of <answer>...</answer>") from None
-    wanted = ("video_1_scores", "video_2_scores", "gsb_result")
-    missing = [name for name in wanted if not isinstance(fields, dict) or name not in fields]
+    required = ("video_1_scores", "video_2_scores", "gsb_result")
+    missing = [name for name in required if not isinstance(fields, dict) or name not in fields]
     if missing:
         raise ValueError(f"lacks {', '.join(missing)}")
     scores = known_sub_scores({"A": fields["video_1_scores"], "B": fields["video_2_scores"]})

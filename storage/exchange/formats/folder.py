@@ -62,7 +62,7 @@ def _add(reading: FormatReader, root: Path, prompt: str, *sides: tuple[str, Path
 
 def _clips(reading: FormatReader, root: Path) -> dict[str, dict[str, Path]]:
     """Stem -> generator -> file."""
-    found: dict[str, dict[str, Path]] = {}
+    by_stem: dict[str, dict[str, Path]] = {}
     generators = [folder for folder in sorted(root.iterdir()) if folder.is_dir() and not folder.name.startswith(".")]
     if len(generators) < 2:
         reading.problem(None, "needs a subfolder for each of two or more generators")
@@ -72,18 +72,18 @@ def _clips(reading: FormatReader, root: Path) -> dict[str, dict[str, Path]]:
                 continue
             if not file.is_file() or file.suffix.lower() not in SUFFIXES:
                 reading.note(None, f"{_shown(root, file)} is not a video and was left out")
-            elif folder.name in found.setdefault(file.stem, {}):
-                twice = _shown(root, found[file.stem][folder.name], file)
+            elif folder.name in by_stem.setdefault(file.stem, {}):
+                twice = _shown(root, by_stem[file.stem][folder.name], file)
                 reading.problem(None, f"{twice}: two videos of one generator and one prompt")
             else:
-                found[file.stem][folder.name] = file
-    return found
+                by_stem[file.stem][folder.name] = file
+    return by_stem
 
 
 def _prompts(reading: FormatReader, root: Path, by_stem: dict[str, dict[str, Path]]) -> dict[str, str]:
     """Stem -> prompt, from the table and from text files, which must agree."""
-    found = _prompt_table(reading, root) if (root / PROMPTS).is_file() else {}
-    for stem in sorted(set(found) - set(by_stem)):
+    prompts = _prompt_table(reading, root) if (root / PROMPTS).is_file() else {}
+    for stem in sorted(set(prompts) - set(by_stem)):
         reading.note(None, f"{PROMPTS} has a prompt for {stem}, and there is no video of that name")
     for stem in by_stem:
         for parent in (root, *(root / generator for generator in by_stem[stem])):
@@ -93,23 +93,23 @@ def _prompts(reading: FormatReader, root: Path, by_stem: dict[str, dict[str, Pat
             prompt = (text.text() or "").strip()
             if text.parsed().problems or not prompt:
                 reading.problem(None, f"{_shown(root, text.path)} holds no prompt in UTF-8")
-            elif found.setdefault(stem, prompt) != prompt:
+            elif prompts.setdefault(stem, prompt) != prompt:
                 reading.problem(None, f"{_shown(root, text.path)} has another prompt for {stem} than the rest of the folder")
-    return found
+    return prompts
 
 
 def _prompt_table(reading: FormatReader, root: Path) -> dict[str, str]:
     table = FormatReader(root / PROMPTS)
-    found: dict[str, str] = {}
+    prompts: dict[str, str] = {}
     for row in table.table(("name", "prompt")):
         stem, prompt = _stem(row.text("name")), table.prompt(row).strip()
-        if stem in found:
+        if stem in prompts:
             table.problem(row.line, f"a second prompt for {stem}")
         elif prompt:
-            found[stem] = prompt
+            prompts[stem] = prompt
     for problem in table.parsed().problems:
         reading.problem(None, str(problem))
-    return found
+    return prompts
 
 
 def _stem(name: str) -> str:

@@ -51,15 +51,15 @@ def _label(reading: FormatReader, row: Row) -> ParsedLabel | None:
     for column, (side, name) in _CELLS.items():
         scores[side][name] = row.text(column)
     try:
-        known = known_sub_scores(scores)
+        sub_scores = known_sub_scores(scores)
     except ValueError as error:
         reading.problem(row.line, str(error))
         return None
     if choice is None:
-        if not row.text("label") and (strength or known or row.text("note")):
+        if not row.text("label") and (strength or sub_scores or row.text("note")):
             reading.problem(row.line, "has a strength, sub-scores or a note, and no label")
         return None
-    return ParsedLabel(choice=choice, strength=strength, sub_scores=known, note=row.text("note"))
+    return ParsedLabel(choice=choice, strength=strength, sub_scores=sub_scores, note=row.text("note"))
 
 
 def write(pairs: Iterable[ParsedPair], folder: Path) -> WriteReport:
@@ -80,10 +80,10 @@ def write(pairs: Iterable[ParsedPair], folder: Path) -> WriteReport:
 
 def _rows(pairs: Iterable[ParsedPair]) -> Iterator[dict[str, str]]:
     for pair in pairs:
-        found = list(current_labels(pair))
-        for assignment, label in found:
+        labels = list(current_labels(pair))
+        for assignment, label in labels:
             yield _cells(pair, assignment) | _label_cells(label)
-        if not found:
+        if not labels:
             yield _cells(pair, None)
 
 

@@ -212,7 +212,7 @@ def _playback(value: Any) -> dict[str, dict[str, float]]:
     value = json_object(value, "playback")
     if not isinstance(value, dict) or not set(value) <= {"A", "B"}:
         raise ValueError(f"playback is {value!r}; expected an object with A and B")
-    found: dict[str, dict[str, float]] = {}
+    playback: dict[str, dict[str, float]] = {}
     for side, stats in value.items():
         if stats is not None and not isinstance(stats, dict):
             raise ValueError(f"playback of {side} is {stats!r}; expected an object")
@@ -220,8 +220,8 @@ def _playback(value: Any) -> dict[str, dict[str, float]]:
         for name, number in numbers.items():
             _number(number, f"playback: {name} of {side}")
         if numbers:
-            found[side] = numbers
-    return found
+            playback[side] = numbers
+    return playback
 
 
 def _gold(row: Row) -> Mapping[str, Any] | None:

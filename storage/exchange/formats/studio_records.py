@@ -66,8 +66,8 @@ def read_records(reading: FormatReader, rows: Iterable[Row]) -> None:
         if first is not fields:
             first.take(fields)
     for key, pair in pairs.items():
-        found = [_assignment(reading, fields) for fields in assignments.get(key, {}).values()]
-        reading.add(replace(pair, assignments=tuple(assignment for assignment in found if assignment is not None)))
+        complete = [_assignment(reading, fields) for fields in assignments.get(key, {}).values()]
+        reading.add(replace(pair, assignments=tuple(assignment for assignment in complete if assignment is not None)))
 
 
 def _assignment(reading: FormatReader, fields: LabelFields) -> ParsedAssignment | None:
@@ -106,10 +106,10 @@ def _pair(reading: FormatReader, row: Row) -> ParsedPair | None:
 
 def _check_same(reading: FormatReader, first: ParsedPair, again: ParsedPair) -> None:
     """All records of a pair must say the same of it."""
-    said = (_said(first), _said(again))
-    if said[0] != said[1]:
+    contents = (_contents(first), _contents(again))
+    if contents[0] != contents[1]:
         reading.problem(again.line, f"says something else of the pair than line {first.line}")
 
 
-def _said(pair: ParsedPair) -> tuple[Clip, Clip, str | None, str | None, str]:
+def _contents(pair: ParsedPair) -> tuple[Clip, Clip, str | None, str | None, str]:
     return pair.a, pair.b, pair.generator_a, pair.generator_b, json_text(dict(pair.extra_columns))

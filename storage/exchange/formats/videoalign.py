@@ -50,16 +50,16 @@ def write(pairs: Iterable[ParsedPair], folder: Path) -> WriteReport:
         ExchangeError: the folder can't be written.
     """
     written = WriteReport([FILE])
-    common, known = used_columns(pairs, _USED)
+    common, extra = used_columns(pairs, _USED)
     generators = tuple(name for name in common if name != "annotator")
     columns = (
         *("path_A", "path_B", *generators, "prompt"),
-        *(name for name in ("VQ", "MQ") if name in known),
+        *(name for name in ("VQ", "MQ") if name in extra),
         "TA",
-        *(("Overall",) if "Overall" in known else ()),
+        *(("Overall",) if "Overall" in extra else ()),
         *_FRAMES,
         *(name for name in common if name == "annotator"),
-        *(name for name in known if name not in (*_FRAMES, *QUALITIES)),
+        *(name for name in extra if name not in (*_FRAMES, *QUALITIES)),
     )
     written.rows = write_table(folder / FILE, columns, _rows(pairs, written))
     return written

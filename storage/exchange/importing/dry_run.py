@@ -126,41 +126,41 @@ def chunks(items: Iterable[Item]) -> Iterator[list[Item]]:
 
 def video_ids(session: Session, hashes: Iterable[str]) -> dict[str, int]:
     """sha256 -> id of the videos that are stored."""
-    found: dict[str, int] = {}
-    for some in chunks(hashes):
-        found.update(session.execute(select(VideoRow.sha256, VideoRow.id).where(VideoRow.sha256.in_(some))).tuples().all())
-    return found
+    ids: dict[str, int] = {}
+    for chunk in chunks(hashes):
+        ids.update(session.execute(select(VideoRow.sha256, VideoRow.id).where(VideoRow.sha256.in_(chunk))).tuples().all())
+    return ids
 
 
 def video_by_prefix(session: Session, prefix: str) -> str | None:
     """Find the sha256 of the one stored video whose hash begins so, as exported files are named."""
     # 'g' comes behind all hexadecimal digits.
     rows = select(VideoRow.sha256).where(VideoRow.sha256 >= prefix, VideoRow.sha256 < prefix + "g")
-    found = session.scalars(rows.limit(2)).all()
-    return found[0] if len(found) == 1 else None
+    hashes = session.scalars(rows.limit(2)).all()
+    return hashes[0] if len(hashes) == 1 else None
 
 
 def stored_pairs(session: Session, hashes: Iterable[str]) -> dict[PairKey, StoredPair]:
     """Load the stored pairs whose first video is one of these."""
-    found: dict[PairKey, StoredPair] = {}
+    by_key: dict[PairKey, StoredPair] = {}
     columns = (PairRow.id, PairRow.generator_a, PairRow.generator_b, PairRow.facts, PairRow.prompt_hash)
     statement = (
         select(*columns, _A.sha256.label("a"), _B.sha256.label("b"))
         .join(_A, _A.id == PairRow.video_a_id)
         .join(_B, _B.id == PairRow.video_b_id)
     )
-    for some in chunks(hashes):
-        for row in session.execute(statement.where(_A.sha256.in_(some))):
+    for chunk in chunks(hashes):
+        for row in session.execute(statement.where(_A.sha256.in_(chunk))):
             key = (row.a, row.b, row.prompt_hash)
-            found[key] = StoredPair(row.id, row.generator_a, row.generator_b, row.facts)
-    return found
+            by_key[key] = StoredPair(row.id, row.generator_a, row.generator_b, row.facts)
+    return by_key
 
 
 def _videos(session: Session, batch: Batch, changes: Changes) -> None:
-    wanted = list(dict.fromkeys(sha256 for key in batch.pairs for sha256 in key[:2]))
-    known = video_ids(session, wanted)
-    changes.new_videos = [sha256 for sha256 in wanted if sha256 not in known]
-    changes.videos_known = len(known)
+    hashes = list(dict.fromkeys(sha256 for key in batch.pairs for sha256 in key[:2]))
+    ids = video_ids(session, hashes)
+    changes.new_videos = [sha256 for sha256 in hashes if sha256 not in ids]
+    changes.videos_known = len(ids)
 
 
 def _compare_pair(resolved: ResolvedImport, changes: Changes, pair: ParsedPair, stored: StoredPair) -> None:
@@ -185,24 +185,24 @@ def _compare_pair(resolved: ResolvedImport, changes: Changes, pair: ParsedPair, 
 
 def _thoughts(session: Session, resolved: ResolvedImport, batch: Batch, changes: Changes) -> None:
     """One thought for each video and prompt: the store keeps what is said of a video, not of a pair."""
-    wanted: dict[tuple[str, str], Thought] = {}
+    thoughts: dict[tuple[str, str], Thought] = {}
     for key, pair in batch.pairs.items():
         for sha256, text in ((key[0], pair.thought_a), (key[1], pair.thought_b)):
             if not text:
                 continue
-            first = wanted.setdefault((sha256, key[2]), Thought(sha256, pair.prompt, text))
+            first = thoughts.setdefault((sha256, key[2]), Thought(sha256, pair.prompt, text))
             if first.text != text:
                 message = "another thought about the same video and prompt than before, which counts"
                 changes.notes.append(Problem(resolved.parsed.file, pair.line, message))
     stored: dict[tuple[str, str], str] = {}
     columns = (VideoRow.sha256, JudgementRow.prompt_hash, JudgementRow.thought)
     from_source = JudgementRow.fingerprint == fingerprint(resolved.source)
-    for some in chunks({sha256 for sha256, _ in wanted}):
+    for chunk in chunks({sha256 for sha256, _ in thoughts}):
         rows = select(*columns).join(VideoRow, VideoRow.id == JudgementRow.video_id)
-        for row in session.execute(rows.where(from_source, VideoRow.sha256.in_(some))):
+        for row in session.execute(rows.where(from_source, VideoRow.sha256.in_(chunk))):
             stored[row.sha256, row.prompt_hash] = row.thought
-    changes.thoughts = [thought for key, thought in wanted.items() if key not in stored]
-    changed = sum(stored.get(key, thought.text) != thought.text for key, thought in wanted.items())
+    changes.thoughts = [thought for key, thought in thoughts.items() if key not in stored]
+    changed = sum(stored.get(key, thought.text) != thought.text for key, thought in thoughts.items())
     if changed:
         message = f"{changed} thoughts differ from those that came from this source before, which stay"
         changes.notes.append(Problem(resolved.parsed.file, None, message))
@@ -218,10 +218,10 @@ def _assignments(
     already = 0
     for assignment in batch.assignments.values():
         campaign, pair, name, round_ = assignment.key
-        known, person = stored.get(pair), people.get(name)
+        stored_pair, person = stored.get(pair), people.get(name)
         chain = None
-        if known is not None and person is not None and campaign in campaigns:
-            chain = chains.get((campaigns[campaign], known.id, person, round_))
+        if stored_pair is not None and person is not None and campaign in campaigns:
+            chain = chains.get((campaigns[campaign], stored_pair.id, person, round_))
         if chain is not None:
             _follow(resolved, changes, assignment, chain)
         elif assignment.key in elsewhere:
@@ -248,22 +248,22 @@ def _follow(resolved: ResolvedImport, changes: Changes, assignment: KeyedAssignm
 
 
 def _campaigns(session: Session, resolved: ResolvedImport, batch: Batch, changes: Changes) -> dict[str, int]:
-    found: dict[str, int] = {}
+    ids: dict[str, int] = {}
     for name in sorted({key[0] for key in batch.assignments}):
         row = session.execute(select(CampaignRow.id, CampaignRow.origin).where(CampaignRow.name == name)).one_or_none()
         if row is not None and row.origin != "import":
             message = f"a campaign of people is named {name!r}; choose another name for the source"
             changes.problems.append(Problem(resolved.parsed.file, None, message))
         elif row is not None:
-            found[name] = row.id
-    return found
+            ids[name] = row.id
+    return ids
 
 
 def _people(session: Session, names: Iterable[str]) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for some in chunks({name_key(name) for name in names}):
-        found.update(session.execute(select(UserRow.name_key, UserRow.id).where(UserRow.name_key.in_(some))).tuples().all())
-    return found
+    ids: dict[str, int] = {}
+    for chunk in chunks({name_key(name) for name in names}):
+        ids.update(session.execute(select(UserRow.name_key, UserRow.id).where(UserRow.name_key.in_(chunk))).tuples().all())
+    return ids
 
 
 def _known_tokens(session: Session, batch: Batch, people: Mapping[str, int]) -> set[AssignmentKey]:
@@ -273,15 +273,15 @@ def _known_tokens(session: Session, batch: Batch, people: Mapping[str, int]) -> 
     for assignment in batch.assignments.values():
         if assignment.parsed.labels[0].token is not None:
             person = people.get(assignment.key[2])
-            for one in nobodies if assignment.parsed.annotator is None else (person,):
-                if one is not None:
-                    by_person.setdefault(one, {}).update(dict.fromkeys(assignment.tokens, assignment.key))
-    found: set[AssignmentKey] = set()
+            for person_id in nobodies if assignment.parsed.annotator is None else (person,):
+                if person_id is not None:
+                    by_person.setdefault(person_id, {}).update(dict.fromkeys(assignment.tokens, assignment.key))
+    keys: set[AssignmentKey] = set()
     for annotator_id, tokens in by_person.items():
-        for some in chunks(tokens):
-            theirs = (LabelRow.annotator_id == annotator_id, LabelRow.token.in_(some))
-            found.update(tokens[token] for token in session.scalars(select(LabelRow.token).where(*theirs)))
-    return found
+        for chunk in chunks(tokens):
+            theirs = (LabelRow.annotator_id == annotator_id, LabelRow.token.in_(chunk))
+            keys.update(tokens[token] for token in session.scalars(select(LabelRow.token).where(*theirs)))
+    return keys
 
 
 def unnamed_annotators(session: Session) -> dict[int, str]:

@@ -99,13 +99,13 @@ def _one_import_at_a_time(session: Session) -> None:
         session.execute(text("LOCK TABLE imports IN SHARE ROW EXCLUSIVE MODE"))
 
 
-def _add_videos(session: Session, wanted: Sequence[str], videos: Mapping[str, NewVideo], now: datetime) -> None:
-    missing = [sha256 for sha256 in wanted if sha256 not in videos]
+def _add_videos(session: Session, hashes: Sequence[str], videos: Mapping[str, NewVideo], now: datetime) -> None:
+    missing = [sha256 for sha256 in hashes if sha256 not in videos]
     if missing:
         raise StorageError(f"the video with the sha256 {missing[0]} was not prepared for the import")
     rows = [
         {**asdict(videos[sha256]), "public_id": secrets.token_urlsafe(16), "created_at": now, "sha256": sha256}
-        for sha256 in wanted
+        for sha256 in hashes
     ]
     _insert_missing(session, _VIDEOS, rows)
 
@@ -138,13 +138,13 @@ def _pair_ids(session: Session, changes: Changes) -> dict[tuple[str, str, str], 
 
 def _people(session: Session, changes: Changes) -> dict[str, int]:
     """Name key -> id of everybody whose labels come in; who is not known yet is added."""
-    found: dict[str, int] = {}
+    ids: dict[str, int] = {}
     for new in changes.assignments:
         key, name = new.assignment.key[2], new.assignment.name
-        if key not in found:
-            known = find_user(session, name)
-            found[key] = (known or add_user(session, name, "annotator")).id
-    return found
+        if key not in ids:
+            user = find_user(session, name)
+            ids[key] = (user or add_user(session, name, "annotator")).id
+    return ids
 
 
 def _add_thoughts(session: Session, resolved: ResolvedImport, thoughts: Sequence[Thought], now: datetime) -> None:
@@ -197,8 +197,8 @@ def _record(resolved: ResolvedImport, thought: str) -> JudgementRecord:
 def _insert_missing(session: Session, table: Table, rows: Sequence[dict[str, Any]]) -> None:
     """Insert rows; where somebody else's transaction came first with the same one, theirs stays."""
     dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
-    for some in chunks(rows):
-        session.execute(dialect.insert(table).on_conflict_do_nothing(), some)
+    for chunk in chunks(rows):
+        session.execute(dialect.insert(table).on_conflict_do_nothing(), chunk)
 
 
 def _remember(

@@ -54,11 +54,11 @@ def add_labels(
     by_campaign: dict[str, list[NewAssignment]] = {}
     for new in new_assignments:
         by_campaign.setdefault(new.assignment.key[0], []).append(new)
-    for name, some in by_campaign.items():
-        campaign_id = _campaign(session, name, some, created_by, now)
-        campaign_pair_ids = _campaign_pairs(session, campaign_id, some, pair_ids)
-        _members(session, campaign_id, some, people, now)
-        _add_assignments(session, campaign_id, some, campaign_pair_ids, pair_ids, people, now)
+    for name, of_campaign in by_campaign.items():
+        campaign_id = _campaign(session, name, of_campaign, created_by, now)
+        campaign_pair_ids = _campaign_pairs(session, campaign_id, of_campaign, pair_ids)
+        _members(session, campaign_id, of_campaign, people, now)
+        _add_assignments(session, campaign_id, of_campaign, campaign_pair_ids, pair_ids, people, now)
         totals.rebuild(session, campaign_id)
 
 
@@ -109,11 +109,11 @@ def _campaign_pairs(
     in_campaign = CampaignPairRow.campaign_id == campaign_id
     present = dict(session.execute(select(CampaignPairRow.pair_id, CampaignPairRow.id).where(in_campaign)).tuples().all())
     last = session.scalar(select(func.max(CampaignPairRow.position)).where(in_campaign)) or 0
-    found: dict[int, ParsedAssignment] = {}
+    missing: dict[int, ParsedAssignment] = {}
     for new in new_assignments:
         pair_id = pair_ids[new.assignment.key[1]]
         if pair_id not in present:
-            found.setdefault(pair_id, new.assignment.parsed)
+            missing.setdefault(pair_id, new.assignment.parsed)
     rows = [
         {
             "campaign_id": campaign_id,
@@ -124,22 +124,22 @@ def _campaign_pairs(
             "state": assignment.pair_state,
             "open_slots": 0,
         }
-        for number, (pair_id, assignment) in enumerate(found.items(), start=1)
+        for number, (pair_id, assignment) in enumerate(missing.items(), start=1)
     ]
-    for some in _batches(rows):
+    for batch in _batches(rows):
         statement = insert(CAMPAIGN_PAIRS).returning(CAMPAIGN_PAIRS.c.pair_id, CAMPAIGN_PAIRS.c.id)
-        present.update(session.execute(statement, some).tuples().all())
+        present.update(session.execute(statement, batch).tuples().all())
     return present
 
 
 def _members(
     session: Session, campaign_id: int, new_assignments: Sequence[NewAssignment], people: Mapping[str, int], now: datetime
 ) -> None:
-    wanted = {people[new.assignment.key[2]] for new in new_assignments if new.assignment.parsed.kind in _PERSONAL}
+    needed = {people[new.assignment.key[2]] for new in new_assignments if new.assignment.parsed.kind in _PERSONAL}
     present = set(session.scalars(select(MemberRow.annotator_id).where(MemberRow.campaign_id == campaign_id)))
     rows = [
         {"campaign_id": campaign_id, "annotator_id": annotator_id, "standing": "active", "created_at": now}
-        for annotator_id in sorted(wanted - present)
+        for annotator_id in sorted(needed - present)
     ]
     if rows:
         session.execute(insert(MEMBERS), rows)
@@ -181,16 +181,16 @@ def _add_or_find(
     session: Session, new_assignments: Sequence[NewAssignment], common: Sequence[Mapping[str, Any]], now: datetime
 ) -> list[int]:
     """Insert the new assignments, bring the stored ones up to date, and return the ids of all in their order."""
-    found = [new.assignment_id for new in new_assignments]
-    fresh = [index for index, assignment_id in enumerate(found) if assignment_id is None]
+    ids = [new.assignment_id for new in new_assignments]
+    fresh = [index for index, assignment_id in enumerate(ids) if assignment_id is None]
     rows = [{**common[index], **_assignment(new_assignments[index], now)} for index in fresh]
     for index, assignment_id in zip(fresh, _insert_in_order(session, ASSIGNMENTS, rows), strict=True):
-        found[index] = assignment_id
+        ids[index] = assignment_id
     for index, new in enumerate(new_assignments):
         if new.assignment_id is not None:
             values = {name: _assignment(new, now)[name] for name in ("state", "finished_at", "seconds")}
-            session.execute(update(ASSIGNMENTS).where(ASSIGNMENTS.c.id == found[index]).values(values))
-    return [assignment_id for assignment_id in found if assignment_id is not None]
+            session.execute(update(ASSIGNMENTS).where(ASSIGNMENTS.c.id == ids[index]).values(values))
+    return [assignment_id for assignment_id in ids if assignment_id is not None]
 
 
 def _assignment(new: NewAssignment, now: datetime) -> dict[str, Any]:
@@ -237,8 +237,8 @@ def _insert_in_order(session: Session, table: Table, rows: Sequence[Mapping[str,
     """
     marks = (table.c.token, table.c.annotator_id)
     ids: dict[tuple[str, int], int] = {}
-    for some in _batches(rows):
-        for row in session.execute(insert(table).returning(table.c.id, *marks), some):
+    for batch in _batches(rows):
+        for row in session.execute(insert(table).returning(table.c.id, *marks), batch):
             ids[row.token, row.annotator_id] = row.id
     return [ids[row["token"], row["annotator_id"]] for row in rows]
 

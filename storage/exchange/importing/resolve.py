@@ -64,8 +64,8 @@ class ResolvedImport:
 
     def content(self, clip: Clip) -> str | None:
         """sha256 of a clip; None where neither its file nor the table tells."""
-        found = self.hashes.get(clip.path) if clip.path else None
-        return found or clip.sha256
+        sha256 = self.hashes.get(clip.path) if clip.path else None
+        return sha256 or clip.sha256
 
     @property
     def nobody(self) -> str:
@@ -222,8 +222,16 @@ def _token(key: AssignmentKey, index: int, label: ParsedLabel) -> str:
     """Return the label's own token, else one made from its position and content, so that it is known again."""
     if label.token is not None:
         return label.token
-    said: list[Any] = [label.action, label.choice, label.strength, label.sub_scores, label.marks, label.note, label.reason]
-    text = json.dumps([key, index, said], sort_keys=True, ensure_ascii=True)
+    content: list[Any] = [
+        label.action,
+        label.choice,
+        label.strength,
+        label.sub_scores,
+        label.marks,
+        label.note,
+        label.reason,
+    ]
+    text = json.dumps([key, index, content], sort_keys=True, ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
