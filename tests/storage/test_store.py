@@ -130,7 +130,7 @@ def test_another_question_is_not(database: Database) -> None:
             assert find_judgement(session, other) is None
 
 
-def test_modes_that_do_not_sample_ignore_k_and_seed(database: Database) -> None:
+def test_modes_that_do_not_sample_ignore_k_and_seed() -> None:
     assert Question(1, PROMPT, "f", "think", k=8, seed=3) == Question(1, PROMPT, "f", "think")
     with pytest.raises(StorageError, match="number of its thoughts"):
         Question(1, PROMPT, "f", "k")

@@ -83,8 +83,9 @@ def test_the_same_letters_typed_on_another_machine_are_the_same_password() -> No
     assert passwords.is_password(passwords.hash_password("cafe\u0301 au lait"), "caf\u00e9 au lait")
 
 
+@pytest.mark.usefixtures("ann")
 @pytest.mark.parametrize("password", ["", "x" * 201, "y" * 1_000_000, "a\x00b", "\ud800 lone half"])
-def test_odd_passwords_are_just_wrong(database: Database, ann: User, password: str) -> None:
+def test_odd_passwords_are_just_wrong(database: Database, password: str) -> None:
     assert str(refused(database, "Ann", password)) == "Wrong name or password."
 
 
@@ -219,7 +220,8 @@ def test_an_address_that_tries_many_names_is_held_off(database: Database, ann: U
     assert sign_in(database, "Ann", PASSWORD, THERE, NOON).user == ann
 
 
-def test_a_right_password_forgives_ones_own_slips_only(database: Database, ann: User) -> None:
+@pytest.mark.usefixtures("ann")
+def test_a_right_password_forgives_ones_own_slips_only(database: Database) -> None:
     for _ in range(2):
         refused(database, "Ann", "wrong password", THERE)
     for _ in range(2):
@@ -230,7 +232,8 @@ def test_a_right_password_forgives_ones_own_slips_only(database: Database, ann: 
     assert refused(database, "Ann", "wrong password", HERE).retry_seconds
 
 
-def test_guesses_that_arrive_together_do_not_slip_through(database: Database, ann: User) -> None:
+@pytest.mark.usefixtures("ann")
+def test_guesses_that_arrive_together_do_not_slip_through(database: Database) -> None:
     start = threading.Barrier(12)
 
     def guess(number: int) -> bool:
@@ -241,7 +244,8 @@ def test_guesses_that_arrive_together_do_not_slip_through(database: Database, an
         assert sum(pool.map(guess, range(12))) == FAILURES_BY_NAME
 
 
-def test_old_attempts_are_forgotten(database: Database, ann: User) -> None:
+@pytest.mark.usefixtures("ann")
+def test_old_attempts_are_forgotten(database: Database) -> None:
     for number in range(4):
         refused(database, f"guess {number}", "wrong password")
     refused(database, "Ann", "wrong password", now=NOON + LIMIT_WINDOW)
@@ -249,7 +253,8 @@ def test_old_attempts_are_forgotten(database: Database, ann: User) -> None:
         assert session.scalar(select(func.count()).select_from(SignInAttemptRow)) == 1
 
 
-def test_a_name_that_no_column_holds_is_just_wrong(database: Database, ann: User) -> None:
+@pytest.mark.usefixtures("ann")
+def test_a_name_that_no_column_holds_is_just_wrong(database: Database) -> None:
     for name in ("x" * 5000, "ﷺ" * 80, "a\x00b", "\ud800", "' OR 1=1 --"):
         assert refused(database, name, "wrong password", "a" * 300).retry_seconds is None
 
@@ -360,7 +365,8 @@ def test_the_console_invites_the_first_lead_and_only_its_newest_link_works(datab
         assert get_user(session, lea.id) == lea
 
 
-def test_a_password_changed_in_mid_sign_in_wins(database: Database, ann: User, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("ann")
+def test_a_password_changed_in_mid_sign_in_wins(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     class Overtaken(PasswordHasher):
         def verify(self, hash: str | bytes, password: str | bytes) -> bool:
             with database.write() as session:

@@ -56,7 +56,7 @@ def test_everything_that_was_said_is_kept(database: Database) -> None:
         assert get_assignment(session, assignment.token, assignment.annotator_id).label == label
 
 
-def test_a_refused_answer_saves_nothing_and_the_turn_goes_on(database: Database) -> None:
+def test_a_refused_answer_saves_nothing_and_the_assignment_goes_on(database: Database) -> None:
     team = make_team(database, dimensions=DIMENSIONS)
     with database.write() as session:
         assignment = take(session, team, team.people[0])

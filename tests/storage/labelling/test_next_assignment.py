@@ -22,7 +22,7 @@ from storage.splits import stable_share
 from tests.helpers.labelling import answer, flag, label_all, label_next, later, make_team, save, skip, take, waiting
 
 
-def test_a_turn_is_resumed_until_it_is_finished(database: Database) -> None:
+def test_an_assignment_is_resumed_until_it_is_finished(database: Database) -> None:
     team = make_team(database)
     person = team.people[0]
     with database.write() as session:
@@ -53,7 +53,7 @@ def test_a_pair_goes_to_no_more_people_than_its_overlap(database: Database) -> N
     assert [count for _, count in labels] == [2, 2, 2, 2]
 
 
-def test_somebody_elses_turn_is_not_to_be_told_from_none(database: Database) -> None:
+def test_somebody_elses_assignment_is_not_to_be_told_from_none(database: Database) -> None:
     team = make_team(database)
     with database.write() as session:
         assignment = take(session, team, team.people[0])
@@ -196,7 +196,7 @@ def test_the_left_video_is_fixed_for_a_person_and_even_over_pairs(database: Data
 
 
 def test_repeats_come_later_with_the_sides_exchanged_and_once(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("storage.campaigns.campaign.secrets.token_hex", lambda length: "always the same seed")
+    monkeypatch.setattr("storage.campaigns.campaign.secrets.token_hex", lambda _length: "always the same seed")
     team = make_team(database, pairs=60, people=1, repeat_share=0.3, overlap=1)
     (person,) = team.people
     with database.write() as session:
@@ -215,9 +215,9 @@ def test_repeats_come_later_with_the_sides_exchanged_and_once(database: Database
     assert (counted.labels, counted.repeat_total, counted.repeat_same) == (len(assignments), len(repeats), len(repeats))
 
 
-def test_gold_pairs_are_strewn_in_and_take_no_place(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("storage.campaigns.campaign.secrets.token_hex", lambda length: "always the same seed")
-    gold = {place: Gold("A") for place in range(5)}
+def test_gold_pairs_are_strewn_in_and_take_no_slot(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("storage.campaigns.campaign.secrets.token_hex", lambda _length: "always the same seed")
+    gold = {index: Gold("A") for index in range(5)}
     team = make_team(database, pairs=35, people=2, gold=gold, gold_share=0.2, overlap=1)
     with database.write() as session:
         assignments = [
@@ -262,7 +262,7 @@ def test_the_qualification_comes_first_with_feedback(database: Database) -> None
 
 
 def test_a_qualification_whose_pairs_are_skipped_is_decided_by_the_rest(database: Database) -> None:
-    gold = {place: Gold("A") for place in range(2)}
+    gold = {index: Gold("A") for index in range(2)}
     team = make_team(database, gold=gold, qualification_pairs=2)
     some, none, wrong = team.people
     with database.write() as session:
@@ -322,7 +322,7 @@ def _selects(database: Database, team: Any, person: int) -> list[tuple[str, Any]
     seen: list[tuple[str, Any]] = []
 
     @event.listens_for(database.engine, "before_cursor_execute")
-    def note(connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool) -> None:
+    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, many: bool) -> None:
         seen.append((statement, parameters[0] if many else parameters))
 
     with database.write() as session:

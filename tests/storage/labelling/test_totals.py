@@ -186,7 +186,7 @@ class Crowd:
         if isinstance(assignment, Assignment):
             save_draft(session, assignment.token, person, {"note": "later"}, self.now)
 
-    def wait(self, session: Any, person: int) -> None:
+    def wait(self, _session: Any, _person: int) -> None:
         self.hours += self.random.choice((0.1, 0.3, 2.0))
 
     def edit(self, session: Any, person: int) -> None:
