@@ -85,7 +85,7 @@ def _import(database: Database, options: argparse.Namespace) -> int:
     chosen: dict[str, Any] = {"source": options.source, "format": options.format, "videos": options.videos}
     with _bar() as progress:
         if options.dry_run:
-            done: Any = plan_import(clip_store, database, options.path, **chosen, progress=progress)
+            done: Any = plan_import(database, options.path, **chosen, progress=progress)
         else:
             done = run_import(clip_store, database, options.path, **chosen, progress=progress)
     problems = done.problems if isinstance(done, ImportPlan) else ()

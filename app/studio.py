@@ -83,7 +83,7 @@ class Studio:
             judge.build(blocks)
         with blocks.route(LABEL.name, LABEL.path):
             build_header(LABEL)
-            label.build(blocks)
+            label.build()
         with blocks.route(ANALYSE.name, ANALYSE.path):
             build_header(ANALYSE)
             analyse.build(blocks)

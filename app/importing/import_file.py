@@ -1,12 +1,12 @@
-"""Files of pairs and labels into the store, with their videos checked.
+"""Import of a file of pairs and labels, with its videos checked.
 
-    plan = plan_import(clip_store, database, Path("pairs.csv"), source="winter models")      # a dry run
+    plan = plan_import(database, Path("pairs.csv"), source="winter models")      # a dry run
     plan.pairs_new, plan.labels_new, plan.problems
     report = run_import(clip_store, database, Path("pairs.csv"), source="winter models", created_by=lead.id)
 
-The run decodes every new video once in full before anything is kept, copies them into the managed folder, re-encodes for the
-browser what it can't play, and then writes all rows in one transaction. Stopped in between, it leaves no row behind; copied
-files are found again by the next run.
+An import decodes every new video once in full before anything is kept, copies the videos into the managed folder, re-encodes
+those that a browser can't play, and writes all rows in one transaction. Stopped in between, it leaves no row behind; the
+next import finds the copied files.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.clip_store import ClipStore
-from descore.video import PROCESSES, VideoError, VideoInfo, content_hash, probe
+from descore.video import VideoError, VideoInfo, content_hash, probe
+from descore.video.worker_pool import PROCESSES
 from storage import Database
 from storage.exchange.exporting.stored_pairs import DIGITS
 from storage.exchange.formats.detect import read_file
@@ -34,14 +35,22 @@ _EXPORTED_NAME = re.compile(rf"[0-9a-f]{{{DIGITS}}}")
 
 
 class ImportCancelledError(ExchangeError):
-    """The import was stopped; nothing was taken in."""
+    """The import was stopped; nothing was imported."""
 
 
 @dataclass(frozen=True)
 class ImportPlan:
-    """What an import would do. With `problems` it would be refused; `notes` are worth knowing and do not stop it.
+    """A dry run: what an import would do.
 
-    labels_new, labels_known: revisions of labels. annotators: whose labels they are.
+    Attributes:
+        file, format, source: of the import.
+        pairs_new, pairs_known: pairs.
+        labels_new, labels_known: revisions of labels.
+        thoughts_new: thoughts.
+        videos_new, videos_known: videos.
+        annotators: the names on the labels.
+        problems: with any of them the import is refused.
+        notes: messages that do not stop it.
     """
 
     file: str
@@ -61,7 +70,7 @@ class ImportPlan:
 
 @dataclass(frozen=True)
 class ImportReport:
-    """What an import did."""
+    """The counts of an import."""
 
     file: str
     format: str
@@ -74,8 +83,12 @@ class ImportReport:
 
 
 @dataclass(frozen=True)
-class _Found:
-    """What reading a file and looking for its videos has found. new: files that the store does not have, by content."""
+class _ReadFile:
+    """A file that was read, and its videos.
+
+    Attributes:
+        new: by sha256, the videos that the store does not have.
+    """
 
     format: str
     resolved: ResolvedImport
@@ -84,8 +97,8 @@ class _Found:
 
 
 @dataclass(frozen=True)
-class _Watch:
-    """Who is told how far the work is, and who is asked whether it should stop."""
+class _Callbacks:
+    """The caller's functions: one is told the progress, the other says whether to stop."""
 
     progress: Progress | None
     cancelled: Callable[[], bool] | None
@@ -94,11 +107,10 @@ class _Watch:
         if self.progress is not None:
             self.progress(stage, done, total)
         if self.cancelled is not None and self.cancelled():
-            raise ImportCancelledError("the import was stopped; nothing was taken in")
+            raise ImportCancelledError("The import was stopped. Nothing was imported.")
 
 
 def plan_import(
-    clip_store: ClipStore,
     database: Database,
     path: Path,
     *,
@@ -108,21 +120,21 @@ def plan_import(
     progress: Progress | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> ImportPlan:
-    """What `run_import` would do; nothing is written. New videos are hashed and probed here, and not yet decoded in full.
+    """Try an import without writing anything. New videos are hashed and probed here, and not decoded in full.
 
     Raises:
         ExchangeError: the file can't be opened, its format is not known, or the source is no name.
-        ImportCancelledError: `cancelled` said so.
+        ImportCancelledError: `cancelled` returned True.
     """
-    watch = _Watch(progress, cancelled)
-    found = _look(database, path, source, format, videos, watch)
-    _, problems = _each(probe, found, "probing videos", watch)
+    callbacks = _Callbacks(progress, cancelled)
+    read = _read(database, path, source, format, videos, callbacks)
+    _, problems = _check_videos(probe, read, "probing videos", callbacks)
     with database.read() as session:
-        changes = compare(session, found.resolved)
+        changes = compare(session, read.resolved)
     return ImportPlan(
-        file=found.resolved.parsed.file,
-        format=found.format,
-        source=found.resolved.source,
+        file=read.resolved.parsed.file,
+        format=read.format,
+        source=read.resolved.source,
         pairs_new=len(changes.new_pairs),
         pairs_known=changes.pairs_known,
         labels_new=changes.labels_new,
@@ -131,7 +143,7 @@ def plan_import(
         videos_new=len(changes.new_videos),
         videos_known=changes.videos_known,
         annotators=changes.annotators,
-        problems=_in_order([*changes.problems, *found.problems, *problems]),
+        problems=_in_order([*changes.problems, *read.problems, *problems]),
         notes=_in_order(changes.notes),
     )
 
@@ -148,40 +160,40 @@ def run_import(
     progress: Progress | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> ImportReport:
-    """Take a file in, all of it or nothing.
+    """Import a file, all of it or nothing.
 
     Args:
         source: names where the pairs come from; their labels go into the campaign "imported: SOURCE".
-        format: one of `storage.exchange.formats.detect.FORMATS`, found out by default.
+        format: one of `storage.exchange.formats.detect.FORMATS`, detected by default.
         videos: the folder that paths in the file start from, by default the file's own. Only with it may they be absolute.
-        progress: gets what is being done, how much of it is done, and how much there is.
-        cancelled: asked between videos; the import stops when it says yes.
+        progress: called with the present stage, how much of it is done, and how much there is.
+        cancelled: called between videos; the import stops when it returns True.
 
     Raises:
         ImportRefusedError: something is wrong with the file, its videos or its labels; `problems` has all of it.
         ExchangeError: the file can't be opened, its format is not known, or the source is no name.
-        ImportCancelledError: `cancelled` said so.
+        ImportCancelledError: `cancelled` returned True.
         StorageError: the store can't be written.
     """
-    watch = _Watch(progress, cancelled)
-    found = _look(database, path, source, format, videos, watch)
-    checked, problems = _each(clip_store.check, found, "decoding videos", watch)
+    callbacks = _Callbacks(progress, cancelled)
+    read = _read(database, path, source, format, videos, callbacks)
+    checked, problems = _check_videos(clip_store.check, read, "decoding videos", callbacks)
     with database.read() as session:
-        changes = compare(session, found.resolved)
-    problems = [*changes.problems, *found.problems, *problems]
+        changes = compare(session, read.resolved)
+    problems = [*changes.problems, *read.problems, *problems]
     if problems:
         raise ImportRefusedError(_in_order(problems))
-    kept = _keep(clip_store, found, checked, watch)
+    kept = _keep(clip_store, read, checked, callbacks)
     with database.write() as session:
-        taken = insert_import(session, found.resolved, kept, created_by=created_by)
-    return _report(found, taken)
+        taken = insert_import(session, read.resolved, kept, created_by=created_by)
+    return _report(read, taken)
 
 
-def _report(found: _Found, taken: ImportCounts) -> ImportReport:
+def _report(read: _ReadFile, taken: ImportCounts) -> ImportReport:
     return ImportReport(
-        file=found.resolved.parsed.file,
-        format=found.format,
-        source=found.resolved.source,
+        file=read.resolved.parsed.file,
+        format=read.format,
+        source=read.resolved.source,
         pairs_added=taken.pairs,
         labels_added=taken.labels,
         thoughts_added=taken.thoughts,
@@ -190,7 +202,9 @@ def _report(found: _Found, taken: ImportCounts) -> ImportReport:
     )
 
 
-def _look(database: Database, path: Path, source: str, format: str | None, videos: Path | None, watch: _Watch) -> _Found:
+def _read(
+    database: Database, path: Path, source: str, format: str | None, videos: Path | None, callbacks: _Callbacks
+) -> _ReadFile:
     """Read the file, and find each of its videos on the disk or in the store."""
     source = clean_source(source)
     name, parsed = read_file(path, format, videos)
@@ -202,12 +216,12 @@ def _look(database: Database, path: Path, source: str, format: str | None, video
             hashes[file] = _content(database, file, clip)
         except ValueError as error:
             problems.append(_video_problem(parsed, pair, clip, str(error)))
-        watch.step("reading videos", done, len(firsts))
+        callbacks.step("reading videos", done, len(firsts))
     whole = content_hash(path) if path.is_file() else hashlib.sha256("".join(sorted(hashes.values())).encode()).hexdigest()
     with database.read() as session:
         known = video_ids(session, hashes.values())
     new = {sha256: (file, *firsts[file]) for file, sha256 in hashes.items() if sha256 not in known}
-    return _Found(name, ResolvedImport(parsed, source, name, whole, hashes), new, tuple(problems))
+    return _ReadFile(name, ResolvedImport(parsed, source, name, whole, hashes), new, tuple(problems))
 
 
 def _clips(parsed: ParsedFile) -> Iterator[tuple[Clip, ParsedPair]]:
@@ -217,10 +231,10 @@ def _clips(parsed: ParsedFile) -> Iterator[tuple[Clip, ParsedPair]]:
 
 
 def _content(database: Database, file: Path, clip: Clip) -> str:
-    """sha256 of a video, from its file; without a file, from the store, if the table names the content of one there.
+    """Return the sha256 of a video: of its file, else of the video in the store that the table names by its content.
 
     Raises:
-        ValueError: there is no such video, or it is not the one that the table means; the message says so.
+        ValueError: there is no such video, or another one than the table names; the message says which.
     """
     if not file.is_file():
         with database.read() as session:
@@ -229,40 +243,42 @@ def _content(database: Database, file: Path, clip: Clip) -> str:
             else:
                 found = video_by_prefix(session, file.stem) if _EXPORTED_NAME.fullmatch(file.stem) else None
         if found is None:
-            raise ValueError("not found; is the folder of the videos right?")
+            raise ValueError("not found; check the folder of the videos")
         return found
     try:
         sha256 = content_hash(file)
     except OSError as error:
         raise ValueError(f"can't be read: {error.strerror or error}") from None
     if clip.sha256 not in (None, sha256):
-        raise ValueError("its content is not the one that the table names")
+        raise ValueError("its content differs from the sha256 in the table")
     return sha256
 
 
-def _each(
-    work: Callable[[Path], VideoInfo], found: _Found, stage: str, watch: _Watch
+def _check_videos(
+    work: Callable[[Path], VideoInfo], read: _ReadFile, stage: str, callbacks: _Callbacks
 ) -> tuple[dict[str, VideoInfo], list[Problem]]:
-    """Look at each new video, as many at a time as there are decoding processes; problems are collected."""
+    """Check each new video, as many at a time as there are decoding processes, and collect the problems."""
     infos: dict[str, VideoInfo] = {}
     problems: list[Problem] = []
     with ThreadPoolExecutor(max_workers=PROCESSES) as threads:
-        due = {threads.submit(work, file): sha256 for sha256, (file, _, _) in found.new.items()}
+        due = {threads.submit(work, file): sha256 for sha256, (file, _, _) in read.new.items()}
         try:
             for done, future in enumerate(as_completed(due), start=1):
-                _, clip, pair = found.new[due[future]]
+                _, clip, pair = read.new[due[future]]
                 try:
                     infos[due[future]] = future.result()
                 except VideoError as error:
-                    problems.append(_video_problem(found.resolved.parsed, pair, clip, error.reason))
-                watch.step(stage, done, len(due))
+                    problems.append(_video_problem(read.resolved.parsed, pair, clip, error.reason))
+                callbacks.step(stage, done, len(due))
         except BaseException:
             threads.shutdown(wait=False, cancel_futures=True)
             raise
     return infos, problems
 
 
-def _keep(clip_store: ClipStore, found: _Found, checked: Mapping[str, VideoInfo], watch: _Watch) -> dict[str, NewVideo]:
+def _keep(
+    clip_store: ClipStore, read: _ReadFile, checked: Mapping[str, VideoInfo], callbacks: _Callbacks
+) -> dict[str, NewVideo]:
     """Copy the checked videos into the managed folder.
 
     Raises:
@@ -271,16 +287,14 @@ def _keep(clip_store: ClipStore, found: _Found, checked: Mapping[str, VideoInfo]
     kept: dict[str, NewVideo] = {}
     problems: list[Problem] = []
     for done, (sha256, info) in enumerate(checked.items(), start=1):
-        file, clip, pair = found.new[sha256]
+        file, clip, pair = read.new[sha256]
         try:
             kept[sha256] = clip_store.keep(file, info)
             if kept[sha256].sha256 != sha256:
-                problems.append(
-                    _video_problem(found.resolved.parsed, pair, clip, "was changed during the import; try again")
-                )
+                problems.append(_video_problem(read.resolved.parsed, pair, clip, "was changed during the import; try again"))
         except VideoError as error:
-            problems.append(_video_problem(found.resolved.parsed, pair, clip, error.reason))
-        watch.step("copying videos", done, len(checked))
+            problems.append(_video_problem(read.resolved.parsed, pair, clip, error.reason))
+        callbacks.step("copying videos", done, len(checked))
     if problems:
         raise ImportRefusedError(_in_order(problems))
     return kept
@@ -291,5 +305,5 @@ def _video_problem(parsed: ParsedFile, pair: ParsedPair, clip: Clip, reason: str
 
 
 def _in_order(problems: list[Problem] | tuple[Problem, ...]) -> tuple[Problem, ...]:
-    """By place in the file, each once."""
-    return tuple(dict.fromkeys(sorted(problems, key=lambda one: (one.file, one.line or 0))))
+    """Sort by file and line, and drop repetitions."""
+    return tuple(dict.fromkeys(sorted(problems, key=lambda problem: (problem.file, problem.line or 0))))

@@ -1,7 +1,7 @@
-"""Uploaded files on their way into an import: gathered in one private folder, archives unpacked.
+"""Staging of uploaded files for an import: one private folder, archives unpacked.
 
     staged = stage([Path("pairs.zip")], database.home, owner=lead.id)
-    plan_import(clip_store, database, staged.path, ...)
+    plan_import(database, staged.path, ...)
     staged.discard()
 
 An upload is moved out of Gradio's own folder, which anybody who knows a file's address could read from.
@@ -27,27 +27,27 @@ MOST_FILES = 200_000
 
 @dataclass(frozen=True)
 class Staged:
-    """What was uploaded. path: the table or folder to import. names: of the uploaded files."""
+    """Uploaded files in a private folder."""
 
     folder: Path
-    path: Path
-    names: tuple[str, ...]
+    path: Path  # the table or folder to import
+    names: tuple[str, ...]  # of the uploaded files
 
     def discard(self) -> None:
-        """Remove the files; what was imported has its own copies."""
+        """Remove the files; imported videos are copies."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def stage(files: Sequence[Path], home: Path, owner: int) -> Staged:
-    """Move uploaded files into a folder of their own; what the same person uploaded before is removed.
+    """Move uploaded files into a folder of their own; remove earlier uploads of the same person.
 
     Raises:
-        ExchangeError: a file can't be read or unpacked, two have the same name, or it is not clear what to import.
+        ExchangeError: a file can't be read or unpacked, two have the same name, or there are several tables.
     """
-    place = ensure_folder(home / INCOMING)
-    for earlier in place.glob(f"{owner}-*"):
+    incoming = ensure_folder(home / INCOMING)
+    for earlier in incoming.glob(f"{owner}-*"):
         shutil.rmtree(earlier, ignore_errors=True)
-    folder = ensure_folder(place / f"{owner}-{secrets.token_hex(8)}")
+    folder = ensure_folder(incoming / f"{owner}-{secrets.token_hex(8)}")
     try:
         for file in files:
             _take(file, folder)
@@ -55,12 +55,12 @@ def stage(files: Sequence[Path], home: Path, owner: int) -> Staged:
     except BaseException as error:
         shutil.rmtree(folder, ignore_errors=True)
         if isinstance(error, OSError):
-            raise ExchangeError(f"the upload can't be kept: {error.strerror or error}") from error
+            raise ExchangeError(f"The upload can't be stored: {error.strerror or error}.") from error
         raise
 
 
 def table_in(folder: Path) -> Path:
-    """What is to be imported: the one table in a folder, else the folder itself.
+    """Return the path to import: the one table in a folder, else the folder itself.
 
     Raises:
         ExchangeError: there are several tables.
@@ -71,25 +71,25 @@ def table_in(folder: Path) -> Path:
     tables = [path for path in inside if path.suffix.lower() in TABLES and path.name != "prompts.csv"]
     if len(tables) > 1:
         names = ", ".join(sorted(path.name for path in tables))
-        raise ExchangeError(f"upload one table at a time; found {names}")
+        raise ExchangeError(f"Upload one table at a time (got {names}).")
     return tables[0] if tables else folder
 
 
 def import_folders(home: Path) -> tuple[str, ...]:
-    """What lies in the folder for imports: names of tables, archives left out, and of folders."""
-    place = ensure_folder(home / IMPORTS)
-    found = (path for path in place.iterdir() if path.is_dir() or path.suffix.lower() in TABLES)
-    return tuple(sorted(path.name for path in found if not path.name.startswith(".")))
+    """List the tables and folders in the folder for imports; archives are left out."""
+    folder = ensure_folder(home / IMPORTS)
+    importable = (path for path in folder.iterdir() if path.is_dir() or path.suffix.lower() in TABLES)
+    return tuple(sorted(path.name for path in importable if not path.name.startswith(".")))
 
 
 def import_path(home: Path, name: str) -> Path:
-    """The table or folder of that name in the folder for imports.
+    """Return the table or folder of that name in the folder for imports.
 
     Raises:
         ExchangeError: there is none.
     """
     if name not in import_folders(home):
-        raise ExchangeError(f"there is no {name!r} in {IMPORTS} any more")
+        raise ExchangeError(f"{name!r} is no longer in the folder {IMPORTS}. Reload the page.")
     path = home / IMPORTS / name
     return table_in(path) if path.is_dir() else path
 
@@ -101,7 +101,7 @@ def _take(file: Path, folder: Path) -> None:
         return
     target = folder / file.name
     if target.exists():
-        raise ExchangeError(f"two files are named {file.name}")
+        raise ExchangeError(f"Two files are named {file.name}.")
     shutil.move(file, target)
 
 
@@ -110,7 +110,9 @@ def _unpack(file: Path, folder: Path) -> None:
         with zipfile.ZipFile(file) as archive:
             members = archive.infolist()
             if len(members) > MOST_FILES or sum(member.file_size for member in members) > LARGEST_UNPACKED:
-                raise ExchangeError(f"{file.name} unpacks to too much: put its files into the folder for imports")
+                raise ExchangeError(
+                    f"{file.name} is too large when unpacked. Put its files into the folder {IMPORTS} of the data folder."
+                )
             archive.extractall(folder)  # keeps all members below the folder, and makes no links
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
         if isinstance(error, ExchangeError):

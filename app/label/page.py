@@ -1,4 +1,4 @@
-"""The Label page: one template and its scripts; all that it knows it fetches from the endpoints of `LabelApi`."""
+"""The Label page: a template and its scripts, which fetch everything from the endpoints of `LabelApi`."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class LabelPage:
     def __init__(self, database: Database, clip_store: ClipStore, serving: Serving, auth: Auth) -> None:
         self._api = LabelApi(database, clip_store, serving, auth)
 
-    def build(self, blocks: gr.Blocks) -> None:
-        """Lay the page out. It says nothing of any pair, so it may be sent to whoever asks."""
+    def build(self) -> None:
+        """Lay the page out. It names no pair, so it may be sent to anybody."""
         gr.HTML(
             None,
             html_template=read_static("label/label.html").replace(PLACE_OF_PLAYER, read_static("shared/synced_pair.html")),
@@ -32,5 +32,5 @@ class LabelPage:
         )
 
     def routes(self) -> list[BaseRoute]:
-        """The JSON endpoints."""
+        """Return the JSON endpoints."""
         return self._api.routes()

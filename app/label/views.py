@@ -1,7 +1,7 @@
-"""A person's turn as the page sees it, and an answer of the page as the store sees it.
+"""An assignment as the page sees it, and an answer of the page as the store sees it.
 
-The page knows only "left" and "right". Which of the pair's videos A and B stood left is decided and kept on the server;
-everything that says A or B, names a generator or a file, or tells what kind of turn it is, ends here.
+The page knows only "left" and "right". The server decides and keeps which of the pair's videos A and B stands left. Whether
+a video is A or B, its generator, its file and the kind of the assignment never pass this file.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _OTHER: dict[Side, Side] = {"A": "B", "B": "A"}
 
 
 def video_at(side: str, left_video: Side) -> Side:
-    """The pair's video that stands at a side of the page.
+    """Return the pair's video that stands at a side of the page.
 
     Raises:
         AnswerError: the page has no such side.
@@ -41,52 +41,52 @@ def video_at(side: str, left_video: Side) -> Side:
 
 
 def assignment_view(
-    turn: Assignment, campaign: Campaign, clip_store: ClipStore, practice: Mapping[str, int] | None
+    assignment: Assignment, campaign: Campaign, clip_store: ClipStore, practice: Mapping[str, int] | None
 ) -> dict[str, Any]:
-    """What the page gets of a turn.
+    """Return an assignment for the page.
 
     Args:
         practice: {"number", "of"} while the person qualifies, else None.
     """
-    left, right = _by_side(turn.pair.video_a, turn.pair.video_b, turn.left_video)
+    left, right = _by_side(assignment.pair.video_a, assignment.pair.video_b, assignment.left_video)
     return {
-        "turn": turn.token,
-        "state": turn.state,
-        "prompt": turn.pair.prompt,
+        "turn": assignment.token,
+        "state": assignment.state,
+        "prompt": assignment.pair.prompt,
         "left": clip_store.view(left),
         "right": clip_store.view(right),
         "dimensions": list(campaign.config.dimensions),
         "practice": practice,
-        "draft": turn.draft,
-        "label": None if turn.label is None else label_view(turn.label),
-        "expires_at": turn.expires_at.isoformat(),
+        "draft": assignment.draft,
+        "label": None if assignment.label is None else label_view(assignment.label),
+        "expires_at": assignment.expires_at.isoformat(),
         "open": list(campaign.config.visible),
     }
 
 
 def label_view(label: Label) -> dict[str, Any]:
-    """A saved label by the sides of the page; `id` names the revision, for an edit."""
+    """Return a saved label by the sides of the page; `id` names the revision, for an edit."""
     return as_shown(label, label.left_video) | {"id": label.id}
 
 
-def history_view(turn: Assignment) -> dict[str, Any]:
-    """One line of the last ten."""
-    assert turn.label is not None
+def history_view(assignment: Assignment) -> dict[str, Any]:
+    """Return one line of the last ten."""
+    assert assignment.label is not None
     return {
-        "turn": turn.token,
-        "prompt": turn.pair.prompt,
-        "label": label_view(turn.label),
-        "at": turn.label.created_at.isoformat(),
+        "turn": assignment.token,
+        "prompt": assignment.pair.prompt,
+        "label": label_view(assignment.label),
+        "at": assignment.label.created_at.isoformat(),
     }
 
 
 def guidelines_view(version: int, guidelines: Guidelines, dimensions: Sequence[str]) -> dict[str, Any]:
-    """The guidelines of the dimensions that a campaign asks."""
+    """Return the guidelines of a campaign's dimensions."""
     guides = [(name, guidelines.dimensions[name]) for name in dimensions if name in guidelines.dimensions]
     return {
         "version": version,
         "intro": guidelines.intro,
-        "dimensions": [{"name": name, "definition": one.definition, "example": one.example} for name, one in guides],
+        "dimensions": [{"name": name, "definition": guide.definition, "example": guide.example} for name, guide in guides],
     }
 
 
@@ -94,27 +94,27 @@ def guidelines_view(version: int, guidelines: Guidelines, dimensions: Sequence[s
 
 
 def answer_of(shown: Any, left_video: Side) -> Answer:
-    """The page's answer in terms of the pair's videos. Only its form is checked here; the store checks the values.
+    """Return the page's answer in terms of the pair's videos. Only its form is checked here; the store checks the values.
 
     Raises:
         AnswerError: it does not have the form that the page sends.
     """
     if not isinstance(shown, Mapping) or not set(shown) <= _FIELDS:
         raise AnswerError(f"an answer is an object with {', '.join(sorted(_FIELDS))}")
-    found = dict(shown)
-    if found.get("choice") in PAGE_SIDES:
-        found["choice"] = video_at(found["choice"], left_video)
-    elif found.get("choice") not in (None, "tie", "both_bad"):
-        raise AnswerError(f"a choice is left, right, tie or both_bad; found {found['choice']!r}")
-    scores = _by_video(found.get("sub_scores"), left_video)
-    found["sub_scores"] = scores if any(scores.values()) else {}
-    found["playback"] = _by_video(found.get("playback"), left_video)
-    found["marks"] = tuple(_mark(mark, left_video) for mark in _listed(found.get("marks")))
-    return Answer(**found)
+    values = dict(shown)
+    if values.get("choice") in PAGE_SIDES:
+        values["choice"] = video_at(values["choice"], left_video)
+    elif values.get("choice") not in (None, "tie", "both_bad"):
+        raise AnswerError(f"a choice is left, right, tie or both_bad; found {values['choice']!r}")
+    scores = _by_video(values.get("sub_scores"), left_video)
+    values["sub_scores"] = scores if any(scores.values()) else {}
+    values["playback"] = _by_video(values.get("playback"), left_video)
+    values["marks"] = tuple(_mark(mark, left_video) for mark in _listed(values.get("marks")))
+    return Answer(**values)
 
 
 def checked_draft(draft: Any) -> dict[str, Any]:
-    """A draft, which is kept as the page sends it, by the sides of the page.
+    """Return a draft as it is kept: as the page sent it, by the sides of the page.
 
     Raises:
         AnswerError: it is not an object.
@@ -125,7 +125,7 @@ def checked_draft(draft: Any) -> dict[str, Any]:
 
 
 def feedback_view(label: Label, gold: Gold, practice: Mapping[str, int]) -> dict[str, Any]:
-    """The agreed answer of a practice pair beside one's own."""
+    """Return the agreed answer of a practice pair beside the person's own."""
     agreed = Answer(choice=gold.choice, sub_scores=gold.sub_scores or {})
     return {
         "own": label_view(label),
@@ -146,9 +146,9 @@ def _by_side(a: Any, b: Any, left_video: Side) -> tuple[Any, Any]:
 def _by_video(shown: Any, left_video: Side) -> dict[str, dict[str, Any]]:
     if shown is None:
         return {}
-    if not isinstance(shown, Mapping) or not all(isinstance(one, Mapping) for one in shown.values()):
+    if not isinstance(shown, Mapping) or not all(isinstance(entry, Mapping) for entry in shown.values()):
         raise AnswerError("sub-scores and playback are given for left and right")
-    return {video_at(side, left_video): dict(one) for side, one in shown.items()}
+    return {video_at(side, left_video): dict(entry) for side, entry in shown.items()}
 
 
 def _listed(marks: Any) -> list[Any]:
@@ -169,12 +169,12 @@ def _mark(mark: Any, left_video: Side) -> dict[str, Any]:
 
 
 def generators_view(pair: Pair, left_video: Side) -> dict[str, str | None]:
-    """Who made the videos."""
+    """Return the generators of the videos."""
     return dict(zip(PAGE_SIDES, _by_side(pair.generator_a, pair.generator_b, left_video), strict=True))
 
 
 def model_view(answer: ModelAnswer, left_video: Side, parts: Sequence[str]) -> dict[str, Any]:
-    """The opened parts of the model's verdict, with the left video as A, as the person sees it.
+    """Return the opened parts of the model's answer, with the left video as A, as the person sees it.
 
     Args:
         answer: a finished answer about the pair's videos A and B.
@@ -183,22 +183,22 @@ def model_view(answer: ModelAnswer, left_video: Side, parts: Sequence[str]) -> d
     view = verdict_view(answer if left_video == "A" else _flipped(answer))
     sides = dict(zip(PAGE_SIDES, view["sides"], strict=True))
     assert answer.verdict is not None
-    found: dict[str, Any] = {"checkpoint": answer.verdict.checkpoint}
+    content: dict[str, Any] = {"checkpoint": answer.verdict.checkpoint}
     if "thoughts" in parts:
-        scored = all(one["scores"] for one in sides.values())
-        found["thoughts"] = {side: one["thought"] for side, one in sides.items()}
-        found["sub_scores"] = {side: one["scores"] for side, one in sides.items()} if scored else None
+        scored = all(side_view["scores"] for side_view in sides.values())
+        content["thoughts"] = {side: side_view["thought"] for side, side_view in sides.items()}
+        content["sub_scores"] = {side: side_view["scores"] for side, side_view in sides.items()} if scored else None
     if "rewards" in parts:
-        found |= {"headline": view["headline"], "p_left": view["p"]}
-        found["rewards"] = {side: one["reward"] for side, one in sides.items()}
-        found["raw_rewards"] = {side: one["raw_reward"] for side, one in sides.items()}
+        content |= {"headline": view["headline"], "p_left": view["p"]}
+        content["rewards"] = {side: side_view["reward"] for side, side_view in sides.items()}
+        content["raw_rewards"] = {side: side_view["raw_reward"] for side, side_view in sides.items()}
     if {"thoughts", "rewards"} <= set(parts):
-        found["reason"] = view["reason"]
-    return found
+        content["reason"] = view["reason"]
+    return content
 
 
 def _flipped(answer: ModelAnswer) -> ModelAnswer:
-    """The same answer with the videos in the other order."""
+    """Return the same answer with the videos in the other order."""
     verdict = answer.verdict
     assert verdict is not None
     p = None if verdict.p_first_preferred is None else 1 - verdict.p_first_preferred

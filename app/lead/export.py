@@ -1,4 +1,4 @@
-"""Lead page: the store's pairs and labels as a download, through a route that looks up who asks."""
+"""Tab Export: the store's pairs and labels as a download, through a route for leads only."""
 
 from __future__ import annotations
 
@@ -32,46 +32,47 @@ ABANDONED_SECONDS = 24 * 3600
 
 
 class ExportTab(LeadSection):
-    """A form that answers with a zip."""
+    """A form whose answer is a zip."""
 
     name, title = "export", "Export"
 
-    def view(self, person: User, campaign: int | None) -> Reply:
-        """What can be exported, and how."""
+    def view(self, _person: User, _campaign: int | None) -> Reply:
+        """Show what can be exported, and how."""
         with self.context.database.read() as session:
             sources = pair_sources(session)
-            campaigns = {one.id: one.config.name for one in list_campaigns(session)}
+            campaigns = {campaign.id: campaign.config.name for campaign in list_campaigns(session)}
         return Reply(export_form(sources, campaigns))
 
     def routes(self) -> list[BaseRoute]:
-        """The download."""
+        """Return the route of the download."""
         return [Route(EXPORT_PATH, self.download, methods=["GET"])]
 
     def download(self, request: Request) -> Response:
         """Write the export into a private folder, pack it, send it, remove both."""
         try:
             self.context.auth.require(request, "lead")
-            chosen = _selection(request.query_params.get("what", ""))
+            selection = _selection(request.query_params.get("what", ""))
         except AuthError as error:
-            return _refused(request, error.status, str(error))
-        place = _new_folder(self.context.database.home)
+            return _refused(error.status, str(error))
+        folder = _new_folder(self.context.database.home)
         try:
-            archive = self._pack(request, chosen, place)
+            archive = self._pack(request, selection, folder)
         except BaseException as error:
-            shutil.rmtree(place, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)
             if isinstance(error, StorageError):
-                return _refused(request, 422, str(error))
+                return _refused(422, str(error))
             raise
-        clean = BackgroundTask(shutil.rmtree, place, ignore_errors=True)
+        clean = BackgroundTask(shutil.rmtree, folder, ignore_errors=True)
         headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
         return FileResponse(archive, media_type="application/zip", filename=archive.name, headers=headers, background=clean)
 
-    def _pack(self, request: Request, chosen: dict[str, Any], place: Path) -> Path:
-        format, folder = request.query_params.get("format", ""), place / "export"
+    def _pack(self, request: Request, selection: dict[str, Any], outgoing: Path) -> Path:
+        format = request.query_params.get("format", "")
+        folder = outgoing / "export"
         labels = cast("Labels", request.query_params.get("labels", "raw"))
         with_videos = request.query_params.get("videos") == "yes"
-        report = export(self.context.database, folder, format, labels=labels, copy_videos=with_videos, **chosen)
-        archive = place / f"descore-{report.format}.zip"
+        report = export(self.context.database, folder, format, labels=labels, copy_videos=with_videos, **selection)
+        archive = outgoing / f"descore-{report.format}.zip"
         with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
             for path in sorted(folder.rglob("*")):
                 if path.is_file():
@@ -83,7 +84,7 @@ class ExportTab(LeadSection):
 
 
 def _new_folder(home: Path) -> Path:
-    """A private folder for one export. Those of downloads that were broken off long ago are removed."""
+    """Make a private folder for one export; remove those of downloads that were broken off long ago."""
     outgoing = ensure_folder(home / OUTGOING)
     for earlier in outgoing.iterdir():
         if time.time() - earlier.stat().st_mtime > ABANDONED_SECONDS:
@@ -98,5 +99,5 @@ def _selection(what: str) -> dict[str, Any]:
     return {"source": key} if kind == "source" else {}
 
 
-def _refused(request: Request, status: int, text: str) -> Response:
+def _refused(status: int, text: str) -> Response:
     return page("plain/notice.html", status, up="../../", title="Export", text=text)

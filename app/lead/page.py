@@ -1,7 +1,7 @@
 """The Lead page: campaigns on top, and tabs for all that a lead does with them.
 
-Everything on it is fetched after the page was loaded, by handlers that look up who asks; the page as such says nothing. A
-viewer gets progress and agreement, everybody else a line that says whom the page is for.
+Its content is fetched after the page was loaded, by handlers that look up who asks; the page itself holds nothing. A viewer
+gets progress and agreement, everybody else a line that says for whom the page is.
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ class LeadPage:
         ]
 
     def routes(self) -> list[BaseRoute]:
-        """The download of an export."""
+        """Return the route of an export's download."""
         return self.export.routes()
 
     # ---- layout --------------------------------------------------------------------------------------------------
 
     def build(self, blocks: gr.Blocks) -> None:
         """Lay the page out and connect its handlers."""
-        # Which campaign this browser looked at last; not who looks: that is in the cookie alone.
+        # The campaign that this browser showed last. The person is known by the cookie alone.
         self.saved = gr.BrowserState(None, storage_key="descore-lead", secret="descore-lead")
         self.chosen, self.front = gr.State(None), gr.State(self.tabs[0].name)
         self.gate = gr.HTML("", elem_id="ds-gate", apply_default_css=False)
@@ -91,7 +91,7 @@ class LeadPage:
     # ---- handlers ------------------------------------------------------------------------------------------------
 
     def _enter(self, saved: Any, request: gr.Request) -> list[Any]:
-        """On load: who is it, and which campaign did this browser look at last?"""
+        """Look up, on load, the person and the campaign that this browser showed last."""
         everything = sum(len(section.outputs) for section in self.tabs)
         try:
             person = self.context.auth.require(request, "lead", "viewer")
@@ -110,13 +110,13 @@ class LeadPage:
         ]
 
     def _last_chosen(self, saved: Any) -> int | None:
-        """The campaign of the last visit if it is still there, else the newest one."""
+        """Return the campaign of the last visit if it still exists, else the newest one."""
         with self.context.database.read() as session:
             ids = [campaign.id for campaign in list_campaigns(session)]
         return saved if saved in ids else (ids[-1] if ids else None)
 
     def _bring_to_front(self, section: LeadSection) -> Any:
-        """The handler of a tab that is chosen: what it shows is fetched then."""
+        """Return the handler that fills a tab when it is opened."""
 
         def bring(campaign: int | None, request: gr.Request) -> list[Any]:
             return [section.name, *section.show(campaign, request)]
@@ -124,16 +124,16 @@ class LeadPage:
         return bring
 
     def _choose(self, campaign: int | None, event: gr.EventData, request: gr.Request) -> Iterator[list[Any]]:
-        """An act in the list of campaigns; this browser comes back to the one that was chosen last."""
+        """Handle an act in the list of campaigns; this browser comes back to the one that was chosen last."""
         for *values, chosen in self.campaigns.answer(campaign, event, request):
             yield [*values, chosen, chosen if isinstance(chosen, int) else campaign]
 
     def _show_front(self, campaign: int | None, front: str, request: gr.Request) -> list[Any]:
-        """After another campaign was chosen: the tab in front anew, the others when they are opened."""
+        """Fill the tab in front after another campaign was chosen; the others are filled when they are opened."""
         return self._front_values(self.context.auth.user(request), campaign, front)
 
     def _refresh(self, campaign: int | None, request: gr.Request) -> list[Any]:
-        """After something was done in a tab: the counts in the list, and which campaign to come back to."""
+        """Return, after an act in a tab, the list with its counts, and the campaign to come back to."""
         return [*self.campaigns.show(campaign, request), campaign]
 
     def _front_values(self, person: User | None, campaign: int | None, front: str) -> list[Any]:
@@ -147,7 +147,7 @@ class LeadPage:
 
 
 def _gate(error: Exception) -> str:
-    """What those see whom the page is not for."""
+    """Say for whom the page is, and link to the sign-in."""
     sign_in = Markup(' <a href="./sign-in?next=/lead">Sign in</a>') if isinstance(error, NotSignedInError) else ""
     other = "" if sign_in else Markup(' <a href="./sign-in?next=/lead">Sign in as somebody else</a>')
     text = "This page is for leads." if sign_in else str(error)

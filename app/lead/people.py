@@ -1,4 +1,4 @@
-"""Lead page: accounts."""
+"""Tab Accounts: invitations, roles, passwords."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from storage.schema import Role
 
 
 class AccountsTab(LeadSection):
-    """Who may come in, and as what."""
+    """All accounts with their roles."""
 
     name, title = "accounts", "Accounts"
 
-    def view(self, person: User, campaign: int | None) -> Reply:
-        """Everybody."""
+    def view(self, person: User, _campaign: int | None) -> Reply:
+        """Show all accounts."""
         return self._list(person)
 
-    def act(self, form: FormData, person: User, campaign: int | None) -> Reply:
-        """Invite, give a new password, switch on or off, change a role."""
+    def act(self, form: FormData, person: User, _campaign: int | None) -> Reply:
+        """Invite somebody, make a new password link, switch an account on or off, change a role."""
         if form.act == "invite":
             role = cast("Role", form.text("role"))
             with self.context.database.write() as session:
@@ -31,7 +31,7 @@ class AccountsTab(LeadSection):
             return self._list(person, token, f"a new {role}")
         target = form.id
         if target == person.id:
-            return Reply(None, "Somebody else has to change your own account.", bad=True)
+            return Reply(None, "You can't change your own account. Ask another lead.", bad=True)
         with self.context.database.write() as session:
             if form.act == "password":
                 token = invite(session, get_user(session, target).role, created_by=person.id, user_id=target)

@@ -1,4 +1,4 @@
-"""Lead page: all campaigns, how far the chosen one is, its annotators, their agreement."""
+"""The list of campaigns, and the tabs Progress, Annotators and Agreement."""
 
 from __future__ import annotations
 
@@ -35,27 +35,27 @@ class CampaignList(LeadSection):
     poll_seconds = 10
 
     def view(self, person: User, campaign: int | None) -> Reply:
-        """The list with its counts."""
+        """Show the list with its counts."""
         with self.context.database.read() as session:
-            lines = [CampaignLine(one, progress(session, one.id)) for one in list_campaigns(session)]
+            lines = [CampaignLine(entry, progress(session, entry.id)) for entry in list_campaigns(session)]
         return Reply(campaign_list(lines, campaign, person.role == "lead"))
 
     def may_ask(self, act: str) -> tuple[Role, ...]:
-        """Choosing is reading."""
+        """Let readers choose; the other acts are for leads."""
         return self.readers if act == "choose" else ("lead",)
 
-    def act(self, form: FormData, person: User, campaign: int | None) -> Reply:
+    def act(self, form: FormData, person: User, _campaign: int | None) -> Reply:
         """Choose, open, pause or close a campaign."""
-        chosen = form.id
+        selected = form.id
         if form.act == "choose":
             with self.context.database.read() as session:
-                get_campaign(session, chosen)
+                get_campaign(session, selected)
         elif form.act in STATUS:
             with self.context.database.write() as session:
-                set_status(session, chosen, STATUS[form.act])
+                set_status(session, selected, STATUS[form.act])
         else:
             raise FormError(STALE_BUTTON)
-        return Reply(self.view(person, chosen).html, chosen=chosen)
+        return Reply(self.view(person, selected).html, chosen=selected)
 
 
 class ProgressTab(LeadSection):
@@ -66,7 +66,7 @@ class ProgressTab(LeadSection):
     poll_seconds = 10
 
     def view(self, person: User, campaign: int | None) -> Reply:
-        """Counts, labels a day, settings."""
+        """Show counts, labels a day, settings."""
         if campaign is None:
             return Reply(CHOOSE_ONE)
         with self.context.database.read() as session:
@@ -78,7 +78,7 @@ class ProgressTab(LeadSection):
         return Reply(campaign_progress(line, [(day.isoformat(), number) for day, number in days], sorted_by))
 
     def act(self, form: FormData, person: User, campaign: int | None) -> Reply | Iterator[Reply]:
-        """Sort the queue by what the checkpoint says that serves now."""
+        """Sort the queue by the rewards of the checkpoint that serves now."""
         if form.act != "sort" or campaign is None:
             raise FormError(STALE_BUTTON)
         with self.context.database.read() as session:
@@ -90,12 +90,12 @@ class ProgressTab(LeadSection):
 
 
 class AnnotatorsTab(LeadSection):
-    """Who labels, how fast and how reliably."""
+    """The annotators: how much, how fast, how reliable."""
 
     name, title = "annotators", "Annotators"
 
-    def view(self, person: User, campaign: int | None) -> Reply:
-        """One line an annotator."""
+    def view(self, _person: User, campaign: int | None) -> Reply:
+        """Show one line for each annotator."""
         if campaign is None:
             return Reply(CHOOSE_ONE)
         with self.context.database.read() as session:
@@ -117,21 +117,21 @@ class AnnotatorsTab(LeadSection):
 
 
 class AgreementTab(LeadSection):
-    """Krippendorff's alpha."""
+    """Krippendorff's alpha of each question."""
 
     name, title = "agreement", "Agreement"
     readers = ("lead", "viewer")
 
-    def view(self, person: User, campaign: int | None) -> Reply:
-        """Every question of the campaign."""
+    def view(self, _person: User, campaign: int | None) -> Reply:
+        """Show every question of the campaign."""
         if campaign is None:
             return Reply(CHOOSE_ONE)
         with self.context.database.read() as session:
             dimensions = get_campaign(session, campaign).config.dimensions
             patterns = agreement_patterns(session, campaign)
         overall = Agreement(krippendorff_alpha(patterns.get("overall", {}), "nominal"), None)
-        found = {"overall": overall}
+        by_question = {"overall": overall}
         for name in dimensions:
             counted = patterns.get(name, {})
-            found[name] = Agreement(krippendorff_alpha(counted, "nominal"), krippendorff_alpha(counted, "ordinal"))
-        return Reply(agreement_table(found, ("overall", *dimensions)))
+            by_question[name] = Agreement(krippendorff_alpha(counted, "nominal"), krippendorff_alpha(counted, "ordinal"))
+        return Reply(agreement_table(by_question, ("overall", *dimensions)))

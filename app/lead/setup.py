@@ -1,4 +1,4 @@
-"""Lead page: a new campaign, guidelines, gold pairs."""
+"""Tabs New campaign, Guidelines and Gold pairs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ PAGE = 20
 
 
 class NewCampaignTab(LeadSection):
-    """The form of a new campaign. What was typed comes back with every answer."""
+    """The form of a new campaign. Every reply holds the fields as they were filled in."""
 
     name, title = "new", "New campaign"
 
@@ -42,14 +42,14 @@ class NewCampaignTab(LeadSection):
         super().__init__(context)
         self._running: dict[int, threading.Event] = {}
 
-    def view(self, person: User, campaign: int | None) -> Reply:
-        """The form with sound values, over the first source."""
+    def view(self, _person: User, _campaign: int | None) -> Reply:
+        """Show the form with its first values, over the first source."""
         with self.context.database.read() as session:
             first = next(iter(pair_sources(session)), None)
         return self._form(Draft(sources=(first,) if first else ()))
 
-    def act(self, form: FormData, person: User, campaign: int | None) -> Reply | Iterator[Reply]:
-        """Count the chosen pairs, judge those that were not judged yet, create."""
+    def act(self, form: FormData, person: User, _campaign: int | None) -> Reply | Iterator[Reply]:
+        """Count the chosen pairs, judge those without a reward, create the campaign."""
         if form.act == "cancel":
             running = self._running.get(person.id)
             if running is not None:
@@ -78,34 +78,34 @@ class NewCampaignTab(LeadSection):
         return Reply(html, status, chosen=chosen)
 
     def _create(self, draft: Draft, person: User) -> Reply:
-        number = FormData("", "", draft.numbers)
+        numbers = FormData("", "", draft.numbers)
         settings = CampaignConfig(
             name=draft.name,
             dimensions=draft.dimensions,
-            overlap=number.whole("overlap"),
-            gold_share=number.number("gold_share") / 100,
-            repeat_share=number.number("repeat_share") / 100,
+            overlap=numbers.whole("overlap"),
+            gold_share=numbers.number("gold_share") / 100,
+            repeat_share=numbers.number("repeat_share") / 100,
             ordering=cast("Ordering", draft.ordering),
             visible=draft.visible,
-            lease_seconds=round(number.number("lease_minutes") * 60),
-            qualification_pairs=number.whole("qualification_pairs"),
-            qualification_pass=number.number("qualification_pass") / 100,
+            lease_seconds=round(numbers.number("lease_minutes") * 60),
+            qualification_pairs=numbers.whole("qualification_pairs"),
+            qualification_pass=numbers.number("qualification_pass") / 100,
         )
-        gold = {pair: Gold(cast("Choice", said), explanation=why) for pair, (said, why) in draft.gold.items() if said}
+        gold = {pair: Gold(cast("Choice", choice), explanation=why) for pair, (choice, why) in draft.gold.items() if choice}
         with self.context.database.read() as session:
             pair_ids = pair_ids_of(session, draft.sources)
         if not pair_ids:
-            raise FormError("choose where the pairs come from")
+            raise FormError("Choose where the pairs come from.")
         ordering = cast("Ordering", draft.ordering)
         scores = queue_scores(self.context.database, self.context.serving.now, ordering, sources=draft.sources)
         with self.context.database.write() as session:
-            made = create_campaign(
+            campaign = create_campaign(
                 session, settings, pair_ids, DEFAULT_GUIDELINES, created_by=person.id, gold=gold, scores=scores
             )
-        return self._form(Draft(sources=draft.sources), f"{made.config.name} is open for labelling.", made.id)
+        return self._form(Draft(sources=draft.sources), f"{campaign.config.name} is open for labelling.", campaign.id)
 
     def _judge(self, draft: Draft, person: User) -> Iterator[Reply]:
-        """Ask the checkpoint about the pairs that it has not judged, one after the other, until told to stop."""
+        """Judge the pairs without a reward, one after the other, until cancelled."""
         cancel = self._running[person.id] = threading.Event()
         done, last = 0, 0
         try:
@@ -128,7 +128,7 @@ class NewCampaignTab(LeadSection):
 
 
 def _draft(form: FormData) -> Draft:
-    """The form as it was sent."""
+    """Read the form of a new campaign."""
     gold = {}
     for name in form.fields:
         pair = name.removeprefix("gold-")
@@ -150,8 +150,8 @@ class GuidelinesTab(LeadSection):
 
     name, title = "guidelines", "Guidelines"
 
-    def view(self, person: User, campaign: int | None) -> Reply:
-        """The newest version."""
+    def view(self, _person: User, campaign: int | None) -> Reply:
+        """Show the newest version."""
         return Reply(CHOOSE_ONE) if campaign is None else self._form(campaign)
 
     def act(self, form: FormData, person: User, campaign: int | None) -> Reply:
@@ -163,25 +163,25 @@ class GuidelinesTab(LeadSection):
         if form.act != "revise":
             raise FormError(STALE_BUTTON)
         with self.context.database.write() as session:
-            asks = get_campaign(session, campaign).config.dimensions
+            dimensions = get_campaign(session, campaign).config.dimensions
             before, old = current_guidelines(session, campaign)
             guides: Mapping[str, DimensionGuide] = {
-                name: DimensionGuide(form.text(f"definition-{name}"), form.text(f"example-{name}")) for name in asks
+                name: DimensionGuide(form.text(f"definition-{name}"), form.text(f"example-{name}")) for name in dimensions
             }
             new = Guidelines(form.text("intro"), {**old.dimensions, **guides})
             version = revise_guidelines(session, campaign, new, person.id)
-        said = f"Saved as version {version}." if version != before else "Nothing changed; no new version."
-        return Reply(self._form(campaign).html, said)
+        status = f"Saved as version {version}." if version != before else "Nothing changed; no new version."
+        return Reply(self._form(campaign).html, status)
 
     def _form(self, campaign: int, version: int | None = None) -> Reply:
         with self.context.database.read() as session:
-            asks = get_campaign(session, campaign).config.dimensions
+            dimensions = get_campaign(session, campaign).config.dimensions
             newest, text = current_guidelines(session, campaign)
             if version is not None:
                 text = guidelines_of(session, campaign, version)
             versions = guideline_versions(session, campaign)
-        history = [(one.version, f"{one.author or 'the program'}, {moment(one.created_at)}") for one in versions]
-        return Reply(guidelines_form(text, asks, version or newest, history))
+        history = [(entry.version, f"{entry.author or 'the program'}, {moment(entry.created_at)}") for entry in versions]
+        return Reply(guidelines_form(text, dimensions, version or newest, history))
 
 
 class GoldTab(LeadSection):
@@ -189,38 +189,38 @@ class GoldTab(LeadSection):
 
     name, title = "gold", "Gold pairs"
 
-    def view(self, person: User, campaign: int | None) -> Reply:
-        """The gold pairs of the campaign."""
+    def view(self, _person: User, campaign: int | None) -> Reply:
+        """Show the gold pairs of the campaign."""
         return Reply(CHOOSE_ONE) if campaign is None else self._list(campaign, "gold", 0)
 
-    def act(self, form: FormData, person: User, campaign: int | None) -> Reply:
+    def act(self, form: FormData, _person: User, campaign: int | None) -> Reply:
         """Show other pairs, or set a known answer."""
         if campaign is None:
             return Reply(CHOOSE_ONE)
         if form.act == "filter":
             return self._list(campaign, form.text("kind"), 0)
         if form.act == "page":
-            return self._list(campaign, *_place(form.key))
+            return self._list(campaign, *_page_of(form.key))
         if form.act != "gold":
             raise FormError(STALE_BUTTON)
         choice = form.text("choice")
         gold = Gold(cast("Choice", choice), explanation=form.text("explanation")) if choice else None
         with self.context.database.write() as session:
             set_gold(session, campaign, form.id, gold)
-        shown = self._list(campaign, *_place(form.text("list")))
+        shown = self._list(campaign, *_page_of(form.text("list")))
         return Reply(shown.html, "Saved." if gold else "No gold pair any more.")
 
     def _list(self, campaign: int, kind: str, after: int) -> Reply:
         if kind not in get_args(GoldList):
-            raise FormError("there is no such list of pairs")
+            raise FormError("There is no such list of pairs. Reload the page.")
         with self.context.database.read() as session:
             found = gold_choices(session, campaign, cast("GoldList", kind), after, PAGE + 1)
         shown = found[:PAGE]
-        posters = self.context.clip_store.poster_urls([one.pair for one in shown])
+        posters = self.context.clip_store.poster_urls([entry.pair for entry in shown])
         return Reply(gold_table(kind, shown, posters, after, more=len(found) > PAGE))
 
 
-def _place(text: str) -> tuple[str, int]:
-    """A list and where it goes on, as in "gold 120"."""
+def _page_of(text: str) -> tuple[str, int]:
+    """Read a list and where its page starts, as in "gold 120"."""
     kind, _, after = text.partition(" ")
     return kind, int(after) if after.isdigit() else 0

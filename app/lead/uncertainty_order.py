@@ -1,4 +1,4 @@
-"""On which pairs the next labels are best spent, by what the checkpoint that serves now said of them.
+"""Uncertainty sampling: the order in which pairs are labelled, by the rewards of the checkpoint that serves now.
 
 scores = queue_scores(database, serving.now, "uncertain", campaign_id=campaign.id)      # pair id -> lower comes first
 with database.write() as session:
@@ -25,10 +25,13 @@ def queue_scores(
     sources: Sequence[str] | None = None,
     campaign_id: int | None = None,
 ) -> dict[int, float]:
-    """The order of a queue: pairs with a lower score come first, pairs without one last; empty for a random order.
+    """Score the pairs of a queue: those with a lower score come first, those without one last.
 
     Args:
         sources, campaign_id: of these pairs only; without either of all pairs.
+
+    Returns:
+        Pair id -> score; empty for a random order.
     """
     if ordering == "random":
         return {}
@@ -46,38 +49,38 @@ def queue_scores(
 def uncertain_first(
     margins: Mapping[int, float], tie_threshold: float = 0.0, spreads: Mapping[int, float] | None = None
 ) -> dict[int, float]:
-    """Pairs come first where little would turn the verdict: a margin close to the tie threshold, thoughts that disagree.
+    """Put pairs first whose outcome is least certain: a margin close to the tie threshold, thoughts that disagree.
 
     The score is the distance of |margin| from the threshold, in units of the margin's spread over several thoughts. A pair
-    that was thought about only once is taken to spread as the median pair does.
+    with one thought only is taken to spread as the median pair does.
 
     Args:
         margins: pair id -> reward of A less reward of B.
         tie_threshold: margin up to which rewards count as a tie.
         spreads: pair id -> standard deviation of the margin, as in `storage.analysis.reward_margins.margin_spreads`.
     """
-    known = {pair: spread for pair, spread in (spreads or {}).items() if spread > 0}
-    typical = statistics.median(known.values()) if known else 1.0
-    return {pair: abs(abs(margin) - tie_threshold) / known.get(pair, typical) for pair, margin in margins.items()}
+    spread_of = {pair: spread for pair, spread in (spreads or {}).items() if spread > 0}
+    typical = statistics.median(spread_of.values()) if spread_of else 1.0
+    return {pair: abs(abs(margin) - tie_threshold) / spread_of.get(pair, typical) for pair, margin in margins.items()}
 
 
 def disagreement_first(
     margins: Mapping[int, float], people: Iterable[Consensus], tie_threshold: float = 0.0
 ) -> dict[int, float]:
-    """Pairs come first where the model contradicts people, the surest contradiction before all; agreement comes last.
+    """Put pairs first on which the model contradicts people, the surest contradiction before all; agreement comes last.
 
     Args:
         margins: pair id -> reward of A less reward of B.
-        people: what people said of the pairs before; pairs without a choice get no score.
+        people: the consensus on each pair; pairs without a choice get no score.
         tie_threshold: margin up to which the model's rewards count as a tie.
     """
     scores = {}
-    for one in people:
-        margin = margins.get(one.pair_id)
-        if margin is None or one.choice is None:
+    for entry in people:
+        margin = margins.get(entry.pair_id)
+        if margin is None or entry.choice is None:
             continue
-        if one.choice in ("A", "B"):
-            scores[one.pair_id] = margin if one.choice == "A" else -margin
+        if entry.choice in ("A", "B"):
+            scores[entry.pair_id] = margin if entry.choice == "A" else -margin
         else:
-            scores[one.pair_id] = tie_threshold - abs(margin)
+            scores[entry.pair_id] = tie_threshold - abs(margin)
     return scores

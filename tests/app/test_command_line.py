@@ -59,7 +59,7 @@ def test_problems_are_printed_and_the_exit_code_says_so(pairs: Path, capsys: pyt
     assert capsys.readouterr().err.splitlines() == [
         "pairs.csv:3: prompt is empty: a pair needs the prompt that its videos were made from",
         "pairs.csv:3: TA is 'C'; expected A, B, same",
-        "pairs.csv:3: video gone.mp4: not found; is the folder of the videos right?",
+        "pairs.csv:3: video gone.mp4: not found; check the folder of the videos",
         "nothing was imported",
     ]
     assert main(["import", str(pairs), "--source", "winter", "--dry-run"]) == 1

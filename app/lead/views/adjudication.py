@@ -1,4 +1,4 @@
-"""Pairs on which people disagree, what each of them said, and the form for the lead's decision; flagged pairs."""
+"""The list of pairs on which people disagree, the form for the lead's decision, and the list of flagged pairs."""
 
 from __future__ import annotations
 
@@ -22,14 +22,20 @@ STRENGTHS = {"": "strength \N{HORIZONTAL ELLIPSIS}", "slightly": "slightly", "cl
 
 @dataclass(frozen=True)
 class Decision:
-    """What the form starts with: the values most people gave. submission: makes a double click save once."""
+    """The first values of the form."""
 
-    submission: str
-    sub_scores: Mapping[str, Mapping[str, str]]
+    submission: str  # a token, so that a double click saves once
+    sub_scores: Mapping[str, Mapping[str, str]]  # the values that most people gave, by video and dimension
 
 
 def dispute_list(disputes: Sequence[Dispute], total: int, shown: int | None, before: bool) -> Markup:
-    """The head of the queue; `shown` is the pair on the player. before: whether the list starts further down."""
+    """Return a page of the queue.
+
+    Args:
+        total: number of pairs in disagreement.
+        shown: the pair on the player.
+        before: whether the page starts further down in the list.
+    """
     if not disputes:
         text = "That was the last one." if before else "Every pair with all its labels has a majority."
         return joined([empty(f"No pair in disagreement. {text}"), button("Back to the first", "start") if before else ""])
@@ -60,7 +66,7 @@ def _pairs(number: int) -> str:
 
 
 def decision_form(pair_id: int, decision: Decision, dimensions: Sequence[str]) -> Markup:
-    """Choice, strength, sub-scores and a note; it starts with what most people gave."""
+    """Return the form: choice, strength, sub-scores and a note; it starts with the values that most people gave."""
     choices = joined(
         Markup('<label class="ds-radio {}"><input type="radio" name="choice" value="{}" required>{}</label>').format(
             f"side-{value.lower()}" if value in ("A", "B") else "", value, text
@@ -97,7 +103,11 @@ def _score_grid(decision: Decision, dimensions: Sequence[str]) -> Markup:
 
 
 def flagged_list(flagged: Sequence[FlaggedPair], posters: Mapping[int, tuple[str, str]]) -> Markup:
-    """Pairs that annotators flagged as broken, with their reasons. posters: pair id -> addresses of the stills."""
+    """Return the pairs that annotators flagged as broken, with their reasons.
+
+    Args:
+        posters: pair id -> addresses of the stills.
+    """
     if not flagged:
         return Markup("<h3>Flagged</h3>") + empty("No pair is flagged.")
     rows = [
@@ -119,7 +129,7 @@ def flagged_list(flagged: Sequence[FlaggedPair], posters: Mapping[int, tuple[str
 
 
 def stills(a: str, b: str) -> Markup:
-    """Both videos' still pictures side by side."""
+    """Return both videos' still pictures side by side."""
     return Markup(
         '<span class="ds-stills"><img src="{}" alt="video A" loading="lazy"><img src="{}" alt="video B" loading="lazy">'
         "</span>"

@@ -1,4 +1,4 @@
-"""Krippendorff's alpha, question by question."""
+"""The table of Krippendorff's alpha, with a line for each question."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ RELIABLE, TENTATIVE = 0.8, 0.667
 
 @dataclass(frozen=True)
 class Agreement:
-    """One question: alpha over its values as categories, and over 0 < 1 < 2 with N/A as missing where there are ranks."""
+    """Krippendorff's alpha of one question."""
 
-    nominal: Alpha
-    ordinal: Alpha | None
+    nominal: Alpha  # over its values as categories
+    ordinal: Alpha | None  # over the ranks 0 < 1 < 2, with N/A as missing; None without ranks
 
 
-def agreement_table(found: Mapping[str, Agreement], asked: Sequence[str]) -> Markup:
-    """The questions of a campaign in their order."""
-    if not found:
+def agreement_table(by_question: Mapping[str, Agreement], questions: Sequence[str]) -> Markup:
+    """Return the table of a campaign's questions, in their order."""
+    if not by_question:
         return empty("No campaign chosen.")
-    rows = [_row(name, found[name]) for name in asked if name in found]
+    rows = [_row(name, by_question[name]) for name in questions if name in by_question]
     return table(HEAD, rows, "lead-agreement") + Markup(
         '<p class="ds-hint">Krippendorff’s alpha: 1 is perfect agreement, 0 is what chance gives. The bar is the 95 % '
         "interval (bootstrap over pairs). Categories: every value counts as different, N/A too. Ranks: 0 &lt; 1 &lt; 2, N/A "
@@ -61,16 +61,16 @@ def _alpha(alpha: Alpha) -> Markup:
         "</span></span>"
     ).format(
         text,
-        _place(0.0),
-        _place(RELIABLE),
-        _place(alpha.low),
-        _place(alpha.high) - _place(alpha.low),
-        _place(alpha.value),
+        _percent(0.0),
+        _percent(RELIABLE),
+        _percent(alpha.low),
+        _percent(alpha.high) - _percent(alpha.low),
+        _percent(alpha.value),
     )
 
 
-def _place(value: float) -> float:
-    """Where on the axis, in percent."""
+def _percent(value: float) -> float:
+    """Return the position on the axis, in percent."""
     return 100 * (min(_TO, max(_FROM, value)) - _FROM) / (_TO - _FROM)
 
 
@@ -79,7 +79,7 @@ def _signed(value: float) -> str:
 
 
 def _reading(alpha: Alpha) -> str:
-    """What the value allows; by the lower end of the interval, since that is what the data support."""
+    """Say what the value allows, by the lower end of the interval, since that is what the data support."""
     if alpha.value is None or alpha.low is None:
         return "not enough labels yet"
     if alpha.low >= RELIABLE:

@@ -1,4 +1,4 @@
-"""Campaigns and how far they are."""
+"""The list of campaigns, and the figures of the chosen one."""
 
 from __future__ import annotations
 
@@ -25,7 +25,11 @@ class CampaignLine:
 
 
 def campaign_list(lines: Sequence[CampaignLine], chosen: int | None, may_change: bool) -> Markup:
-    """All campaigns; the chosen one is marked. `may_change`: whether the person may open, pause and close."""
+    """Return all campaigns; the chosen one is marked.
+
+    Args:
+        may_change: whether the person may open, pause and close.
+    """
     if not lines:
         return empty("No campaign yet. Import pairs, then make a campaign of them under New campaign.")
     cards = joined(_card(line, line.campaign.id == chosen, may_change) for line in lines)
@@ -40,7 +44,7 @@ def _card(line: CampaignLine, is_chosen: bool, may_change: bool) -> Markup:
         '<button type="button" class="lead-choose" data-act="choose" data-id="{id}" aria-pressed="{pressed}">'
         '<span class="ds-name">{name}</span>{status}</button>'
         '<span class="lead-done"><b>{share}</b> {finished} of {pairs} pairs</span>{bar}'
-        '<span class="lead-counts">{facts}</span><span class="lead-actions">{actions}</span></article>'
+        '<span class="lead-counts">{counts}</span><span class="lead-actions">{actions}</span></article>'
     ).format(
         chosen="is-chosen" if is_chosen else "",
         id=campaign.id,
@@ -51,21 +55,21 @@ def _card(line: CampaignLine, is_chosen: bool, may_change: bool) -> Markup:
         finished=count(progress.finished),
         pairs=count(progress.pairs),
         bar=bar(share, f"finished pairs of {campaign.config.name}"),
-        facts=_facts(progress),
+        counts=_counts(progress),
         actions=_actions(campaign) if may_change else "",
     )
 
 
-def _facts(progress: Progress) -> Markup:
-    """Counts in a few words; what needs somebody's attention stands out."""
-    facts = [
+def _counts(progress: Progress) -> Markup:
+    """Write the counts in a few words; those that need attention stand out."""
+    counts = [
         Markup("<span>{} of {} labels</span>").format(count(progress.labels), count(progress.wanted)),
         Markup("<span>{} being labelled</span>").format(count(progress.leased)),
     ]
     for number, what in ((progress.flagged, "flagged"), (progress.disputed, "disputed")):
         tone = "is-waiting" if number else ""
-        facts.append(Markup('<span class="{}">{} {}</span>').format(tone, count(number), what))
-    return joined(facts)
+        counts.append(Markup('<span class="{}">{} {}</span>').format(tone, count(number), what))
+    return joined(counts)
 
 
 def _actions(campaign: Campaign) -> Markup:
@@ -79,11 +83,12 @@ def _actions(campaign: Campaign) -> Markup:
 def campaign_progress(
     line: CampaignLine, days: Sequence[tuple[str, int]], sorted_by: tuple[str, int] | None = None
 ) -> Markup:
-    """The chosen campaign in figures, its settings, and labels a day (day, count) of the last weeks.
+    """Return the chosen campaign in figures, and its settings.
 
     Args:
-        sorted_by: the checkpoint that can sort the queue anew, and how many of the pairs it has judged; for a lead, where
-            the order depends on a checkpoint.
+        days: labels of each of the last days (day, count).
+        sorted_by: the checkpoint that can sort the queue again, and how many of the pairs it has judged; for a lead,
+            where the order depends on a checkpoint.
     """
     progress = line.progress
     figures = [
@@ -96,19 +101,19 @@ def campaign_progress(
         ("gold pairs", count(progress.gold)),
     ]
     cells = joined(Markup("<div><dt>{}</dt><dd>{}</dd></div>").format(name, value) for name, value in figures)
-    anew = Markup("") if sorted_by is None else _sort_anew(line.campaign, *sorted_by)
-    return Markup('<dl class="ds-figures">{}</dl>{}{}{}').format(cells, _days(days), _settings(line.campaign), anew)
+    sort = Markup("") if sorted_by is None else _sort_again(line.campaign, *sorted_by)
+    return Markup('<dl class="ds-figures">{}</dl>{}{}{}').format(cells, _days(days), _settings(line.campaign), sort)
 
 
-def _sort_anew(campaign: Campaign, checkpoint: str, judged: int) -> Markup:
-    """After a retrain other pairs are worth the next labels."""
-    said = f"{checkpoint} has judged {count(judged)} of its pairs; those without a reward come last."
-    sort = button("Sort the queue anew", "sort", campaign.id)
-    return Markup('<p class="ds-hint">{} {}</p>').format(said, sort)
+def _sort_again(campaign: Campaign, checkpoint: str, judged: int) -> Markup:
+    """Offer to sort the queue: after a retrain other pairs are worth the next labels."""
+    text = f"{checkpoint} has judged {count(judged)} of its pairs; those without a reward come last."
+    sort = button("Sort the queue again", "sort", campaign.id)
+    return Markup('<p class="ds-hint">{} {}</p>').format(text, sort)
 
 
 def _days(days: Sequence[tuple[str, int]]) -> Markup:
-    """Small bars, one a day."""
+    """Draw small bars, one a day."""
     most = max((number for _, number in days), default=0)
     if not most:
         return Markup("")
@@ -125,7 +130,7 @@ def _days(days: Sequence[tuple[str, int]]) -> Markup:
 
 
 def _settings(campaign: Campaign) -> Markup:
-    """What the campaign asks for, in words."""
+    """Write the campaign's settings in words."""
     settings = campaign.config
     opened = ", ".join(OPENED[name] for name in settings.visible)
     entry = (
@@ -133,7 +138,7 @@ def _settings(campaign: Campaign) -> Markup:
         if settings.qualification_pairs
         else "none"
     )
-    facts = {
+    in_words = {
         "asked": f"overall choice, {', '.join(settings.dimensions)}" if settings.dimensions else "overall choice only",
         "labels for each pair": str(settings.overlap),
         "order": ORDERINGS[settings.ordering],
@@ -144,5 +149,5 @@ def _settings(campaign: Campaign) -> Markup:
         "guidelines": f"version {campaign.guideline_version}",
         "made": moment(campaign.created_at),
     }
-    lines = joined(Markup("<div><dt>{}</dt><dd>{}</dd></div>").format(name, value) for name, value in facts.items())
+    lines = joined(Markup("<div><dt>{}</dt><dd>{}</dd></div>").format(name, value) for name, value in in_words.items())
     return Markup('<h3>Settings</h3><dl class="ds-settings">{}</dl>').format(lines)

@@ -1,4 +1,4 @@
-"""What an import would bring, what it brought, and the form of an export."""
+"""The forms of import and export, and the reports of a dry run and an import."""
 
 from __future__ import annotations
 
@@ -16,15 +16,17 @@ UPLOADED = "upload"
 EXPORT_PATH = "/api/lead/export"
 
 
-def import_form(places: Sequence[str], uploaded: Sequence[str], place: str, source: str, format: str) -> Markup:
-    """Where from, under which name, in which format.
+def import_form(folders: Sequence[str], uploaded: Sequence[str], origin: str, source: str, format: str) -> Markup:
+    """Return the form of an import.
 
     Args:
-        places: names in the folder for imports. uploaded: names of the files that were uploaded.
+        folders: names in the folder for imports.
+        uploaded: names of the uploaded files.
+        origin, source, format: the values in the form.
     """
     names = f"uploaded: {', '.join(uploaded[:3])}{' and more' if len(uploaded) > 3 else ''}"
     choices = {UPLOADED: names} if uploaded else {}
-    choices |= {f"folder:{name}": f"imports/{name}" for name in places}
+    choices |= {f"folder:{name}": f"imports/{name}" for name in folders}
     if not choices:
         return Markup(
             '<p class="ds-hint">Upload a table with its videos, or a zip of both; several files at once are fine. '
@@ -35,12 +37,12 @@ def import_form(places: Sequence[str], uploaded: Sequence[str], place: str, sour
         '<label>From <select name="place">{}</select></label>'
         '<label>Name of the source <input name="source" required maxlength="150" value="{}"></label>'
         '<label>Format <select name="format">{}</select></label>'
-        '<button class="ds-button is-main">Look what would come in</button></form>'
-    ).format(options(choices, place), source, options({"": "found out"} | {name: name for name in FORMATS}, format))
+        '<button class="ds-button is-main">Check what would be imported</button></form>'
+    ).format(options(choices, origin), source, options({"": "detected"} | {name: name for name in FORMATS}, format))
 
 
 def plan_view(plan: ImportPlan) -> Markup:
-    """The dry run: what is new, what is known, what is wrong."""
+    """Report a dry run: what is new, what is known, what is wrong."""
     figures = {
         "pairs": (plan.pairs_new, plan.pairs_known),
         "labels": (plan.labels_new, plan.labels_known),
@@ -53,25 +55,28 @@ def plan_view(plan: ImportPlan) -> Markup:
     head = Markup('<h3>{} as {}</h3><dl class="ds-figures">{}</dl>').format(plan.file, plan.format, cells)
     people = Markup("<p>Labels of {}.</p>").format(", ".join(plan.annotators)) if plan.annotators else ""
     if plan.problems:
-        verdict = Markup('<p class="ds-status is-bad">Nothing can be imported before this is put right:</p>')
-        return joined([head, people, verdict, problem_table(plan.problems), _notes(plan.notes)])
+        refusal = Markup('<p class="ds-status is-bad">Nothing is imported. Correct these problems first:</p>')
+        return joined([head, people, refusal, problem_table(plan.problems), _notes(plan.notes)])
     if not (plan.pairs_new or plan.labels_new or plan.thoughts_new):
-        return joined([head, people, Markup("<p>All of it is in the store already.</p>"), _notes(plan.notes)])
+        return joined([head, people, Markup("<p>Everything in it is in the store already.</p>"), _notes(plan.notes)])
     go = button("Import", "import", kind="is-main", fields_of="#lead-import-form")
     return joined([head, people, _notes(plan.notes), Markup('<p class="lead-go">{}</p>').format(go)])
 
 
 def report_view(report: ImportReport) -> Markup:
-    """What an import brought."""
-    said = f"{count(report.pairs_added)} pairs, {count(report.labels_added)} labels, {count(report.videos_added)} videos"
+    """Report an import."""
+    counts = f"{count(report.pairs_added)} pairs, {count(report.labels_added)} labels, {count(report.videos_added)} videos"
     return Markup("<h3>Imported from {}</h3><p>{} came in as {}.</p>{}").format(
-        report.file, said, report.source, _notes(report.notes)
+        report.file, counts, report.source, _notes(report.notes)
     )
 
 
 def problem_table(problems: Sequence[Problem]) -> Markup:
-    """Each with the place in the file."""
-    rows = [[f"{one.file}{f', line {one.line}' if one.line else ''}", one.message] for one in problems[:MOST_PROBLEMS]]
+    """Return the problems with their lines in the file."""
+    rows = [
+        [f"{problem.file}{f', line {problem.line}' if problem.line else ''}", problem.message]
+        for problem in problems[:MOST_PROBLEMS]
+    ]
     rest = len(problems) - MOST_PROBLEMS
     more = Markup("<p>And {} more.</p>").format(count(rest)) if rest > 0 else Markup("")
     return table(("where", "what"), rows, "lead-problems") + more
@@ -84,12 +89,12 @@ def _notes(notes: Sequence[Problem]) -> Markup:
 
 
 def running_view(stage: str) -> Markup:
-    """While an import of this person goes on; the page may have been loaded anew meanwhile."""
+    """Say that an import of this person goes on; the page may have been reloaded meanwhile."""
     return Markup("<p>An import is running: {}.</p>{}").format(stage, button("Follow it", "follow", kind="is-main"))
 
 
 def export_form(sources: Mapping[str, int], campaigns: Mapping[int, str]) -> Markup:
-    """A form whose answer is a download."""
+    """Return the form of an export; its answer is a download."""
     what = {"all": "everything"}
     what |= {f"campaign:{key}": f"campaign {name}" for key, name in campaigns.items()}
     what |= {f"source:{name}": f"source {name} ({count(pairs)} pairs)" for name, pairs in sources.items()}

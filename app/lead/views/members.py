@@ -1,4 +1,4 @@
-"""The annotators of a campaign: how much, how fast, how reliable."""
+"""The table of a campaign's annotators: how much, how fast, how reliable."""
 
 from __future__ import annotations
 
@@ -27,7 +27,11 @@ STANDING = {"active": ("active", "good"), "qualifying": ("qualifying", ""), "fai
 
 
 def member_table(members: Sequence[Member], pass_mark: float) -> Markup:
-    """One line an annotator. `pass_mark`: gold accuracy that the campaign asks for, 0..1."""
+    """Return a table with one line for each annotator.
+
+    Args:
+        pass_mark: gold accuracy that the campaign asks for, 0..1.
+    """
     if not members:
         return empty("Nobody has taken a pair yet. Annotators join when they open the Label page.")
     rows = (_row(member, pass_mark) for member in members)
@@ -55,13 +59,13 @@ def _row(member: Member, pass_mark: float) -> list[Markup | str]:
 
 
 def _at_least(hits: int, of: int, wanted: float, title: str) -> Markup:
-    """A share that is marked where even the upper end of its interval is too low."""
+    """Return a share, marked where even the upper end of its interval is too low."""
     too_low = of > 0 and wilson_interval(hits, of)[1] < wanted
     return proportion(hits, of, "is-marked" if too_low else "", title)
 
 
 def _left(member: Member) -> Markup:
-    """The share of left choices, marked where one half is outside its interval: a habit, not a judgement."""
+    """Return the share of left choices, marked where one half is outside its interval: a habit, not a judgement."""
     if member.decided == 0:
         return NOTHING
     low, high = wilson_interval(member.left_choices, member.decided)

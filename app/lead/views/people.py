@@ -1,4 +1,4 @@
-"""Accounts: who may come in, and as what."""
+"""The list of accounts, and the form that invites."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ ROLES = {
 
 
 def account_list(people: Sequence[User], viewer_id: int, link: str = "", link_for: str = "") -> Markup:
-    """All accounts, the form that invites, and (once) a link that was just made.
+    """Return all accounts, the form that invites, and (once) a link that was just made.
 
     Args:
-        viewer_id: who looks; their own account has no buttons.
-        link: path of a one-time link, shown this one time. link_for: whom it is for.
+        viewer_id: the person who looks; their own account has no buttons.
+        link: path of a one-time link, shown this one time.
+        link_for: the person that it is for.
     """
     rows = [_row(person, person.id == viewer_id) for person in people]
     return joined([_invite_form(), _link(link, link_for), table(("name", "role", "state", "since", ""), rows)])

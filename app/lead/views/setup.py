@@ -1,4 +1,4 @@
-"""Forms: a new campaign, its guidelines, its gold pairs."""
+"""The forms of a new campaign, of its guidelines and of its gold pairs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ANSWERS = {"": "not gold", "A": "A is better", "B": "B is better", "tie": "tie",
 
 @dataclass(frozen=True)
 class Judged:
-    """How many of the pairs at hand have a reward of the checkpoint that answers, and its name."""
+    """The number of chosen pairs, and of those with a reward of the checkpoint that answers."""
 
     checkpoint: str
     judged: int
@@ -30,7 +30,7 @@ class Judged:
 
 @dataclass(frozen=True)
 class Draft:
-    """What stands in the form of a new campaign; the values at first are sound ones. Shares in percent."""
+    """The fields of the form of a new campaign; its defaults are the first values. Shares in percent."""
 
     name: str = ""
     sources: tuple[str, ...] = ()
@@ -41,11 +41,11 @@ class Draft:
     gold: Mapping[int, tuple[str, str]] = field(default_factory=dict)  # pair id -> answer, explanation
 
 
-# name -> title, value at first, lowest, highest, hint
+# name -> title, first value, lowest, highest, hint
 NUMBERS = {
     "overlap": ("Labels for each pair", 3, 1, 100, "people who label the same pair"),
-    "gold_share": ("Gold pairs, %", 5, 0, 50, "turns with a known answer"),
-    "repeat_share": ("Repeats, %", 5, 0, 50, "own pairs again, sides exchanged"),
+    "gold_share": ("Gold pairs, %", 5, 0, 50, "pairs with a known answer among all"),
+    "repeat_share": ("Repeats, %", 5, 0, 50, "pairs given to the same person again, sides exchanged"),
     "lease_minutes": ("Lease, minutes", 30, 1, 10080, "until an abandoned pair returns"),
     "qualification_pairs": ("Qualification pairs", 0, 0, 100, "gold pairs with feedback first; 0: none"),
     "qualification_pass": ("Right to pass, %", 70, 0, 100, "of the qualification pairs"),
@@ -60,11 +60,13 @@ def campaign_form(
     known: Mapping[int, Gold],
     posters: Mapping[int, tuple[str, str]],
 ) -> Markup:
-    """Everything that a new campaign needs.
+    """Return the form of a new campaign.
 
     Args:
-        sources: name -> number of pairs. candidates: pairs of the chosen sources to choose gold pairs from. known: what
-            earlier campaigns know of them, by pair id.
+        sources: name -> number of pairs.
+        candidates: pairs of the chosen sources to choose gold pairs from.
+        known: the answers that earlier campaigns know, by pair id.
+        posters: addresses of both stills by pair id.
     """
     if not sources:
         return empty("There are no pairs yet. Bring some in under Import.")
@@ -99,7 +101,7 @@ def _ordering(draft: Draft, judged: Judged) -> Markup:
 def _gold_choice(
     draft: Draft, candidates: Sequence[Pair], known: Mapping[int, Gold], posters: Mapping[int, tuple[str, str]]
 ) -> Markup:
-    """A table of pairs that may become gold; closed at first, since most campaigns choose them later."""
+    """Return a table of pairs that may become gold; closed at first, since most campaigns choose them later."""
     rows = []
     for pair in candidates:
         answer, why = draft.gold.get(pair.id, ("", ""))
@@ -119,7 +121,7 @@ def _gold_choice(
 
 
 def _field(title: str, control: Markup, hint: str = "", wide: bool = False) -> Markup:
-    """One labelled control."""
+    """Return one labelled control."""
     return Markup('<label class="ds-field {}">{}{}<small>{}</small></label>').format(
         "ds-wide" if wide else "", title, control, hint
     )
@@ -140,7 +142,12 @@ def _group(title: str, controls: Markup) -> Markup:
 def guidelines_form(
     guidelines: Guidelines, dimensions: Sequence[str], shown: int, versions: Sequence[tuple[int, str]]
 ) -> Markup:
-    """The text that annotators read. shown: the version in the form; versions: number and when and by whom it was made."""
+    """Return the form of the text that annotators read.
+
+    Args:
+        shown: the version in the form.
+        versions: of each version its number, author and time.
+    """
     guides = joined(
         Markup(
             '<fieldset class="ds-field"><legend>{0}</legend><label>Definition<textarea name="definition-{0}" rows="3" '
@@ -163,7 +170,7 @@ def guidelines_form(
         '<form class="ds-form lead-guides" data-act="revise"><label class="ds-field ds-wide">Introduction'
         '<textarea name="intro" rows="8" required>{}</textarea></label>{}<p class="ds-submit">'
         '<button class="ds-button is-main">Save as a new version</button><span class="ds-hint">It counts from the next '
-        "turn on; every label keeps the version that its author read.</span></p></form>"
+        "pair on; every label keeps the version that its author read.</span></p></form>"
         '<h3>Versions</h3><ol class="lead-versions">{}</ol>'
     ).format(guidelines.intro, guides, history)
 
@@ -179,10 +186,12 @@ FILTERS = {
 def gold_table(
     kind: str, pairs: Sequence[GoldChoice], posters: Mapping[int, tuple[str, str]], after: int, more: bool
 ) -> Markup:
-    """Pairs of the campaign with their known answer, or the one that would become it.
+    """Return pairs of the campaign with their known answer, or the suggested one.
 
     Args:
-        kind: which pairs are shown, a key of `FILTERS`. after: where this page of the list starts. more: another follows.
+        kind: which pairs are shown, a key of `FILTERS`.
+        after: where this page of the list starts.
+        more: whether another page follows.
     """
     which = Markup(
         '<form class="ds-inline" data-act="filter"><label>Show <select name="kind" data-change="filter">{}</select>'
@@ -191,9 +200,9 @@ def gold_table(
     if not pairs:
         return which + empty(_NOTHING[kind] if not after else "No more pairs.")
     rows = [[stills(*posters[one.pair.id]), _prompt(one), _gold_form(one, kind, after)] for one in pairs]
-    turn = [button("First page", "page", f"{kind} 0") if after else ""]
-    turn.append(button("Next page", "page", f"{kind} {pairs[-1].campaign_pair_id}") if more else "")
-    return joined([which, table(("pair", "prompt", "known answer"), rows, "lead-gold"), *turn])
+    pages = [button("First page", "page", f"{kind} 0") if after else ""]
+    pages.append(button("Next page", "page", f"{kind} {pairs[-1].campaign_pair_id}") if more else "")
+    return joined([which, table(("pair", "prompt", "known answer"), rows, "lead-gold"), *pages])
 
 
 _NOTHING = {

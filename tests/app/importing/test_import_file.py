@@ -65,7 +65,7 @@ def stored(database: Database) -> int:
 def test_a_dry_run_says_what_would_come_and_keeps_nothing(database: Database, clip_store: ClipStore, clips: Path) -> None:
     path = table(clips, ("sora_red.mp4", "kling_red.mp4", "red", "A"), ("old.avi", "sora_red.mp4", "bars", ""))
     stages: list[tuple[str, int, int]] = []
-    plan = plan_import(clip_store, database, path, source="winter", progress=lambda *step: stages.append(step))
+    plan = plan_import(database, path, source="winter", progress=lambda *step: stages.append(step))
     assert (plan.format, plan.pairs_new, plan.labels_new, plan.videos_new) == ("videoalign", 2, 1, 3)
     assert (plan.pairs_known, plan.labels_known, plan.videos_known) == (0, 0, 0)
     assert (plan.annotators, plan.problems) == (("imported: winter",), ())
@@ -91,7 +91,7 @@ def test_the_model_reads_the_original_and_the_browser_a_copy(database: Database,
 
     again = run_import(clip_store, database, path, source="winter")
     assert (again.pairs_added, again.labels_added, again.videos_added, again.notes) == (0, 0, 0, ())
-    plan = plan_import(clip_store, database, path, source="winter")
+    plan = plan_import(database, path, source="winter")
     assert (plan.pairs_known, plan.labels_known, plan.videos_known, plan.videos_new) == (1, 1, 2, 0)
     assert check_store(database, videos=True) == ()
 
@@ -116,7 +116,7 @@ def test_everything_that_is_wrong_is_reported_and_nothing_kept(
     ]
     assert "not found" in found[2]
     assert "3 more problems" in str(refused.value)
-    assert {problem.line for problem in plan_import(clip_store, database, path, source="winter").problems} == {4, 5}
+    assert {problem.line for problem in plan_import(database, path, source="winter").problems} == {4, 5}
     assert stored(database) == 0
 
 
@@ -130,7 +130,7 @@ def test_frames_that_are_damaged_are_found_before_anything_is_kept(
     (tmp_path / "damaged.mp4").write_bytes(data)
     make_clip(tmp_path / "fine.mp4", (1, 2, 200), seconds=1.0)
     path = table(tmp_path, ("fine.mp4", "damaged.mp4", "p", "A"))
-    assert plan_import(clip_store, database, path, source="winter").problems == ()
+    assert plan_import(database, path, source="winter").problems == ()
     with pytest.raises(ImportRefusedError, match=r"pairs\.csv:2: video damaged\.mp4: its data is damaged after frame"):
         run_import(clip_store, database, path, source="winter")
     assert stored(database) == 0
@@ -181,7 +181,7 @@ def test_a_file_whose_content_is_not_what_the_table_names_is_refused(
     export(database, tmp_path / "out", "studio-jsonl", copy_videos=True)
     record = json.loads((tmp_path / "out" / "labels.jsonl").read_text().splitlines()[0])
     make_clip(tmp_path / "out" / record["video_a"], (5, 5, 5), seconds=0.5)
-    with pytest.raises(ImportRefusedError, match="its content is not the one that the table names"):
+    with pytest.raises(ImportRefusedError, match="its content differs from the sha256 in the table"):
         run_import(clip_store, database, tmp_path / "out" / "labels.jsonl", source="spring")
 
 
@@ -197,4 +197,4 @@ def test_a_folder_of_generators_becomes_pairs(database: Database, clip_store: Cl
     assert {pair.generator_a, pair.generator_b} == {"sora", "kling"}
     assert pair.video_a.sha256 < pair.video_b.sha256
     with pytest.raises(ExchangeError, match="there is no file or folder elsewhere"):
-        plan_import(clip_store, database, tmp_path / "elsewhere", source="x")
+        plan_import(database, tmp_path / "elsewhere", source="x")

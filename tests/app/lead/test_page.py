@@ -360,7 +360,7 @@ def test_invitation_is_shown_once_and_works(app: Running, desk: Desk) -> None:
     assert not desk.act("accounts", "activate", ada.id)["bad"]
     desk.act("accounts", "role", ada.id, role="annotator")
     me = person(app, "Mira", "lead")
-    assert "Somebody else" in desk.act("accounts", "deactivate", me.id)["status"]
+    assert "Ask another lead" in desk.act("accounts", "deactivate", me.id)["status"]
 
 
 # ---- files ----------------------------------------------------------------------------------------------------------
