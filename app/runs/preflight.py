@@ -79,6 +79,6 @@ class Preflights:
 
 
 def about(pairs: int) -> int:
-    """A round number of pairs, so that one more label is no new question."""
-    step = 10 ** max(1, len(str(max(pairs, 1))) - 1)
+    """Round a number of pairs, so that one more label asks no new question."""
+    step: int = 10 ** max(1, len(str(max(pairs, 1))) - 1)
     return max(step, round(pairs / step) * step)
