@@ -1,7 +1,7 @@
 # Two commands: `make app` serves the app, `make test` checks it. Both set up what is missing first. `make fast` and
 # `make endurance` are the shorter and the longer check.
 # PYTHON=/path/to/python3.11 chooses the interpreter of the environment; ARGS="--port 8000" goes to app.py.
-.PHONY: app test fast endurance setup lint types
+.PHONY: app test fast test-lowest endurance setup lint types
 .DEFAULT_GOAL := app
 
 VENV := .venv
@@ -16,9 +16,15 @@ app: $(VENV)/.app
 # Two workers with one thread each: two threads each on two cores wait for each other.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n 2 --dist loadfile --no-loadscope-reorder
 
-# Everything that needs no browser, no PostgreSQL and no training: after each change.
+# Everything that needs no browser, no PostgreSQL, no training and no wheel: after each change.
+FAST := -m "not browser and not postgresql and not training and not endurance and not package"
 fast: $(VENV)/.dev lint types
-	$(PYTEST) -m "not browser and not postgresql and not training and not endurance"
+	$(PYTEST) $(FAST)
+
+# The fast tests with the lowest versions that requirements.txt allows, in an environment of their own.
+LOWEST := .venv-lowest
+test-lowest: $(LOWEST)/.dev
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest tests -n 2 --dist loadfile --no-loadscope-reorder $(FAST)
 
 # Everything but endurance: before each push, and in CI.
 test: $(VENV)/.dev lint types
@@ -53,3 +59,10 @@ $(VENV)/.dev: requirements-dev.txt requirements.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt \
 		|| { echo "setup: pip could not install requirements-dev.txt; it needs a package index and about 8 GB of disk"; exit 1; }
 	@touch $@ $(VENV)/.app
+
+# Constraints may not name extras.
+$(LOWEST)/.dev: requirements-dev.txt requirements.txt
+	$(PYTHON) -m venv $(LOWEST)
+	sed -E 's/\[[a-z]+\]//; s/>=/==/' requirements.txt > $(LOWEST)/constraints.txt
+	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt -c $(LOWEST)/constraints.txt
+	@touch $@

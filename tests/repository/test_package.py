@@ -148,6 +148,7 @@ def run(environment: Path, folder: Path, *command: str) -> str:
     return done.stdout
 
 
+@pytest.mark.package
 def test_the_wheel_holds_the_library_and_nothing_else(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
@@ -156,6 +157,7 @@ def test_the_wheel_holds_the_library_and_nothing_else(wheel: Path) -> None:
     assert tracked | {"descore/py.typed"} <= names
 
 
+@pytest.mark.package
 def test_the_installed_command_judges_a_bundled_pair(
     environment: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -175,5 +177,6 @@ def test_the_installed_command_judges_a_bundled_pair(
     assert installed["verdict"] in ("A", "B", "tie")
 
 
+@pytest.mark.package
 def test_command_and_module_say_the_same(environment: Path, tmp_path: Path) -> None:
     assert run(environment, tmp_path, "descore", "--help") == run(environment, tmp_path, "python", "-m", "descore", "--help")
