@@ -10,9 +10,9 @@ import pytest
 from descore.checkpoints.folder import locate
 from descore.judge import DeScore
 from descore.video import encode_h264
+from trainer.recipe.recipe import REPORTED_SPLITS
 from trainer.shapeworld.evaluate import evaluate
 from trainer.shapeworld.pairs import shape_pairs
-from trainer.shapeworld.recipe.recipe import REPORTED_SPLITS
 from trainer.shapeworld.render import frame_times, render
 from trainer.shapeworld.scene import Rendering, Scene
 from trainer.shapeworld.write_dataset import clip_names, write_split

@@ -50,7 +50,7 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
 
         print(write_gallery(options.out))
     else:
-        from trainer.shapeworld.recipe.recipe import Recipe, make_checkpoint
+        from trainer.recipe.recipe import Recipe, make_checkpoint
 
         print(make_checkpoint(Recipe(), options.work, options.out, options.threads, parent=options.parent))
     return 0

@@ -12,11 +12,11 @@ import pytest
 
 from descore.video import probe, read_clip
 from tests.helpers.paths import ROOT
+from trainer.recipe.backbone import FRAME_SIDE, POLICY
+from trainer.recipe.recipe import REPORTED_SPLITS
+from trainer.recipe.rendered_clips import clip_pool, model_frames, sampled_times
 from trainer.shapeworld import write_gallery as gallery
 from trainer.shapeworld.pairs import shape_pair, shape_pairs
-from trainer.shapeworld.recipe.backbone import FRAME_SIDE, POLICY
-from trainer.shapeworld.recipe.recipe import REPORTED_SPLITS
-from trainer.shapeworld.recipe.rendered_clips import clip_pool, model_frames, sampled_times
 from trainer.shapeworld.render import frame_times, render
 from trainer.shapeworld.scene import CAMERAS, COLOURS, DYNAMICS, LIGHTS, PLACES, SHAPES, STYLES, Rendering, Scene
 from trainer.shapeworld.write_dataset import clip_names, write_clip, write_split

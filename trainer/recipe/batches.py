@@ -14,8 +14,8 @@ import numpy as np
 import torch
 
 from descore.prompt import render_turns
+from trainer.recipe.backbone import FRAME_SIDE, PATCH_SIZE
 from trainer.shapeworld.language import verdict_start
-from trainer.shapeworld.recipe.backbone import FRAME_SIDE, PATCH_SIZE
 
 PROMPT_VERSION = "compact-1"
 DESCRIBE = "Describe the video."
@@ -35,7 +35,7 @@ class TextBatch:
 
 
 class Batcher:
-    """Makes batches with one processor of `trainer.shapeworld.recipe.backbone`."""
+    """Makes batches with one processor of `trainer.recipe.backbone`."""
 
     def __init__(self, processor: Any) -> None:
         self.processor = processor

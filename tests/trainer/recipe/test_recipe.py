@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,18 +14,19 @@ import torch.nn.functional as F
 from descore.encode import encode
 from descore.judge import DeScore
 from descore.video import VideoClip
+from trainer.config import load_preset
+from trainer.data.load_pairs import load_pairs
 from trainer.engine.cpu_attention import plain_attention, plain_cpu_attention
-from trainer.objectives.rollout_reward import RolloutRewardConfig
+from trainer.recipe import recipe as recipes
+from trainer.recipe.backbone import POLICY
+from trainer.recipe.batches import PROMPT_VERSION, Batcher
+from trainer.recipe.card_figures import SplitResult, compared
+from trainer.recipe.pretrain import PretrainConfig, schedule, training_batch
+from trainer.recipe.rendered_clips import model_frames, sampled_times
+from trainer.recipe.screening import hard_pairs
 from trainer.shapeworld.evaluate import evaluate
 from trainer.shapeworld.pairs import shape_pairs
-from trainer.shapeworld.recipe import recipe as recipes
-from trainer.shapeworld.recipe.backbone import POLICY
-from trainer.shapeworld.recipe.batches import PROMPT_VERSION, Batcher
-from trainer.shapeworld.recipe.before_after import Measured, compared
-from trainer.shapeworld.recipe.cold_start import ColdStartConfig
-from trainer.shapeworld.recipe.dual_rl import DualRLRecipe, hard_pairs
-from trainer.shapeworld.recipe.pretrain import PretrainConfig, schedule, training_batch
-from trainer.shapeworld.recipe.rendered_clips import model_frames, sampled_times
+from trainer.shapeworld.write_dataset import write_pairs
 
 
 @pytest.fixture(scope="module")
@@ -104,42 +104,83 @@ def test_a_steps_batch_depends_on_nothing_but_the_step(batcher: Batcher) -> None
     )
 
 
-def _small_rl() -> DualRLRecipe:
-    """Two steps on pairs that an untrained model can't but find hard."""
-    usual = DualRLRecipe()
-    objective = replace(
-        usual.settings.objective, num_generations=2, max_tokens=8, reward=RolloutRewardConfig(length_weight=0)
-    )
-    settings = replace(usual.settings, steps=2, pairs_per_step=2, micro_batch_pairs=2, objective=objective)
-    return replace(usual, screened_pairs=4, held_out_share=0.0, anchors=2, settings=settings)
-
-
-def test_the_whole_recipe_runs_and_resumes(tmp_path: Path) -> None:
-    small = recipes.Recipe(
-        train_pairs=4,
-        held_out_pairs=64,
+@pytest.fixture
+def tiny_recipe() -> recipes.Recipe:
+    """Two steps a part, on pairs that an untrained model can't but find hard."""
+    stage = {"steps": 2, "pairs_per_step": 2, "micro_batch_pairs": 2}
+    settings = {
+        **{f"cold_start.{name}": value for name, value in stage.items()},
+        "cold_start.max_length": 1024,  # an untrained model thinks to the limit
+        **{f"dual_rl.{name}": value for name, value in stage.items()},
+        "dual_rl.objective.num_generations": 2,
+        "dual_rl.objective.max_tokens": 8,
+        "dual_rl.objective.reward.length_weight": 0,
+        "data.held_out_share": 0,
+        "anchors": 2,
+        "save_every": 1,
+    }
+    training = load_preset(recipes.PRESET, [f"{name}={value}" for name, value in settings.items()])
+    return recipes.Recipe(
+        pretrain_pairs=4,
+        pretrain_held_out_pairs=64,
+        cold_start_pairs=4,
+        screened_pairs=3,
         calibration_pairs=6,
         pretrain=PretrainConfig(describe_steps=2, judge_steps=2, describe_batch=2, judge_batch=2, save_every=2),
-        cold_start=ColdStartConfig(steps=2, pairs_per_step=2, own_thoughts_pairs=2, save_every=1),
-        dual_rl=_small_rl(),
+        training=training,
         reported={"test": 4},
     )
-    half = replace(small, pretrain=replace(small.pretrain, judge_steps=0))
+
+
+class KilledError(Exception):
+    """A recipe that was killed."""
+
+
+def kill_when(monkeypatch: pytest.MonkeyPatch, target: str) -> None:
+    """Make the next call of a function end the recipe."""
+
+    def killed(*_args: object, **_options: object) -> None:
+        monkeypatch.undo()
+        raise KilledError
+
+    monkeypatch.setattr(target, killed)
+
+
+def logged_steps(path: Path) -> list[int]:
+    """The steps that a log has a line of, in its order."""
+    return [json.loads(line)["step"] for line in path.read_text("utf-8").splitlines()]
+
+
+def test_the_whole_recipe_runs_and_resumes(
+    tmp_path: Path, tiny_recipe: recipes.Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
     work, out = tmp_path / "work", tmp_path / "checkpoint"
-    recipes.cold_started(half, work, workers=1)
-    for state in ("cold_start.pt", "thoughts.jsonl"):
-        (work / state).unlink()
-    shutil.rmtree(work / recipes.COLD_STARTED)
-    recipes.make_checkpoint(small, work, out, workers=1)
-    steps = [json.loads(line)["step"] for line in (work / "backbone" / "pretrain.jsonl").read_text().splitlines()]
-    assert steps == [0, 1, 2, 3]
+    half = replace(tiny_recipe, pretrain=replace(tiny_recipe.pretrain, judge_steps=0))
+    with pytest.raises(KilledError):  # after the first half of the pretraining
+        kill_when(monkeypatch, "trainer.recipe.recipe.Manifest")
+        recipes.cold_started(half, work, workers=1)
+    with pytest.raises(KilledError):  # in the cold start, before its checkpoint is saved
+        kill_when(monkeypatch, "trainer.runs.stage.save_trained")
+        recipes.make_checkpoint(tiny_recipe, work, out, workers=1)
+    with pytest.raises(KilledError):  # when stage 2 is to begin
+        kill_when(monkeypatch, "trainer.runs.stage.RLStage")
+        recipes.make_checkpoint(tiny_recipe, work, out, workers=1)
+    recipes.make_checkpoint(tiny_recipe, work, out, workers=1)
+    assert logged_steps(work / "backbone" / "pretrain.jsonl") == [0, 1, 2, 3]
+    for stage in ("cold-start", "dual-rl"):
+        assert logged_steps(work / stage / stage / "metrics.jsonl") == [0, 1]
 
     cold, judge = DeScore.from_pretrained(work / recipes.COLD_STARTED), DeScore.from_pretrained(out)
-    assert judge.manifest.lineage["stage"] == "dual-rl"
-    assert judge.manifest.lineage["parent"]["name"] == cold.manifest.name
-    assert judge.manifest.lineage["ancestry"]["recipe"]["pretrain"]["judge_steps"] == 2
+    lineage = judge.manifest.lineage
+    assert [part["stage"] for part in (lineage, lineage["ancestry"], lineage["ancestry"]["ancestry"])] == [
+        "dual-rl",
+        "cold-start",
+        "pretraining",
+    ]
+    assert lineage["parent"]["name"] == cold.manifest.name
+    assert lineage["ancestry"]["ancestry"]["recipe"]["pretrain"]["judge_steps"] == 2
     assert str(tmp_path) not in json.dumps(judge.manifest.to_dict())
-    assert [point["step"] for point in judge.manifest.lineage["curves"]["points"]] == [1, 2]
+    assert [point["step"] for point in lineage["curves"]["points"]] == [1, 2]
     assert (out / "curves.svg").exists()
     before = judge.manifest.metrics["test"]["before"]
     again = evaluate(cold, "test", 4, folder=work / "mp4" / "test").to_dict()
@@ -153,21 +194,28 @@ def test_the_whole_recipe_runs_and_resumes(tmp_path: Path) -> None:
     assert report["quick"]["accuracy_with_ties"] == reported["quick"]["accuracy_with_ties"]
 
 
-def test_a_checkpoint_takes_the_place_of_the_cold_start_and_only_its_weak_pairs_are_chosen(tmp_path: Path) -> None:
+def test_every_second_pair_of_the_cold_start_has_its_reference_thoughts(tmp_path: Path, tiny_recipe: recipes.Recipe) -> None:
+    table = write_pairs(recipes.cold_start_pairs(tiny_recipe), tmp_path)
+    loaded = load_pairs(replace(tiny_recipe.training.data, csv=str(table)))
+    thoughts = {pair.prompt: pair.thoughts for pair in loaded.train}
+    first, second, third, fourth = shape_pairs("train", 4, tiny_recipe.pretrain_pairs)
+    assert [thoughts[pair.prompt] for pair in (first, second, third, fourth)] == [first.thoughts, None, third.thoughts, None]
+
+
+def test_only_pairs_that_the_model_errs_on_are_hard(tmp_path: Path) -> None:
     judge = DeScore.from_pretrained("bundled")
-    recipe = replace(_small_rl(), screened_pairs=24)
-    chosen = hard_pairs(judge, recipe, tmp_path, workers=1)
-    screened = {pair.identity for pair in shape_pairs("train", 24, recipe.first_pair)}
-    assert {pair.identity for pair in chosen} < screened
-    assert len(chosen) < 20
-    kept = next(tmp_path.glob("screening-*.jsonl"))
-    kept.write_text("".join(kept.read_text().splitlines(keepends=True)[:10]) + '["half a li')
-    assert hard_pairs(judge, recipe, tmp_path, workers=1) == chosen
+    candidates = list(shape_pairs("train", 24, 14_000))
+    hard = hard_pairs(judge, candidates, tmp_path, workers=1)
+    assert 0 < len(hard) < 20
+    assert {pair.identity for pair in hard} < {pair.identity for pair in candidates}
+    thoughts = tmp_path / "thoughts.jsonl"
+    thoughts.write_text("".join(thoughts.read_text().splitlines(keepends=True)[:20]) + '{"half a li')
+    assert hard_pairs(judge, candidates, tmp_path, workers=1) == hard
 
 
 def test_changes_are_taken_pair_by_pair() -> None:
-    before = Measured({"pairs": 4, "seconds": 1.0}, [True, False, None, True], [1.0, 0.5, 1.0, 0.0])
-    after = Measured({"pairs": 4, "seconds": 2.0}, [True, True, None, True], [1.0, 1.0, 1.0, 0.5])
+    before = SplitResult({"pairs": 4, "seconds": 1.0}, [True, False, None, True], [1.0, 0.5, 1.0, 0.0])
+    after = SplitResult({"pairs": 4, "seconds": 2.0}, [True, True, None, True], [1.0, 1.0, 1.0, 0.5])
     figures = compared(before, after)
     assert figures["change"]["accuracy_without_ties"] == pytest.approx(1 / 3)
     assert figures["change"]["sub_score_exact_match"] == pytest.approx(0.25)

@@ -1,4 +1,4 @@
-"""The bundled backbone learns to see and to judge ShapeWorld: this stands in for Qwen3-VL's own pretraining.
+"""Pretraining of the bundled backbone, which learns to see and to judge ShapeWorld; stands in for Qwen3-VL's own.
 
 Two kinds of batch, language-model loss on the assistant's turn: `describe` (a clip, one line of what it shows) and
 `judge` (a prompt and a clip, a whole thought with its answer). First descriptions only, since they teach the eyes at
@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,20 +24,37 @@ import torch.nn.functional as F
 from torch import nn
 from tqdm import tqdm
 
-from trainer.engine.cpu_attention import plain_cpu_attention
+from trainer.engine.precision import Precision
+from trainer.recipe.rendered_clips import sampled_times
 from trainer.shapeworld.language import describe, write_prompt, write_thought
 from trainer.shapeworld.pairs import draw_request_for, shape_pair
-from trainer.shapeworld.recipe.rendered_clips import sampled_times
-from trainer.shapeworld.recipe.resume import resume_state, save_state
 
 if TYPE_CHECKING:
-    from trainer.shapeworld.recipe.batches import Batcher, TextBatch
+    from trainer.recipe.batches import Batcher, TextBatch
     from trainer.shapeworld.scene import Scene
+
+_PRECISION = Precision.of("auto", torch.device("cpu"))
 
 
 @dataclass(frozen=True)
 class PretrainConfig:
-    """Settings of the pretraining. Batch sizes count clips; learning rates are peaks."""
+    """Settings of the pretraining.
+
+    Attributes:
+        describe_steps: steps on descriptions, which come first.
+        judge_steps: steps on whole thoughts.
+        describe_batch: clips of a step on descriptions.
+        judge_batch: clips of a step on thoughts.
+        muon_lr: peak rate of the matrices.
+        adam_lr: peak rate of all other weights.
+        weight_decay: of the matrices.
+        warmup_steps: steps over which the rates rise.
+        decay_share: last share of the steps, over which the rates fall.
+        verdict_weight: weight in the loss of the tokens that compare and judge.
+        seed: of the fresh weights and of every step's batch.
+        save_every: steps between two saved states.
+        evaluate_every: steps between two looks at held-out clips.
+    """
 
     describe_steps: int = 700
     judge_steps: int = 1600
@@ -55,42 +72,46 @@ class PretrainConfig:
 
     @property
     def steps(self) -> int:
+        """Number of all steps."""
         return self.describe_steps + self.judge_steps
 
 
 def pretrain(
     backbone: nn.Module, batcher: Batcher, clips: np.ndarray, held_out: np.ndarray, config: PretrainConfig, folder: Path
 ) -> None:
-    """Train `backbone` in place; goes on from `folder/pretrain.pt` where an earlier run was interrupted.
+    """Train `backbone` in place, from `folder/pretrain.pt` on where an earlier run was interrupted.
 
     Args:
-        clips, held_out: (pairs, 2, FRAMES, side, side, 3) uint8 of the splits train and validation.
+        clips: (pairs, 2, FRAMES, side, side, 3) uint8 of split train.
+        held_out: the same of split validation.
+
+    Raises:
+        FloatingPointError: the loss is not finite.
     """
     folder.mkdir(parents=True, exist_ok=True)
     optimisers = build_optimisers(backbone, config.muon_lr, config.adam_lr, config.weight_decay)
     state = folder / "pretrain.pt"
     first = resume_state(state, backbone, optimisers)
-    log = (folder / "pretrain.jsonl").open("a", buffering=1)
     backbone.train()
     progress = tqdm(range(first, config.steps), initial=first, total=config.steps, desc="pretrain", mininterval=10)
-    for step in progress:
-        set_learning_rate(optimisers, schedule(step, config.steps, config.warmup_steps, config.decay_share))
-        started = time.monotonic()
-        loss = language_loss(backbone, training_batch(step, batcher, clips, config), config.verdict_weight)
-        update(backbone, loss, optimisers)
-        row = {"step": step, "loss": loss.item(), "seconds": round(time.monotonic() - started, 2)}
-        # Later the backbone writes thoughts, and one-line descriptions no longer show what it sees.
-        if (step + 1) % config.evaluate_every == 0 and step < config.describe_steps:
-            row["seen"] = observation_accuracy(backbone, batcher, held_out)
-            progress.set_postfix({"loss": f"{row['loss']:.3f}"} | row["seen"])
-        log.write(json.dumps(row) + "\n")
-        if (step + 1) % config.save_every == 0 or step + 1 == config.steps:
-            save_state(state, step + 1, backbone, optimisers)
-    log.close()
+    with (folder / "pretrain.jsonl").open("a", buffering=1) as log:
+        for step in progress:
+            set_learning_rate(optimisers, schedule(step, config.steps, config.warmup_steps, config.decay_share))
+            started = time.monotonic()
+            loss = language_loss(backbone, training_batch(step, batcher, clips, config), config.verdict_weight)
+            update(backbone, loss, optimisers)
+            row = {"step": step, "loss": loss.item(), "seconds": round(time.monotonic() - started, 2)}
+            # Later the backbone writes thoughts, and one-line descriptions no longer show what it sees.
+            if (step + 1) % config.evaluate_every == 0 and step < config.describe_steps:
+                row["seen"] = observation_accuracy(backbone, batcher, held_out)
+                progress.set_postfix({"loss": f"{row['loss']:.3f}"} | row["seen"])
+            log.write(json.dumps(row) + "\n")
+            if (step + 1) % config.save_every == 0 or step + 1 == config.steps:
+                save_state(state, step + 1, backbone, optimisers)
 
 
 def build_optimisers(module: nn.Module, muon_lr: float, adam_lr: float, weight_decay: float) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices inside the blocks, AdamW for embeddings, norms, biases and the patch convolution."""
+    """Build Muon for the matrices inside the blocks, AdamW for embeddings, norms, biases and the patch convolution."""
     matrices: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
     for name, parameter in module.named_parameters():
@@ -104,21 +125,25 @@ def build_optimisers(module: nn.Module, muon_lr: float, adam_lr: float, weight_d
 
 
 def schedule(step: int, steps: int, warmup_steps: int, decay_share: float) -> float:
-    """Share of the peak learning rate: linear warm-up, constant, linear decay to 2 % over the last `decay_share`."""
+    """Return a step's share of the peak rate: linear warm-up, constant, linear decay to 2 % over the last `decay_share`."""
     warm = min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
     left = (steps - step) / (decay_share * steps)
     return warm * max(0.02, min(1.0, left))
 
 
 def set_learning_rate(optimisers: list[torch.optim.Optimizer], share: float) -> None:
-    """Set every group to `share` of the peak that it was built with."""
+    """Set the rate of every group to `share` of its peak."""
     for optimiser in optimisers:
         for group in optimiser.param_groups:
             group["lr"] = share * group.setdefault("peak_lr", group["lr"])
 
 
 def update(module: nn.Module, loss: torch.Tensor, optimisers: list[torch.optim.Optimizer]) -> None:
-    """One clipped step. Raises FloatingPointError before the weights are touched if the loss is not finite."""
+    """Take one optimizer step with clipped gradients.
+
+    Raises:
+        FloatingPointError: the loss is not finite; the weights were not touched.
+    """
     if not torch.isfinite(loss):
         raise FloatingPointError(f"the loss is {loss.item()}; the last checkpoint is intact, lower the learning rate")
     for optimiser in optimisers:
@@ -130,9 +155,9 @@ def update(module: nn.Module, loss: torch.Tensor, optimisers: list[torch.optim.O
 
 
 def language_loss(backbone: Any, batch: TextBatch, verdict_weight: float = 1.0) -> torch.Tensor:
-    """Weighted mean cross entropy of the target tokens; logits are made for those positions alone."""
+    """Return the weighted mean cross entropy of the target tokens; logits are made for those positions alone."""
     targets = batch.targets[:, 1:]
-    with torch.autocast("cpu", torch.bfloat16), plain_cpu_attention():
+    with _PRECISION.step(), _PRECISION.autocast():
         hidden = backbone.model(**batch.inputs, use_cache=False).last_hidden_state
         logits = backbone.lm_head(hidden[:, :-1][targets])
     losses = F.cross_entropy(logits.float(), batch.inputs["input_ids"][:, 1:][targets], reduction="none")
@@ -141,7 +166,7 @@ def language_loss(backbone: Any, batch: TextBatch, verdict_weight: float = 1.0) 
 
 
 def training_batch(step: int, batcher: Batcher, clips: np.ndarray, config: PretrainConfig) -> TextBatch:
-    """The batch of a step, drawn from the step's own seed, so that a resumed run sees what an unbroken one does."""
+    """Draw the batch of a step from the step's own seed, so that a resumed run sees what an unbroken one does."""
     rng = random.Random(f"pretrain/{config.seed}/{step}")
     describing = step < config.describe_steps
     count = config.describe_batch if describing else config.judge_batch
@@ -161,15 +186,14 @@ def training_batch(step: int, batcher: Batcher, clips: np.ndarray, config: Pretr
     return batcher.build(np.stack(frames), turns, replies, end=True)
 
 
-@torch.no_grad()
 def observation_accuracy(backbone: Any, batcher: Batcher, clips: np.ndarray, count: int = 128) -> dict[str, float]:
-    """For each attribute, the share of held-out clips whose description names it right, token by token."""
+    """Return, for each attribute, the share of held-out clips whose description names it right, token by token."""
     backbone.eval()
     scenes = [shape_pair("validation", index // 2).scenes[index % 2] for index in range(count)]
     frames = clips[: count // 2].reshape(count, *clips.shape[2:])
     replies = [describe(scene) for scene in scenes]
     batch = batcher.build(frames, [batcher.describe_turns(sampled_times(scene)) for scene in scenes], replies, end=False)
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.no_grad(), _PRECISION.autocast():
         hidden = backbone.model(**batch.inputs, use_cache=False).last_hidden_state
         right = backbone.lm_head(hidden[:, :-1]).argmax(-1) == batch.inputs["input_ids"][:, 1:]
     backbone.train()
@@ -181,10 +205,29 @@ def observation_accuracy(backbone: Any, batcher: Batcher, clips: np.ndarray, cou
 
 
 def _attribute_tokens(tokenizer: Any, scene: Scene, reply: str) -> Iterator[tuple[str, list[int]]]:
-    """Negative positions, in a left-padded row of predictions, of the tokens that spell each attribute."""
+    """Yield each attribute with the negative positions, in a left-padded row of predictions, of the tokens that spell it."""
     offsets = tokenizer(reply, add_special_tokens=False, return_offsets_mapping=True).offset_mapping
     search = 0
     for attribute in ("colour", "shape", "dynamics", "light", "place", "camera", "style"):
         begin = reply.index(" " + getattr(scene, attribute), search)
         search = begin + 1 + len(getattr(scene, attribute))
         yield attribute, [i - len(offsets) for i, (a, b) in enumerate(offsets) if a < search and b > begin + 1]
+
+
+def save_state(path: Path, step: int, module: nn.Module, optimisers: Sequence[torch.optim.Optimizer]) -> None:
+    """Write weights, optimisers and the number of finished steps; a reader finds the old file or the new one."""
+    partial = path.with_suffix(".partial")
+    states = [optimiser.state_dict() for optimiser in optimisers]
+    torch.save({"step": step, "module": module.state_dict(), "optimisers": states}, partial)
+    partial.replace(path)
+
+
+def resume_state(path: Path, module: nn.Module, optimisers: Sequence[torch.optim.Optimizer]) -> int:
+    """Load what `save_state` wrote, if anything, and return the first step that is still to do."""
+    if not path.exists():
+        return 0
+    state = torch.load(path, weights_only=True)
+    module.load_state_dict(state["module"])
+    for optimiser, saved in zip(optimisers, state["optimisers"], strict=True):
+        optimiser.load_state_dict(saved)
+    return int(state["step"])
