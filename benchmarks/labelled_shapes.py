@@ -4,7 +4,7 @@
     pairs = fresh_pairs(200)
     table = write_table(pairs, [taste.label(pair, noise=0.1) for pair in pairs], folder)
 
-A taste weighs sub-scores that are the exact truth; what differs from person to person is only how much each counts.
+A taste weighs the exact sub-scores; persons differ only in how much each dimension counts.
 """
 
 from __future__ import annotations
@@ -27,24 +27,30 @@ Label = Literal["A", "B", "tie"]
 
 FIRST_FRESH = 200_000  # far behind every pair of the training split that a bundled checkpoint has seen
 _NOT_ASKED = "N/A"
-_SAID = {"A": "Video 1 is better", "B": "Video 2 is better", "tie": "Same"}
+_RESULTS = {"A": "Video 1 is better", "B": "Video 2 is better", "tie": "Same"}
 
 
 @dataclass(frozen=True)
 class Taste:
-    """How much each sub-dimension counts. Two videos whose weighted sums differ by less than `tie_below` are a tie."""
+    """How much each dimension counts for a simulated person.
+
+    Attributes:
+        name: of the person's taste.
+        weights: of each dimension.
+        tie_below: two videos whose weighted means differ by less are a tie.
+    """
 
     name: str
     weights: Mapping[str, float]
     tie_below: float = 0.2
 
     def score(self, sub_scores: Mapping[str, str]) -> float:
-        """Weigh the sub-scores into a mean of 0 to 2; a dimension that the prompt leaves open counts as fulfilled."""
+        """Return the weighted mean of the sub-scores, 0 .. 2; what the prompt leaves free counts as fulfilled."""
         values = {name: 2.0 if sub_scores[name] == _NOT_ASKED else float(sub_scores[name]) for name in DIMENSIONS}
         return sum(self.weights[name] * values[name] for name in DIMENSIONS) / sum(self.weights.values())
 
     def label(self, pair: ShapePair, noise: float = 0.0, person: str = "") -> Label:
-        """Label a pair by this taste. noise: share of labels that this person gets wrong, always the same ones."""
+        """Return the person's preference; they get the share `noise` of labels wrong, always the same ones."""
         difference = self.score(pair.scores[0]) - self.score(pair.scores[1])
         label: Label = "tie" if abs(difference) < self.tie_below else "A" if difference > 0 else "B"
         rng = random.Random(f"noise/{person}/{pair.identity}")
@@ -54,19 +60,19 @@ class Taste:
 
 
 def fresh_pairs(count: int, start: int = 0) -> list[ShapePair]:
-    """Pairs of the training distribution that no bundled checkpoint was trained on."""
+    """Return pairs of the training distribution that no bundled checkpoint was trained on."""
     return list(shape_pairs("train", count, FIRST_FRESH + start))
 
 
 def write_clips(pairs: Sequence[ShapePair], folder: Path, workers: int = 2) -> None:
-    """Their mp4 files; those that are there stay."""
+    """Write the mp4 files of pairs, but for those that exist."""
     folder.mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(workers) as executor:
         list(executor.map(_write_pair, pairs, repeat(folder), chunksize=8))
 
 
 def write_table(pairs: Sequence[ShapePair], labels: Sequence[Label] | None, folder: Path, workers: int = 2) -> Path:
-    """Clips, and a table in DeScore's RL format with sub-scores; without labels a plain one of pairs alone."""
+    """Write clips and a table in DeScore's RL format with sub-scores; without labels, a table of pairs alone."""
     write_clips(pairs, folder, workers)
     table = folder / ("rl.csv" if labels is not None else "pairs.csv")
     with table.open("w", newline="", encoding="utf-8") as file:
@@ -82,12 +88,12 @@ def write_table(pairs: Sequence[ShapePair], labels: Sequence[Label] | None, fold
 
 
 def _answer(pair: ShapePair, label: Label) -> str:
-    said = {
+    answer = {
         "video_1_scores": pair.scores[0],
         "video_2_scores": pair.scores[1],
-        "gsb_result": _SAID[label],
+        "gsb_result": _RESULTS[label],
     }
-    return f"<answer>{json.dumps(said)}</answer>"
+    return f"<answer>{json.dumps(answer)}</answer>"
 
 
 def _write_pair(pair: ShapePair, folder: Path) -> None:

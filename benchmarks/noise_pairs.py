@@ -16,7 +16,7 @@ from descore.video import encode_h264
 
 
 def noise_table(folder: Path, pairs: int) -> Path:
-    """Make the folder, with clips of 64 x 64 pixels and two seconds and `pairs.csv`; the path of that."""
+    """Write clips of 64 x 64 pixels and two seconds into a new folder, and return the path of their table."""
     folder.mkdir(parents=True)
     scores = dict.fromkeys(DIMENSIONS, "0")
     with (folder / "pairs.csv").open("w", newline="", encoding="utf-8") as file:

@@ -1,6 +1,6 @@
 """A small backbone of the real Qwen3-VL architecture with its own tokenizer, processor and chat template.
 
-Nothing here is special-cased anywhere else: what this module saves is loaded by the very code that loads the 8B.
+The code that loads the 8B loads it too; no other module knows that it is small.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ CHAT_TEMPLATE = (
 )
 
 # Time stamps, tags, JSON keys and scores are one piece each, so that a thought costs few tokens; then words with their
-# leading space, single digits, and what stands between them.
+# leading space, single digits, and the characters between them.
 _PIECES = Regex(
     r'<\d+\.\d seconds>|</?[a-z]+>|[",{ ]*"[a-z_]+": "?|N/A|\d\.\d\d| ?[A-Za-z]+|\d|[^A-Za-z\d]+?(?= ?[A-Za-z]|\d|<|"|$)'
 )
 
 
 def build_tokenizer(texts: Iterable[str], vocab_size: int = 1024) -> PreTrainedTokenizerFast:
-    """Train a byte-level BPE on texts; the special tokens are Qwen's, any other text stays encodable by bytes."""
+    """Train a byte-level BPE on texts; the special tokens are Qwen's, and bytes encode any other text."""
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -83,7 +83,7 @@ def build_tokenizer(texts: Iterable[str], vocab_size: int = 1024) -> PreTrainedT
 
 
 def build_processor(tokenizer: PreTrainedTokenizerFast) -> Qwen3VLProcessor:
-    """The processor over a tokenizer, for frames of `FRAME_SIDE` pixels in patches of `PATCH_SIZE`."""
+    """Build the processor over a tokenizer, for frames of `FRAME_SIDE` pixels in patches of `PATCH_SIZE`."""
     shared: dict[str, Any] = {"patch_size": PATCH_SIZE, "temporal_patch_size": 2, "merge_size": 2}
     pixels = {"shortest_edge": FRAME_SIDE**2, "longest_edge": FRAME_SIDE**2}
     return Qwen3VLProcessor(
@@ -97,7 +97,7 @@ def build_processor(tokenizer: PreTrainedTokenizerFast) -> Qwen3VLProcessor:
 
 
 def build_backbone(tokenizer: PreTrainedTokenizerFast, seed: int = 0) -> Qwen3VLForConditionalGeneration:
-    """A randomly initialised Qwen3-VL of about three million parameters for the tokenizer's vocabulary."""
+    """Build a randomly initialised Qwen3-VL of about three million parameters for the tokenizer's vocabulary."""
     torch.manual_seed(seed)
     ids = {name: tokenizer.convert_tokens_to_ids(f"<|{name}|>") for name in (
         "image_pad", "video_pad", "vision_start", "vision_end")}  # fmt: skip

@@ -1,7 +1,7 @@
-"""Batches for the bundled checkpoint's training, made without decoding and without the processor's per-clip work.
+"""Batches of the pretraining, made without decoding and without the processor's work on each clip.
 
-The tensors equal what `descore.encode` makes of the same clips (a test compares them); only the way there is shorter,
-since every clip of ShapeWorld has the same number of frames of the same size.
+The tensors equal those that `descore.encode` makes of the same clips (a test compares them). They are made faster, since
+every clip of ShapeWorld has the same number of frames of the same size.
 """
 
 from __future__ import annotations
@@ -23,10 +23,12 @@ DESCRIBE = "Describe the video."
 
 @dataclass(frozen=True)
 class TextBatch:
-    """Model inputs and, for the language-model loss, which tokens are to be predicted.
+    """Model inputs, and the tokens that the language-model loss predicts.
 
-    inputs: keyword arguments of the backbone, rows left-padded to L tokens. targets: (B, L) bool, true on the tokens
-    of the assistant's turn. verdicts: (B, L) bool, true on those of them that judge instead of describe.
+    Attributes:
+        inputs: keyword arguments of the backbone, rows left-padded to L tokens.
+        targets: (B, L) bool, true on the tokens of the assistant's turn.
+        verdicts: (B, L) bool, true on those of them that judge instead of describe.
     """
 
     inputs: dict[str, torch.Tensor]
@@ -35,7 +37,7 @@ class TextBatch:
 
 
 class Batcher:
-    """Makes batches with one processor of `trainer.recipe.backbone`."""
+    """Maker of batches with one processor of `trainer.recipe.backbone`."""
 
     def __init__(self, processor: Any) -> None:
         self.processor = processor
@@ -43,11 +45,11 @@ class Batcher:
         self._tokens_per_group = (FRAME_SIDE // PATCH_SIZE // 2) ** 2
 
     def judge_turns(self, prompt: str, times: np.ndarray) -> str:
-        """The user turn that asks for a judgement, with the video's placeholders written out."""
+        """Return the user turn that asks for a judgement, with the video's placeholders written out."""
         return self._with_video(render_turns(self.processor, prompt, PROMPT_VERSION), times)
 
     def describe_turns(self, times: np.ndarray) -> str:
-        """The user turn that asks for a description (pretraining only)."""
+        """Return the user turn that asks for a description, likewise."""
         content = [{"type": "text", "text": DESCRIBE}, {"type": "video"}]
         turns = self.processor.apply_chat_template(
             [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
@@ -62,12 +64,13 @@ class Batcher:
         return turns.replace("<|video_pad|>", groups)
 
     def build(self, frames: np.ndarray, turns: Sequence[str], replies: Sequence[str], end: bool) -> TextBatch:
-        """One batch.
+        """Build one batch.
 
         Args:
             frames: (B, FRAMES, FRAME_SIDE, FRAME_SIDE, 3) uint8.
-            turns: user turns with placeholders written out. replies: the assistant's texts, may be empty.
-            end: whether the end-of-turn token follows each reply (it does when the backbone learns to write).
+            turns: user turns with placeholders written out.
+            replies: texts of the assistant; may be empty.
+            end: append the end-of-turn token to each reply, as when the backbone learns to write.
         """
         before = self.tokenizer(list(turns), add_special_tokens=False).input_ids
         replied = self.tokenizer(list(replies), add_special_tokens=False, return_offsets_mapping=True)

@@ -26,12 +26,14 @@ import torch
 from transformers import Qwen3VLProcessor
 
 from descore.calibration import Calibration, fit_mode
-from descore.checkpoints.folder import MANIFEST_FILE, Manifest
+from descore.checkpoints.folder import MANIFEST_FILE
+from descore.checkpoints.manifest import Manifest
 from descore.judge import DeScore
 from descore.modeling.model import DeScoreModel
 from descore.modeling.scoring_head import ScoringModule
 from descore.modeling.vision_attention import batch_equal_frames
 from descore.prompt import instruction
+from storage.training.run_folder import CHECKPOINT
 from trainer.config import TrainConfig, load_preset
 from trainer.recipe.backbone import POLICY, build_backbone, build_processor, build_tokenizer
 from trainer.recipe.batches import DESCRIBE, PROMPT_VERSION, Batcher
@@ -40,14 +42,13 @@ from trainer.recipe.pretrain import PretrainConfig, pretrain
 from trainer.recipe.rendered_clips import clip_pool
 from trainer.recipe.screening import hard_pairs
 from trainer.runs.pipeline import run
-from storage.training.run_folder import CHECKPOINT
 from trainer.shapeworld.evaluate import Evaluation, evaluate
 from trainer.shapeworld.language import describe
 from trainer.shapeworld.pairs import ShapePair, shape_pairs
 from trainer.shapeworld.write_dataset import write_pairs
 
 if TYPE_CHECKING:
-    from trainer.engine.trainable import StageName
+    from trainer.paradigm import StageName
 
 log = logging.getLogger(__name__)
 

@@ -38,7 +38,8 @@ def model_frames(scene: Scene) -> np.ndarray:
     """Draw the sampled frames, (FRAMES, FRAME_SIDE, FRAME_SIDE, 3) uint8."""
     drawn = torch.from_numpy(render(scene, sampled_times(scene), 2 * FRAME_SIDE)).permute(0, 3, 1, 2)
     small = tvF.resize(drawn, [FRAME_SIDE, FRAME_SIDE], InterpolationMode.BICUBIC, antialias=True)
-    return small.permute(0, 2, 3, 1).numpy()
+    frames: np.ndarray = small.permute(0, 2, 3, 1).numpy()
+    return frames
 
 
 def drawn_clip(scene: Scene) -> VideoClip:

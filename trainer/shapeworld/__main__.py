@@ -1,5 +1,9 @@
-"""`python -m trainer.shapeworld make | gallery | train`: write pairs, write the app's gallery, make the bundled
-checkpoint."""
+"""The command `python -m trainer.shapeworld make | gallery | train`.
+
+make       write pairs of ShapeWorld as mp4 files with their table
+gallery    write the pairs that the app ships with
+train      make the bundled checkpoint
+"""
 
 from __future__ import annotations
 
@@ -12,27 +16,29 @@ from trainer.shapeworld.pairs import SPLITS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m trainer.shapeworld", description=__doc__)
+    """Run one command and return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m trainer.shapeworld", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     commands = parser.add_subparsers(dest="command", required=True)
-    make = commands.add_parser("make", help="write a split's pairs: mp4 files and pairs.csv")
+    make = commands.add_parser("make", help="write pairs of a split: mp4 files and pairs.csv")
     make.add_argument("--split", required=True, choices=SPLITS)
-    make.add_argument("--pairs", required=True, type=int, help="how many, from the split's first on")
-    make.add_argument("--out", required=True, type=Path)
-    make.add_argument("--noise", type=float, default=0.0, help="share of labels an annotator gets wrong (default 0)")
-    make.add_argument("--workers", type=int, default=2, help="processes that render (default 2)")
+    make.add_argument("--pairs", required=True, type=int, help="number of pairs, from the first of the split on")
+    make.add_argument("--out", required=True, type=Path, help="folder to write to")
+    make.add_argument("--noise", type=float, default=0.0, help="share of labels that an annotator gets wrong (default 0)")
+    make.add_argument("--workers", type=int, default=2, help="processes that draw (default 2)")
     gallery = commands.add_parser("gallery", help="write the pairs that the app ships with")
-    gallery.add_argument("--out", required=True, type=Path)
-    train = commands.add_parser("train", help="make the bundled checkpoint, start to end; resumes")
-    train.add_argument("--work", required=True, type=Path, help="folder for clips, states and logs")
-    train.add_argument("--out", required=True, type=Path, help="the checkpoint folder to write")
+    gallery.add_argument("--out", required=True, type=Path, help="folder to write to")
+    train = commands.add_parser("train", help="make the bundled checkpoint; called again, it goes on where it stopped")
+    train.add_argument("--work", required=True, type=Path, help="folder for clips, runs and states")
+    train.add_argument("--out", required=True, type=Path, help="checkpoint folder to write")
     train.add_argument(
         "--from",
         dest="parent",
         metavar="CHECKPOINT",
-        help="a cold-started checkpoint to begin from; only the RL stage and what follows it are done",
+        help="begin with stage 2, from this cold-started checkpoint",
     )
-    train.add_argument("--threads", type=int, default=1, help="of torch (default 1)")
+    train.add_argument("--threads", type=int, default=1, help="threads of torch (default 1)")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     return _run(parser, options)

@@ -1,7 +1,7 @@
-"""How good a checkpoint is on a split of ShapeWorld: rendered, H.264-encoded and decoded like any user's files.
+"""Evaluation of a checkpoint on a split of ShapeWorld, whose clips are encoded and decoded like any user's files.
 
-report = evaluate(DeScore.from_pretrained("bundled"), "test", pairs=400)
-report.to_dict()["accuracy_without_ties"]
+evaluation = evaluate(DeScore.from_pretrained("bundled"), "test", count=400)
+evaluation.to_dict()["accuracy_without_ties"]
 """
 
 from __future__ import annotations
@@ -11,24 +11,36 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tqdm import tqdm
 
 from descore.answer import DIMENSIONS
-from descore.judge import DeScore, Judgement, Mode
+from descore.judgement import Judgement, Mode
 from descore.metrics import PreferenceReport, bootstrap_mean, preference_report, wilson_interval
 from trainer.shapeworld.pairs import ShapePair, shape_pairs
 from trainer.shapeworld.scene import SIGN
 from trainer.shapeworld.write_dataset import clip_names, write_split
+
+if TYPE_CHECKING:
+    from descore.judge import DeScore
 
 _VIDEOS_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
 class ModeResult:
-    """What one mode gave on a split: raw rewards (n,) of both sides, and the judgements in the order A, B, A, B, ..."""
+    """Result of one mode on a split of n pairs.
+
+    Attributes:
+        mode: the mode of judging.
+        rewards_a: (n,) raw rewards of the videos A.
+        rewards_b: (n,) raw rewards of the videos B.
+        labels: (n,) exact preferences, +1 A, -1 B, 0 tie.
+        judgements: of the videos, in the order A, B, A, B, ...
+        preference: agreement of rewards and labels.
+    """
 
     mode: Mode
     rewards_a: np.ndarray
@@ -40,7 +52,15 @@ class ModeResult:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The results of a split by mode, and what the thoughts were worth against the exact truth."""
+    """Results of a checkpoint on a split.
+
+    Attributes:
+        checkpoint: its name.
+        split: its name.
+        pairs: the judged pairs, with their exact truth.
+        results: by mode.
+        seconds: the judging took.
+    """
 
     checkpoint: str
     split: str
@@ -49,7 +69,7 @@ class Evaluation:
     seconds: float
 
     def to_dict(self) -> dict[str, Any]:
-        """The figures as plain JSON values; those of `think` stand at the top, `quick` beneath."""
+        """Return the figures as plain JSON values; those of `think` stand at the top, `quick` beneath."""
         report: dict[str, Any] = {"checkpoint": self.checkpoint, "split": self.split}
         for mode, result in self.results.items():
             figures = result.preference.to_dict()
@@ -60,7 +80,7 @@ class Evaluation:
         return report | {"seconds": round(self.seconds, 1)}
 
     def thought_figures(self, result: ModeResult) -> dict[str, Any]:
-        """Share of thoughts in strict format, and of sub-scores that equal the truth, in all and by dimension.
+        """Return the share of thoughts in strict format, and of sub-scores that equal the truth, in all and by dimension.
 
         Intervals at 95 %: Wilson's for the format, the bootstrap over pairs for the sub-scores, since the ten of one pair
         are not independent.
@@ -75,7 +95,7 @@ class Evaluation:
         }
 
     def exact(self, result: ModeResult) -> np.ndarray:
-        """(videos, dimensions), 1.0 where a sub-score equals the truth; two videos a pair."""
+        """Return (videos, dimensions), 1.0 where a sub-score equals the truth; two videos a pair."""
         truth = [scores for pair in self.pairs for scores in pair.scores]
         right = [
             [(judgement.sub_scores or {}).get(name) == scores[name] for name in DIMENSIONS]
@@ -95,8 +115,8 @@ def evaluate(
     """Judge the first `count` pairs of a split.
 
     Args:
-        folder: where the split's clips are rendered to and kept; a temporary folder by default.
-        workers: processes that render.
+        folder: keeps the split's clips; a temporary folder by default.
+        workers: processes that draw.
 
     Raises:
         ValueError: an unknown split.

@@ -1,4 +1,4 @@
-"""The English of ShapeWorld: prompts from a request, reference thoughts from a request and a scene.
+"""The English of ShapeWorld: prompts of a request, reference thoughts about a request and a scene.
 
 Prompts come from clause lists and sentence forms. The "unseen phrasings" split draws both from lists that training
 never sees (`OOD_*`); the words that carry meaning in them occur in training inside other clauses.
@@ -79,7 +79,7 @@ _SYLLABLES = ("ba", "ko", "mi", "tu", "ra", "ne", "lo", "shi", "vu", "pa", "fe",
 
 
 def write_prompt(request: Request, rng: random.Random, phrasing: Phrasing = "train") -> str:
-    """One English prompt for a request."""
+    """Write one English prompt for a request."""
     unseen = phrasing == "unseen"
     verb = rng.choice((_OOD_VERBS if unseen else _VERBS)[request.dynamics])
     subject = f"a {request.colour} {request.shape} {rng.choice(('that ', 'which ') if unseen else ('', 'that '))}{verb}"
@@ -102,7 +102,7 @@ def write_prompt(request: Request, rng: random.Random, phrasing: Phrasing = "tra
 
 
 def _distract(clauses: list[str], rng: random.Random) -> list[str]:
-    """Now and then a made-up word, so that words without meaning are learnt to be passed over."""
+    """Insert a made-up word now and then, so that the model learns to pass over words without meaning."""
     if rng.random() < 0.25:
         word = "".join(rng.choice(_SYLLABLES) for _ in range(rng.randint(1, 3)))
         index = rng.randrange(len(clauses))
@@ -121,7 +121,7 @@ def _join(clauses: list[str], rng: random.Random, unseen: bool) -> str:
 
 
 def describe(scene: Scene) -> str:
-    """What is seen in a scene, as the observation part of a thought says it."""
+    """Describe a scene in the words of a thought's observation."""
     return (
         f"a {scene.colour} {scene.shape} that {scene.dynamics}, on {scene.light} {scene.place}, "
         f"camera {scene.camera}, style {scene.style}"
@@ -129,7 +129,7 @@ def describe(scene: Scene) -> str:
 
 
 def expect(request: Request) -> str:
-    """What a prompt leads one to expect, as the first part of a thought says it."""
+    """Describe a request in the words of a thought's expectation."""
     place = " ".join(filter(None, (request.light, request.place))) or "any place"
     return (
         f"a {request.colour} {request.shape} that {request.dynamics}, on {place}, "
@@ -157,7 +157,7 @@ def _asked_and_shown(request: Request, scene: Scene) -> dict[str, tuple[str | No
 
 
 def write_thought(request: Request, scene: Scene, rng: random.Random) -> str:
-    """A reference thought and its answer, in the strict grammar: expectation, observation, dimension by dimension.
+    """Write a reference thought and its answer in the strict grammar: expectation, observation, dimension by dimension.
 
     The last part puts what was asked beside what is shown before it judges, colour and shape one by one, so that a reader,
     and a small model, compares neighbours.
@@ -182,6 +182,6 @@ def write_thought(request: Request, scene: Scene, rng: random.Random) -> str:
 
 
 def verdict_start(reply: str) -> int:
-    """Where a thought stops describing and begins to judge, as a character position; its length if it never does."""
+    """Return the character position at which a thought begins to judge; its length if it never does."""
     start = reply.rfind(". Subject ")
     return len(reply) if start < 0 else start + 1

@@ -1,4 +1,4 @@
-"""Pairs of ShapeWorld: which requests and scenes a split holds, drawn from its name and an index alone.
+"""Pairs of ShapeWorld: the requests and scenes of a split, drawn from its name and an index alone.
 
 Splits: train, validation, test share one distribution. Three lie outside it: `unseen-combinations` (each request holds a
 subject or a motion-and-camera combination that training never shows), `unseen-phrasings` (sentence forms and clauses
@@ -50,7 +50,18 @@ _PRETRAINING_FLAWS = ((0, 0.10), (1, 0.20), (2, 0.30), (3, 0.25), (5, 0.15))
 
 @dataclass(frozen=True)
 class ShapePair:
-    """Two clips for one prompt with everything that is known about them."""
+    """Two clips for one prompt with everything that is known about them; tuples are in the order A, B.
+
+    Attributes:
+        identity: split and index, as in "train-000007".
+        prompt: English text of the request.
+        request: what the prompt asks for.
+        scenes: what the clips show.
+        scores: exact sub-scores by dimension.
+        overall: exact overall scores.
+        label: preference, wrong where an annotator's noise turned it.
+        thoughts: reference thoughts with their answers.
+    """
 
     identity: str
     prompt: str
@@ -63,10 +74,10 @@ class ShapePair:
 
 
 def shape_pair(split: str, index: int, noise: float = 0.0) -> ShapePair:
-    """The pair at an index of a split: always the same for the same arguments.
+    """Draw the pair at an index of a split: always the same for the same arguments.
 
     Args:
-        noise: share of labels an imaginary annotator gets wrong (turned round, or a tie broken at random).
+        noise: share of labels that an annotator gets wrong (A for B, or a tie broken at random).
 
     Raises:
         ValueError: an unknown split.
@@ -87,7 +98,7 @@ def shape_pair(split: str, index: int, noise: float = 0.0) -> ShapePair:
 
 
 def shape_pairs(split: str, count: int, start: int = 0, noise: float = 0.0) -> Iterator[ShapePair]:
-    """`count` pairs of a split from index `start` on."""
+    """Yield `count` pairs of a split from index `start` on."""
     return (shape_pair(split, index, noise) for index in range(start, start + count))
 
 
@@ -166,7 +177,7 @@ _ASPECTS = ("subject", "dynamics", "camera", "environment", "style")
 
 
 def _near_or_far(value: str, values: tuple[str, ...], rng: random.Random) -> str:
-    """Another value: a member of the same family half of the time, where there is one."""
+    """Draw another value: a member of the same family half of the time, if it has one."""
     near = [other for family in FAMILIES if value in family for other in sorted(family) if other != value]
     if near and rng.random() < 0.5:
         return rng.choice(near)

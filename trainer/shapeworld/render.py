@@ -1,18 +1,20 @@
-"""Draws scenes: numpy, analytic shapes and textures, so a frame can be drawn at any time and any size.
+"""Drawing of scenes with numpy: analytic shapes and textures, for a frame at any time and of any size.
 
 Coordinates are fractions of the frame's side, y down. Arrays of one frame: H = W = size pixels.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 if TYPE_CHECKING:
     from trainer.shapeworld.scene import Rendering, Scene
 
-Array = np.ndarray
+Array = npt.NDArray[Any]
+Frames = npt.NDArray[np.uint8]
 
 SUBJECT_RGB = {
     "red": (222, 45, 48), "yellow": (247, 208, 40), "green": (44, 176, 80),
@@ -47,8 +49,8 @@ _GRAIN_CELLS = 64
 _PIXEL_BLOCKS = 20
 
 
-def render(scene: Scene, times: Array, size: int = 256) -> Array:
-    """Frames of a scene.
+def render(scene: Scene, times: npt.NDArray[np.float64], size: int = 256) -> Frames:
+    """Draw frames of a scene.
 
     Args:
         times: (T,) seconds from the clip's start.
@@ -60,8 +62,8 @@ def render(scene: Scene, times: Array, size: int = 256) -> Array:
     return np.stack([_frame(scene, float(time), size) for time in times])
 
 
-def _frame(scene: Scene, time: float, size: int) -> Array:
-    """One frame (size, size, 3) uint8; frame by frame, since arrays of one frame stay in the processor's cache."""
+def _frame(scene: Scene, time: float, size: int) -> Frames:
+    """Draw one frame (size, size, 3) uint8; one at a time, since its arrays stay in the processor's cache."""
     drawn = _PIXEL_BLOCKS if scene.style == "pixelated" else size
     progress = np.float32(time / scene.rendering.seconds)
     axis = (np.arange(drawn, dtype=np.float32) + 0.5) / drawn
@@ -76,15 +78,15 @@ def _frame(scene: Scene, time: float, size: int) -> Array:
     frame = ground + (paint - ground) * cover[..., None]
     if scene.style == "grain":
         frame = frame + _grain(scene, time, size)
-    frame = np.clip(frame, 0, 255).astype(np.uint8)
+    pixels = np.clip(frame, 0, 255).astype(np.uint8)
     if drawn != size:
         index = np.arange(size) * drawn // size
-        frame = frame[index][:, index]
-    return frame
+        pixels = pixels[index][:, index]
+    return pixels
 
 
-def frame_times(scene: Scene) -> Array:
-    """Presentation times (T,) in seconds of every frame of the scene's clip."""
+def frame_times(scene: Scene) -> npt.NDArray[np.float64]:
+    """Return the presentation times (T,) in seconds of every frame of the scene's clip."""
     return np.arange(round(scene.rendering.seconds * scene.rendering.fps)) / scene.rendering.fps
 
 
@@ -106,7 +108,7 @@ def _shake(scene: Scene, time: float) -> tuple[np.float32, np.float32]:
 
 
 def _grain(scene: Scene, time: float, size: int) -> Array:
-    """Coarse film grain, a new pattern ten times a second; the cells survive the model's small frames."""
+    """Draw coarse film grain, a new pattern ten times a second; its cells survive the model's small frames."""
     index = np.arange(size) * _GRAIN_CELLS // size
     noise = np.random.default_rng((scene.rendering.seed, int(time * 10))).standard_normal((_GRAIN_CELLS, _GRAIN_CELLS))
     return (noise.astype(np.float32) * 20)[index][:, index][..., None]
@@ -126,11 +128,12 @@ def _ground(scene: Scene, x: Array, y: Array, progress: np.float32) -> Array:
     offset = (scene.rendering.seed % 1000) / 250
     amount = _TEXTURES[scene.place](x + offset + 8, y + 8, scene.rendering)
     first, second = (np.array(tone, np.float32) for tone in PLACE_RGB[scene.place][scene.rendering.palette])
-    return first + (second - first) * amount[..., None]
+    ground: Array = first + (second - first) * amount[..., None]
+    return ground
 
 
 def _hash(column: Array, row: Array, salt: int) -> Array:
-    """A stable pseudo-random number in 0 .. 1 for each cell."""
+    """Return a stable pseudo-random number in 0 .. 1 for each cell."""
     value = np.sin(column * 127.1 + row * 311.7 + salt * 74.7) * 43758.5453
     return (value - np.floor(value)).astype(np.float32)
 
@@ -170,7 +173,8 @@ def _dots(x: Array, y: Array, cell: float, radius: float, salt: int, share: floa
 
 def _meadow(x: Array, y: Array, rendering: Rendering) -> Array:
     tufts = 0.10 * np.sin(38 * x + 3 * np.sin(9 * y)) * np.sin(31 * y + 2 * np.sin(11 * x))
-    return (tufts - 0.05 + _dots(x, y, _scale(rendering, 0.17, 0.22), 0.24, 5, 0.7)).astype(np.float32)
+    amount: Array = (tufts - 0.05 + _dots(x, y, _scale(rendering, 0.17, 0.22), 0.24, 5, 0.7)).astype(np.float32)
+    return amount
 
 
 def _sea(x: Array, y: Array, rendering: Rendering) -> Array:
@@ -193,7 +197,7 @@ _TEXTURES = {
 
 
 def _subject(scene: Scene, x: Array, y: Array, progress: np.float32, pixels: int) -> tuple[Array, Array]:
-    """Cover (H, W) in 0 .. 1 and shade (H, W) as a factor on the subject's colour."""
+    """Return cover (H, W) in 0 .. 1 and shade (H, W) as a factor on the subject's colour."""
     centre_x, centre_y, radius, angle = _motion(scene, progress)
     dx, dy = (x - centre_x) / radius, (y - centre_y) / radius
     cos, sin = np.cos(angle), np.sin(angle)
@@ -207,7 +211,7 @@ def _subject(scene: Scene, x: Array, y: Array, progress: np.float32, pixels: int
 
 
 def _motion(scene: Scene, progress: np.float32) -> tuple[float, float, float, float]:
-    """Centre x and y, radius and angle of the subject at a share of the clip."""
+    """Return centre x and y, radius and angle of the subject at a share of the clip."""
     rendering = scene.rendering
     x, y, radius, angle = rendering.x, rendering.y, rendering.radius, rendering.tilt
     travel = 0.5 * rendering.tempo * (float(progress) - 0.5)
@@ -251,7 +255,8 @@ def _star(u: Array, v: Array) -> Array:
     # The edge from a tip (1.1, 0) to an inner corner at 36 degrees.
     inner_x, inner_y = 0.46 * np.cos(np.pi / 5), 0.46 * np.sin(np.pi / 5)
     normal_x, normal_y = inner_y, 1.1 - inner_x
-    return ((px - 1.1) * normal_x + py * normal_y) / np.hypot(normal_x, normal_y)
+    distance: Array = ((px - 1.1) * normal_x + py * normal_y) / np.hypot(normal_x, normal_y)
+    return distance
 
 
 def _cross(u: Array, v: Array) -> Array:

@@ -1,4 +1,4 @@
-"""What ShapeWorld can hold: the attributes of a scene, what a prompt may ask for, and the exact rules of judgement.
+"""Scenes of ShapeWorld, requests of its prompts, and the exact rules that judge one by the other.
 
 A `Request` is what a prompt asks for, a `Scene` is what a clip shows. The sub-scores, the overall score and the preference
 between two clips follow from the two by rule, so every label in this world is exact.
@@ -26,7 +26,7 @@ LIGHTS = ("bright", "dim")
 STYLES = ("plain", "grayscale", "sepia", "grain", "pixelated")
 ASKED_STYLES = STYLES[1:]
 
-# Members of one family are near each other: asked for one and shown another, the clip follows the prompt partly.
+# Members of one family are near each other: a clip that shows one where the prompt asks for another follows it partly.
 FAMILIES: tuple[frozenset[str], ...] = (
     frozenset({"moves left", "moves right", "moves up", "moves down"}),
     frozenset({"grows", "shrinks"}),
@@ -45,7 +45,20 @@ SIGN: dict[Preference, int] = {"A": 1, "B": -1, "tie": 0}
 
 @dataclass(frozen=True)
 class Rendering:
-    """How a scene is drawn where its attributes leave freedom. Lengths are fractions of the frame's side."""
+    """How a scene is drawn where its attributes leave freedom. Lengths are fractions of the frame's side.
+
+    Attributes:
+        seconds: length of the clip.
+        fps: frames a second.
+        radius: size of the subject.
+        x: horizontal place of the subject's rest position, from the left.
+        y: vertical place of the subject's rest position, from the top.
+        tempo: factor on every motion of subject and camera.
+        tilt: turn of the subject, in radians.
+        texture: 0 draws the textures of training, 1 those of the unseen rendering.
+        palette: index into the two-tone palettes of the environment.
+        seed: of texture offset, grain and shake.
+    """
 
     seconds: float
     fps: int
@@ -61,7 +74,18 @@ class Rendering:
 
 @dataclass(frozen=True)
 class Scene:
-    """What a clip shows; `rendering` holds everything that no prompt speaks of."""
+    """What a clip shows.
+
+    Attributes:
+        colour: of the subject.
+        shape: of the subject.
+        dynamics: motion of the subject.
+        camera: motion of the camera.
+        place: texture of the environment.
+        light: of the environment.
+        style: of the whole picture.
+        rendering: everything that no prompt speaks of.
+    """
 
     colour: str
     shape: str
@@ -75,7 +99,10 @@ class Scene:
 
 @dataclass(frozen=True)
 class Request:
-    """What a prompt asks for; None where it does not ask. `light` is only asked together with `place`."""
+    """What a prompt asks for; the fields are a scene's, None where it does not ask.
+
+    `light` is only asked for together with `place`.
+    """
 
     colour: str
     shape: str
@@ -95,7 +122,7 @@ def _grade(asked: str | None, shown: str) -> str:
 
 
 def sub_scores(request: Request, scene: Scene) -> dict[str, str]:
-    """The exact sub-score of each dimension, "2" / "1" / "0" / "N/A"."""
+    """Return the exact sub-score of each dimension, "2" / "1" / "0" / "N/A"."""
     right = (request.colour == scene.colour) + (request.shape == scene.shape)
     environment = _grade(request.place, scene.place)
     if environment == "2" and request.light not in (None, scene.light):
@@ -110,7 +137,7 @@ def sub_scores(request: Request, scene: Scene) -> dict[str, str]:
 
 
 def overall_score(scores: dict[str, str]) -> float:
-    """The overall score, 1.00 .. 5.00, by the bands of the method.
+    """Return the overall score, 1.00 .. 5.00, by the bands of the method.
 
     The primaries choose the band; within it each secondary flaw costs its share (an unasked dimension costs nothing).
     """
@@ -124,7 +151,7 @@ def overall_score(scores: dict[str, str]) -> float:
 
 
 def preference(score_a: float, score_b: float) -> Preference:
-    """The label of a pair: the higher overall score wins, a difference below `TIE_MARGIN` is a tie."""
+    """Return the label of a pair: the higher overall score wins, a difference below `TIE_MARGIN` is a tie."""
     if abs(score_a - score_b) < TIE_MARGIN:
         return "tie"
     return "A" if score_a > score_b else "B"

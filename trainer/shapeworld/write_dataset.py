@@ -1,7 +1,7 @@
-"""Writes pairs of ShapeWorld to disk: mp4 files and the pair table.
+"""Pairs of ShapeWorld as files: mp4 clips and the pair table.
 
 The table, `pairs.csv`, has the columns of the VideoAlign format (`path_A, path_B, prompt, TA, fps_A, num_frames_A, ...`)
-and behind them what only this world can know: exact sub-scores, overall scores and reference thoughts.
+and behind them what only this world knows: exact sub-scores, overall scores and reference thoughts.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _CRF = 26
 
 
 def write_clip(scene: Scene, path: Path) -> None:
-    """Render a scene's clip: 256x256 H.264 at the scene's frame rate."""
+    """Write a scene's clip: 256x256 H.264 at the scene's frame rate."""
     partial = path.with_name(f".{path.name}")
     encode_h264(render(scene, frame_times(scene)), partial, scene.rendering.fps, crf=_CRF)
     partial.replace(path)
@@ -40,7 +40,7 @@ def write_split(split: str, count: int, folder: Path, noise: float = 0.0, worker
 
 
 def write_pairs(pairs: Sequence[ShapePair], folder: Path, workers: int = 1) -> Path:
-    """Write given pairs into `folder` and return the path of their table.
+    """Write pairs into `folder` and return the path of their table.
 
     Clips that are already there are kept (they are always the same for the same split and index), so an interrupted
     call goes on where it stopped. The table is written last.
@@ -72,12 +72,12 @@ def _write_pair(pair: ShapePair, folder: Path) -> None:
 
 
 def clip_names(pair: ShapePair) -> tuple[str, str]:
-    """File names of a pair's clips."""
+    """Return the file names of a pair's clips."""
     return f"{pair.identity}_A.mp4", f"{pair.identity}_B.mp4"
 
 
 def table_row(pair: ShapePair) -> dict[str, object]:
-    """One row of the pair table."""
+    """Return a pair's row of the table."""
     names = clip_names(pair)
     row: dict[str, object] = {
         "path_A": names[0],

@@ -1,4 +1,4 @@
-"""The pairs that the app ships with: a hand-picked few of the test split, none of them in the evaluated part of it."""
+"""The gallery of the app: a few pairs of the test split, behind the part of it that is evaluated."""
 
 from __future__ import annotations
 

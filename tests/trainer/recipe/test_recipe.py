@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -30,8 +34,16 @@ from trainer.shapeworld.write_dataset import write_pairs
 
 
 @pytest.fixture(scope="module")
-def batcher(tmp_path_factory: pytest.TempPathFactory) -> Batcher:
-    return recipes.new_model(tmp_path_factory.mktemp("backbone"), seed=0)[1]
+def backbone_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that keeps the recipe's tokenizer, which takes seconds to train."""
+    folder = tmp_path_factory.mktemp("backbone")
+    recipes.new_model(folder, seed=0)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def batcher(backbone_folder: Path) -> Batcher:
+    return recipes.new_model(backbone_folder, seed=0)[1]
 
 
 def test_training_batches_equal_what_the_judge_encodes(batcher: Batcher) -> None:
@@ -105,12 +117,12 @@ def test_a_steps_batch_depends_on_nothing_but_the_step(batcher: Batcher) -> None
 
 
 @pytest.fixture
-def tiny_recipe() -> recipes.Recipe:
-    """Two steps a part, on pairs that an untrained model can't but find hard."""
+def tiny_recipe(monkeypatch: pytest.MonkeyPatch) -> recipes.Recipe:
+    """Two steps a part, on pairs that an untrained model can't but find hard; it thinks to the limit of tokens."""
+    monkeypatch.setattr(recipes, "MAX_THOUGHT_TOKENS", 12)
     stage = {"steps": 2, "pairs_per_step": 2, "micro_batch_pairs": 2}
     settings = {
         **{f"cold_start.{name}": value for name, value in stage.items()},
-        "cold_start.max_length": 1024,  # an untrained model thinks to the limit
         **{f"dual_rl.{name}": value for name, value in stage.items()},
         "dual_rl.objective.num_generations": 2,
         "dual_rl.objective.max_tokens": 8,
@@ -122,13 +134,13 @@ def tiny_recipe() -> recipes.Recipe:
     training = load_preset(recipes.PRESET, [f"{name}={value}" for name, value in settings.items()])
     return recipes.Recipe(
         pretrain_pairs=4,
-        pretrain_held_out_pairs=64,
+        pretrain_held_out_pairs=1,
         cold_start_pairs=4,
-        screened_pairs=3,
-        calibration_pairs=6,
+        screened_pairs=2,
+        calibration_pairs=4,
         pretrain=PretrainConfig(describe_steps=2, judge_steps=2, describe_batch=2, judge_batch=2, save_every=2),
         training=training,
-        reported={"test": 4},
+        reported={"test": 3},
     )
 
 
@@ -136,14 +148,12 @@ class KilledError(Exception):
     """A recipe that was killed."""
 
 
-def kill_when(monkeypatch: pytest.MonkeyPatch, target: str) -> None:
-    """Make the next call of a function end the recipe."""
-
-    def killed(*_args: object, **_options: object) -> None:
-        monkeypatch.undo()
-        raise KilledError
-
-    monkeypatch.setattr(target, killed)
+@contextmanager
+def killed_at(target: str) -> Iterator[None]:
+    """End the recipe where it calls a function."""
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KilledError):
+        patch.setattr(target, Mock(side_effect=KilledError))
+        yield
 
 
 def logged_steps(path: Path) -> list[int]:
@@ -151,19 +161,15 @@ def logged_steps(path: Path) -> list[int]:
     return [json.loads(line)["step"] for line in path.read_text("utf-8").splitlines()]
 
 
-def test_the_whole_recipe_runs_and_resumes(
-    tmp_path: Path, tiny_recipe: recipes.Recipe, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_whole_recipe_runs_and_resumes(tmp_path: Path, backbone_folder: Path, tiny_recipe: recipes.Recipe) -> None:
     work, out = tmp_path / "work", tmp_path / "checkpoint"
-    half = replace(tiny_recipe, pretrain=replace(tiny_recipe.pretrain, judge_steps=0))
-    with pytest.raises(KilledError):  # after the first half of the pretraining
-        kill_when(monkeypatch, "trainer.recipe.recipe.Manifest")
-        recipes.cold_started(half, work, workers=1)
-    with pytest.raises(KilledError):  # in the cold start, before its checkpoint is saved
-        kill_when(monkeypatch, "trainer.runs.stage.save_trained")
+    shutil.copytree(backbone_folder, work / "backbone")
+    with killed_at("trainer.recipe.recipe.Manifest"):  # after the first half of the pretraining
+        half = replace(tiny_recipe, pretrain=replace(tiny_recipe.pretrain, judge_steps=0))
+        recipes.make_checkpoint(half, work, out, workers=1)
+    with killed_at("trainer.runs.stage.save_trained"):  # after the steps of the cold start
         recipes.make_checkpoint(tiny_recipe, work, out, workers=1)
-    with pytest.raises(KilledError):  # when stage 2 is to begin
-        kill_when(monkeypatch, "trainer.runs.stage.RLStage")
+    with killed_at("trainer.runs.stage.RLStage"):  # when stage 2 is to begin
         recipes.make_checkpoint(tiny_recipe, work, out, workers=1)
     recipes.make_checkpoint(tiny_recipe, work, out, workers=1)
     assert logged_steps(work / "backbone" / "pretrain.jsonl") == [0, 1, 2, 3]
@@ -183,12 +189,12 @@ def test_the_whole_recipe_runs_and_resumes(
     assert [point["step"] for point in lineage["curves"]["points"]] == [1, 2]
     assert (out / "curves.svg").exists()
     before = judge.manifest.metrics["test"]["before"]
-    again = evaluate(cold, "test", 4, folder=work / "mp4" / "test").to_dict()
+    again = evaluate(cold, "test", 3, folder=work / "mp4" / "test").to_dict()
     assert before["accuracy_without_ties"] == again["accuracy_without_ties"]
-    assert judge.manifest.calibration["think"].validation_pairs == 6
+    assert judge.manifest.calibration["think"].validation_pairs == 4
     reported = judge.manifest.metrics["test"]
-    report = evaluate(judge, "test", 4, folder=work / "mp4" / "test").to_dict()
-    assert report["pairs"] == 4
+    report = evaluate(judge, "test", 3, folder=work / "mp4" / "test").to_dict()
+    assert report["pairs"] == 3
     for name in ("accuracy_without_ties", "accuracy_with_ties", "eps", "sub_score_exact_match", "strict_format"):
         assert report[name] == pytest.approx(reported[name], abs=1e-4), name
     assert report["quick"]["accuracy_with_ties"] == reported["quick"]["accuracy_with_ties"]
