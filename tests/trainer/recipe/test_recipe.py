@@ -161,6 +161,7 @@ def logged_steps(path: Path) -> list[int]:
     return [json.loads(line)["step"] for line in path.read_text("utf-8").splitlines()]
 
 
+@pytest.mark.training
 def test_the_whole_recipe_runs_and_resumes(tmp_path: Path, backbone_folder: Path, tiny_recipe: recipes.Recipe) -> None:
     work, out = tmp_path / "work", tmp_path / "checkpoint"
     shutil.copytree(backbone_folder, work / "backbone")
