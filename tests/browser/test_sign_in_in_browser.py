@@ -148,6 +148,8 @@ def test_header_leads_from_page_to_page_and_keeps_its_height(visitor: Page, runn
     visitor.route("**/session", lambda route: (heights.append(height()), route.continue_()))
     sign_in_browser(visitor.context, running, "Hanna of the very long name that no header has room for", "lead")
     visitor.goto(running.url)
+    # A page that is left before it has asked who is signed in would ask from a document that has no header any more.
+    expect(visitor.locator(".page-head .person b")).to_contain_text("Hanna")
     for name, path in [("Label", "/label"), ("Lead", "/lead"), ("Judge", "/")]:
         visitor.get_by_role("navigation", name="Pages").get_by_role("link", name=name).click()
         visitor.wait_for_url(running.url + path)
