@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.helpers.chromium import find
 from tests.helpers.studios import Running, running_studio
@@ -43,6 +43,7 @@ def browser() -> Iterator[Browser]:
     path = find()
     if path is None:
         pytest.fail("browser tests need Chromium: run `python -m tests.helpers.chromium`, which installs one")
+    expect.set_options(timeout=30_000)  # machines are shared
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=QUIET)
         yield browser

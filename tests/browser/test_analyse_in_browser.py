@@ -30,7 +30,6 @@ STICKS_OUT = """() => Math.max(0, ...[...document.querySelectorAll('#analyse-pag
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """An app with four judged and labelled pairs; people contradict the model on one."""
-    expect.set_options(timeout=30_000)  # machines are shared
     with running_studio(tmp_path_factory.mktemp("analyse"), checkpoint="bundled") as app:
         app.studio.supervisor.close()
         pairs = take_in(app, 4)

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """An app of its own, so that the list of campaigns is empty at first."""
-    expect.set_options(timeout=15_000)  # machines are shared
     with running_studio(tmp_path_factory.mktemp("lead")) as app:
         yield app
 

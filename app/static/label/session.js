@@ -54,9 +54,9 @@ export class Session {
       this.screen.showRefusal(error, this);
       return;
     }
-    const wanted = Number(new URL(location.href).searchParams.get("campaign"));
+    const fromAddress = Number(new URL(location.href).searchParams.get("campaign"));
     const open = this.campaigns.filter(({ status }) => status === "open");
-    if (this.campaigns.some(({ id }) => id === wanted)) this.enter(wanted);
+    if (this.campaigns.some(({ id }) => id === fromAddress)) this.enter(fromAddress);
     else if (open.length === 1) this.enter(open[0].id);
     else this.chooseCampaign();
   }

@@ -55,7 +55,7 @@ export class TimeOnTask {
     this.lastCount = now;
   }
 
-  // `known` is the share of an earlier sitting of which the bins are not known.
+  // `known` is the share that an earlier sitting watched, where its bins were not kept.
   shareWatched(side) {
     const share = this.watched[side].bins.filter(Boolean).length / BINS;
     return Number(Math.max(share, this.watched[side].known).toFixed(3));

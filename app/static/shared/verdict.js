@@ -90,13 +90,13 @@ function paintOdds(root, view) {
   setText(find(".odds-headline"), view.headline);
   setText(find(".odds-reason"), view.reason);
   setText(find(".odds-status"), view.status);
-  const known = typeof view.p === "number";
-  const percent = known ? Math.round(view.p * 100) : null;
-  root.style.setProperty("--share-a", known ? `${(view.p * 100).toFixed(2)}%` : "50%");
-  setText(find(".odds-pa"), known ? `A ${percent} %` : "A –");
-  setText(find(".odds-pb"), known ? `B ${100 - percent} %` : "B –");
-  find(".odds-bar").setAttribute("aria-label", known ? `Probability that A is preferred: ${percent} percent` : "No probability yet");
-  root.dataset.odds = known ? "known" : "unknown";
+  const hasOdds = typeof view.p === "number";
+  const percent = hasOdds ? Math.round(view.p * 100) : null;
+  root.style.setProperty("--share-a", hasOdds ? `${(view.p * 100).toFixed(2)}%` : "50%");
+  setText(find(".odds-pa"), hasOdds ? `A ${percent} %` : "A –");
+  setText(find(".odds-pb"), hasOdds ? `B ${100 - percent} %` : "B –");
+  find(".odds-bar").setAttribute("aria-label", hasOdds ? `Probability that A is preferred: ${percent} percent` : "No probability yet");
+  root.dataset.odds = hasOdds ? "known" : "unknown";
   root.dataset.verdict = view.verdict || "";
 }
 
