@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -16,8 +16,6 @@ from storage.sql import insert_or_get
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
-
-_AT_ONCE = 1000
 
 
 @dataclass(frozen=True)
@@ -172,15 +170,6 @@ def get_pair(session: Session, pair_id: int) -> Pair:
     if row is None:
         raise NotInStoreError(f"there is no pair {pair_id}")
     return _pair(row)
-
-
-def get_pairs(session: Session, pair_ids: Sequence[int]) -> dict[int, Pair]:
-    """Many pairs by id; unknown ids are missing."""
-    by_id = {}
-    for start in range(0, len(pair_ids), _AT_ONCE):
-        rows = session.scalars(select(PairRow).where(PairRow.id.in_(pair_ids[start : start + _AT_ONCE])))
-        by_id.update({row.id: _pair(row) for row in rows})
-    return by_id
 
 
 def list_pairs(session: Session, source: str) -> tuple[Pair, ...]:

@@ -149,12 +149,6 @@ def get_checkpoint(session: Session, checkpoint_id: int) -> Checkpoint:
     return _checkpoint(_row(session, checkpoint_id))
 
 
-def checkpoint_by_fingerprint(session: Session, fingerprint: str) -> Checkpoint | None:
-    """Return the checkpoint with this content, deleted ones too."""
-    row = session.scalars(select(CheckpointRow).where(CheckpointRow.fingerprint == fingerprint)).one_or_none()
-    return None if row is None else _checkpoint(row)
-
-
 def list_checkpoints(session: Session, deleted: bool = False) -> tuple[Checkpoint, ...]:
     """All checkpoints, oldest first. deleted: those whose files are gone too."""
     statement = select(CheckpointRow).order_by(CheckpointRow.id)

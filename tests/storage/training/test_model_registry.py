@@ -12,7 +12,6 @@ from storage.accounts.users import add_user
 from storage.maintenance.integrity import check_store
 from storage.training.model_registry import (
     FOLDER,
-    checkpoint_by_fingerprint,
     get_checkpoint,
     kept_location,
     lineage,
@@ -40,7 +39,7 @@ def test_a_checkpoint_is_known_by_its_content(database: Database) -> None:
     assert again == first
     assert [one.name for one in (first, namesake, third)] == ["winter", "winter 2", "winter 3"]
     with database.read() as session:
-        assert get_checkpoint(session, first.id) == first == checkpoint_by_fingerprint(session, first.fingerprint)
+        assert get_checkpoint(session, first.id) == first
         assert [one.id for one in lineage(session, third.id)] == [third.id, namesake.id, first.id]
         with pytest.raises(NotInStoreError):
             get_checkpoint(session, 99)
