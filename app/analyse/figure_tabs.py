@@ -31,7 +31,7 @@ class FigureTab(AnalyseSection):
     def figures(self, selected: SelectedPairs) -> Findings:
         """Compute the figures and tables of a selection."""
 
-    def view(self, person: User, selection: Selection) -> Reply:
+    def view(self, _person: User, selection: Selection) -> Reply:
         """Show the figures of a selection."""
         findings = self.findings(self.context.load(selection))
         if any(finding.charts or finding.rows for finding in findings):

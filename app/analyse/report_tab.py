@@ -34,7 +34,7 @@ class ReportTab(AnalyseSection):
         super().__init__(context)
         self._tabs, self._cases, self._benchmarks = tabs, cases, benchmarks
 
-    def view(self, person: User, selection: Selection) -> Reply:
+    def view(self, _person: User, selection: Selection) -> Reply:
         """Show the button, and what the file will contain."""
         selected = self.context.load(selection)
         names = [checkpoint.name for checkpoint in selected.checkpoints]

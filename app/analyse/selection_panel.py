@@ -20,7 +20,7 @@ class SelectionPanel(AnalyseSection):
 
     name, title = "choose", "Choose"
 
-    def view(self, person: User, selection: Selection) -> Reply:
+    def view(self, _person: User, selection: Selection) -> Reply:
         """Show the form as it is filled in."""
         options = self.context.options()
         selected_ids = {selection.checkpoint, *selection.beside}

@@ -1,19 +1,17 @@
-"""The JSON endpoints behind the Train page.
+"""JSON endpoints of the Train page.
 
-    GET  /api/train/state?run=&have=     the page in parts; what the browser has is not sent again. Leads and viewers.
-    POST /api/train/plan                 what the form as it stands would come to
-    POST /api/train/form                 the form anew, for another preset
+    GET  /api/train/state?run=&have=     the parts of the page that the browser does not have yet; leads and viewers
+    POST /api/train/plan                 what a run would use and take, as the form stands
+    POST /api/train/form                 the form for another preset
     POST /api/train/act  {"act", "id"}   retrain, cancel, end, resume, promote, roll_back, delete
 
-Only leads change anything; who asks is looked up for each request. Training itself is a process of its own
-(app/runs/supervisor.py), so
-an answer never waits for it; loading a promoted checkpoint takes seconds and has threads of its own.
+Only leads change anything; each request is checked for who asks. A run is a process of its own (app/runs/supervisor.py), so
+no answer waits for it. Loading a promoted checkpoint takes seconds and has threads of its own.
 """
 
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -24,9 +22,9 @@ from starlette.routing import BaseRoute, Route
 from app.runs.preflight import Preflights
 from app.runs.supervisor import RunSupervisor
 from app.serving.serving import Serving
-from app.train.page_state import TrainState
-from app.train.run_form import RunForm, draft_of, make_run, plan_of, queue_length, since_of, wanted
-from app.train.views.run_form import Draft, making_form, plan_view
+from app.train.page_state import PageStateReader
+from app.train.run_form import check_form, newest_known_label, preview_of, queue_length, queue_run, read_draft
+from app.train.views.run_form import FormDraft, preview_view, run_form_view
 from app.web.auth import Auth
 from app.web.form_data import STALE_BUTTON, FormData, FormError
 from app.web.json_api import Work, endpoint
@@ -37,21 +35,20 @@ from storage.campaigns.campaign import list_campaigns
 from storage.training.model_registry import mark_deleted, remove_files
 from storage.training.runs import list_runs
 
-log = logging.getLogger(__name__)
-
-LOOKING_THREADS = 2
+READING_THREADS = 2
 ACTING_THREADS = 2
-BUSY_SECONDS, IDLE_SECONDS = 2, 6  # between two looks of a browser
-REFUSED = (StorageError, CheckpointError, FormError)
+BUSY_SECONDS, IDLE_SECONDS = 2, 6  # between two requests of a browser
+LONGEST_VERSIONS = 2000  # characters
+REFUSALS = (StorageError, CheckpointError, FormError)
 
 
 class TrainApi:
-    """The endpoints of one store."""
+    """Endpoints of one store."""
 
     def __init__(
         self,
         database: Database,
-        state: TrainState,
+        state: PageStateReader,
         serving: Serving,
         auth: Auth,
         supervisor: RunSupervisor,
@@ -61,114 +58,116 @@ class TrainApi:
         self._auth, self._supervisor, self._preflights = auth, supervisor, preflights
 
     def routes(self) -> list[BaseRoute]:
-        """The web routes, for the app that Gradio launches."""
-        looking, acting = CapacityLimiter(LOOKING_THREADS), CapacityLimiter(ACTING_THREADS)
+        """Return the web routes, for the app that Gradio launches."""
+        reading, acting = CapacityLimiter(READING_THREADS), CapacityLimiter(ACTING_THREADS)
 
         def route(name: str, work: Work, threads: CapacityLimiter, method: str, *roles: Any) -> Route:
             return Route(f"/api/train/{name}", endpoint(self._auth, work, threads, roles), methods=[method])
 
         return [
-            route("state", self.state, looking, "GET", "lead", "viewer"),
-            route("plan", self.plan, looking, "POST", "lead"),
-            route("form", self.form, looking, "POST", "lead"),
+            route("state", self.state, reading, "GET", "lead", "viewer"),
+            route("plan", self.plan, reading, "POST", "lead"),
+            route("form", self.form, reading, "POST", "lead"),
             route("act", self.act, acting, "POST", "lead"),
         ]
 
-    # ---- looking -------------------------------------------------------------------------------------------------
+    # ---- reading -------------------------------------------------------------------------------------------------
 
     def state(self, user: User, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """What has changed since the versions that the browser has ("name:version,name:version")."""
-        asked = str(fields.get("run", ""))
-        shown = self._state.shown(user.role == "lead", int(asked) if asked.isdigit() and len(asked) < 10 else None)
-        has = dict(one.split(":", 1) for one in str(fields.get("have", ""))[:2000].split(",") if ":" in one)
-        changed = {name: one for name, one in shown.parts.items() if has.get(name) != one.version}
+        """Return the parts whose versions the browser does not have ("name:version,name:version")."""
+        run = str(fields.get("run", ""))
+        state = self._state.read(user.role == "lead", int(run) if run.isdigit() and len(run) < 10 else None)
+        entries = str(fields.get("have", ""))[:LONGEST_VERSIONS].split(",")
+        versions = dict(entry.split(":", 1) for entry in entries if ":" in entry)
+        changed = {name: part for name, part in state.parts.items() if versions.get(name) != part.version}
         answer: dict[str, Any] = {
-            "run": shown.run,
-            "seconds": BUSY_SECONDS if shown.busy else IDLE_SECONDS,
-            "parts": {name: {"html": one.html, "version": one.version} for name, one in changed.items()},
+            "run": state.run,
+            "seconds": BUSY_SECONDS if state.busy else IDLE_SECONDS,
+            "parts": {name: {"html": part.html, "version": part.version} for name, part in changed.items()},
         }
-        if has.get("figures") != shown.figures.version:
-            found = json.loads(shown.figures.html) if shown.figures.html else {}
-            answer["figures"] = {"version": shown.figures.version, "of": found}
+        if versions.get("figures") != state.figures.version:
+            figures = json.loads(state.figures.html) if state.figures.html else {}
+            answer["figures"] = {"version": state.figures.version, "of": figures}
         return answer
 
-    def plan(self, user: User, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """What the form comes to, or what is wrong with it."""
-        return {"plan": str(self._plan(draft_of(FormData.read(fields))))}
+    def plan(self, _user: User, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the preview of a run, or what is wrong with the form."""
+        return {"plan": str(self._preview(read_draft(FormData.read(fields))))}
 
-    def form(self, user: User, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """The form anew: another preset has other knobs."""
-        draft = replace(draft_of(FormData.read(fields)), knobs={})
+    def form(self, _user: User, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the form with the knobs of its preset, and the preview."""
+        draft = replace(read_draft(FormData.read(fields)), knobs={})
         with self._database.read() as session:
-            campaigns = [one.config.name for kind in ("studio", "import") for one in list_campaigns(session, kind)]
-        return {"form": str(making_form(self._state.preflight(), draft, campaigns)), "plan": str(self._plan(draft))}
+            campaigns = [entry.config.name for kind in ("studio", "import") for entry in list_campaigns(session, kind)]
+        return {"form": str(run_form_view(self._state.preflight(), draft, campaigns)), "plan": str(self._preview(draft))}
 
-    def _plan(self, draft: Draft) -> str:
+    def _preview(self, draft: FormDraft) -> str:
         preflight = self._state.preflight()
         if preflight is None or preflight.trouble:
             return ""
         try:
-            asked = wanted(draft, preflight)
-            news = self._state.news(asked.settings, since_of(self._database, self._serving, asked.start))
-            preflight = self._state.preflight(news) or preflight
-            asked = wanted(draft, preflight)
+            form = check_form(draft, preflight)
+            since = newest_known_label(self._database, self._serving, form.start)
+            new_labels = self._state.new_labels(form.config, since)
+            preflight = self._state.preflight(new_labels) or preflight
+            form = check_form(draft, preflight)
             with self._database.read() as session:
                 newest = list_runs(session, 1)
-        except REFUSED as error:
-            return plan_view(None, str(error))
+        except REFUSALS as error:
+            return preview_view(None, str(error))
         next_id = newest[0].id + 1 if newest else 1
         queue = queue_length(self._database, preflight.device)
-        return plan_view(plan_of(asked, news, preflight, next_id, queue, self._state.has_benchmark()))
+        return preview_view(preview_of(form, new_labels, preflight, next_id, queue, self._state.has_benchmark()))
 
     # ---- acting --------------------------------------------------------------------------------------------------
 
     def act(self, user: User, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """Do what a button asks. What can't be done is said, not raised: the page shows it beside the button."""
-        asked = FormData.read(fields)
+        """Do what a button asks. A refusal is an answer, not an error: the page shows it beside the button."""
+        form = FormData.read(fields)
         try:
-            said, run = self._act(asked, user)
-        except REFUSED as error:
+            sentence, run_id = self._act(form, user)
+        except REFUSALS as error:
             return {"said": f"{str(error)[:1].upper()}{str(error)[1:]}", "bad": True, "run": None}
         finally:
             self._state.forget()
-        return {"said": said, "bad": False, "run": run}
+        return {"said": sentence, "bad": False, "run": run_id}
 
-    def _act(self, asked: FormData, user: User) -> tuple[str, int | None]:
-        """The sentence about what was done, and the run to open."""
-        if asked.act == "retrain":
-            return self._retrain(asked, user)
-        if asked.act == "cancel":
-            run = self._supervisor.cancel(asked.id)
-            done = run.state == "cancelled"
-            return f"{run.name} is cancelled." if done else f"{run.name} ends after the step that it is in.", run.id
-        if asked.act == "end":
-            self._supervisor.end_at_once(asked.id)
-            return "Its process was ended.", asked.id
-        if asked.act == "resume":
-            run = self._supervisor.resume(asked.id)
-            return f"{run.name} waits for its turn and goes on from its last checkpoint.", run.id
-        if asked.act in ("promote", "roll_back"):
-            action: Any = asked.act
-            served = self._serving.promote(self._database, asked.id, action, user.id)
+    def _act(self, form: FormData, user: User) -> tuple[str, int | None]:
+        """Do what a button asks; return a sentence about it, and the id of the run to open."""
+        if form.act == "retrain":
+            return self._retrain(form, user)
+        if form.act == "cancel":
+            run = self._supervisor.cancel(form.id)
+            cancelled = run.state == "cancelled"
+            return f"{run.name} is cancelled." if cancelled else f"{run.name} ends after its current step.", run.id
+        if form.act == "end":
+            self._supervisor.end_at_once(form.id)
+            return "Its process was ended.", form.id
+        if form.act == "resume":
+            run = self._supervisor.resume(form.id)
+            return f"{run.name} is in the queue and goes on from its last checkpoint.", run.id
+        if form.act in ("promote", "roll_back"):
+            action: Any = form.act
+            served = self._serving.promote(self._database, form.id, action, user.id)
             self._preflights.forget()
-            return f"{served.name} serves from now on. Judgements in flight end on the one before.", None
-        if asked.act == "delete":
-            return self._delete(asked.id), None
+            return f"{served.name} serves from now on. Judgements that have begun end on the one before.", None
+        if form.act == "delete":
+            return self._delete(form.id), None
         raise FormError(STALE_BUTTON)
 
-    def _retrain(self, asked: FormData, user: User) -> tuple[str, int | None]:
+    def _retrain(self, fields: FormData, user: User) -> tuple[str, int | None]:
         preflight = self._state.preflight()
         if preflight is None:
-            raise FormError("it is still being found out what this machine can train; try again in a moment")
-        checked: RunForm = wanted(draft_of(asked), preflight)
-        run = make_run(self._database, self._serving, checked, preflight.device, user.id)
+            raise FormError("The app is still finding out what this machine can train. Try again in a moment.")
+        form = check_form(read_draft(fields), preflight)
+        run = queue_run(self._database, self._serving, form, preflight.device, user.id)
         self._preflights.forget()
         self._supervisor.wake()
         return f"{run.name} is run {run.id}; its data is frozen.", run.id
 
     def _delete(self, checkpoint_id: int) -> str:
-        """Out of use first, and the files when that is kept: a kill in between leaves files, never a row without them."""
+        """Mark a checkpoint as deleted, then remove its files: a kill in between leaves files, never a row without them."""
         with self._database.write() as session:
-            gone = mark_deleted(session, checkpoint_id)
-        freed = remove_files(gone, self._database.home)
-        return f"{gone.name} is deleted" + (f", {freed / 1e6:.1f} MB are free again." if freed else ".")
+            deleted = mark_deleted(session, checkpoint_id)
+        freed = remove_files(deleted, self._database.home)
+        return f"{deleted.name} is deleted" + (f", {freed / 1e6:.1f} MB are free again." if freed else ".")

@@ -1,6 +1,6 @@
-"""The Train page: what is new, retrain, follow the run, promote what is better, go back.
+"""The Train page: count new labels, retrain, follow the run, promote a better checkpoint, roll back.
 
-One template and its scripts; all that it shows it fetches from the endpoints of `TrainApi`, for leads and viewers only.
+The page is a template with a script, which fetches its content from the endpoints of `TrainApi`, for leads and viewers only.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from app.runs.preflight import Preflights
 from app.runs.supervisor import RunSupervisor
 from app.serving.serving import Serving
 from app.train.api import TrainApi
-from app.train.page_state import TrainState
+from app.train.page_state import PageStateReader
 from app.ui.assets import mount_script, read_static
 from app.ui.plotly_script import PLOTLY_ADDRESS
 from app.web.auth import Auth
@@ -27,11 +27,11 @@ class TrainPage:
         self, database: Database, clip_store: ClipStore, serving: Serving, auth: Auth, supervisor: RunSupervisor
     ) -> None:
         preflights = Preflights(database)
-        state = TrainState(database, clip_store, serving, preflights)
+        state = PageStateReader(database, clip_store, serving, preflights)
         self._api = TrainApi(database, state, serving, auth, supervisor, preflights)
 
-    def build(self, blocks: gr.Blocks) -> None:
-        """Lay the page out. It says nothing of any run, so it may be sent to whoever asks."""
+    def build(self, _blocks: gr.Blocks) -> None:
+        """Lay out the page. It holds no data, so it may be sent to anybody."""
         gr.HTML(
             None,
             html_template=read_static("train/train.html"),
@@ -41,5 +41,5 @@ class TrainPage:
         )
 
     def routes(self) -> list[BaseRoute]:
-        """The JSON endpoints."""
+        """Return the JSON endpoints."""
         return self._api.routes()

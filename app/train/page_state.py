@@ -1,9 +1,9 @@
-"""All that the Train page shows, in parts, each with a version: a browser that has a version is not sent the part again.
+"""Content of the Train page in parts, each with a version, so that a browser is sent only the parts that have changed.
 
-    shown = TrainState(database, clip_store, serving, preflights).shown(may_act=True, opened=None)
-    shown.run, shown.parts["runs"].version, shown.parts["runs"].html
+    state = PageStateReader(database, clip_store, serving, preflights).read(may_act=True, run_id=None)
+    state.run, state.parts["runs"].version, state.parts["runs"].html
 
-Many browsers that ask every two seconds cost one look at the store in a second.
+Results are kept for a moment, so many browsers that ask every two seconds cost one reading of the store a second.
 """
 
 from __future__ import annotations
@@ -23,11 +23,19 @@ from app.clip_store import ClipStore
 from app.runs.preflight import Preflights
 from app.serving.serving import Serving
 from app.train.run_files import figures_json, notes, samples
-from app.train.run_lines import Store, chosen_line, history, look_at, run_lines, with_run
-from app.train.views.checkpoints import CheckpointLine, checkpoint_list
+from app.train.summaries import (
+    StoreRows,
+    checkpoint_summaries,
+    opened_run,
+    read_store,
+    run_summaries,
+    serving_history,
+    with_run,
+)
+from app.train.views.checkpoints import checkpoint_list
 from app.train.views.gate import verdict_view
-from app.train.views.run_form import Draft, making_form, news
-from app.train.views.runs import RunLine, run_head, run_list
+from app.train.views.run_form import FormDraft, new_labels_view, run_form_view
+from app.train.views.runs import RunSummary, run_head, run_list
 from app.train.views.thoughts import SampledPair, log_view, thoughts_view
 from storage import Database, NotInStoreError
 from storage.labelling.krippendorff import krippendorff_alpha
@@ -44,204 +52,200 @@ SAMPLED_PAIRS = 3
 BENCHMARK = "test"  # the split's name among the metrics of a checkpoint
 LOG_BYTES = 8000
 FRESH_SECONDS = 1.0
-NEWS_SHARE = 1 / 50  # of the time may go into counting what is new,
-NEWS_SECONDS = 15.0  # but a count is shown no longer than this
+NEW_LABELS_SHARE = 1 / 50  # of the time may go into counting new labels,
+NEW_LABELS_SECONDS = 15.0  # but a count is shown no longer than this
 
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
-class Part:
-    """A piece of the page; its version changes with it."""
+class PagePart:
+    """A part of the page, and a version that changes with its content."""
 
     html: str
     version: str
 
+    @classmethod
+    def of(cls, html: str) -> PagePart:
+        """Give a content its version."""
+        return cls(html, hashlib.sha256(html.encode()).hexdigest()[:10])
+
 
 @dataclass(frozen=True)
 class PageState:
-    """The page as it is now. run: the one that is open. figures: of that run, as JSON. busy: whether anything goes on."""
+    """The page as it is now.
+
+    Attributes:
+        run: id of the open run; None without any.
+        parts: HTML by name.
+        figures: curves of the open run, as JSON in place of HTML.
+        busy: whether a run waits or goes on.
+    """
 
     run: int | None
-    parts: Mapping[str, Part]
-    figures: Part
+    parts: Mapping[str, PagePart]
+    figures: PagePart
     busy: bool
 
 
-class TrainState:
-    """Looks at the store and at the folders of runs."""
+class PageStateReader:
+    """Reads the store and the folders of runs."""
 
     def __init__(self, database: Database, clip_store: ClipStore, serving: Serving, preflights: Preflights) -> None:
         self._database, self._clip_store, self._serving, self._preflights = database, clip_store, serving, preflights
-        self._kept: dict[Any, tuple[float, Any]] = {}
-        self._turn = threading.Lock()
+        self._cache: dict[Any, tuple[float, Any]] = {}
+        self._lock = threading.Lock()
 
     def forget(self) -> None:
-        """Look anew: something was done."""
-        with self._turn:
-            self._kept.clear()
+        """Drop all kept results, after a change."""
+        with self._lock:
+            self._cache.clear()
 
-    def shown(self, may_act: bool, opened: int | None) -> PageState:
-        """The page with a run open: the one that is asked for, else the one that runs, else the newest."""
-        return self._keep(("shown", may_act, opened), lambda: self._shown(may_act, opened))
+    def read(self, may_act: bool, run_id: int | None) -> PageState:
+        """Return the page with one run open: the one with this id, else the one that goes on, else the newest."""
+        return self._cached(("page", may_act, run_id), lambda: self._read(may_act, run_id))
 
-    def news(self, settings: SnapshotConfig, since: int) -> NewLabels:
-        """What is new, perhaps some seconds old."""
+    def new_labels(self, config: SnapshotConfig, since: int) -> NewLabels:
+        """Count the labels that are newer than the label `since`; the count may be some seconds old."""
 
-        def look() -> NewLabels:
+        def count() -> NewLabels:
             with self._database.read() as session:
-                return count_new_labels(session, with_share_in_use(session, settings), since)
+                return count_new_labels(session, with_share_in_use(session, config), since)
 
-        return self._keep(("news", settings, since), look, NEWS_SECONDS, NEWS_SHARE)
+        return self._cached(("new labels", config, since), count, NEW_LABELS_SECONDS, NEW_LABELS_SHARE)
 
-    def preflight(self, news: NewLabels | None = None) -> Preflight | None:
-        """What can be trained here from what serves now. news: what would be trained on; by default all that is new."""
-        checkpoint = next((one for one in self._store().checkpoints.values() if one.id == self._serving.checkpoint_id), None)
-        place = self._serving.now.location if checkpoint is None else usable_location(checkpoint, self._database.home)
-        found = self.news(SnapshotConfig(), self._since()) if news is None else news
-        return self._preflights.ask(place, found.new + found.replay, found.compared)
+    def preflight(self, new_labels: NewLabels | None = None) -> Preflight | None:
+        """Return what can be trained here from the serving checkpoint, on these labels; by default on all new ones."""
+        checkpoint = self._rows().checkpoints.get(self._serving.checkpoint_id or 0)
+        location = self._serving.now.location if checkpoint is None else usable_location(checkpoint, self._database.home)
+        labels = self.new_labels(SnapshotConfig(), self._since()) if new_labels is None else new_labels
+        return self._preflights.ask(location, labels.new + labels.replay, labels.compared)
 
     def has_benchmark(self) -> bool:
-        """Whether the comparison asks about ShapeWorld too: a checkpoint of the lineage was measured on its test split."""
-        checkpoints, following = self._store().checkpoints, self._serving.checkpoint_id
-        while following is not None and following in checkpoints:
-            if BENCHMARK in checkpoints[following].metrics:
+        """Return whether the gate compares on ShapeWorld too: a checkpoint of the lineage was measured on its test pairs."""
+        checkpoints, ancestor = self._rows().checkpoints, self._serving.checkpoint_id
+        while ancestor is not None and ancestor in checkpoints:
+            if BENCHMARK in checkpoints[ancestor].metrics:
                 return True
-            following = checkpoints[following].parent_id
+            ancestor = checkpoints[ancestor].parent_id
         return False
 
     # ---- the page ------------------------------------------------------------------------------------------------
 
-    def _shown(self, may_act: bool, opened: int | None) -> PageState:
-        store = with_run(self._database, self._store(), opened)
-        lines = run_lines(store)
-        chosen = chosen_line(lines, opened)
+    def _read(self, may_act: bool, run_id: int | None) -> PageState:
+        rows = with_run(self._database, self._rows(), run_id)
+        summaries = run_summaries(rows)
+        opened = opened_run(summaries, run_id)
         html: dict[str, Markup | str] = {
-            "news": self._news_html(store),
-            "runs": run_list(lines, None if chosen is None else chosen.run.id),
-            "checkpoints": checkpoint_list(self._checkpoint_lines(store), may_act, history(store)),
-            "aside": self._aside_html(),
-            **self._run_parts(chosen, store, may_act),
+            "news": self._new_labels_html(rows),
+            "runs": run_list(summaries, None if opened is None else opened.run.id),
+            "checkpoints": checkpoint_list(
+                checkpoint_summaries(rows, self._serving.checkpoint_id), may_act, serving_history(rows)
+            ),
+            "aside": self._offloaded_html(),
+            **self._run_parts(opened, rows, may_act),
         }
         if may_act:
-            html["form"] = making_form(self.preflight(), Draft(), store.campaigns)
+            html["form"] = run_form_view(self.preflight(), FormDraft(), rows.campaigns)
         figures = ""
-        if chosen is not None:
-            figures = figures_json(self._database.home / chosen.run.folder, chosen.run.stages, str(chosen.run.id))
-        busy = any(line.run.state in ("queued", "running") for line in lines)
+        if opened is not None:
+            figures = figures_json(self._database.home / opened.run.folder, opened.run.stages, str(opened.run.id))
         return PageState(
-            None if chosen is None else chosen.run.id,
-            {name: part(str(text)) for name, text in html.items()},
-            part(figures),
-            busy,
+            run=None if opened is None else opened.run.id,
+            parts={name: PagePart.of(str(text)) for name, text in html.items()},
+            figures=PagePart.of(figures),
+            busy=any(summary.run.state in ("queued", "running") for summary in summaries),
         )
 
-    def _run_parts(self, line: RunLine | None, store: Store, may_act: bool) -> dict[str, Markup | str]:
-        if line is None:
+    def _run_parts(self, summary: RunSummary | None, rows: StoreRows, may_act: bool) -> dict[str, Markup | str]:
+        if summary is None:
             return dict.fromkeys(("run", "verdict", "samples", "log"), "")
-        run, folder = line.run, self._database.home / line.run.folder
+        run, folder = summary.run, self._database.home / summary.run.folder
         gate = None
-        if run.candidate_id is not None and run.candidate_id in store.checkpoints:
-            gate = store.checkpoints[run.candidate_id].gate
+        if run.candidate_id is not None and run.candidate_id in rows.checkpoints:
+            gate = rows.checkpoints[run.candidate_id].gate
         open_log = run.state in ("failed", "lost") or (run.state == "running" and not run.progress.get("stage"))
         return {
-            "run": run_head(line, may_act, _to_the_minute(run), notes(folder, run.stages)),
-            "verdict": verdict_view(gate, line.candidate or "candidate", line.rival or "rival") if gate else "",
-            "samples": thoughts_view(self._sampled(folder)),
+            "run": run_head(summary, may_act, _rounded_now(run), notes(folder, run.stages)),
+            "verdict": verdict_view(gate, summary.candidate or "candidate", summary.rival or "rival") if gate else "",
+            "samples": thoughts_view(self._sampled_pairs(folder)),
             "log": log_view(tail(folder, LOG_BYTES), open_log),
         }
 
-    def _sampled(self, folder: Path) -> list[SampledPair]:
+    def _sampled_pairs(self, folder: Path) -> list[SampledPair]:
         by_pair: dict[int, list[Mapping[str, Any]]] = {}
         for sample in samples(folder):
             by_pair.setdefault(int(sample["pair_id"]), []).append(sample)
-        found = []
+        sampled = []
         with self._database.read() as session:
-            for pair_id, some in list(by_pair.items())[:SAMPLED_PAIRS]:
+            for pair_id, of_pair in list(by_pair.items())[:SAMPLED_PAIRS]:
                 try:
                     pair = get_pair(session, pair_id)
                 except NotInStoreError:
                     continue
                 posters = self._clip_store.poster_url(pair.video_a), self._clip_store.poster_url(pair.video_b)
-                found.append(SampledPair(pair_id, pair.prompt, posters, some[0].get("label"), some))
-        return found
+                sampled.append(SampledPair(pair_id, pair.prompt, posters, of_pair[0].get("label"), of_pair))
+        return sampled
 
-    def _news_html(self, store: Store) -> Markup:
-        found = self.news(SnapshotConfig(), self._since())
+    def _new_labels_html(self, rows: StoreRows) -> Markup:
+        labels = self.new_labels(SnapshotConfig(), self._since())
         alpha = None
-        if found.alpha_patterns:
-            key = ("alpha", tuple(sorted(found.alpha_patterns.items())))
-            alpha = self._keep(key, lambda: krippendorff_alpha(found.alpha_patterns or {}, "nominal"), NEWS_SECONDS)
-        since = store.promotions[0].created_at if store.promotions else None
-        return news(found, alpha, self._serving.now.name, since)
+        if labels.alpha_patterns:
+            key = ("alpha", tuple(sorted(labels.alpha_patterns.items())))
+            patterns = labels.alpha_patterns
+            alpha = self._cached(key, lambda: krippendorff_alpha(patterns, "nominal"), NEW_LABELS_SECONDS)
+        serving_since = rows.promotions[0].created_at if rows.promotions else None
+        return new_labels_view(labels, alpha, self._serving.now.name, serving_since)
 
-    def _aside_html(self) -> Markup | str:
-        aside = self._serving.now.aside
+    def _offloaded_html(self) -> Markup | str:
+        reason = self._serving.now.aside
         text = (
-            '<p class="train-aside">The serving model has stepped aside: {}. Pairs that were judged before still open.</p>'
+            '<p class="train-aside">The serving model is not loaded now: {}. Pairs that were judged before still open.</p>'
         )
-        return Markup(text).format(aside) if aside else ""
-
-    def _checkpoint_lines(self, store: Store) -> list[CheckpointLine]:
-        serves = self._serving.checkpoint_id
-        served = {one.checkpoint_id for one in store.promotions}
-        runs = {run.id: run for run in store.runs}
-        lines = []
-        for one in sorted(store.checkpoints.values(), key=lambda one: one.id, reverse=True):
-            if one.deleted_at is not None:
-                continue
-            run = runs.get(one.run_id or 0)
-            parent = store.checkpoints.get(one.parent_id or 0)
-            lines.append(
-                CheckpointLine(
-                    checkpoint=one,
-                    parent=None if parent is None else parent.name,
-                    run=f"run {one.run_id}" if one.run_id else None,
-                    counts={} if run is None else run.counts,
-                    serves=one.id == serves,
-                    served=one.id in served,
-                    is_older=serves is not None and one.id < serves,
-                )
-            )
-        return lines
+        return Markup(text).format(reason) if reason else ""
 
     # ---- the store -----------------------------------------------------------------------------------------------
 
     def _since(self) -> int:
-        serves = self._serving.checkpoint_id
+        """Return the newest label that the serving checkpoint was trained on."""
+        serving_id = self._serving.checkpoint_id
 
-        def look() -> int:
+        def read() -> int:
             with self._database.read() as session:
-                return 0 if serves is None else newest_trained_label(session, serves)
+                return 0 if serving_id is None else newest_trained_label(session, serving_id)
 
-        return self._keep(("since", serves), look, NEWS_SECONDS)
+        return self._cached(("since", serving_id), read, NEW_LABELS_SECONDS)
 
-    def _store(self) -> Store:
-        return self._keep("store", lambda: look_at(self._database))
+    def _rows(self) -> StoreRows:
+        return self._cached("rows", lambda: read_store(self._database))
 
-    def _keep(self, key: Any, look: Callable[[], _T], longest: float = FRESH_SECONDS, share: float = 1.0) -> _T:
-        """What was found a moment ago, or now. Finding takes at most `share` of the time, yet is done after `longest`."""
-        with self._turn:
-            fresh_until, found = self._kept.get(key, (0.0, None))
+    def _cached(self, key: Any, compute: Callable[[], _T], longest: float = FRESH_SECONDS, share: float = 1.0) -> _T:
+        """Return a kept result, or compute it.
+
+        Args:
+            key: names the result.
+            compute: computes it.
+            longest: seconds for which it is kept at most.
+            share: of the time that computing may take; a result is kept so long that it takes no more, but not longer than
+                `longest`.
+        """
+        with self._lock:
+            fresh_until, kept = self._cache.get(key, (0.0, None))
         begun = time.monotonic()
         if begun < fresh_until:
-            return found
-        value = look()
+            result: _T = kept
+            return result
+        value = compute()
         ended = time.monotonic()
-        with self._turn:
-            self._kept = {name: one for name, one in self._kept.items() if one[0] > ended}
+        with self._lock:
+            self._cache = {name: entry for name, entry in self._cache.items() if entry[0] > ended}
             keep = longest if share == 1.0 else min(longest, max(FRESH_SECONDS, (ended - begun) / share))
-            self._kept[key] = (ended + keep, value)
+            self._cache[key] = (ended + keep, value)
         return value
 
 
-def part(html: str) -> Part:
-    """A piece with its version."""
-    return Part(html, hashlib.sha256(html.encode()).hexdigest()[:10])
-
-
-def _to_the_minute(run: Run) -> datetime:
-    """Now, in steps: the head of a run need not change every second."""
+def _rounded_now(run: Run) -> datetime:
+    """Return the time in steps of 10 s, later of a minute, so that the head of a run does not change every second."""
     now = datetime.now(timezone.utc)
     if run.started_at is None or (now - run.started_at).total_seconds() < 90:
         return now.replace(second=now.second // 10 * 10, microsecond=0)

@@ -1,4 +1,4 @@
-"""What the folder of a run says, for the page that shows it; read again only when a file has changed."""
+"""Files of a run's folder, as the page needs them; read again only after a file has changed."""
 
 from __future__ import annotations
 
@@ -19,46 +19,51 @@ Stamp = tuple[int, int]
 
 
 def figures_json(folder: Path, stages: Sequence[str], revision: str) -> str:
-    """The curves of a run as JSON, "" where nothing was logged yet."""
-    places = [folder / stage for stage in stages]
-    stamps = tuple(_stamp(place / name) for place in places for name in (METRICS, BEFORE, REPORT))
+    """Return the curves of a run as JSON, "" where nothing was logged yet.
+
+    Args:
+        folder: of the run.
+        stages: of the run, in order.
+        revision: names the run, so that the browser keeps its zoom.
+    """
+    stamps = tuple(_stamp(folder / stage / name) for stage in stages for name in (METRICS, BEFORE, REPORT))
     return _figures(folder, tuple(stages), revision, (_stamp(folder / CONFIG), *stamps))
 
 
 def samples(folder: Path) -> Sequence[Mapping[str, Any]]:
-    """The sampled thoughts of a run."""
+    """Read the sampled thoughts of a run."""
     return _samples(folder, _stamp(folder / SAMPLES))
 
 
 def notes(folder: Path, stages: Sequence[str]) -> tuple[str, ...]:
-    """What the stages that ended warn of, and the pairs that they left out, each once; of many pairs the first few."""
+    """List the warnings of the ended stages, and the pairs that they left out, each once; of many pairs the first few."""
     reports = [_object(folder / stage / REPORT) for stage in stages]
     warnings, left_out = (
-        list(dict.fromkeys(str(one) for report in reports for one in report.get(name) or ()))
+        list(dict.fromkeys(str(entry) for report in reports for entry in report.get(name) or ()))
         for name in ("warnings", "problems")
     )
     more = len(left_out) - PROBLEMS_SHOWN
-    shown = [*warnings, *(f"left out: {one}" for one in left_out[:PROBLEMS_SHOWN])]
+    shown = [*warnings, *(f"left out: {problem}" for problem in left_out[:PROBLEMS_SHOWN])]
     return (*shown, f"and {more} more pairs; report.json has them all") if more > 0 else tuple(shown)
 
 
 def stage_logs(folder: Path, stages: Sequence[str]) -> list[StageLog]:
-    """What each stage has logged so far."""
-    settings = _settings(folder)
-    return [_stage_log(folder / stage, stage, settings) for stage in stages]
+    """Read what each stage has logged so far."""
+    config = _config(folder)
+    return [_stage_log(folder / stage, stage, config) for stage in stages]
 
 
-def _stage_log(place: Path, stage: str, settings: Mapping[str, Any]) -> StageLog:
-    rows = read_metrics(place)
-    planned = settings.get(stage.replace("-", "_"), {}).get("steps")
+def _stage_log(folder: Path, stage: str, config: Mapping[str, Any]) -> StageLog:
+    rows = read_metrics(folder)
+    planned = config.get(stage.replace("-", "_"), {}).get("steps")
     steps = planned if isinstance(planned, int) and planned > 0 else len(rows)
-    report = _object(place / REPORT)
-    before = report.get("before") or _object(place / BEFORE)
+    report = _object(folder / REPORT)
+    before = report.get("before") or _object(folder / BEFORE)
     return StageLog(stage, steps, rows, before, report.get("after") or {})
 
 
 @lru_cache(maxsize=32)
-def _figures(folder: Path, stages: tuple[str, ...], revision: str, stamps: tuple[Stamp, ...]) -> str:
+def _figures(folder: Path, stages: tuple[str, ...], revision: str, _stamps: tuple[Stamp, ...]) -> str:
     logs = stage_logs(folder, stages)
     if not any(log.rows or log.before for log in logs):
         return ""
@@ -66,30 +71,30 @@ def _figures(folder: Path, stages: tuple[str, ...], revision: str, stamps: tuple
 
 
 @lru_cache(maxsize=32)
-def _samples(folder: Path, stamp: Stamp) -> Sequence[Mapping[str, Any]]:
+def _samples(folder: Path, _stamp_of_file: Stamp) -> Sequence[Mapping[str, Any]]:
     return read_samples(folder)
 
 
-def _settings(folder: Path) -> Mapping[str, Any]:
+def _config(folder: Path) -> Mapping[str, Any]:
     try:
-        found = yaml.safe_load((folder / CONFIG).read_text("utf-8"))
+        config = yaml.safe_load((folder / CONFIG).read_text("utf-8"))
     except (OSError, yaml.YAMLError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return config if isinstance(config, dict) else {}
 
 
 def _object(path: Path) -> Mapping[str, Any]:
     try:
-        found = json.loads(path.read_text("utf-8"))
+        content = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return content if isinstance(content, dict) else {}
 
 
 def _stamp(path: Path) -> Stamp:
-    """Changes with the file; (0, 0) where there is none."""
+    """Return a stamp that changes with the file; (0, 0) where there is none."""
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return 0, 0
-    return found.st_mtime_ns, found.st_size
+    return status.st_mtime_ns, status.st_size

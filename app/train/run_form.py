@@ -1,4 +1,4 @@
-"""From the form on the Train page to a run: what was asked for, checked, and what it would come to."""
+"""The form of the Train page: read, checked, previewed, and turned into a queued run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from typing import Any, cast
 
 from app.serving.serving import Serving
-from app.train.views.run_form import KNOBS, STAGE_CHOICES, STAGE_OF, STARTS, Draft, Plan
+from app.train.views.run_form import KNOBS, STAGE_CHOICES, STAGE_OF, STARTS, FormDraft, RunPreview
 from app.web.form_data import FormData, FormError
 from storage import Database
 from storage.schema import Start
@@ -25,7 +25,19 @@ MOST_BENCHMARK_PAIRS = 400
 
 @dataclass(frozen=True)
 class RunForm:
-    """A checked form. overrides: "name=value" of what differs from the preset."""
+    """A checked form.
+
+    Attributes:
+        name: of the run and of its checkpoint.
+        stages: to train, in order.
+        start: "current" to go on from the serving checkpoint, "base" to begin again.
+        preset: with what this machine can do of it.
+        overrides: "name=value" of each knob that differs from the preset.
+        values: of all knobs, by name.
+        config: which labels the run trains on.
+        benchmark_pairs: number of benchmark pairs in the comparison.
+        auto_promote: whether a better checkpoint is promoted by itself.
+    """
 
     name: str
     stages: tuple[str, ...]
@@ -33,57 +45,57 @@ class RunForm:
     preset: PresetPreflight
     overrides: tuple[str, ...]
     values: Mapping[str, float]
-    settings: SnapshotConfig
+    config: SnapshotConfig
     benchmark_pairs: int
     auto_promote: bool
 
     @property
     def incremental(self) -> bool:
-        """Whether older labels only come along as replay."""
+        """Whether the run trains on new labels, with older ones as replay only."""
         return self.start == "current"
 
 
-def draft_of(asked: FormData) -> Draft:
-    """The form as it was sent, unchecked."""
-    knobs = {name.removeprefix("knob-"): asked.text(name) for name in asked.fields if name.startswith("knob-")}
-    return Draft(
-        name=asked.text("name"),
-        stages=asked.text("stages"),
-        start=asked.text("start"),
-        preset=asked.text("preset"),
+def read_draft(form: FormData) -> FormDraft:
+    """Read the form as it was sent, unchecked."""
+    knobs = {name.removeprefix("knob-"): form.text(name) for name in form.fields if name.startswith("knob-")}
+    return FormDraft(
+        name=form.text("name"),
+        stages=form.text("stages"),
+        start=form.text("start"),
+        preset=form.text("preset"),
         knobs=knobs,
-        replay_share=asked.text("replay_share"),
-        min_labels=asked.text("min_labels"),
-        campaigns=asked.many("campaigns"),
-        benchmark_pairs=asked.text("benchmark_pairs"),
-        auto_promote=asked.text("auto_promote") == "yes",
+        replay_share=form.text("replay_share"),
+        min_labels=form.text("min_labels"),
+        campaigns=form.many("campaigns"),
+        benchmark_pairs=form.text("benchmark_pairs"),
+        auto_promote=form.text("auto_promote") == "yes",
     )
 
 
-def wanted(draft: Draft, preflight: Preflight) -> RunForm:
-    """What a form asks for.
+def check_form(draft: FormDraft, preflight: Preflight) -> RunForm:
+    """Check a form against what this machine can train.
 
     Raises:
         FormError: a field is missing or out of its bounds; the message says which.
-        StorageError: the data settings can't be.
+        StorageError: the choice of labels is not possible.
     """
     preset = preflight.preset(draft.preset)
     if preset is None or preset.why_not:
-        raise FormError(f"choose a preset that can run here{f': {preset.why_not}' if preset else ''}")
+        raise FormError(f"Choose a preset that can run here{f' ({preset.why_not})' if preset else ''}.")
     if draft.stages not in STAGE_CHOICES or draft.start not in STARTS:
-        raise FormError("choose what to train, and from where")
+        raise FormError("Choose what to train, and from where.")
     stages = tuple(draft.stages.split(","))
     if not set(stages) <= set(preset.stages):
-        raise FormError(f"{preset.title} has no {' and '.join(stages)}")
+        raise FormError(f"The preset {preset.title} can't train {' and '.join(stages)}.")
     typed = {name: getattr(draft, name) for name in ("replay_share", "min_labels", "benchmark_pairs")}
     numbers = FormData("", "", typed)
-    settings = SnapshotConfig(
+    config = SnapshotConfig(
         campaigns=draft.campaigns,
         min_labels=numbers.whole("min_labels"),
         replay_share=numbers.number("replay_share") / 100,
     )
     if not 0 <= numbers.whole("benchmark_pairs") <= MOST_BENCHMARK_PAIRS:
-        raise FormError(f"benchmark pairs are at most {MOST_BENCHMARK_PAIRS}")
+        raise FormError(f"Enter 0 to {MOST_BENCHMARK_PAIRS} benchmark pairs.")
     values = _values(draft, preset, stages)
     overrides = tuple(f"{name}={value:g}" for name, value in values.items() if value != float(preset.knobs[name]))
     return RunForm(
@@ -93,14 +105,14 @@ def wanted(draft: Draft, preflight: Preflight) -> RunForm:
         preset=preset,
         overrides=overrides,
         values=values,
-        settings=settings,
+        config=config,
         benchmark_pairs=numbers.whole("benchmark_pairs"),
         auto_promote=draft.auto_promote,
     )
 
 
-def _values(draft: Draft, preset: PresetPreflight, stages: tuple[str, ...]) -> dict[str, float]:
-    """The knobs of the stages that are trained, as numbers. Only knobs that the preset offers count."""
+def _values(draft: FormDraft, preset: PresetPreflight, stages: tuple[str, ...]) -> dict[str, float]:
+    """Read the knobs that the preset has for these stages, as numbers."""
     values = {}
     for name in KNOBS:
         if name not in preset.knobs or STAGE_OF[name.partition(".")[0]] not in stages:
@@ -114,102 +126,122 @@ def _values(draft: Draft, preset: PresetPreflight, stages: tuple[str, ...]) -> d
         value = FormData("", "", {title: typed}).number(title)
         least = 1 if name.endswith("steps") else 2 if name.endswith("num_generations") else 0
         if not least <= value <= LARGEST_KNOB or (least and not value.is_integer()):
-            raise FormError(f"{title} has to be {'a whole number of at least ' + str(least) if least else 'at least 0'}")
+            kind = f"a whole number of at least {least}" if least else "a number of at least 0"
+            raise FormError(f"Enter {kind} for {title}.")
         values[name] = value
     return values
 
 
-def plan_of(asked: RunForm, news: NewLabels, preflight: Preflight, next_id: int, queue: int, benchmark: bool) -> Plan:
-    """What the run would be. next_id: the number that it will get; queue: runs before it; benchmark: there is one."""
-    return Plan(
-        stages=asked.stages,
-        preset=asked.preset,
+def preview_of(
+    form: RunForm, new_labels: NewLabels, preflight: Preflight, next_id: int, queue: int, has_benchmark: bool
+) -> RunPreview:
+    """Preview the run that a form asks for.
+
+    Args:
+        form: the checked form.
+        new_labels: which it would train on.
+        preflight: what this machine can train.
+        next_id: the id that the run will get.
+        queue: number of runs before it.
+        has_benchmark: whether the comparison has benchmark pairs.
+    """
+    return RunPreview(
+        stages=form.stages,
+        preset=form.preset,
         device_name=preflight.device_name,
         free_bytes=preflight.memory_free,
-        new=news.new,
-        replay=news.replay if asked.incremental else 0,
-        held_out=news.compared,
-        seconds=_seconds(asked, news.compared, asked.benchmark_pairs if benchmark else 0),
+        new=new_labels.new,
+        replay=new_labels.replay if form.incremental else 0,
+        held_out=new_labels.compared,
+        seconds=_seconds(form, new_labels.compared, form.benchmark_pairs if has_benchmark else 0),
         command=f"python -m trainer run {next_id}",
-        overrides=asked.overrides,
+        overrides=form.overrides,
         queue=queue,
     )
 
 
-def _seconds(asked: RunForm, held_out: int, benchmark: int) -> dict[str, float]:
-    """By stage: those of the preset, with the steps and rollouts that are asked for, and the benchmark's pairs."""
-    preset, seconds, per_step = asked.preset, {}, _seconds_per_step(asked)
-    for stage in (stage for stage in asked.stages if stage in preset.seconds):
-        before, now = (values.get(f"{_setting_of(stage)}.steps", 0) for values in (preset.knobs, asked.values))
-        was = preset.seconds_per_step.get(stage, 0.0)
-        seconds[stage] = preset.seconds[stage] + now * per_step.get(stage, 0.0) - before * was
+def _seconds(form: RunForm, held_out: int, benchmark: int) -> dict[str, float]:
+    """Estimate the time of each stage: the preset's, corrected for the form's steps, rollouts and benchmark pairs."""
+    preset, seconds, per_step = form.preset, {}, _seconds_per_step(form)
+    for stage in (stage for stage in form.stages if stage in preset.seconds):
+        preset_steps, steps = (values.get(f"{_section_of(stage)}.steps", 0) for values in (preset.knobs, form.values))
+        preset_seconds = preset_steps * preset.seconds_per_step.get(stage, 0.0)
+        seconds[stage] = preset.seconds[stage] + steps * per_step.get(stage, 0.0) - preset_seconds
     if seconds and held_out:
         seconds["gate"] = preset.seconds.get("gate", 0.0) * (held_out + benchmark) / held_out
     return seconds
 
 
-def _seconds_per_step(asked: RunForm) -> dict[str, float]:
-    """By stage, as far as it is known: those of the preset, with the rollouts that are asked for."""
-    found = {}
-    for stage in (stage for stage in asked.stages if stage in asked.preset.seconds_per_step):
-        rollouts = f"{_setting_of(stage)}.objective.num_generations"
-        usual = asked.preset.knobs.get(rollouts)
-        more = asked.values[rollouts] / usual if usual and rollouts in asked.values else 1.0
-        found[stage] = asked.preset.seconds_per_step[stage] * more
-    return found
+def _seconds_per_step(form: RunForm) -> dict[str, float]:
+    """Estimate the time of a step by stage, where it is known: the preset's, scaled by the form's number of rollouts."""
+    seconds = {}
+    for stage in (stage for stage in form.stages if stage in form.preset.seconds_per_step):
+        knob = f"{_section_of(stage)}.objective.num_generations"
+        preset_rollouts = form.preset.knobs.get(knob)
+        scale = form.values[knob] / preset_rollouts if preset_rollouts and knob in form.values else 1.0
+        seconds[stage] = form.preset.seconds_per_step[stage] * scale
+    return seconds
 
 
-def _setting_of(stage: str) -> str:
-    """The name of a stage among the settings."""
+def _section_of(stage: str) -> str:
+    """Return the name of a stage's section in the configuration."""
     return stage.replace("-", "_")
 
 
-def since_of(database: Database, serving: Serving, start: Start) -> int:
-    """The newest label that the checkpoint to start from could know."""
+def newest_known_label(database: Database, serving: Serving, start: Start) -> int:
+    """Return the newest label that the checkpoint to start from was trained on."""
     if start == "base" or serving.checkpoint_id is None:
         return 0
     with database.read() as session:
         return newest_trained_label(session, serving.checkpoint_id)
 
 
-def make_run(database: Database, serving: Serving, asked: RunForm, device: str, by: int) -> Run:
+def queue_run(database: Database, serving: Serving, form: RunForm, device: str, by: int) -> Run:
     """Freeze the data and put the run into the queue.
 
+    Args:
+        database: the store.
+        serving: the checkpoint that the run is compared with.
+        form: the checked form.
+        device: that the run trains on.
+        by: id of the person who asks.
+
     Raises:
+        FormError: the serving checkpoint is not in the registry.
         StorageError: there is nothing to train on, or the store refuses.
     """
     rival = serving.checkpoint_id
     if rival is None:
-        raise FormError("what serves now is not in the registry; start the app again")
-    since = since_of(database, serving, asked.start)
+        raise FormError("The serving checkpoint is not in the registry. Start the app again.")
+    since = newest_known_label(database, serving, form.start)
     with database.read() as session:
-        parent = rival if asked.incremental else lineage(session, rival)[-1].id
-        settings = with_share_in_use(session, asked.settings)
-        snapshot = make_snapshot(session, settings, since, asked.incremental)
+        parent = rival if form.incremental else lineage(session, rival)[-1].id
+        config = with_share_in_use(session, form.config)
+        snapshot = make_snapshot(session, config, since, form.incremental)
     further: dict[str, Any] = {
-        "replay_share": asked.settings.replay_share,
-        "benchmark_pairs": asked.benchmark_pairs,
-        "steps_aside": asked.preset.steps_aside,
-        "seconds_per_step": _seconds_per_step(asked),
+        "replay_share": form.config.replay_share,
+        "benchmark_pairs": form.benchmark_pairs,
+        "steps_aside": form.preset.steps_aside,
+        "seconds_per_step": _seconds_per_step(form),
     }
     request = RunRequest(
         kind="train",
-        name=asked.name,
+        name=form.name,
         device=device,
         parent_id=parent,
         rival_id=rival,
-        stages=asked.stages,
-        start=asked.start,
-        preset=asked.preset.name,
-        overrides=asked.overrides,
+        stages=form.stages,
+        start=form.start,
+        preset=form.preset.name,
+        overrides=form.overrides,
         request=further,
-        auto_promote=asked.auto_promote,
+        auto_promote=form.auto_promote,
     )
     with database.write() as session:
         return create_run(session, request, snapshot, by)
 
 
 def queue_length(database: Database, device: str) -> int:
-    """Runs that a new one on this device would wait for."""
+    """Count the runs that a new one on this device would wait for."""
     with database.read() as session:
         return sum(run.device == device for run in runs_in(session, "queued", "running"))

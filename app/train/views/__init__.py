@@ -1,1 +1,1 @@
-"""What the Train page shows, as pure functions: values from the store in, HTML or plain Plotly figures out."""
+"""HTML and figures of the Train page: pure functions from values of the store to `Markup` or Plotly figures."""

@@ -1,4 +1,4 @@
-"""The gate's verdict on a candidate: one sentence, and the figures that it rests on."""
+"""HTML of the gate's verdict on a candidate: one sentence, and the figures behind it."""
 
 from __future__ import annotations
 
@@ -15,24 +15,30 @@ Gate = Mapping[str, Any]
 
 
 def verdict_pill(verdict: str | None) -> Markup:
-    """The verdict as a short word of state."""
+    """Show the verdict as a pill."""
     return pill(verdict, TONES.get(verdict, "warn")) if verdict else Markup("")
 
 
 def verdict_view(gate: Gate, candidate: str, rival: str) -> Markup:
-    """The whole comparison. `gate` is what `trainer.evaluation.gate` measured, as JSON."""
-    new, old = _of(gate, "candidate"), _of(gate, "rival")
+    """Show the whole comparison.
+
+    Args:
+        gate: what `trainer.evaluation.gate` measured, as JSON.
+        candidate: name of the candidate.
+        rival: name of the checkpoint that it is compared with.
+    """
+    new, old = _side(gate, "candidate"), _side(gate, "rival")
     rows = [
         _row("accuracy, without ties", new, old, "accuracy_without_ties", gate.get("difference"), "main"),
         _row("accuracy, with ties", new, old, "accuracy_with_ties", gate.get("difference_with_ties")),
-        _row("sub-scores as people gave them", new, old, "", gate.get("difference_sub_scores")),
+        _row("sub-scores equal to people’s", new, old, "", gate.get("difference_sub_scores")),
         _row("thoughts in strict format", new, old, "strict_format", gate.get("format")),
         _row("accuracy without a thought", new, old, "quick_accuracy_without_ties"),
         *_benchmark_rows(gate.get("benchmark")),
         *_plain_rows(new, old),
     ]
     left_out = gate.get("left_out") or []
-    facts = [
+    remarks = [
         f"{plural(int(gate.get('pairs', 0)), 'held-out pair')}, {plural(int(gate.get('ties', 0)), 'tie')} among them; "
         "never trained on, the same for both. Differences: candidate minus the other, with 95 % paired bootstrap intervals.",
         f"{plural(len(left_out), 'pair')} could not be judged." if left_out else "",
@@ -49,46 +55,47 @@ def verdict_view(gate: Gate, candidate: str, rival: str) -> Markup:
             "train-gate",
         ),
         _dimensions(new, old),
-        " ".join(filter(None, facts)),
+        " ".join(filter(None, remarks)),
     )
 
 
-def _of(gate: Gate, name: str) -> Mapping[str, Any]:
-    found = gate.get(name)
-    return found if isinstance(found, Mapping) else {}
+def _side(gate: Gate, name: str) -> Mapping[str, Any]:
+    figures = gate.get(name)
+    return figures if isinstance(figures, Mapping) else {}
 
 
 def _row(
     title: str, new: Gate, old: Gate, key: str, difference: Any = None, kind: str = ""
 ) -> tuple[Markup | str, ...] | None:
-    """One line; None where neither checkpoint has the figure."""
-    found = difference if isinstance(difference, Mapping) else None
+    """Return a row of the table; None where neither checkpoint has the figure."""
+    measured = difference if isinstance(difference, Mapping) else None
     values = (new.get(key), old.get(key)) if key else (None, None)
     if values == (None, None):
-        if found is None:
+        if measured is None:
             return None
-        values = (found.get("after"), found.get("before"))
-    changed = NOTHING if found is None else points(found["difference"], found["interval"]) + _counted(found)
+        values = (measured.get("after"), measured.get("before"))
+    changed = NOTHING if measured is None else points(measured["difference"], measured["interval"]) + _counts(measured)
     name = Markup("<b>{}</b>").format(title) if kind else title
     return name, share(values[0]), share(values[1]), changed
 
 
-def _counted(found: Mapping[str, Any]) -> Markup:
-    if not found.get("better") and not found.get("worse"):
+def _counts(measured: Mapping[str, Any]) -> Markup:
+    if not measured.get("better") and not measured.get("worse"):
         return Markup("")
-    return Markup(' <small class="train-counted">{} better, {} worse</small>').format(found["better"], found["worse"])
+    return Markup(' <small class="train-counted">{} better, {} worse</small>').format(measured["better"], measured["worse"])
 
 
-def _benchmark_rows(found: Any) -> list[tuple[Markup | str, ...]]:
-    if not isinstance(found, Mapping):
+def _benchmark_rows(benchmark: Any) -> list[tuple[Markup | str, ...]]:
+    if not isinstance(benchmark, Mapping):
         return []
-    title = Markup("{} <small>{}</small>").format(found.get("name", "benchmark"), plural(int(found["pairs"]), "pair"))
-    changed = points(found["difference"], found["interval"]) + _counted(found)
-    return [(title, share(found["after"]), share(found["before"]), changed)]
+    pairs = plural(int(benchmark["pairs"]), "pair")
+    title = Markup("{} <small>{}</small>").format(benchmark.get("name", "benchmark"), pairs)
+    changed = points(benchmark["difference"], benchmark["interval"]) + _counts(benchmark)
+    return [(title, share(benchmark["after"]), share(benchmark["before"]), changed)]
 
 
 def _plain_rows(new: Gate, old: Gate) -> list[tuple[Markup | str, ...]]:
-    """Figures without a tested difference."""
+    """Return the rows of figures whose difference is not tested."""
     rows: list[tuple[Markup | str, ...]] = []
     for title, key, digits in (
         ("Brier score (lower is better)", "brier", 3),
@@ -106,7 +113,7 @@ def _number(value: Any, digits: int) -> str | Markup:
 
 
 def _dimensions(new: Gate, old: Gate) -> Markup:
-    """Agreement of the sub-scores with people's, dimension by dimension."""
+    """Show the agreement of the sub-scores with people's by dimension."""
     after, before = new.get("dimensions") or {}, old.get("dimensions") or {}
     names = [name for name in after if name in before]
     if not names:
@@ -117,6 +124,4 @@ def _dimensions(new: Gate, old: Gate) -> Markup:
         )
         for name in names
     )
-    return Markup('<dl class="ds-figures train-dimensions" aria-label="sub-scores as people gave them">{}</dl>').format(
-        cells
-    )
+    return Markup('<dl class="ds-figures train-dimensions" aria-label="sub-scores equal to people’s">{}</dl>').format(cells)

@@ -1,4 +1,4 @@
-"""What is new since the current checkpoint, and the form that asks for a run."""
+"""HTML of the new labels, of the form that asks for a run, and of the preview of that run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from storage.labelling.krippendorff import Alpha
 from storage.training.new_labels import NewLabels
 from storage.training.preflight import Preflight, PresetPreflight
 
-# Setting -> what the form calls it; those of a stage that is not trained are not asked for.
+# Knob -> its title in the form, which hides those of a stage that is not trained.
 KNOBS = {
     "cold_start.steps": "Cold start, steps",
     "cold_start.optim.lr": "Cold start, learning rate",
@@ -40,8 +40,21 @@ SECONDS_FROM = {
 
 
 @dataclass(frozen=True)
-class Draft:
-    """The form as it stands. knobs: setting -> what was typed, of the preset that is chosen."""
+class FormDraft:
+    """The form as it stands, unchecked; names are those of its fields.
+
+    Attributes:
+        name: of the run.
+        stages: names of the stages, separated by commas.
+        start: "current" or "base".
+        preset: name of the preset.
+        knobs: typed value by knob.
+        replay_share: in percent of the training pairs.
+        min_labels: people who have to have labelled a pair.
+        campaigns: names of those whose labels count; all by default.
+        benchmark_pairs: number of benchmark pairs in the comparison.
+        auto_promote: whether a better checkpoint is promoted by itself.
+    """
 
     name: str = ""
     stages: str = "cold-start,dual-rl"
@@ -55,35 +68,42 @@ class Draft:
     auto_promote: bool = False
 
 
-def news(found: NewLabels, alpha: Alpha | None, checkpoint: str, since: datetime | None) -> Markup:
-    """What people said that the current checkpoint does not know."""
+def new_labels_view(labels: NewLabels, alpha: Alpha | None, checkpoint: str, since: datetime | None) -> Markup:
+    """Show the labels that are newer than the serving checkpoint.
+
+    Args:
+        labels: the counts.
+        alpha: agreement of the annotators; None where no pair has two labels.
+        checkpoint: name of the serving checkpoint.
+        since: when it began to serve.
+    """
     title = Markup('<h2 class="train-title">New since {} <small>{}</small></h2>').format(
         checkpoint, Markup("serving from {}").format(day(since)) if since else ""
     )
-    if not found.labels:
+    if not labels.labels:
         text = "No label is newer than this checkpoint. Labels come in on the Label page and by import on the Lead page."
         return title + empty(text)
-    facts: dict[str, str | Markup] = {
-        "labels": count(found.labels),
-        "pairs with a consensus": count(found.pairs),
-        "annotators": count(found.annotators),
+    counts: dict[str, str | Markup] = {
+        "labels": count(labels.labels),
+        "pairs with a consensus": count(labels.pairs),
+        "annotators": count(labels.annotators),
         "agreement, alpha": _alpha(alpha),
-        "held out": count(found.held_out),
-        "for training": count(found.new),
+        "held out": count(labels.held_out),
+        "for training": count(labels.new),
     }
-    aside = [
-        f"{plural(found.without_majority, 'pair')} without a majority" if found.without_majority else "",
-        f"{plural(found.too_few, 'pair')} with too few labels" if found.too_few else "",
+    unusable = [
+        f"{plural(labels.without_majority, 'pair')} without a majority" if labels.without_majority else "",
+        f"{plural(labels.too_few, 'pair')} with too few labels" if labels.too_few else "",
     ]
-    left = " and ".join(filter(None, aside))
-    hint = f"{left[0].upper()}{left[1:]} can't be used yet; the Lead page adjudicates." if left else ""
-    return title + figures(facts) + (Markup('<p class="ds-hint">{}</p>').format(hint) if hint else Markup(""))
+    text = " and ".join(filter(None, unusable))
+    hint = f"{text[0].upper()}{text[1:]} can't be used yet; adjudicate them on the Lead page." if text else ""
+    return title + figures(counts) + (Markup('<p class="ds-hint">{}</p>').format(hint) if hint else Markup(""))
 
 
 def _alpha(alpha: Alpha | None) -> Markup:
     if alpha is None or alpha.value is None:
-        why = "no pair has two labels" if alpha is None else str(alpha.reason)
-        return Markup('<span title="{}">{}</span>').format(why, DASH)
+        reason = "no pair has two labels" if alpha is None else str(alpha.reason)
+        return Markup('<span title="{}">{}</span>').format(reason, DASH)
     if alpha.low is None or alpha.high is None:
         return Markup("{}").format(signed(alpha.value, 2))
     return Markup("{} <small>{} to {}</small>").format(
@@ -91,14 +111,14 @@ def _alpha(alpha: Alpha | None) -> Markup:
     )
 
 
-def making_form(preflight: Preflight | None, draft: Draft, campaigns: Sequence[str]) -> Markup:
-    """The choices; while the preflight runs, a note that it does."""
+def run_form_view(preflight: Preflight | None, draft: FormDraft, campaigns: Sequence[str]) -> Markup:
+    """Show the form; while the preflight runs, a note that it does."""
     title = Markup('<h2 class="train-title">Retrain</h2>')
     if preflight is None:
         return title + empty("Looking at what this machine can train ...")
     chosen = preflight.preset(draft.preset) or preflight.first
     if preflight.trouble or chosen is None:
-        trouble = preflight.trouble or " ".join(f"{one.name}: {one.why_not}." for one in preflight.presets)
+        trouble = preflight.trouble or " ".join(f"{preset.name}: {preset.why_not}." for preset in preflight.presets)
         return title + empty(trouble or "No preset can run on this machine.")
     return title + Markup(
         '<form class="ds-form train-form" data-act="retrain"><p class="ds-hint">{title}.</p>'
@@ -114,10 +134,10 @@ def making_form(preflight: Preflight | None, draft: Draft, campaigns: Sequence[s
         starts=_radios("start", STARTS, draft.start),
         title=chosen.title,
         preset=_preset_choice(preflight, chosen),
-        name=_text("name", "Name", draft.name, "as the checkpoint will be called"),
+        name=_text("name", "Name", draft.name, "name of the checkpoint"),
         knobs=_knobs(chosen, draft),
         replay=_number("replay_share", "Replay, % of the training pairs", draft.replay_share, 0, 90),
-        least=_number("min_labels", "People that have to stand behind a pair", draft.min_labels, 1, 99),
+        least=_number("min_labels", "Labels that a pair needs", draft.min_labels, 1, 99),
         benchmark=_number("benchmark_pairs", "Benchmark pairs, where there is a benchmark", draft.benchmark_pairs, 0, 400),
         campaigns=_campaigns(campaigns, draft.campaigns),
         auto=Markup(" checked") if draft.auto_promote else "",
@@ -129,29 +149,32 @@ def _has(preset: PresetPreflight, stages: str) -> bool:
 
 
 def _preset_choice(preflight: Preflight, chosen: PresetPreflight) -> Markup:
-    lines = {one.name: one.name if not one.why_not else f"{one.name} ({one.why_not})" for one in preflight.presets}
+    titles = {
+        preset.name: preset.name if not preset.why_not else f"{preset.name} ({preset.why_not})"
+        for preset in preflight.presets
+    }
     inner = joined(
         Markup('<option value="{}"{}{}>{}</option>').format(
-            one.name,
-            Markup(" selected") if one is chosen else "",
-            Markup(" disabled") if one.why_not else "",
-            lines[one.name],
+            preset.name,
+            Markup(" selected") if preset is chosen else "",
+            Markup(" disabled") if preset.why_not else "",
+            titles[preset.name],
         )
-        for one in preflight.presets
+        for preset in preflight.presets
     )
     return Markup('<label class="ds-field">Preset<select name="preset" data-change="preset">{}</select></label>').format(
         inner
     )
 
 
-def _knobs(chosen: PresetPreflight, draft: Draft) -> Markup:
-    """The knobs of the preset's stages; each says to which stage it belongs, so that the page can hide it."""
-    typed = draft.knobs if draft.preset == chosen.name else {}
+def _knobs(preset: PresetPreflight, draft: FormDraft) -> Markup:
+    """Show the knobs of the preset; each is marked with its stage, so that the page can hide it."""
+    typed = draft.knobs if draft.preset == preset.name else {}
     fields = []
     for key, title in KNOBS.items():
-        if key not in chosen.knobs:
+        if key not in preset.knobs:
             continue
-        default, stage = chosen.knobs[key], STAGE_OF[key.partition(".")[0]]
+        default, stage = preset.knobs[key], STAGE_OF[key.partition(".")[0]]
         whole = float(default).is_integer()
         fields.append(
             Markup(
@@ -198,8 +221,22 @@ def _campaigns(names: Sequence[str], chosen: Sequence[str]) -> Markup:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What a run would be, as the form stands. seconds: by stage, None where it can't be told."""
+class RunPreview:
+    """Preview of the run that the form asks for.
+
+    Attributes:
+        stages: to train, in order.
+        preset: with what this machine can do of it.
+        device_name: name of the device.
+        free_bytes: free memory of the device.
+        new: number of new pairs.
+        replay: number of replayed pairs.
+        held_out: number of held-out pairs in the comparison.
+        seconds: by stage; empty where unknown.
+        command: that will run.
+        overrides: "name=value" of each knob that differs from the preset.
+        queue: number of runs before it.
+    """
 
     stages: tuple[str, ...]
     preset: PresetPreflight
@@ -214,51 +251,51 @@ class Plan:
     queue: int
 
 
-def plan_view(plan: Plan | None, trouble: str = "") -> Markup:
-    """What it will use, how long it takes, and the command that will run."""
+def preview_view(preview: RunPreview | None, trouble: str = "") -> Markup:
+    """Show the data, time and memory of the run, and its command. trouble: what is wrong with the form."""
     title = Markup('<h3 class="train-subtitle">What it will do</h3>')
     if trouble:
         return title + Markup('<p class="train-message is-bad">{}</p>').format(trouble)
-    if plan is None:
+    if preview is None:
         return Markup("")
-    whole = sum(plan.seconds.values())
-    times = ", ".join(f"{name} {duration(seconds)}" for name, seconds in _named(plan.seconds))
-    preset = plan.preset
+    total = sum(preview.seconds.values())
+    times = ", ".join(f"{name} {duration(seconds)}" for name, seconds in _named(preview.seconds))
+    preset = preview.preset
     memory = NOTHING if preset.memory_bytes is None else Markup("{}").format(size(preset.memory_bytes))
-    memory += Markup(" <small>of {} free</small>").format(size(plan.free_bytes))
-    facts = {
+    memory += Markup(" <small>of {} free</small>").format(size(preview.free_bytes))
+    details = {
         "pairs": Markup("{} new, {} replayed; {} held out <small>to compare</small>").format(
-            count(plan.new), count(plan.replay), count(plan.held_out)
+            count(preview.new), count(preview.replay), count(preview.held_out)
         ),
         "time": Markup("about {} <small>{}; {}</small>").format(
-            duration(whole), times, SECONDS_FROM.get(preset.known_from, "roughly")
+            duration(total), times, SECONDS_FROM.get(preset.known_from, "roughly")
         )
-        if whole
+        if total
         else Markup("not known yet"),
         "device": Markup("{}{}").format(
-            plan.device_name, f", after {plural(plan.queue, 'other run')}" if plan.queue else ""
+            preview.device_name, f", after {plural(preview.queue, 'other run')}" if preview.queue else ""
         ),
         "memory": memory,
     }
-    lines = joined(Markup("<div><dt>{}</dt><dd>{}</dd></div>").format(name, value) for name, value in facts.items())
-    changed = "".join(f" \\\n    --set {one}" for one in plan.overrides)
-    aside = (
-        "The device can't hold both: while it trains, the serving model steps aside and what it judged before still opens."
+    lines = joined(Markup("<div><dt>{}</dt><dd>{}</dd></div>").format(name, value) for name, value in details.items())
+    changed = "".join(f" \\\n    --set {override}" for override in preview.overrides)
+    consequence = (
+        "The device can't hold both models: the serving one is unloaded while it trains. Pairs judged before still open."
         if preset.steps_aside
         else "Labelling and judging go on while it trains."
     )
-    none = "" if plan.new + plan.replay else "There is no pair to train on yet: label some first."
+    no_pairs = "" if preview.new + preview.replay else "There is no pair to train on yet. Label some first."
     return title + Markup(
         '<dl class="ds-settings train-plan">{}</dl><p class="ds-hint">{}</p>{}<p class="train-command-title">The command'
         ' <button type="button" class="ds-button" data-copy="#train-command">Copy</button></p>'
-        '<pre class="train-command" id="train-command">{}</pre><p class="ds-hint">It stands for preset {}, {}{}.</p>'
+        '<pre class="train-command" id="train-command">{}</pre><p class="ds-hint">It trains preset {}, {}{}.</p>'
     ).format(
         lines,
-        aside,
-        Markup('<p class="train-message is-bad">{}</p>').format(none) if none else "",
-        plan.command,
+        consequence,
+        Markup('<p class="train-message is-bad">{}</p>').format(no_pairs) if no_pairs else "",
+        preview.command,
         preset.name,
-        stage_list(plan.stages),
+        stage_list(preview.stages),
         Markup('<code class="train-overrides">{}</code>').format(changed) if changed else "",
     )
 

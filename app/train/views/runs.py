@@ -1,4 +1,4 @@
-"""All runs, and the one that is open: how far it is, what it trains on, what can be done with it."""
+"""HTML of the runs: the list, and the open run with its progress, its data and its buttons."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from storage.training.runs import Run
 
 TONES = {"running": "good", "queued": "warn", "failed": "bad", "lost": "bad"}
 RESUMABLE = ("failed", "cancelled", "lost")
-# The parts of a stage, as a run tells them.
-PARTS = {
+# The parts of a stage, by their names in the progress of a run.
+PHASES = {
     "thoughts": "collecting thoughts",
     "before": "judging held-out pairs",
     "training": "training",
@@ -25,16 +25,23 @@ PARTS = {
 
 
 @dataclass(frozen=True)
-class RunLine:
-    """A run with what else is known of it.
+class RunSummary:
+    """A run, and what the store knows about it.
 
-    place: in the queue of its device, from 1. by: who asked for it. parent, rival, candidate: names of checkpoints. verdict:
-    on what it made, None before. promoted: whether what it made has ever served.
+    Attributes:
+        run: as the store has it.
+        queue_position: in the queue of its device, from 1; None where it does not wait.
+        created_by: name of the person who asked for it.
+        parent: name of the checkpoint that it starts from.
+        rival: name of the checkpoint that its candidate is compared with.
+        candidate: name of the checkpoint that it made.
+        verdict: the gate's on the candidate.
+        promoted: whether the candidate has ever served.
     """
 
     run: Run
-    place: int | None
-    by: str | None
+    queue_position: int | None
+    created_by: str | None
     parent: str | None
     rival: str | None
     candidate: str | None
@@ -42,20 +49,20 @@ class RunLine:
     promoted: bool
 
 
-def run_list(lines: Sequence[RunLine], opened: int | None) -> Markup:
-    """Every run, the newest first; the open one is marked."""
-    if not lines:
-        return empty("No run yet. What is asked for above comes here.")
-    rows = joined(_card(line, line.run.id == opened) for line in lines)
+def run_list(summaries: Sequence[RunSummary], opened: int | None) -> Markup:
+    """Show the runs, with a mark on the open one. opened: its id."""
+    if not summaries:
+        return empty("No run yet. Start one with the form above.")
+    rows = joined(_card(summary, summary.run.id == opened) for summary in summaries)
     return Markup('<h2 class="train-title">Runs</h2><div class="train-runs" role="list" aria-label="Runs">{}</div>').format(
         rows
     )
 
 
-def _card(line: RunLine, is_open: bool) -> Markup:
-    run = line.run
+def _card(summary: RunSummary, is_open: bool) -> Markup:
+    run = summary.run
     return Markup(
-        '<button type="button" class="train-line {chosen}" role="listitem" data-open="{id}" aria-pressed="{pressed}">'
+        '<button type="button" class="train-summary {chosen}" role="listitem" data-open="{id}" aria-pressed="{pressed}">'
         '<span class="train-name"><small>{id}</small> {name}</span><span class="train-state">{state}{verdict}</span>'
         '<span class="train-bar">{bar}</span><small class="train-now">{now}</small>'
         '<small class="train-when">{when}</small></button>'
@@ -65,9 +72,9 @@ def _card(line: RunLine, is_open: bool) -> Markup:
         pressed=str(is_open).lower(),
         name=run.name,
         state=pill(_state(run), TONES.get(run.state, "")),
-        verdict=verdict_pill(line.verdict) + (pill("promoted", "good") if line.promoted else ""),
+        verdict=verdict_pill(summary.verdict) + (pill("promoted", "good") if summary.promoted else ""),
         bar=bar(progress_share(run), f"progress of {run.name}") if run.state == "running" else "",
-        now=_now(line),
+        now=_activity(summary),
         when=day(run.ended_at or run.started_at or run.created_at),
     )
 
@@ -77,78 +84,86 @@ def _state(run: Run) -> str:
     return "ending" if ending else {"lost": "process lost"}.get(run.state, run.state)
 
 
-def _now(line: RunLine) -> str:
-    """What it does now, in a few words."""
-    run = line.run
+def _activity(summary: RunSummary) -> str:
+    """Say in a few words what a run does now."""
+    run = summary.run
     if run.state == "queued":
-        return f"{ordinal(line.place or 1)} in the queue of {run.device}"
+        return f"{ordinal(summary.queue_position or 1)} in the queue of {run.device}"
     if run.state == "running":
         return doing(run)
-    what = "judging" if run.kind == "score" else stage_list(run.stages)
-    return f"{what}, {plural(training_pairs(run), 'pair')}" if training_pairs(run) else what
+    work = "judging" if run.kind == "score" else stage_list(run.stages)
+    return f"{work}, {plural(training_pairs(run), 'pair')}" if training_pairs(run) else work
 
 
 def training_pairs(run: Run) -> int:
-    """New and replayed pairs."""
+    """Count the new and replayed pairs."""
     return int(run.counts.get("new", 0)) + int(run.counts.get("replay", 0))
 
 
 def progress_share(run: Run) -> float:
-    """How much of the part that it is in is done, 0..1."""
+    """Return the share of the current part of the run that is done, 0 to 1."""
     total = run.progress.get("total") or 0
     return min(1.0, float(run.progress.get("done", 0)) / total) if total else 0.0
 
 
 def doing(run: Run) -> str:
-    """Stage, part, step and the time that is left, as far as it told."""
+    """Say the stage, part, step and remaining time of a run, as far as they are known."""
     progress = run.progress
     if not progress.get("stage"):
         return "starting"
     stage, part = str(progress["stage"]), str(progress.get("part", ""))
     done, total = progress.get("done", 0), progress.get("total", 0)
     text = STEPS.get(stage, stage)
-    if part in PARTS:
-        text += f": {PARTS[part]}"
+    if part in PHASES:
+        text += f": {PHASES[part]}"
     if total:
         text += f", {'step ' if part == 'training' else ''}{done} of {total}"
     left = progress.get("seconds_left")
     return text + (f", about {duration(left)} left" if isinstance(left, (int, float)) and left > 0 else "")
 
 
-def run_head(line: RunLine, may_act: bool, now: datetime, notes: Sequence[str] = ()) -> Markup:
-    """The open run: what it is, how far it is, and its buttons for those who may press them. notes: what to know of it."""
-    run = line.run
+def run_head(summary: RunSummary, may_act: bool, now: datetime, notes: Sequence[str] = ()) -> Markup:
+    """Show the open run.
+
+    Args:
+        summary: the run.
+        may_act: whether the person may press its buttons.
+        now: the time, to say how long it takes.
+        notes: warnings of its stages.
+    """
+    run = summary.run
     return Markup(
         '<header class="train-head"><h2 class="train-title">{name} <small>run {id}</small></h2>'
-        "<span>{state}{verdict}</span><span class='train-acts'>{acts}</span></header>{progress}{said}{facts}{notes}"
+        "<span>{state}{verdict}</span><span class='train-acts'>{acts}</span></header>{progress}{sentence}{details}{notes}"
     ).format(
         name=run.name,
         id=run.id,
         state=pill(_state(run), TONES.get(run.state, "")),
-        verdict=verdict_pill(line.verdict),
-        acts=_acts(line) if may_act else "",
+        verdict=verdict_pill(summary.verdict),
+        acts=_buttons(summary) if may_act else "",
         progress=_progress(run),
-        said=_said(line),
-        facts=_facts(line, now),
-        notes=joined(Markup('<p class="train-message">{}</p>').format(one) for one in notes),
+        sentence=_sentence(summary),
+        details=_details(summary, now),
+        notes=joined(Markup('<p class="train-message">{}</p>').format(note) for note in notes),
     )
 
 
-def _acts(line: RunLine) -> Markup:
-    run = line.run
+def _buttons(summary: RunSummary) -> Markup:
+    run = summary.run
     if run.state == "running" and run.cancel_requested_at is not None:
-        ask = "End the process at once? What it did since its last checkpoint is done again when it goes on."
-        return button("End at once", "end", run.id, confirm=ask)
+        question = "End the process at once? Its work since the last checkpoint is done again when it goes on."
+        return button("End at once", "end", run.id, confirm=question)
     if run.state in ("queued", "running"):
-        ask = f"Cancel {run.name}?" + (" It ends after its step and can go on later." if run.state == "running" else "")
-        return button("Cancel", "cancel", run.id, confirm=ask)
+        running = run.state == "running"
+        question = f"Cancel {run.name}?" + (" It ends after its current step and can go on later." if running else "")
+        return button("Cancel", "cancel", run.id, confirm=question)
     if run.state in RESUMABLE:
         return button("Resume", "resume", run.id, kind="is-main")
-    if run.candidate_id is not None and not line.promoted:
-        ask = f"Let {line.candidate} judge and label from now on?"
-        if line.verdict != "better":
-            ask = f"The comparison says: {line.verdict or 'nothing'}. {ask}"
-        return button("Promote", "promote", run.candidate_id, confirm=ask, kind="is-main")
+    if run.candidate_id is not None and not summary.promoted:
+        question = f"Let {summary.candidate} judge and label from now on?"
+        if summary.verdict != "better":
+            question = f"The comparison says: {summary.verdict or 'nothing'}. {question}"
+        return button("Promote", "promote", run.candidate_id, confirm=question, kind="is-main")
     return Markup("")
 
 
@@ -160,39 +175,41 @@ def _progress(run: Run) -> Markup:
     )
 
 
-def _said(line: RunLine) -> Markup:
-    """What there is to say of its state, in a sentence."""
-    run = line.run
+def _sentence(summary: RunSummary) -> Markup:
+    """Say the state of a run in a sentence."""
+    run = summary.run
     if run.state == "running" and run.cancel_requested_at is not None:
-        text = "It was told to end: it finishes the step that it is in, keeps a checkpoint and stops."
+        text = "It is ending: it finishes its current step, keeps a checkpoint and stops."
     elif run.state == "queued":
-        text = f"It waits for the device {run.device}: {ordinal(line.place or 1)} in the queue."
+        text = f"It waits for the device {run.device}: {ordinal(summary.queue_position or 1)} in the queue."
     elif run.state == "lost":
-        text = f"The process of this run is gone: {run.message or 'it died without a word'}."
-    elif run.state == "finished" and line.candidate:
-        text = f"It made the checkpoint {line.candidate}" + (", which was promoted." if line.promoted else ".")
+        text = f"The process of this run is gone: {run.message or 'it ended without a message'}."
+    elif run.state == "finished" and summary.candidate:
+        text = f"It made the checkpoint {summary.candidate}" + (", which was promoted." if summary.promoted else ".")
     else:
         text = run.message
     tone = "is-bad" if run.state in ("failed", "lost") else ""
     return Markup('<p class="train-message {}">{}</p>').format(tone, text) if text else Markup("")
 
 
-def _facts(line: RunLine, now: datetime) -> Markup:
-    run = line.run
+def _details(summary: RunSummary, now: datetime) -> Markup:
+    run = summary.run
     ended = run.ended_at or now
     took = "" if run.started_at is None else duration((ended - run.started_at).total_seconds())
-    facts: Mapping[str, str | Markup] = {
+    details: Mapping[str, str | Markup] = {
         "stages": stage_list(run.stages) or "judging",
-        "started from": line.parent or "",
-        "compared with": line.rival or "",
+        "started from": summary.parent or "",
+        "compared with": summary.rival or "",
         "preset": run.preset,
         "changed": ", ".join(run.overrides),
         "data": _data(run),
-        "asked for": Markup("{} {}").format(day(run.created_at), f"by {line.by}" if line.by else ""),
+        "asked for": Markup("{} {}").format(day(run.created_at), f"by {summary.created_by}" if summary.created_by else ""),
         "time": took if run.state != "queued" else "",
         "promotion": "automatic, if it is better" if run.auto_promote else "",
     }
-    lines = joined(Markup("<div><dt>{}</dt><dd>{}</dd></div>").format(name, value) for name, value in facts.items() if value)
+    lines = joined(
+        Markup("<div><dt>{}</dt><dd>{}</dd></div>").format(name, value) for name, value in details.items() if value
+    )
     return Markup('<dl class="ds-settings train-summary">{}</dl>').format(lines)
 
 

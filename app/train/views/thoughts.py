@@ -1,4 +1,4 @@
-"""Sampled thoughts on a few held-out pairs, before training and after each stage; the end of a run's log."""
+"""HTML of sampled thoughts on a few held-out pairs, before training and after each stage, and of the end of a run's log."""
 
 from __future__ import annotations
 
@@ -16,7 +16,15 @@ LONGEST_THOUGHT = 4000
 
 @dataclass(frozen=True)
 class SampledPair:
-    """A held-out pair. label: +1 A preferred, -1 B, 0 a tie, None if unknown. samples: in order of writing."""
+    """A held-out pair with thoughts from several moments of a run.
+
+    Attributes:
+        pair_id: id in the store.
+        prompt: of both videos.
+        posters: addresses of the stills of A and B.
+        label: +1 where people prefer A, -1 for B, 0 for a tie, None if unknown.
+        samples: rows of the run's samples, in the order in which they were written.
+    """
 
     pair_id: int
     prompt: str
@@ -26,7 +34,7 @@ class SampledPair:
 
 
 def thoughts_view(pairs: Sequence[SampledPair]) -> Markup:
-    """One block a pair: A and B in the columns, the moments of training in the rows."""
+    """Show a block for each pair: A and B in the columns, the moments of training in the rows."""
     if not pairs:
         return Markup("")
     blocks = joined(_block(pair, number == 0) for number, pair in enumerate(pairs))
@@ -34,21 +42,26 @@ def thoughts_view(pairs: Sequence[SampledPair]) -> Markup:
 
 
 def _block(pair: SampledPair, is_first: bool) -> Markup:
-    said = {1: "people prefer A", -1: "people prefer B", 0: "a tie for people"}.get(pair.label or 0, "")
+    preference = {1: "people prefer A", -1: "people prefer B", 0: "a tie for people"}.get(pair.label or 0, "")
     stills = joined(Markup('<img src="{}" alt="" loading="lazy">').format(poster) for poster in pair.posters)
     rows = joined(_moment(sample) for sample in _changed(pair.samples))
     return Markup(
         '<details class="train-sample" data-keep="sample-{}"{}><summary><span class="ds-stills">{}</span>'
         '<span class="ds-prompt">{}</span><small>{}</small></summary>{}</details>'
     ).format(
-        pair.pair_id, Markup(" open") if is_first else "", stills, pair.prompt, said if pair.label is not None else "", rows
+        pair.pair_id,
+        Markup(" open") if is_first else "",
+        stills,
+        pair.prompt,
+        preference if pair.label is not None else "",
+        rows,
     )
 
 
 def _changed(samples: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Without the moments that are those before: a stage begins with the thoughts that the one before ended with."""
-    said = [(one.get("thought_a"), one.get("thought_b"), one.get("rewards")) for one in samples]
-    return [one for place, one in enumerate(samples) if place == 0 or said[place] != said[place - 1]]
+    """Leave out samples that repeat the one before: a stage begins with the thoughts with which the last one ended."""
+    contents = [(sample.get("thought_a"), sample.get("thought_b"), sample.get("rewards")) for sample in samples]
+    return [sample for i, sample in enumerate(samples) if i == 0 or contents[i] != contents[i - 1]]
 
 
 def _moment(sample: Mapping[str, Any]) -> Markup:
@@ -70,7 +83,7 @@ def _reward(reward: Any) -> Markup:
 
 
 def log_view(text: str, is_open: bool) -> Markup:
-    """The end of the log, folded away unless something went wrong or nothing else is there yet."""
+    """Show the end of the log. is_open: whether it is unfolded."""
     if not text.strip():
         return Markup("")
     return Markup(

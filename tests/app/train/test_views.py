@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from app.runs.preflight import about
-from app.train.views.checkpoints import CheckpointLine, checkpoint_list
+from app.train.views.checkpoints import CheckpointSummary, checkpoint_list
 from app.train.views.curves import MOST_POINTS, StageLog, run_figures
 from app.train.views.gate import verdict_view
-from app.train.views.run_form import Draft, Plan, making_form, news, plan_view
-from app.train.views.runs import RunLine, run_head, run_list
+from app.train.views.run_form import FormDraft, RunPreview, new_labels_view, preview_view, run_form_view
+from app.train.views.runs import RunSummary, run_head, run_list
 from app.train.views.thoughts import SampledPair, log_view, thoughts_view
 from app.ui.wording import duration, ordinal, size
 from storage.labelling.krippendorff import krippendorff_alpha
@@ -92,9 +92,9 @@ def a_run(**changes: Any) -> Run:
     return replace(run, **changes)
 
 
-def a_line(**changes: Any) -> RunLine:
-    mine = {name: changes.pop(name) for name in ("place", "candidate", "verdict", "promoted") if name in changes}
-    line = RunLine(a_run(**changes), None, "Mira", "bundled v1", "bundled v1", None, None, False)
+def a_summary(**changes: Any) -> RunSummary:
+    mine = {name: changes.pop(name) for name in ("queue_position", "candidate", "verdict", "promoted") if name in changes}
+    line = RunSummary(a_run(**changes), None, "Mira", "bundled v1", "bundled v1", None, None, False)
     return replace(line, **mine)
 
 
@@ -167,7 +167,7 @@ def test_a_figure_that_is_no_number_leaves_a_gap_and_the_rest_is_json() -> None:
 
 
 def test_a_run_says_how_far_it_is_and_where_it_waits() -> None:
-    lines = [a_line(), a_line(id=8, state="queued", place=2, progress={})]
+    lines = [a_summary(), a_summary(id=8, state="queued", queue_position=2, progress={})]
     html = str(run_list(lines, 7))
     assert "dual RL: training, step 3 of 4, about 75 s left" in html
     assert "2nd in the queue of cpu" in html
@@ -187,7 +187,7 @@ def test_a_run_says_how_far_it_is_and_where_it_waits() -> None:
     ],
 )
 def test_a_run_offers_what_can_be_done_with_it_and_only_to_leads(changes: dict[str, Any], act: str) -> None:
-    line = a_line(**changes)
+    line = a_summary(**changes)
     shown = str(run_head(line, True, NOW))
     assert f'data-act="{act}"' in shown
     assert shown.count("data-act") == 1
@@ -196,14 +196,14 @@ def test_a_run_offers_what_can_be_done_with_it_and_only_to_leads(changes: dict[s
 
 
 def test_promoting_what_is_not_better_says_so_when_it_asks() -> None:
-    worse = a_line(state="finished", candidate_id=2, candidate="week 12", verdict="worse")
+    worse = a_summary(state="finished", candidate_id=2, candidate="week 12", verdict="worse")
     assert "The comparison says: worse." in str(run_head(worse, True, NOW))
     promoted = replace(worse, promoted=True)
     assert "data-act" not in str(run_head(promoted, True, NOW))
 
 
 def test_nothing_that_people_wrote_becomes_markup() -> None:
-    line = a_line(name=EVIL, message=EVIL, state="failed")
+    line = a_summary(name=EVIL, message=EVIL, state="failed")
     pair = SampledPair(1, EVIL, ("a.jpg", "b.jpg"), 1, [{"stage": "x", "when": EVIL, "thought_a": EVIL, "thought_b": EVIL}])
     gate = {"verdict": EVIL, "sentence": EVIL, "candidate": {}, "rival": {}}
     shown = [
@@ -212,8 +212,8 @@ def test_nothing_that_people_wrote_becomes_markup() -> None:
         thoughts_view([pair]),
         log_view(EVIL, True),
         verdict_view(gate, EVIL, EVIL),
-        making_form(Preflight.from_dict(PREFLIGHT), Draft(name=EVIL), [EVIL]),
-        checkpoint_list([CheckpointLine(a_checkpoint(name=EVIL), EVIL, EVIL, {}, False, False, False)], True, []),
+        run_form_view(Preflight.from_dict(PREFLIGHT), FormDraft(name=EVIL), [EVIL]),
+        checkpoint_list([CheckpointSummary(a_checkpoint(name=EVIL), EVIL, EVIL, {}, False, False, False)], True, []),
     ]
     assert all("<img src=x" not in str(one) and "&lt;img" in str(one) for one in shown)
 
@@ -245,8 +245,8 @@ GATE = {
 
 def test_the_verdict_shows_both_checkpoints_with_differences_and_intervals() -> None:
     html = str(verdict_view(GATE, "week 12", "bundled v1"))
-    for told in ("Better: right on", "80.0 %", "60.0 %", "+20.0", "+5.0 to +33.0", "9 better, 2 worse", "the test split"):
-        assert told in html
+    for text in ("Better: right on", "80.0 %", "60.0 %", "+20.0", "+5.0 to +33.0", "9 better, 2 worse", "the test split"):
+        assert text in html
     assert "−4.0 to +2.0" in html
     assert "0.150" in html
     assert "0.61" in html
@@ -262,9 +262,9 @@ def test_a_gate_without_figures_is_no_error() -> None:
 def test_the_serving_checkpoint_and_the_base_can_not_be_deleted() -> None:
     base = a_checkpoint(id=1, name="bundled v1", location="bundled", parent_id=None, run_id=None, gate=None, disk_bytes=0)
     lines = [
-        CheckpointLine(a_checkpoint(), "bundled v1", "run 7", {"new": 8, "replay": 4}, True, True, False),
-        CheckpointLine(base, None, None, {}, False, True, True),
-        CheckpointLine(a_checkpoint(id=3, name="other"), "bundled v1", "run 8", {}, False, False, False),
+        CheckpointSummary(a_checkpoint(), "bundled v1", "run 7", {"new": 8, "replay": 4}, True, True, False),
+        CheckpointSummary(base, None, None, {}, False, True, True),
+        CheckpointSummary(a_checkpoint(id=3, name="other"), "bundled v1", "run 8", {}, False, False, False),
     ]
     html = str(checkpoint_list(lines, True, []))
     assert html.count('data-act="delete"') == 1
@@ -284,28 +284,28 @@ NEWS = NewLabels(312, 280, 9, {"2,0,0,0": 30, "1,1,0,0": 6, "0,2,0,0": 20}, 56, 
 
 
 def test_news_tell_what_can_be_used() -> None:
-    html = str(news(NEWS, krippendorff_alpha(NEWS.alpha_patterns or {}, "nominal"), "bundled v1", NOW))
-    for told in ("312", "280", "56", "224", "12 pairs without a majority"):
-        assert told in html
+    html = str(new_labels_view(NEWS, krippendorff_alpha(NEWS.alpha_patterns or {}, "nominal"), "bundled v1", NOW))
+    for text in ("312", "280", "56", "224", "12 pairs without a majority"):
+        assert text in html
     nothing = replace(NEWS, labels=0)
-    assert "No label is newer" in str(news(nothing, None, "bundled v1", None))
+    assert "No label is newer" in str(new_labels_view(nothing, None, "bundled v1", None))
 
 
 def test_the_form_has_the_presets_knobs_and_says_why_others_cant_run() -> None:
     preflight = Preflight.from_dict(PREFLIGHT)
-    html = str(making_form(preflight, Draft(preset="tiny-cpu", knobs={"cold_start.steps": "3"}), ["First round"]))
+    html = str(run_form_view(preflight, FormDraft(preset="tiny-cpu", knobs={"cold_start.steps": "3"}), ["First round"]))
     assert 'name="knob-cold_start.steps" value="3"' in html
     assert 'value="0.0001"' in html
     assert "large (no GPU here)" in html
     assert "disabled" in html
     assert "First round" in html
-    assert "Looking at what" in str(making_form(None, Draft(), []))
-    assert "no trainer" in str(making_form(Preflight(trouble="no trainer"), Draft(), []))
+    assert "Looking at what" in str(run_form_view(None, FormDraft(), []))
+    assert "no trainer" in str(run_form_view(Preflight(trouble="no trainer"), FormDraft(), []))
 
 
 def test_the_plan_tells_pairs_time_and_command() -> None:
     preset = Preflight.from_dict(PREFLIGHT).presets[0]
-    plan = Plan(
+    plan = RunPreview(
         ("dual-rl",),
         preset,
         "2 CPU cores",
@@ -318,19 +318,19 @@ def test_the_plan_tells_pairs_time_and_command() -> None:
         (),
         1,
     )
-    html = str(plan_view(plan))
-    for told in (
+    html = str(preview_view(plan))
+    for text in (
         "224 new, 180 replayed; 56 held out",
         "about 3 min",
         "python -m trainer run 8",
         "after 1 other run",
         "1.9 GB",
     ):
-        assert told in html
+        assert text in html
     assert "go on while it trains" in html
     aside = replace(plan, preset=replace(preset, steps_aside=True))
-    assert "steps aside" in str(plan_view(aside))
-    assert "There is no pair to train on" in str(plan_view(replace(plan, new=0, replay=0)))
+    assert "is unloaded" in str(preview_view(aside))
+    assert "There is no pair to train on" in str(preview_view(replace(plan, new=0, replay=0)))
 
 
 def test_words_for_durations_sizes_and_places() -> None:
