@@ -18,6 +18,7 @@ import sys
 import time
 import urllib.request
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from tests.helpers.paths import ROOT
@@ -117,6 +118,7 @@ class Checkout:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.done: set[Block] = set()
         for name in self.LINKS:
             (folder / name).symlink_to(ROOT / name)
         scripts = folder / ".venv" / "bin"
@@ -136,11 +138,13 @@ class Checkout:
         self.environment.pop("DATABASE_URL", None)
 
     def run(self, block: Block, timeout: float) -> None:
-        """Run a block and everything in it, in the way that its mode says.
+        """Run a block in the way that its mode says; one that ran before is not run again.
 
         Raises:
             AssertionError: it failed; the text says what it printed.
         """
+        if block in self.done:
+            return
         if block.mode == "options only":
             check_options(block)
         elif block.mode == "server":
@@ -149,6 +153,7 @@ class Checkout:
             self._finish([str(self.folder / ".venv" / "bin" / "python"), "-c", block.text], block, timeout)
         else:
             self._finish(["bash", "-euo", "pipefail", "-c", block.text], block, timeout)
+        self.done.add(block)
 
     def _finish(self, command: list[str], block: Block, timeout: float) -> None:
         done = subprocess.run(
@@ -216,10 +221,21 @@ def check_options(block: Block) -> None:
 
 
 def _check_command(module: str, words: list[str], block: Block) -> None:
-    target = [module] if module == "app.py" else ["-m", module]
-    verb = [words[0]] if words and re.fullmatch(r"[a-z][a-z-]*", words[0]) else []
-    shown = subprocess.run([sys.executable, *target, *verb, "--help"], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert shown.returncode == 0, f"{block.place}: {module} {' '.join(verb)} has no help\n{shown.stderr}"
-    known = set(re.findall(r"--[a-z][a-z-]*", shown.stdout))
+    verb = words[0] if words and re.fullmatch(r"[a-z][a-z-]*", words[0]) else ""
+    known = set(re.findall(r"--[a-z][a-z-]*", help_of(module, verb)))
     unknown = [word for word in words if word.startswith("--") and word.split("=")[0] not in known]
-    assert not unknown, f"{block.place}: {module} {' '.join(verb)} does not know {', '.join(unknown)}"
+    assert not unknown, f"{block.place}: {module} {verb} does not know {', '.join(unknown)}"
+
+
+@cache
+def help_of(module: str, verb: str) -> str:
+    """What a command says of its options.
+
+    Raises:
+        AssertionError: there is no such module or verb.
+    """
+    target = [module] if module == "app.py" else ["-m", module]
+    words = [*target, *([verb] if verb else []), "--help"]
+    shown = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert shown.returncode == 0, f"{module} {verb} has no help\n{shown.stderr}"
+    return shown.stdout
