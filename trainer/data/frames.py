@@ -1,4 +1,4 @@
-"""From a labelled pair to the rows that a model reads: frames decoded once and kept, encoded by the processor.
+"""Encoded rows of labelled pairs: frames are decoded once, kept on disk, and encoded by the processor.
 
 reader = PairReader(model.processor, manifest.frame_policy, manifest.prompt_version, cache_folder)
 reader.expect(pairs_of_the_next_step)             # decode in the background
@@ -30,7 +30,12 @@ if TYPE_CHECKING:
 
 
 class BadPairError(ValueError):
-    """A pair that can't be trained on. which: "A", "B", or "prompt"; reason: one sentence."""
+    """A pair that can't be trained on.
+
+    Attributes:
+        which: "A", "B", or "prompt".
+        reason: one sentence.
+    """
 
     def __init__(self, identity: str, which: str, reason: str) -> None:
         super().__init__(f"pair {identity[:12]}, {which}: {reason}")
@@ -49,25 +54,25 @@ class FrameCache:
         self._folder.mkdir(parents=True, exist_ok=True)
 
     def get(self, content: str) -> VideoClip | None:
-        """The clip, None where there is none or its file is damaged."""
+        """Read a clip; None where there is none or its file is damaged."""
         try:
             with safe_open(self._path(content), framework="numpy") as kept:
-                frames, timestamps, said = kept.get_tensor("frames"), kept.get_tensor("timestamps"), kept.metadata()
-            whole = zlib.crc32(frames.data) == int(said["crc32"])
-            return VideoClip(frames, timestamps, float(said["duration"]), said["reader"]) if whole else None
+                frames, timestamps, metadata = kept.get_tensor("frames"), kept.get_tensor("timestamps"), kept.metadata()
+            whole = zlib.crc32(frames.data) == int(metadata["crc32"])
+            return VideoClip(frames, timestamps, float(metadata["duration"]), metadata["reader"]) if whole else None
         except (OSError, SafetensorError, ValueError, KeyError, TypeError):
             return None
 
     def put(self, content: str, clip: VideoClip) -> None:
-        """Keep a clip: written whole or not at all."""
+        """Write a clip, atomically."""
         # Not numpy's own format: its header is parsed by `ast`, which fails in CPython 3.11 when two threads do so at once.
         frames = np.ascontiguousarray(clip.frames)
-        said = {"duration": repr(float(clip.duration)), "reader": clip.reader, "crc32": str(zlib.crc32(frames.data))}
+        metadata = {"duration": repr(float(clip.duration)), "reader": clip.reader, "crc32": str(zlib.crc32(frames.data))}
         kept = {"frames": frames, "timestamps": np.ascontiguousarray(clip.timestamps)}
         handle, temporary = tempfile.mkstemp(dir=self._folder, suffix=".partial")
         with os.fdopen(handle, "wb") as file:
-            file.write(save(kept, metadata=said))
-        os.replace(temporary, self._path(content))
+            file.write(save(kept, metadata=metadata))
+        Path(temporary).replace(self._path(content))
 
     def _path(self, content: str) -> Path:
         return self._folder / f"{content}.safetensors"
@@ -79,9 +84,10 @@ class PairReader:
     def __init__(
         self, processor: Any, policy: FramePolicy, prompt_version: str, cache_folder: Path | None, timeout: float = 60.0
     ) -> None:
-        """
+        """Make a reader.
+
         Args:
-            cache_folder: where decoded frames are kept; None: nowhere.
+            cache_folder: keeps decoded frames; None: they are not kept.
             timeout: seconds that decoding one video may take.
         """
         self.processor = processor
@@ -93,16 +99,16 @@ class PairReader:
         self._expected: dict[str, Future[VideoClip]] = {}
 
     def expect(self, pairs: Iterable[TrainingPair]) -> None:
-        """Begin to decode the videos of pairs that are wanted soon. What was expected and not fetched is let go."""
-        wanted = {content: path for pair in pairs for content, path in zip(pair.contents, pair.videos, strict=True)}
-        for content in set(self._expected) - set(wanted):
+        """Begin to decode the videos of pairs that are needed soon; cancel those expected earlier and not fetched."""
+        paths = {content: path for pair in pairs for content, path in zip(pair.contents, pair.videos, strict=True)}
+        for content in set(self._expected) - set(paths):
             self._expected.pop(content).cancel()
-        for content, path in wanted.items():
+        for content, path in paths.items():
             if content not in self._expected:
                 self._expected[content] = self._threads.submit(self._read, content, path)
 
     def rows(self, pair: TrainingPair, max_prompt_tokens: int | None = None) -> tuple[Row, Row]:
-        """The encoded prompts of A and B, without thoughts.
+        """Encode the prompts of A and B, without thoughts.
 
         Raises:
             BadPairError: a video or the prompt can't be used, or a prompt with its video is longer than `max_prompt_tokens`.
@@ -125,7 +131,7 @@ class PairReader:
     def with_thoughts(
         self, pair: TrainingPair, rows: tuple[Row, Row], thoughts: tuple[str, str], max_length: int | None = None
     ) -> tuple[Row, Row]:
-        """The rows of `rows` with the thoughts at their ends.
+        """Append thoughts to rows.
 
         Raises:
             BadPairError: a thought holds control tokens, or a row becomes longer than `max_length` tokens.
@@ -140,7 +146,7 @@ class PairReader:
         return longer[0], longer[1]
 
     def close(self) -> None:
-        """Give up what is still expected."""
+        """Cancel the videos that are still expected."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _read(self, content: str, path: Path) -> VideoClip:

@@ -1,4 +1,4 @@
-"""The data of a run of the store as the trainer takes it: labels as they were frozen, videos and thoughts as they are now.
+"""Pairs of a run of the store: labels as they were frozen, videos and thoughts as they are now.
 
 with database.read() as session:
     loaded = frozen_pairs(session, run.id, database.home)
@@ -23,34 +23,34 @@ if TYPE_CHECKING:
 
 
 def frozen_pairs(session: Session, run_id: int, home: Path) -> LoadedPairs:
-    """New pairs and replay to train on, and the held-out ones. A pair whose video file is gone is told and left out."""
+    """Load new pairs and replay to train on, and the held-out pairs; a pair without its video file becomes a problem."""
     thoughts = thoughts_of_pairs(session)
     parts: dict[bool, list[TrainingPair]] = {True: [], False: []}
     problems = []
-    for one in snapshot_pairs(session, run_id):
+    for frozen in snapshot_pairs(session, run_id):
         try:
-            pair = _pair(session, one, thoughts.get(one.pair_id), home)
+            pair = _pair(session, frozen, thoughts.get(frozen.pair_id), home)
         except StorageError as error:
-            problems.append(f"pair {one.pair_id}: {error}")
+            problems.append(f"pair {frozen.pair_id}: {error}")
             continue
-        parts[one.part == "held_out"].append(pair)
+        parts[frozen.part == "held_out"].append(pair)
     return LoadedPairs(tuple(parts[False]), tuple(parts[True]), tuple(problems))
 
 
 def pair_ids(session: Session, run_id: int) -> dict[str, int]:
-    """The pair of the store behind each identity of a run."""
-    return {one.identity: one.pair_id for one in snapshot_pairs(session, run_id)}
+    """Map the identity of each pair of a run to its id in the store."""
+    return {frozen.identity: frozen.pair_id for frozen in snapshot_pairs(session, run_id)}
 
 
-def _pair(session: Session, one: SnapshotPair, thoughts: tuple[str, str] | None, home: Path) -> TrainingPair:
-    pair = get_pair(session, one.pair_id)
+def _pair(session: Session, frozen: SnapshotPair, thoughts: tuple[str, str] | None, home: Path) -> TrainingPair:
+    pair = get_pair(session, frozen.pair_id)
     return TrainingPair(
-        identity=one.identity,
+        identity=frozen.identity,
         videos=(video_path(pair.video_a.file, home), video_path(pair.video_b.file, home)),
         contents=(pair.video_a.sha256, pair.video_b.sha256),
         prompt=pair.prompt,
-        label=one.label,
-        strength=one.strength,
+        label=frozen.label,
+        strength=frozen.strength,
         thoughts=thoughts,
-        sub_scores=(dict(one.sub_scores.get("A", {})), dict(one.sub_scores.get("B", {}))),
+        sub_scores=(dict(frozen.sub_scores.get("A", {})), dict(frozen.sub_scores.get("B", {}))),
     )

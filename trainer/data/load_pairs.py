@@ -1,4 +1,4 @@
-"""Where labelled pairs come from: the store, or a file of the field.
+"""Labelled pairs from the store, or from a file in a format of the field.
 
     loaded = load_pairs(config.data, home)
 
@@ -7,7 +7,7 @@
                 scores_A and scores_B (JSON) beside the format's own are used too
 
 Several rows or entries about the same two videos and prompt, in either order, become one pair by majority. What can't be
-used costs its pair and is told in `problems`.
+used costs its pair; `problems` says why.
 """
 
 from __future__ import annotations
@@ -42,7 +42,12 @@ _SIZE = {"slightly": 1.0, "clearly": 2.0}
 
 @dataclass(frozen=True)
 class _Entry:
-    """What one source says of a pair. people: how many stand behind it."""
+    """A pair with the label of one source.
+
+    Attributes:
+        people: number of people who gave it.
+        adjudicated: it overrules the others.
+    """
 
     pair: TrainingPair
     people: int
@@ -50,7 +55,7 @@ class _Entry:
 
 
 def load_pairs(settings: DataConfig, home: Path | None = None) -> LoadedPairs:
-    """The pairs of `settings`: from its csv if there is one, else from the store.
+    """Load the pairs that the settings ask for: from their csv if there is one, else from the store.
 
     Args:
         home: the data folder of the store, by default the user's.
@@ -68,7 +73,7 @@ def load_pairs(settings: DataConfig, home: Path | None = None) -> LoadedPairs:
 
 
 def from_store(database: Database, settings: DataConfig) -> LoadedPairs:
-    """The pairs of the store that people agree on.
+    """Load the pairs of the store that people agree on.
 
     Raises:
         StorageError: the store can't be read, or a campaign is unknown.
@@ -76,13 +81,13 @@ def from_store(database: Database, settings: DataConfig) -> LoadedPairs:
     entries, problems = [], []
     with database.read() as session:
         campaigns = (*list_campaigns(session), *list_campaigns(session, "import"))
-        known = {campaign.config.name: campaign.id for campaign in campaigns}
-        unknown = [name for name in settings.campaigns if name not in known]
+        ids = {campaign.config.name: campaign.id for campaign in campaigns}
+        unknown = [name for name in settings.campaigns if name not in ids]
         if unknown:
-            raise StorageError(f"there is no campaign {', '.join(unknown)}; there are {', '.join(known) or 'none'}")
-        wanted = [known[name] for name in settings.campaigns] or None
+            raise StorageError(f"there is no campaign {', '.join(unknown)}; there are {', '.join(ids) or 'none'}")
+        campaign_ids = [ids[name] for name in settings.campaigns] or None
         thoughts = thoughts_of_pairs(session)
-        for answer in iterate_consensus(session, wanted, settings.consensus):
+        for answer in iterate_consensus(session, campaign_ids, settings.consensus):
             pair = get_pair(session, answer.pair_id)
             if answer.choice is None:
                 problems.append(f"pair {pair.id}: its {answer.labels} labels have no majority")
@@ -93,7 +98,7 @@ def from_store(database: Database, settings: DataConfig) -> LoadedPairs:
                 problems.append(f"pair {pair.id}: {error}")
                 continue
             label, contents = _SIGN[answer.choice], (pair.video_a.sha256, pair.video_b.sha256)
-            found = TrainingPair(
+            training_pair = TrainingPair(
                 identity=pair_identity(*contents, pair.prompt),
                 videos=videos,
                 contents=contents,
@@ -103,12 +108,12 @@ def from_store(database: Database, settings: DataConfig) -> LoadedPairs:
                 thoughts=thoughts.get(pair.id),
                 sub_scores=(answer.sub_scores.get("A", {}), answer.sub_scores.get("B", {})),
             )
-            entries.append(_Entry(found, answer.labels, answer.adjudicated))
+            entries.append(_Entry(training_pair, answer.labels, answer.adjudicated))
     return _loaded(entries, problems, settings)
 
 
 def from_csv(path: Path, videos: Path | None, settings: DataConfig) -> LoadedPairs:
-    """The labelled pairs of a file.
+    """Load the labelled pairs of a file.
 
     Args:
         videos: the folder that its paths start from, by default the file's own.
@@ -141,15 +146,15 @@ def _entries(pair: ParsedPair, hashed: Callable[[Path], str]) -> list[_Entry]:
         label=0,
         thoughts=_thoughts(pair),
     )
-    told = _further_scores(pair.extra_columns)
+    pair_scores = _further_scores(pair.extra_columns)
     entries = []
     for kind, label in labels:
         sign = _SIGN[label.choice or "tie"]
-        scores = label.sub_scores or told
+        scores = label.sub_scores or pair_scores
         sides = (dict(scores.get("A", {})), dict(scores.get("B", {})))
         size = _SIZE.get(label.strength or "", 0.0) if sign else 0.0
-        one = replace(base, label=sign, strength=size, sub_scores=sides)
-        entries.append(_Entry(one, people=int(kind in COUNTED), adjudicated=kind == "adjudication"))
+        labelled = replace(base, label=sign, strength=size, sub_scores=sides)
+        entries.append(_Entry(labelled, people=int(kind in COUNTED), adjudicated=kind == "adjudication"))
     return entries
 
 
@@ -165,7 +170,7 @@ def _further_scores(facts: Mapping[str, Any]) -> dict[str, dict[str, str]]:
 
 
 def _loaded(entries: Iterable[_Entry], problems: list[str], settings: DataConfig) -> LoadedPairs:
-    """Entries of the same pair as one, with thoughts from the file of thoughts where there are none; then the split."""
+    """Merge entries of the same pair, add thoughts from the file of thoughts where there are none, and split."""
     groups: dict[str, list[_Entry]] = defaultdict(list)
     for entry in entries:
         groups[entry.pair.identity].append(entry)
@@ -178,8 +183,10 @@ def _loaded(entries: Iterable[_Entry], problems: list[str], settings: DataConfig
         elif (pair := _common(group)) is None:
             problems.append(f"pair {identity[:12]}: its {len(group)} labels have no majority")
         else:
-            known = collected.get(identity)
-            pairs.append(replace(pair, thoughts=known.about(pair.contents)) if pair.thoughts is None and known else pair)
+            thoughts = collected.get(identity)
+            if pair.thoughts is None and thoughts is not None:
+                pair = replace(pair, thoughts=thoughts.about(pair.contents))
+            pairs.append(pair)
     held = [is_held_out(pair.identity, settings.held_out_share) for pair in pairs]
     return LoadedPairs(
         train=tuple(pair for pair, out in zip(pairs, held, strict=True) if not out),
@@ -189,7 +196,7 @@ def _loaded(entries: Iterable[_Entry], problems: list[str], settings: DataConfig
 
 
 def _common(group: list[_Entry]) -> TrainingPair | None:
-    """The majority of entries about one pair, in the order of videos of the first; None without a majority.
+    """Take the majority of the entries of one pair, in the order of videos of the first; None without one.
 
     An adjudicated entry overrules the others.
     """
@@ -207,7 +214,7 @@ def _common(group: list[_Entry]) -> TrainingPair | None:
 
 
 def swapped(pair: TrainingPair) -> TrainingPair:
-    """The same pair with B in the place of A."""
+    """Swap A and B."""
     return replace(
         pair,
         videos=pair.videos[::-1],
@@ -218,11 +225,11 @@ def swapped(pair: TrainingPair) -> TrainingPair:
     )
 
 
-def _majority_scores(told: list[Mapping[str, str]]) -> dict[str, str]:
-    found = {}
-    for name in dict.fromkeys(name for one in told for name in one):
-        votes = Counter(one[name] for one in told if name in one)
+def _majority_scores(answers: list[Mapping[str, str]]) -> dict[str, str]:
+    majority = {}
+    for name in dict.fromkeys(name for answer in answers for name in answer):
+        votes = Counter(answer[name] for answer in answers if name in answer)
         value, count = votes.most_common(1)[0]
         if 2 * count > votes.total():
-            found[name] = value
-    return found
+            majority[name] = value
+    return majority

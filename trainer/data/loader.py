@@ -1,10 +1,10 @@
-"""The pairs of a step for one of several processes, read, with bad ones left out and named.
+"""Loader of a step's pairs for one of several processes: reads them, and leaves out and names the bad ones.
 
     data = PairLoader(pairs, reader, accelerator, pairs_per_step=32, micro_batch_pairs=1, seed=0)
     for batch in data.micro_batches(step, read):
         batch.pairs, batch.read, batch.weight
 
-Every process gets the same number of passes, as collectives need it: one that has fewer repeats one with weight 0.
+Every process gets the same number of micro-batches, as collectives need it: one that has fewer repeats one with weight 0.
 """
 
 from __future__ import annotations
@@ -33,7 +33,12 @@ Read = TypeVar("Read")
 
 @dataclass(frozen=True)
 class MicroBatch(Generic[Read]):
-    """Some pairs of a step with what was read of each. weight: 0 where it only keeps this process in step, else 1."""
+    """Some pairs of a step.
+
+    Attributes:
+        read: the result of reading each pair.
+        weight: 1, or 0 for a repeated one, which only keeps this process in step.
+    """
 
     pairs: tuple[TrainingPair, ...]
     read: tuple[Read, ...]
@@ -41,7 +46,11 @@ class MicroBatch(Generic[Read]):
 
 
 class PairLoader(Generic[Read]):
-    """Which pairs a step has on this process. `bad` names those that can't be used: identity -> why."""
+    """Reads the pairs of each step on this process.
+
+    Attributes:
+        bad: pairs that can't be used: identity -> why.
+    """
 
     def __init__(
         self,
@@ -54,9 +63,10 @@ class PairLoader(Generic[Read]):
         seed: int,
         notes: Path | None = None,
     ) -> None:
-        """
+        """Make a loader.
+
         Args:
-            notes: a folder that keeps what was left out, so that a resumed run names it too.
+            notes: a folder that keeps the reasons of pairs left out, so that a resumed run names them too.
 
         Raises:
             ValueError: there are no pairs, or fewer in a step than processes.
@@ -73,42 +83,43 @@ class PairLoader(Generic[Read]):
         self._per_step, self._micro_batch_pairs, self._seed = pairs_per_step, micro_batch_pairs, seed
 
     def micro_batches(self, step: int, read: Callable[[TrainingPair], Read]) -> list[MicroBatch[Read]]:
-        """The passes of this process; an empty list where no process could read a pair of this step.
+        """Read the micro-batches of this process; an empty list where no process could read a pair of this step.
 
         Args:
-            read: what becomes of a pair; where it raises `BadPairError`, the pair is left out.
+            read: reads a pair; where it raises `BadPairError`, the pair is left out.
 
         Raises:
             ValueError: not one of all pairs can be used.
         """
         order = step_order(self.pairs, step, self._per_step, self._seed)
         mine = self._mine(order)
-        good = [(pair, found) for pair in mine if (found := self._try(pair, read)) is not None]
+        good = [(pair, content) for pair in mine if (content := self._try(pair, read)) is not None]
         self.reader.expect(self._mine(step_order(self.pairs, step + 1, self._per_step, self._seed)))
         size = self._micro_batch_pairs
-        parts = [
-            MicroBatch(tuple(pair for pair, _ in some), tuple(found for _, found in some), 1.0)
-            for some in (good[first : first + size] for first in range(0, len(good), size))
+        batches = [
+            MicroBatch(tuple(pair for pair, _ in chunk), tuple(content for _, content in chunk), 1.0)
+            for chunk in (good[first : first + size] for first in range(0, len(good), size))
         ]
-        most = max(gather_object([len(parts)]))
-        if len(parts) < most:
-            spare = parts[-1] if parts else self._borrowed(order, read)
-            parts += [MicroBatch(spare.pairs, spare.read, 0.0)] * (most - len(parts))
+        most = max(gather_object([len(batches)]))
+        if len(batches) < most:
+            spare = batches[-1] if batches else self._borrowed(order, read)
+            batches += [MicroBatch(spare.pairs, spare.read, 0.0)] * (most - len(batches))
         if most == 0 and len(set(gather_object(list(self.bad)))) == len(self.pairs):
             raise ValueError(f"none of the {len(self.pairs)} pairs can be used; such as {self.problems()[0]}")
-        return parts
+        return batches
 
     def total(self, *values: float) -> list[float]:
-        """Sums of numbers over all processes."""
+        """Sum numbers over all processes."""
         local = torch.tensor(values, dtype=torch.float64, device=self._accelerator.device)
-        return self._accelerator.reduce(local, "sum").tolist()
+        totals: list[float] = self._accelerator.reduce(local, "sum").tolist()
+        return totals
 
     def problems(self) -> list[str]:
-        """Why pairs were left out, on all processes, before an interruption as well."""
-        found = set(gather_object(list(self.bad.values())))
+        """List why pairs were left out, on all processes, before an interruption as well."""
+        reasons = set(gather_object(list(self.bad.values())))
         for path in self._notes.glob("left-out-*.json") if self._notes is not None else ():
-            found |= _noted(path)
-        return sorted(found)
+            reasons |= _noted(path)
+        return sorted(reasons)
 
     def _mine(self, order: Sequence[TrainingPair]) -> Sequence[TrainingPair]:
         return order[self._accelerator.process_index :: self._accelerator.num_processes]
@@ -130,9 +141,9 @@ class PairLoader(Generic[Read]):
             write_atomic(path, json.dumps(sorted({why, *_noted(path)}), indent=1))
 
     def _borrowed(self, order: Sequence[TrainingPair], read: Callable[[TrainingPair], Read]) -> MicroBatch[Read]:
-        """A pair of another process, since all of this one's are bad."""
-        pair, found = next((pair, found) for pair in order if (found := self._try(pair, read)) is not None)
-        return MicroBatch((pair,), (found,), 0.0)
+        """Read a pair of another process, since all of this one's are bad."""
+        pair, content = next((pair, content) for pair in order if (content := self._try(pair, read)) is not None)
+        return MicroBatch((pair,), (content,), 0.0)
 
 
 def _noted(path: Path) -> set[str]:

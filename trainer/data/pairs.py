@@ -1,9 +1,9 @@
-"""Labelled pairs for training: what a pair is, which ones are held out, and in which order a run meets them.
+"""Labelled pairs for training, and the order in which a run meets them.
 
     loaded = load_pairs(config.data, home)                                  # from the store, or from a CSV
     step_order(loaded.train, step, config.cold_start.pairs_per_step, config.seed)
 
-Where pairs come from: `trainer.data.load_pairs`. Their frames and tensors: `trainer.data.frames`.
+`trainer.data.load_pairs` loads pairs, `trainer.data.frames` reads their frames and makes their tensors.
 """
 
 from __future__ import annotations
@@ -20,11 +20,16 @@ __all__ = ["LoadedPairs", "TrainingPair", "is_held_out", "pair_identity", "step_
 
 @dataclass(frozen=True)
 class TrainingPair:
-    """Two videos of one prompt, with what people said of them.
+    """Two videos of one prompt, with their label.
 
-    identity: `pair_identity`, the same whichever video is A. contents: sha256 of the two files. label: +1 A preferred,
-    -1 B preferred, 0 a tie. strength of the preference: 0 unknown, 1 slightly, 2 clearly, or a mean over people.
-    thoughts: about A and B, None where there are none. sub_scores: of A and B, only the known dimensions.
+    Attributes:
+        identity: `pair_identity`, the same whichever video is A.
+        videos: paths of A and B.
+        contents: sha256 of the two files.
+        label: +1 A preferred, -1 B preferred, 0 a tie.
+        strength: of the preference; 0 unknown, 1 slightly, 2 clearly, or a mean over people.
+        thoughts: about A and B; None where there are none.
+        sub_scores: of A and B, only the known dimensions.
     """
 
     identity: str
@@ -39,7 +44,7 @@ class TrainingPair:
 
 @dataclass(frozen=True)
 class LoadedPairs:
-    """Pairs for training and the held-out ones, each by identity, and what could not be used and why."""
+    """Pairs for training and held-out pairs, each in the order of identities; `problems` says which are left out and why."""
 
     train: tuple[TrainingPair, ...]
     held_out: tuple[TrainingPair, ...]
@@ -47,12 +52,12 @@ class LoadedPairs:
 
     @property
     def all(self) -> tuple[TrainingPair, ...]:
-        """Both parts."""
+        """Training and held-out pairs."""
         return self.train + self.held_out
 
 
 def step_order(pairs: Sequence[TrainingPair], step: int, pairs_per_step: int, seed: int) -> tuple[TrainingPair, ...]:
-    """The pairs of one step (counted from 0), of all processes together.
+    """Choose the pairs of one step (counted from 0), of all processes together.
 
     Every epoch is a permutation drawn from a stable hash, so step, seed and the set of pairs alone decide: a resumed run
     just goes on, and the order in which the pairs came does not matter.
@@ -64,11 +69,11 @@ def step_order(pairs: Sequence[TrainingPair], step: int, pairs_per_step: int, se
         raise ValueError("there are no pairs to train on")
     identities = tuple(pair.identity for pair in pairs)
     count, first = len(pairs), step * pairs_per_step
-    places = range(first, first + pairs_per_step)
-    return tuple(pairs[_permutation(identities, place // count, seed)[place % count]] for place in places)
+    positions = range(first, first + pairs_per_step)
+    return tuple(pairs[_permutation(identities, position // count, seed)[position % count]] for position in positions)
 
 
 @lru_cache(maxsize=4)
 def _permutation(identities: tuple[str, ...], epoch: int, seed: int) -> tuple[int, ...]:
     drawn = [(stable_share("order", seed, epoch, identity), identity) for identity in identities]
-    return tuple(sorted(range(len(identities)), key=lambda place: drawn[place]))
+    return tuple(sorted(range(len(identities)), key=drawn.__getitem__))

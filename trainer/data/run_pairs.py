@@ -1,6 +1,6 @@
-"""The data of a run, as it was when the run began: a run that is resumed later trains on the very same pairs.
+"""The pairs of a run as they were when it began: a run that is resumed later trains on the very same pairs.
 
-run/data.jsonl      one line for each pair with its part ("train" or "held_out"); the first line tells the problems
+run/data.jsonl      one line for each pair with its part ("train" or "held_out"); the first line holds the problems
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ FILE = "data.jsonl"
 
 
 def save_pairs(loaded: LoadedPairs, run_folder: Path) -> None:
-    """Write the snapshot, whole or not at all."""
+    """Write the pairs into the run folder, atomically."""
     lines: list[Any] = [{"problems": loaded.problems}]
     for part, pairs in (("train", loaded.train), ("held_out", loaded.held_out)):
         lines += [{"part": part, **asdict(pair), "videos": [str(video) for video in pair.videos]} for pair in pairs]
@@ -25,7 +25,7 @@ def save_pairs(loaded: LoadedPairs, run_folder: Path) -> None:
 
 
 def read_pairs(run_folder: Path) -> LoadedPairs | None:
-    """The snapshot of a run, None if it has none yet."""
+    """Read the pairs of a run; None if it has none yet."""
     path = run_folder / FILE
     if not path.exists():
         return None

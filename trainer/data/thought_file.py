@@ -23,8 +23,13 @@ from storage.errors import StorageError
 class PairThoughts:
     """Thoughts about the two videos of a pair.
 
-    contents: sha256 of the videos, in the order of the thoughts. by: who had them. whole: neither was cut off at the limit.
-    prompt_tokens, completion_tokens, seconds: what they took together, failed attempts included.
+    Attributes:
+        contents: sha256 of the videos, in the order of the thoughts.
+        by: the model that wrote them.
+        whole: neither was cut off at the limit.
+        prompt_tokens: of both requests, failed attempts included.
+        completion_tokens: likewise.
+        seconds: likewise.
     """
 
     identity: str
@@ -37,15 +42,20 @@ class PairThoughts:
     seconds: float = 0.0
 
     def about(self, contents: tuple[str, str]) -> tuple[str, str]:
-        """The thoughts in the order of these videos."""
+        """Return the thoughts in the order of these videos."""
         return self.thoughts if contents == self.contents else self.thoughts[::-1]
 
 
 class ThoughtFile:
-    """A file to append to. `known` holds what it had when it was opened."""
+    """A file to append thoughts to.
+
+    Attributes:
+        known: the thoughts that it held when it was opened.
+    """
 
     def __init__(self, path: Path) -> None:
-        """
+        """Open the file, and cut off an unfinished last line.
+
         Raises:
             StorageError: it can't be written, or holds something else than thoughts.
         """
@@ -74,26 +84,27 @@ class ThoughtFile:
 
 
 def read_thoughts(path: Path) -> dict[str, PairThoughts]:
-    """Whole thoughts by identity of their pair; the last line of a pair counts.
+    """Read the whole thoughts by identity of their pair; the last line of a pair counts.
 
     Raises:
-        StorageError: it can't be read, or holds something else.
+        StorageError: the file can't be read, or holds something else.
     """
     try:
         written = path.read_bytes()
     except OSError as error:
         raise StorageError(f"can't read the thoughts in {path}: {error.strerror or error}") from error
-    return {one.identity: one for one in _parsed(path, written[: written.rfind(b"\n") + 1]) if one.whole}
+    lines = _parsed(path, written[: written.rfind(b"\n") + 1])
+    return {thoughts.identity: thoughts for thoughts in lines if thoughts.whole}
 
 
 def _parsed(path: Path, written: bytes) -> list[PairThoughts]:
-    found = []
+    thoughts = []
     for number, line in enumerate(written.splitlines(), start=1):
         try:
             values = json.loads(line)
             a, b = values.pop("thoughts")
             first, second = values.pop("contents")
-            found.append(PairThoughts(thoughts=(a, b), contents=(first, second), **values))
+            thoughts.append(PairThoughts(thoughts=(a, b), contents=(first, second), **values))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise StorageError(f"{path.name}:{number} is no line of thoughts: {error}") from error
-    return found
+    return thoughts

@@ -1,11 +1,11 @@
-"""What a frozen vision tower makes of a video, computed once: over rollouts, reference pass and epochs.
+"""Features of videos from a frozen vision tower, computed once and kept on disk for rollouts, reference and epochs.
 
     cache = VisionFeatures(model, folder)
     vision = cache.of(rows)                      # rows of `encode_prompt`, one video each
     model.prefill(collate(rows, pad), vision)
 
 The key is the hash of the pixels that go into the tower (so of the video's content and its frame policy together) and of
-the tower itself; a feature file is written whole or not at all, and one that can't be read is made again.
+the tower itself; a feature file is written atomically, and one that can't be read is made again.
 """
 
 from __future__ import annotations
@@ -32,10 +32,17 @@ _PIXELS, _GRID = "pixel_values_videos", "video_grid_thw"
 
 
 class VisionFeatures:
-    """Features of a frozen tower, on disk. `hits` and `misses` count the videos asked for."""
+    """Features of a frozen tower, on disk.
+
+    Attributes:
+        supported: the backbone takes ready features.
+        hits: videos whose features were on disk.
+        misses: videos whose features were computed.
+    """
 
     def __init__(self, model: DeScoreModel, folder: Path) -> None:
-        """
+        """Open the folder of this tower's features.
+
         Raises:
             ValueError: the tower is not frozen, so its features would grow old.
         """
@@ -51,7 +58,7 @@ class VisionFeatures:
             self._folder.mkdir(parents=True, exist_ok=True)
 
     def of(self, rows: Sequence[Row]) -> VisionOutputs | None:
-        """The features of the rows' videos in their order; None for a backbone that does not take ready features."""
+        """Return the features of the rows' videos in their order; None for a backbone that does not take ready features."""
         if not self.supported or any(_PIXELS not in row for row in rows):
             return None
         keys = [_key(row) for row in rows]
@@ -84,11 +91,11 @@ class VisionFeatures:
         handle, temporary = tempfile.mkstemp(dir=self._folder, suffix=".partial")
         os.close(handle)
         save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, temporary)
-        os.replace(temporary, self._folder / f"{key}.safetensors")
+        Path(temporary).replace(self._folder / f"{key}.safetensors")
 
 
 def assemble(videos: Sequence[dict[str, torch.Tensor]], model: DeScoreModel) -> VisionOutputs:
-    """Features of several videos as the backbone's forward takes them, on its device."""
+    """Put features of several videos together as the backbone's forward takes them, on its device."""
     device = model.device
     layers = sum(name.startswith("deepstack.") for name in videos[0])
     deepstack = [tuple(one[f"deepstack.{index}"].to(device) for one in videos) for index in range(layers)]

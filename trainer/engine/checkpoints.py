@@ -30,7 +30,7 @@ _PARTIAL = ".partial."
 
 @dataclass(frozen=True)
 class RunCheckpoint:
-    """A whole checkpoint: after how many steps it was made, and its folder."""
+    """A whole checkpoint of a run; `step`: number of steps done."""
 
     step: int
     folder: Path
@@ -46,7 +46,7 @@ class RunCheckpoints:
         self._keep = keep
 
     def save(self, step: int, write: Callable[[Path], None]) -> RunCheckpoint:
-        """Make the checkpoint of `step`; `write` puts its files into the folder it is given."""
+        """Save the checkpoint of `step`; `write` puts its files into the folder that it is given."""
         self._folder.mkdir(parents=True, exist_ok=True)
         self._remove_partial()
         work = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=self._folder))
@@ -55,17 +55,17 @@ class RunCheckpoints:
         (work / MANIFEST).write_text(json.dumps({"step": step, "files": sums}, indent=1), "utf-8")
         for path in [*_files(work), work]:
             sync(path)
-        place = self._folder / f"step-{step:06d}"
-        if place.exists():  # a damaged one that a resumed run went back behind
-            place.rename(Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=self._folder)) / place.name)
-        work.rename(place)
+        folder = self._folder / f"step-{step:06d}"
+        if folder.exists():  # a damaged one that a resumed run went back behind
+            folder.rename(Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=self._folder)) / folder.name)
+        work.rename(folder)
         sync(self._folder)
-        self._point_at(place.name)
+        self._point_at(folder.name)
         self._prune(step)
-        return RunCheckpoint(step, place)
+        return RunCheckpoint(step, folder)
 
     def newest(self) -> RunCheckpoint | None:
-        """The newest whole checkpoint; damaged ones are logged and passed over."""
+        """Find the newest whole checkpoint; damaged ones are logged and passed over."""
         for candidate in self._all():
             problem = damage(candidate.folder)
             if problem is None:
@@ -75,11 +75,11 @@ class RunCheckpoints:
 
     def _all(self) -> list[RunCheckpoint]:
         """By step, the newest first."""
-        found = []
+        checkpoints = []
         for path in self._folder.iterdir() if self._folder.is_dir() else ():
             if match := _NAME.fullmatch(path.name):
-                found.append(RunCheckpoint(int(match[1]), path))
-        return sorted(found, key=lambda one: one.step, reverse=True)
+                checkpoints.append(RunCheckpoint(int(match[1]), path))
+        return sorted(checkpoints, key=lambda checkpoint: checkpoint.step, reverse=True)
 
     def _point_at(self, name: str) -> None:
         # Only a hint for people: which checkpoint is the newest is found out from the folders.
@@ -88,11 +88,11 @@ class RunCheckpoints:
 
     def _prune(self, step: int) -> None:
         # Those behind the one just saved are damaged, since the run went back behind them.
-        there = self._all()
-        kept = [one for one in there if one.step <= step][: self._keep]
-        for one in there:
-            if one not in kept:
-                shutil.rmtree(one.folder, ignore_errors=True)
+        checkpoints = self._all()
+        kept = [checkpoint for checkpoint in checkpoints if checkpoint.step <= step][: self._keep]
+        for checkpoint in checkpoints:
+            if checkpoint not in kept:
+                shutil.rmtree(checkpoint.folder, ignore_errors=True)
 
     def _remove_partial(self) -> None:
         for path in self._folder.glob(f"{_PARTIAL}*"):
@@ -100,7 +100,7 @@ class RunCheckpoints:
 
 
 def damage(folder: Path) -> str | None:
-    """What is wrong with a checkpoint folder, None if it is whole."""
+    """Say what is wrong with a checkpoint folder; None if it is whole."""
     try:
         files = json.loads((folder / MANIFEST).read_text("utf-8"))["files"]
         for name, summary in files.items():

@@ -24,7 +24,7 @@ def plain_attention(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Tensor:
-    """Same arguments and result as `torch.nn.functional.scaled_dot_product_attention`; query (..., H, L, D)."""
+    """Compute `torch.nn.functional.scaled_dot_product_attention` in plain products; same arguments, query (..., H, L, D)."""
     if enable_gqa:
         groups = query.shape[-3] // key.shape[-3]
         key, value = key.repeat_interleave(groups, -3), value.repeat_interleave(groups, -3)
@@ -40,7 +40,7 @@ def plain_attention(
 
 @contextmanager
 def plain_cpu_attention() -> Iterator[None]:
-    """While open, every scaled dot product attention of this process is computed by `plain_attention`."""
+    """Compute every scaled dot product attention of this process by `plain_attention` within the block."""
     kernel = F.scaled_dot_product_attention
     F.scaled_dot_product_attention = plain_attention
     try:

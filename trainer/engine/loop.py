@@ -1,12 +1,12 @@
-"""The loop that both stages share: steps, gradients over passes and processes, checkpoints, logs, stop signals.
+"""The training loop of both stages: steps, gradients over micro-batches and processes, checkpoints, logs, stop signals.
 
     result = train(stage, config, run_folder, accelerator, stop)
 
-A stage says what a step's passes are and what their losses come to; the loop does the rest. A step is
-    prepare     this process's passes (rollouts are sampled here)
-    gradients   over all passes of all processes; a number that is not finite costs the step its update
+A stage prepares the micro-batches of a step and computes their losses; the loop does the rest. A step is
+    prepare     this process's micro-batches (rollouts are sampled here)
+    gradients   over all micro-batches of all processes; a number that is not finite costs the step its update
     update      of the weights
-    log, and every so many steps a checkpoint
+    log, and a checkpoint every `save_every` steps
 Killed at any moment, it goes on from the newest whole checkpoint, on a CPU bit for bit as if nothing had happened.
 """
 
@@ -48,14 +48,19 @@ class TrainingFailedError(RuntimeError):
 
 @dataclass
 class PreparedStep:
-    """passes: of this process, as many as on every other one. sums: figures that are known before the losses."""
+    """The work of one step.
+
+    Attributes:
+        micro_batches: of this process, as many as on every other one.
+        sums: figures that are known before the losses.
+    """
 
     micro_batches: Sequence[Any]
     sums: dict[str, float] = field(default_factory=dict)
 
 
 class Stage(Protocol):
-    """What the loop needs to know of a stage."""
+    """A stage, as the loop sees it."""
 
     name: str
     steps: int
@@ -66,21 +71,29 @@ class Stage(Protocol):
     precision: Precision
 
     def prepare(self, step: int) -> PreparedStep:
-        """The passes of a step."""
+        """Prepare the micro-batches of a step."""
 
     def loss(self, objective: nn.Module, work: Any) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """The loss of one pass and sums for the log, which always have the same names.
+        """Compute the loss of one micro-batch and sums for the log, which always have the same names.
 
-        The losses of all passes of all processes, averaged over the processes, are the loss of the step.
+        The losses of all micro-batches of all processes, averaged over the processes, are the loss of the step.
         """
 
     def figures(self, sums: Mapping[str, float]) -> dict[str, float | None]:
-        """What the sums over all passes and processes come to, for the log."""
+        """Turn the sums over all micro-batches and processes into figures for the log."""
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """How a run ended. exit_code: 0 when all steps are done, 130 or 143 after a signal. skipped: steps without an update."""
+    """The end of a run.
+
+    Attributes:
+        steps: steps done.
+        skipped: steps without an update, because a number was not finite.
+        exit_code: 0 when all steps are done, 130 or 143 after a signal.
+        seconds: of this process.
+        figures: of the last step.
+    """
 
     steps: int
     skipped: int
@@ -124,7 +137,7 @@ def train(
 
 
 class _Loop:
-    """The moving parts of one run."""
+    """The state of one run."""
 
     def __init__(
         self, stage: Stage, config: TrainConfig, run_folder: Path, accelerator: Accelerator, stop: StopSignals
@@ -148,19 +161,19 @@ class _Loop:
         accelerator.wait_for_everyone()
 
     def step(self, step: int) -> dict[str, Any]:
-        """One step; its figures."""
+        """Do one step and return its figures."""
         started = time.monotonic()
         share = rate_share(step, self.stage.steps, self.stage.optim)
         set_rates(self._optimizers, share)
         self._objective.train()
         prepared = self.stage.prepare(step)
         sums, norm = dict(prepared.sums), 0.0
-        # Where all of a step's videos are bad there is nothing to do; every process sees the same.
+        # Where all of a step's videos are bad there is nothing to do, on every process.
         if not prepared.micro_batches:
             sums, _ = self._agree(sums, finite=True)
         for update in range(self.stage.updates_per_step if prepared.micro_batches else 0):
-            found, norm = self._update(prepared if update == 0 else PreparedStep(prepared.micro_batches))
-            sums |= found
+            update_sums, norm = self._update(prepared if update == 0 else PreparedStep(prepared.micro_batches))
+            sums |= update_sums
         self.progress.steps = step + 1
         seconds = time.monotonic() - started
         self.last = {
@@ -176,7 +189,7 @@ class _Loop:
 
     def save(self) -> None:
         """Write a checkpoint; every process takes part."""
-        accelerator, states = self.accelerator, random_states(self.accelerator)
+        accelerator, states = self.accelerator, random_states()
         pieces = self._run_folder / ".sharded.partial"
         if is_sharded(accelerator):
             if accelerator.is_main_process:  # what a kill in the middle of this left behind
@@ -195,7 +208,7 @@ class _Loop:
         accelerator.wait_for_everyone()
 
     def _update(self, prepared: PreparedStep) -> tuple[dict[str, float], float]:
-        """Gradients of all passes, then one update of the weights; the summed figures and the gradients' norm."""
+        """Do one update of the weights; return the summed figures and the norm of the gradients."""
         sums, finite = dict(prepared.sums), True
         for number, work in enumerate(prepared.micro_batches):
             last = number == len(prepared.micro_batches) - 1
@@ -243,7 +256,7 @@ class _Loop:
             )
 
     def _agree(self, sums: dict[str, float], finite: bool) -> tuple[dict[str, float], bool]:
-        """Sums over all processes; whether the numbers are finite on all, and whether one of them is told to stop."""
+        """Sum over all processes; learn whether all their numbers are finite, and whether one of them is to stop."""
         names = sorted(sums)
         values = [*(sums[name] for name in names), float(not finite), float(self.stop.received)]
         local = torch.tensor(values, dtype=torch.float64, device=self.accelerator.device)

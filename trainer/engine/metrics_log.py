@@ -32,7 +32,7 @@ _SHOWN = ("loss", "accuracy", "reward", "lr")
 
 
 def trackers() -> list[str]:
-    """The trackers of accelerate that are installed."""
+    """List the trackers of accelerate that are installed."""
     return [name for name in ("tensorboard", "trackio") if find_spec(name) is not None]
 
 
@@ -64,7 +64,7 @@ class RunLog:
             self._bar.close()
 
     def write(self, step: int, figures: Mapping[str, float | str | None]) -> None:
-        """The figures of one step; what is not finite becomes null."""
+        """Write the figures of one step; a number that is not finite becomes null."""
         if not self._main:
             return
         self._bar.update()
@@ -79,9 +79,9 @@ class RunLog:
 
 
 def memory_gb(device: torch.device) -> float:
-    """The most memory that this process has held: on its GPU, or else of the machine."""
+    """Measure the most memory that this process has held: on its GPU, else of the machine."""
     if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 1e9
+        return float(torch.cuda.max_memory_allocated(device)) / 1e9
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
 

@@ -1,4 +1,4 @@
-"""Where a trained checkpoint comes from, and saving it: parent, settings, data, code, measurements.
+"""Saving a trained checkpoint with its lineage: parent, settings, data, code, measurements.
 
     save_trained(trained, config, "cold-start", pairs, metrics, calibration, folder)
 
@@ -49,7 +49,9 @@ def save_trained(
     """Write the checkpoint folder of a finished stage.
 
     Args:
-        pairs: what it was trained on. metrics: split -> name -> number. folder: in the stage's own, beside its log.
+        pairs: the training pairs.
+        metrics: split -> name -> number.
+        folder: inside the folder of the stage, beside its log.
 
     Raises:
         descore.errors.CheckpointError: the folder is taken by something else.
@@ -82,29 +84,29 @@ def save_trained(
 
 
 def curves(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The log of a stage as at most `_CURVE_POINTS` points: means over equal stretches of steps, each at its last step.
+    """Reduce the log of a stage to at most `_CURVE_POINTS` points: means over equal spans of steps, each at its last step.
 
     Args:
         rows: of `trainer.engine.metrics_log.read_metrics`.
     """
-    stretch = -(-len(rows) // _CURVE_POINTS) or 1
+    span = -(-len(rows) // _CURVE_POINTS) or 1
     points = []
-    for first in range(0, len(rows), stretch):
-        part = rows[first : first + stretch]
+    for first in range(0, len(rows), span):
+        part = rows[first : first + span]
         point: dict[str, Any] = {"step": part[-1]["step"] + 1}
         for name in PANELS:
             values = [row[name] for row in part if isinstance(row.get(name), (int, float))]
             if values:
                 point[name] = round(sum(values) / len(values), 4)
         points.append(point)
-    about = f"Each point is the mean over {stretch} steps; drift is in the unit of raw rewards."
+    about = f"Each point is the mean over {span} steps; drift is in the unit of raw rewards."
     return {"unit": "step", "about": about, "points": points}
 
 
 def data_hash(pairs: Sequence[TrainingPair]) -> str:
-    """SHA-256 of all that training sees of the pairs, whatever their order and wherever their files lie."""
+    """SHA-256 of all that training sees of the pairs, independent of their order and of the paths of their files."""
     digest = hashlib.sha256()
-    for pair in sorted(pairs, key=lambda one: one.identity):
+    for pair in sorted(pairs, key=lambda pair: pair.identity):
         scores = [dict(sorted(side.items())) for side in pair.sub_scores]
         seen = [pair.identity, pair.contents, pair.prompt, pair.label, pair.strength, pair.thoughts, scores]
         digest.update(json.dumps(seen, ensure_ascii=False).encode())
@@ -112,7 +114,7 @@ def data_hash(pairs: Sequence[TrainingPair]) -> str:
 
 
 def code_version() -> str:
-    """A short hash of the sources of `descore` and `trainer`."""
+    """Hash the sources of `descore` and `trainer`."""
     root = Path(descore.__file__).parents[1]
     digest = hashlib.sha256()
     for path in sorted(path for package in ("descore", "trainer") for path in (root / package).rglob("*.py")):

@@ -1,4 +1,4 @@
-"""Ending a run by signal: the first SIGTERM or SIGINT ends it at the next step boundary, a second one at once.
+"""Stop signals: the first SIGTERM or SIGINT ends a run at the next step boundary, a second one at once.
 
 with StopSignals() as stop:
     for step in range(steps):
@@ -49,27 +49,27 @@ class StopSignals:
 
     def __enter__(self) -> StopSignals:
         if threading.current_thread() is threading.main_thread():
-            self._before = {one: signal.signal(one, self._handle) for one in _SIGNALS}
+            self._before = {number: signal.signal(number, self._handle) for number in _SIGNALS}
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        for one, handler in self._before.items():
-            signal.signal(one, handler)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
         self._before = {}
 
     def agreed(self, accelerator: Accelerator) -> bool:
-        """Whether any process was told to stop; every process asks, and all get the same answer."""
-        told = max(gather_object([self._first or 0]))
-        if told and self._first is None:
-            self.note(told)
+        """Whether any process received a signal; every process asks, and all get the same answer."""
+        number = max(gather_object([self._first or 0]))
+        if number and self._first is None:
+            self.note(number)
         accelerator.wait_for_everyone()
-        return bool(told)
+        return bool(number)
 
     def note(self, number: int) -> None:
         """Ask for the end at the next step boundary, as the signal of this number does."""
         self._first, self._at = number, time.monotonic()
 
-    def _handle(self, number: int, frame: FrameType | None) -> None:
+    def _handle(self, number: int, _: FrameType | None) -> None:
         if self._first is None:
             self.note(number)
             print("stopping after this step; the same again stops at once", file=sys.stderr, flush=True)

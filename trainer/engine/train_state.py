@@ -1,4 +1,4 @@
-"""What a checkpoint of a run holds besides its hashes: all that the next step depends on.
+"""The training state in a checkpoint of a run: all that the next step depends on.
 
     weights.safetensors   the trained weights (a frozen backbone is not copied), by their names in the model
     optimizer.pt          the state of each optimizer
@@ -31,7 +31,13 @@ _SHARDED = (DistributedType.FSDP, DistributedType.DEEPSPEED)
 
 @dataclass
 class Progress:
-    """steps: done. skipped: of these, without an update because a number was not finite; skipped_in_row: the last ones."""
+    """Steps done.
+
+    Attributes:
+        steps: all of them.
+        skipped: those without an update, because a number was not finite.
+        skipped_in_row: the skipped ones since the last update.
+    """
 
     steps: int = 0
     skipped: int = 0
@@ -64,7 +70,7 @@ def save_state(
 
 
 def load_state(folder: Path, accelerator: Accelerator, model: nn.Module, optimizers: Sequence[Any]) -> Progress:
-    """Take up what `save_state` wrote; called by every process.
+    """Load the state that `save_state` wrote; called by every process.
 
     Raises:
         ValueError: the checkpoint holds other weights than the run trains.
@@ -83,7 +89,7 @@ def load_state(folder: Path, accelerator: Accelerator, model: nn.Module, optimiz
 
 
 def whole_weights(model: nn.Module) -> dict[str, torch.Tensor]:
-    """The trained weights on the CPU, put together from their pieces; every process takes part."""
+    """Gather the trained weights on the CPU from their pieces; every process takes part."""
     whole = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
@@ -92,8 +98,8 @@ def whole_weights(model: nn.Module) -> dict[str, torch.Tensor]:
     return whole
 
 
-def random_states(accelerator: Accelerator) -> list[Any]:
-    """The random states of all processes, on every one of them."""
+def random_states() -> list[Any]:
+    """Gather the random states of all processes, on every one of them."""
     name, keys, *rest = np.random.get_state()
     own = {
         "python": random.getstate(),
@@ -101,7 +107,8 @@ def random_states(accelerator: Accelerator) -> list[Any]:
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }
-    return gather_object([own])
+    states: list[Any] = gather_object([own])
+    return states
 
 
 def seed_everything(seed: int) -> None:
@@ -114,8 +121,8 @@ def seed_everything(seed: int) -> None:
 def _restore_random(state: dict[str, Any]) -> None:
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))
-    name, keys, place, has_gauss, cached = state["numpy"]
-    np.random.set_state((name, keys.numpy().astype(np.uint32), int(place), int(has_gauss), cached))
+    name, keys, position, has_gauss, cached = state["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), int(position), int(has_gauss), cached))
     torch.set_rng_state(state["torch"])
     if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(state["cuda"])
@@ -129,9 +136,9 @@ def _load_weights(path: Path, model: nn.Module) -> None:
     saved = load_file(path)
     own = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     if set(saved) != set(own):
-        some = ", ".join(sorted(set(saved) ^ set(own))[:3])
+        names = ", ".join(sorted(set(saved) ^ set(own))[:3])
         raise ValueError(
-            f"the run's checkpoint holds other weights than are trained now ({some} ...); use another run folder"
+            f"the run's checkpoint holds other weights than are trained now ({names} ...); use another run folder"
         )
     with torch.no_grad():
         for name, parameter in own.items():
@@ -139,5 +146,5 @@ def _load_weights(path: Path, model: nn.Module) -> None:
 
 
 def _plain(optimizer: Any) -> torch.optim.Optimizer:
-    """The optimizer inside accelerate's wrapper."""
+    """Unwrap accelerate's optimizer."""
     return getattr(optimizer, "optimizer", optimizer)

@@ -118,7 +118,7 @@ def test_state_comes_back_exactly(tmp_path: Path) -> None:
     for parameter in one.parameters():
         parameter.grad = torch.randn_like(parameter)
     optimizers[0][0].step()
-    save_state(tmp_path, accelerator, one, optimizers[0], Progress(7, 2, 1), random_states(accelerator))
+    save_state(tmp_path, accelerator, one, optimizers[0], Progress(7, 2, 1), random_states())
     drawn = random.random(), np.random.random(), torch.rand(1).item()
     assert load_state(tmp_path, accelerator, other, optimizers[1]) == Progress(7, 2, 1)
     assert (random.random(), np.random.random(), torch.rand(1).item()) == drawn
@@ -132,7 +132,7 @@ def test_state_comes_back_exactly(tmp_path: Path) -> None:
 
 def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
     accelerator, model = Accelerator(cpu=True), tiny_model(lora=True)
-    save_state(tmp_path, accelerator, model, build_optimizers(model, OPTIM), Progress(), random_states(accelerator))
+    save_state(tmp_path, accelerator, model, build_optimizers(model, OPTIM), Progress(), random_states())
     with pytest.raises(ValueError, match="other weights than are trained now"):
         load_state(tmp_path, accelerator, tiny_model(), build_optimizers(tiny_model(), OPTIM))
 
