@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -23,7 +23,7 @@ _SMALLEST_SHARE = 1e-3
 
 
 def build_optimizers(model: DeScoreModel, settings: OptimConfig) -> list[torch.optim.Optimizer]:
-    """One AdamW, or Muon for matrices inside the blocks and AdamW for the rest; only of weights that require a gradient."""
+    """Build one AdamW, or Muon for matrices inside the blocks and AdamW for the rest, of all trained weights."""
     adam: dict[tuple[str, bool], list[nn.Parameter]] = {}
     muon: dict[tuple[str, bool], list[nn.Parameter]] = {}
     for name, parameter, part in _trainable(model):
@@ -36,7 +36,7 @@ def build_optimizers(model: DeScoreModel, settings: OptimConfig) -> list[torch.o
         "vision": settings.lr if settings.vision_lr is None else settings.vision_lr,
     }
 
-    def groups(kind: dict[tuple[str, bool], list[nn.Parameter]]) -> list[dict]:
+    def groups(kind: dict[tuple[str, bool], list[nn.Parameter]]) -> list[dict[str, Any]]:
         return [
             {"params": some, "name": part, "lr": rates[part], "weight_decay": settings.weight_decay if decays else 0.0}
             for (part, decays), some in kind.items()

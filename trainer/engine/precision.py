@@ -24,14 +24,19 @@ from trainer.engine.cpu_attention import plain_cpu_attention
 
 @dataclass(frozen=True)
 class Precision:
-    """device: "cuda" or "cpu". half: forward passes run in bfloat16 by autocast."""
+    """Number formats of a run on a device.
+
+    Attributes:
+        device: "cuda" or "cpu".
+        half: forward passes run in bfloat16 by autocast.
+    """
 
     device: str
     half: bool
 
     @classmethod
     def of(cls, setting: Literal["auto", "bf16", "fp32"], device: torch.device) -> Precision:
-        """ "auto" is bfloat16 on CUDA, and on a CPU that computes in it; elsewhere float32."""
+        """Choose the formats; "auto" is bfloat16 on CUDA, and on a CPU that computes in it; elsewhere float32."""
         fast = device.type == "cuda" or _cpu_computes_bf16()
         return cls(device.type, setting == "bf16" or (setting == "auto" and fast))
 
@@ -53,4 +58,4 @@ class Precision:
 
 
 def _cpu_computes_bf16() -> bool:
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from peft import LoraConfig
@@ -37,16 +37,16 @@ _JOINS = ("merger", "projector", "connector")
 
 @dataclass(frozen=True)
 class Parent:
-    """What a run started from: a checkpoint's name, and the fingerprint of all its weights."""
+    """The checkpoint that a run started from; `fingerprint`: of all its weights."""
 
     name: str
     fingerprint: str
-    lineage: dict
+    lineage: dict[str, Any]
 
 
 @dataclass
 class TrainableModel:
-    """A model in training. manifest: the parent's, with the run's own frame policy."""
+    """A model to train; `manifest`: the parent's, with the run's own frame policy."""
 
     model: DeScoreModel
     manifest: Manifest
@@ -54,7 +54,7 @@ class TrainableModel:
 
 
 def load_for_training(config: TrainConfig, device: torch.device, checkpoint: str | None = None) -> TrainableModel:
-    """Load the run's checkpoint (or `checkpoint` instead) and add what it lacks: an adapter, a scoring module.
+    """Load the run's checkpoint (or `checkpoint` instead) and add an adapter and a scoring module where they are missing.
 
     Raises:
         descore.errors.CheckpointError: there is none, or it can't be used.
@@ -78,7 +78,7 @@ def load_for_training(config: TrainConfig, device: torch.device, checkpoint: str
 
 
 def set_trainable(model: DeScoreModel, config: TrainConfig, stage: StageName) -> None:
-    """Let the weights of a stage require gradients, and no others; those that do become float32.
+    """Make the weights of a stage require gradients, and no others; trained weights become float32.
 
     Raises:
         ValueError: the stage is to train vision weights that the checkpoint's adapter does not hold.
@@ -86,18 +86,17 @@ def set_trainable(model: DeScoreModel, config: TrainConfig, stage: StageName) ->
     backbone = model.backbone
     vision = config.cold_start.vision if stage == "cold-start" else config.dual_rl.vision
     adapted = adapter_config(backbone) is not None
-    seeing = vision_parts(backbone)
-    wanted = () if vision == "frozen" else seeing if vision == "tuned" else merger_parts(backbone)
-    found = False
+    all_vision = vision_parts(backbone)
+    trained_vision = () if vision == "frozen" else all_vision if vision == "tuned" else merger_parts(backbone)
+    trains_vision = False
     for name, parameter in backbone.named_parameters():
-        is_vision, is_wanted = name.startswith(_inside(seeing)), name.startswith(_inside(wanted))
-        if is_vision:
-            trains = is_wanted and (not adapted or ".modules_to_save." in name)
-            found |= trains
+        if name.startswith(_inside(all_vision)):
+            trains = name.startswith(_inside(trained_vision)) and (not adapted or ".modules_to_save." in name)
+            trains_vision |= trains
         else:
             trains = ".lora_" in name if adapted else True
         parameter.requires_grad_(trains)
-    if wanted and not found:
+    if trained_vision and not trains_vision:
         raise ValueError(f"this checkpoint's adapter holds no vision weights; set the vision of {stage} to frozen")
     _freeze_unused(model, config, stage)
     model.require_scoring().requires_grad_(config.paradigm != "generative")
@@ -107,7 +106,7 @@ def set_trainable(model: DeScoreModel, config: TrainConfig, stage: StageName) ->
 
 
 def vision_parts(backbone: PreTrainedModel) -> tuple[str, ...]:
-    """Names of the modules beside the language model: vision tower, and what joins it to the language model."""
+    """Names of the modules beside the language model: the vision tower, and the modules that join the two."""
     base, decoder = backbone.base_model, language_model(backbone)[1]
     prefix = _name_of(backbone, base)
     return tuple(
@@ -119,11 +118,11 @@ def vision_parts(backbone: PreTrainedModel) -> tuple[str, ...]:
 
 def merger_parts(backbone: PreTrainedModel) -> tuple[str, ...]:
     """Names of the modules that join the vision tower to the language model."""
-    seeing = _inside(vision_parts(backbone))
+    vision = _inside(vision_parts(backbone))
     names = [
         name
         for name, module in backbone.named_modules()
-        if (name + ".").startswith(seeing)
+        if (name + ".").startswith(vision)
         and not isinstance(module, nn.ModuleList)
         and ".original_module" not in name
         and any(any(join in piece for join in _JOINS) for piece in name.split("."))
@@ -132,19 +131,24 @@ def merger_parts(backbone: PreTrainedModel) -> tuple[str, ...]:
 
 
 def language_model(backbone: PreTrainedModel) -> tuple[str, nn.Module]:
-    """The text decoder and its name."""
+    """Find the text decoder and its name."""
     decoder = backbone.get_decoder()
     return _name_of(backbone, decoder).rstrip("."), decoder
 
 
 def lora_targets(backbone: PreTrainedModel) -> str:
-    """A regular expression of the names of all linear layers in the language model; the output layer is none of them."""
+    """Build a regular expression of the names of all linear layers in the language model, without the output layer."""
     name, decoder = language_model(backbone)
     kinds = {inner.rsplit(".", 1)[-1] for inner, module in decoder.named_modules() if isinstance(module, nn.Linear)}
     return rf"{re.escape(name)}\..*\.({'|'.join(sorted(kinds))})"
 
 
 def adapt(backbone: PreTrainedModel, lora: AdapterConfig | None, vision: Vision) -> None:
+    """Add the adapter that the settings ask for; one that is there must be the same.
+
+    Raises:
+        ValueError: the checkpoint has another adapter, or one although the settings ask for none.
+    """
     present = adapter_config(backbone)
     if present is None and lora is not None:
         copied = {"frozen": (), "merger": merger_parts(backbone), "tuned": vision_parts(backbone)}[vision]
@@ -166,14 +170,14 @@ def adapt(backbone: PreTrainedModel, lora: AdapterConfig | None, vision: Vision)
 
 
 def widest_vision(config: TrainConfig) -> Vision:
-    """What any stage of the run trains of the vision part; the adapter is made once for both."""
+    """Return the widest vision setting of the stages, since the adapter is made once for all."""
     stages = (config.cold_start, config.dual_rl)
     order: tuple[Vision, ...] = ("frozen", "merger", "tuned")
     return max((stage.vision for stage in stages if stage.steps), key=order.index, default="frozen")
 
 
 def _freeze_unused(model: DeScoreModel, config: TrainConfig, stage: StageName) -> None:
-    """An output layer that no loss of the stage uses: many processes would wait for its gradient for ever."""
+    """Freeze an output layer that no loss of the stage uses: several processes would wait for its gradient for ever."""
     output, embeddings = model.backbone.get_output_embeddings(), model.backbone.get_input_embeddings()
     tied = output is None or output.weight is embeddings.weight
     if not tied and stage == "cold-start" and config.cold_start.anchor_weight == 0:
@@ -184,7 +188,7 @@ def _inside(names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(f"{name}." for name in names)
 
 
-def _name_of(backbone: nn.Module, wanted: nn.Module) -> str:
+def _name_of(backbone: nn.Module, target: nn.Module) -> str:
     """Dotted name of a module inside the backbone, with a dot behind it; "" for the backbone itself."""
-    name = next(name for name, module in backbone.named_modules() if module is wanted)
+    name = next(name for name, module in backbone.named_modules() if module is target)
     return f"{name}." if name else ""

@@ -1,8 +1,8 @@
-"""The gate: is a candidate better than the checkpoint it competes with, on the same held-out labels? Pure figures.
+"""The gate: is a candidate better than its rival on the same held-out labels? Pure figures.
 
-    gate = compare(candidate, rival, benchmark)      # two Contestants who judged the same pairs
+    gate = compare(candidate, rival, benchmark)      # two candidates that judged the same pairs
     gate.verdict, gate.sentence                      # "better", "not shown to be better" or "worse", and why
-    gate.to_dict()                                   # everything that was measured, as JSON
+    gate.to_dict()                                   # all figures, as JSON
 
 The verdict rests on accuracy without ties: pairs on which people have a preference, right where the margin has its sign. A
 candidate is better where the whole 95 % interval of the paired difference lies above 0, an exact sign test says so too,
@@ -36,7 +36,7 @@ SCALE_NOTE = (
 
 @dataclass(frozen=True)
 class Candidate:
-    """A checkpoint's name, what it said of the held-out pairs, and the seconds that a pair took it."""
+    """A checkpoint with its judgements of the held-out pairs, and its seconds for one pair."""
 
     name: str
     judged: JudgedPairs
@@ -45,7 +45,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Both on the same benchmark pairs: labels +1, -1, 0 and margins r_A - r_B, (n,) each."""
+    """Margins r_A - r_B of both checkpoints on the same benchmark pairs, and the labels +1, -1, 0; (n,) each."""
 
     name: str
     labels: npt.NDArray[np.float64]
@@ -53,7 +53,7 @@ class Benchmark:
     candidate: npt.NDArray[np.float64]
 
     def difference(self) -> Difference | None:
-        """The change of accuracy without ties; None where every pair is a tie."""
+        """Measure the change of accuracy without ties; None where every pair is a tie."""
         decided = self.labels != 0
         rival, candidate = (margins[decided] * self.labels[decided] > 0 for margins in (self.rival, self.candidate))
         return paired_difference(rival, candidate)
@@ -61,14 +61,14 @@ class Benchmark:
 
 @dataclass(frozen=True)
 class Gate:
-    """What the comparison came to. figures: see docs/loop.md; sentence: the verdict with its reason."""
+    """Result of the comparison; `sentence`: the verdict with its reason, `figures`: see docs/loop.md."""
 
     verdict: Verdict
     sentence: str
     figures: Mapping[str, Any]
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON types."""
+        """Convert to JSON types."""
         return {"verdict": self.verdict, "sentence": self.sentence, **self.figures}
 
 
@@ -99,7 +99,7 @@ def compare(
         "left_out": sorted({*candidate.judged.problems, *rival.judged.problems}),
         "candidate": _figures(new, with_ties[0]),
         "rival": _figures(old, with_ties[1]),
-        "difference": None if decided is None else _told(decided),
+        "difference": None if decided is None else _with_sign_test(decided),
         "difference_with_ties": _ties_difference(with_ties[0], with_ties[1]),
         "difference_sub_scores": _sub_score_difference(new.judged, old.judged),
         "format": None if checks["format"] is None else checks["format"].to_dict(),
@@ -112,25 +112,31 @@ def compare(
 def judge(
     decided: Difference | None, benchmark: Difference | None, format_: Difference | None, benchmark_name: str = ""
 ) -> tuple[Verdict, str]:
-    """The verdict and its sentence, from the differences that count: candidate minus rival."""
+    """Decide the verdict and write its sentence.
+
+    Args:
+        decided: difference (candidate minus rival) of accuracy on pairs with a preference.
+        benchmark: of accuracy on the benchmark.
+        format_: of the share of thoughts in strict format.
+    """
     if decided is None:
         return (
             "not shown to be better",
             "Not shown to be better: no held-out pair on which people have a preference was judged.",
         )
-    said = (
+    summary = (
         f"right on {_percent(decided.after)} of the held-out pairs with a preference instead of {_percent(decided.before)}"
     )
-    said = f"{said}, {_points(decided)}"
+    summary = f"{summary}, {_points(decided)}"
     doubt = _doubt(decided)
     if not doubt and decided.interval[1] < 0:
-        return "worse", f"Worse: {said}."
+        return "worse", f"Worse: {summary}."
     lost = _losses(benchmark, format_, benchmark_name)
     if not doubt:
         if not lost:
-            return "better", f"Better: {said}."
-        return "not shown to be better", f"Not shown to be better: {said}, but {lost}."
-    return "not shown to be better", f"Not shown to be better: {said}; {doubt}{f', and {lost}' if lost else ''}."
+            return "better", f"Better: {summary}."
+        return "not shown to be better", f"Not shown to be better: {summary}, but {lost}."
+    return "not shown to be better", f"Not shown to be better: {summary}; {doubt}{f', and {lost}' if lost else ''}."
 
 
 def _doubt(decided: Difference) -> str:
@@ -171,27 +177,29 @@ def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def _points(found: Difference) -> str:
-    low, high = found.interval
-    return f"{100 * found.difference:+.1f} points (95 % interval {100 * low:+.1f} to {100 * high:+.1f})"
+def _points(difference: Difference) -> str:
+    low, high = difference.interval
+    return f"{100 * difference.difference:+.1f} points (95 % interval {100 * low:+.1f} to {100 * high:+.1f})"
 
 
-def _common(one: Candidate, other: Candidate) -> Candidate:
-    known = {pair.identity for pair in other.judged.pairs}
-    kept = tuple(sorted((pair for pair in one.judged.pairs if pair.identity in known), key=lambda pair: pair.identity))
-    return replace(one, judged=replace(one.judged, pairs=kept))
+def _common(candidate: Candidate, other: Candidate) -> Candidate:
+    """`candidate` with the pairs that both judged, by identity."""
+    identities = {pair.identity for pair in other.judged.pairs}
+    pairs = [pair for pair in candidate.judged.pairs if pair.identity in identities]
+    kept = tuple(sorted(pairs, key=lambda pair: pair.identity))
+    return replace(candidate, judged=replace(candidate.judged, pairs=kept))
 
 
 @dataclass(frozen=True)
 class _WithTies:
-    """Right or wrong of each pair and the figures, where the pairs suffice for a scale."""
+    """Figures with ties, where the pairs suffice for a scale; `right`: (n,), whether the class of each pair is the label."""
 
     right: npt.NDArray[np.bool_]
     figures: dict[str, float]
 
 
-def _with_ties(one: Candidate) -> _WithTies | None:
-    judged = one.judged
+def _with_ties(candidate: Candidate) -> _WithTies | None:
+    judged = candidate.judged
     if not judged.pairs:
         return None
     a, b, labels = judged.scores(judged.mode)
@@ -210,29 +218,30 @@ def _with_ties(one: Candidate) -> _WithTies | None:
     return _WithTies(fitted.right, figures)
 
 
-def _figures(one: Candidate, with_ties: _WithTies | None) -> dict[str, Any]:
-    judged = one.judged
+def _figures(candidate: Candidate, with_ties: _WithTies | None) -> dict[str, Any]:
+    judged = candidate.judged
     thinks = judged.paradigm != "discriminative"
     quick = _accuracy(judged, "quick") if judged.paradigm == "think-then-score" else None
     return {
-        "checkpoint": one.name,
+        "checkpoint": candidate.name,
         "mode": judged.mode,
         "accuracy_without_ties": _accuracy(judged, judged.mode),
         **({} if with_ties is None else with_ties.figures),
         "quick_accuracy_without_ties": quick,
         "dimensions": _by_dimension(judged) if thinks else {},
         "strict_format": float(np.mean(_strict(judged))) if thinks and judged.pairs else None,
-        "seconds_per_pair": one.seconds_per_pair,
+        "seconds_per_pair": candidate.seconds_per_pair,
     }
 
 
 def _right(judged: JudgedPairs, mode: str) -> npt.NDArray[np.bool_]:
-    """Of the pairs on which people have a preference, whether the margin has its sign."""
+    """Whether the margin has the sign of the label, for each pair with a preference."""
     if not judged.pairs:
         return np.zeros(0, dtype=bool)
     a, b, labels = judged.scores(mode)
     decided = labels != 0
-    return (a - b)[decided] * labels[decided] > 0
+    right: npt.NDArray[np.bool_] = (a - b)[decided] * labels[decided] > 0
+    return right
 
 
 def _accuracy(judged: JudgedPairs, mode: str) -> float | None:
@@ -244,19 +253,19 @@ def _difference(new: Candidate, old: Candidate) -> Difference | None:
     return paired_difference(_right(old.judged, old.judged.mode), _right(new.judged, new.judged.mode))
 
 
-def _told(found: Difference) -> dict[str, Any]:
-    return found.to_dict() | {"sign_test_p": sign_test(found.better, found.worse)}
+def _with_sign_test(difference: Difference) -> dict[str, Any]:
+    return difference.to_dict() | {"sign_test_p": sign_test(difference.better, difference.worse)}
 
 
 def _ties_difference(new: _WithTies | None, old: _WithTies | None) -> dict[str, Any] | None:
     if new is None or old is None:
         return None
-    found = paired_difference(old.right, new.right)
-    return None if found is None else found.to_dict()
+    difference = paired_difference(old.right, new.right)
+    return None if difference is None else difference.to_dict()
 
 
 def _strict(judged: JudgedPairs) -> list[float]:
-    """The share of strict thoughts of each pair."""
+    """Share of strict thoughts of each pair."""
     return [sum(is_strict(text) for text in pair.thoughts) / 2 for pair in judged.pairs]
 
 
@@ -267,23 +276,23 @@ def _format_difference(new: JudgedPairs, old: JudgedPairs) -> Difference | None:
 
 
 def _agreeing(pair: JudgedPair) -> dict[str, list[bool]]:
-    """For each dimension of which people gave a sub-score: whether the thought says the same, for A and for B."""
-    found: dict[str, list[bool]] = {}
+    """Whether the thoughts give the sub-scores that people gave, by dimension, for A and for B."""
+    agreeing: dict[str, list[bool]] = {}
     for text, known in zip(pair.thoughts, pair.sub_scores, strict=True):
         try:
-            said: Mapping[str, str] = parse_tolerant(text).sub_scores
+            sub_scores: Mapping[str, str] = parse_tolerant(text).sub_scores
         except AnswerError:
-            said = {}
+            sub_scores = {}
         for name, value in known.items():
-            found.setdefault(name, []).append(said.get(name) == value)
-    return found
+            agreeing.setdefault(name, []).append(sub_scores.get(name) == value)
+    return agreeing
 
 
 def _by_dimension(judged: JudgedPairs) -> dict[str, dict[str, float]]:
-    """Agreement of sub-scores by dimension, and how many were known."""
-    told = [_agreeing(pair) for pair in judged.pairs]
-    values = {name: [right for one in told for right in one.get(name, ())] for name in DIMENSIONS}
-    return {name: {"known": len(some), "agreement": sum(some) / len(some)} for name, some in values.items() if some}
+    """Agreement of sub-scores by dimension, and the number of known ones."""
+    by_pair = [_agreeing(pair) for pair in judged.pairs]
+    values = {name: [right for pair in by_pair for right in pair.get(name, ())] for name in DIMENSIONS}
+    return {name: {"known": len(right), "agreement": sum(right) / len(right)} for name, right in values.items() if right}
 
 
 def _sub_score_difference(new: JudgedPairs, old: JudgedPairs) -> dict[str, Any] | None:
@@ -292,13 +301,13 @@ def _sub_score_difference(new: JudgedPairs, old: JudgedPairs) -> dict[str, Any] 
         return None
     shares = []
     for judged in (old, new):
-        told = [[right for some in _agreeing(pair).values() for right in some] for pair in judged.pairs]
-        shares.append([sum(one) / len(one) for one in told if one])
-    found = paired_difference(shares[0], shares[1])
-    return None if found is None else found.to_dict()
+        by_pair = [[right for values in _agreeing(pair).values() for right in values] for pair in judged.pairs]
+        shares.append([sum(right) / len(right) for right in by_pair if right])
+    difference = paired_difference(shares[0], shares[1])
+    return None if difference is None else difference.to_dict()
 
 
-def _benchmark(benchmark: Benchmark | None, found: Difference | None) -> dict[str, Any] | None:
-    if benchmark is None or found is None:
+def _benchmark(benchmark: Benchmark | None, difference: Difference | None) -> dict[str, Any] | None:
+    if benchmark is None or difference is None:
         return None
-    return {"name": benchmark.name, "pairs": len(benchmark.labels), **found.to_dict()}
+    return {"name": benchmark.name, "pairs": len(benchmark.labels), **difference.to_dict()}

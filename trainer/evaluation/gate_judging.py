@@ -1,8 +1,8 @@
-"""Judging for the gate: both checkpoints on the held-out pairs of a run, and on a split of ShapeWorld where that is theirs.
+"""Judging for the gate: both checkpoints on the held-out pairs of a run, and on ShapeWorld where they are of that world.
 
     gate = run_gate(candidate, rival, pairs.held_out, work, on_progress, stop)
 
-What was judged is kept in the run folder, by the checkpoint's fingerprint, so a gate that was interrupted goes on where it
+Judgements are kept in the run folder, by the checkpoint's fingerprint, so an interrupted gate goes on where it
 stopped; benchmark figures and clips are kept for all runs in the data folder under `training-cache`.
 
     run/gate/3fb6.....jsonl                                     one line a pair: rewards, thoughts, seconds
@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 from accelerate import Accelerator
 
 from descore.checkpoints.folder import load_checkpoint
@@ -50,10 +51,17 @@ SPLIT = "test"
 BENCHMARK = "ShapeWorld's test split"
 FOLDER = "gate"
 
+Margins = npt.NDArray[np.float64]
+
 
 @dataclass(frozen=True)
 class JudgedCheckpoint:
-    """A checkpoint that takes part. checkpoint: what `load_checkpoint` takes; fingerprint: of its folder."""
+    """A checkpoint that the gate judges.
+
+    Attributes:
+        checkpoint: as `load_checkpoint` takes it.
+        fingerprint: of its folder.
+    """
 
     name: str
     checkpoint: str
@@ -62,10 +70,15 @@ class JudgedCheckpoint:
 
 @dataclass(frozen=True)
 class GateWork:
-    """What is judged, and where it is kept.
+    """Settings of the judging.
 
-    pairs_at_once: that think at the same time. benchmark_pairs: of ShapeWorld's test split; 0 leaves it out. frame_cache:
-    keep decoded frames. familiar: as in `trainer.evaluation.gate.compare`.
+    Attributes:
+        run_folder: keeps the judgements.
+        home: the data folder, keeps figures and clips of the benchmark.
+        pairs_at_once: pairs that think at the same time.
+        benchmark_pairs: of ShapeWorld's test split; 0 leaves it out.
+        frame_cache: keep decoded frames.
+        familiar: as in `trainer.evaluation.gate.compare`.
     """
 
     run_folder: Path
@@ -77,7 +90,7 @@ class GateWork:
 
 
 class GateStoppedError(Exception):
-    """A signal came in between; what was judged so far is kept."""
+    """A signal came in between; the judgements so far are kept."""
 
 
 def run_gate(
@@ -88,29 +101,29 @@ def run_gate(
     on_progress: OnProgress,
     stop: StopSignals,
 ) -> Gate:
-    """Judge the pairs with both and compare.
+    """Judge the pairs with both checkpoints and compare them.
 
     Args:
-        on_progress: called with what is done and how much there is to do, in pairs.
+        on_progress: called with the number of judged pairs and of all pairs, of both checkpoints together.
 
     Raises:
         GateStoppedError: `stop` received a signal.
         descore.errors.CheckpointError: one of them can't be loaded.
         descore.metrics.MetricsError: a reward is not finite.
     """
-    entrants = (rival, candidate)
-    total, before = len(entrants) * (len(pairs) + work.benchmark_pairs), 0
-    found: list[tuple[Candidate, np.ndarray]] = []
-    for entrant in entrants:
-        entering = _Entering(entrant, work, stop, partial(_shifted, on_progress, before, total))
-        found.append(entering.judged(pairs))
+    checkpoints = (rival, candidate)
+    total, before = len(checkpoints) * (len(pairs) + work.benchmark_pairs), 0
+    results: list[tuple[Candidate, Margins]] = []
+    for checkpoint in checkpoints:
+        judging = _CheckpointJudging(checkpoint, work, stop, partial(_shifted, on_progress, before, total))
+        results.append(judging.run(pairs))
         before += len(pairs) + work.benchmark_pairs
-        del entering
+        del judging
         gc.collect()
-    (old, old_margins), (new, new_margins) = found
+    (old, old_margins), (new, new_margins) = results
     benchmark = None
     if work.benchmark_pairs:
-        labels = [SIGN[one.label] for one in shape_pairs(SPLIT, work.benchmark_pairs)]
+        labels = [SIGN[pair.label] for pair in shape_pairs(SPLIT, work.benchmark_pairs)]
         benchmark = Benchmark(BENCHMARK, np.array(labels, dtype=np.float64), old_margins, new_margins)
     return compare(new, old, benchmark, work.familiar)
 
@@ -119,28 +132,30 @@ def _shifted(on_progress: OnProgress, before: int, total: int, done: int) -> Non
     on_progress(before + done, total)
 
 
-class _Entering:
-    """One checkpoint at work; it is loaded only if something is left to judge."""
+class _CheckpointJudging:
+    """Judging by one checkpoint; it is loaded only if something is left to judge."""
 
-    def __init__(self, entrant: JudgedCheckpoint, work: GateWork, stop: StopSignals, told: Callable[[int], None]) -> None:
-        self._entrant, self._work, self._stop, self._told = entrant, work, stop, told
+    def __init__(
+        self, checkpoint: JudgedCheckpoint, work: GateWork, stop: StopSignals, on_progress: Callable[[int], None]
+    ) -> None:
+        self._checkpoint, self._work, self._stop, self._on_progress = checkpoint, work, stop, on_progress
         self._loaded: tuple[DeScoreModel, Manifest] | None = None
 
-    def judged(self, pairs: Sequence[TrainingPair]) -> tuple[Candidate, np.ndarray]:
-        """What it says of the pairs, and its margins on the benchmark (empty without one)."""
-        path = self._work.run_folder / FOLDER / f"{self._entrant.fingerprint[:16]}.jsonl"
+    def run(self, pairs: Sequence[TrainingPair]) -> tuple[Candidate, Margins]:
+        """Judge the pairs and the benchmark; the margins on it are empty without one."""
+        path = self._work.run_folder / FOLDER / f"{self._checkpoint.fingerprint[:16]}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
         lines = _whole_lines(path)
-        known = {line["identity"] for line in lines}
-        todo = [pair for pair in pairs if pair.identity not in known]
+        judged = {line["identity"] for line in lines}
+        todo = [pair for pair in pairs if pair.identity not in judged]
         if todo:
             lines += self._judge(todo, path, len(pairs) - len(todo))
-        contestant = self._contestant(lines, {pair.identity: pair for pair in pairs})
+        candidate = self._candidate(lines, {pair.identity: pair for pair in pairs})
         margins = self._benchmark(len(pairs)) if self._work.benchmark_pairs else np.zeros(0)
-        return contestant, margins
+        return candidate, margins
 
     def _judge(self, pairs: Sequence[TrainingPair], path: Path, done: int) -> list[dict[str, Any]]:
-        """Judge pairs, some at a time, and append them to the file."""
+        """Judge pairs in batches and append them to the file."""
         model, manifest = self._load()
         frames = self._work.home / "training-cache" / "frames" if self._work.frame_cache else None
         reader = PairReader(model.processor, manifest.frame_policy, manifest.prompt_version, frames)
@@ -149,29 +164,29 @@ class _Entering:
         try:
             for first in range(0, len(pairs), size):
                 self._check()
-                some, began = pairs[first : first + size], time.monotonic()
+                batch, began = pairs[first : first + size], time.monotonic()
                 judged = judge_pairs(
                     model,
                     reader,
-                    some,
+                    batch,
                     accelerator,
                     Precision.of("auto", accelerator.device),
                     max_tokens=manifest.max_thought_tokens,
                     paradigm=_paradigm(model, manifest),
                     pairs_at_once=size,
                 )
-                seconds = (time.monotonic() - began) / len(some)
-                fresh = [_line(pair, judged, seconds) for pair in some]
+                seconds = (time.monotonic() - began) / len(batch)
+                fresh = [_line(pair, judged, seconds) for pair in batch]
                 with path.open("a", encoding="utf-8") as file:
                     file.writelines(f"{json.dumps(line)}\n" for line in fresh)
                 lines += fresh
-                self._told(done + first + len(some))
+                self._on_progress(done + first + len(batch))
         finally:
             reader.close()
         return lines
 
-    def _contestant(self, lines: Sequence[dict[str, Any]], pairs: dict[str, TrainingPair]) -> Candidate:
-        """Labels and sub-scores come from the pairs, which are frozen with the run; the file adds what was judged."""
+    def _candidate(self, lines: Sequence[dict[str, Any]], pairs: dict[str, TrainingPair]) -> Candidate:
+        """Put the judgements of the file together with labels and sub-scores of the pairs, which are frozen with the run."""
         judged = []
         for line in lines:
             pair = pairs.get(line["identity"])
@@ -181,15 +196,15 @@ class _Entering:
         problems = tuple(line["problem"] for line in lines if "problem" in line)
         paradigm: Paradigm = lines[0]["paradigm"] if lines else "think-then-score"
         seconds = statistics.median(line["seconds"] for line in lines) if lines else 0.0
-        return Candidate(self._entrant.name, JudgedPairs(tuple(judged), paradigm, problems), seconds)
+        return Candidate(self._checkpoint.name, JudgedPairs(tuple(judged), paradigm, problems), seconds)
 
-    def _benchmark(self, done: int) -> np.ndarray:
+    def _benchmark(self, done: int) -> Margins:
         """Margins r_A - r_B on the first pairs of the split, (n,)."""
         count, cache = self._work.benchmark_pairs, self._work.home / "training-cache"
-        name = f"{self._entrant.fingerprint[:16]}-{SPLIT}-{count}-{code_version()}.json"
+        name = f"{self._checkpoint.fingerprint[:16]}-{SPLIT}-{count}-{code_version()}.json"
         path = cache / "benchmarks" / name
         if path.exists():
-            self._told(done + count)
+            self._on_progress(done + count)
             return np.array(json.loads(path.read_text("utf-8")), dtype=np.float64)
         self._check()
         folder = cache / f"shapes-{SPLIT}"
@@ -203,26 +218,26 @@ class _Entering:
         model, manifest = self._load()
         judge, paradigm = DeScore(model, manifest), _paradigm(model, manifest)
         mode: Mode = "quick" if paradigm == "discriminative" else "think"
-        known = tuple(shape_pairs(SPLIT, self._work.benchmark_pairs))
+        pairs = tuple(shape_pairs(SPLIT, self._work.benchmark_pairs))
         margins: list[float] = []
         size = self._work.pairs_at_once
-        for first in range(0, len(known), size):
+        for first in range(0, len(pairs), size):
             self._check()
-            some = known[first : first + size]
-            paths = [folder / name for one in some for name in clip_names(one)]
-            prompts = [one.prompt for one in some for _ in range(2)]
-            told = judge.score(paths, prompts, mode, batch_size=2 * size)
-            scores = [one.overall_score if paradigm == "generative" else one.reward for one in told]
+            batch = pairs[first : first + size]
+            paths = [folder / name for pair in batch for name in clip_names(pair)]
+            prompts = [pair.prompt for pair in batch for _ in range(2)]
+            judgements = judge.score(paths, prompts, mode, batch_size=2 * size)
+            scores = [each.overall_score if paradigm == "generative" else each.reward for each in judgements]
             sides = zip(scores[::2], scores[1::2], strict=True)
             margins += [0.0 if a is None or b is None else a - b for a, b in sides]
-            self._told(done + first + len(some))
+            self._on_progress(done + first + len(batch))
         return margins
 
     def _load(self) -> tuple[DeScoreModel, Manifest]:
         if self._loaded is None:
-            self._loaded = load_checkpoint(self._entrant.checkpoint)
+            self._loaded = load_checkpoint(self._checkpoint.checkpoint)
         model, manifest = self._loaded
-        if model.scoring is None:  # a bare backbone: only what it writes can be judged
+        if model.scoring is None:  # a bare backbone: only its written score counts
             hidden = model.backbone.config.get_text_config().hidden_size
             head = ScoringModule(hidden).to(model.backbone.device)
             head.requires_grad_(False).head.weight.zero_()
@@ -235,24 +250,25 @@ class _Entering:
 
 
 def _paradigm(model: DeScoreModel, manifest: Manifest) -> Paradigm:
-    """What counts as its score; where the head is zero, as in a bare backbone, the overall_score that it writes."""
+    """Paradigm of a checkpoint; generative where the head is zero, as in a bare backbone."""
     if not model.require_scoring().head.weight.any():
         return "generative"
-    return manifest.lineage.get("paradigm", "think-then-score")
+    paradigm: Paradigm = manifest.lineage.get("paradigm", "think-then-score")
+    return paradigm
 
 
 def _line(pair: TrainingPair, judged: JudgedPairs, seconds: float) -> dict[str, Any]:
-    found = next((one for one in judged.pairs if one.identity == pair.identity), None)
+    result = next((each for each in judged.pairs if each.identity == pair.identity), None)
     common = {"identity": pair.identity, "seconds": round(seconds, 4), "paradigm": judged.paradigm}
-    if found is None:
-        named = (problem for problem in judged.problems if pair.identity[:12] in problem)
-        return common | {"problem": next(named, f"pair {pair.identity[:12]} could not be judged")}
-    told = asdict(found)
-    return common | {name: told[name] for name in ("think", "quick", "thoughts")}
+    if result is None:
+        own_problems = (problem for problem in judged.problems if pair.identity[:12] in problem)
+        return common | {"problem": next(own_problems, f"pair {pair.identity[:12]} could not be judged")}
+    values = asdict(result)
+    return common | {name: values[name] for name in ("think", "quick", "thoughts")}
 
 
 def _whole_lines(path: Path) -> list[dict[str, Any]]:
-    """The lines of a file of judged pairs; one that a kill cut off is dropped from the file too."""
+    """Read the lines of a file of judged pairs; one that a kill cut off is dropped from the file too."""
     if not path.exists():
         return []
     lines: list[dict[str, Any]] = []

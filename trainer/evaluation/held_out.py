@@ -1,4 +1,4 @@
-"""How well a model agrees with people on held-out pairs: both modes, thoughts, and the scale that is fitted on them.
+"""Agreement of a model with people on held-out pairs: both modes, thoughts, and the scale that is fitted on them.
 
     judged = judge_pairs(model, reader, pairs, accelerator, precision, max_tokens=400)
     judged.report(), judged.calibration()
@@ -43,7 +43,15 @@ LEAST_CALIBRATION_PAIRS = 10
 
 @dataclass(frozen=True)
 class JudgedPair:
-    """One pair: its label, the rewards of A and B after a thought and without one, the thoughts, the known sub-scores."""
+    """One judged pair.
+
+    Attributes:
+        label: +1, -1, or 0 for a tie.
+        think: rewards of A and B after a thought.
+        quick: rewards of A and B without one.
+        thoughts: of A and B.
+        sub_scores: those that people gave.
+    """
 
     identity: str
     label: int
@@ -55,14 +63,19 @@ class JudgedPair:
 
 @dataclass(frozen=True)
 class JudgedPairs:
-    """Judged pairs, by identity. paradigm: decides what counts as a video's score. problems: pairs that can't be read."""
+    """Judged pairs, by identity.
+
+    Attributes:
+        paradigm: decides what counts as the score of a video.
+        problems: pairs that can't be read.
+    """
 
     pairs: tuple[JudgedPair, ...]
     paradigm: Paradigm
     problems: tuple[str, ...] = ()
 
     def report(self) -> dict[str, Any]:
-        """Agreement with people and, of the thoughts, format and sub-scores; empty without pairs.
+        """Report agreement with people, and format and sub-scores of the thoughts; empty without pairs.
 
         The figures of the paradigm's own score stand at the top; `quick` beneath, where both exist.
         """
@@ -74,7 +87,7 @@ class JudgedPairs:
         return report if self.paradigm == "generative" else report | {"quick": self._agreement("quick")}
 
     def calibration(self) -> Calibration:
-        """The scale of the rewards of each mode; empty where the pairs are too few, or there are no rewards."""
+        """Fit the scale of the rewards of each mode; empty where the pairs are too few, or there are no rewards."""
         if len(self.pairs) < LEAST_CALIBRATION_PAIRS or self.paradigm == "generative":
             return Calibration({})
         modes = ("quick",) if self.paradigm == "discriminative" else ("think", "quick")
@@ -86,26 +99,26 @@ class JudgedPairs:
 
     @property
     def mode(self) -> str:
-        """The mode whose score is the paradigm's own."""
+        """Mode whose score is the paradigm's own."""
         return "quick" if self.paradigm == "discriminative" else "think"
 
     def scores(self, mode: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Scores of A, of B, and the labels, (n,) each; the generative paradigm's are what its thoughts end in."""
+        """Scores of A, of B, and the labels, (n,) each; the generative paradigm has scores that its thoughts end in."""
         if self.paradigm == "generative":
-            scores = np.array([_generated(one.thoughts) for one in self.pairs])
+            scores = np.array([_generated(pair.thoughts) for pair in self.pairs])
         else:
-            scores = np.array([one.think if mode == "think" else one.quick for one in self.pairs])
-        return scores[:, 0], scores[:, 1], np.array([one.label for one in self.pairs])
+            scores = np.array([pair.think if mode == "think" else pair.quick for pair in self.pairs])
+        return scores[:, 0], scores[:, 1], np.array([pair.label for pair in self.pairs])
 
     def _agreement(self, mode: str) -> dict[str, Any]:
         return preference_report(*self.scores(mode)).to_dict()
 
     def _thought_figures(self) -> dict[str, Any]:
         """Shares of thoughts in strict format, and of known sub-scores that are right."""
-        told = [(text, known) for one in self.pairs for text, known in zip(one.thoughts, one.sub_scores, strict=True)]
-        right = [value for text, known in told for value in _right(text, known)]
+        thoughts = [item for pair in self.pairs for item in zip(pair.thoughts, pair.sub_scores, strict=True)]
+        right = [value for text, sub_scores in thoughts for value in _right(text, sub_scores)]
         return {
-            "strict_format": sum(is_strict(text) for text, _ in told) / len(told),
+            "strict_format": sum(is_strict(text) for text, _ in thoughts) / len(thoughts),
             "sub_score_exact_match": sum(right) / len(right) if right else None,
         }
 
@@ -121,7 +134,7 @@ def judge_pairs(
     paradigm: Paradigm = "think-then-score",
     vision: VisionFeatures | None = None,
     pairs_at_once: int = 4,
-    on_progress: OnProgress = lambda done, total: None,
+    on_progress: OnProgress = lambda *_: None,
 ) -> JudgedPairs:
     """Judge pairs greedily in both modes; pairs that can't be read are left out and named.
 
@@ -136,25 +149,25 @@ def judge_pairs(
     model.eval()
     judged: list[JudgedPair] = []
     # Rows hold every pixel of a video, so no more of them exist at a time than are judged together.
-    some: list[tuple[TrainingPair, tuple[Row, Row]]] = []
+    batch: list[tuple[TrainingPair, tuple[Row, Row]]] = []
     try:
         for done, pair in enumerate(mine, start=1):
             rows = _rows(reader, pair, problems)
-            some += [] if rows is None else [(pair, rows)]
-            if len(some) < pairs_at_once and done < len(mine):
+            batch += [] if rows is None else [(pair, rows)]
+            if len(batch) < pairs_at_once and done < len(mine):
                 continue
             with precision.sampling():
-                judged += _judge(model, some, 0 if paradigm == "discriminative" else max_tokens, vision)
-            some = []
+                judged += _judge(model, batch, 0 if paradigm == "discriminative" else max_tokens, vision)
+            batch = []
             on_progress(done, len(mine))
     finally:
         model.train(was_training)
-    together = sorted(gather_object(judged), key=lambda one: one.identity)
-    return JudgedPairs(tuple(together), paradigm, tuple(sorted(gather_object(problems))))
+    everything = sorted(gather_object(judged), key=lambda pair: pair.identity)
+    return JudgedPairs(tuple(everything), paradigm, tuple(sorted(gather_object(problems))))
 
 
 def evaluate_held_out(checkpoint: str, settings: DataConfig, home: Path | None = None) -> dict[str, Any]:
-    """How well a checkpoint agrees with the held-out pairs of the store or of a table.
+    """Measure how well a checkpoint agrees with the held-out pairs of the store or of a table.
 
     Args:
         home: the data folder of the store and of kept frames; by default the user's.
@@ -191,14 +204,14 @@ def evaluate_held_out(checkpoint: str, settings: DataConfig, home: Path | None =
 
 def _judge(
     model: DeScoreModel,
-    some: Sequence[tuple[TrainingPair, tuple[Row, Row]]],
+    batch: Sequence[tuple[TrainingPair, tuple[Row, Row]]],
     max_tokens: int,
     vision: VisionFeatures | None,
 ) -> list[JudgedPair]:
     """Rewards without and with a thought, and the thoughts; one prefill for all."""
-    if not some:
+    if not batch:
         return []
-    rows = [row for _, both in some for row in both]
+    rows = [row for _, both in batch for row in both]
     with torch.inference_mode():
         features = None if vision is None else vision.of(rows)
         state = model.prefill(collate(rows, pad_token_id(model.processor)), features)
@@ -207,8 +220,8 @@ def _judge(
             pass
         think = model.score(state).tolist() if max_tokens else quick
     texts = model.processor.tokenizer.batch_decode(state.thoughts, skip_special_tokens=False)
-    sides = [slice(2 * place, 2 * place + 2) for place in range(len(some))]
-    return [_judged(pair, think[at], quick[at], texts[at]) for (pair, _), at in zip(some, sides, strict=True)]
+    sides = [slice(2 * index, 2 * index + 2) for index in range(len(batch))]
+    return [_judged(pair, think[side], quick[side], texts[side]) for (pair, _), side in zip(batch, sides, strict=True)]
 
 
 def _rows(reader: PairReader, pair: TrainingPair, problems: list[str]) -> tuple[Row, Row] | None:
@@ -231,13 +244,13 @@ def _judged(pair: TrainingPair, think: Sequence[float], quick: Sequence[float], 
 
 
 def _generated(texts: tuple[str, str]) -> tuple[float, float]:
-    """The generated scores of A and B; equal, so a tie, where one of them can't be read."""
+    """Read the generated scores of A and B; equal, so a tie, where one of them can't be read."""
     a, b = (overall_score(text) for text in texts)
     return (0.0, 0.0) if a is None or b is None else (a, b)
 
 
 def is_strict(text: str) -> bool:
-    """Whether a thought keeps to the format to the letter."""
+    """Whether a thought keeps the strict format."""
     try:
         parse_strict(text)
     except AnswerError:
@@ -245,9 +258,9 @@ def is_strict(text: str) -> bool:
     return True
 
 
-def _right(text: str, known: dict[str, str]) -> list[bool]:
+def _right(text: str, sub_scores: dict[str, str]) -> list[bool]:
     try:
-        found = parse_tolerant(text).sub_scores
+        answer = parse_tolerant(text).sub_scores
     except AnswerError:
-        found = {}
-    return [found.get(name) == known[name] for name in DIMENSIONS if name in known]
+        answer = {}
+    return [answer.get(name) == sub_scores[name] for name in DIMENSIONS if name in sub_scores]

@@ -1,11 +1,11 @@
-"""What is measured on held-out videos while a stage trains: how rewards drift, and whether people are agreed with.
+"""Monitors of a stage that trains: drift of rewards on fixed videos, and accuracy on held-out pairs.
 
     monitor = AnchorMonitor(model, anchor_rows(reader, pairs, 8), run / "anchors.json", accelerator, precision, steps)
     monitor(step)          # {"drift": ..., "drift_abs": ..., "anchor_spread": ...} where it is due, else {}
     HeldOutMonitor(judge, steps)(step)                   # {"held_out_accuracy": ...} where it is due
 
 Anchors keep their thoughts, so that what moves is the scoring and not the thinking. Their first rewards are kept in the run
-folder: a resumed run measures against the same ones. Held-out pairs are judged anew each time, thoughts and all.
+folder: a resumed run measures against the same ones. Held-out pairs are judged again each time, with new thoughts.
 """
 
 from __future__ import annotations
@@ -40,14 +40,19 @@ _DRIFT_POINTS, _HELD_OUT_POINTS = 20, 5
 
 
 class HeldOutMonitor:
-    """Accuracy without ties on some held-out pairs, a few times in a stage; at its end all of them are judged anyway."""
+    """Measures accuracy without ties on some held-out pairs, a few times in a stage; its end judges all of them anyway."""
 
     def __init__(self, judge: Callable[[], JudgedPairs], steps: int) -> None:
-        """judge: judges the pairs, which people have a preference on. steps: of the stage."""
+        """Make a monitor.
+
+        Args:
+            judge: judges the pairs, which have a preference.
+            steps: of the stage.
+        """
         self._judge, self._every, self._steps = judge, max(steps // _HELD_OUT_POINTS, 1), steps
 
     def __call__(self, step: int) -> dict[str, float]:
-        """held_out_accuracy: of the pairs that could be read."""
+        """Measure `held_out_accuracy` of the readable pairs where it is due."""
         done = step + 1
         if done % self._every or done == self._steps:
             return {}
@@ -57,7 +62,7 @@ class HeldOutMonitor:
 
 
 def anchor_rows(reader: PairReader, pairs: Sequence[TrainingPair], count: int) -> list[Row]:
-    """The first `count` videos of pairs that can be read, with their thoughts where they have some."""
+    """Read the first `count` videos of readable pairs, with their thoughts where they have some."""
     rows: list[Row] = []
     for pair in pairs:
         if len(rows) >= count:
@@ -71,7 +76,7 @@ def anchor_rows(reader: PairReader, pairs: Sequence[TrainingPair], count: int) -
 
 
 class AnchorMonitor:
-    """Measures every so many steps and at the last one; drift is in the unit of raw rewards."""
+    """Measures the drift of rewards about twenty times in a stage and at its last step, in the unit of raw rewards."""
 
     def __init__(
         self,
@@ -92,7 +97,12 @@ class AnchorMonitor:
             write_atomic(path, json.dumps(self._first.tolist()))
 
     def __call__(self, step: int) -> dict[str, float]:
-        """drift: mean change of the rewards; drift_abs: mean size of a change; anchor_spread: their standard deviation."""
+        """Measure where it is due.
+
+        Returns:
+            `drift`, the mean change of the rewards; `drift_abs`, the mean size of a change; `anchor_spread`, their
+            standard deviation.
+        """
         if not self._rows or ((step + 1) % self._every and step != self._last):
             return {}
         rewards = torch.tensor(self._rewards())
@@ -110,10 +120,10 @@ class AnchorMonitor:
         rewards: list[float] = []
         try:
             for first in range(0, len(self._rows), _ROWS_AT_ONCE):
-                some = self._rows[first : first + _ROWS_AT_ONCE]
-                vision = None if self._vision is None else self._vision.of(some)
+                rows = self._rows[first : first + _ROWS_AT_ONCE]
+                vision = None if self._vision is None else self._vision.of(rows)
                 with self._precision.sampling():
-                    batch = collate(some, pad_token_id(self._model.processor))
+                    batch = collate(rows, pad_token_id(self._model.processor))
                     rewards += self._model.rewards(batch, vision).tolist()
         finally:
             self._model.train(was_training)

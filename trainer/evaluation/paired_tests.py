@@ -1,4 +1,4 @@
-"""Two checkpoints on the very same pairs: differences with paired intervals, and a scale that no pair helped to fit.
+"""Paired tests of two checkpoints on the same pairs, and a cross-fitted scale that no pair helped to fit.
 
     found = paired_difference(right_before, right_after)
     found.difference, found.interval, found.better, found.worse
@@ -33,10 +33,15 @@ _BINS = 10
 
 @dataclass(frozen=True)
 class Difference:
-    """What a change came to on the same observations, as fractions of 1.
+    """A change on the same observations, as fractions of 1.
 
-    before, after: the means; difference: after - before; interval: the percentile bootstrap over observations at 95 %.
-    better, worse: how many observations rose and fell.
+    Attributes:
+        before: mean before.
+        after: mean after.
+        difference: after - before.
+        interval: percentile bootstrap over observations at 95 %.
+        better: number of observations that rose.
+        worse: number of observations that fell.
     """
 
     before: float
@@ -47,17 +52,20 @@ class Difference:
     worse: int
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON types."""
+        """Convert to JSON types."""
         return {**asdict(self), "interval": list(self.interval)}
 
 
 @dataclass(frozen=True)
 class CrossFit:
-    """A checkpoint's pairs, each with the scale that the other folds give.
+    """Figures of a checkpoint's pairs, each judged with the scale of the other folds.
 
-    right: whether the class (A, B, tie) is the human one, (n,) booleans. eps: the mean threshold of the folds, in units of
-    the reward. brier: mean square of P(A preferred) minus the label (1, 0, and a half for a tie). ece: expected calibration
-    error, the mean distance of P and the share of people over ten bins of P, each pair seen from both sides.
+    Attributes:
+        right: whether the class (A, B, tie) is the human one, (n,).
+        eps: mean tie threshold of the folds, in the unit of rewards.
+        brier: mean square of P(A preferred) minus the label (1, 0, and a half for a tie).
+        ece: expected calibration error, the mean distance of P and the share of people over ten bins of P, each pair seen
+            from both sides.
     """
 
     right: npt.NDArray[np.bool_]
@@ -67,7 +75,7 @@ class CrossFit:
 
 
 def paired_difference(before: npt.ArrayLike, after: npt.ArrayLike, seed: int = 0) -> Difference | None:
-    """The change of a mean over the same observations; None without any.
+    """Measure the change of a mean over the same observations; None without any.
 
     Args:
         before, after: one number for each observation, (n,); booleans for right and wrong.
@@ -112,32 +120,32 @@ def cross_fitted(
 
 
 def with_best_threshold(margins: npt.ArrayLike, labels: npt.ArrayLike) -> tuple[float, float]:
-    """The threshold that suits these very pairs best, and the accuracy with ties that it gives: optimistic by design."""
+    """Fit the threshold on these very pairs; return it with its accuracy with ties, which is optimistic by design."""
     best = best_tie_threshold(margins, labels)
     return best.eps, best.accuracy
 
 
 def sign_test(better: int, worse: int) -> float:
-    """The two-sided exact p of so many changes for the better and for the worse, if both were equally likely."""
+    """Compute the two-sided exact p of `better` and `worse` changes, if both were equally likely."""
     count = better + worse
     tail = sum(math.comb(count, k) for k in range(min(better, worse) + 1)) / 2**count
-    return min(1.0, 2 * tail)
+    return float(min(1.0, 2 * tail))
 
 
 def _folds(identities: Sequence[str]) -> npt.NDArray[np.int64]:
-    """The fold of each pair: equal sizes, in an order that only the names decide."""
-    order = sorted(range(len(identities)), key=lambda place: (stable_share("gate", identities[place]), identities[place]))
+    """Assign a fold to each pair: equal sizes, in an order that only the names decide."""
+    order = sorted(range(len(identities)), key=lambda index: (stable_share("gate", identities[index]), identities[index]))
     folds = np.empty(len(identities), dtype=np.int64)
     folds[order] = np.arange(len(identities)) % FOLDS
     return folds
 
 
 def _calibration_error(p: npt.NDArray[np.float64], target: npt.NDArray[np.float64]) -> float:
-    """Seen from both sides, so that it does not matter which video is called A."""
-    told, true = np.concatenate([p, 1 - p]), np.concatenate([target, 1 - target])
-    bins = np.minimum((told * _BINS).astype(int), _BINS - 1)
-    sums = [abs(float(np.sum(told[bins == one] - true[bins == one]))) for one in range(_BINS)]
-    return sum(sums) / len(told)
+    """Expected calibration error from both sides, so that it does not matter which video is called A."""
+    predicted, true = np.concatenate([p, 1 - p]), np.concatenate([target, 1 - target])
+    bins = np.minimum((predicted * _BINS).astype(int), _BINS - 1)
+    sums = [abs(float(np.sum(predicted[bins == index] - true[bins == index]))) for index in range(_BINS)]
+    return sum(sums) / len(predicted)
 
 
 def _interval(change: npt.NDArray[np.float64], seed: int) -> tuple[float, float]:

@@ -30,15 +30,15 @@ def save_samples(
     judged: Sequence[JudgedPair],
     pair_ids: Mapping[str, int],
 ) -> None:
-    """Write the samples of one moment; those of the same moment that are there already are replaced.
+    """Write the samples of one moment; earlier ones of the same moment are replaced.
 
     Args:
         pair_ids: identity -> pair of the store; others are passed over.
     """
-    known = [pair for pair in judged if pair.identity in pair_ids]
-    chosen = sorted(known, key=lambda pair: stable_share("sample", pair.identity))[:PAIRS]
+    stored = [pair for pair in judged if pair.identity in pair_ids]
+    sampled = sorted(stored, key=lambda pair: stable_share("sample", pair.identity))[:PAIRS]
     kept = [row for row in read_samples(run_folder) if (row["stage"], row["when"]) != (stage, when)]
-    rows = kept + [_row(pair, pair_ids[pair.identity], stage, when) for pair in chosen]
+    rows = kept + [_row(pair, pair_ids[pair.identity], stage, when) for pair in sampled]
     write_atomic(run_folder / SAMPLES, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 

@@ -1,11 +1,11 @@
-"""Runs that judge pairs of the store: for benchmarks, the leaderboard, and everything else that the Analyse page shows.
+"""Scoring runs: judge pairs of the store for the benchmarks, leaderboard and findings of the Analyse page.
 
-    scored = score(database, run, "bundled", on_progress, stop)
-    scored.sentence
+    summary = score(database, run, "bundled", on_progress, stop)
+    summary.sentence
 
-What is asked stands in the run's request: {"sources": [names] or null, "campaigns": [ids] or null, "modes": ["think",
+The run's request selects the pairs: {"sources": [names] or null, "campaigns": [ids] or null, "modes": ["think",
 "quick"]}; without sources and campaigns all pairs. Each answer is kept as it comes, so a run that is stopped or killed goes
-on where it was, and what the app was asked before is not asked again. A video that can't be read costs its pair.
+on where it was, and pairs that the app has judged before are not judged again. A video that can't be read costs its pair.
 """
 
 from __future__ import annotations
@@ -45,10 +45,15 @@ _RECORDED = tuple(field.name for field in fields(JudgementRecord) if field.name 
 
 
 @dataclass(frozen=True)
-class Scored:
-    """What a scoring came to: pairs of the request, those judged by this call and those known before, and what failed.
+class ScoringSummary:
+    """Result of a scoring.
 
-    complete: no signal ended it early.
+    Attributes:
+        pairs: of the request.
+        judged: by this call.
+        known: judged before.
+        problems: pairs that failed, and why.
+        complete: no signal ended it early.
     """
 
     pairs: int
@@ -64,11 +69,11 @@ class Scored:
         return f"{self.pairs} pairs: {self.judged} judged, {self.known} were known{lost}"
 
 
-def score(database: Database, run: Run, checkpoint: str, on_progress: OnProgress, stop: StopSignals) -> Scored:
-    """Judge what is not judged yet, some pairs at a time.
+def score(database: Database, run: Run, checkpoint: str, on_progress: OnProgress, stop: StopSignals) -> ScoringSummary:
+    """Judge the pairs of a request that are not judged yet, in batches.
 
     Args:
-        checkpoint: what `DeScore.from_pretrained` takes.
+        checkpoint: as `DeScore.from_pretrained` takes it.
         on_progress: called with the number of finished pairs and of all pairs.
 
     Raises:
@@ -77,27 +82,25 @@ def score(database: Database, run: Run, checkpoint: str, on_progress: OnProgress
     """
     modes, fingerprint = _modes(run), folder_fingerprint(locate(checkpoint)[0])
     with database.read() as session:
-        asked = {"sources": run.request.get("sources"), "campaign_ids": run.request.get("campaigns")}
-        wanted = analysed_pairs(session, fingerprint, **asked)
-    todo = [
-        pair.pair_id for pair in wanted if None in pair.video_stats or any(getattr(pair, mode) is None for mode in modes)
-    ]
-    known, done = len(wanted) - len(todo), 0
-    on_progress(known, len(wanted))
+        selection = {"sources": run.request.get("sources"), "campaign_ids": run.request.get("campaigns")}
+        pairs = analysed_pairs(session, fingerprint, **selection)
+    todo = [pair.pair_id for pair in pairs if None in pair.video_stats or any(getattr(pair, mode) is None for mode in modes)]
+    known, done = len(pairs) - len(todo), 0
+    on_progress(known, len(pairs))
     work = _Scoring(database, modes, DeScore.from_pretrained(checkpoint), fingerprint)
     for first in range(0, len(todo), PAIRS_AT_ONCE):
         if stop.received:
             break
-        some = todo[first : first + PAIRS_AT_ONCE]
-        work.judge(some)
-        done += len(some)
-        on_progress(known + done, len(wanted))
+        batch = todo[first : first + PAIRS_AT_ONCE]
+        work.judge(batch)
+        done += len(batch)
+        on_progress(known + done, len(pairs))
     judged = done - len(work.problems)
-    return Scored(len(wanted), judged, known, tuple(work.problems), complete=done == len(todo))
+    return ScoringSummary(len(pairs), judged, known, tuple(work.problems), complete=done == len(todo))
 
 
 class _Scoring:
-    """A checkpoint that judges pairs of the store."""
+    """Judging of pairs of the store by one checkpoint."""
 
     def __init__(self, database: Database, modes: tuple[Mode, ...], judge: DeScore, fingerprint: str) -> None:
         if not judge.has_reward and "quick" in modes:
@@ -108,7 +111,7 @@ class _Scoring:
         self._rows = 2 * PAIRS_AT_ONCE if judge.model.backbone.device.type == "cpu" else PAIRS_AT_ONCE
 
     def judge(self, pair_ids: Sequence[int]) -> None:
-        """Judge pairs and measure their videos; where one can't be read, the pairs are taken one by one."""
+        """Judge pairs and measure their videos; where one can't be read, one pair after the other."""
         with self._database.read() as session:
             pairs = [get_pair(session, pair_id) for pair_id in pair_ids]
         try:
@@ -125,31 +128,32 @@ class _Scoring:
         with self._database.read() as session:
             missing, unmeasured = self._missing(session, pairs), _unmeasured(session, pairs)
         facts = [self._facts(video) for video in unmeasured]
-        found: list[tuple[Question, Judgement]] = []
+        answers: list[tuple[Question, Judgement]] = []
         for mode in self._modes:
-            asked = [(video, question) for video, question in missing if question.mode == mode]
-            if asked:
-                paths = [self._path(video) for video, _ in asked]
-                prompts = [question.prompt for _, question in asked]
-                told = self._judge.score(paths, prompts, mode, batch_size=self._rows)
-                found += [(question, one) for (_, question), one in zip(asked, told, strict=True)]
+            open_questions = [(video, question) for video, question in missing if question.mode == mode]
+            if open_questions:
+                paths = [self._path(video) for video, _ in open_questions]
+                prompts = [question.prompt for _, question in open_questions]
+                judgements = self._judge.score(paths, prompts, mode, batch_size=self._rows)
+                questions = [question for _, question in open_questions]
+                answers += zip(questions, judgements, strict=True)
         with self._database.write() as session:
             save_video_stats(session, facts)
-            for question, judgement in found:
+            for question, judgement in answers:
                 values = asdict(judgement)
                 record = JudgementRecord(checkpoint=self._judge.name, **{name: values[name] for name in _RECORDED})
                 save_judgement(session, question, record)
 
     def _missing(self, session: Session, pairs: Iterable[Pair]) -> list[tuple[Video, Question]]:
-        """Questions without an answer; one that several pairs share is asked once."""
-        asked: dict[Question, Video] = {}
+        """Questions without an answer; one that several pairs share comes once."""
+        missing: dict[Question, Video] = {}
         for pair in pairs:
             for video in (pair.video_a, pair.video_b):
                 for mode in self._modes:
                     question = Question(video.id, pair.prompt, self._fingerprint, mode)
-                    if question not in asked and find_judgement(session, question) is None:
-                        asked[question] = video
-        return [(video, question) for question, video in asked.items()]
+                    if question not in missing and find_judgement(session, question) is None:
+                        missing[question] = video
+        return [(video, question) for question, video in missing.items()]
 
     def _path(self, video: Video) -> Path:
         return video_path(video.file, self._database.home)
@@ -166,8 +170,8 @@ def _unmeasured(session: Session, pairs: Iterable[Pair]) -> list[Video]:
 
 
 def _modes(run: Run) -> tuple[Mode, ...]:
-    asked: Sequence[Mode] = run.request.get("modes") or DEFAULT_MODES
-    modes = tuple(mode for mode in MODES if mode in asked and mode != "k")
-    if len(modes) != len(asked):
-        raise StorageError(f"a scoring knows the modes think and quick, not {', '.join(map(str, asked))}")
+    requested: Sequence[Mode] = run.request.get("modes") or DEFAULT_MODES
+    modes = tuple(mode for mode in MODES if mode in requested and mode != "k")
+    if len(modes) != len(requested):
+        raise StorageError(f"a scoring run has the modes think and quick (got {', '.join(map(str, requested))})")
     return modes

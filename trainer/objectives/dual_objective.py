@@ -38,9 +38,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DualObjectiveConfig:
-    """Settings of stage 2; the defaults are the method's.
+    """Settings of the losses of stage 2; the defaults are the method's.
 
-    beta: weight of the KL to the reference. bt_weight: weight of the auxiliary Bradley-Terry loss; 0 is GRPO alone.
+    Attributes:
+        num_generations: rollouts of each video.
+        temperature: of sampling.
+        max_tokens: limit of a thought.
+        epsilon: lower clip of the ratio.
+        epsilon_high: upper clip of the ratio.
+        dual_clip: bound of the loss for negative advantages.
+        beta: weight of the KL to the reference.
+        bt_weight: weight of the auxiliary Bradley-Terry loss; 0 is GRPO alone.
+        reward: settings of the rule-based reward.
     """
 
     num_generations: int = 8
@@ -64,8 +73,11 @@ class DualObjectiveConfig:
 class RLPair:
     """One pair ready for rollouts.
 
-    identity: names the pair in seeds and logs. rows: its two encoded prompts. truth: the sub-scores of A and of B that are
-    known (maybe none). label: +1 A preferred, -1 B preferred, 0 tie or unknown.
+    Attributes:
+        identity: names the pair in seeds and logs.
+        rows: encoded prompts of A and B.
+        truth: known sub-scores of A and B, maybe none.
+        label: +1 A preferred, -1 B preferred, 0 tie or unknown.
     """
 
     identity: str
@@ -78,8 +90,16 @@ class RLPair:
 class RolloutBatch:
     """Rollouts of P pairs with their rewards: all that the losses need.
 
-    scores: N rollout rewards. advantages, old_logprobs, reference: (N,), (N, T), (N, T) or None where the policy has not
-    moved since sampling (then the ratio is 1) and where no KL is asked for.
+    Attributes:
+        prompts: V rows without thoughts.
+        vision: ready features of the videos; None: the tower runs.
+        thoughts: sampled, as text and ids.
+        rollouts: the same in tensors.
+        scores: N rollout rewards.
+        advantages: (N,).
+        labels: (P,).
+        old_logprobs: (N, T); None where the policy has not moved since sampling, so that the ratio is 1.
+        reference: (N, T) log-probabilities; None where there is no KL term.
     """
 
     prompts: Batch
@@ -94,7 +114,7 @@ class RolloutBatch:
 
     @property
     def tokens(self) -> int:
-        """Tokens in the policy loss."""
+        """Number of tokens in the policy loss."""
         return int(self.rollouts.mask.sum())
 
     @property
@@ -154,7 +174,7 @@ def collect(
 def add_reference(
     model: DeScoreModel, batch: RolloutBatch, config: DualObjectiveConfig, off: AbstractContextManager[object]
 ) -> None:
-    """Log-probabilities of the rollouts under the reference.
+    """Add the log-probabilities of the rollouts under the reference.
 
     Args:
         model: the model itself with `off` switching its adapter off, or a frozen copy with a context that does nothing.
@@ -170,7 +190,7 @@ def add_reference(
 
 @dataclass
 class DualLosses:
-    """loss: what is minimised. parts: detached figures for the log, each a scalar tensor."""
+    """The loss to minimise, and its `parts`: detached figures for the log, each a scalar tensor."""
 
     loss: torch.Tensor
     parts: dict[str, torch.Tensor]
@@ -185,11 +205,11 @@ class DualObjective(nn.Module):
         self.config = config
 
     def forward(self, batch: RolloutBatch, tokens: float | None = None, comparisons: float | None = None) -> DualLosses:
-        """GRPO + beta KL + bt_weight Bradley-Terry, all from one forward.
+        """Compute GRPO + beta KL + bt_weight Bradley-Terry, all from one forward.
 
         Args:
-            tokens, comparisons: what the two sums are divided by where this batch is a part of a larger one; by default
-                what the batch itself has.
+            tokens, comparisons: divisors of the two sums where this batch is a part of a larger one; by default those of
+                the batch itself.
         """
         config, rollouts = self.config, batch.rollouts
         run = _forward(self.model, batch, config)

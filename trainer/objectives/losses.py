@@ -29,8 +29,8 @@ def bradley_terry(
     Args:
         reward_a, reward_b: (B,) rewards, any scale.
         label: (B,) +1 where A is preferred, -1 where B is, 0 for a tie. Ties give no gradient and do not count.
-        margin: (B,) or a number, in the unit of the rewards: by how much the chosen one is to lead.
-        total: what the sum is divided by, where this batch is a part of a larger one; by default its own preferences.
+        margin: (B,) or a number: the lead that the chosen one is to have, in the unit of the rewards.
+        total: divisor of the sum where this batch is a part of a larger one; by default the number of its preferences.
 
     Returns:
         A scalar; zero (with a graph) if every pair is a tie.
@@ -90,7 +90,7 @@ def group_advantages(rewards: torch.Tensor, eps: float = 1e-6) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class PolicyLoss:
-    """What `grpo` gives. loss: a scalar to minimise. clip_share: share of tokens whose ratio was clipped."""
+    """Result of `grpo`: a scalar loss to minimise, and the share of tokens whose ratio was clipped."""
 
     loss: torch.Tensor
     clip_share: torch.Tensor
@@ -107,7 +107,7 @@ def grpo(
     dual_clip: float = 3.0,
     total: float | None = None,
 ) -> PolicyLoss:
-    """The clipped policy loss, averaged over tokens.
+    """Compute the clipped policy loss, averaged over tokens.
 
     Args:
         logprobs, old_logprobs: (N, T) of the sampled tokens, now and when they were sampled.

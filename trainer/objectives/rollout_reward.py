@@ -1,8 +1,8 @@
 """The rule-based reward of one rollout: R = 0.7 R_qual + 0.1 R_fmt + 0.2 R_len.
 
     config = RolloutRewardConfig()
-    scored = rollout_reward(text, tokens=812, truth={"subject": "2", ...}, config=config)
-    scored.total, scored.quality, scored.format, scored.length
+    reward = rollout_reward(text, tokens=812, truth={"subject": "2"}, config=config)
+    reward.total, reward.quality, reward.format, reward.length
 
 Each part is a pure function with values in 0 .. 1; `self_check` shows that the gold answer scores 1.0 in all of them.
 Source: DeScore (arXiv 2605.05922), rollout reward; the weights and bounds from the authors' settings.
@@ -18,7 +18,7 @@ from descore.answer import DIMENSIONS, AnswerError, parse_strict, parse_tolerant
 
 @dataclass(frozen=True)
 class RolloutRewardConfig:
-    """Weights, and the bounds in tokens between which R_len rises from 0 to 1."""
+    """Weights of the parts, and the bounds in tokens between which R_len rises from 0 to 1."""
 
     quality_weight: float = 0.7
     format_weight: float = 0.1
@@ -35,7 +35,7 @@ class RolloutRewardConfig:
 
 @dataclass(frozen=True)
 class RolloutReward:
-    """The parts and their weighted sum. quality is None where no sub-score has a truth; it then weighs nothing."""
+    """The parts and their weighted sum; quality is None, and weighs nothing, where no sub-score has a truth."""
 
     quality: float | None
     format: float
@@ -44,7 +44,7 @@ class RolloutReward:
 
 
 def format_reward(text: str) -> float:
-    """R_fmt: 1 if the text is strictly `<think>...</think>` plus the JSON of the five sub-scores, else 0."""
+    """Compute R_fmt: 1 if the text is strictly `<think>...</think>` plus the JSON of the five sub-scores, else 0."""
     try:
         parse_strict(text)
     except AnswerError:
@@ -53,7 +53,7 @@ def format_reward(text: str) -> float:
 
 
 def quality_reward(text: str, truth: Mapping[str, str]) -> float | None:
-    """R_qual: the share of sub-scores that equal the truth; N/A is a value like the others.
+    """Compute R_qual: the share of sub-scores that equal the truth; N/A is a value like the others.
 
     Args:
         truth: the dimensions that have a ground truth, not necessarily all five.
@@ -64,21 +64,21 @@ def quality_reward(text: str, truth: Mapping[str, str]) -> float | None:
     if not truth:
         return None
     try:
-        found = parse_tolerant(text).sub_scores
+        answer = parse_tolerant(text).sub_scores
     except AnswerError:
         return 0.0
-    return sum(found[name] == value for name, value in truth.items()) / len(truth)
+    return sum(answer[name] == value for name, value in truth.items()) / len(truth)
 
 
 def length_reward(tokens: int, low: int, high: int) -> float:
-    """R_len: 0 below `low` tokens, 1 from `high`, linear between."""
+    """Compute R_len: 0 below `low` tokens, 1 from `high`, linear between."""
     if tokens >= high:
         return 1.0
     return 0.0 if tokens <= low else (tokens - low) / (high - low)
 
 
 def rollout_reward(text: str, tokens: int, truth: Mapping[str, str], config: RolloutRewardConfig) -> RolloutReward:
-    """All parts of one rollout of `tokens` tokens.
+    """Compute all parts of the reward of one rollout of `tokens` tokens.
 
     Without any truth the weight of R_qual goes to the other two in proportion, so that the total still reaches 1; such
     rollouts get no advantage (`trainer.objectives.dual_objective.collect`).

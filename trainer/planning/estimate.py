@@ -1,7 +1,7 @@
-"""Memory and time of a stage, from the costs of its layers. Bytes, seconds, floating-point operations.
+"""Estimates of the memory and time of a stage, from the costs of its layers. Bytes, seconds, floating-point operations.
 
-Memory of one GPU under data parallelism: weights, gradients and optimizer state of what trains (float32), the buckets that
-gradients travel in where there are several GPUs, and the larger of what a training pass and what the rollouts keep.
+Memory of one GPU under data parallelism: weights, gradients and optimizer state of the trained weights (float32), the
+buckets for the exchange of gradients between several GPUs, and the larger of a training pass and the cache of the rollouts.
 Sampling is bound by memory: each step of decoding reads the language model and the cache once.
 """
 
@@ -21,13 +21,20 @@ _FLOAT = 4
 _HALF = 2
 _LOGIT_ROWS = 1024  # whose logits exist at a time, see `trainer.rollouts.shared_prefix`
 _LOGIT_BYTES = _HALF + 3 * _FLOAT  # bfloat16, float32, masked, gradient
-_DECODE_SECONDS = 0.03  # of a step, whatever its size: launching the kernels of all layers
+_DECODE_SECONDS = 0.03  # of a step of any size: launching the kernels of all layers
 _LONGEST_SHARE = 1.5  # the longest of G thoughts against a typical one: a batch decodes until it ends
 
 
 @dataclass(frozen=True)
 class Lengths:
-    """Of one video: tokens of its prompt (video included), of a thought, its patches, and patches that attend together."""
+    """Lengths of one video.
+
+    Attributes:
+        prompt_tokens: of its prompt, video included.
+        thought_tokens: of a thought about it.
+        patches: of all frames.
+        patches_of_a_frame: patches that attend to each other.
+    """
 
     prompt_tokens: int
     thought_tokens: int
@@ -37,7 +44,13 @@ class Lengths:
 
 @dataclass(frozen=True)
 class Machine:
-    """GPUs, the memory of each, what each sustains in FLOP/s and in bytes/s of its memory."""
+    """A number of equal GPUs.
+
+    Attributes:
+        memory_bytes: of each.
+        flops: FLOP/s that each sustains.
+        bandwidth: bytes/s that each sustains from its memory.
+    """
 
     gpus: int
     memory_bytes: float
@@ -51,8 +64,14 @@ class Machine:
 
 @dataclass(frozen=True)
 class StageEstimate:
-    """One stage. memory: parts that are there at the same time or in turns; peak_bytes: the most at a time, for the typical
-    lengths; longest_peak_bytes: for the longest that the settings allow.
+    """Memory and time of one stage.
+
+    Attributes:
+        trainable: number of trained parameters.
+        memory: bytes of each part; some are there in turns.
+        peak_bytes: the most at a time, for typical lengths.
+        longest_peak_bytes: likewise, for the longest pairs that the settings allow.
+        seconds_per_step: of each part of a step.
     """
 
     name: str
@@ -66,29 +85,28 @@ class StageEstimate:
 
 def cold_start_estimate(
     config: TrainConfig,
-    backbone: PreTrainedModel,
     model: nn.Module,
     language: LayerCosts,
     vision: LayerCosts,
     lengths: Lengths,
     machine: Machine,
 ) -> StageEstimate:
-    """Stage 1: both videos of a pair forward and backward, the vision tower too where it trains."""
+    """Estimate stage 1: both videos of a pair forward and backward, the vision tower too where it trains."""
     settings, checkpointing = config.cold_start, config.model.gradient_checkpointing
     videos = 2 * settings.micro_batch_pairs
     length = min(lengths.prompt_tokens + (1 - settings.mask_probability) * lengths.thought_tokens, settings.max_length)
     longest = min(lengths.prompt_tokens + lengths.thought_tokens, settings.max_length)
-    sees = settings.vision != "frozen"
-    seen = videos * lengths.patches * (1 if sees else 0)
+    trains_vision = settings.vision != "frozen"
+    patches = videos * lengths.patches * (1 if trains_vision else 0)
 
-    def kept(tokens: float, patches: float) -> float:
-        return language.activation_bytes(tokens, checkpointing) + vision.activation_bytes(patches, checkpointing)
+    def kept(tokens: float, seen_patches: float) -> float:
+        return language.activation_bytes(tokens, checkpointing) + vision.activation_bytes(seen_patches, checkpointing)
 
-    memory = _standing(model, settings.optim, machine) | {"activations of a pass": kept(videos * longest, seen)}
+    memory = _constant_memory(model, settings.optim, machine) | {"activations of a pass": kept(videos * longest, patches)}
     standing = sum(memory.values()) - memory["activations of a pass"]
-    most = seen * settings.max_length / max(lengths.prompt_tokens, 1)
+    most = patches * settings.max_length / max(lengths.prompt_tokens, 1)
     work = _learning(language, length, length**2 / 2, checkpointing)
-    work += _looking(vision, lengths, sees, checkpointing)
+    work += _vision_work(vision, lengths, trains_vision, checkpointing)
     pairs = settings.pairs_per_step / machine.gpus
     return StageEstimate(
         name="cold start",
@@ -110,21 +128,21 @@ def rl_estimate(
     lengths: Lengths,
     machine: Machine,
 ) -> StageEstimate:
-    """Stage 2: sampling, the reference where there is a KL term, forward and backward over shared prefixes."""
+    """Estimate stage 2: sampling, the reference where there is a KL term, forward and backward over shared prefixes."""
     settings, checkpointing = config.dual_rl, config.model.gradient_checkpointing
     objective, prompt = settings.objective, min(lengths.prompt_tokens, settings.max_prompt_tokens)
     group, thought = objective.num_generations, min(lengths.thought_tokens, objective.max_tokens)
-    videos, sees = 2 * settings.micro_batch_pairs, settings.vision != "frozen"
+    videos, trains_vision = 2 * settings.micro_batch_pairs, settings.vision != "frozen"
     head = _head(backbone)
 
     def kept(prefix: float, tokens: float) -> float:
         rows = videos * (prefix + group * (tokens + 1))
         joined = videos * group * (prefix + tokens) * _cache_bytes(backbone) / language.layers
         layers = 1 if checkpointing else language.layers
-        seen = videos * lengths.patches if sees else 0
+        patches = videos * lengths.patches if trains_vision else 0
         return (
             language.activation_bytes(rows, checkpointing)
-            + vision.activation_bytes(seen, checkpointing)
+            + vision.activation_bytes(patches, checkpointing)
             + layers * joined
             + min(_LOGIT_ROWS, rows) * head * _LOGIT_BYTES
         )
@@ -132,7 +150,7 @@ def rl_estimate(
     def cached(prefix: float, tokens: float) -> float:
         return videos * (prefix + group * tokens) * _cache_bytes(backbone)
 
-    standing = _standing(model, settings.optim, machine)
+    standing = _constant_memory(model, settings.optim, machine)
     if objective.beta > 0 and config.model.lora is None:
         standing["frozen copy for the KL term"] = sum(p.numel() for p in backbone.parameters()) * _FLOAT
     memory = standing | {
@@ -140,19 +158,19 @@ def rl_estimate(
         "or cache of the rollouts": cached(prompt, _LONGEST_SHARE * thought),
     }
     longest = settings.max_prompt_tokens, objective.max_tokens
-    looks = prompt**2 / 2 + group * (thought * prompt + thought**2 / 2)
+    attended = prompt**2 / 2 + group * (thought * prompt + thought**2 / 2)
     tokens = prompt + group * (thought + 1)
     predicted = 2 * backbone.config.get_text_config().hidden_size * head * group * thought
-    forward = language.forward(tokens, looks) + predicted
-    learning = _learning(language, tokens, looks, checkpointing) + 3 * predicted
+    forward = language.forward(tokens, attended) + predicted
+    learning = _learning(language, tokens, attended, checkpointing) + 3 * predicted
     pairs = settings.pairs_per_step / machine.gpus
-    passes = pairs / settings.micro_batch_pairs
+    micro_batches = pairs / settings.micro_batch_pairs
     read = _language_bytes(backbone) + cached(prompt, thought / 2)
     prefill = videos * language.forward(prompt, prompt**2 / 2) / machine.flops
     steps = min(_LONGEST_SHARE * thought, objective.max_tokens)
     seconds = {
-        "vision": 2 * pairs * _looking(vision, lengths, sees, checkpointing) / machine.flops,
-        "sampling": passes * (prefill + steps * max(read / machine.bandwidth, _DECODE_SECONDS)),
+        "vision": 2 * pairs * _vision_work(vision, lengths, trains_vision, checkpointing) / machine.flops,
+        "sampling": micro_batches * (prefill + steps * max(read / machine.bandwidth, _DECODE_SECONDS)),
         "reference": 2 * pairs * forward / machine.flops if objective.beta > 0 else 0.0,
         "learning": settings.updates_per_step * 2 * pairs * learning / machine.flops,
     }
@@ -167,8 +185,8 @@ def rl_estimate(
     )
 
 
-def _standing(model: nn.Module, optim: OptimConfig, machine: Machine) -> dict[str, float]:
-    """What is there all the time."""
+def _constant_memory(model: nn.Module, optim: OptimConfig, machine: Machine) -> dict[str, float]:
+    """Bytes of the parts that are there all the time."""
     trained = [p for p in model.parameters() if p.requires_grad]
     count = _trainable(model)
     small = sum(p.numel() for p in trained if p.ndim == 2) if optim.optimizer == "muon" else 0
@@ -184,33 +202,33 @@ def _trainable(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
-def _learning(language: LayerCosts, tokens: float, looks: float, checkpointing: bool) -> float:
-    """Forward and backward of one video; checkpointing computes the forward twice."""
-    return (2 if checkpointing else 1) * language.forward(tokens, looks) + language.backward(tokens, looks)
+def _learning(language: LayerCosts, tokens: float, attended: float, checkpointing: bool) -> float:
+    """Work of forward and backward of one video; checkpointing computes the forward twice."""
+    return (2 if checkpointing else 1) * language.forward(tokens, attended) + language.backward(tokens, attended)
 
 
-def _looking(vision: LayerCosts, lengths: Lengths, trains: bool, checkpointing: bool) -> float:
-    """The vision tower over one video; patches of a frame attend to each other."""
-    looks = lengths.patches * lengths.patches_of_a_frame
-    forward = vision.forward(lengths.patches, looks)
+def _vision_work(vision: LayerCosts, lengths: Lengths, trains: bool, checkpointing: bool) -> float:
+    """Work of the vision tower over one video; patches of a frame attend to each other."""
+    attended = lengths.patches * lengths.patches_of_a_frame
+    forward = vision.forward(lengths.patches, attended)
     if not trains:
         return forward
-    return (2 if checkpointing else 1) * forward + vision.backward(lengths.patches, looks)
+    return (2 if checkpointing else 1) * forward + vision.backward(lengths.patches, attended)
 
 
 def _cache_bytes(backbone: PreTrainedModel) -> int:
-    """Keys and values of one token over all layers, in bfloat16."""
+    """Bytes of keys and values of one token over all layers, in bfloat16."""
     text: Any = backbone.config.get_text_config()
     size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    return text.num_hidden_layers * 2 * text.num_key_value_heads * size * _HALF
+    return int(text.num_hidden_layers * 2 * text.num_key_value_heads * size * _HALF)
 
 
 def _head(backbone: PreTrainedModel) -> int:
-    return backbone.get_output_embeddings().weight.shape[0]
+    return int(backbone.get_output_embeddings().weight.shape[0])
 
 
 def _language_bytes(backbone: PreTrainedModel) -> float:
-    """What a step of decoding reads: the text layers and the output layer."""
+    """Bytes that a step of decoding reads: the text layers and the output layer."""
     output = backbone.get_output_embeddings()
     decoder: Any = backbone.get_decoder()
     layers = sum(p.numel() * p.element_size() for p in decoder.layers.parameters())

@@ -1,8 +1,8 @@
-"""What a layer of a backbone costs, measured on the meta device: its real code runs, on tensors without values.
+"""Costs of the layers of a backbone, measured on the meta device: its real code runs on tensors without values.
 
     backbone = meta_backbone("Qwen/Qwen3-VL-8B-Instruct", torch.bfloat16)
     costs = language_costs(backbone)
-    costs.forward(tokens=6000, looks=6000 * 3000), costs.saved_bytes_per_token
+    costs.forward(tokens=6000, attended=6000**2 / 2), costs.saved_bytes_per_token
 
 Nothing is downloaded but a configuration, and that of Qwen3-VL-8B comes with the program.
 """
@@ -33,8 +33,16 @@ _LENGTHS = (256, 512)
 
 @dataclass(frozen=True)
 class LayerCosts:
-    """All layers of one kind together. Work in floating-point operations for a sequence: `linear` for each token, and
-    `square` for each token times each token that it looks at. saved_bytes_per_token: kept for the backward, in one layer.
+    """Costs of all layers of one kind, in floating-point operations.
+
+    Attributes:
+        layers: number of layers.
+        width: hidden channels.
+        forward_linear: of one layer's forward, for each token.
+        forward_square: of one layer's forward, for each pair of a token and a token that it attends to.
+        backward_linear: likewise of the backward.
+        backward_square: likewise of the backward.
+        saved_bytes_per_token: kept for the backward, in one layer.
     """
 
     layers: int
@@ -45,23 +53,28 @@ class LayerCosts:
     backward_square: float
     saved_bytes_per_token: float
 
-    def forward(self, tokens: float, looks: float) -> float:
-        """Work of the forward: `tokens` in all, and `looks`, the sum over them of the tokens that each looks at."""
-        return self.layers * (self.forward_linear * tokens + self.forward_square * looks)
+    def forward(self, tokens: float, attended: float) -> float:
+        """Compute the work of the forward.
 
-    def backward(self, tokens: float, looks: float) -> float:
-        """Work of the backward."""
-        return self.layers * (self.backward_linear * tokens + self.backward_square * looks)
+        Args:
+            tokens: number of all tokens.
+            attended: sum over the tokens of the number of tokens that each attends to.
+        """
+        return self.layers * (self.forward_linear * tokens + self.forward_square * attended)
+
+    def backward(self, tokens: float, attended: float) -> float:
+        """Compute the work of the backward."""
+        return self.layers * (self.backward_linear * tokens + self.backward_square * attended)
 
     def activation_bytes(self, tokens: float, checkpointing: bool) -> float:
-        """Kept for the backward: everything, or each layer's input and one layer in full."""
+        """Compute the bytes kept for the backward: everything, or each layer's input and one layer in full."""
         if checkpointing:
             return tokens * (self.layers * self.width * 2 + self.saved_bytes_per_token)
         return tokens * self.layers * self.saved_bytes_per_token
 
 
 def meta_backbone(checkpoint: str, dtype: torch.dtype) -> PreTrainedModel:
-    """A backbone of the checkpoint's configuration without any weights.
+    """Build a backbone of the checkpoint's configuration without any weights.
 
     Raises:
         CheckpointError: there is no such configuration.
@@ -72,7 +85,7 @@ def meta_backbone(checkpoint: str, dtype: torch.dtype) -> PreTrainedModel:
 
 
 def manifest_of(checkpoint: str) -> Manifest:
-    """The checkpoint's manifest; that of a bare backbone has nothing but defaults.
+    """Read the checkpoint's manifest; that of a bare backbone has nothing but defaults.
 
     Raises:
         CheckpointError: there is no such checkpoint.
@@ -84,7 +97,7 @@ def manifest_of(checkpoint: str) -> Manifest:
 
 
 def language_costs(backbone: PreTrainedModel) -> LayerCosts:
-    """Costs of the text layers, an adapter included."""
+    """Measure the costs of the text layers, an adapter included."""
     decoder: Any = language_model(backbone)[1]
     text = backbone.config.get_text_config()
     size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
@@ -97,7 +110,7 @@ def language_costs(backbone: PreTrainedModel) -> LayerCosts:
 
 
 def vision_costs(backbone: PreTrainedModel) -> LayerCosts:
-    """Costs of the vision tower's layers, in patches instead of tokens."""
+    """Measure the costs of the vision tower's layers, in patches instead of tokens."""
     tower: Any = vision_tower(backbone)
     config = backbone.config.vision_config
     size = config.hidden_size // config.num_heads
@@ -110,10 +123,10 @@ def vision_costs(backbone: PreTrainedModel) -> LayerCosts:
 
 
 def vision_tower(backbone: PreTrainedModel) -> nn.Module:
-    """The module that reads pixels; the trained copy where an adapter has one.
+    """Find the module that reads pixels; the trained copy where an adapter has one.
 
     Raises:
-        CheckpointError: the backbone is of a family whose tower is built in another way.
+        CheckpointError: the backbone is of a family whose tower is built otherwise.
     """
     tower = getattr(backbone.base_model, "visual", None)
     if isinstance(tower, ModulesToSaveWrapper):
@@ -124,7 +137,7 @@ def vision_tower(backbone: PreTrainedModel) -> nn.Module:
 
 
 def _costs(run: Callable[[int, torch.Tensor], torch.Tensor], layers: int, width: int) -> LayerCosts:
-    """From two lengths: what grows with the length, and what grows with its square."""
+    """Costs from two lengths, split into the parts that grow with the length and with its square."""
     (fw1, bw1, _), (fw2, bw2, saved) = (_measured(run, length, width) for length in _LENGTHS)
     (forward_linear, forward_square), (backward_linear, backward_square) = (_split(fw1, fw2), _split(bw1, bw2))
     per_token = saved / _LENGTHS[1]
@@ -163,7 +176,7 @@ def _empty(*shape: int) -> torch.Tensor:
 
 
 def backbone_config(checkpoint: str) -> Any:
-    """The configuration of a checkpoint's backbone, read without any weights.
+    """Read the configuration of a checkpoint's backbone, without any weights.
 
     Raises:
         CheckpointError: there is none.
@@ -183,5 +196,5 @@ def backbone_config(checkpoint: str) -> Any:
 
 
 def _is_remote(checkpoint: str) -> bool:
-    """A Hub id: only its configuration is wanted here, where `locate` would fetch the weights."""
+    """Whether it is a Hub id, of which `locate` would fetch the weights."""
     return checkpoint.count("/") == 1 and checkpoint[0] not in ".~/" and not Path(checkpoint).exists()

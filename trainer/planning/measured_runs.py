@@ -1,4 +1,4 @@
-"""What runs of the store took on a device: seconds of a step, seconds to judge a pair, memory."""
+"""Time and memory of earlier runs on a device: seconds of a step, seconds to judge a pair, bytes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,12 @@ _LEAST_STEPS = 2  # of which the first warms up
 
 @dataclass(frozen=True)
 class MeasuredStage:
-    """A stage of a run. seconds: of a step, the median; memory_bytes: the most that the process held."""
+    """A stage of an earlier run.
+
+    Attributes:
+        seconds: of a step, the median.
+        memory_bytes: the most that the process held.
+    """
 
     config: TrainConfig
     stage: StageName
@@ -32,7 +37,7 @@ class MeasuredStage:
 
 
 def measured_stages(database: Database, preset: str, device: str) -> Iterator[MeasuredStage]:
-    """The stages of runs of a preset on a device that have some steps, the newest run first."""
+    """Read the stages of runs of a preset on a device that have some steps, the newest run first."""
     with database.read() as session:
         runs = list_runs(session, _RUNS, kind="train")
     for run in runs:
@@ -40,35 +45,37 @@ def measured_stages(database: Database, preset: str, device: str) -> Iterator[Me
             for stage in STAGES:
                 rows = read_metrics(database.home / run.folder / stage)
                 if len(rows) >= _LEAST_STEPS:
-                    yield _seen(config, stage, rows)
+                    yield _measured(config, stage, rows)
 
 
 def seconds_per_step(database: Database, config: TrainConfig, device: str) -> dict[StageName, float]:
-    """By stage, from the newest run of the same preset; scaled to the pairs and thoughts of a step of `config`."""
-    found: dict[StageName, float] = {}
-    for one in measured_stages(database, config.preset, device):
-        if one.stage not in found:
-            found[one.stage] = one.seconds * work(config, one.stage) / work(one.config, one.stage)
-    return found
+    """Seconds of a step by stage, from the newest run of the same preset, scaled to the pairs and thoughts of `config`."""
+    seconds: dict[StageName, float] = {}
+    for measured in measured_stages(database, config.preset, device):
+        if measured.stage not in seconds:
+            scale = work(config, measured.stage) / work(measured.config, measured.stage)
+            seconds[measured.stage] = measured.seconds * scale
+    return seconds
 
 
 def memory_bytes(database: Database, preset: str, device: str) -> float | None:
-    """The most that a run of the preset has held; None if there was none."""
-    return max((one.memory_bytes for one in measured_stages(database, preset, device)), default=None)
+    """Return the most memory that a run of the preset has held; None if there was none."""
+    return max((measured.memory_bytes for measured in measured_stages(database, preset, device)), default=None)
 
 
 def seconds_per_judged_pair(database: Database, preset: str, device: str) -> float | None:
-    """From the newest gate of a run of the preset on the device; None if there was none."""
+    """Seconds to judge a pair, from the newest gate of a run of the preset on the device; None if there was none."""
     with database.read() as session:
         runs = list_runs(session, _RUNS, kind="train")
         alike = {run.id for run in runs if (run.preset, run.device) == (preset, device)}
-        gates = [one.gate for one in list_checkpoints(session, deleted=True) if one.gate and one.run_id in alike]
-    told = [gate["candidate"]["seconds_per_pair"] for gate in gates if gate["pairs"]]
-    return told[-1] if told else None
+        checkpoints = list_checkpoints(session, deleted=True)
+        gates = [checkpoint.gate for checkpoint in checkpoints if checkpoint.gate and checkpoint.run_id in alike]
+    seconds = [gate["candidate"]["seconds_per_pair"] for gate in gates if gate["pairs"]]
+    return seconds[-1] if seconds else None
 
 
 def work(config: TrainConfig, stage: StageName) -> int:
-    """Sequences of a step: what its time grows with."""
+    """Count the sequences of a step, which its time grows with."""
     if stage == "cold-start":
         return 2 * config.cold_start.pairs_per_step
     return 2 * config.dual_rl.pairs_per_step * config.dual_rl.objective.num_generations
@@ -81,6 +88,6 @@ def _settings(run: Run, home: Path) -> TrainConfig | None:
         return None
 
 
-def _seen(config: TrainConfig, stage: StageName, rows: list[dict[str, Any]]) -> MeasuredStage:
+def _measured(config: TrainConfig, stage: StageName, rows: list[dict[str, Any]]) -> MeasuredStage:
     seconds = statistics.median(row["seconds"] for row in rows[1:] if row.get("seconds"))
     return MeasuredStage(config, stage, seconds, 1e9 * max(row.get("memory_gb") or 0.0 for row in rows))

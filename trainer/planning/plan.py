@@ -1,11 +1,10 @@
-"""`python -m trainer plan`: what a run will train, what memory it needs and how long it takes, before any weight is loaded.
+"""`python -m trainer plan`: parameters, memory and time of a run, before any weight is loaded.
 
     python -m trainer plan --preset qwen3-vl-8b-8gpu --gpus 8
 
 Parameters and modules are exact: they come from the real configuration, built on the meta device and prepared as the stages
 do. Memory and time are estimates from the work and the kept bytes of one layer (`trainer.planning.layer_costs`), for the
-lengths
-that are printed with them; fragmentation, the CUDA context and the reading of videos come on top.
+lengths that are printed with them; fragmentation, the CUDA context and the reading of videos come on top.
 """
 
 from __future__ import annotations
@@ -39,14 +38,19 @@ if TYPE_CHECKING:
 _CHARACTERS_PER_TOKEN = 4.5
 _STAMP_TOKENS = 9  # "<0.3 seconds>", start and end of vision, for each group of frames
 _PROMPT_TOKENS = 60  # of the videos' own prompt, and the turns around it
-_USABLE_SHARE = 0.9  # of a GPU's memory, the rest for what is not reckoned
+_USABLE_SHARE = 0.9  # of a GPU's memory; the estimate leaves some out
 _MANY_FRAMES = 1 << 20  # a clip has more frames than are sampled
 
 
 @dataclass(frozen=True)
 class Plan:
-    """parameters: by part of the model, the adapter beside them. lora: layers that take LoRA, by name -> how many of that
-    name. stages: what each will train and take.
+    """The plan of a run.
+
+    Attributes:
+        parameters: numbers by part of the model, the adapter beside them.
+        lora: name of a layer with LoRA -> number of layers of that name.
+        lengths: tokens and patches that the estimates are for.
+        stages: estimate of each stage.
     """
 
     checkpoint: str
@@ -57,7 +61,7 @@ class Plan:
     stages: tuple[StageEstimate, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values; bytes, seconds and numbers of parameters."""
+        """Convert to JSON types; bytes, seconds and numbers of parameters."""
         return asdict(self)
 
 
@@ -75,11 +79,11 @@ class _Skeleton(nn.Module):
 
 
 def make_plan(config: TrainConfig, machine: Machine, video_seconds: float, thought_tokens: float | None = None) -> Plan:
-    """The plan of a run.
+    """Make the plan of a run.
 
     Args:
-        video_seconds: length of a typical clip. thought_tokens: of a typical thought; by default halfway between the bounds
-            of R_len.
+        video_seconds: length of a typical clip.
+        thought_tokens: of a typical thought; by default halfway between the bounds of R_len.
 
     Raises:
         CheckpointError: there is no such backbone, or it is of a family that no plan can be made for.
@@ -96,14 +100,16 @@ def make_plan(config: TrainConfig, machine: Machine, video_seconds: float, thoug
         if not settings.steps:
             continue
         set_trainable(model, config, name)  # type: ignore[arg-type]  # it needs no processor
-        estimate = cold_start_estimate if name == "cold-start" else rl_estimate
         costs = language_costs(backbone), vision_costs(backbone)
-        estimates.append(estimate(config, backbone, model, *costs, lengths, machine))
+        if name == "cold-start":
+            estimates.append(cold_start_estimate(config, model, *costs, lengths, machine))
+        else:
+            estimates.append(rl_estimate(config, backbone, model, *costs, lengths, machine))
     return Plan(config.model.checkpoint, machine.gpus, parameters, _lora(backbone), asdict(lengths), tuple(estimates))
 
 
 def _prepared(config: TrainConfig) -> PreTrainedModel:
-    """The backbone as a run holds it on a GPU."""
+    """Build the backbone as a run holds it on a GPU."""
     frozen = config.model.lora is not None
     dtype = Precision.of(config.model.precision, torch.device("cuda")).stored(frozen=frozen)
     backbone = meta_backbone(config.model.checkpoint, dtype)
@@ -114,14 +120,14 @@ def _prepared(config: TrainConfig) -> PreTrainedModel:
 
 def _by_part(backbone: PreTrainedModel) -> dict[str, int]:
     """Numbers of the model's own parameters, and of the adapter's."""
-    seeing = tuple(f"{name}." for name in vision_parts(backbone))
+    vision = tuple(f"{name}." for name in vision_parts(backbone))
     counts: Counter[str] = Counter()
     for name, parameter in backbone.named_parameters():
         if ".lora_" in name:
             counts["LoRA"] += parameter.numel()
         elif ".modules_to_save." in name:
             counts["trained copy of vision"] += parameter.numel()
-        elif name.startswith(seeing):
+        elif name.startswith(vision):
             counts["vision"] += parameter.numel()
         elif "embed_tokens" in name or "lm_head" in name:
             counts["embeddings and output"] += parameter.numel()
@@ -135,15 +141,15 @@ def _by_part(backbone: PreTrainedModel) -> dict[str, int]:
 
 
 def _lora(backbone: PreTrainedModel) -> dict[str, int]:
-    found: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for name, module in backbone.named_modules():
         if isinstance(module, BaseTunerLayer):
-            found[re.sub(r"\.\d+\.", ".*.", name)] += 1
-    return dict(found)
+            counts[re.sub(r"\.\d+\.", ".*.", name)] += 1
+    return dict(counts)
 
 
 def _lengths(backbone: PreTrainedModel, config: TrainConfig, seconds: float, thought: float) -> Lengths:
-    """Tokens and patches of a clip of so many seconds whose frames fill their budget of pixels."""
+    """Tokens and patches of a clip of this length whose frames fill their budget of pixels."""
     manifest, vision = manifest_of(config.model.checkpoint), backbone.config.vision_config
     frames = config.model.frames or manifest.frame_policy
     groups = max(1, frames.sample_count(seconds, _MANY_FRAMES) // getattr(vision, "temporal_patch_size", 1))
@@ -154,7 +160,7 @@ def _lengths(backbone: PreTrainedModel, config: TrainConfig, seconds: float, tho
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of the command."""
+    """Add the options of the command."""
     add = parser.add_argument
     add("--preset", required=True, help="name of a preset, or a YAML file")
     add("--set", action="append", default=[], metavar="NAME=VALUE", help="change a setting, as in model.lora.r=16")
@@ -186,7 +192,7 @@ def _lines(plan: Plan, machine: Machine) -> list[str]:
     if plan.lora:
         lines += ["", "LoRA on", *(f"  {count:>3} x {name}" for name, count in plan.lora.items())]
     sizes = ", ".join(f"{name.replace('_', ' ')} {value:,.0f}" for name, value in plan.lengths.items())
-    lines += ["", f"reckoned with: {sizes}"]
+    lines += ["", f"estimated for: {sizes}"]
     for stage in plan.stages:
         lines += ["", f"{stage.name}: {stage.trainable:,} trainable parameters, memory of a GPU"]
         lines += [f"  {name:<34}{_size(size):>12}" for name, size in stage.memory.items()]

@@ -1,10 +1,9 @@
-"""A short trial of a preset on a small checkpoint: what a step takes on this machine, measured on pairs of ShapeWorld.
+"""A short trial of a preset on a small checkpoint: seconds of a step on this machine, measured on pairs of ShapeWorld.
 
-    found = trial(config, "bundled", seconds=10)
-    found.seconds_per_step["dual-rl"]
+    trial(config, "bundled", seconds=10).seconds_per_step["dual-rl"]
 
-A stage's own code takes one pass of one pair and one of two, rendered in memory; what a pass of more takes follows from the
-two. No weight is changed.
+A stage's own code computes a micro-batch of one pair and one of two, rendered in memory; the time of a larger one follows
+from the two. No weight is changed.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import time
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import Accelerator
@@ -42,14 +41,19 @@ _PAIRS = 2
 
 @dataclass(frozen=True)
 class Trial:
-    """seconds_per_step: by stage, of the stages that there was time for; seconds_per_pair: of judging one, in a batch."""
+    """Measured times.
+
+    Attributes:
+        seconds_per_step: by stage; without the stages that there was no time for.
+        seconds_per_pair: of judging a pair in a batch.
+    """
 
     seconds_per_step: dict[StageName, float]
     seconds_per_pair: float
 
 
 def trial(config: TrainConfig, checkpoint: str, seconds: float) -> Trial:
-    """Measure for about so many seconds, loading not counted.
+    """Measure for about `seconds`, loading not counted.
 
     Raises:
         descore.errors.CheckpointError, ValueError: the checkpoint can't be trained with these settings.
@@ -60,52 +64,52 @@ def trial(config: TrainConfig, checkpoint: str, seconds: float) -> Trial:
         pairs = _pairs(trained, Path(folder))
         policy, prompt = trained.manifest.frame_policy, trained.manifest.prompt_version
         reader = PairReader(trained.model.processor, policy, prompt, Path(folder))
-        found: dict[StageName, float] = {}
+        seconds_per_step: dict[StageName, float] = {}
         judging = _judging(trained, reader, pairs)
         for name in STAGES:
             settings = config.cold_start if name == "cold-start" else config.dual_rl
             if not settings.steps or time.monotonic() - began > seconds:
                 continue
             set_trainable(trained.model, config, name)
-            one = _pass(name, config, trained, reader, pairs[:1], accelerator)
+            one = _micro_batch_seconds(name, config, trained, reader, pairs[:1], accelerator)
             if time.monotonic() - began > seconds:
                 continue
-            two = _pass(name, config, trained, reader, pairs, accelerator)
+            two = _micro_batch_seconds(name, config, trained, reader, pairs, accelerator)
             whole = one + max(two - one, 0.0) * (settings.micro_batch_pairs - 1)
-            found[name] = whole * settings.pairs_per_step / settings.micro_batch_pairs
+            seconds_per_step[name] = whole * settings.pairs_per_step / settings.micro_batch_pairs
         reader.close()
-    return Trial(found, judging)
+    return Trial(seconds_per_step, judging)
 
 
 def _pairs(trained: TrainableModel, folder: Path) -> list[TrainingPair]:
     """Pairs whose frames lie in the cache of `folder`."""
-    cache, found = FrameCache(folder, trained.manifest.frame_policy), []
-    for known in shape_pairs("train", _PAIRS):
+    cache, pairs = FrameCache(folder, trained.manifest.frame_policy), []
+    for shape_pair in shape_pairs("train", _PAIRS):
         contents = []
-        for scene, side in zip(known.scenes, "AB", strict=True):
-            contents.append(sha256(f"{known.identity}{side}".encode()).hexdigest())
+        for scene, side in zip(shape_pair.scenes, "AB", strict=True):
+            contents.append(sha256(f"{shape_pair.identity}{side}".encode()).hexdigest())
             cache.put(contents[-1], _clip(scene, trained))
-        found.append(
+        pairs.append(
             TrainingPair(
-                identity=known.identity,
+                identity=shape_pair.identity,
                 videos=(folder / "A.mp4", folder / "B.mp4"),
                 contents=(contents[0], contents[1]),
-                prompt=known.prompt,
-                label=SIGN[known.label] or 1,
-                thoughts=known.thoughts,
-                sub_scores=known.scores,
+                prompt=shape_pair.prompt,
+                label=SIGN[shape_pair.label] or 1,
+                thoughts=shape_pair.thoughts,
+                sub_scores=shape_pair.scores,
             )
         )
-    return found
+    return pairs
 
 
 def _clip(scene: Scene, trained: TrainableModel) -> VideoClip:
-    """The frames that the policy takes of a scene."""
+    """Render the frames that the policy takes of a scene."""
     times = frame_times(scene)
     duration = len(times) / scene.rendering.fps
-    chosen = trained.manifest.frame_policy.constant_rate_indices(len(times), scene.rendering.fps)
-    seen = times[chosen]
-    return VideoClip(render(scene, seen), seen, duration, "pyav")
+    indices = trained.manifest.frame_policy.constant_rate_indices(len(times), scene.rendering.fps)
+    sampled = times[indices]
+    return VideoClip(render(scene, sampled), sampled, duration, "pyav")
 
 
 def _judging(trained: TrainableModel, reader: PairReader, pairs: list[TrainingPair]) -> float:
@@ -120,7 +124,7 @@ def _judging(trained: TrainableModel, reader: PairReader, pairs: list[TrainingPa
     return (time.monotonic() - began) / len(pairs)
 
 
-def _pass(
+def _micro_batch_seconds(
     name: StageName,
     config: TrainConfig,
     trained: TrainableModel,
@@ -128,9 +132,9 @@ def _pass(
     pairs: list[TrainingPair],
     accelerator: Accelerator,
 ) -> float:
-    """Seconds of a step that is one pass of all these pairs, without the update of the weights."""
+    """Seconds of a step that is one micro-batch of these pairs, without the update of the weights."""
     count, precision = len(pairs), Precision.of(config.model.precision, accelerator.device)
-    data: PairLoader = PairLoader(
+    data: PairLoader[Any] = PairLoader(
         pairs, reader, accelerator, pairs_per_step=count, micro_batch_pairs=count, seed=config.seed
     )
     stage: ColdStartStage | RLStage

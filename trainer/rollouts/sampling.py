@@ -1,7 +1,7 @@
-"""Sampling G thoughts a video: one prefill a video, expanded to G rows, all videos in one batch.
+"""Sampling of G thoughts for each video: one prefill a video, expanded to G rows, all videos in one batch.
 
-    sampled = sample(model, prompts, seeds, num_generations=8, max_tokens=2048)
-    sampled.texts[video][rollout], sampled.ended[video][rollout]
+    thoughts = sample(model, prompts, seeds, num_generations=8, max_tokens=2048)
+    thoughts.texts[video][rollout], thoughts.ended[video][rollout]
 
 The chance of each rollout comes from a stable hash of its seed text (step, pair, side) and its number, so it does not depend
 on what else is in the batch, on the number of processes, or on where a run was resumed.
@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
@@ -22,12 +22,18 @@ if TYPE_CHECKING:
     from descore.modeling.model import DeScoreModel, VisionOutputs
 
 
+Item = TypeVar("Item")
+
+
 @dataclass(frozen=True)
 class SampledThoughts:
-    """Thoughts of V videos, G each. ended: False where a thought was cut off at the limit.
+    """Thoughts of V videos, G each.
 
-    ends: the end token that was sampled after each thought. None where none was: also at the limit, where a thought counts
-    as ended if an end would have been most likely.
+    Attributes:
+        ids: tokens of each thought, without its end token.
+        texts: the same as text.
+        ended: False where a thought was cut off at the limit; at the limit itself, True where an end was most likely.
+        ends: the end token that was sampled after each thought; None where none was.
     """
 
     ids: tuple[tuple[tuple[int, ...], ...], ...]
@@ -37,8 +43,8 @@ class SampledThoughts:
 
     @property
     def tokens(self) -> int:
-        """All sampled tokens."""
-        return sum(len(ids) for one in self.ids for ids in one)
+        """Number of all sampled tokens."""
+        return sum(len(ids) for group in self.ids for ids in group)
 
 
 def sample(
@@ -77,11 +83,11 @@ def sample(
 
 
 def uniforms(seed: str, count: int) -> torch.Tensor:
-    """(count,) float64 in [0, 1), the same on every machine for the same text."""
+    """Draw (count,) float64 numbers in [0, 1), the same on every machine for the same text."""
     key = int.from_bytes(hashlib.sha256(seed.encode()).digest()[:16], "little")
     return torch.from_numpy(np.random.Generator(np.random.Philox(key=key)).random(count))
 
 
-def grouped(values: Sequence, size: int) -> tuple:
-    """A flat sequence as a tuple of tuples of `size`."""
+def grouped(values: Sequence[Item], size: int) -> tuple[tuple[Item, ...], ...]:
+    """Cut a flat sequence into tuples of `size`."""
     return tuple(tuple(values[start : start + size]) for start in range(0, len(values), size))

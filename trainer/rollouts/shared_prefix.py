@@ -34,10 +34,13 @@ _ROWS_OF_LOGITS = 1024  # tokens whose logits over the vocabulary exist at a tim
 
 @dataclass
 class Rollouts:
-    """Sampled thoughts in tensors. tokens: (N, T), right-padded; mask: (N, T) 1 on tokens to learn from.
+    """Sampled thoughts in tensors.
 
-    lengths: (N,) tokens of each thought, without the end token. Where a thought ended by itself, the end token that was
-    sampled stands after it in `tokens` and counts in `mask`; one that was cut off has none.
+    Attributes:
+        tokens: (N, T), right-padded. The sampled end token follows each thought that ended by itself.
+        mask: (N, T), 1 on tokens to learn from, end tokens included.
+        lengths: (N,) tokens of each thought, without the end token.
+        group: G.
     """
 
     tokens: torch.Tensor
@@ -48,7 +51,7 @@ class Rollouts:
 
 @dataclass
 class RolloutForward:
-    """One pass over all rollouts. rewards: (V, G) float32. logprobs: (N, T) float32, zero outside the mask."""
+    """Result of the forward: rewards (V, G) float32, and logprobs (N, T) float32, zero outside the mask."""
 
     rewards: torch.Tensor
     logprobs: torch.Tensor
@@ -59,7 +62,7 @@ def pack_rollouts(
     ends: Sequence[Sequence[int | None]],
     device: torch.device,
 ) -> Rollouts:
-    """Tensors of V x G thoughts.
+    """Pack V x G thoughts into tensors.
 
     Args:
         ends: the end token that was sampled after each; None where none was, so that none is learnt from.
@@ -68,10 +71,10 @@ def pack_rollouts(
         ValueError: the videos have different numbers of rollouts.
     """
     group = len(thoughts[0])
-    if any(len(one) != group for one in thoughts):
+    if any(len(of_video) != group for of_video in thoughts):
         raise ValueError("every video needs the same number of rollouts")
-    flat = [list(ids) for one in thoughts for ids in one]
-    last = [end for one in ends for end in one]
+    flat = [list(ids) for of_video in thoughts for ids in of_video]
+    last = [end for of_video in ends for end in of_video]
     length = max(len(ids) + 1 for ids in flat)
     tokens = torch.zeros(len(flat), length, dtype=torch.long)
     mask = torch.zeros_like(tokens)
@@ -91,11 +94,11 @@ def rollout_forward(
     with_logprobs: bool = True,
     temperature: float = 1.0,
 ) -> RolloutForward:
-    """Log-probabilities and rewards of every rollout, differentiable in every trained weight.
+    """Compute log-probabilities and rewards of every rollout, differentiable in every trained weight.
 
     Args:
         prompts: a batch of V rows without thoughts, of `descore.encode`.
-        vision: what the vision tower made of its videos (`trainer.data.vision_features`); None: it runs here.
+        vision: ready features of its videos (`trainer.data.vision_features`); None: the tower runs here.
         with_logprobs: False leaves `logprobs` empty and saves the logits.
         temperature: the one that the thoughts were sampled with.
 
@@ -148,7 +151,7 @@ def _shared(
         prefix_store=store,
         **model.model_inputs(prompts, vision=vision),
     ).last_hidden_state
-    embeds, _, offsets, places = _continuation(model, rollouts)
+    embeds, _, offsets, query_slots = _continuation(model, rollouts)
     start = following.to(model.device).repeat_interleave(group)[:, None]
     hidden = model.backbone.base_model(
         inputs_embeds=embeds,
@@ -156,7 +159,7 @@ def _shared(
         use_cache=False,
         shared_prefix=store.shared(prompts["attention_mask"].to(model.device), group),
     ).last_hidden_state
-    query = hidden[torch.arange(len(hidden), device=hidden.device), places]
+    query = hidden[torch.arange(len(hidden), device=hidden.device), query_slots]
     return head[:, -1].repeat_interleave(group, dim=0), hidden, query
 
 
@@ -173,7 +176,7 @@ def _cached(
     ).last_hidden_state
     group = rollouts.group
     cache.batch_repeat_interleave(group)
-    embeds, mask, offsets, places = _continuation(model, rollouts)
+    embeds, mask, offsets, query_slots = _continuation(model, rollouts)
     old = prompts["attention_mask"].to(model.device).repeat_interleave(group, dim=0)
     start = following.to(model.device).repeat_interleave(group)[:, None]
     hidden = model.backbone.base_model(
@@ -182,12 +185,12 @@ def _cached(
         position_ids=_axes(model, start + offsets),
         **model.cache_inputs(cache),
     ).last_hidden_state
-    query = hidden[torch.arange(len(hidden), device=hidden.device), places]
+    query = hidden[torch.arange(len(hidden), device=hidden.device), query_slots]
     return prefix[:, -1].repeat_interleave(group, dim=0), hidden, query
 
 
 def _continuation(model: DeScoreModel, rollouts: Rollouts) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """What follows the prefix in each row: the thought, the query token right after it, then padding.
+    """Embed the continuation of each row: the thought, the query token right after it, then padding.
 
     Returns:
         embeds (N, T, H), mask (N, T), offsets (N, T) from the next position, and the query token's slot (N,).
@@ -195,11 +198,11 @@ def _continuation(model: DeScoreModel, rollouts: Rollouts) -> tuple[torch.Tensor
     scoring = model.require_scoring()
     count, length = rollouts.tokens.shape
     slots = torch.arange(length, device=rollouts.tokens.device)
-    places = rollouts.lengths
+    query_slots = rollouts.lengths
     embeds = model.backbone.get_input_embeddings()(rollouts.tokens)
-    is_query = (slots == places[:, None])[..., None]
+    is_query = (slots == query_slots[:, None])[..., None]
     embeds = torch.where(is_query, scoring.query_embeds(count, embeds.dtype), embeds)
-    return embeds, (slots <= places[:, None]).long(), slots.expand(count, -1), places
+    return embeds, (slots <= query_slots[:, None]).long(), slots.expand(count, -1), query_slots
 
 
 def _axes(model: DeScoreModel, positions: torch.Tensor) -> torch.Tensor:

@@ -1,14 +1,14 @@
 """Rollouts by vLLM, behind the signature of `trainer.rollouts.sampling.sample`: an option for large backbones on GPUs.
 
     engine = VllmEngine(model, max_prompt_tokens=6200, max_tokens=4096)      # pip install vllm
-    sampled = engine(model, prompts, seeds, num_generations=8, max_tokens=4096)
+    thoughts = engine(model, prompts, seeds, num_generations=8, max_tokens=4096)
 
 vLLM runs in the training process on the same GPU. It starts from a copy of the backbone's configuration and weights and
-gets the weights that were trained since before each call that needs them, LoRA merged in. It makes its own prompt tokens
+gets newly trained weights before each call that needs them, LoRA merged in. It makes its own prompt tokens
 from text and frames; where these are not, one by one, the tokens that the processor made, the engine refuses, since
 rollouts of another prompt would train on nothing that is real.
 
-Releases of vLLM differ in what they put in the place of a video: some replace `<|vision_start|><|video_pad|><|vision_end|>`
+Releases of vLLM differ in the placeholder that they replace by a video: some replace `<|vision_start|><|video_pad|><|vision_end|>`
 and drop the outer pair that transformers keeps (vLLM issue 46817), others `<|video_pad|>` alone. The first call finds out.
 """
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from descore.modeling.model import DeScoreModel, VisionOutputs
 
 _PIXELS, _GRID = "pixel_values_videos", "video_grid_thw"
-PLACES = ("<|vision_start|><|video_pad|><|vision_end|>", "<|video_pad|>")
+PLACEHOLDERS = ("<|vision_start|><|video_pad|><|vision_end|>", "<|video_pad|>")
 _GROUP = r"<(\d+\.\d) seconds><\|vision_start\|>(?:<\|video_pad\|>)+<\|vision_end\|>"
 _WRITTEN_OUT = re.compile(rf"(?:{_GROUP})+")
 _TICKS = 10  # the time stamps in a prompt have one decimal
@@ -39,19 +39,20 @@ _NEVER = -100.0  # as a bias of a logit: vLLM's own limit
 
 
 class EngineError(RuntimeError):
-    """The vLLM engine can't be used for this; the message says why and what to do."""
+    """The vLLM engine can't be used; the message says why and what to do."""
 
 
 class VllmEngine:
     """One vLLM instance for one process."""
 
     def __init__(self, model: DeScoreModel, *, max_prompt_tokens: int, max_tokens: int, memory_share: float = 0.35) -> None:
-        """
+        """Start vLLM with the backbone.
+
         Args:
             memory_share: of the GPU's memory, for vLLM's weights and cache; training needs the rest.
 
         Raises:
-            EngineError: vLLM is not installed, or the backbone is none whose video prompts this engine can rebuild.
+            EngineError: vLLM is not installed, or the engine can't rebuild the video prompts of this backbone.
         """
         if not hasattr(model.processor, "video_processor") or model.backbone.config.model_type != "qwen3_vl":
             raise EngineError("the vLLM engine knows how Qwen3-VL writes videos into a prompt; set dual_rl.engine=own")
@@ -71,7 +72,7 @@ class VllmEngine:
             generation_config="vllm",
         )
         self._synced = _version(model)
-        self._place: str | None = None
+        self._placeholder: str | None = None
 
     def __call__(
         self,
@@ -82,50 +83,50 @@ class VllmEngine:
         num_generations: int,
         max_tokens: int,
         temperature: float = 1.0,
-        vision: VisionOutputs | None = None,
+        vision: VisionOutputs | None = None,  # the signature of `sample`
     ) -> SampledThoughts:
-        """As `trainer.rollouts.sampling.sample`; `vision` is of no use here.
+        """Sample as `trainer.rollouts.sampling.sample`; vLLM runs its own vision tower.
 
         Raises:
             EngineError: vLLM's prompt is not the processor's, or it sampled what is never sampled.
         """
         self._sync(model)
         rows = list(rows_of(prompts))
-        if self._place is None:
-            self._place = self._find_place(model, rows[0])
-        requests = [request_of(model, row, self._place) for row in rows]
+        if self._placeholder is None:
+            self._placeholder = self._find_placeholder(model, rows[0])
+        requests = [request_of(model, row, self._placeholder) for row in rows]
         outputs = self._llm.generate(
             [request for request, _ in requests],
             [self._params(model, seed, num_generations, max_tokens, temperature) for seed in seeds],
             use_tqdm=False,
         )
-        for output, (_, wanted) in zip(outputs, requests, strict=True):
-            check_prompt(list(output.prompt_token_ids or []), wanted)
-        found = [one for output in outputs for one in sorted(output.outputs, key=lambda one: one.index)]
-        ended = [one.finish_reason == "stop" for one in found]
-        split = [_thought_and_end(model, list(one.token_ids)) for one in found]
+        for output, (_, expected) in zip(outputs, requests, strict=True):
+            check_prompt(list(output.prompt_token_ids or []), expected)
+        completions = [each for output in outputs for each in sorted(output.outputs, key=lambda each: each.index)]
+        ended = [each.finish_reason == "stop" for each in completions]
+        split = [_thought_and_end(model, list(each.token_ids)) for each in completions]
         ids, ends = [thought for thought, _ in split], [end for _, end in split]
         texts = model.processor.tokenizer.batch_decode(ids, skip_special_tokens=False)
         return SampledThoughts(
-            ids=grouped([tuple(some) for some in ids], num_generations),
+            ids=grouped([tuple(thought) for thought in ids], num_generations),
             texts=grouped(texts, num_generations),
             ended=grouped(ended, num_generations),
             ends=grouped(ends, num_generations),
         )
 
-    def _find_place(self, model: DeScoreModel, row: Batch) -> str:
-        """How this release wants the place of a video written, so that its prompt is the processor's.
+    def _find_placeholder(self, model: DeScoreModel, row: Batch) -> str:
+        """Find the placeholder of a video from which this release makes the processor's prompt.
 
         Raises:
-            EngineError: no way gives that prompt.
+            EngineError: no placeholder gives that prompt.
         """
         refusal: EngineError | None = None
-        for place in PLACES:
-            request, ids = request_of(model, row, place)
+        for placeholder in PLACEHOLDERS:
+            request, ids = request_of(model, row, placeholder)
             (output,) = self._llm.generate([request], [self._params(model, "", 1, 1, 1.0)], use_tqdm=False)
             try:
                 check_prompt(list(output.prompt_token_ids or []), ids)
-                return place
+                return placeholder
             except EngineError as error:
                 refusal = error
         assert refusal is not None
@@ -143,7 +144,7 @@ class VllmEngine:
         )
 
     def _sync(self, model: DeScoreModel) -> None:
-        """Hand over what was trained since the last call."""
+        """Hand over the weights that were trained since the last call."""
         version = _version(model)
         if version == self._synced:
             return
@@ -153,10 +154,10 @@ class VllmEngine:
 
 
 def plain_weights(model: DeScoreModel, only_trained: bool = False) -> Iterator[tuple[str, torch.Tensor]]:
-    """The backbone's weights by their names in a checkpoint, as if it had no adapter: LoRA merged in, copies in place.
+    """Yield the backbone's weights by their names in a checkpoint, as if it had no adapter: LoRA merged in, copies in place.
 
     Args:
-        only_trained: only those that a step changes.
+        only_trained: skip the weights that no step changes.
     """
     backbone = model.backbone
     modules = dict(backbone.named_modules())
@@ -167,36 +168,36 @@ def plain_weights(model: DeScoreModel, only_trained: bool = False) -> Iterator[t
         trains, value = parameter.requires_grad, parameter.detach()
         if isinstance(owner, BaseTunerLayer) and name.endswith(".weight"):
             trains = True
-            deltas = [owner.get_delta_weight(adapter) for adapter in owner.active_adapters]  # type: ignore[operator]
+            deltas = [owner.get_delta_weight(adapter) for adapter in owner.active_adapters]
             value = (value.float() + sum(delta.detach().float() for delta in deltas)).to(value.dtype)
         if trains or not only_trained:
             yield re.sub(r"\.modules_to_save\.[^.]+\.", ".", name.replace(".base_layer.", ".")), value
 
 
 def rows_of(prompts: Batch) -> Iterator[Batch]:
-    """The rows of a batch without their padding, each with its own video."""
-    places = prompts[_GRID].prod(-1).cumsum(0).tolist()
-    for row, (first, last) in enumerate(zip([0, *places], places, strict=False)):
+    """Yield the rows of a batch without their padding, each with its own video."""
+    bounds = prompts[_GRID].prod(-1).cumsum(0).tolist()
+    for row, (first, last) in enumerate(zip([0, *bounds], bounds, strict=False)):
         kept = prompts["attention_mask"][row].bool()
         ids = prompts["input_ids"][row][kept]
         yield {"input_ids": ids, _PIXELS: prompts[_PIXELS][first:last], _GRID: prompts[_GRID][row : row + 1]}
 
 
-def request_of(model: DeScoreModel, row: Batch, place: str) -> tuple[dict[str, Any], list[int]]:
-    """What vLLM is asked for one row (text with a place for the video, frames, times), and the tokens it has to become.
+def request_of(model: DeScoreModel, row: Batch, placeholder: str) -> tuple[dict[str, Any], list[int]]:
+    """Build vLLM's request for one row (text with a placeholder, frames, times), and the tokens that it must become.
 
     Args:
-        place: one of `PLACES`.
+        placeholder: one of `PLACEHOLDERS`.
 
     Raises:
         EngineError: the prompt does not hold exactly one video.
     """
     ids = row["input_ids"].tolist()
     text = model.processor.tokenizer.decode(ids, skip_special_tokens=False)
-    found = list(_WRITTEN_OUT.finditer(text))
-    if len(found) != 1:
-        raise EngineError(f"the prompt holds {len(found)} videos; the engine takes exactly one")
-    written = found[0]
+    videos = list(_WRITTEN_OUT.finditer(text))
+    if len(videos) != 1:
+        raise EngineError(f"the prompt holds {len(videos)} videos; the engine takes exactly one")
+    written = videos[0]
     frames = frames_of(model.processor.video_processor, row)
     times = [round(float(moment) * _TICKS) for moment in re.findall(_GROUP, written[0])]
     each = len(frames) // len(times)
@@ -210,7 +211,7 @@ def request_of(model: DeScoreModel, row: Batch, place: str) -> tuple[dict[str, A
         "do_sample_frames": False,
     }
     request = {
-        "prompt": text[: written.start()] + place + text[written.end() :],
+        "prompt": text[: written.start()] + placeholder + text[written.end() :],
         "multi_modal_data": {"video": [(frames, metadata)]},
         "mm_processor_kwargs": {"do_resize": False, "do_sample_frames": False},
     }
@@ -218,7 +219,7 @@ def request_of(model: DeScoreModel, row: Batch, place: str) -> tuple[dict[str, A
 
 
 def frames_of(video_processor: Any, row: Batch) -> Any:
-    """The frames (T, H, W, 3) uint8 that the patches of a row were made of, exactly."""
+    """Restore the frames (T, H, W, 3) uint8 from the patches of a row, exactly."""
     time, height, width = row[_GRID][0].tolist()
     patch, merge, depth = video_processor.patch_size, video_processor.merge_size, video_processor.temporal_patch_size
     blocks = row[_PIXELS].reshape(time, height // merge, width // merge, merge, merge, 3, depth, patch, patch)
@@ -227,23 +228,24 @@ def frames_of(video_processor: Any, row: Batch) -> Any:
     return ((pixels.float().cpu() * std + mean) * 255).round().clamp(0, 255).to(torch.uint8).numpy()
 
 
-def check_prompt(made: Sequence[int], wanted: Sequence[int]) -> None:
+def check_prompt(made: Sequence[int], expected: Sequence[int]) -> None:
     """Refuse unless vLLM's prompt is, token by token, the processor's.
 
     Raises:
         EngineError: it is not.
     """
-    if list(made) == list(wanted):
+    if list(made) == list(expected):
         return
-    place = next((at for at, (a, b) in enumerate(zip(made, wanted, strict=False)) if a != b), min(len(made), len(wanted)))
+    pairs = enumerate(zip(made, expected, strict=False))
+    first = next((index for index, (a, b) in pairs if a != b), min(len(made), len(expected)))
     raise EngineError(
-        f"vLLM made {len(made)} prompt tokens, the processor {len(wanted)}; they differ from token {place} on. "
+        f"vLLM made {len(made)} prompt tokens, the processor {len(expected)}; they differ from token {first} on. "
         "Another version of vLLM or transformers may agree; until then set dual_rl.engine=own"
     )
 
 
 def _thought_and_end(model: DeScoreModel, ids: list[int]) -> tuple[list[int], int | None]:
-    """The thought without its end token, and that token."""
+    """Split a thought from its end token."""
     end = ids.pop() if ids and ids[-1] in model.end_ids else None
     forbidden = [token for token in ids if bool(model.never_sampled[token]) or token in model.end_ids]
     if forbidden:
@@ -252,7 +254,7 @@ def _thought_and_end(model: DeScoreModel, ids: list[int]) -> tuple[list[int], in
 
 
 def _version(model: DeScoreModel) -> int:
-    """Changes whenever an optimizer has changed a weight."""
+    """Return a number that changes whenever an optimizer has changed a weight."""
     return sum(parameter._version for parameter in model.backbone.parameters() if parameter.requires_grad)
 
 

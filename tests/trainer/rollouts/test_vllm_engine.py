@@ -20,7 +20,7 @@ from descore.modeling.model import DeScoreModel
 from descore.modeling.scoring_head import ScoringModule
 from tests.helpers.tiny import POLICY, tiny_backbone, tiny_clip, tiny_processor
 from trainer.engine.trainable import lora_targets
-from trainer.rollouts.vllm_engine import PLACES, EngineError, VllmEngine, frames_of, plain_weights, request_of, rows_of
+from trainer.rollouts.vllm_engine import PLACEHOLDERS, EngineError, VllmEngine, frames_of, plain_weights, request_of, rows_of
 
 if TYPE_CHECKING:
     from trainer.rollouts.sampling import SampledThoughts
@@ -113,7 +113,7 @@ def test_frames_and_text_are_rebuilt_exactly(model: DeScoreModel, rows: list[Row
     batch = collate(rows, pad_token_id(model.processor))
     for row, wanted in zip(rows_of(batch), rows, strict=True):
         assert torch.equal(row["input_ids"], wanted["input_ids"])
-        request, ids = request_of(model, row, PLACES[1])
+        request, ids = request_of(model, row, PLACEHOLDERS[1])
         made = processed(model, request)
         assert made["input_ids"][0].tolist() == ids
         assert torch.equal(made["pixel_values_videos"], wanted["pixel_values_videos"])
