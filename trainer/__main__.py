@@ -2,7 +2,7 @@
 
 python -m trainer run --preset tiny-cpu --out runs/first          # cold start, then dual-objective RL
 python -m trainer run --out runs/first                            # go on where it stopped
-python -m trainer run 7                                           # a run that the Train page asked for
+python -m trainer run 7                                           # a run that was started on the Train page
 python -m trainer evaluate --checkpoint runs/first/dual-rl/checkpoint
 """
 
@@ -30,7 +30,7 @@ TRAINING: dict[str, list[StageName]] = {
     "dual-rl": ["dual-rl"],
     "run": ["cold-start", "dual-rl"],
 }
-# What only a run in a folder takes.
+# Options of a run in a folder alone.
 _NEW_RUN = ("out", "preset", "set", "paradigm", "checkpoint", "csv", "videos")
 
 
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        0; 2 with one line on stderr where the user has to act; 1 where training failed; 130 or 143 where SIGINT or SIGTERM
+        0; 2 with one line on stderr where the user must act; 1 where training failed; 130 or 143 where SIGINT or SIGTERM
         ended it at a step boundary.
     """
     parser = argparse.ArgumentParser(prog="python -m trainer", description=__doc__, formatter_class=_Formatter)
@@ -153,7 +153,7 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _settings(options: argparse.Namespace, kept: Path) -> Any:
-    """The settings that the command line asks for: of a preset, or of the run that is there."""
+    """Read the settings from the command line and its preset, or from the run in --out."""
     from trainer.config import load_preset, preset_names
 
     preset = options.preset or (kept if kept.exists() else None)
@@ -168,7 +168,7 @@ def _settings(options: argparse.Namespace, kept: Path) -> Any:
 
 
 def _data(settings: Any, options: argparse.Namespace) -> Any:
-    """The data settings with --csv and --videos, as absolute paths: a run may go on from another folder."""
+    """Put --csv and --videos into the data settings, as absolute paths: a run may go on from another folder."""
     if options.videos is not None and options.csv is None and settings.csv is None:
         raise ValueError("--videos is the folder of a table's videos; it needs --csv")
     for name in ("csv", "videos"):

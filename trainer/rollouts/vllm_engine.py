@@ -8,8 +8,9 @@ gets newly trained weights before each call that needs them, LoRA merged in. It 
 from text and frames; where these are not, one by one, the tokens that the processor made, the engine refuses, since
 rollouts of another prompt would train on nothing that is real.
 
-Releases of vLLM differ in the placeholder that they replace by a video: some replace `<|vision_start|><|video_pad|><|vision_end|>`
-and drop the outer pair that transformers keeps (vLLM issue 46817), others `<|video_pad|>` alone. The first call finds out.
+Releases of vLLM differ in the placeholder that they replace by a video: some replace
+`<|vision_start|><|video_pad|><|vision_end|>` and drop the outer pair that transformers
+keeps (vLLM issue 46817), others `<|video_pad|>` alone. The first call finds out.
 """
 
 from __future__ import annotations

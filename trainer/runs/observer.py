@@ -1,4 +1,4 @@
-"""What a run tells while it goes, for whoever follows it: how far each part is, and what was judged.
+"""Observer of a run: hears how far each part is, and the judged held-out pairs.
 
 class Printer(RunObserver):
     def progress(self, stage, part, done, total): print(stage, part, done, total)
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from trainer.evaluation.held_out import JudgedPairs
     from trainer.paradigm import StageName
 
-# The parts of a stage, in their order: thoughts for pairs that have none, agreement before, steps, agreement after.
-MicroBatch = Literal["thoughts", "before", "training", "after"]
+# Parts of a stage in their order: thoughts for pairs without any, judging before, steps, judging after.
+Part = Literal["thoughts", "before", "training", "after"]
 
 
 class RunObserver:
-    """Follows a run; this one does nothing. Only the main process of a run calls it."""
+    """Base class, which does nothing. Only the main process of a run calls it."""
 
-    def progress(self, stage: StageName, part: MicroBatch, done: int, total: int) -> None:
-        """`done` of `total` pairs (in "training": steps) of a part are through."""
+    def progress(self, stage: StageName, part: Part, done: int, total: int) -> None:
+        """Hear that `done` of `total` pairs (in "training": steps) of a part are done."""
 
     def judged(self, stage: StageName, when: Literal["before", "after"], pairs: JudgedPairs) -> None:
-        """The held-out pairs were judged, with the weights before a stage or after it."""
+        """Hear that the held-out pairs were judged, with the weights before a stage or after it."""

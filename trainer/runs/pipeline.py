@@ -1,10 +1,10 @@
-"""A run from settings to checkpoint folder: what `python -m trainer cold-start | dual-rl | run` do.
+"""A run from settings to checkpoint folder, for `python -m trainer cold-start | dual-rl | run`.
 
     code = run(["cold-start", "dual-rl"], config, Path("runs/first"))
 
     runs/first/config.yaml, data.jsonl      settings and pairs, as they were when the run began
     runs/first/cold-start/                  a stage: metrics.jsonl, checkpoints/, LATEST, anchors.json, report.json
-    runs/first/cold-start/checkpoint/       what it trained, as any other checkpoint folder
+    runs/first/cold-start/checkpoint/       the trained checkpoint, a folder as any other
     runs/first/dual-rl/                     likewise, started from the checkpoint of the stage before
 
 Called again with the same folder it goes on where it stopped; finished stages are not done again.
@@ -43,10 +43,10 @@ log = logging.getLogger(__name__)
 
 
 def settle(config: TrainConfig, folder: Path) -> TrainConfig:
-    """The settings that the run in `folder` has, or gets now.
+    """Return the settings of the run in `folder`, or of a new one.
 
     Raises:
-        RunRefusedError: it has others.
+        RunRefusedError: the run was begun with other settings, or the folder holds something else.
     """
     path = folder / CONFIG
     if path.exists():
@@ -76,7 +76,7 @@ def run(
 
     Args:
         home: the data folder, with the store and the caches of frames and features; by default the user's.
-        pairs: what a new run trains on; by default what `config.data` says.
+        pairs: the pairs of a new run; by default those of `config.data`.
         stop: of a caller who goes on after the stages; by default the run listens for signals itself.
 
     Returns:
@@ -92,22 +92,22 @@ def run(
         pairs = _begin(config, folder, home, accelerator, pairs)
         checkpoint = _first_checkpoint(stages, folder)
         for stage in stages:
-            place = folder / stage
-            if not _is_finished(place):
-                following = observer or RunObserver()
-                work = StageRun(stage, config, place, home or data_home(), pairs, accelerator, stop, following)
-                code = work.go(checkpoint)
+            stage_folder = folder / stage
+            if not _is_finished(stage_folder):
+                listener = observer or RunObserver()
+                work = StageRun(stage, config, stage_folder, home or data_home(), pairs, accelerator, stop, listener)
+                code = work.run(checkpoint)
                 accelerator.free_memory()
                 if code or stop.agreed(accelerator):
                     return code or stop.exit_code
-            checkpoint = str(place / CHECKPOINT)
+            checkpoint = str(stage_folder / CHECKPOINT)
             if accelerator.is_main_process:
                 log.info("%s is finished: %s", stage, checkpoint)
     return 0
 
 
 def _first_checkpoint(stages: Sequence[StageName], folder: Path) -> str | None:
-    """What the first of the stages starts from: stage 2 alone from a cold start in the same folder, if there is one.
+    """Find the checkpoint of the first stage: stage 2 alone starts from a cold start in the same folder, if there is one.
 
     Raises:
         RunRefusedError: the folder's stages would not follow from each other.
@@ -125,10 +125,10 @@ def _first_checkpoint(stages: Sequence[StageName], folder: Path) -> str | None:
 
 
 def _of_paradigm(stages: Sequence[StageName], config: TrainConfig) -> list[StageName]:
-    """The stages that the paradigm has: the baselines have one each.
+    """Choose the stages that the paradigm trains; the baselines have one each.
 
     Raises:
-        RunRefusedError: it has none of them.
+        RunRefusedError: it trains none of them.
     """
     steps = {"cold-start": config.cold_start.steps, "dual-rl": config.dual_rl.steps}
     kept = [stage for stage in stages if stage in STAGES_OF[config.paradigm] and steps[stage]]
@@ -157,7 +157,7 @@ def _accelerator(config: TrainConfig, folder: Path) -> Accelerator:
 def _begin(
     config: TrainConfig, folder: Path, home: Path | None, accelerator: Accelerator, pairs: LoadedPairs | None
 ) -> LoadedPairs:
-    """Settings and pairs into the run folder, once; the pairs."""
+    """Write settings and pairs into the run folder, once; return the pairs."""
     if accelerator.is_main_process:
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / CONFIG).exists():
@@ -179,7 +179,7 @@ def _begin(
 
 @contextmanager
 def _trackers_closed(accelerator: Accelerator) -> Iterator[None]:
-    """Trackers write their last lines, however the run ends."""
+    """Let trackers write their last lines at any end of the run."""
     try:
         yield
     finally:
@@ -192,13 +192,13 @@ def _is_finished(folder: Path) -> bool:
     return path.exists() and json.loads(path.read_text("utf-8"))["status"] == "finished"
 
 
-def _differences(kept: dict[str, Any], asked: dict[str, Any], where: str = "") -> list[str]:
-    """Dotted names of what differs between two settings."""
-    found: list[str] = []
-    for name in kept.keys() | asked.keys():
-        a, b = kept.get(name), asked.get(name)
+def _differences(kept: dict[str, Any], requested: dict[str, Any], where: str = "") -> list[str]:
+    """Dotted names of the settings that differ."""
+    names: list[str] = []
+    for name in kept.keys() | requested.keys():
+        a, b = kept.get(name), requested.get(name)
         if isinstance(a, dict) and isinstance(b, dict):
-            found += _differences(a, b, f"{where}{name}.")
+            names += _differences(a, b, f"{where}{name}.")
         elif a != b:
-            found.append(f"{where}{name}")
-    return sorted(found)
+            names.append(f"{where}{name}")
+    return sorted(names)

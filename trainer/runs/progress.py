@@ -1,9 +1,9 @@
-"""How far a run is and how long it will still take, told to the store every two seconds.
+"""Progress of a run and its remaining time, written to the store every two seconds.
 
     with Reporter(database, run.id, schedule, stop) as reporter:
         reporter.report("cold-start", "training", done=3, total=24)
 
-The reporter's thread also asks whether the run is to be cancelled: a run that no signal reaches ends all the same.
+The reporter's thread also reads whether the run is to be cancelled, for runs that no signal reaches.
 """
 
 from __future__ import annotations
@@ -32,8 +32,12 @@ _ALIKE = {"thoughts": "judging", "judging": "thoughts"}
 
 @dataclass(frozen=True)
 class SchedulePart:
-    """A part of a run. units: how many pairs or steps it has; kind: parts of one kind take as long for a unit; rate: seconds
-    for a unit, if known ahead.
+    """A part of a run.
+
+    Attributes:
+        kind: parts of one kind take the same time for a unit.
+        units: number of pairs or steps.
+        rate: seconds for a unit, if known ahead.
     """
 
     stage: str
@@ -44,11 +48,11 @@ class SchedulePart:
 
 
 class Schedule:
-    """The parts of a run in their order, and what a unit of each was seen to take."""
+    """The parts of a run in their order, and the measured time for a unit of each."""
 
     def __init__(self, parts: Sequence[SchedulePart], now: float | None = None) -> None:
-        self._parts = {(one.stage, one.part): one for one in parts}
-        self._rates = {one.kind: one.rate for one in parts if one.rate is not None}
+        self._parts = {(part.stage, part.part): part for part in parts}
+        self._rates = {part.kind: part.rate for part in parts if part.rate is not None}
         self._at: tuple[str, str] | None = None
         self._heard = time.monotonic() if now is None else now
         self._since = (self._heard, 0)
@@ -60,7 +64,7 @@ class Schedule:
         moment, key = time.monotonic() if now is None else now, (stage, part)
         kind = self._parts[key].kind if key in self._parts else part
         if self._at != key:
-            # Where it began is not known (a resumed run begins further on), so its first units say only so much.
+            # A resumed run begins further on, so the first units of a part only give an upper bound of its rate.
             if done:
                 self._rates.setdefault(kind, (moment - self._heard) / done)
             self._since = (moment, done)
@@ -72,7 +76,7 @@ class Schedule:
             self._steps = (done, total)
 
     def progress(self) -> dict[str, Any]:
-        """For the row of the run; seconds_left is None until the speed of each part still to come is known."""
+        """Return the row's progress; seconds_left is None until the speed of each remaining part is known."""
         if self._at is None:
             return {}
         return {
@@ -88,9 +92,9 @@ class Schedule:
     def _left(self) -> float | None:
         keys, left = list(self._parts), 0.0
         for key in keys[keys.index(self._at) :]:  # type: ignore[arg-type]
-            one = self._parts[key]
-            units = one.units - (self._done if key == self._at else 0)
-            rate = self._rates.get(one.kind, self._rates.get(_ALIKE.get(one.kind, "")))
+            part = self._parts[key]
+            units = part.units - (self._done if key == self._at else 0)
+            rate = self._rates.get(part.kind, self._rates.get(_ALIKE.get(part.kind, "")))
             if units > 0 and rate is None:
                 return None
             left += max(units, 0) * (rate or 0.0)
@@ -98,11 +102,11 @@ class Schedule:
 
 
 class Reporter:
-    """Tells the store of a run, and the run of a wish to cancel it. In a `with` block; only progress is lost by an error."""
+    """Writes progress to the store, and stops a run that is to be cancelled. An error costs only progress."""
 
     def __init__(self, database: Database, run_id: int, schedule: Schedule, stop: StopSignals) -> None:
         self._database, self._run_id, self._schedule, self._stop = database, run_id, schedule, stop
-        self._turn, self._over = threading.Lock(), threading.Event()
+        self._lock, self._over = threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._follow, name="progress", daemon=True)
 
     def __enter__(self) -> Reporter:
@@ -115,8 +119,8 @@ class Reporter:
         self._tell()
 
     def report(self, stage: str, part: str, done: int, total: int) -> None:
-        """A part of the run has come so far."""
-        with self._turn:
+        """Report how far a part of the run is."""
+        with self._lock:
             self._schedule.note(stage, part, done, total)
 
     def _follow(self) -> None:
@@ -124,13 +128,13 @@ class Reporter:
             self._tell()
 
     def _tell(self) -> None:
-        with self._turn:
+        with self._lock:
             progress = self._schedule.progress()
         try:
             with self._database.write() as session:
                 run = set_progress(session, self._run_id, progress)
         except StorageError as error:  # a store that is busy or away for a moment must not cost a run
-            log.warning("progress is not told: %s", error)
+            log.warning("can't write the progress: %s", error)
             return
         if run.cancel_requested_at is not None and not self._stop.received:
             self._stop.note(signal.SIGTERM)

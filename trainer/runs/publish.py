@@ -3,8 +3,8 @@
     checkpoints/run-7/         the checkpoint, under the name of its run
     runs/7/gate.json           the comparison, as the registry keeps it
 
-Each step finds what an interrupted one left: the folder is written aside and renamed, judged pairs are kept one by one, and
-the registry knows a checkpoint by its content.
+Each step goes on where an interrupted one stopped: the folder is written aside and renamed, judged pairs are kept one by
+one, and the registry knows a checkpoint by its content.
 """
 
 from __future__ import annotations
@@ -47,32 +47,34 @@ BENCHMARK_PAIRS = 100
 
 
 def location(database: Database, checkpoint_id: int) -> str:
-    """What `load_checkpoint` takes for a registered checkpoint.
+    """Locate a registered checkpoint, for `load_checkpoint`.
 
     Raises:
         StorageError: its files are gone, or are not those that were registered.
         CheckpointError: it can't be found.
     """
     with database.read() as session:
-        known = get_checkpoint(session, checkpoint_id)
-    if known.deleted_at is not None:
-        raise StorageError(f"the checkpoint {known.name} was deleted; start a new run from another one")
-    place = usable_location(known, database.home)
-    if folder_fingerprint(locate(place)[0]) != known.fingerprint:
-        raise StorageError(f"the files of the checkpoint {known.name} have changed since; start a new run from another one")
-    return place
+        checkpoint = get_checkpoint(session, checkpoint_id)
+    if checkpoint.deleted_at is not None:
+        raise StorageError(f"the checkpoint {checkpoint.name} was deleted; start a new run from another one")
+    found = usable_location(checkpoint, database.home)
+    if folder_fingerprint(locate(found)[0]) != checkpoint.fingerprint:
+        raise StorageError(
+            f"the files of the checkpoint {checkpoint.name} have changed since; start a new run from another one"
+        )
+    return found
 
 
 def publish(database: Database, run: Run, source: Path) -> Path:
-    """The folder of the run's checkpoint among those that can serve; made from `source`, unless it is there.
+    """Copy the run's checkpoint from `source` into its own folder among those that can serve, unless it is there.
 
     Raises:
-        CheckpointError: `source` is incomplete, or the place is taken.
+        CheckpointError: `source` is incomplete, or the folder is taken.
     """
     folder = database.home / FOLDER / f"run-{run.id}"
     if not _is_of(folder, run):
-        for left in folder.parent.glob(f".{folder.name}.*"):  # of a copy that was killed
-            shutil.rmtree(left, ignore_errors=True)
+        for leftover in folder.parent.glob(f".{folder.name}.*"):  # of a copy that was killed
+            shutil.rmtree(leftover, ignore_errors=True)
         copy_checkpoint(source, folder, _free_name(database, run.name), {"run": run.id, "snapshot": run.snapshot_hash})
     shutil.rmtree(source, ignore_errors=True)
     return folder
@@ -81,7 +83,7 @@ def publish(database: Database, run: Run, source: Path) -> Path:
 def compete(
     database: Database, run: Run, folder: Path, config: TrainConfig, on_progress: OnProgress, stop: StopSignals
 ) -> tuple[JudgedCheckpoint, Gate]:
-    """The gate of the checkpoint in `folder` against the run's rival.
+    """Run the gate of the checkpoint in `folder` against the run's rival.
 
     Raises:
         trainer.evaluation.gate_judging.GateStoppedError: a signal came in between.
@@ -99,7 +101,7 @@ def compete(
 
 
 def rival_of(database: Database, run: Run) -> JudgedCheckpoint:
-    """The checkpoint that the run's candidate is compared with.
+    """Return the checkpoint that the run's candidate is compared with.
 
     Raises:
         StorageError: there is none, or its files can't be used any more.
@@ -107,60 +109,60 @@ def rival_of(database: Database, run: Run) -> JudgedCheckpoint:
     if run.rival_id is None:
         raise StorageError(f"run {run.id} names no checkpoint to compare with; start a new one")
     with database.read() as session:
-        known = get_checkpoint(session, run.rival_id)
+        rival = get_checkpoint(session, run.rival_id)
     try:
-        return JudgedCheckpoint(known.name, location(database, known.id), known.fingerprint)
+        return JudgedCheckpoint(rival.name, location(database, rival.id), rival.fingerprint)
     except (StorageError, CheckpointError) as error:
         raise StorageError(f"there would be nothing to compare the result with: {error}") from error
 
 
 def familiar(pairs: LoadedPairs) -> frozenset[str]:
-    """The held-out pairs whose videos both occur in training pairs, with another partner or another prompt."""
+    """Find the held-out pairs whose videos both occur in training pairs, with another partner or another prompt."""
     trained = {content for pair in pairs.train for content in pair.contents}
     return frozenset(pair.identity for pair in pairs.held_out if trained.issuperset(pair.contents))
 
 
 def benchmark_pairs(database: Database, run: Run) -> int:
-    """How many pairs of ShapeWorld the gate asks about: none, unless a checkpoint of the lineage is of that world."""
+    """Number of ShapeWorld pairs in the gate: none, unless a checkpoint of the lineage is of that world."""
     with database.read() as session:
         family = lineage(session, run.parent_id) if run.parent_id is not None else ()
-    asked = run.request.get("benchmark_pairs", BENCHMARK_PAIRS)
-    return int(asked) if any(SPLIT in one.metrics for one in family) else 0
+    count = run.request.get("benchmark_pairs", BENCHMARK_PAIRS)
+    return int(count) if any(SPLIT in checkpoint.metrics for checkpoint in family) else 0
 
 
 def register(database: Database, run: Run, folder: Path, candidate: JudgedCheckpoint, gate: Gate) -> Checkpoint:
-    """Enter the checkpoint with its gate, and end the run, all at once."""
+    """Register the checkpoint with its gate and end the run, in one transaction."""
     manifest, figures = read_manifest(folder), gate.to_dict() | {"rival_id": run.rival_id}
     write_atomic(database.home / run.folder / GATE, json.dumps(figures, indent=1, ensure_ascii=False))
-    made: dict[str, Any] = dict(manifest.lineage)
+    origin: dict[str, Any] = dict(manifest.lineage)
     with database.write() as session:
-        known = register_checkpoint(
+        checkpoint = register_checkpoint(
             session,
             name=manifest.name,
             location=kept_location(folder, database.home),
             fingerprint=candidate.fingerprint,
             parent_id=run.parent_id,
             run_id=run.id,
-            stage=made.get("stage"),
+            stage=origin.get("stage"),
             snapshot_hash=run.snapshot_hash,
-            settings=made.get("config"),
-            code_version=made.get("code", ""),
+            settings=origin.get("config"),
+            code_version=origin.get("code", ""),
             metrics=manifest.metrics,
             disk_bytes=disk_bytes(folder),
         )
-        set_gate(session, known.id, figures)
-        finish(session, run.id, "finished", 0, gate.sentence, known.id, gate.verdict)
-    return replace(known, gate=figures)
+        set_gate(session, checkpoint.id, figures)
+        finish(session, run.id, "finished", 0, gate.sentence, checkpoint.id, gate.verdict)
+    return replace(checkpoint, gate=figures)
 
 
 def forget_steps(run_folder: Path) -> None:
-    """Remove what only a run that is not finished needs: its checkpoints between the steps."""
+    """Remove the checkpoints between the steps, which only an unfinished run needs."""
     for states in run_folder.glob("*/checkpoints"):
         shutil.rmtree(states, ignore_errors=True)
 
 
 def trained_folder(run_folder: Path, stages: Sequence[str]) -> Path:
-    """Where the last stage that was trained leaves its checkpoint."""
+    """Folder of the checkpoint of the last trained stage."""
     trained = [stage for stage in stages if (run_folder / stage).is_dir()]
     return run_folder / trained[-1] / CHECKPOINT
 
@@ -168,15 +170,15 @@ def trained_folder(run_folder: Path, stages: Sequence[str]) -> Path:
 def _is_of(folder: Path, run: Run) -> bool:
     """Whether the folder holds the whole checkpoint of this run."""
     try:
-        made = read_manifest(folder).lineage
+        origin = read_manifest(folder).lineage
     except CheckpointError:
         return False
-    return (made.get("run"), made.get("snapshot")) == (run.id, run.snapshot_hash)
+    return (origin.get("run"), origin.get("snapshot")) == (run.id, run.snapshot_hash)
 
 
 def _free_name(database: Database, name: str) -> str:
-    """A name that no other checkpoint has, since the manifest tells it as well as the registry."""
+    """Find a name that no other checkpoint has, since manifest and registry both hold it."""
     with database.read() as session:
-        taken = {one.name for one in list_checkpoints(session, deleted=True)}
-    names = (name, *(f"{name} {number}" for number in range(2, len(taken) + 3)))
-    return next(one for one in names if one not in taken)
+        taken = {checkpoint.name for checkpoint in list_checkpoints(session, deleted=True)}
+    candidates = (name, *(f"{name} {number}" for number in range(2, len(taken) + 3)))
+    return next(candidate for candidate in candidates if candidate not in taken)

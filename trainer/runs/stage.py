@@ -1,6 +1,6 @@
 """One stage of a run in its folder: load, measure, train, measure again, save.
 
-StageRun("cold-start", config, run / "cold-start", home, pairs, accelerator, stop).go(checkpoint=None)
+StageRun("cold-start", config, run / "cold-start", home, pairs, accelerator, stop).run(checkpoint=None)
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from trainer.evaluation.held_out import JudgedPairs, OnProgress, judge_pairs
 from trainer.evaluation.monitors import AnchorMonitor, HeldOutMonitor, anchor_rows
 from trainer.paradigm import StageName
 from trainer.rollouts.sampling import SampledThoughts, sample
-from trainer.runs.observer import MicroBatch, RunObserver
+from trainer.runs.observer import Part, RunObserver
 from trainer.stages.baselines import GenerativeStage, without_scoring, without_thoughts
 from trainer.stages.cold_start import ColdStartStage
 from trainer.stages.dual_rl import NO_TRUTH, RLStage
@@ -62,7 +62,7 @@ class StageRun:
     stop: StopSignals
     observer: RunObserver = field(default_factory=RunObserver)
 
-    def go(self, checkpoint: str | None) -> int:
+    def run(self, checkpoint: str | None) -> int:
         """Load, measure, train, measure again, save."""
         config, accelerator = self.config, self.accelerator
         trained = load_for_training(config, accelerator.device, checkpoint)
@@ -92,7 +92,7 @@ class StageRun:
         self._think(trained, reader, precision)
         if self.stop.agreed(self.accelerator):
             return self.stop.exit_code
-        data: PairLoader = PairLoader(
+        data: PairLoader[Any] = PairLoader(
             self.pairs.train,
             reader,
             self.accelerator,
@@ -135,7 +135,7 @@ class StageRun:
         return 0
 
     def _whole(self, trained: TrainableModel, checkpoint: str | None) -> TrainableModel:
-        """The same weights in one piece on each process: what is in pieces neither judges nor is saved as a checkpoint."""
+        """Gather the weights in one piece on each process: sharded ones can neither judge nor be saved as a checkpoint."""
         weights = whole_weights(trained.model)
         fresh = load_for_training(self.config, self.accelerator.device, checkpoint)
         set_trainable(fresh.model, self.config, self.stage)
@@ -167,11 +167,11 @@ class StageRun:
 
     @property
     def _pairs_at_once(self) -> int:
-        """As many rows think at the same time as in a pass of rollouts."""
+        """Pairs that think at the same time: as many rows as in a micro-batch of rollouts."""
         return self.config.dual_rl.micro_batch_pairs * self.config.dual_rl.objective.num_generations
 
     def _stage(
-        self, trained: TrainableModel, data: PairLoader, precision: Precision, vision: VisionFeatures | None
+        self, trained: TrainableModel, data: PairLoader[Any], precision: Precision, vision: VisionFeatures | None
     ) -> ColdStartStage | RLStage:
         config, accelerator, model = self.config, self.accelerator, trained.model
         if self.stage == "cold-start":
@@ -186,9 +186,9 @@ class StageRun:
         return kind(model, settings, data, accelerator, precision, vision, config.seed, _sampler(settings, trained))
 
     def _warnings(self) -> list[str]:
-        """What makes this stage teach less than it could, for the log and the report."""
-        untold = self.stage == "dual-rl" and self.config.paradigm == "think-then-score" and not self._with_sub_scores
-        return [NO_TRUTH] if untold else []
+        """Warnings for the log and the report: why this stage teaches less than it could."""
+        without_truth = self.stage == "dual-rl" and self.config.paradigm == "think-then-score" and not self._with_sub_scores
+        return [NO_TRUTH] if without_truth else []
 
     @property
     def _with_sub_scores(self) -> int:
@@ -197,12 +197,12 @@ class StageRun:
     def _monitors(
         self, trained: TrainableModel, reader: PairReader, precision: Precision, vision: VisionFeatures | None, steps: int
     ) -> Callable[[int], dict[str, float]]:
-        """What is called after each step: the observer, and what is measured on held-out pairs where it is due."""
+        """Build the function that is called after each step: it tells the observer and runs the monitors."""
         monitors: list[Callable[[int], dict[str, float]]] = []
-        if self.accelerator.distributed_type != DistributedType.FSDP:  # what is in pieces does not judge
-            some = [pair for pair in self.pairs.held_out if pair.label][: self.config.watched_pairs]
-            if some:
-                judge = lambda: self._judged(some, trained, reader, precision, vision)  # noqa: E731
+        if self.accelerator.distributed_type != DistributedType.FSDP:  # sharded weights can't judge
+            watched = [pair for pair in self.pairs.held_out if pair.label][: self.config.watched_pairs]
+            if watched:
+                judge = lambda: self._judged(watched, trained, reader, precision, vision)  # noqa: E731
                 monitors.append(HeldOutMonitor(judge, steps))
             if self.config.anchors and self.config.paradigm != "generative":
                 rows = anchor_rows(reader, self.pairs.held_out or self.pairs.train, self.config.anchors)
@@ -218,12 +218,13 @@ class StageRun:
     def _before(
         self, trained: TrainableModel, reader: PairReader, precision: Precision, vision: VisionFeatures | None
     ) -> dict[str, Any]:
-        """How good the parent is on the held-out pairs; measured once, and kept for a resumed run."""
+        """Measure the parent on the held-out pairs, once; a resumed run reads the figures."""
         path, earlier = self.folder / BEFORE, self.folder.parent / "cold-start" / REPORT
         if path.exists():
-            return json.loads(path.read_text("utf-8"))
+            return _read_json(path)
         if self.stage == "dual-rl" and earlier.exists():
-            return json.loads(earlier.read_text("utf-8"))["after"]
+            after: dict[str, Any] = _read_json(earlier)["after"]
+            return after
         report = self._judge(trained, reader, precision, vision, "before").report()
         write_json(path, report, self.accelerator)
         return report
@@ -254,7 +255,7 @@ class StageRun:
         reader: PairReader,
         precision: Precision,
         vision: VisionFeatures | None,
-        on_progress: OnProgress = lambda done, total: None,
+        on_progress: OnProgress = lambda *_: None,
     ) -> JudgedPairs:
         return judge_pairs(
             trained.model,
@@ -269,7 +270,7 @@ class StageRun:
             on_progress=on_progress,
         )
 
-    def _tell(self, part: MicroBatch, done: int, total: int) -> None:
+    def _tell(self, part: Part, done: int, total: int) -> None:
         if self.accelerator.is_main_process:
             self.observer.progress(self.stage, part, done, total)
 
@@ -294,7 +295,7 @@ class StageRun:
 
 
 def _sampler(settings: DualRLConfig, trained: TrainableModel) -> Callable[..., SampledThoughts]:
-    """The rollout engine."""
+    """Choose the rollout engine."""
     if settings.engine == "own":
         return sample
     from trainer.rollouts.vllm_engine import EngineError, VllmEngine
@@ -306,7 +307,12 @@ def _sampler(settings: DualRLConfig, trained: TrainableModel) -> Callable[..., S
         raise RunRefusedError(str(error)) from error
 
 
+def _read_json(path: Path) -> dict[str, Any]:
+    values: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    return values
+
+
 def write_json(path: Path, value: dict[str, Any], accelerator: Accelerator) -> None:
-    """Write a file whole or not at all, on the main process."""
+    """Write a file atomically, on the main process."""
     if accelerator.is_main_process:
         write_atomic(path, json.dumps(value, indent=1, ensure_ascii=False))

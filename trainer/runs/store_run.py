@@ -1,14 +1,14 @@
-"""`python -m trainer run ID`: a run that was asked for on the Train page, from its frozen data to a judged checkpoint.
+"""`python -m trainer run ID`: a run of the store, from its frozen data to a judged checkpoint.
 
     code = run_from_store(7)
 
     runs/7/                     as of any run: config.yaml, data.jsonl, cold-start/, dual-rl/
     runs/7/samples.jsonl        thoughts about a few held-out pairs, before and after each stage
-    runs/7/gate/, gate.json     what both checkpoints said of the held-out pairs, and the comparison
+    runs/7/gate/, gate.json     judgements of the held-out pairs by both checkpoints, and the comparison
     runs/7/lock                 held by the process that works on the run, as long as it lives
 
-Killed anywhere, the same command goes on: steps from their last checkpoint, the gate from the last judged pair, and a
-checkpoint that was trained is entered once.
+Killed anywhere, the same command goes on: steps from their last checkpoint, the gate from the last judged pair; a trained
+checkpoint is registered once.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from trainer.evaluation.gate_judging import GateStoppedError
 from trainer.evaluation.sample_thoughts import save_samples
 from trainer.evaluation.score_pairs import score
 from trainer.planning.measured_runs import seconds_per_step
-from trainer.runs.observer import MicroBatch, RunObserver
+from trainer.runs.observer import Part, RunObserver
 from trainer.runs.pipeline import run as train_stages
 from trainer.runs.progress import Reporter, Schedule, SchedulePart
 from trainer.runs.publish import (
@@ -59,18 +59,18 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FAILED, REFUSED = 1, 2
-# What a run of the store takes from its row and never from a setting: files, and the checkpoint that it starts from.
+# Settings that a run of the store takes from its row: files, and the checkpoint that it starts from.
 _FIXED = ("data.", "model.checkpoint", "preset", "paradigm")
 
 
 def run_from_store(run_id: int, home: Path | None = None) -> int:
-    """Do a run of the store, or go on with one that was interrupted.
+    """Do a run of the store, or resume an interrupted one.
 
     Args:
         home: the data folder, by default the user's.
 
     Returns:
-        0; 1 or 2 where it failed (2: the user has to change something), as its row says; 130 / 143 after a signal.
+        0; 1 or 2 where it failed (2: the user must change something), as its row says; 130 / 143 after a signal.
 
     Raises:
         StorageError: there is no such run, it is finished, or another process has it or its device.
@@ -83,13 +83,13 @@ def run_from_store(run_id: int, home: Path | None = None) -> int:
             raise StorageError(f"run {run_id} is finished; start a new run")
         folder = database.home / run.folder
         with RunLock(folder), device_lock(database.home, run.device, run.id):
-            return _Work(database, _begin(database, run_id), folder).go()
+            return _StoreRun(database, _begin(database, run_id), folder).run()
     finally:
         database.close()
 
 
 def _begin(database: Database, run_id: int) -> Run:
-    """The run as this process's own; it holds the lock, so nobody else works on it."""
+    """Mark the run as running in this process, which holds its lock."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise StorageError(
             "a run of the store takes one process; give several GPUs their run by --out, see docs/training.md"
@@ -100,14 +100,14 @@ def _begin(database: Database, run_id: int) -> Run:
         return mark_running(session, run_id, os.getpid(), data_home_id(database.home))
 
 
-class _Work:
-    """One run at work in its folder."""
+class _StoreRun:
+    """A run of the store in its folder."""
 
     def __init__(self, database: Database, run: Run, folder: Path) -> None:
         self._database, self._run, self._folder = database, run, folder
 
-    def go(self) -> int:
-        """Do the run, and say in its row how it ended."""
+    def run(self) -> int:
+        """Do the run, and write into its row how it ended."""
         with _logged_into(self._folder / LOG):
             return self._done()
 
@@ -118,7 +118,7 @@ class _Work:
         except (TrainingFailedError, CheckpointError, RewardError, StorageError, ValueError) as error:
             return self._failed(str(error), FAILED if isinstance(error, TrainingFailedError) else REFUSED)
         except torch.OutOfMemoryError:
-            return self._failed("not enough memory on the device; lower micro_batch_pairs, or num_generations", FAILED)
+            return self._failed("not enough memory on the device: lower micro_batch_pairs or num_generations", FAILED)
         except Exception as error:
             log.exception("run %d failed", self._run.id)
             return self._failed(f"{type(error).__name__}: {error}", FAILED)
@@ -153,32 +153,34 @@ class _Work:
             raise StorageError(f"run {run.id} names no checkpoint that judges")
         schedule = Schedule([])
         with Reporter(database, run.id, schedule, stop) as reporter:
-            place = location(database, run.parent_id)
-            scored = score(database, run, place, lambda done, total: reporter.report("score", "score", done, total), stop)
-        if stop.received and not scored.complete:
+            checkpoint = location(database, run.parent_id)
+            summary = score(
+                database, run, checkpoint, lambda done, total: reporter.report("score", "score", done, total), stop
+            )
+        if stop.received and not summary.complete:
             return stop.exit_code
         with database.write() as session:
-            finish(session, run.id, "finished", 0, scored.sentence)
-        log.info("%s", scored.sentence)
+            finish(session, run.id, "finished", 0, summary.sentence)
+        log.info("%s", summary.sentence)
         return 0
 
     def _settings(self) -> TrainConfig:
-        """Of the run that is there, or of its row: preset, overrides, the checkpoint that it starts from."""
+        """Settings from the run folder if there are some, else from its row: preset, overrides, and its checkpoint."""
         run, kept = self._run, self._folder / CONFIG
         if run.parent_id is None:
             raise StorageError(f"run {run.id} names no checkpoint to start from")
         if run.preset not in preset_names():
             raise RunRefusedError(f"there is no preset {run.preset}; presets are {', '.join(preset_names())}")
-        refused = [one for one in run.overrides if one.strip().startswith(_FIXED)]
+        refused = [override for override in run.overrides if override.strip().startswith(_FIXED)]
         if refused:
             raise RunRefusedError(f"{', '.join(refused)}: data and checkpoint of a run come from its row")
         config = load_preset(kept) if kept.exists() else load_preset(run.preset, run.overrides)
         model: ModelConfig = replace(config.model, checkpoint=location(self._database, run.parent_id))
-        chosen = run.snapshot or {}
+        snapshot = run.snapshot or {}
         data = replace(
             config.data,
-            **{name: chosen[name] for name in ("held_out_share", "min_labels", "consensus") if name in chosen},
-            campaigns=tuple(chosen.get("campaigns", ())),
+            **{name: snapshot[name] for name in ("held_out_share", "min_labels", "consensus") if name in snapshot},
+            campaigns=tuple(snapshot.get("campaigns", ())),
         )
         return replace(config, model=model, data=data)
 
@@ -187,9 +189,9 @@ class _Work:
             return frozen_pairs(session, self._run.id, self._database.home)
 
     def _schedule(self, config: TrainConfig, stages: list[StageName], pairs: LoadedPairs) -> Schedule:
-        """What is to come: thoughts, judging and steps of each stage, then the gate."""
-        expected = self._run.request.get("seconds_per_step", {})  # what the page that asked was told
-        known = {**expected, **seconds_per_step(self._database, config, self._run.device)}
+        """Plan the parts of the run: thoughts, judging and steps of each stage, then the gate."""
+        expected = self._run.request.get("seconds_per_step", {})  # of the preflight
+        speeds = {**expected, **seconds_per_step(self._database, config, self._run.device)}
         held_out, parts = len(pairs.held_out), list[SchedulePart]()
         for stage in stages:
             steps = config.cold_start.steps if stage == "cold-start" else config.dual_rl.steps
@@ -200,16 +202,16 @@ class _Work:
                 parts.append(SchedulePart(stage, "thoughts", "thoughts", missing))
             if stage == stages[0]:
                 parts.append(SchedulePart(stage, "before", "judging", held_out))
-            parts.append(SchedulePart(stage, "training", f"step of {stage}", steps, known.get(stage)))
+            parts.append(SchedulePart(stage, "training", f"step of {stage}", steps, speeds.get(stage)))
             parts.append(SchedulePart(stage, "after", "judging", held_out))
         judged = 2 * (held_out + benchmark_pairs(self._database, self._run))
         return Schedule([*parts, SchedulePart("gate", "gate", "judging", judged)])
 
     def keep_samples(self, stage: StageName, when: Literal["before", "after"], judged: JudgedPairs) -> None:
-        """Some of the thoughts of held-out pairs into the run folder."""
+        """Write some thoughts of held-out pairs into the run folder."""
         with self._database.read() as session:
-            known = pair_ids(session, self._run.id)
-        save_samples(self._folder, stage, when, judged.pairs, known)
+            ids = pair_ids(session, self._run.id)
+        save_samples(self._folder, stage, when, judged.pairs, ids)
 
     def _failed(self, message: str, code: int) -> int:
         log.error("run %d: %s", self._run.id, message)
@@ -222,18 +224,18 @@ class _Work:
 
 
 class _Follower(RunObserver):
-    """Hands what a run tells on to its row and its samples."""
+    """Hands progress on to the row of a run, and judged pairs to its samples."""
 
-    def __init__(self, work: _Work, reporter: Reporter, stages: list[StageName]) -> None:
+    def __init__(self, work: _StoreRun, reporter: Reporter, stages: list[StageName]) -> None:
         self._work, self._reporter, self._stages = work, reporter, stages
 
-    def progress(self, stage: StageName, part: MicroBatch, done: int, total: int) -> None:
+    def progress(self, stage: StageName, part: Part, done: int, total: int) -> None:
         self._reporter.report(stage, part, done, total)
 
     def judged(self, stage: StageName, when: Literal["before", "after"], pairs: JudgedPairs) -> None:
         self._work.keep_samples(stage, when, pairs)
         following = self._stages[self._stages.index(stage) + 1 :]
-        if when == "after" and following:  # which starts with the very same weights
+        if when == "after" and following:  # it starts with the same weights
             self._work.keep_samples(following[0], "before", pairs)
 
 
@@ -247,9 +249,9 @@ def _stage(name: str) -> StageName:
 
 @contextmanager
 def _logged_into(path: Path) -> Iterator[None]:
-    """What is logged goes into the run's log too, unless whoever started this process put its output there."""
-    there = path.stat() if path.exists() else None
-    if there is not None and os.path.samestat(os.fstat(2), there):
+    """Write log messages into the run's log too, unless stderr of this process goes there already."""
+    log_file = path.stat() if path.exists() else None
+    if log_file is not None and os.path.samestat(os.fstat(2), log_file):
         yield
         return
     handler = logging.FileHandler(path, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The two other ways to train a reward model, as baselines on the same backbone, data and loop.
+"""Two other paradigms as baselines on the same backbone, data and loop.
 
     discriminative   no thought: Bradley-Terry on the reward that follows the prompt and the video at once (stage 1 with
                      every thought masked)
@@ -28,17 +28,17 @@ if TYPE_CHECKING:
 
 
 def without_thoughts(settings: ColdStartConfig) -> ColdStartConfig:
-    """The settings of the discriminative baseline."""
+    """Change the settings of stage 1 to those of the discriminative baseline."""
     return replace(settings, mask_probability=1.0, anchor_weight=0.0)
 
 
 def without_scoring(settings: DualRLConfig) -> DualRLConfig:
-    """The settings of the generative baseline: no auxiliary loss on rewards that do not exist."""
+    """Change the settings of stage 2 to those of the generative baseline: no auxiliary loss on rewards."""
     return replace(settings, objective=replace(settings.objective, bt_weight=0.0))
 
 
 def overall_score(text: str) -> float | None:
-    """The overall_score that a thought ends in, None where it has none that can be read."""
+    """Read the overall_score that a thought ends in; None where it has none."""
     try:
         return parse_tolerant(text).overall_score
     except AnswerError:
@@ -48,11 +48,14 @@ def overall_score(text: str) -> float | None:
 def preference_rewards(
     scores_a: Sequence[float | None], scores_b: Sequence[float | None], label: int
 ) -> tuple[list[float], list[float]]:
-    """1 for each rollout whose score, against the mean score of the other video's rollouts, orders the pair as people did.
+    """Reward rollouts whose score, against the mean score of the other video's rollouts, orders the pair as people did.
 
     Args:
         scores_a, scores_b: of the rollouts of A and of B, None where a rollout has none; such a rollout gets 0.
         label: +1 A preferred, -1 B preferred; a tie (0) rewards nothing.
+
+    Returns:
+        1 or 0 for each rollout of A and of B.
     """
     return _against(scores_a, scores_b, label), _against(scores_b, scores_a, -label)
 
@@ -70,7 +73,7 @@ class GenerativeStage(RLStage):
 
     name = "generative RL"
 
-    def _rewarded(self, batch: RolloutBatch, pairs: tuple[TrainingPair, ...]) -> None:
+    def _reward(self, batch: RolloutBatch, pairs: tuple[TrainingPair, ...]) -> None:
         texts = batch.thoughts.texts
         rewards: list[float] = []
         for index, pair in enumerate(pairs):

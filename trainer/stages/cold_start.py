@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -39,14 +39,21 @@ if TYPE_CHECKING:
     from trainer.data.vision_features import VisionFeatures
     from trainer.engine.precision import Precision
 
-_CLEARLY = 2.0  # the strength that is to lead by the whole margin
+_CLEARLY = 2.0  # the strength with the whole margin
 
 
 @dataclass
 class PairBatch:
-    """P pairs in tensors. labels: (P,) +1, -1, 0. margins: (P,) in reward. has_thought: (P,) bool.
+    """A micro-batch of P pairs in tensors.
 
-    totals: the comparisons and the thoughts' tokens of the whole step, over all passes and processes. weight: of the pass.
+    Attributes:
+        inputs: 2P rows.
+        vision: ready features of the videos; None: the tower runs.
+        labels: (P,) +1, -1, 0.
+        margins: (P,) in reward.
+        has_thought: (P,) bool.
+        totals: comparisons and tokens of thoughts in the whole step, over all micro-batches and processes.
+        weight: 0 for a repeated one, else 1.
     """
 
     inputs: Batch
@@ -59,7 +66,7 @@ class PairBatch:
 
 
 class ColdStartObjective(nn.Module):
-    """The loss of stage 1 as a module, so that whatever wraps it for many processes sees one forward."""
+    """The loss of stage 1 as a module, so that a wrapper for several processes sees one forward."""
 
     def __init__(self, model: DeScoreModel, settings: ColdStartConfig) -> None:
         super().__init__()
@@ -67,7 +74,7 @@ class ColdStartObjective(nn.Module):
         self.settings = settings
 
     def forward(self, batch: PairBatch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """The batch's part of the step's loss, and sums for the log (detached scalars)."""
+        """Compute the batch's part of the step's loss, and sums for the log (detached scalars)."""
         comparisons, thought_tokens = batch.totals
         forward = self.model(batch.inputs, batch.vision)
         reward_a, reward_b = forward.rewards[::2], forward.rewards[1::2]
@@ -92,14 +99,14 @@ class ColdStartObjective(nn.Module):
         return batch.weight * loss, {name: batch.weight * value.detach().float() for name, value in sums.items()}
 
     def _thought_loss(self, batch: PairBatch, hidden: torch.Tensor) -> torch.Tensor:
-        """Summed negative log-likelihood of the thoughts' tokens; slot s predicts token s + 1."""
+        """Sum the negative log-likelihood of the thoughts' tokens; slot s predicts token s + 1."""
         device = hidden.device
         targets, mask = batch.inputs["input_ids"][:, 1:].to(device), batch.inputs["thought_mask"][:, 1:].to(device)
         return -token_logprobs(self.model, hidden[:, :-2], targets, mask).sum()
 
 
 @dataclass(frozen=True)
-class _Read:
+class _EncodedPair:
     rows: tuple[Row, Row]
     has_thought: bool
 
@@ -114,46 +121,51 @@ class ColdStartStage:
         self,
         model: DeScoreModel,
         settings: ColdStartConfig,
-        data: PairLoader,
+        data: PairLoader[Any],
         accelerator: Accelerator,
         precision: Precision,
         vision: VisionFeatures | None = None,
         seed: int = 0,
     ) -> None:
-        """vision: kept features of a frozen tower; None: the tower runs in each forward."""
+        """Make the stage.
+
+        Args:
+            vision: kept features of a frozen tower; None: the tower runs in each forward.
+        """
         self.model, self.settings, self.data, self.precision = model, settings, data, precision
         self.steps, self.optim = settings.steps, settings.optim
         self.objective = ColdStartObjective(model, settings)
         self._accelerator, self._vision, self._seed = accelerator, vision, seed
 
     def prepare(self, step: int) -> PreparedStep:
-        """The passes of a step, with the totals that their losses are divided by."""
-        parts = self.data.micro_batches(step, lambda pair: self._read(pair, step))
-        batches = [self._batch(part.pairs, part.read, part.weight) for part in parts]
+        """Prepare the micro-batches of a step, with the totals that their losses are divided by."""
+        micro_batches = self.data.micro_batches(step, lambda pair: self._encode(pair, step))
+        batches = [self._batch(each.pairs, each.read, each.weight) for each in micro_batches]
         real = [batch for batch in batches if batch.weight]
-        compared = sum(self._compared(batch) for batch in real)
-        told = sum(int(batch.inputs["thought_mask"].sum()) for batch in real)
+        comparisons = sum(self._comparisons(batch) for batch in real)
+        thought_tokens = sum(int(batch.inputs["thought_mask"].sum()) for batch in real)
         pairs = sum(len(batch.labels) for batch in real)
         masked = sum(int((~batch.has_thought).sum()) for batch in real)
         tokens = sum(int(batch.inputs["attention_mask"].sum()) for batch in real)
         decided = sum(int((batch.labels != 0).sum()) for batch in real)
-        totals = self.data.total(compared, told)
+        totals = self.data.total(comparisons, thought_tokens)
         for batch in batches:
             batch.totals = (totals[0], totals[1])
-        sums = {"pairs": pairs, "masked": masked, "tokens": tokens, "decided": decided, "thought_tokens": told}
+        sums = {"pairs": pairs, "masked": masked, "tokens": tokens, "decided": decided}
+        sums["thought_tokens"] = thought_tokens
         return PreparedStep(batches, {name: float(value) for name, value in sums.items()})
 
     def loss(self, objective: nn.Module, work: PairBatch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """The pass's share of the step's loss, scaled for the mean that is taken over processes."""
+        """Compute the micro-batch's share of the step's loss, scaled for the mean that is taken over processes."""
         loss, sums = objective(work)
         return loss * self._accelerator.num_processes, sums
 
     def figures(self, sums: Mapping[str, float]) -> dict[str, float | None]:
-        """For the log: accuracy and margin over pairs with a preference, mean and spread of all rewards."""
+        """Compute accuracy and margin over pairs with a preference, mean and spread of all rewards, for the log."""
         pairs, decided = sums["pairs"], max(sums["decided"], 1)
         if not pairs or "rewards" not in sums:
             return {"pairs": pairs}
-        mean, told = sums["rewards"] / (2 * pairs), 2 * (pairs - sums["masked"])
+        mean, thoughts = sums["rewards"] / (2 * pairs), 2 * (pairs - sums["masked"])
         return {
             "loss": sums["loss"],
             "anchor_loss": sums["anchor_loss"] if self.settings.anchor_weight else None,
@@ -162,24 +174,24 @@ class ColdStartStage:
             "reward_mean": mean,
             "reward_std": max(sums["squared_rewards"] / (2 * pairs) - mean**2, 0.0) ** 0.5,
             "masked": sums["masked"] / pairs,
-            "thought_tokens": sums["thought_tokens"] / told if told else None,
+            "thought_tokens": sums["thought_tokens"] / thoughts if thoughts else None,
             "pairs": pairs,
         }
 
-    def _compared(self, batch: PairBatch) -> int:
+    def _comparisons(self, batch: PairBatch) -> int:
         return len(batch.labels) if self.settings.loss == "ties" else int((batch.labels != 0).sum())
 
-    def _read(self, pair: TrainingPair, step: int) -> _Read:
+    def _encode(self, pair: TrainingPair, step: int) -> _EncodedPair:
         rows = self.data.reader.rows(pair, self.settings.max_length)
         if pair.thoughts is None or self.settings.mask_probability == 1:
-            return _Read(rows, False)
-        # Masked ones too: a pair whose thoughts can't be used is left out of every step, wherever a run was resumed.
-        told = self.data.reader.with_thoughts(pair, rows, pair.thoughts, self.settings.max_length)
+            return _EncodedPair(rows, False)
+        # Masked ones too: a pair whose thoughts can't be used is left out of every step, also of a resumed run.
+        with_thoughts = self.data.reader.with_thoughts(pair, rows, pair.thoughts, self.settings.max_length)
         masked = is_masked(pair.identity, step, self._seed, self.settings.mask_probability)
-        return _Read(rows if masked else told, not masked)
+        return _EncodedPair(rows if masked else with_thoughts, not masked)
 
-    def _batch(self, pairs: tuple[TrainingPair, ...], read: tuple[_Read, ...], weight: float) -> PairBatch:
-        rows = [row for one in read for row in one.rows]
+    def _batch(self, pairs: tuple[TrainingPair, ...], encoded: tuple[_EncodedPair, ...], weight: float) -> PairBatch:
+        rows = [row for each in encoded for row in each.rows]
         device = self._accelerator.device
         margins = [self.settings.strength_margin * pair.strength / _CLEARLY for pair in pairs]
         return PairBatch(
@@ -187,7 +199,7 @@ class ColdStartStage:
             vision=None if self._vision is None else self._vision.of(rows),
             labels=torch.tensor([pair.label for pair in pairs], device=device),
             margins=torch.tensor(margins, device=device),
-            has_thought=torch.tensor([one.has_thought for one in read]),
+            has_thought=torch.tensor([each.has_thought for each in encoded]),
             weight=weight,
         )
 

@@ -1,8 +1,6 @@
-"""Stage 2 for the loop: rollouts of a step's pairs, their rewards and totals, around `trainer.objectives.dual_objective`.
+"""Stage 2 for the loop: the pairs of a step, their rollouts, the reference, and the figures of the log.
 
-What stage 2 computes stands in `trainer.objectives.dual_objective`; here is what a run adds: which pairs, in which
-passes, with which
-reference and rollout engine, and what its log says.
+`trainer.objectives.dual_objective` computes rewards and losses.
 """
 
 from __future__ import annotations
@@ -11,7 +9,7 @@ import copy
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -49,7 +47,13 @@ NO_TRUTH = (
 
 @dataclass
 class RolloutMicroBatch:
-    """Rollouts of some pairs. tokens, comparisons: totals of the whole step. weight: 0 where it only keeps in step."""
+    """Rollouts of some pairs.
+
+    Attributes:
+        weight: 0 for a repeated one, else 1.
+        tokens: total of the whole step.
+        comparisons: total of the whole step.
+    """
 
     batch: RolloutBatch
     weight: float
@@ -70,7 +74,7 @@ class Reference:
             self._copy = DeScoreModel(backbone, model.processor, copy.deepcopy(model.scoring)).eval()
 
     def add(self, batch: RolloutBatch) -> None:
-        """Put the reference's log-probabilities into `batch`; nothing where no KL is asked for."""
+        """Add the reference's log-probabilities to `batch`; does nothing without a KL term."""
         if self._config.beta <= 0:
             return
         if self._copy is not None:
@@ -88,14 +92,19 @@ class RLStage:
         self,
         model: DeScoreModel,
         settings: DualRLConfig,
-        data: PairLoader,
+        data: PairLoader[Any],
         accelerator: Accelerator,
         precision: Precision,
         vision: VisionFeatures | None = None,
         seed: int = 0,
         sampler: Callable[..., SampledThoughts] = sample,
     ) -> None:
-        """sampler: the rollout engine, with the signature of `trainer.rollouts.sampling.sample`."""
+        """Make the stage.
+
+        Args:
+            vision: kept features of a frozen tower; None: the tower runs in each forward.
+            sampler: the rollout engine, with the signature of `trainer.rollouts.sampling.sample`.
+        """
         self.model, self.settings, self.data, self.precision = model, settings, data, precision
         self.steps, self.optim, self.updates_per_step = settings.steps, settings.optim, settings.updates_per_step
         self.config = settings.objective
@@ -105,16 +114,16 @@ class RLStage:
 
     def prepare(self, step: int) -> PreparedStep:
         """Sample and reward the rollouts of a step."""
-        parts = self.data.micro_batches(step, lambda pair: self.data.reader.rows(pair, self.settings.max_prompt_tokens))
-        passes = [self._collect(part, step) for part in parts]
-        real = [one.batch for one in passes if one.weight]
-        tokens, comparisons = self.data.total(sum(one.tokens for one in real), sum(one.comparisons for one in real))
-        for one in passes:
-            one.tokens, one.comparisons = tokens, comparisons
-        return PreparedStep(passes, self._sums(real))
+        encoded = self.data.micro_batches(step, lambda pair: self.data.reader.rows(pair, self.settings.max_prompt_tokens))
+        micro_batches = [self._collect(each, step) for each in encoded]
+        real = [each.batch for each in micro_batches if each.weight]
+        tokens, comparisons = self.data.total(sum(batch.tokens for batch in real), sum(batch.comparisons for batch in real))
+        for each in micro_batches:
+            each.tokens, each.comparisons = tokens, comparisons
+        return PreparedStep(micro_batches, self._sums(real))
 
     def loss(self, objective: nn.Module, work: RolloutMicroBatch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """The pass's share of the step's loss, scaled for the mean that is taken over processes."""
+        """Compute the micro-batch's share of the step's loss, scaled for the mean that is taken over processes."""
         losses = objective(work.batch, work.tokens, work.comparisons)
         share = work.batch.tokens / work.tokens if work.tokens else 0.0
         parts = losses.parts | {"loss": losses.loss.detach(), "clip_share": losses.parts["clip_share"] * share}
@@ -123,16 +132,17 @@ class RLStage:
         }
 
     def figures(self, sums: Mapping[str, float]) -> dict[str, float | None]:
-        """For the log.
+        """Compute the figures of the log.
 
-        reward, reward_quality, reward_format, reward_length: by rule, means over rollouts. reward_mean, reward_std: of what
-        the scoring module gives them. accuracy, margin: of its rewards, over comparisons of rollouts. without_truth: pairs
-        with no known sub-score, whose rollouts the policy loss leaves alone.
+        Returns:
+            `reward`, `reward_quality`, `reward_format`, `reward_length`: by rule, means over rollouts. `reward_mean`,
+            `reward_std`: of the scoring module's rewards. `accuracy`, `margin`: of the same, over comparisons of
+            rollouts. `without_truth`: pairs with no known sub-score, whose rollouts the policy loss leaves alone.
         """
         rollouts = sums["rollouts"]
         if not rollouts or "loss" not in sums:
             return {"pairs": sums["pairs"]}
-        compared = max(sums["comparisons"], 1)
+        comparisons = max(sums["comparisons"], 1)
         mean = sums["rewards"] / rollouts
         return {
             "loss": sums["loss"],
@@ -140,8 +150,8 @@ class RLStage:
             "bradley_terry": sums["bradley_terry"],
             "kl": sums.get("kl"),
             "clip_share": sums["clip_share"],
-            "accuracy": sums["right"] / compared,
-            "margin": sums["margin"] / compared,
+            "accuracy": sums["right"] / comparisons,
+            "margin": sums["margin"] / comparisons,
             "reward": sums["reward"] / rollouts,
             "reward_quality": sums["quality"] / sums["with_truth"] if sums["with_truth"] else None,
             "reward_format": sums["format"] / rollouts,
@@ -155,28 +165,28 @@ class RLStage:
             "without_truth": sums["without_truth"],
         }
 
-    def _collect(self, part: MicroBatch[Rows], step: int) -> RolloutMicroBatch:
-        pairs = [self._rl_pair(pair, rows) for pair, rows in zip(part.pairs, part.read, strict=True)]
-        vision = None if self._vision is None else self._vision.of([row for rows in part.read for row in rows])
+    def _collect(self, encoded: MicroBatch[Rows], step: int) -> RolloutMicroBatch:
+        pairs = [self._rl_pair(pair, rows) for pair, rows in zip(encoded.pairs, encoded.read, strict=True)]
+        vision = None if self._vision is None else self._vision.of([row for rows in encoded.read for row in rows])
         with self.precision.sampling():
             batch = collect(self.model, pairs, step, self.config, vision, self._sampler)
-        self._rewarded(batch, part.pairs)
+        self._reward(batch, encoded.pairs)
         # In the numbers of the training forward, so that what differs is the policy and not the rounding.
         with self.precision.step(), self.precision.autocast():
             self._reference.add(batch)
             if self.updates_per_step > 1:
                 batch.old_logprobs = self._logprobs(batch)
-        return RolloutMicroBatch(batch, part.weight)
+        return RolloutMicroBatch(batch, encoded.weight)
 
     def _rl_pair(self, pair: TrainingPair, rows: Rows) -> RLPair:
         return RLPair(f"{self._seed}/{pair.identity}", rows, pair.sub_scores, pair.label)
 
-    def _rewarded(self, batch: RolloutBatch, pairs: tuple[TrainingPair, ...]) -> None:
-        """Where another way of training gives rewards of its own; here `collect` has given them."""
+    def _reward(self, batch: RolloutBatch, pairs: tuple[TrainingPair, ...]) -> None:
+        """Replace the rewards of `collect`; here they stay."""
 
     @torch.no_grad()
     def _logprobs(self, batch: RolloutBatch) -> torch.Tensor:
-        """Of the rollouts under the policy that sampled them, before it moves."""
+        """Log-probabilities of the rollouts under the policy that sampled them, before it moves."""
         was_training = self.model.training
         self.model.eval()
         try:
@@ -192,34 +202,34 @@ class RLStage:
         return run.logprobs
 
     def _sums(self, real: list[RolloutBatch]) -> dict[str, float]:
-        scores = [score for one in real for score in one.scores]
-        known = [score.quality for score in scores if score.quality is not None]
-        groups = [torch.tensor([score.total for score in one.scores]).reshape(-1, one.rollouts.group) for one in real]
+        scores = [score for batch in real for score in batch.scores]
+        qualities = [score.quality for score in scores if score.quality is not None]
+        groups = [torch.tensor([score.total for score in batch.scores]).reshape(-1, batch.rollouts.group) for batch in real]
         return {
-            "pairs": sum(len(one.labels) for one in real),
+            "pairs": sum(len(batch.labels) for batch in real),
             "rollouts": len(scores),
-            "comparisons": sum(one.comparisons for one in real),
+            "comparisons": sum(batch.comparisons for batch in real),
             "reward": sum(score.total for score in scores),
-            "quality": sum(known),
-            "with_truth": len(known),
-            "without_truth": sum(_untold(one) for one in real),
+            "quality": sum(qualities),
+            "with_truth": len(qualities),
+            "without_truth": sum(_without_truth(batch) for batch in real),
             "format": sum(score.format for score in scores),
             "length": sum(score.length for score in scores),
             "spread": sum(float(group.std(-1).sum()) * group.shape[1] for group in groups),
-            "tokens": sum(one.thoughts.tokens for one in real),
-            "cut_off": sum(not end for one in real for ends in one.thoughts.ended for end in ends),
+            "tokens": sum(batch.thoughts.tokens for batch in real),
+            "cut_off": sum(not end for batch in real for ends in batch.thoughts.ended for end in ends),
         }
 
 
-def _untold(batch: RolloutBatch) -> int:
-    """Pairs without any known sub-score."""
-    told = torch.tensor([score.quality is not None for score in batch.scores])
-    return int((~told.reshape(len(batch.labels), -1).any(-1)).sum())
+def _without_truth(batch: RolloutBatch) -> int:
+    """Number of pairs without any known sub-score."""
+    has_truth = torch.tensor([score.quality is not None for score in batch.scores])
+    return int((~has_truth.reshape(len(batch.labels), -1).any(-1)).sum())
 
 
 @contextmanager
 def _switched_off(model: DeScoreModel) -> Iterator[None]:
-    """`adapter_off`, and afterwards the same weights train as before: peft lets all of an adapter's train again."""
+    """Switch the adapter off, and restore which weights train afterwards: peft makes all of an adapter's train again."""
     flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     off: AbstractContextManager[None] = adapter_off(model.backbone)
     try:

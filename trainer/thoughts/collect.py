@@ -1,7 +1,7 @@
 """`python -m trainer collect-thoughts`: chains of thought for labelled pairs that have none.
 
-    own       sampled from the backbone of the preset's checkpoint, in batches; errors included, since it will read its own
-    teacher   asked from a larger model behind an OpenAI-compatible endpoint (`trainer.thoughts.teacher`)
+    own       sampled from the backbone of the preset's checkpoint; errors included, since it will read its own thoughts
+    teacher   written by a larger model behind an OpenAI-compatible endpoint (`trainer.thoughts.teacher`)
 
 They are appended to a JSON Lines file pair by pair, so an interrupted collection goes on where it stopped, and kept as
 judgements in the store where the pairs come from one. A pair that fails is named, and tried again by the next call.
@@ -48,7 +48,7 @@ _FAILURES_IN_A_ROW = 10
 
 @dataclass(frozen=True)
 class FailedPair:
-    """A pair without thoughts, and why."""
+    """A pair without thoughts, with the reason and the tokens that it cost."""
 
     identity: str
     reason: str
@@ -58,7 +58,7 @@ class FailedPair:
 
 @dataclass(frozen=True)
 class CollectionSummary:
-    """What a collection came to. prompt_tokens, completion_tokens: of this call, failed pairs included."""
+    """Result of a collection; tokens and seconds: of this call, failed pairs included."""
 
     pairs: int
     failed: tuple[FailedPair, ...]
@@ -67,7 +67,7 @@ class CollectionSummary:
     seconds: float
 
     def line(self, price_in: float, price_out: float) -> str:
-        """One line for people; prices in a currency of theirs for a million tokens."""
+        """Format one line for people; prices are for a million tokens, in any currency."""
         tokens = f"{self.prompt_tokens:,} prompt + {self.completion_tokens:,} completion tokens"
         cost = (self.prompt_tokens * price_in + self.completion_tokens * price_out) / 1e6
         priced = f", cost {cost:.2f}" if price_in or price_out else ""
@@ -77,30 +77,30 @@ class CollectionSummary:
 def own_thoughts(
     model: DeScoreModel, manifest: Manifest, pairs: Sequence[TrainingPair], reader: PairReader, batch: int, seed: int = 0
 ) -> Iterator[PairThoughts | FailedPair]:
-    """One sampled thought for each video, temperature 1, `batch` pairs at a time.
+    """Sample one thought for each video, temperature 1, `batch` pairs at a time.
 
-    A pair's thoughts depend on seed, pair and weights alone, not on what else is in the batch.
+    A pair's thoughts depend on seed, pair and weights alone, not on the rest of the batch.
     """
     by = f"{manifest.name} ({fingerprint(model.state_dict())}), sampled"
     for first in range(0, len(pairs), batch):
-        some, began = pairs[first : first + batch], time.monotonic()
-        read = {}
-        for pair in some:
+        chunk, began = pairs[first : first + batch], time.monotonic()
+        encoded = {}
+        for pair in chunk:
             try:
-                read[pair.identity] = reader.rows(pair)
+                encoded[pair.identity] = reader.rows(pair)
             except BadPairError as error:
                 yield FailedPair(pair.identity, str(error))
-        good = [pair for pair in some if pair.identity in read]
+        good = [pair for pair in chunk if pair.identity in encoded]
         reader.expect(pairs[first + batch : first + 2 * batch])
         if not good:
             continue
-        rows = [row for pair in good for row in read[pair.identity]]
+        rows = [row for pair in good for row in encoded[pair.identity]]
         seeds = [f"thoughts/{seed}/{pair.identity}/{side}" for pair in good for side in "AB"]
         prompts = collate(rows, pad_token_id(model.processor))
         sampled = sample(model, prompts, seeds, num_generations=1, max_tokens=manifest.max_thought_tokens)
         seconds = (time.monotonic() - began) / len(good)
-        for place, pair in enumerate(good):
-            a, b = 2 * place, 2 * place + 1
+        for index, pair in enumerate(good):
+            a, b = 2 * index, 2 * index + 1
             yield PairThoughts(
                 identity=pair.identity,
                 contents=pair.contents,
@@ -116,7 +116,7 @@ def own_thoughts(
 def teacher_thoughts(
     teacher: Teacher, pairs: Sequence[TrainingPair], policy: FramePolicy, parallel: int
 ) -> Iterator[PairThoughts | FailedPair]:
-    """The teacher's thoughts, `parallel` pairs at a time, in the order of the pairs.
+    """Ask a teacher for thoughts, `parallel` pairs at a time, in the order of the pairs.
 
     Raises:
         TeacherError: the endpoint can't be used.
@@ -144,8 +144,8 @@ def _ask(teacher: Teacher, pair: TrainingPair, policy: FramePolicy) -> PairThoug
             replies.append(teacher.think(clip, pair.prompt))
     except (VideoError, NoThoughtError) as error:
         lost = (error.prompt_tokens, error.completion_tokens) if isinstance(error, NoThoughtError) else (0, 0)
-        spent = [(reply.prompt_tokens, reply.completion_tokens) for reply in replies] + [lost]
-        return FailedPair(pair.identity, str(error), sum(one for one, _ in spent), sum(one for _, one in spent))
+        paid = [(reply.prompt_tokens, reply.completion_tokens) for reply in replies] + [lost]
+        return FailedPair(pair.identity, str(error), sum(count for count, _ in paid), sum(count for _, count in paid))
     return PairThoughts(
         identity=pair.identity,
         contents=pair.contents,
@@ -163,7 +163,7 @@ def collect(
     pairs: Sequence[TrainingPair],
     database: Database | None = None,
 ) -> CollectionSummary:
-    """Append what `source` gives to the file, and to the store if there is one.
+    """Append the thoughts of `source` to the file, and to the store if there is one.
 
     Raises:
         TeacherError: the endpoint can't be used, or pair after pair fails.
@@ -172,19 +172,19 @@ def collect(
     prompts = {pair.identity: pair.prompt for pair in pairs}
     began, failed, in_a_row, done, paid = time.monotonic(), list[FailedPair](), 0, 0, [0, 0]
     with tqdm(total=len(pairs), desc="thoughts", unit="pair", mininterval=1) as progress:
-        for one in source:
+        for result in source:
             progress.update()
-            paid = [paid[0] + one.prompt_tokens, paid[1] + one.completion_tokens]
-            if isinstance(one, FailedPair):
-                failed.append(one)
+            paid = [paid[0] + result.prompt_tokens, paid[1] + result.completion_tokens]
+            if isinstance(result, FailedPair):
+                failed.append(result)
                 in_a_row += 1
                 if in_a_row == _FAILURES_IN_A_ROW:
-                    raise TeacherError(f"{in_a_row} pairs in a row failed; the last: {one.reason}")
+                    raise TeacherError(f"{in_a_row} pairs in a row failed; the last: {result.reason}")
                 continue
             in_a_row, done = 0, done + 1
-            file.add(one)
+            file.add(result)
             if database is not None:
-                keep(database, one, prompts[one.identity])
+                keep(database, result, prompts[result.identity])
     return CollectionSummary(done, tuple(failed), paid[0], paid[1], time.monotonic() - began)
 
 
@@ -214,13 +214,13 @@ def keep(database: Database, thoughts: PairThoughts, prompt: str) -> None:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of the command."""
+    """Add the options of the command."""
     add = parser.add_argument
     add("--preset", default="tiny-cpu", help="preset or YAML file: its checkpoint, frames and data (default: tiny-cpu)")
     add("--set", action="append", default=[], metavar="NAME=VALUE", help="change a setting, as in data.csv=pairs.csv")
     add("--home", type=Path, help="data folder of the store (default: the user's)")
     add("--out", type=Path, default=Path("thoughts.jsonl"), help="file to append to (default: thoughts.jsonl)")
-    add("--pairs", type=int, help="at most so many")
+    add("--pairs", type=int, help="number of pairs at most")
     add("--batch", type=int, default=8, help="pairs at the same time (default 8)")
     add("--teacher", metavar="URL", help="ask this OpenAI-compatible endpoint (.../v1) instead of the own backbone")
     add("--model", help="the teacher's model name")
@@ -251,7 +251,7 @@ def _collect_all(config: TrainConfig, options: argparse.Namespace, file: Thought
     database = open_database(home=options.home) if config.data.csv is None else None
     try:
         loaded = _labelled(config.data, database)
-        known = {one.identity for one in file.known}
+        known = {thoughts.identity for thoughts in file.known}
         pairs = [pair for pair in loaded.train if pair.thoughts is None and pair.identity not in known]
         pairs = pairs[: options.pairs]
         print(f"{len(loaded.train)} training pairs, {len(pairs)} to think about, {len(known)} already in {options.out}")

@@ -43,12 +43,12 @@ def with_own_thoughts(
     *,
     pairs_at_once: int,
     seed: int,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: Callable[[int, int], None] = lambda *_: None,
 ) -> tuple[TrainingPair, ...]:
-    """The pairs, each with thoughts where its videos can be read; fewer when a signal came in between.
+    """Add thoughts to the pairs that have none and can be read; to fewer of them when a signal came in between.
 
     Args:
-        on_progress: called with how many of this process's pairs are through, and how many there are.
+        on_progress: called with the number of finished pairs of this process, and of all of them.
     """
     missing = [pair for pair in pairs if pair.thoughts is None]
     if not missing:
@@ -56,21 +56,23 @@ def with_own_thoughts(
     log.info("%d of %d pairs have no thoughts; the backbone thinks about them first", len(missing), len(pairs))
     mine = missing[accelerator.process_index :: accelerator.num_processes]
     with ThoughtFile(run_folder / f"thoughts-{accelerator.process_index:05d}.jsonl") as file, precision.sampling():
-        known = {one.identity for one in file.known}
+        known = {thoughts.identity for thoughts in file.known}
         todo = [pair for pair in mine if pair.identity not in known]
         source = own_thoughts(model, manifest, todo, reader, pairs_at_once, seed)
         bar = tqdm(source, total=len(todo), desc="thoughts", mininterval=5, disable=not accelerator.is_main_process)
-        for done, one in enumerate(bar, len(mine) - len(todo) + 1):
-            if isinstance(one, PairThoughts):
-                file.add(one)
+        for done, result in enumerate(bar, len(mine) - len(todo) + 1):
+            if isinstance(result, PairThoughts):
+                file.add(result)
             on_progress(done, len(mine))
             if stop.received:
                 break
     accelerator.wait_for_everyone()
-    found = {identity: one for path in run_folder.glob("thoughts-*.jsonl") for identity, one in read_thoughts(path).items()}
+    collected: dict[str, PairThoughts] = {}
+    for path in run_folder.glob("thoughts-*.jsonl"):
+        collected |= read_thoughts(path)
     return tuple(
-        replace(pair, thoughts=found[pair.identity].about(pair.contents))
-        if pair.thoughts is None and pair.identity in found
+        replace(pair, thoughts=collected[pair.identity].about(pair.contents))
+        if pair.thoughts is None and pair.identity in collected
         else pair
         for pair in pairs
     )

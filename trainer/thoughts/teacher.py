@@ -1,12 +1,12 @@
-"""A teacher that thinks about videos: any model behind an OpenAI-compatible chat endpoint that takes images.
+"""Teacher: any model behind an OpenAI-compatible chat endpoint that takes images.
 
     teacher = Teacher(TeacherConfig(url="https://api.example.com/v1", model="large-vlm"))
     reply = teacher.think(clip, "a red circle bounces")
     reply.thought, reply.prompt_tokens, reply.completion_tokens
 
-The teacher gets the judge's own instruction and the frames as JPEG images with their times. What it writes has to be an
-answer of the grammar; one that only a tolerant reader understands is written anew in the strict form, and one that nobody
-can read is asked for again.
+The teacher gets the judge's own instruction and the frames as JPEG images with their times. Its text must be an answer of
+the grammar; one that only the tolerant parser reads is rewritten in the strict form, and for an unreadable one the teacher
+is asked again.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from descore.video import VideoClip
 
-INSTRUCTION = "full-1"  # whatever the student's is: a teacher has to be told the grammar
+INSTRUCTION = "full-1"  # for every student: a teacher needs the grammar
 _AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 _HOPELESS = frozenset({401, 402, 403, 404})
 _JPEG_QUALITY = 90
@@ -44,11 +44,11 @@ _LONGEST_PAUSE = 120.0
 
 
 class TeacherError(RuntimeError):
-    """The endpoint can't be used at all: wrong address, key or model. Asking on would only cost money."""
+    """The endpoint can't be used at all: wrong address, key or model. More requests would only cost money."""
 
 
 class NoThoughtError(RuntimeError):
-    """No usable thought about this one video; the message says why. Tokens that were paid for it are counted."""
+    """No usable thought about one video; the message says why, and the paid tokens are counted."""
 
     def __init__(self, reason: str, prompt_tokens: int = 0, completion_tokens: int = 0) -> None:
         super().__init__(reason)
@@ -57,9 +57,17 @@ class NoThoughtError(RuntimeError):
 
 @dataclass(frozen=True, kw_only=True)
 class TeacherConfig:
-    """url: up to and without /chat/completions. key_variable: environment variable with the key; where it is empty, no key
-    is sent. attempts: requests for one video. backoff_seconds: before the second one, then doubled each time.
-    requests_per_minute: 0 for no limit. timeout: seconds for one request. max_pixels: larger frames are made smaller.
+    """A teacher and the limits of its requests.
+
+    Attributes:
+        url: up to and without /chat/completions.
+        key_variable: environment variable with the key; where it is empty, no key is sent.
+        max_tokens: of one answer.
+        attempts: requests for one video.
+        backoff_seconds: pause before the second attempt; doubled each time.
+        requests_per_minute: 0 for no limit.
+        timeout: seconds for one request.
+        max_pixels: larger frames are made smaller.
     """
 
     url: str
@@ -92,23 +100,23 @@ class Reply:
 class Teacher:
     """Asks one endpoint. Threads may share it; the limit of requests holds for all of them together."""
 
-    def __init__(self, settings: TeacherConfig) -> None:
-        self.settings = settings
-        self._turn = threading.Lock()
+    def __init__(self, config: TeacherConfig) -> None:
+        self.config = config
+        self._lock = threading.Lock()
         self._next_request = 0.0
-        self._closed: TeacherError | None = None  # what it refused everything with
+        self._closed: TeacherError | None = None  # its refusal of all requests
 
     @property
     def name(self) -> str:
-        """Model and host, for readers of the data."""
-        host = self.settings.url.split("/")[2].rpartition("@")[2]
-        return f"teacher {self.settings.model} at {host}"
+        """Model and host, as the data names them."""
+        host = self.config.url.split("/")[2].rpartition("@")[2]
+        return f"teacher {self.config.model} at {host}"
 
     def think(self, clip: VideoClip, prompt: str) -> Reply:
-        """A thought about one video.
+        """Ask for a thought about one video.
 
         Raises:
-            NoThoughtError: not after all attempts, or the endpoint refuses this request.
+            NoThoughtError: all attempts failed, or the endpoint refuses this request.
             TeacherError: the endpoint refuses everything.
         """
         body, paid, reason = self._body(clip, prompt), (0, 0), ""
@@ -126,58 +134,59 @@ class Teacher:
                 return Reply(as_strict(text), *paid)
             except AnswerError as error:
                 reason = f"not readable: {error}"
-        raise NoThoughtError(f"{self.settings.attempts} attempts, the last one: {reason}", *paid)
+        raise NoThoughtError(f"{self.config.attempts} attempts, the last one: {reason}", *paid)
 
     def _pauses(self) -> Iterator[float]:
-        """Seconds to wait after each attempt, 0 after the last. Spread, so that threads don't come back together."""
-        for attempt in range(self.settings.attempts - 1):
-            yield self.settings.backoff_seconds * 2**attempt * random.uniform(0.75, 1.25)
+        """Seconds to wait after each attempt, 0 after the last; random, so that threads don't come back together."""
+        for attempt in range(self.config.attempts - 1):
+            yield self.config.backoff_seconds * 2**attempt * random.uniform(0.75, 1.25)
         yield 0.0
 
     def _body(self, clip: VideoClip, prompt: str) -> bytes:
         content: list[dict[str, Any]] = [{"type": "text", "text": instruction(prompt, INSTRUCTION)}]
         for frame, moment in zip(clip.frames, clip.timestamps, strict=True):
-            image = base64.b64encode(_jpeg(frame, self.settings.max_pixels)).decode()
+            image = base64.b64encode(_jpeg(frame, self.config.max_pixels)).decode()
             content.append({"type": "text", "text": f"{moment:.1f} seconds:"})
             content.append({"type": "image_url", "image_url": {"url": f"data:image/jpeg;base64,{image}"}})
         fields = {
-            "model": self.settings.model,
+            "model": self.config.model,
             "messages": [{"role": "user", "content": content}],
-            "temperature": self.settings.temperature,
-            "max_tokens": self.settings.max_tokens,
+            "temperature": self.config.temperature,
+            "max_tokens": self.config.max_tokens,
         }
         return json.dumps(fields).encode()
 
     def _post(self, body: bytes) -> Mapping[str, Any]:
-        self._wait_for_turn()
+        self._wait_for_slot()
         if self._closed is not None:
             raise self._closed
         headers = {"Content-Type": "application/json"}
-        if key := os.environ.get(self.settings.key_variable, "").strip():
+        if key := os.environ.get(self.config.key_variable, "").strip():
             headers["Authorization"] = f"Bearer {key}"
-        request = urllib.request.Request(f"{self.settings.url.rstrip('/')}/chat/completions", body, headers)
+        request = urllib.request.Request(f"{self.config.url.rstrip('/')}/chat/completions", body, headers)
         try:
-            with urllib.request.urlopen(request, timeout=self.settings.timeout) as response:
-                return json.load(response)
+            with urllib.request.urlopen(request, timeout=self.config.timeout) as response:
+                answer: Mapping[str, Any] = json.load(response)
+                return answer
         except urllib.error.HTTPError as error:
-            refusal = _refusal(error, self.settings)
+            refusal = _refusal(error, self.config)
             self._closed = refusal if isinstance(refusal, TeacherError) else None
             raise refusal from error
         except (OSError, HTTPException, ValueError) as error:  # no connection, cut off, or no JSON
-            raise _TryAgainError(f"no answer from {self.settings.url}: {error}") from error
+            raise _TryAgainError(f"no answer from {self.config.url}: {error}") from error
 
-    def _wait_for_turn(self) -> None:
-        if self.settings.requests_per_minute <= 0:
+    def _wait_for_slot(self) -> None:
+        if self.config.requests_per_minute <= 0:
             return
-        with self._turn:
+        with self._lock:
             now = time.monotonic()
             at = max(now, self._next_request)
-            self._next_request = at + 60.0 / self.settings.requests_per_minute
+            self._next_request = at + 60.0 / self.config.requests_per_minute
         time.sleep(at - now)
 
 
 class _TryAgainError(RuntimeError):
-    """A request that may work later. after: seconds that the endpoint asks to wait."""
+    """A request that may work later; `after`: seconds that the endpoint asks to wait."""
 
     def __init__(self, reason: str, after: float = 0.0) -> None:
         super().__init__(reason)
@@ -185,7 +194,7 @@ class _TryAgainError(RuntimeError):
 
 
 def as_strict(text: str) -> str:
-    """An answer in the strict grammar; one that is strict stays as it is.
+    """Rewrite an answer in the strict grammar; a strict one stays as it is.
 
     Raises:
         AnswerError: it can't be read, or lacks the reasoning or the overall score.
@@ -209,11 +218,11 @@ def _content(answer: Mapping[str, Any]) -> tuple[str, int, int]:
     return text if isinstance(text, str) else "", *tokens
 
 
-def _refusal(error: urllib.error.HTTPError, settings: TeacherConfig) -> Exception:
-    said = error.read(500).decode("utf-8", errors="replace").strip()
-    reason = f"{settings.url} answers {error.code} {error.reason}: {said}"
+def _refusal(error: urllib.error.HTTPError, config: TeacherConfig) -> Exception:
+    body = error.read(500).decode("utf-8", errors="replace").strip()
+    reason = f"{config.url} answers {error.code} {error.reason}: {body}"
     if error.code in _HOPELESS:
-        return TeacherError(f"{reason} (the key is read from {settings.key_variable}, the model is {settings.model})")
+        return TeacherError(f"{reason} (the key is read from {config.key_variable}, the model is {config.model})")
     if error.code in _AGAIN:
         after = error.headers.get("Retry-After", "")
         return _TryAgainError(reason, float(after) if after.replace(".", "", 1).isdigit() else 0.0)
@@ -225,4 +234,4 @@ def _jpeg(frame: np.ndarray, max_pixels: int) -> bytes:
     scale = (max_pixels / (frame.shape[0] * frame.shape[1])) ** 0.5
     if scale < 1:
         pixels = resize(pixels, [max(1, int(side * scale)) for side in frame.shape[:2]], antialias=True)
-    return torchvision.io.encode_jpeg(pixels, quality=_JPEG_QUALITY).numpy().tobytes()
+    return bytes(torchvision.io.encode_jpeg(pixels, quality=_JPEG_QUALITY).numpy().tobytes())
