@@ -69,7 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parser.error("--pairs must be at least 1")
         return _evaluate(options)
     if options.command in ("collect-thoughts", "plan"):
-        return (thoughts if options.command == "collect-thoughts" else plan).run(options)
+        command = thoughts.run if options.command == "collect-thoughts" else plan.run
+        return command(options)
     if options.command in ("preflight", "offer"):
         from trainer.planning import preflight
 

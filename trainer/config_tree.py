@@ -105,7 +105,7 @@ def _required(cls: Any) -> list[str]:
 
 
 def _field_name(key: str, cls: Any, where: str) -> str:
-    """The field of `cls` that has this name, or had it."""
+    """Find the field of `cls` that has this name, or had it."""
     names = [field.name for field in fields(cls)]
     if key in names:
         return key

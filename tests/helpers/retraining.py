@@ -21,42 +21,42 @@ if TYPE_CHECKING:
 
 
 def make_checkpoint(session: Session, name: str = "winter", **fields: Any) -> Checkpoint:
-    """A checkpoint whose content is its name."""
+    """Register a checkpoint whose content is its name."""
     values = {"location": f"./checkpoints/{name}", "fingerprint": hashlib.sha256(name.encode()).hexdigest()}
     return register_checkpoint(session, name=name, **{**values, **fields})
 
 
 def serve_base(session: Session) -> Checkpoint:
-    """The base, which serves."""
+    """Register the base checkpoint and make it serve."""
     base = make_checkpoint(session, "base", location=BASE)
     promote(session, base.id, "start")
     return base
 
 
 def training(base: Checkpoint, **fields: Any) -> RunRequest:
-    """A training from a checkpoint, which is also compared with it."""
+    """Make the request of a training from a checkpoint, which is also its rival."""
     values = {"kind": "train", "name": "week 12", "device": "cpu", "parent_id": base.id, "rival_id": base.id}
     return RunRequest(**{**values, "stages": ("dual-rl",), "preset": "tiny-cpu", **fields})
 
 
 def add_run(session: Session, base: Checkpoint, snapshot: Snapshot, **fields: Any) -> Run:
-    """A run in the queue."""
+    """Queue a run."""
     return create_run(session, training(base, **fields), snapshot, None)
 
 
 def snapshot_of(database: Database, since: int = 0, incremental: bool = False, **settings: Any) -> Snapshot:
-    """The data that a training would have now."""
+    """Freeze the data that a training would have now."""
     with database.read() as session:
         return make_snapshot(session, SnapshotConfig(**settings), since, incremental)
 
 
 def let_say(database: Database, team: Team, person: int, said: str) -> None:
-    """One person, counted from 0, answers every pair that they get, see `opine`."""
+    """Let one person, counted from 0, answer every pair that they get, see `opine`."""
     opine(database, replace(team, people=(team.people[person],)), [said])
 
 
 def held_out_pairs(database: Database, team: Team, share: float = 0.2) -> set[int]:
-    """The pairs of a team that are never trained on."""
+    """Find the pairs of a team that are never trained on."""
     with database.read() as session:
         keys = pair_keys(session, team.pairs)
     return {pair_id for pair_id, key in keys.items() if is_held_out(key.identity, share)}

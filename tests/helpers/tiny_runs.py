@@ -43,7 +43,7 @@ OPTIM = OptimConfig(lr=1e-3, scoring_lr=1e-2)
 
 
 def tiny_pairs(count: int) -> list[TrainingPair]:
-    """Pairs of made-up videos: their frames come from the cache that `tiny_reader` fills."""
+    """Make pairs of made-up videos: their frames come from the cache that `tiny_reader` fills."""
     pairs = []
     for index in range(count):
         contents = [hashlib.sha256(f"{index}{side}".encode()).hexdigest() for side in "AB"]
@@ -63,15 +63,15 @@ def tiny_pairs(count: int) -> list[TrainingPair]:
 
 
 def tiny_reader(pairs: Sequence[TrainingPair], folder: Path) -> PairReader:
-    """A real reader whose frame cache knows the pairs' videos; what is not in it can't be read."""
+    """Make a real reader whose frame cache holds the pairs' videos; other videos can't be read."""
     cache = FrameCache(folder, POLICY)
-    for place, content in enumerate(content for pair in pairs for content in pair.contents):
-        cache.put(content, tiny_clip(place))
+    for seed, content in enumerate(content for pair in pairs for content in pair.contents):
+        cache.put(content, tiny_clip(seed))
     return PairReader(tiny_processor(), POLICY, "compact-1", folder)
 
 
 def tiny_config(**changes: object) -> TrainConfig:
-    """Four pairs a step, in one pass, two steps a stage."""
+    """Make settings of four pairs a step, in one micro-batch, two steps a stage."""
     objective = DualObjectiveConfig(num_generations=2, max_tokens=6, reward=RolloutRewardConfig(length_low=1, length_high=6))
     config = TrainConfig(
         preset="tiny",
@@ -85,7 +85,7 @@ def tiny_config(**changes: object) -> TrainConfig:
 
 
 def tiny_model(lora: bool = False) -> DeScoreModel:
-    """A random model; its adapter, if it has one, has much dropout."""
+    """Make a random model; its adapter, if it has one, has much dropout."""
     torch.manual_seed(3)
     scoring = ScoringModule(64)
     torch.nn.init.normal_(scoring.query_token)
@@ -104,7 +104,7 @@ def tiny_stage(
     accelerator: Accelerator,
     lora: bool = False,
 ) -> ColdStartStage | RLStage:
-    """A stage with a fresh model whose weights are ready to train."""
+    """Make a stage with a fresh model whose weights are ready to train."""
     model = tiny_model(lora)
     set_trainable(model, config, name)
     settings = config.cold_start if name == "cold-start" else config.dual_rl
@@ -132,12 +132,12 @@ def tiny_run(
     stop = StopSignals()
     prepare = stage.prepare
 
-    def told(step: int):
+    def prepare_and_stop(step: int):
         if step == stop_after:
             stop.note(15)
         return prepare(step)
 
-    stage.prepare = told  # type: ignore[method-assign]
+    stage.prepare = prepare_and_stop  # type: ignore[method-assign]
     result = train(stage, config, folder / "run", accelerator, stop)
     accelerator.free_memory()
     return result, {key: value.detach().clone() for key, value in stage.model.state_dict().items()}

@@ -26,7 +26,7 @@ from trainer.stages.dual_rl import NO_TRUTH
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint, a preset for it, and a table of twelve pairs of which one video can't be read."""
+    """Make a checkpoint, a preset for it, and a table of twelve pairs of which one video can't be read."""
     folder = tmp_path_factory.mktemp("world")
     tiny_judge().save_pretrained(folder / "parent")
     settings = config_to_dict(tiny_config(anchors=3, save_every=2))
@@ -68,10 +68,10 @@ def test_both_stages_from_a_table_to_a_checkpoint(world: Path, tmp_path: Path, c
         rows = read_metrics(out / stage)
         assert [row["step"] for row in rows] == [0, 1]
         assert all("drift" in row for row in rows)
-        told = report(out, stage)
-        assert told["status"] == "finished"
-        assert told["with_sub_scores"] == told["train_pairs"]
-        assert not told["warnings"]
+        stage_report = report(out, stage)
+        assert stage_report["status"] == "finished"
+        assert stage_report["with_sub_scores"] == stage_report["train_pairs"]
+        assert not stage_report["warnings"]
     judge = DeScore.from_pretrained(out / "dual-rl" / "checkpoint")
     lineage = judge.manifest.lineage
     assert (lineage["stage"] == "dual-rl" and lineage["parent"]["name"] == "first (cold-start)") or lineage["parent"]["name"]

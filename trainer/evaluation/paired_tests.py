@@ -141,7 +141,7 @@ def _folds(identities: Sequence[str]) -> npt.NDArray[np.int64]:
 
 
 def _calibration_error(p: npt.NDArray[np.float64], target: npt.NDArray[np.float64]) -> float:
-    """Expected calibration error from both sides, so that it does not matter which video is called A."""
+    """Compute the expected calibration error from both sides, so that it does not matter which video is called A."""
     predicted, true = np.concatenate([p, 1 - p]), np.concatenate([target, 1 - target])
     bins = np.minimum((predicted * _BINS).astype(int), _BINS - 1)
     sums = [abs(float(np.sum(predicted[bins == index] - true[bins == index]))) for index in range(_BINS)]

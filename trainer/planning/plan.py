@@ -99,7 +99,7 @@ def make_plan(config: TrainConfig, machine: Machine, video_seconds: float, thoug
         settings = config.cold_start if name == "cold-start" else config.dual_rl
         if not settings.steps:
             continue
-        set_trainable(model, config, name)  # type: ignore[arg-type]  # it needs no processor
+        set_trainable(model, config, name)  # it needs no processor
         costs = language_costs(backbone), vision_costs(backbone)
         if name == "cold-start":
             estimates.append(cold_start_estimate(config, model, *costs, lengths, machine))

@@ -151,10 +151,11 @@ class _PresetChecker:
             return measured
 
         def plan() -> float:
-            planned = make_plan(config, Machine(1, 80e9, _GPU_FLOPS, _GPU_BANDWIDTH), _VIDEO_SECONDS)
-            return _PROCESS_BYTES * (not self._device.is_gpu) + max(stage.longest_peak_bytes for stage in planned.stages)
+            made = make_plan(config, Machine(1, 80e9, _GPU_FLOPS, _GPU_BANDWIDTH), _VIDEO_SECONDS)
+            return _PROCESS_BYTES * (not self._device.is_gpu) + max(stage.longest_peak_bytes for stage in made.stages)
 
-        return self._cached("memory", config, plan, 1.0)
+        planned: float | None = self._cached("memory", config, plan, 1.0)
+        return planned
 
     def _speeds(self, config: TrainConfig) -> tuple[dict[StageName, float], float | None, str]:
         """Seconds of a step by stage, seconds of judging a pair, and the source of both."""
@@ -179,7 +180,7 @@ class _PresetChecker:
         return {**tried["seconds_per_step"], **measured}, seconds_per_pair, "trial"
 
     def _cached(self, name: str, config: TrainConfig, compute: Callable[[], Any], seconds: float) -> Any:
-        """The result of an earlier call, or of `compute` now if that many seconds are left; else None."""
+        """Return the result of an earlier call, or of `compute` now if that many seconds are left; else None."""
         key_parts = [
             name,
             self._fingerprint,
@@ -274,7 +275,7 @@ def _stage_count(config: TrainConfig) -> int:
 
 
 def _title(name: str) -> str:
-    """The first sentence of the comment that a preset's file begins with."""
+    """Take the first sentence of the comment at the top of a preset's file."""
     lines = (PRESETS / f"{name}.yaml").read_text("utf-8").splitlines()
     comment = " ".join(line.lstrip("# ") for line in lines if line.startswith("#"))
     return comment.partition(". ")[0].rstrip(".")

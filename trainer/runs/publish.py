@@ -123,7 +123,7 @@ def familiar(pairs: LoadedPairs) -> frozenset[str]:
 
 
 def benchmark_pairs(database: Database, run: Run) -> int:
-    """Number of ShapeWorld pairs in the gate: none, unless a checkpoint of the lineage is of that world."""
+    """Count the ShapeWorld pairs of the gate: none, unless a checkpoint of the lineage is of that world."""
     with database.read() as session:
         family = lineage(session, run.parent_id) if run.parent_id is not None else ()
     count = run.request.get("benchmark_pairs", BENCHMARK_PAIRS)

@@ -222,7 +222,7 @@ class RLStage:
 
 
 def _without_truth(batch: RolloutBatch) -> int:
-    """Number of pairs without any known sub-score."""
+    """Count the pairs without any known sub-score."""
     has_truth = torch.tensor([score.quality is not None for score in batch.scores])
     return int((~has_truth.reshape(len(batch.labels), -1).any(-1)).sum())
 

@@ -161,7 +161,7 @@ def test_collected_thoughts_are_added_where_there_are_none(tmp_path: Path) -> No
 
 
 def stored_pair(database: Database, folder: Path, a: int, b: int, prompt: str) -> Pair:
-    """A pair whose files lie in the managed folder of the store."""
+    """Add a pair whose files lie in the managed folder of the store."""
     files = [store_video(folder / f"{index}.mp4", database.home) for index in (a, b)]
     with database.write() as session:
         videos = [
@@ -174,7 +174,7 @@ def stored_pair(database: Database, folder: Path, a: int, b: int, prompt: str) -
 
 
 def label_all_pairs(database: Database, name: str, pairs: list[Pair], answers: dict[int, list[Answer]]) -> None:
-    """A campaign over the pairs in which the people answer pair by pair."""
+    """Make a campaign over the pairs in which the people answer pair by pair."""
     people = max(len(given) for given in answers.values())
     with database.write() as session:
         ids = [pair.id for pair in pairs]

@@ -66,7 +66,7 @@ def trl_kl(logps: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
 
 
 def trl_token_mean(per_token_loss: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """The mean of "bnpo", and of "dapo" where num_items_in_batch are the tokens of this batch on one process."""
+    """Compute the mean of "bnpo", and of "dapo" where num_items_in_batch are the tokens of this batch on one process."""
     return (per_token_loss * mask).sum() / mask.sum().clamp(min=1.0)
 
 

@@ -43,7 +43,7 @@ def presets(world: World, checkpoint: str = "bundled", seconds: float = 0.0) -> 
 
 
 def pretend_run(world: World, seconds: float) -> None:
-    """A run of the preset with its logs, as a finished one leaves them."""
+    """Make a run of the preset with its logs, as a finished one leaves them."""
     run = world.ask()
     folder = world.folder(run)
     for stage in ("cold-start", "dual-rl"):
@@ -116,11 +116,11 @@ def test_a_run_that_does_not_fit_is_refused_and_one_that_barely_fits_sends_the_s
 def test_what_a_trial_found_is_kept_and_none_is_made_beside_a_run(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     tried = []
 
-    def told(*arguments: object) -> Trial:
+    def pretend_trial(*arguments: object) -> Trial:
         tried.append(arguments)
         return Trial({"cold-start": 2.0, "dual-rl": 5.0}, 0.5)
 
-    monkeypatch.setattr(preflight, "trial", told)
+    monkeypatch.setattr(preflight, "trial", pretend_trial)
     with device_lock(world.home, "cpu"):
         assert presets(world, seconds=100.0)["tiny-cpu"].seconds == {}
     assert not tried
@@ -154,7 +154,7 @@ def test_the_command_prints_json_and_says_what_is_wrong(
     world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DESCORE_HOME", str(world.home))
-    monkeypatch.setattr("os.nice", lambda by: 0)  # of the tests themselves
+    monkeypatch.setattr("os.nice", lambda _: 0)  # of the tests themselves
     monkeypatch.setattr(preflight, "_SECONDS", 0.0)
     assert main(["preflight", "--checkpoint", "bundled", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)

@@ -41,7 +41,7 @@ def rollouts(model: DeScoreModel) -> Rollouts:
 
 
 def repeated(model: DeScoreModel) -> tuple[torch.Tensor, torch.Tensor]:
-    """The plain way: each rollout alone, with its whole prompt."""
+    """Compute it plainly: each rollout alone, with its whole prompt."""
     end = model.processor.tokenizer.eos_token_id
     width = max(len(ids) + 1 for one in THOUGHTS for ids in one)
     rewards, logprobs = [], []

@@ -38,7 +38,7 @@ class Served:
 
 
 def stand_in(tokens_of: Callable[[dict[str, Any]], list[int]], thought: list[int]) -> tuple[ModuleType, Served]:
-    """A module of vLLM's shape: `tokens_of` makes prompt tokens of a request, every thought is `thought`."""
+    """Make a module of vLLM's shape: `tokens_of` makes prompt tokens of a request, every thought is `thought`."""
     served = Served()
 
     class Things:
@@ -71,7 +71,7 @@ def stand_in(tokens_of: Callable[[dict[str, Any]], list[int]], thought: list[int
 
 
 def processed(model: DeScoreModel, request: dict[str, Any]) -> Batch:
-    """What the real processor makes of a request, with frames that are neither sampled nor resized again."""
+    """Process a request by the real processor, with frames that are neither sampled nor resized again."""
     frames, metadata = request["multi_modal_data"]["video"][0]
     known = {name: metadata[name] for name in ("fps", "frames_indices", "total_num_frames", "duration")}
     return model.processor(

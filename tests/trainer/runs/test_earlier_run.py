@@ -23,7 +23,7 @@ STAGES = ("cold-start", "dual-rl")
 
 @pytest.fixture
 def stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The stopped run, beside the checkpoint and the videos that it was begun with."""
+    """Copy the stopped run beside the checkpoint and the videos that it was begun with."""
     monkeypatch.setenv("DESCORE_HOME", str(tmp_path / "home"))
     tiny_judge(6).save_pretrained(tmp_path / "parent")
     for seed in range(4):

@@ -45,7 +45,7 @@ def a_teacher(url: str, **settings: Any) -> Teacher:
 
 
 def asked_about(body: dict[str, Any]) -> str:
-    """The prompt inside of a request."""
+    """Read the prompt inside a request."""
     return str(body["messages"][0]["content"][0]["text"]).rsplit("The text prompt: ", 1)[1]
 
 
