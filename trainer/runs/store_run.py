@@ -165,7 +165,7 @@ class _StoreRun:
         return 0
 
     def _settings(self) -> TrainConfig:
-        """Read the settings from the run folder if there are some, else from its row: preset, overrides, and its checkpoint."""
+        """Read the settings from the run folder, or for a new run from its row: preset, overrides, checkpoint."""
         run, kept = self._run, self._folder / CONFIG
         if run.parent_id is None:
             raise StorageError(f"run {run.id} names no checkpoint to start from")
