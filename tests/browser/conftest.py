@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.helpers.chromium import find
-from tests.helpers.studios import Running, running_studio
+from tests.helpers.studios import LONG_THOUGHT, Running, running_studio, talkative_checkpoint
 
 QUIET = [
     "--no-sandbox",
@@ -33,7 +33,9 @@ class Watched:
 @pytest.fixture(scope="session")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """One app for all tests of this folder."""
-    with running_studio(tmp_path_factory.mktemp("studio")) as app:
+    folder = tmp_path_factory.mktemp("studio")
+    checkpoint = talkative_checkpoint(folder / "checkpoint", thought_tokens=LONG_THOUGHT)
+    with running_studio(folder, checkpoint) as app:
         yield app
 
 

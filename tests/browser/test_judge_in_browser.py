@@ -13,7 +13,7 @@ from tests.helpers.studios import PROMPTS, Running, make_clip
 
 TIMES = "() => [...document.querySelectorAll('.pair video')].map((video) => video.currentTime)"
 SHOWN = "() => [...document.querySelectorAll('.view-raw')].map((box) => box.textContent.length)"
-# SampledThoughts inside the page, so that a busy machine can't come between the two readings.
+# Sampled inside the page, so that a busy machine can't come between the two readings.
 PLAYED = """async () => {
   const videos = [...document.querySelectorAll('.pair video')], samples = [];
   while (videos[0].currentTime < 1.8) {
@@ -41,6 +41,14 @@ PHASE = "() => document.querySelector('.verdict').dataset.phase"
 def times(page: Page) -> tuple[float, float]:
     a, b = page.evaluate(TIMES)
     return a, b
+
+
+def wait_for_times(page: Page, a: float, b: float) -> None:
+    """Wait until both videos stand at these times, to .02 s."""
+    page.wait_for_function(
+        f"([a, b]) => {{ const at = ({TIMES})(); return Math.abs(at[0] - a) < .02 && Math.abs(at[1] - b) < .02; }}",
+        arg=[a, b],
+    )
 
 
 def wait_for_phase(page: Page, phase: str) -> None:
@@ -89,24 +97,19 @@ def test_loop_starts_both_again(watched: Watched) -> None:
     page.click(".pair-play")
     page.wait_for_function("() => document.querySelectorAll('.pair video')[1].currentTime > 2")
     page.wait_for_function("() => document.querySelectorAll('.pair video')[1].currentTime < 1.5", timeout=5_000)
-    page.wait_for_timeout(300)
-    a, b = times(page)
-    assert abs(a - b) < 0.1
+    page.wait_for_function(f"() => {{ const [a, b] = ({TIMES})(); return a > 0 && Math.abs(a - b) < 0.1; }}")
     assert page.locator(".pair").get_attribute("class") == "pair is-playing"
 
 
 def test_keyboard_drives_the_player_but_not_while_writing(watched: Watched) -> None:
     page = watched.page
     page.keyboard.press("ArrowRight")
-    page.wait_for_timeout(200)
-    assert times(page) == pytest.approx((0.5, 0.5), abs=0.02)
+    wait_for_times(page, 0.5, 0.5)
     page.keyboard.press("Period")
-    page.wait_for_timeout(200)
     # A and B have 24 and 12 frames a second: one step of the faster one, to the middle of its frame.
-    assert times(page) == pytest.approx(((12 + 1.5) / 24, (12 + 1.5) / 24), abs=0.02)
+    wait_for_times(page, (12 + 1.5) / 24, (12 + 1.5) / 24)
     page.keyboard.press("Comma")
-    page.wait_for_timeout(200)
-    assert times(page)[0] == pytest.approx((12 + 0.5) / 24, abs=0.02)
+    wait_for_times(page, (12 + 0.5) / 24, (12 + 0.5) / 24)
     page.keyboard.press("l")
     assert page.get_attribute(".pair-loop", "aria-pressed") == "false"
     page.keyboard.press("Space")
@@ -127,10 +130,8 @@ def test_scrubbing_moves_both(watched: Watched) -> None:
     for share in (0.2, 0.5, 0.35):
         page.mouse.move(box["x"] + share * box["width"], box["y"] + box["height"] / 2, steps=4)
     page.mouse.up()
-    page.wait_for_timeout(400)
-    a, b = times(page)
-    assert abs(a - b) < 0.05
-    assert 0.9 < a < 1.2
+    in_place = "Math.abs(a - b) < 0.05 && a > 0.9 && a < 1.2"
+    page.wait_for_function(f"() => {{ const [a, b] = ({TIMES})(); return {in_place}; }}")
 
 
 # ---- judging -----------------------------------------------------------------------------------------------------
@@ -163,7 +164,7 @@ def test_cancel_stops_and_the_next_question_is_answered(watched: Watched) -> Non
     page.click("#cancel")
     wait_for_phase(page, "cancelled")
     stopped = page.evaluate(SHOWN)
-    page.wait_for_timeout(500)
+    expect(page.locator("#judge")).to_be_enabled()  # the stream has ended
     assert page.evaluate(SHOWN) == stopped
     judge_quickly(page)
 
@@ -227,12 +228,13 @@ def test_own_videos_play_and_are_judged_and_a_bad_one_is_refused(watched: Watche
     files.nth(0).set_input_files(good)
     page.locator("#own video").first.wait_for()
     page.locator("#own input[type=file]").last.set_input_files(bad)
-    page.wait_for_timeout(1000)
+    expect(page.locator("#own video")).to_have_count(2)
     page.click("#use-own")
     expect(page.locator("#own-error")).to_contain_text("Video B can't be used")
     page.locator("#own [aria-label='Clear']").last.click()
+    expect(page.locator("#own video")).to_have_count(1)
     page.locator("#own input[type=file]").last.set_input_files(other)
-    page.wait_for_timeout(1000)
+    expect(page.locator("#own video")).to_have_count(2)
     page.click("#use-own")
     page.wait_for_function("() => Math.abs(document.querySelector('.pair video').duration - 1.5) < 0.1")
     judge_quickly(page)

@@ -16,15 +16,19 @@ from storage.training.model_registry import list_checkpoints, register_checkpoin
 from storage.training.run_folder import RunLock
 from storage.training.runs import finish, get_run, mark_running, set_progress
 
+HEARD = "heard"  # the file with which a deaf run notes SIGTERM
+PATIENCE = 600.0  # seconds, after which a run that nobody ended goes by itself
+
 
 def main(mode: str, run_id: int) -> int:
     if mode == "refuse":
         print("nothing to do here", file=sys.stderr)
         return 2
     database, told = open_database(), threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: None if mode == "deaf" else told.set())
     with database.read() as session:
         run = get_run(session, run_id)
+    heard = database.home / run.folder / HEARD
+    signal.signal(signal.SIGTERM, lambda *_: heard.touch() if mode == "deaf" else told.set())
     with RunLock(database.home / run.folder):
         with database.write() as session:
             mark_running(session, run_id, os.getpid(), socket.gethostname())
@@ -32,7 +36,7 @@ def main(mode: str, run_id: int) -> int:
         if mode == "mute":
             os._exit(0)
         if mode in ("long", "deaf"):
-            told.wait(60)
+            told.wait(PATIENCE)
             with database.write() as session:
                 finish(session, run_id, "cancelled", 143, "stopped")
             return 143

@@ -21,7 +21,7 @@ from descore.video import encode_h264
 from tests.helpers.tiny import POLICY, tiny_backbone, tiny_processor
 
 PROMPTS = {"red": "A red square moves right.", "blue": "A blue square stays still on a dark ground."}
-THOUGHT_TOKENS = 1500
+LONG_THOUGHT, SHORT_THOUGHT = 1500, 40  # tokens; a long one can be watched and cancelled while it streams
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,8 @@ def make_gallery(folder: Path) -> Path:
     return folder
 
 
-def talkative_checkpoint(folder: Path, with_head: bool = True) -> Path:
-    """A random checkpoint that thinks in letters until its limit.
+def talkative_checkpoint(folder: Path, with_head: bool = True, thought_tokens: int = SHORT_THOUGHT) -> Path:
+    """Make a random checkpoint that thinks in letters until its limit.
 
     The logits of the end token and of every piece that is not plain text are 0, and some others are always above it:
     half characters would be held back, and the text would not grow with each token.
@@ -83,7 +83,7 @@ def talkative_checkpoint(folder: Path, with_head: bool = True) -> Path:
         trained_on="nothing: its weights are random",
         frame_policy=POLICY,
         prompt_version="compact-1",
-        max_thought_tokens=THOUGHT_TOKENS,
+        max_thought_tokens=thought_tokens,
         calibration=Calibration({"think": scale, "quick": scale}),
     )
     return DeScore(DeScoreModel(backbone, processor, scoring), manifest).save_pretrained(folder)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import secrets
-import time
 import zipfile
 from collections.abc import Iterator
 from typing import Any
@@ -33,6 +32,7 @@ from tests.helpers.accounts import person, signed_in_client
 from tests.helpers.direct_calls import call, handlers
 from tests.helpers.stores import RECORD
 from tests.helpers.studios import PROMPTS, Running, running_studio
+from tests.helpers.waiting import wait_until
 
 FORM: dict[str, Any] = {
     "name": "Bundled pairs",
@@ -382,10 +382,8 @@ def test_export_is_for_leads_and_imports_again(app: Running, desk: Desk) -> None
     names = zipfile.ZipFile(io.BytesIO(answer.content)).namelist()
     assert any(name.endswith(".csv") for name in names)
     assert sum(name.endswith(".mp4") for name in names) == 4
-    deadline = time.monotonic() + 10  # the files go after the last byte was sent
-    while any((app.studio.database.home / "outgoing").iterdir()):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    outgoing = app.studio.database.home / "outgoing"
+    wait_until(lambda: not any(outgoing.iterdir()), "the removal of the files, after the last byte was sent,")
     assert desk.client.get(address, params=chosen | {"format": "exe"}).status_code == 422
     assert desk.client.get(address, params=chosen | {"what": "source:no such"}).status_code == 422
     folder = app.studio.database.home / "imports" / "given back"

@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,7 +20,9 @@ from storage.training.run_folder import LOG, is_held
 from storage.training.runs import Run, RunRequest, create_run, get_run, mark_running, request_cancel
 from storage.training.snapshots import Snapshot, SnapshotPair
 from tests.helpers.paths import ROOT
+from tests.helpers.stand_in_run import HEARD
 from tests.helpers.stores import make_pair
+from tests.helpers.waiting import wait_until
 
 SCRIPT = ROOT / "tests" / "helpers" / "stand_in_run.py"
 
@@ -64,14 +65,13 @@ def now(database: Database, run: Run) -> Run:
 
 def until(supervisor: RunSupervisor, database: Database, run: Run, reached: Callable[[Run], bool]) -> Run:
     """Tick until a run has come so far."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
+
+    def has_reached() -> bool:
         supervisor.tick()
-        found = now(database, run)
-        if reached(found):
-            return found
-        time.sleep(0.05)
-    raise AssertionError(f"run {run.id} stayed {now(database, run).state}")
+        return reached(now(database, run))
+
+    wait_until(has_reached, f"the awaited state of {run.name}")
+    return now(database, run)
 
 
 def goes_on(run: Run) -> bool:
@@ -177,7 +177,7 @@ def test_a_run_that_does_not_listen_is_ended_at_once(database: Database) -> None
     until(supervisor, database, run, goes_on)
     supervisor.cancel(run.id)
     supervisor.tick()
-    time.sleep(0.3)
+    wait_until((database.home / run.folder / HEARD).exists, "the signal")
     assert now(database, run).state == "running"
     supervisor.end_at_once(run.id)
     ended = until(supervisor, database, run, is_over)
@@ -196,9 +196,7 @@ def test_a_wish_to_cancel_that_came_from_elsewhere_is_carried_out(database: Data
 def test_the_thread_does_it_alone_and_leaves_runs_going_when_it_stops(database: Database) -> None:
     run, supervisor = ask(database), supervise(database, "long")
     supervisor.start()
-    deadline = time.monotonic() + 30
-    while not goes_on(now(database, run)) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_until(lambda: goes_on(now(database, run)), "the start of the run")
     supervisor.close()
     assert goes_on(now(database, run))
     assert is_held(database.home / run.folder)

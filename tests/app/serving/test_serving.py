@@ -45,7 +45,7 @@ print(json.dumps([now.name, now.model is None, now.aside]))
 def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Two checkpoints of short thoughts, alike but for their names."""
     root = tmp_path_factory.mktemp("checkpoints")
-    model, manifest = load_checkpoint(talkative_checkpoint(root / "long"))
+    model, manifest = load_checkpoint(talkative_checkpoint(root / "talkative"))
     return tuple(  # type: ignore[return-value]
         save_checkpoint(root / name, model, replace(manifest, name=name, max_thought_tokens=60)) for name in ("old", "new")
     )
