@@ -16,8 +16,8 @@ from app.analyse.selection import SelectedPairs, Selection
 from app.analyse.views.disagreements import case_head, case_labels, disagreement_list
 from app.serving.answer import Answer
 from app.serving.cached_judge import stored_answer
+from app.ui.answer_panel import answer_panel, answer_view
 from app.ui.synced_pair import synced_pair
-from app.ui.verdict import verdict_panel, verdict_view
 from app.web.form_data import STALE_BUTTON, FormData, FormError
 from app.web.panel import Reply
 from storage.accounts.users import User, list_users
@@ -58,7 +58,7 @@ class DisagreementsTab(AnalyseSection):
             with gr.Column(scale=5, min_width=300, elem_id="analyse-case"):
                 self.head = gr.HTML("", apply_default_css=False, elem_classes="ds-body")
                 self.player = synced_pair("analyse-pair")
-                self.model = verdict_panel("analyse-verdict")
+                self.model = answer_panel("analyse-verdict")
                 self.people = gr.HTML("", apply_default_css=False, elem_classes="ds-body")
 
     @property
@@ -70,7 +70,7 @@ class DisagreementsTab(AnalyseSection):
         """Return a value for each of `outputs`; an error leaves the open pair as it is."""
         if not isinstance(reply, CaseReply):
             return [reply.value(), *[gr.skip()] * 4]
-        model = verdict_view(Answer()) if reply.model is None else dict(reply.model)
+        model = answer_view(Answer()) if reply.model is None else dict(reply.model)
         return [reply.value(), str(reply.head), dict(reply.player or NO_PLAYER), model, str(reply.people)]
 
     def view(self, person: User, selection: Selection) -> Reply:
@@ -126,7 +126,7 @@ class DisagreementsTab(AnalyseSection):
             html,
             player=self.context.clip_store.pair_view(pair),
             head=case_head(pair, opened),
-            model=verdict_view(answer or Answer()),
+            model=answer_view(answer or Answer()),
             people=case_labels(opened, labels, names),
         )
 

@@ -138,8 +138,8 @@ class JudgeApi:
             *_, answer = stream_answer(self.serving, self.database, self.clip_store, pair, mode, k, threading.Event())
         except JUDGING_ERRORS as error:
             raise gr.Error(judging_error_text(error), print_exception=False) from error
-        assert answer.verdict is not None
-        result = answer.verdict.to_json_dict()
+        assert answer.comparison is not None
+        result = answer.comparison.to_json_dict()
         for video, public_id in zip(result["videos"], (selection.a, selection.b), strict=True):
             # Clients take anything with a "path" for a file to download.
             del video["path"]

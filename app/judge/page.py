@@ -30,8 +30,8 @@ from app.judge.gallery import BundledPair, gallery_strip, gallery_view
 from app.serving.answer import Answer
 from app.serving.cached_judge import stream_answer
 from app.serving.serving import Serving
+from app.ui.answer_panel import answer_panel, answer_view
 from app.ui.synced_pair import synced_pair
-from app.ui.verdict import verdict_panel, verdict_view
 from app.ui.vote import vote_bar, vote_view
 from app.web.plain_errors import JUDGING_ERRORS, judging_error_text
 from descore.judgement import Mode
@@ -66,7 +66,7 @@ class JudgePage:
             )
             self.player = synced_pair()
             self._build_controls()
-            self.panel = verdict_panel()
+            self.panel = answer_panel()
             self.votes = vote_bar()
         self._connect(blocks)
         self.api.connect()
@@ -98,7 +98,7 @@ class JudgePage:
             api_visibility="private",
         )
         # An answer belongs to the prompt that was judged; clearing it takes no round trip, so it can't come late.
-        self.prompt.input(None, None, self.panel, js=f"() => ({json.dumps(verdict_view(Answer()))})", **quiet)
+        self.prompt.input(None, None, self.panel, js=f"() => ({json.dumps(answer_view(Answer()))})", **quiet)
         # On blur, so also before a click on Judge: another prompt is another pair, with another vote.
         self.prompt.blur(self._reword, [self.selection, self.prompt, self.saved], [self.votes, self.saved], **quiet)
         self.mode.change(lambda mode: gr.Slider(visible=mode == "k"), self.mode, self.k, queue=False, **quiet)
@@ -157,7 +157,7 @@ class JudgePage:
             gallery_view(list(self.bundled.values()), self.clip_store, selection.bundled),
             {"a": self.clip_store.view(a), "b": self.clip_store.view(b)},
             prompt,
-            verdict_view(Answer()),
+            answer_view(Answer()),
             self._vote_view(selection, prompt, saved),
             saved,
         )
@@ -182,7 +182,7 @@ class JudgePage:
         try:
             pair = self.api.pair_of(selection, prompt)
             for answer in stream_answer(self.serving, self.database, self.clip_store, pair, mode, int(k), cancel):
-                yield verdict_view(answer), *buttons
+                yield answer_view(answer), *buttons
                 buttons = gr.skip(), gr.skip()
         except JUDGING_ERRORS as error:
             answer = replace(answer, phase="error", status=judging_error_text(error))
@@ -196,7 +196,7 @@ class JudgePage:
                 del self._running[request.session_hash or ""]
         if not current:  # the page shows another pair by now
             answer = Answer()
-        yield verdict_view(answer), gr.Button(interactive=True), gr.Button(interactive=False)
+        yield answer_view(answer), gr.Button(interactive=True), gr.Button(interactive=False)
 
     def _begin(self, session: str | None) -> threading.Event:
         """Return the stop signal of a tab's new question, after stopping an older question of the same tab."""

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from app.clip_store import ClipStore
 from app.serving.answer import Answer as ModelAnswer
-from app.ui.verdict import verdict_view
+from app.ui.answer_panel import answer_view
 from storage.campaigns.campaign import Campaign, Gold
 from storage.campaigns.guidelines import Guidelines
 from storage.campaigns.label_schema import Answer, as_shown
@@ -180,10 +180,10 @@ def model_view(answer: ModelAnswer, left_video: Side, parts: Sequence[str]) -> d
         answer: a finished answer about the pair's videos A and B.
         parts: of `PARTS`; thoughts come with their sub-scores, rewards with the probability.
     """
-    view = verdict_view(answer if left_video == "A" else _flipped(answer))
+    view = answer_view(answer if left_video == "A" else _flipped(answer))
     sides = dict(zip(PAGE_SIDES, view["sides"], strict=True))
-    assert answer.verdict is not None
-    content: dict[str, Any] = {"checkpoint": answer.verdict.checkpoint}
+    assert answer.comparison is not None
+    content: dict[str, Any] = {"checkpoint": answer.comparison.checkpoint}
     if "thoughts" in parts:
         scored = all(side_view["scores"] for side_view in sides.values())
         content["thoughts"] = {side: side_view["thought"] for side, side_view in sides.items()}
@@ -199,10 +199,10 @@ def model_view(answer: ModelAnswer, left_video: Side, parts: Sequence[str]) -> d
 
 def _flipped(answer: ModelAnswer) -> ModelAnswer:
     """Return the same answer with the videos in the other order."""
-    verdict = answer.verdict
-    assert verdict is not None
-    p = None if verdict.p_first_preferred is None else 1 - verdict.p_first_preferred
+    comparison = answer.comparison
+    assert comparison is not None
+    p = None if comparison.p_first_preferred is None else 1 - comparison.p_first_preferred
     flipped: dict[str | None, Literal["A", "B", "tie"] | None] = {"A": "B", "B": "A", "tie": "tie"}
-    outcome = flipped.get(verdict.verdict)
-    turned = replace(verdict, videos=(verdict.videos[1], verdict.videos[0]), p_first_preferred=p, verdict=outcome)
-    return replace(answer, sides=(answer.sides[1], answer.sides[0]), verdict=turned)
+    outcome = flipped.get(comparison.verdict)
+    turned = replace(comparison, videos=(comparison.videos[1], comparison.videos[0]), p_first_preferred=p, verdict=outcome)
+    return replace(answer, sides=(answer.sides[1], answer.sides[0]), comparison=turned)

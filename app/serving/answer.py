@@ -32,7 +32,7 @@ class Answer:
         phase: where the question stands.
         mode: how the model was asked.
         sides: the parts of video A and video B.
-        verdict: the comparison of both, once the answer is finished.
+        comparison: of both videos, once the answer is finished.
         scale: the calibration in use; None where the checkpoint has none for this mode.
         from_store: whether the judgement was made earlier.
         status: one short line: progress, time taken, an error.
@@ -41,7 +41,7 @@ class Answer:
     phase: Phase = "idle"
     mode: Mode = "think"
     sides: tuple[VideoAnswer, VideoAnswer] = (VideoAnswer(), VideoAnswer())
-    verdict: Verdict | None = None
+    comparison: Verdict | None = None
     scale: ModeCalibration | None = None
     from_store: bool = False
     status: str = ""

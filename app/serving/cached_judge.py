@@ -55,7 +55,7 @@ def stream_answer(
             if isinstance(event, Verdict) or time.monotonic() - shown_at >= UPDATE_SECONDS:
                 yield answer
                 shown_at = time.monotonic()
-        if answer.verdict is None:
+        if answer.comparison is None:
             yield replace(answer, phase="cancelled", status="Cancelled; nothing was kept.")
 
 
@@ -73,7 +73,7 @@ def stored_answer(served: Served, database: Database, pair: Pair, mode: Mode, k:
 def _grown(answer: Answer, event: ThoughtDelta | Judged | Verdict) -> Answer:
     if isinstance(event, Verdict):
         seconds = max(video.seconds for video in event.videos)
-        return replace(answer, phase="done", verdict=event, status=f"judged in {seconds:.1f} s by {event.checkpoint}")
+        return replace(answer, phase="done", comparison=event, status=f"judged in {seconds:.1f} s by {event.checkpoint}")
     sides = list(answer.sides)
     side = sides[event.index]
     if isinstance(event, ThoughtDelta):
@@ -97,11 +97,11 @@ def _recall(
     return None if a is None or b is None else (a, b)
 
 
-def _remember(served: Served, database: Database, pair: Pair, verdict: Verdict, k: int) -> None:
+def _remember(served: Served, database: Database, pair: Pair, comparison: Verdict, k: int) -> None:
     with database.write() as session:
-        for question, judgement in zip(_questions(served, pair, verdict.mode, k), verdict.videos, strict=True):
+        for question, judgement in zip(_questions(served, pair, comparison.mode, k), comparison.videos, strict=True):
             values = asdict(judgement)
-            record = JudgementRecord(checkpoint=verdict.checkpoint, **{name: values[name] for name in _RECORDED})
+            record = JudgementRecord(checkpoint=comparison.checkpoint, **{name: values[name] for name in _RECORDED})
             save_judgement(session, question, record)
 
 
@@ -116,7 +116,7 @@ def _from_store(served: Served, answer: Answer, pair: Pair, stored: tuple[Stored
         answer,
         phase="done",
         sides=(VideoAnswer(a.thought, a), VideoAnswer(b.thought, b)),
-        verdict=served.verdict(answer.mode, pair.prompt, (a, b)),
+        comparison=served.compare(answer.mode, pair.prompt, (a, b)),
         from_store=True,
         status=f"from the store, judged {judged_on:%Y-%m-%d %H:%M} UTC",
     )

@@ -108,7 +108,7 @@ class Served:
         """Return the calibration of a mode; None without a reward or a calibration."""
         return self.manifest.calibration.for_mode(mode) if self.has_reward else None
 
-    def verdict(self, mode: Mode, prompt: str, judged: tuple[Judgement, ...]) -> Verdict:
+    def compare(self, mode: Mode, prompt: str, judged: tuple[Judgement, ...]) -> Verdict:
         """Compare stored judgements of one prompt."""
         return verdict_of(self.manifest, mode, prompt, judged)
 

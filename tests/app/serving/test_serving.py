@@ -81,8 +81,8 @@ def registered(database: Database, folder: Path, name: str) -> Checkpoint:
 def asked(serving: Serving, database: Database, clip_store: ClipStore, pair: Pair, mode: str = "quick") -> str:
     """Who answered."""
     *_, said = stream_answer(serving, database, clip_store, pair, mode, 0, threading.Event())  # type: ignore[arg-type]
-    assert said.verdict is not None
-    return f"{said.verdict.checkpoint}{' from the store' if said.from_store else ''}"
+    assert said.comparison is not None
+    return f"{said.comparison.checkpoint}{' from the store' if said.from_store else ''}"
 
 
 def test_a_question_that_was_begun_is_finished_by_the_checkpoint_that_began_it(
@@ -97,8 +97,8 @@ def test_a_question_that_was_begun_is_finished_by_the_checkpoint_that_began_it(
     assert serving.now.name == "new"
     assert serving.checkpoint_id == made.id
     *_, last = stream
-    assert last.verdict is not None
-    assert last.verdict.checkpoint == "old"
+    assert last.comparison is not None
+    assert last.comparison.checkpoint == "old"
     assert "by old" in last.status
     assert asked(serving, database, clip_store, pair, "think") == "new"
     assert asked(serving, database, clip_store, pair, "think") == "new from the store"
@@ -180,7 +180,7 @@ def test_stepping_aside_waits_for_what_is_being_answered(
     stepping.join(0.5)
     assert stepping.is_alive()
     *_, last = stream
-    assert last.verdict is not None
+    assert last.comparison is not None
     stepping.join(30)
     assert not stepping.is_alive()
 

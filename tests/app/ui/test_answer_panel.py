@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 
 from app.serving.answer import Answer, VideoAnswer
-from app.ui.verdict import differing, readable_thought, reason, verdict_view
+from app.ui.answer_panel import answer_view, differing, readable_thought, reason
 from descore.answer import DIMENSIONS, render_answer
 from descore.calibration import ModeCalibration
 from descore.judgement import Judgement, Verdict
@@ -37,8 +37,10 @@ def judgement(scores: str, reward: float | None = 0.4) -> Judgement:
 
 
 def answer(a: Judgement, b: Judgement, outcome: str | None, p: float | None) -> Answer:
-    verdict = Verdict("bundled v1", "think", "a circle", (a, b), p, outcome)  # type: ignore[arg-type]
-    return Answer(phase="done", sides=(VideoAnswer(a.thought, a), VideoAnswer(b.thought, b)), verdict=verdict, scale=SCALE)
+    comparison = Verdict("bundled v1", "think", "a circle", (a, b), p, outcome)  # type: ignore[arg-type]
+    return Answer(
+        phase="done", sides=(VideoAnswer(a.thought, a), VideoAnswer(b.thought, b)), comparison=comparison, scale=SCALE
+    )
 
 
 def test_streamed_thought_only_grows_and_never_shows_a_tag() -> None:
@@ -66,18 +68,18 @@ def test_reason_names_the_dimensions_that_differ(a: str, b: str, outcome: str, l
 
 def test_view_of_a_preference_and_of_a_tie() -> None:
     a, b = judgement("22222", 0.6), judgement("22022", -0.3)
-    view = verdict_view(answer(a, b, "B", 0.29))
+    view = answer_view(answer(a, b, "B", 0.29))
     assert view["headline"] == "B preferred, 71 %"
     assert view["differing"] == ["camera"]
     assert [side["reward"] for side in view["sides"]] == ["+1.00 sd", "\N{MINUS SIGN}0.80 sd"]
     assert view["sides"][0]["thought"] == "I see a circle."
     assert '"camera": "2"' in view["sides"][0]["json"]
-    assert verdict_view(answer(a, a, "tie", 0.5))["headline"] == "Too close to call"
+    assert answer_view(answer(a, a, "tie", 0.5))["headline"] == "Too close to call"
 
 
 def test_without_a_head_there_is_no_reward_and_the_page_says_so() -> None:
     a, b = judgement("22222", None), judgement("21222", None)
-    view = verdict_view(answer(a, b, None, None))
+    view = answer_view(answer(a, b, None, None))
     assert view["headline"] == "No reward"
     assert "no trained scoring module" in view["reason"]
     assert view["p"] is None
@@ -87,7 +89,7 @@ def test_without_a_head_there_is_no_reward_and_the_page_says_so() -> None:
 
 def test_what_cannot_be_read_is_shown_raw_and_says_so() -> None:
     broken = replace(judgement("22222"), thought="<think>hm", sub_scores=None, parse_note="not readable: no JSON")
-    view = verdict_view(answer(broken, judgement("22222"), "A", 0.6))
+    view = answer_view(answer(broken, judgement("22222"), "A", 0.6))
     side = view["sides"][0]
     assert side["thought"] == "<think>hm"
     assert "not readable" in side["note"]
@@ -99,7 +101,7 @@ def test_what_cannot_be_read_is_shown_raw_and_says_so() -> None:
 def test_votes_over_sampled_thoughts_are_shown_as_shares() -> None:
     votes = {name: {"2": 6, "1": 2} for name in DIMENSIONS}
     sampled = replace(judgement("22222"), mode="k", sub_score_votes=votes, reward_spread=0.12)
-    side = verdict_view(answer(sampled, sampled, "tie", 0.5))["sides"][0]
+    side = answer_view(answer(sampled, sampled, "tie", 0.5))["sides"][0]
     assert side["votes"] == dict.fromkeys(DIMENSIONS, "6/8")
     assert "0.120" in side["raw_reward"]
     assert differing(sampled, sampled) == []

@@ -1,7 +1,7 @@
 """The panel of a model's answer about a pair: odds, sub-score table, thoughts, and how it was computed.
 
-    panel = verdict_panel()                                      # the component
-    verdict_view(Answer(phase="running", sides=(VideoAnswer("<think>I see"), VideoAnswer(""))))     # its value
+    panel = answer_panel()                                      # the component
+    answer_view(Answer(phase="running", sides=(VideoAnswer("<think>I see"), VideoAnswer(""))))     # its value
 
 Everything here is text in, plain values out; static/judge/verdict.js draws them without moving what is already there.
 """
@@ -29,10 +29,10 @@ SHOWN_AS = {
 _TAGS = ("<think>", "</think>", "<answer>")
 
 
-def verdict_panel(elem_id: str = "verdict") -> gr.HTML:
-    """Build the component inside the current `gr.Blocks`; set its value to `verdict_view(...)`."""
+def answer_panel(elem_id: str = "verdict") -> gr.HTML:
+    """Build the component inside the current `gr.Blocks`; set its value to `answer_view(...)`."""
     return gr.HTML(
-        verdict_view(Answer()),
+        answer_view(Answer()),
         html_template=read_static("shared/verdict.html"),
         js_on_load=mount_script("shared/verdict.js"),
         apply_default_css=False,
@@ -40,7 +40,7 @@ def verdict_panel(elem_id: str = "verdict") -> gr.HTML:
     )
 
 
-def verdict_view(answer: Answer) -> dict[str, Any]:
+def answer_view(answer: Answer) -> dict[str, Any]:
     """Return the component's value."""
     headline, explanation = _headline(answer)
     return {
@@ -49,8 +49,8 @@ def verdict_view(answer: Answer) -> dict[str, Any]:
         "headline": headline,
         "reason": explanation,
         "status": answer.status,
-        "p": answer.verdict.p_first_preferred if answer.verdict else None,
-        "verdict": answer.verdict.verdict if answer.verdict else None,
+        "p": answer.comparison.p_first_preferred if answer.comparison else None,
+        "verdict": answer.comparison.verdict if answer.comparison else None,
         "dimensions": list(DIMENSIONS),
         "differing": differing(answer.sides[0].judgement, answer.sides[1].judgement),
         "sides": [_side_view(label, side, answer) for label, side in zip(LABELS, answer.sides, strict=True)],
@@ -109,7 +109,7 @@ def _and(words: list[str]) -> str:
 
 def _headline(answer: Answer) -> tuple[str, str]:
     """Return the line over the bar, and the one-line reason beside it."""
-    if answer.verdict is None:
+    if answer.comparison is None:
         plain = {
             "idle": "Not judged yet",
             "running": "Judging",
@@ -117,8 +117,8 @@ def _headline(answer: Answer) -> tuple[str, str]:
             "error": "Could not judge this pair",
         }
         return plain.get(answer.phase, ""), ""
-    a, b = answer.verdict.videos
-    outcome, p = answer.verdict.verdict, answer.verdict.p_first_preferred
+    a, b = answer.comparison.videos
+    outcome, p = answer.comparison.verdict, answer.comparison.p_first_preferred
     why = reason(a, b, outcome)
     if a.reward is None or b.reward is None:
         return "No reward", f"This checkpoint has no trained scoring module. {why}"
