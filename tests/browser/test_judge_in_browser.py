@@ -52,7 +52,7 @@ def wait_for_times(page: Page, a: float, b: float) -> None:
 
 
 def wait_for_phase(page: Page, phase: str) -> None:
-    page.wait_for_function(f"() => document.querySelector('.verdict').dataset.phase === '{phase}'", timeout=60_000)
+    page.wait_for_function(f"() => document.querySelector('.verdict').dataset.phase === '{phase}'", timeout=180_000)
 
 
 def choose_quick(page: Page) -> None:
