@@ -24,7 +24,7 @@ from storage.campaigns.guidelines import DEFAULT_GUIDELINES
 from tests.browser.conftest import QUIET, open_page
 from tests.browser.test_loop_in_browser import POINTS
 from tests.helpers.accounts import sign_in_browser
-from tests.helpers.analysed_studio import judge, label, take_in
+from tests.helpers.analysed_studio import add_gallery_pairs, judge_pairs, label_pairs
 from tests.helpers.chromium import find
 from tests.helpers.paths import ROOT
 from tests.helpers.rounds import label_round, no_run_left, open_round
@@ -207,9 +207,9 @@ def film_loop(browser: Browser, app: Running) -> Film:
 
 def show_analysis(browser: Browser, app: Running) -> None:
     """The still of the Analyse page: twelve judged pairs, people contradict the model on three."""
-    pairs = take_in(app, 12)
-    judge(app, pairs)
-    label(app, "first round", pairs, contradict=3)
+    pairs = add_gallery_pairs(app, 12)
+    judge_pairs(app, pairs)
+    label_pairs(app, "first round", pairs, contradict=3)
     page = signed_in(browser, app, "Mira", "lead").new_page()
     page.goto(f"{app.url}/analyse")
     page.locator("svg.main-svg").first.wait_for(timeout=PATIENCE)

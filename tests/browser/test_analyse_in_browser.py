@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from storage.training.runs import list_runs
-from tests.helpers.analysed_studio import judge, label, take_in
+from tests.helpers.analysed_studio import add_gallery_pairs, judge_pairs, label_pairs
 from tests.helpers.pages import PHONE, choose_tab, expect_refusal, signed_in_page
 from tests.helpers.studios import Running, running_studio
 
@@ -32,9 +32,9 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """An app with four judged and labelled pairs; people contradict the model on one."""
     with running_studio(tmp_path_factory.mktemp("analyse"), checkpoint="bundled") as app:
         app.studio.supervisor.close()
-        pairs = take_in(app, 4)
-        judge(app, pairs)
-        label(app, "first round", pairs, contradict=1)
+        pairs = add_gallery_pairs(app, 4)
+        judge_pairs(app, pairs)
+        label_pairs(app, "first round", pairs, contradict=1)
         yield app
 
 

@@ -1,4 +1,4 @@
-"""Pairs as the analysis gets them, with only what a test is about."""
+"""Analysed pairs and checkpoints with only what a test is about; all else has defaults."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ GOOD = dict.fromkeys(DIMENSIONS, "2")
 SCALE = ModeCalibration(mean=0.0, std=1.0, temperature=1.0, tie_threshold=0.5, reference_videos=10, validation_pairs=10)
 
 
-def said(margin: float, a: Mapping[str, str] | None = None, b: Mapping[str, str] | None = None) -> PairScore:
-    """Rewards with this margin, the reward of B being 0."""
+def pair_score(margin: float, a: Mapping[str, str] | None = None, b: Mapping[str, str] | None = None) -> PairScore:
+    """Make the score of a pair with this margin; the reward of B is 0."""
     return PairScore((margin, 0.0), (a, b), (True, True), (100, 100))
 
 
@@ -24,9 +24,9 @@ def pair(
     choice: Literal["A", "B", "tie"] | None,
     margin: float | None = None,
     quick: float | None = None,
-    **known: Any,
+    **changes: Any,
 ) -> AnalysedPair:
-    """A pair; without a margin nobody judged it."""
+    """Make a pair. Without a margin it was not judged in mode "think", without `quick` not in mode "quick"."""
     values: dict[str, Any] = {
         "identity": f"identity {number}",
         "prompt": "a red circle",
@@ -38,13 +38,13 @@ def pair(
         "generators": (None, None),
         "seconds": (2.0, 2.0),
         "fps": (12.0, 12.0),
-        "think": None if margin is None else said(margin),
-        "quick": None if quick is None else said(quick),
+        "think": None if margin is None else pair_score(margin),
+        "quick": None if quick is None else pair_score(quick),
         "video_stats": (None, None),
     }
-    return AnalysedPair(pair_id=number, choice=choice, **(values | known))
+    return AnalysedPair(pair_id=number, choice=choice, **(values | changes))
 
 
 def checkpoint(pairs: Sequence[AnalysedPair], name: str = "one", calibrated: bool = True) -> AnalysedCheckpoint:
-    """A checkpoint that judged these pairs."""
+    """Make a checkpoint that judged these pairs."""
     return AnalysedCheckpoint(name, f"print of {name}", tuple(pairs), {"think": SCALE, "quick": SCALE} if calibrated else {})

@@ -27,61 +27,61 @@ SOURCE = "GenAI-Bench shapes"
 GENERATORS = ("Roundabout", "Polygonia XL", "Flatland-5B")
 
 
-def take_in(running: Running, number: int = 4) -> list[Pair]:
-    """Some of the pairs that come with the app, with generators that could have made them."""
-    known = load_gallery(running.studio.clip_store, FOLDER)[:number]
+def add_gallery_pairs(running: Running, number: int = 4) -> list[Pair]:
+    """Add some of the bundled pairs to the store, with names of generators."""
+    gallery = load_gallery(running.studio.clip_store, FOLDER)[:number]
     with running.studio.database.write() as session:
         return [
             add_pair(
                 session,
-                one.a,
-                one.b,
-                one.prompt,
+                bundled.a,
+                bundled.b,
+                bundled.prompt,
                 SOURCE,
                 generator_a=GENERATORS[index % 3],
                 generator_b=GENERATORS[(index + 1) % 3],
             )
-            for index, one in enumerate(known)
+            for index, bundled in enumerate(gallery)
         ]
 
 
-def judge(running: Running, pairs: list[Pair]) -> None:
-    """Ask the checkpoint that serves about them, with a thought and quickly."""
+def judge_pairs(running: Running, pairs: list[Pair]) -> None:
+    """Judge pairs with the serving checkpoint in both modes."""
     studio = running.studio
     for pair in pairs:
         for mode in ("think", "quick"):
-            asked = (studio.serving, studio.database, studio.clip_store, pair, mode, 0, threading.Event())
-            *_, last = stream_answer(*asked)  # type: ignore[arg-type]
+            question = (studio.serving, studio.database, studio.clip_store, pair, mode, 0, threading.Event())
+            *_, last = stream_answer(*question)  # type: ignore[arg-type]
             assert last.phase == "done"
 
 
 def model_choice(running: Running, pair: Pair) -> Choice:
-    """What the stored rewards say."""
+    """Return the outcome of a pair by its stored rewards."""
     with running.studio.database.read() as session:
         rewards = []
         for video in (pair.video_a, pair.video_b):
-            found = find_judgement(session, Question(video.id, pair.prompt, running.studio.served.fingerprint, "think"))
-            assert found is not None
-            assert found.record.reward is not None
-            rewards.append(found.record.reward)
+            judgement = find_judgement(session, Question(video.id, pair.prompt, running.studio.served.fingerprint, "think"))
+            assert judgement is not None
+            assert judgement.record.reward is not None
+            rewards.append(judgement.record.reward)
     return "A" if rewards[0] > rewards[1] else "B"
 
 
-def label(running: Running, name: str, pairs: list[Pair], contradict: int) -> Campaign:
-    """A campaign in which one person says of the first `contradict` pairs the opposite of the model, else the same."""
+def label_pairs(running: Running, name: str, pairs: list[Pair], contradict: int) -> Campaign:
+    """Label pairs in a campaign: the opposite of the model's outcome for the first `contradict` pairs, else the same."""
     opposite: dict[Choice, Choice] = {"A": "B", "B": "A"}
-    said = {}
+    choices = {}
     for index, pair in enumerate(pairs):
         choice = model_choice(running, pair)
-        said[pair.id] = opposite[choice] if index < contradict else choice
+        choices[pair.id] = opposite[choice] if index < contradict else choice
     annotator = person(running, "Zoe the annotator").id
     with running.studio.database.write() as session:
-        settings = CampaignConfig(name, overlap=1, gold_share=0.0, repeat_share=0.0)
-        made = create_campaign(session, settings, list(said), DEFAULT_GUIDELINES, created_by=None)
-        while isinstance(assignment := next_assignment(session, made.id, annotator), Assignment):
+        config = CampaignConfig(name, overlap=1, gold_share=0.0, repeat_share=0.0)
+        campaign = create_campaign(session, config, list(choices), DEFAULT_GUIDELINES, created_by=None)
+        while isinstance(assignment := next_assignment(session, campaign.id, annotator), Assignment):
             scores = {video: dict.fromkeys(DIMENSIONS, "2") for video in ("A", "B")}
-            given = Answer(
-                choice=said[assignment.pair.id], strength="clearly", sub_scores=scores, note="<b>look</b> at the edge"
+            answer = Answer(
+                choice=choices[assignment.pair.id], strength="clearly", sub_scores=scores, note="<b>look</b> at the edge"
             )
-            submit(session, assignment.token, annotator, secrets.token_hex(8), given)
-    return made
+            submit(session, assignment.token, annotator, secrets.token_hex(8), answer)
+    return campaign

@@ -1,4 +1,4 @@
-"""Campaigns in which everybody says what the test wants, whatever order the pairs come in."""
+"""Campaigns in which each person gives the labels that a test wants, whatever order the pairs come in."""
 
 from __future__ import annotations
 
@@ -21,16 +21,18 @@ def opine(database: Database, team: Team, opinions: Sequence[str | Sequence[Answ
     """Let each person answer every pair that they get.
 
     Args:
-        opinions: one for each person: what they say of the first pair, the second ...: letters of `LETTERS`, or answers.
-            "." or None leaves the person's work there unsaid, by a skip.
+        database: the store.
+        team: people and pairs of the campaign.
+        opinions: one for each person: their answer to the first pair, the second ...: letters of `LETTERS`, or answers; "."
+            or None is a skip.
     """
-    for annotator, said in zip(team.people, opinions, strict=True):
+    for annotator, answers in zip(team.people, opinions, strict=True):
         while True:
             with database.write() as session:
                 assignment = next_assignment(session, team.campaign.id, annotator, NOW)
                 if not isinstance(assignment, Assignment):
                     break
-                one = said[team.pairs.index(assignment.pair.id)]
-                if isinstance(one, str):
-                    one = None if one == "." else answer(LETTERS[one])
-                save(session, assignment, one or Answer(action="skip", reason="no opinion"))
+                opinion = answers[team.pairs.index(assignment.pair.id)]
+                if isinstance(opinion, str):
+                    opinion = None if opinion == "." else answer(LETTERS[opinion])
+                save(session, assignment, opinion or Answer(action="skip", reason="no opinion"))

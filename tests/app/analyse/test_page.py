@@ -22,7 +22,7 @@ from storage.pairs import Pair
 from storage.schema import CheckpointRow
 from storage.training.runs import list_runs
 from tests.helpers.accounts import signed_in_client
-from tests.helpers.analysed_studio import GENERATORS, SOURCE, judge, label, take_in
+from tests.helpers.analysed_studio import GENERATORS, SOURCE, add_gallery_pairs, judge_pairs, label_pairs
 from tests.helpers.direct_calls import call, handlers
 from tests.helpers.studios import Running, running_studio
 
@@ -42,9 +42,9 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 @pytest.fixture(scope="module")
 def pairs(app: Running) -> list[Pair]:
     """Four pairs; people contradict the model on the first one."""
-    pairs = take_in(app, 4)
-    judge(app, pairs)
-    label(app, "first round", pairs, contradict=1)
+    pairs = add_gallery_pairs(app, 4)
+    judge_pairs(app, pairs)
+    label_pairs(app, "first round", pairs, contradict=1)
     return pairs
 
 
@@ -99,13 +99,13 @@ def test_no_handler_tells_or_does_anything_for_others(app: Running, pairs: list[
     client = httpx.Client(base_url=app.url) if role == "nobody" else signed_in_client(app, "Ada", "annotator")
     with app.studio.database.read() as session:
         before = len(list_runs(session))
-    told = ""
+    html = ""
     for number in handlers(app, "analyse"):
         inputs = [None] * len(app.studio.blocks.fns[number].inputs)
         for act in ACTS:
             event = {"asked": {"act": act, "id": str(pairs[0].id), "scorer": "VideoScore", "role": "lead"}}
-            told += json.dumps(call(client, number, inputs, event)["output"])
-    assert not [one for one in SECRETS if one in told]
+            html += json.dumps(call(client, number, inputs, event)["output"])
+    assert not [one for one in SECRETS if one in html]
     report = client.get("/api/analyse/report")
     assert report.status_code == (401 if role == "nobody" else 403)
     assert not [one for one in SECRETS if one in report.text]
@@ -214,7 +214,7 @@ def test_scoring_what_is_missing_is_a_run_in_the_queue(app: Running, desk: Desk)
     desk.act("choose", "choose", scope="source:bundled")
     with app.studio.database.read() as session:
         before = list_runs(session)
-    told = desk.act("scoring", "score", app.studio.serving.checkpoint_id)
+    reply = desk.act("scoring", "score", app.studio.serving.checkpoint_id)
     with app.studio.database.read() as session:
         run = list_runs(session)[0]
     assert len(before) == run.id - 1
@@ -223,8 +223,8 @@ def test_scoring_what_is_missing_is_a_run_in_the_queue(app: Running, desk: Desk)
     assert run.device == "cpu"
     assert run.request == {"sources": ["bundled"], "campaigns": None, "modes": ["think", "quick"]}
     assert run.parent_id == app.studio.serving.checkpoint_id
-    assert "queued" in told["html"]
-    assert "Score missing pairs" not in told["html"]
+    assert "queued" in reply["html"]
+    assert "Score missing pairs" not in reply["html"]
     assert "cancelled" in desk.act("scoring", "cancel-run", run.id)["html"]
     assert desk.act("scoring", "cancel-run", 9999)["bad"]
 

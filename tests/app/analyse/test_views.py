@@ -22,13 +22,13 @@ WICKED = "</script><script>alert(1)</script><b>"
 
 def test_names_stay_text_in_tables_figures_and_csv() -> None:
     figure = apply_style(go.Figure(go.Scatter(x=[1], y=[2], text=[WICKED])), 300)
-    shown = str(finding_view(Finding("key", WICKED, (WICKED,), (Chart(WICKED, figure),), (WICKED,), ((WICKED,),))))
-    assert "<script>alert" not in shown
-    assert "<b>" not in shown.replace("<b></b>", "")
-    held = re.findall(r'<script type="application/json" class="(analyse-\w+)">(.*?)</script>', shown, re.DOTALL)
-    found = {name: json.loads(text) for name, text in held}
-    assert found["analyse-figure"]["data"][0]["text"] == [WICKED]
-    assert WICKED in found["analyse-csv"]
+    html = str(finding_view(Finding("key", WICKED, (WICKED,), (Chart(WICKED, figure),), (WICKED,), ((WICKED,),))))
+    assert "<script>alert" not in html
+    assert "<b>" not in html.replace("<b></b>", "")
+    held = re.findall(r'<script type="application/json" class="(analyse-\w+)">(.*?)</script>', html, re.DOTALL)
+    contents = {name: json.loads(text) for name, text in held}
+    assert contents["analyse-figure"]["data"][0]["text"] == [WICKED]
+    assert WICKED in contents["analyse-csv"]
 
 
 def test_names_in_figures_are_cut_and_say_nothing_to_plotly() -> None:
@@ -90,5 +90,5 @@ def test_the_report_holds_plotly_once_and_names_only_itself() -> None:
 def test_the_button_says_which_pairs_a_run_judges(held_out: bool, text: str) -> None:
     """A run knows no held-out pairs: it judges the whole source or campaign."""
     row = Checkpoint(1, "one", "bundled", "abc", None, None, None, None, {}, "", {}, None, 0, NOW, None)
-    shown = scoring_view([JudgedCounts(row, 4, 4, think=3, quick=3, missing=1, held_out=held_out)], (), {}, may_score=True)
-    assert text in shown
+    html = scoring_view([JudgedCounts(row, 4, 4, think=3, quick=3, missing=1, held_out=held_out)], (), {}, may_score=True)
+    assert text in html

@@ -47,17 +47,17 @@ class Page:
         self.parts: dict[str, str] = {}
         self.figures: dict[str, Any] = {}
 
-    def look(self, run: int | str = "") -> dict[str, Any]:
+    def fetch(self, run: int | str = "") -> dict[str, Any]:
         """Ask for what has changed."""
         have = ",".join(f"{name}:{version}" for name, version in self.has.items())
         answer = self.client.get("/api/train/state", params={"run": run, "have": have}, timeout=60)
         answer.raise_for_status()
-        found: dict[str, Any] = answer.json()
-        for name, part in found["parts"].items():
+        state: dict[str, Any] = answer.json()
+        for name, part in state["parts"].items():
             self.parts[name], self.has[name] = part["html"], part["version"]
-        if "figures" in found:
-            self.figures, self.has["figures"] = found["figures"]["of"], found["figures"]["version"]
-        return found
+        if "figures" in state:
+            self.figures, self.has["figures"] = state["figures"]["of"], state["figures"]["version"]
+        return state
 
     def act(self, act: str, key: object = "", **fields: str) -> dict[str, Any]:
         """Press a button."""
@@ -67,15 +67,15 @@ class Page:
 
     def retrain(self, **fields: str) -> int:
         """Send the form; the number of the run."""
-        said = self.act(**{**FORM, **fields})
-        assert not said["bad"], said
-        return int(said["run"])
+        reply = self.act(**{**FORM, **fields})
+        assert not reply["bad"], reply
+        return int(reply["run"])
 
     def until(self, seen: Callable[[], bool], run: int | str = "", what: str = "") -> None:
         """Look every half second until something shows."""
         deadline = time.monotonic() + PATIENCE
         while True:
-            self.look(run)
+            self.fetch(run)
             if seen():
                 return
             assert time.monotonic() < deadline, f"{what or 'it'} never came: {self.parts.get('run')} {self.parts.get('log')}"
@@ -140,8 +140,8 @@ def test_a_form_of_another_site_is_refused(app: Running) -> None:
 
 
 def test_what_a_browser_has_is_not_sent_again(app: Running, page: Page) -> None:
-    page.look()
-    again = page.look()
+    page.fetch()
+    again = page.fetch()
     assert set(again["parts"]) <= {"form"}
     assert "figures" not in again
     assert "36" in page.parts["news"]
@@ -179,9 +179,9 @@ def test_form_and_plan_follow_what_this_machine_can_do(app: Running, page: Page)
     assert "can run here" in plan(preset="qwen3-vl-8b-1gpu")
     assert "can run here" in plan(preset="../../etc/passwd")
     assert "replay" in plan(replay_share="95") or "between 0 and 0.9" in plan(replay_share="95")
-    said = page.act(**{**FORM, "stages": "everything"})
-    assert said["bad"]
-    assert "what to train" in said["said"]
+    reply = page.act(**{**FORM, "stages": "everything"})
+    assert reply["bad"]
+    assert "what to train" in reply["said"]
 
 
 # ---- a whole run ---------------------------------------------------------------------------------------------------
@@ -211,11 +211,11 @@ def test_retrain_prove_promote_judge_and_roll_back(app: Running, page: Page) -> 
     assert made is not None
     assert f'data-act="promote" data-id="{made}"' in page.parts["run"]
 
-    said = page.act("promote", made)
-    assert not said["bad"]
-    assert "week 12 serves" in said["said"]
+    reply = page.act("promote", made)
+    assert not reply["bad"]
+    assert "week 12 serves" in reply["said"]
     assert httpx.get(f"{app.url}/serving").json()["name"] == "week 12" == judged_by(app)
-    page.look(number)
+    page.fetch(number)
     assert "New since week 12" in page.parts["news"]
     assert "No label is newer" in page.parts["news"]
     assert page.act("delete", made)["bad"]
@@ -229,10 +229,10 @@ def test_retrain_prove_promote_judge_and_roll_back(app: Running, page: Page) -> 
     assert new.snapshot_hash
     assert not page.act("roll_back", base.id)["bad"]
     assert judged_by(app) == before == httpx.get(f"{app.url}/serving").json()["name"]
-    assert "rolled back by Mira" in (page.look(number), page.parts["checkpoints"])[1]
+    assert "rolled back by Mira" in (page.fetch(number), page.parts["checkpoints"])[1]
     assert page.act("delete", base.id)["bad"]
-    said = page.act("delete", new.id)
-    assert not said["bad"]
+    reply = page.act("delete", new.id)
+    assert not reply["bad"]
     assert not folder.exists()
 
 

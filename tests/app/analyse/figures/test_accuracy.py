@@ -18,7 +18,7 @@ from app.analyse.figures.margin_distribution import margin_distribution
 from app.analyse.figures.slices import accuracy_by_slice, ranges
 from app.analyse.figures.sub_scores import cohen_kappa, confusion, sub_score_agreement
 from app.analyse.figures.think_vs_quick import think_vs_quick
-from tests.helpers.analysed import GOOD, checkpoint, pair, said
+from tests.helpers.analysed import GOOD, checkpoint, pair, pair_score
 
 # Margins with people's choices: right, right, wrong, a tie within eps 0.5, a tie outside of it, a preference within it.
 SIX = [
@@ -33,26 +33,26 @@ SIX = [
 
 def cell(finding: Finding, row: int, column: str) -> Estimate:
     """An estimate of a table."""
-    found = finding.rows[row][finding.head.index(column)]
-    assert isinstance(found, Estimate)
-    return found
+    finding = finding.rows[row][finding.head.index(column)]
+    assert isinstance(finding, Estimate)
+    return finding
 
 
 def test_accuracy_by_hand() -> None:
-    found = accuracy_by_checkpoint([checkpoint([*SIX, pair(7, None, 1.0), pair(8, "A")])])
-    assert found.head == HEAD
-    assert found.rows[0][:4] == ("one", "think", 6, 2)
-    assert cell(found, 0, "accuracy without ties").value == 3 / 4
+    finding = accuracy_by_checkpoint([checkpoint([*SIX, pair(7, None, 1.0), pair(8, "A")])])
+    assert finding.head == HEAD
+    assert finding.rows[0][:4] == ("one", "think", 6, 2)
+    assert cell(finding, 0, "accuracy without ties").value == 3 / 4
     # With eps 0.5 pairs 1, 2 and 4 are right; with the best eps, which is 0.1, pair 6 is right too.
-    assert cell(found, 0, "with ties, eps from validation").value == 3 / 6
-    assert cell(found, 0, "with ties, best eps").value == pytest.approx(4 / 6)
-    assert found.rows[0][-1] == 0.1
+    assert cell(finding, 0, "with ties, eps from validation").value == 3 / 6
+    assert cell(finding, 0, "with ties, best eps").value == pytest.approx(4 / 6)
+    assert finding.rows[0][-1] == 0.1
 
 
 def test_a_checkpoint_without_calibration_has_no_honest_eps() -> None:
-    found = accuracy_by_checkpoint([checkpoint(SIX, calibrated=False)])
-    assert cell(found, 0, "with ties, eps from validation").value is None
-    assert cell(found, 0, "with ties, eps from validation").why == "no calibration"
+    finding = accuracy_by_checkpoint([checkpoint(SIX, calibrated=False)])
+    assert cell(finding, 0, "with ties, eps from validation").value is None
+    assert cell(finding, 0, "with ties, eps from validation").why == "no calibration"
 
 
 def test_a_scale_that_was_fitted_on_these_pairs_is_not_called_honest() -> None:
@@ -72,9 +72,9 @@ def test_lines_of_different_pairs_are_said_to_be() -> None:
 
 
 def test_only_ties_leave_accuracy_without_ties_undefined() -> None:
-    found = accuracy_by_checkpoint([checkpoint([pair(1, "tie", 0.1), pair(2, "tie", 2.0)])])
-    assert cell(found, 0, "accuracy without ties") == Estimate(None, None, None, 0, True, "people prefer no video")
-    assert cell(found, 0, "with ties, best eps").value == 1.0
+    finding = accuracy_by_checkpoint([checkpoint([pair(1, "tie", 0.1), pair(2, "tie", 2.0)])])
+    assert cell(finding, 0, "accuracy without ties") == Estimate(None, None, None, 0, True, "people prefer no video")
+    assert cell(finding, 0, "with ties, best eps").value == 1.0
 
 
 def test_cohen_kappa_by_hand_and_as_scikit_learn_has_it() -> None:
@@ -92,24 +92,24 @@ def test_cohen_kappa_by_hand_and_as_scikit_learn_has_it() -> None:
 
 def test_confusion_compares_what_both_have_said() -> None:
     flawed = GOOD | {"camera": "0"}
-    both = pair(1, "A", human={"A": {"camera": "2"}, "B": {"camera": "N/A"}}, think=said(1.0, GOOD, flawed))
-    unread = pair(2, "A", human={"A": {"camera": "2"}}, think=said(1.0, None, GOOD))
+    both = pair(1, "A", human={"A": {"camera": "2"}, "B": {"camera": "N/A"}}, think=pair_score(1.0, GOOD, flawed))
+    unread = pair(2, "A", human={"A": {"camera": "2"}}, think=pair_score(1.0, None, GOOD))
     counts = confusion([both, unread, pair(3, "A", 1.0)], "camera")
     assert counts.shape == (1, 4, 4)
     assert counts.sum() == 2
     assert counts[0, 0, 0] == 1
     assert counts[0, 3, 2] == 1
-    found = sub_score_agreement(checkpoint([both, unread]))
-    assert [chart.title for chart in found.charts] == ["camera"]
-    assert cell(found, 0, "equal").value == 0.5
-    assert cell(found, 0, "equal").n == 1
+    finding = sub_score_agreement(checkpoint([both, unread]))
+    assert [chart.title for chart in finding.charts] == ["camera"]
+    assert cell(finding, 0, "equal").value == 0.5
+    assert cell(finding, 0, "equal").n == 1
 
 
 def test_intervals_of_sub_scores_resample_pairs() -> None:
     """Ten sub-scores of one pair are one case: copies of a video's two scores must not narrow the interval."""
     right = {"A": {"camera": "2"}, "B": {"camera": "2"}}
     wrong = {"A": {"camera": "0"}, "B": {"camera": "0"}}
-    pairs = [pair(i, "A", human=right if i % 2 else wrong, think=said(1.0, GOOD, GOOD)) for i in range(40)]
+    pairs = [pair(i, "A", human=right if i % 2 else wrong, think=pair_score(1.0, GOOD, GOOD)) for i in range(40)]
     equal = cell(sub_score_agreement(checkpoint(pairs)), 0, "equal")
     assert equal.value == 0.5
     assert equal.n == 40
@@ -146,11 +146,11 @@ def test_human_ties_are_no_outcome_of_a_probability() -> None:
 
 
 def test_margins_by_label() -> None:
-    found = margin_distribution(checkpoint(SIX))
-    lines = {row[1]: row for row in found.rows}
+    finding = margin_distribution(checkpoint(SIX))
+    lines = {row[1]: row for row in finding.rows}
     assert lines["people prefer A"][2] == 2
     assert lines["people prefer A"][4] == pytest.approx(0.65)
-    assert lines["people say tie"][found.head.index("model says tie")] == share(1, 2)
+    assert lines["people say tie"][finding.head.index("model says tie")] == share(1, 2)
 
 
 @pytest.mark.parametrize(
@@ -166,8 +166,8 @@ def test_groups_of_neighbouring_values(values: list[float], expected: dict[str, 
 
 def test_values_that_read_the_same_are_one_group() -> None:
     """Few distinct values too: clips of 2.0 s and of 2.002 s are both "2 s", and none of them may vanish."""
-    found = ranges(np.array([2.0, 5.0, 2.002, 2.0]), lambda value: f"{value:.3g}", "s")
-    assert {name: sorted(places) for name, places in found.items()} == {"2 s": [0, 2, 3], "5 s": [1]}
+    finding = ranges(np.array([2.0, 5.0, 2.002, 2.0]), lambda value: f"{value:.3g}", "s")
+    assert {name: sorted(places) for name, places in finding.items()} == {"2 s": [0, 2, 3], "5 s": [1]}
 
 
 def test_slices_take_every_pair_once_and_generators_twice() -> None:
@@ -176,8 +176,8 @@ def test_slices_take_every_pair_once_and_generators_twice() -> None:
         pair(2, "A", -1.0, prompt="one two three", generators=("x", "x")),
         pair(3, "B", -1.0, prompt="one two", seconds=(2.0, 5.0)),
     ]
-    found = accuracy_by_slice(checkpoint(pairs))
-    rows = {(row[0], row[1]): row for row in found.rows}
+    finding = accuracy_by_slice(checkpoint(pairs))
+    rows = {(row[0], row[1]): row for row in finding.rows}
     assert rows["length of the prompt", "2 words"][4] == share(2, 2)
     assert rows["length of the longer clip", "5 s"][2] == 1
     assert rows["frame rate", "A and B differ"][2] == 1
@@ -206,9 +206,9 @@ def test_error_tolerance_groups_by_wrong_sub_scores() -> None:
     human = {"A": GOOD, "B": GOOD}
     flawed = GOOD | {"camera": "0", "style": "1"}
     pairs = [
-        pair(1, "A", human=human, think=said(1.0, GOOD, GOOD)),
-        pair(2, "A", human=human, think=said(1.0, flawed, GOOD)),
-        pair(3, "A", human=human, think=said(-1.0, flawed, flawed)),
+        pair(1, "A", human=human, think=pair_score(1.0, GOOD, GOOD)),
+        pair(2, "A", human=human, think=pair_score(1.0, flawed, GOOD)),
+        pair(3, "A", human=human, think=pair_score(-1.0, flawed, flawed)),
         pair(4, "A", 1.0),
     ]
     assert [wrong_sub_scores(one) for one in pairs] == [0, 2, 4, None]
@@ -219,15 +219,15 @@ def test_error_tolerance_groups_by_wrong_sub_scores() -> None:
 
 
 def test_the_surest_contradiction_comes_first() -> None:
-    found = disagreements(checkpoint([*SIX, pair(9, "B", 4.0), pair(10, "tie", 0.2)]))
+    finding = disagreements(checkpoint([*SIX, pair(9, "B", 4.0), pair(10, "tie", 0.2)]))
     # At eps 0.5 pair 6, which people prefer B in, is a tie for the model.
-    assert [(one.pair.pair_id, one.model_outcome) for one in found] == [(9, "A"), (5, "A"), (3, "B"), (6, "tie")]
-    assert found[0].p_people == pytest.approx(1 - 1 / (1 + math.exp(-4.0)))
+    assert [(one.pair.pair_id, one.model_outcome) for one in finding] == [(9, "A"), (5, "A"), (3, "B"), (6, "tie")]
+    assert finding[0].p_people == pytest.approx(1 - 1 / (1 + math.exp(-4.0)))
 
 
 def test_nothing_gives_words_instead_of_figures() -> None:
     empty = checkpoint([pair(1, None, 1.0), pair(2, "A")])
-    found = [
+    finding = [
         accuracy_by_checkpoint([empty]),
         accuracy_by_checkpoint([]),
         *calibration(empty),
@@ -237,8 +237,8 @@ def test_nothing_gives_words_instead_of_figures() -> None:
         accuracy_by_slice(empty),
         think_vs_quick([empty]),
     ]
-    assert not any(one.charts or one.rows for one in found)
-    assert all(one.notes for one in found if one.key != "reliability")
+    assert not any(one.charts or one.rows for one in finding)
+    assert all(one.notes for one in finding if one.key != "reliability")
     assert disagreements(empty) == ()
     assert len(judged_pairs([], "quick")) == 0
 

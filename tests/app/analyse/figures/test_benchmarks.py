@@ -23,10 +23,10 @@ PAIRS = [pair(1, "A", 1.0), pair(2, "B", 1.0), pair(3, "tie", 0.1), pair(4, "A",
 
 def test_all_scorers_answer_for_the_same_pairs() -> None:
     other = {1: (3.0, 1.0), 2: (1.0, 4.0), 3: (2.0, 2.0), 99: (1.0, 0.0)}
-    found = collect_benchmark("test", [checkpoint(PAIRS)], {"VideoScore": other, "Nobody": {99: (0.0, 1.0)}})
-    assert [scorer.title for scorer in found.scorers] == ["one, think", "VideoScore, imported"]
-    assert found.common == (1, 2, 3)
-    table = benchmark_table(found)
+    benchmark = collect_benchmark("test", [checkpoint(PAIRS)], {"VideoScore": other, "Nobody": {99: (0.0, 1.0)}})
+    assert [scorer.title for scorer in benchmark.scorers] == ["one, think", "VideoScore, imported"]
+    assert benchmark.common == (1, 2, 3)
+    table = benchmark_table(benchmark)
     without = [row[HEAD.index("accuracy without ties")] for row in table.rows]
     assert without == [share(1, 2), share(2, 2)]
     assert [row[1] for row in table.rows] == [4, 3]
@@ -37,24 +37,24 @@ def test_a_sparse_scorer_is_named_and_empties_no_table() -> None:
     """One judged pair of another model must not take the comparison from those that scored all."""
     pairs = [pair(i, "A", 1.0, source="genai-bench") for i in range(1, 5)]
     imported = {"VideoScore": {1: (1.0, 0.0)}, "Half": {3: (1.0, 0.0), 4: (0.0, 1.0)}}
-    found = collect_benchmark("genai-bench", [checkpoint(pairs)], imported)
-    assert [scorer.name for scorer in found.compared] == ["one", "Half"]
-    assert found.common == (3, 4)
-    table = benchmark_table(found)
+    benchmark = collect_benchmark("genai-bench", [checkpoint(pairs)], imported)
+    assert [scorer.name for scorer in benchmark.compared] == ["one", "Half"]
+    assert benchmark.common == (3, 4)
+    table = benchmark_table(benchmark)
     assert [row[:3] for row in table.rows] == [
         ("one, think", 4, 2),
         ("Half, imported", 2, 2),
         ("VideoScore, imported", 1, None),
     ]
     assert any("Not compared" in note and "VideoScore, imported (1)" in note for note in table.notes)
-    assert [row[0] for row in published_table([found]).rows[-2:]] == ["one, think", "Half, imported"]
+    assert [row[0] for row in published_table([benchmark]).rows[-2:]] == ["one, think", "Half, imported"]
 
 
 def test_while_nobody_has_scored_half_the_most_diligent_is_the_measure() -> None:
     pairs = [pair(i, "A", 1.0 if i < 4 else None) for i in range(10)]
-    found = collect_benchmark("test", [checkpoint(pairs)], {"VideoScore": {9: (1.0, 0.0)}})
-    assert [scorer.name for scorer in found.compared] == ["one"]
-    assert found.common == (0, 1, 2, 3)
+    benchmark = collect_benchmark("test", [checkpoint(pairs)], {"VideoScore": {9: (1.0, 0.0)}})
+    assert [scorer.name for scorer in benchmark.compared] == ["one"]
+    assert benchmark.common == (0, 1, 2, 3)
 
 
 def test_an_eps_from_the_held_out_pairs_of_this_store_is_named() -> None:

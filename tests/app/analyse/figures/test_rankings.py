@@ -18,19 +18,20 @@ from app.analyse.figures.rank_correlation import MANY, spearman
 from app.analyse.figures.reward_hacking import ALIKE, ALIKE_WITHIN, CALM, HEAD, WATCH, reward_hacking
 from storage.analysis.judged_pairs import AnalysedPair, PairScore
 from storage.analysis.video_stats import VideoStats
-from tests.helpers.analysed import checkpoint, pair, said
+from tests.helpers.analysed import checkpoint, pair, pair_score
 
 
 def test_spearman_is_scipys_and_its_interval_holds_it() -> None:
     rng = np.random.default_rng(1)
     x = rng.integers(0, 5, 120).astype(float)
     y = x + rng.normal(0, 2, 120)
-    found = spearman(x, y)
-    assert found.value == pytest.approx(spearmanr(x, y).statistic)
-    assert found.n == 120
-    assert found.low is not None
-    assert found.high is not None
-    assert found.low < found.value < found.high
+    result = spearman(x, y)
+    assert result.value == pytest.approx(spearmanr(x, y).statistic)
+    assert result.n == 120
+    assert result.value is not None
+    assert result.low is not None
+    assert result.high is not None
+    assert result.low < result.value < result.high
 
 
 def test_fisher_and_bootstrap_intervals_agree_where_one_hands_over_to_the_other() -> None:
@@ -55,9 +56,9 @@ def test_both_videos_of_a_pair_are_one_case() -> None:
 
 @pytest.mark.parametrize(("x", "why"), [([1.0, 2.0, 3.0], "too few pairs"), ([5.0] * 6, "all values are the same")])
 def test_a_correlation_of_nothing_says_why(x: list[float], why: str) -> None:
-    found = spearman(x, list(range(len(x))))
-    assert found.value is None
-    assert found.why == why
+    result = spearman(x, list(range(len(x))))
+    assert result.value is None
+    assert result.why == why
 
 
 def biased(bias: float, number: int = 250) -> list[AnalysedPair]:
@@ -91,7 +92,7 @@ def test_a_reward_that_counts_seconds_is_noticed_and_a_fair_one_is_not() -> None
 def test_a_fact_that_never_varies_is_not_open() -> None:
     """More pairs would not tell more of a frame rate that all videos have, or that both of each pair have."""
     pairs = [
-        pair(i, "A" if i % 3 else "B", think=said(float(i % 7)), seconds=(2.0, 2.0), fps=(12.0 + i % 2, 12.0 + i % 2))
+        pair(i, "A" if i % 3 else "B", think=pair_score(float(i % 7)), seconds=(2.0, 2.0), fps=(12.0 + i % 2, 12.0 + i % 2))
         for i in range(40)
     ]
     rows = {row[0]: row[-1] for row in reward_hacking(checkpoint(pairs))[0].rows}
@@ -101,7 +102,7 @@ def test_a_fact_that_never_varies_is_not_open() -> None:
 
 def test_watching_without_judgements_labels_or_facts() -> None:
     assert not reward_hacking(checkpoint([pair(1, "A")]))[0].rows
-    unlabelled = [pair(i, None, think=said(float(i % 7)), seconds=(float(i % 5), 2.0)) for i in range(40)]
+    unlabelled = [pair(i, None, think=pair_score(float(i % 7)), seconds=(float(i % 5), 2.0)) for i in range(40)]
     rows = {row[0]: row for row in reward_hacking(checkpoint(unlabelled))[0].rows}
     assert "sharpness" not in rows
     people = rows["clip length"][HEAD.index("people")]
@@ -114,9 +115,9 @@ def test_strengths_are_the_closed_form_of_two_generators() -> None:
     first, second = np.zeros(40, dtype=np.int64), np.ones(40, dtype=np.int64)
     wins = win_matrix(first, second, np.array([1.0] * 30 + [0.0] * 10), 2)
     assert wins.tolist() == [[0, 30], [10, 0]]
-    found = strengths(wins)
-    assert found[0] - found[1] == pytest.approx(math.log(3), rel=0.01)
-    assert found.sum() == pytest.approx(0)
+    result = strengths(wins)
+    assert result[0] - result[1] == pytest.approx(math.log(3), rel=0.01)
+    assert result.sum() == pytest.approx(0)
 
 
 def test_ties_pull_together_and_a_winner_of_all_stays_finite() -> None:
@@ -141,18 +142,20 @@ def test_strengths_are_the_maximum_of_the_likelihood() -> None:
         return float(np.log1p(np.exp(-signed * (s[first] - s[second]))).sum())
 
     best = minimize(loss, np.zeros(4)).x
-    found = strengths(win_matrix(first, second, outcomes, 4))
-    assert found == pytest.approx(best - best.mean(), abs=0.005)
-    assert found == pytest.approx(true, abs=0.2)
+    result = strengths(win_matrix(first, second, outcomes, 4))
+    assert result == pytest.approx(best - best.mean(), abs=0.005)
+    assert result == pytest.approx(true, abs=0.2)
 
 
 def test_only_generators_that_are_linked_are_ranked() -> None:
     assert comparable(np.array([[0, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 3], [0, 0, 0, 0.0]])).sum() == 2
     pairs = [pair(i, "A", 1.0, generators=names) for i, names in enumerate([("x", "y"), ("y", "z"), ("p", "q")])]
-    found = comparisons_of(judged_pairs([*pairs, pair(8, "A", 1.0, generators=("x", "x")), pair(9, "A", 1.0)], "think"), 0.5)
-    assert found is not None
-    assert found.names == ("x", "y", "z")
-    assert len(found.first) == 2
+    result = comparisons_of(
+        judged_pairs([*pairs, pair(8, "A", 1.0, generators=("x", "x")), pair(9, "A", 1.0)], "think"), 0.5
+    )
+    assert result is not None
+    assert result.names == ("x", "y", "z")
+    assert len(result.first) == 2
 
 
 def arena(model_is_right: bool, number: int = 240) -> list[AnalysedPair]:
@@ -168,18 +171,18 @@ def arena(model_is_right: bool, number: int = 240) -> list[AnalysedPair]:
 
 @pytest.mark.parametrize(("right", "rho"), [(True, 1.0), (False, -1.0)])
 def test_leaderboards_side_by_side(right: bool, rho: float) -> None:
-    found = leaderboard(checkpoint(arena(right)))
-    assert [row[0] for row in found.rows] == list("edcba")
-    assert [row[2] for row in found.rows] == [1, 2, 3, 4, 5]
-    assert [row[4] for row in found.rows] == ([1, 2, 3, 4, 5] if right else [5, 4, 3, 2, 1])
+    result = leaderboard(checkpoint(arena(right)))
+    assert [row[0] for row in result.rows] == list("edcba")
+    assert [row[2] for row in result.rows] == [1, 2, 3, 4, 5]
+    assert [row[4] for row in result.rows] == ([1, 2, 3, 4, 5] if right else [5, 4, 3, 2, 1])
     both = comparisons_of(judged_pairs(arena(right), "think"), 0.5)
     assert both is not None
     agreement = rank_agreement(fit_strengths(both))
     assert agreement.value == pytest.approx(rho)
     assert agreement.low is not None
     assert agreement.n == 5
-    assert f"{abs(rho):.2f}" in found.notes[0]
-    assert "240 pairs" in found.notes[0]
+    assert f"{abs(rho):.2f}" in result.notes[0]
+    assert "240 pairs" in result.notes[0]
 
 
 def rare_arena() -> list[AnalysedPair]:
@@ -189,10 +192,10 @@ def rare_arena() -> list[AnalysedPair]:
 
 
 def test_a_generator_counts_its_own_pairs_and_the_draws_that_have_it() -> None:
-    found = leaderboard(checkpoint(rare_arena()))
-    rows = {row[0]: row for row in found.rows}
+    result = leaderboard(checkpoint(rare_arena()))
+    rows = {row[0]: row for row in result.rows}
     for place in (3, 5):
-        assert all(isinstance(row[place], Estimate) and row[place].n == row[1] for row in found.rows)  # type: ignore[union-attr]
+        assert all(isinstance(row[place], Estimate) and row[place].n == row[1] for row in result.rows)  # type: ignore[union-attr]
         weak, once = rows["weak"][place], rows["once"][place]
         assert isinstance(weak, Estimate)
         assert isinstance(once, Estimate)
@@ -202,7 +205,7 @@ def test_a_generator_counts_its_own_pairs_and_the_draws_that_have_it() -> None:
         assert weak.high < -0.4
         assert once.n == 1
         assert once.low is None
-    assert "95 % interval" in found.notes[0]
+    assert "95 % interval" in result.notes[0]
 
 
 def test_a_draw_that_misses_a_generator_leaves_the_others_where_they_were() -> None:
