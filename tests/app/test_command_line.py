@@ -66,6 +66,7 @@ def test_problems_are_printed_and_the_exit_code_says_so(pairs: Path, capsys: pyt
     assert "has 3 problems and would be refused" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("pairs")
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -75,7 +76,7 @@ def test_problems_are_printed_and_the_exit_code_says_so(pairs: Path, capsys: pyt
     ],
 )
 def test_what_can_not_be_done_is_said_in_one_line(
-    pairs: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+    capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
     assert main(arguments) == 2
     assert capsys.readouterr().err == f"{message}\n"

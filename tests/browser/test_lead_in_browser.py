@@ -89,7 +89,8 @@ def test_create_watch_and_decide(lead: Page, app: Running) -> None:
     assert [one.choice for one in decisions] == ["A", "A"]
 
 
-def test_refused_form_keeps_what_was_typed_and_a_reload_keeps_the_campaign(lead: Page, app: Running) -> None:
+@pytest.mark.usefixtures("app")
+def test_refused_form_keeps_what_was_typed_and_a_reload_keeps_the_campaign(lead: Page) -> None:
     for name in ("Kept", "Later"):
         create(lead, name)
     lead.get_by_role("textbox", name="Name").fill("Kept")
@@ -112,7 +113,8 @@ def test_progress_moves_by_itself_while_somebody_looks(lead: Page, app: Running)
     expect(lead.locator(".lead-campaign", has_text="Live")).to_contain_text("4 of 4 labels", timeout=25_000)
 
 
-def test_one_time_link_is_whole_and_shown_once(lead: Page, app: Running) -> None:
+@pytest.mark.usefixtures("app")
+def test_one_time_link_is_whole_and_shown_once(lead: Page) -> None:
     lead.get_by_role("tab", name="Accounts").click()
     lead.get_by_role("button", name="Make a one-time link").click()
     link = lead.get_by_label("One-time link for a new annotator")

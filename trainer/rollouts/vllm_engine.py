@@ -84,7 +84,7 @@ class VllmEngine:
         num_generations: int,
         max_tokens: int,
         temperature: float = 1.0,
-        vision: VisionOutputs | None = None,  # the signature of `sample`
+        vision: VisionOutputs | None = None,  # noqa: ARG002 - the signature of `sample`
     ) -> SampledThoughts:
         """Sample as `trainer.rollouts.sampling.sample`; vLLM runs its own vision tower.
 

@@ -80,7 +80,7 @@ class Desk:
 
 
 @pytest.fixture
-def desk(app: Running, pairs: list[Pair]) -> Desk:
+def desk(app: Running, pairs: list[Pair]) -> Desk:  # noqa: ARG001 - labelled before the page is asked
     return Desk(app, signed_in_client(app, "Mira", "lead"))
 
 
@@ -114,7 +114,8 @@ def test_no_handler_tells_or_does_anything_for_others(app: Running, pairs: list[
         assert not scorers(session)
 
 
-def test_handlers_are_no_public_endpoints_and_the_page_itself_says_nothing(app: Running, pairs: list[Pair]) -> None:
+@pytest.mark.usefixtures("pairs")
+def test_handlers_are_no_public_endpoints_and_the_page_itself_says_nothing(app: Running) -> None:
     assert not [one for one in app.studio.blocks.fns.values() if one.page == "analyse" and one.api_visibility != "private"]
     page = httpx.get(f"{app.url}/analyse").text
     assert not [one for one in SECRETS[:-1] if one in page]  # the last one is in the style sheet
@@ -193,7 +194,7 @@ def test_held_out_pairs_are_those_that_training_holds_out(app: Running, desk: De
 def test_a_checkpoint_that_was_trained_here_is_not_called_fair_on_what_fitted_its_scale(
     app: Running, desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.analyse.selection.held_out_share_in_use", lambda session: 1.0)
+    monkeypatch.setattr("app.analyse.selection.held_out_share_in_use", lambda _session: 1.0)
     asked = {"held_out": ["yes"], "scope": f"source:{SOURCE}", "way": "quick"}
     assert FITTED_HERE not in desk.act("choose", "choose", **asked)["html"]
     assert FITTED_HERE not in desk.html("agreement")
@@ -232,7 +233,7 @@ def test_scoring_what_is_missing_is_a_run_in_the_queue(app: Running, desk: Desk)
 def test_held_out_pairs_are_judged_with_the_rest_and_the_button_says_so(
     app: Running, desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.analyse.selection.held_out_share_in_use", lambda session: 1.0)
+    monkeypatch.setattr("app.analyse.selection.held_out_share_in_use", lambda _session: 1.0)
     desk.act("choose", "choose", scope=f"source:{SOURCE}", held_out=["yes"], way="quick")
     desk.act("scoring", "score", app.studio.serving.checkpoint_id)
     with app.studio.database.read() as session:

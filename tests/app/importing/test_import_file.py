@@ -62,7 +62,7 @@ def stored(database: Database) -> int:
     return sum(path.is_file() for path in (database.home / "videos").rglob("*"))
 
 
-def test_a_dry_run_says_what_would_come_and_keeps_nothing(database: Database, clip_store: ClipStore, clips: Path) -> None:
+def test_a_dry_run_says_what_would_come_and_keeps_nothing(database: Database, clips: Path) -> None:
     path = table(clips, ("sora_red.mp4", "kling_red.mp4", "red", "A"), ("old.avi", "sora_red.mp4", "bars", ""))
     stages: list[tuple[str, int, int]] = []
     plan = plan_import(database, path, source="winter", progress=lambda *step: stages.append(step))
@@ -146,7 +146,7 @@ def test_an_import_can_be_stopped(database: Database, clip_store: ClipStore, cli
                 database,
                 path,
                 source="winter",
-                progress=lambda stage, done, total, seen=seen: seen.append(stage),  # type: ignore[misc]
+                progress=lambda stage, _done, _total, seen=seen: seen.append(stage),  # type: ignore[misc]
                 cancelled=lambda seen=seen, wanted=wanted: wanted in seen,  # type: ignore[misc]
             )
     with database.read() as session:

@@ -139,7 +139,8 @@ def test_a_form_of_another_site_is_refused(app: Running) -> None:
 # ---- looking -------------------------------------------------------------------------------------------------------
 
 
-def test_what_a_browser_has_is_not_sent_again(app: Running, page: Page) -> None:
+@pytest.mark.usefixtures("app")
+def test_what_a_browser_has_is_not_sent_again(page: Page) -> None:
     page.fetch()
     again = page.fetch()
     assert set(again["parts"]) <= {"form"}
@@ -162,7 +163,8 @@ def test_plotlys_script_comes_from_the_app_itself(app: Running) -> None:
     assert len(got.content) > 1e6
 
 
-def test_form_and_plan_follow_what_this_machine_can_do(app: Running, page: Page) -> None:
+@pytest.mark.usefixtures("app")
+def test_form_and_plan_follow_what_this_machine_can_do(page: Page) -> None:
     page.until(lambda: "<form" in page.parts["form"], what="the offer")
     assert "tiny-cpu" in page.parts["form"]
     assert "qwen3-vl-8b-1gpu (" in page.parts["form"]

@@ -116,7 +116,8 @@ def test_the_sixth_failure_has_to_wait(running: Running, browser: httpx.Client) 
         assert "set-cookie" not in answer.headers
 
 
-def test_a_forged_address_does_not_get_around_the_limit(running: Running, browser: httpx.Client) -> None:
+@pytest.mark.usefixtures("running")
+def test_a_forged_address_does_not_get_around_the_limit(browser: httpx.Client) -> None:
     statuses = [
         sign_in(browser, secrets.token_hex(4), "wrong password", **{"X-Forwarded-For": f"203.0.113.{number}"}).status_code
         for number in range(21)
@@ -345,8 +346,9 @@ def test_on_a_space_the_cookie_lives_inside_the_hubs_page(
     assert public_url("http://0.0.0.0:7860/") == "https://team-studio.hf.space"
 
 
+@pytest.mark.usefixtures("running")
 def test_on_a_space_each_visitor_has_an_address_that_cannot_be_forged(
-    running: Running, browser: httpx.Client, monkeypatch: pytest.MonkeyPatch
+    browser: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SPACE_ID", "team/studio")
     for number in range(20):

@@ -55,7 +55,7 @@ def test_it_is_the_models_own_forward(monkeypatch: pytest.MonkeyPatch, lora: boo
         model.eval()
     assert text_model(model.backbone) is not None
     _, logits, rewards = walk(model, times)
-    monkeypatch.setattr(model_module, "text_model", lambda backbone: None)
+    monkeypatch.setattr(model_module, "text_model", lambda _backbone: None)
     monkeypatch.setattr(model_module, "growing_cache", lambda config: DynamicCache(config=config))
     _, expected_logits, expected = walk(model, times)
     allowed = 1e-4 if dtype == torch.float32 else 0.25

@@ -36,7 +36,7 @@ def test_the_signature_decides() -> None:
 
 def test_a_wrapper_on_the_instance_hides_nothing() -> None:
     module = Newer()
-    module.forward = lambda *args, **kwargs: None  # type: ignore[method-assign]
+    module.forward = lambda *_args, **_kwargs: None  # type: ignore[method-assign]
     assert cache_argument(module) == "cache"
 
 

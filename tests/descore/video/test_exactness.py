@@ -103,8 +103,8 @@ TRIMS = [
 ]
 
 
-@pytest.mark.parametrize(("name", "codec", "options", "first"), TRIMS, ids=[t[0] for t in TRIMS])
-def test_clips_trimmed_by_stream_copy(name: str, codec: str, options: dict[str, str], first: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("_name", "codec", "options", "first"), TRIMS, ids=[t[0] for t in TRIMS])
+def test_clips_trimmed_by_stream_copy(_name: str, codec: str, options: dict[str, str], first: int, tmp_path: Path) -> None:
     source = write_clip(tmp_path / "whole.mp4", COUNT, codec, FPS, options)
     shown = remux(source, tmp_path / "trimmed.mp4", first=first, last=80)
     with av.open(str(tmp_path / "trimmed.mp4")) as container:

@@ -163,7 +163,7 @@ def test_trackers_get_the_figures_of_each_stage_under_its_name(tmp_path: Path) -
         def store_init_configuration(self, values: dict) -> None:
             """Nothing to keep."""
 
-        def log(self, values: dict, step: int | None = None, **more: object) -> None:
+        def log(self, values: dict, step: int | None = None, **_more: object) -> None:
             logged.append((values, step or 0))
 
     accelerator = Accelerator(cpu=True, log_with=ListTracker())

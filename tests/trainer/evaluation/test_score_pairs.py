@@ -91,7 +91,7 @@ def test_a_stopped_scoring_keeps_what_it_has_and_goes_on(world: World, monkeypat
     monkeypatch.setattr(score_run, "PAIRS_AT_ONCE", 4)
     run, stop = world.ask_to_score(modes=["quick"]), StopSignals()
 
-    def on_progress(done: int, total: int) -> None:
+    def on_progress(done: int, _total: int) -> None:
         if done == 4:
             stop.note(15)
 

@@ -72,7 +72,7 @@ def test_values_and_gradients_are_those_of_the_repeated_prompt(
     model: DeScoreModel, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if way == "cache":
-        monkeypatch.setattr("trainer.rollouts.shared_prefix.takes_prefixes", lambda backbone: False)
+        monkeypatch.setattr("trainer.rollouts.shared_prefix.takes_prefixes", lambda _backbone: False)
     plain_rewards, plain_logprobs = repeated(model)
     plain = gradients(model, plain_rewards, plain_logprobs)
     prompts = collate(prompt_rows(), pad_token_id(model.processor))

@@ -52,7 +52,7 @@ def stand_in(tokens_of: Callable[[dict[str, Any]], list[int]], thought: list[int
             worker = Things(model_runner=Things(model=model))
             self.llm_engine = Things(model_executor=Things(driver_worker=worker))
 
-        def generate(self, requests: list[dict[str, Any]], params: list[Any], use_tqdm: bool) -> list[Any]:
+        def generate(self, requests: list[dict[str, Any]], params: list[Any], use_tqdm: bool) -> list[Any]:  # noqa: ARG002 - vLLM's signature
             served.requests += [(one, vars(some)) for one, some in zip(requests, params, strict=True)]
             return [
                 Things(

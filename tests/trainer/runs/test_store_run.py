@@ -245,7 +245,7 @@ def test_a_run_that_dies_after_training_is_entered_once(place: str, world: World
         assert [one.run_id for one in list_checkpoints(session)] == [None, run.id]
 
 
-def test_two_processes_on_one_run_or_one_device(world: World, capfd: pytest.CaptureFixture[str]) -> None:
+def test_two_processes_on_one_run_or_one_device(world: World) -> None:
     run, other = world.ask(stages=("cold-start",)), world.ask(stages=("cold-start",))
     with RunLock(world.folder(run)):
         process = start(run)
@@ -291,7 +291,8 @@ def test_a_rival_that_can_not_be_used_is_told_before_any_training(world: World, 
     assert "nothing to compare the result with: the files of the checkpoint rival have changed since" in said
 
 
-def test_unknown_runs_are_refused(world: World) -> None:
+@pytest.mark.usefixtures("world")
+def test_unknown_runs_are_refused() -> None:
     with pytest.raises(StorageError, match="no run 99"):
         run_from_store(99)
 

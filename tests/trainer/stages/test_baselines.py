@@ -48,7 +48,7 @@ def test_the_generative_baseline_trains_the_thoughts_and_not_the_head(tmp_path: 
     stage = tiny_stage("dual-rl", config, tiny_pairs(4), tmp_path / "frames", accelerator)
     assert isinstance(stage, GenerativeStage)
 
-    def sampler(model, prompts, seeds, *, num_generations, **_):
+    def sampler(model, _prompts, seeds, *, num_generations, **_):
         """Rollout 0 gives A more than B, rollout 1 the same to both."""
         texts = [[4.0 if seed.endswith("A") else 2.0, 3.0] for seed in seeds]
         ids = tuple(tuple(written(score, model.processor) for score in group) for group in texts)
