@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
+
+from cachetools import LRUCache
 
 from app.analyse.figures.judged_pairs import MODES, AnalysedCheckpoint, Mode
 from app.clip_store import ClipStore
@@ -153,8 +154,8 @@ class AnalyseContext:
 
     def __init__(self, database: Database, clip_store: ClipStore, serving: Serving, auth: Auth) -> None:
         self.database, self.clip_store, self.serving, self.auth = database, clip_store, serving, auth
-        self._pairs: OrderedDict[Hashable, tuple[AnalysedPair, ...]] = OrderedDict()
-        self._findings: OrderedDict[Hashable, Any] = OrderedDict()
+        self._pairs: LRUCache[Hashable, tuple[AnalysedPair, ...]] = LRUCache(_KEPT_PAIRS)
+        self._findings: LRUCache[Hashable, Any] = LRUCache(_KEPT_FINDINGS)
         self._served: dict[int, Served] = {}
         self._lock = threading.Lock()
 
@@ -190,7 +191,7 @@ class AnalyseContext:
 
     def cached(self, selected: SelectedPairs, name: str, compute: Callable[[], Result]) -> Result:
         """Return what `compute` returns, computed once for a selection as long as nothing in the store changes."""
-        return self._cached(self._findings, (name, selected.selection, selected.stamp), compute, _KEPT_FINDINGS)
+        return self._cached(self._findings, (name, selected.selection, selected.stamp), compute)
 
     def served(self, checkpoint: Checkpoint) -> Served | None:
         """Read the manifest of a checkpoint; None where it can't be read here, or now belongs to other weights."""
@@ -225,21 +226,18 @@ class AnalyseContext:
         key = (checkpoint.fingerprint, selection.scope, selection.held_out, stamp)
         served = self.served(checkpoint)
         scales = {mode: None if served is None else served.scale(mode) for mode in MODES}
-        pairs = self._cached(self._pairs, key, read, _KEPT_PAIRS)
+        pairs = self._cached(self._pairs, key, read)
         calibrations: dict[str, ModeCalibration] = {mode: scale for mode, scale in scales.items() if scale is not None}
         # A run of this store fits the calibrations of its checkpoint on the held-out pairs (trainer/evaluation/held_out.py).
         fitted_here = checkpoint.snapshot_hash is not None and bool(calibrations)
         return AnalysedCheckpoint(checkpoint.name, checkpoint.fingerprint, pairs, calibrations, fitted_here)
 
-    def _cached(self, cache: OrderedDict[Hashable, Any], key: Hashable, compute: Callable[[], Result], most: int) -> Result:
+    def _cached(self, cache: LRUCache[Hashable, Any], key: Hashable, compute: Callable[[], Result]) -> Result:
         with self._lock:
             if key in cache:
-                cache.move_to_end(key)
                 result: Result = cache[key]
                 return result
         result = compute()
         with self._lock:
             cache[key] = result
-            while len(cache) > most:
-                cache.popitem(last=False)
         return result

@@ -17,6 +17,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, TypeVar
 
+from cachetools import TLRUCache
 from markupsafe import Markup
 
 from app.clip_store import ClipStore
@@ -51,6 +52,7 @@ from storage.training.snapshots import with_share_in_use
 SAMPLED_PAIRS = 3
 BENCHMARK = "test"  # the split's name among the metrics of a checkpoint
 LOG_BYTES = 8000
+_MOST_KEPT = 64
 FRESH_SECONDS = 1.0
 NEW_LABELS_SHARE = 1 / 50  # of the time may go into counting new labels,
 NEW_LABELS_SECONDS = 15.0  # but a count is shown no longer than this
@@ -88,12 +90,20 @@ class PageState:
     busy: bool
 
 
+@dataclass(frozen=True)
+class _Kept:
+    """A result, and the seconds for which it is kept."""
+
+    result: Any
+    seconds: float
+
+
 class PageStateReader:
     """Reads the store and the folders of runs."""
 
     def __init__(self, database: Database, clip_store: ClipStore, serving: Serving, preflights: Preflights) -> None:
         self._database, self._clip_store, self._serving, self._preflights = database, clip_store, serving, preflights
-        self._cache: dict[Any, tuple[float, Any]] = {}
+        self._cache: TLRUCache[Any, _Kept] = TLRUCache(_MOST_KEPT, ttu=lambda _key, kept, now: now + kept.seconds)
         self._lock = threading.Lock()
 
     def forget(self) -> None:
@@ -230,18 +240,17 @@ class PageStateReader:
                 `longest`.
         """
         with self._lock:
-            fresh_until, kept = self._cache.get(key, (0.0, None))
-        begun = time.monotonic()
-        if begun < fresh_until:
-            result: _T = kept
+            kept = self._cache.get(key)
+        if kept is not None:
+            result: _T = kept.result
             return result
-        value = compute()
-        ended = time.monotonic()
+        begun = time.monotonic()
+        result = compute()
+        took = time.monotonic() - begun
+        seconds = longest if share == 1.0 else min(longest, max(FRESH_SECONDS, took / share))
         with self._lock:
-            self._cache = {name: entry for name, entry in self._cache.items() if entry[0] > ended}
-            keep = longest if share == 1.0 else min(longest, max(FRESH_SECONDS, (ended - begun) / share))
-            self._cache[key] = (ended + keep, value)
-        return value
+            self._cache[key] = _Kept(result, seconds)
+        return result
 
 
 def _rounded_now(run: Run) -> datetime:
