@@ -37,7 +37,7 @@ WIDTH = 960
 BAR = 34  # pixels of the bar under each frame that says which scene it is
 QUALITY = 60
 LARGEST = 3_000_000  # bytes of the animation
-STEPS = 12  # of the retrain
+STEPS = 8  # of the retrain
 PATIENCE = 1_800_000  # milliseconds; a retrain takes half a minute on a machine of one's own
 
 
@@ -81,8 +81,7 @@ class Film:
             duration=self.milliseconds,
             loop=0,
             quality=QUALITY,
-            method=6,
-            minimize_size=True,
+            method=4,
         )
         if path.stat().st_size > LARGEST:
             raise ValueError(f"{path.name} has {path.stat().st_size} bytes, more than {LARGEST}: take fewer frames")
