@@ -40,7 +40,7 @@ def measure(checkpoint: str, videos: Sequence[str], prompt: str) -> dict[str, An
     thoughts: list[list[int]] = []
     exact: list[float] = []
     for dtype in (torch.float32, torch.bfloat16):
-        # Loaded anew, since casting a loaded model would also round its rotary frequencies.
+        # Loaded again, since casting a loaded model would also round its rotary frequencies.
         judge = DeScore.from_pretrained(checkpoint, dtype=dtype)
         model, manifest = judge.model, judge.manifest
         clips = read_clips(videos, manifest.frame_policy)

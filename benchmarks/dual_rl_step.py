@@ -48,7 +48,7 @@ def shared_sample(
 
 
 def plain_sample(model: DeScoreModel, rows: Sequence[Row], config: DualObjectiveConfig) -> SampledThoughts:
-    """Each rollout's prompt and video is read anew; rollouts of a video still think in one batch."""
+    """Each rollout's prompt and video is read again; rollouts of a video still think in one batch."""
     ids: list[tuple[int, ...]] = []
     for row, name in zip(rows, "AB", strict=True):
         state = model.prefill(collate([row] * config.num_generations, pad_token_id(model.processor)))

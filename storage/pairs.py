@@ -60,7 +60,7 @@ class Pair:
 
     Attributes:
         generator_a, generator_b: which model made each video, where a file said so: never show them before a label is saved.
-        extra_columns: what else an imported file said of the pair, by column name, to be given back on export.
+        extra_columns: other columns of the imported file, by name, to be given back on export.
     """
 
     id: int
@@ -133,8 +133,7 @@ def add_pair(
     generator_b: str | None = None,
     extra_columns: Mapping[str, Any] | None = None,
 ) -> Pair:
-    """Add a pair; the same videos in this order with the same prompt keep their id, their first source and all that was
-    said of them first.
+    """Add a pair, or return the one with the same videos in this order and the same prompt, unchanged.
 
     Raises:
         StorageError: the prompt is empty.

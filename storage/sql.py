@@ -1,6 +1,6 @@
 """The tables as SQL knows them, for statements that run at every label.
 
-Those are written once, at the top of their modules, with named parameters: building a statement anew for each request
+Those are written once, at the top of their modules, with named parameters: building a statement for each request
 takes several times as long as running it.
 """
 

@@ -73,7 +73,7 @@ def save_vote(
     before = session.scalars(select(VoteRow).where(VoteRow.token == token)).one_or_none()
     if before is not None:
         if (before.pair_id, before.voter, before.choice, before.note) != (pair_id, voter, choice, note):
-            raise StorageError(f"this form was sent before, as {before.choice}; reload the page to vote anew")
+            raise StorageError(f"this form was sent before, as {before.choice}; reload the page to vote again")
         return SavedVote(_vote(before), is_new=False)
     replaced = current_vote(session, pair_id, voter)
     row = VoteRow(

@@ -129,7 +129,7 @@ def _pairs(session: Session, sources: Sequence[str] | None, campaign_ids: Sequen
 
 @dataclass(frozen=True)
 class _VideoScore:
-    """What a checkpoint said of one video in one mode."""
+    """One checkpoint's judgement of one video in one mode."""
 
     reward: float | None
     spread: float | None

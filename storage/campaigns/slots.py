@@ -76,7 +76,7 @@ def hold(session: Session, kind: str, campaign_pair_id: int) -> None:
 
 
 def put_back(session: Session, campaign_id: int, campaign_pair_ids: Sequence[int]) -> None:
-    """Count the open slots of these pairs anew and queue them where everybody meets them."""
+    """Count the open slots of these pairs again and queue them where everybody meets them."""
     if campaign_pair_ids:
         session.execute(
             update(CAMPAIGN_PAIRS)

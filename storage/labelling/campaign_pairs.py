@@ -41,7 +41,7 @@ def add_pairs(session: Session, campaign_id: int, pair_ids: Sequence[int], gold:
 
 
 def reorder(session: Session, campaign_id: int, scores: Mapping[int, float]) -> None:
-    """Sort the whole queue anew, gold pairs too, the lowest score first; in a campaign of random order nothing moves.
+    """Sort the whole queue again, gold pairs too, the lowest score first; in a campaign of random order nothing moves.
 
     Everybody starts again from the front and is led past what they had.
 

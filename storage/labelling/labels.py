@@ -53,7 +53,7 @@ class Label(Answer):
 
 
 def revisions(session: Session, pair_id: int) -> tuple[Label, ...]:
-    """Everything ever said of a pair in all campaigns, replaced and withdrawn revisions too, oldest first."""
+    """List all revisions of a pair's labels in all campaigns, replaced and withdrawn ones too, oldest first."""
     campaign_pairs = select(CampaignPairRow.id).where(CampaignPairRow.pair_id == pair_id)
     rows = session.execute(
         LABELS_WITH_ASSIGNMENTS.where(LabelRow.campaign_pair_id.in_(campaign_pairs)).order_by(LabelRow.id)

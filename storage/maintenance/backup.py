@@ -114,7 +114,7 @@ def complete_or_nothing(path: Path) -> Iterator[Path]:
 def _copy_sqlite(source: Path, incoming: Path) -> None:
     """Copy all pages of one moment.
 
-    In steps the copy would begin anew after each write of the running app; in one go it reads one snapshot, and in WAL
+    In steps the copy would begin again after each write of the running app; in one go it reads one snapshot, and in WAL
     mode a reader holds up no writer.
     """
     with (

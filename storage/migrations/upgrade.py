@@ -76,7 +76,7 @@ def _exclusive(engine: Engine) -> Iterator[Connection]:
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _POSTGRESQL_LOCK})
                 yield connection
             return
-        # SQLite alters a table by building it anew. With foreign keys on, dropping the old one would delete
+        # SQLite alters a table by building a new one. With foreign keys on, dropping the old one would delete
         # from it first; the switch only works outside a transaction, which SQLAlchemy's own calls would open.
         driver = connection.connection.driver_connection
         assert driver is not None

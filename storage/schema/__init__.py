@@ -1,8 +1,8 @@
 """The tables. Rows never leave the storage package: its functions return frozen dataclasses.
 
     pairs.py        videos (one file by content hash), pairs (two videos and their prompt)
-    judgements.py   what a checkpoint said of a video
-    votes.py        what visitors of the Judge page said of a pair, append-only
+    judgements.py   judgements of videos by checkpoints
+    votes.py        votes of visitors on the Judge page, append-only
     people.py       accounts, invitations, signed-in browsers, failed attempts
     campaigns.py    campaigns, guidelines, their pairs, their members, running totals; imports
     labels.py       assignments with their leases, drafts, labels as append-only revisions

@@ -2,7 +2,7 @@
 
 The totals (`open_slots`, `labelled`, `consensus`, `disputed`, the counts of a member, the agreement patterns) follow from
 assignments and labels. They are kept in the transaction that changes those, and `python -m storage check` computes them
-anew and compares.
+again and compares.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What checkpoints said of videos."""
+"""Judgements of videos by checkpoints."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ class PairRow(Base):
     The generators' names stay hidden until a label is saved.
 
     Attributes:
-        facts: what else a file said of the pair, to be given back on export (the visual and motion quality labels of
+        facts: other columns of an imported file, to be given back on export (the visual and motion quality labels of
             VideoAlign, say).
     """
 

@@ -138,7 +138,7 @@ def snapshot_hash(pairs: Iterable[SnapshotPair]) -> str:
 
 
 def replay_wanted(new: int, share: float) -> int:
-    """How many older pairs make `share` of the training pairs beside so many new ones."""
+    """Count the older pairs that make `share` of the training pairs beside `new` ones."""
     return round(new * share / (1 - share))
 
 

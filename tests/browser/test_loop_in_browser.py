@@ -43,7 +43,7 @@ def lead(browser: Browser, app: Running) -> Iterator[Page]:
 
 
 def wait_for_points(page: Page, least: int) -> None:
-    """Wait until the curve of the loss has so many points. By the clock: a page behind another one draws no frames."""
+    """Wait until the curve of the loss has that many points. By the clock: a page behind another one draws no frames."""
     page.wait_for_function(f"() => ({POINTS})('loss') >= {least}", timeout=PATIENCE, polling=300)
 
 

@@ -117,7 +117,7 @@ def test_stage_two_without_sub_scores_says_so_and_judges_as_the_checkpoint_will(
     assert found["warnings"] == [NO_TRUTH]
     assert NO_TRUTH in caplog.text
     assert all(row["without_truth"] == row["pairs"] for row in read_metrics(out / "dual-rl"))
-    # The preset's rollouts end at 6 tokens; whoever uses the checkpoint lets it think for 24.
+    # The preset's rollouts end at 6 tokens; a user of the checkpoint lets it think for 24.
     assert len(limits) >= 2
     assert set(limits) == {24}
 

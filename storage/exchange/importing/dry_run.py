@@ -184,7 +184,7 @@ def _compare_pair(resolved: ResolvedImport, changes: Changes, pair: ParsedPair, 
 
 
 def _thoughts(session: Session, resolved: ResolvedImport, batch: Batch, changes: Changes) -> None:
-    """One thought for each video and prompt: the store keeps what is said of a video, not of a pair."""
+    """One thought for each video and prompt: the store keeps thoughts of videos, not of pairs."""
     thoughts: dict[tuple[str, str], Thought] = {}
     for key, pair in batch.pairs.items():
         for sha256, text in ((key[0], pair.thought_a), (key[1], pair.thought_b)):

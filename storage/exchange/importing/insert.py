@@ -4,7 +4,7 @@
         taken = insert_import(session, resolved, new_videos, created_by=lead.id)
 
 The labels go into a campaign of the origin "import" that is named after the source; people whom a file names and whom the
-store does not know become annotators without a password. Totals are computed anew at the end, in the same transaction.
+store does not know become annotators without a password. Totals are computed again at the end, in the same transaction.
 """
 
 from __future__ import annotations

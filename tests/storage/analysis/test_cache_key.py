@@ -1,4 +1,4 @@
-"""The stamp that tells whether figures have to be worked out anew."""
+"""The stamp that tells whether figures have to be computed again."""
 
 from __future__ import annotations
 

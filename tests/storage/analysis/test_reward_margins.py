@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 def judged(
     database: Database, pair: Pair, a: float | None, b: float | None, fingerprint: str = "f", mode: str = "think"
 ) -> None:
-    """Store what a checkpoint said of both videos."""
+    """Store a checkpoint's judgements of both videos."""
     with database.write() as session:
         for video, reward in ((pair.video_a, a), (pair.video_b, b)):
             question = Question(video.id, pair.prompt, fingerprint, mode)  # type: ignore[arg-type]

@@ -333,7 +333,7 @@ def test_whatever_people_do_the_totals_and_revisions_are_right(database: Databas
         before = members(session, team.campaign.id), agreement_patterns(session, team.campaign.id)
         rebuild(session, team.campaign.id)
         assert (members(session, team.campaign.id), agreement_patterns(session, team.campaign.id)) == before
-    # Which assignments become gold or repeats hangs on the tokens, which are drawn anew each time.
+    # Which assignments become gold or repeats hangs on the tokens, which are drawn again each time.
     kinds = {label.kind for label in crowd.saved.values()}
     assert {"qualification", "work"} <= kinds <= {"qualification", "work", "gold", "repeat"}
     assert {label.action for label in crowd.saved.values()} == {"label", "skip", "flag", "withdraw"}
