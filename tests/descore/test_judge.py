@@ -224,7 +224,7 @@ def test_many_are_scored_as_one_by_one(judge: DeScore, videos: list[str]) -> Non
     for judgement, path, prompt in zip(judge.score(paths, prompts), paths, prompts, strict=True):
         assert judgement.path == path
         assert same(judgement, judge.judge([path], prompt).videos[0])
-    with pytest.raises(ValueError, match="as many prompts"):
+    with pytest.raises(ValueError, match="need 3 prompts"):
         judge.score(videos, ["one", "two"])
     assert judge.score([], []) == []
 
