@@ -122,7 +122,7 @@ def newcomers(database: Database, filled: Filled, clock: Clock, count: int) -> N
 def after_reorder(database: Database, filled: Filled, clock: Clock) -> None:
     """Time each person's first pair after the queue was sorted again, labelled pairs first, as for disagreement.
 
-    Whoever was far ahead alone has thousands of open pairs before them that they labelled themselves.
+    People who were far ahead have thousands of open pairs before them that they labelled themselves.
     """
     labelled = select(CampaignPairRow.pair_id).where(
         CampaignPairRow.campaign_id == filled.campaign_id, CampaignPairRow.labelled > 0

@@ -90,7 +90,7 @@ class ModeCalibration:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ModeCalibration:
-        """Read what `to_dict` wrote.
+        """Build the object from the mapping that `to_dict` returns.
 
         Raises:
             CalibrationError: a key is missing or unknown, or a value is out of range.
@@ -130,7 +130,7 @@ class Calibration(Mapping[str, ModeCalibration]):
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Calibration:
-        """Read what `to_dict` wrote.
+        """Build the object from the mapping that `to_dict` returns.
 
         Raises:
             CalibrationError: as `ModeCalibration.from_dict`, with the mode's name.

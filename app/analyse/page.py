@@ -60,7 +60,7 @@ class AnalysePage:
         with gr.Column(visible=False, elem_id="analyse-page") as self.body:
             for section in self.top:
                 section.build()
-            with gr.Tabs(elem_id="analyse-tabs"):
+            with gr.Tabs(elem_id="analyse-tabs", elem_classes="ds-tabs"):
                 self.parts = [self._build_tab(section) for section in self.tabs]
         self._connect(blocks)
 

@@ -81,7 +81,7 @@ class Selection:
 
     @classmethod
     def of(cls, sent: Any, options: SelectionOptions) -> Selection | None:
-        """Read what a browser or form sent, with defaults for unknown values; None where there is no checkpoint."""
+        """Read the selection of a browser or form, with defaults for unknown values; None where there is no checkpoint."""
         if not options.checkpoints:
             return None
         fields = sent if isinstance(sent, Mapping) else {}
@@ -160,7 +160,7 @@ class AnalyseContext:
         self._lock = threading.Lock()
 
     def options(self) -> SelectionOptions:
-        """Return what can be selected now."""
+        """Return the checkpoints, sources and campaigns to select from."""
         with self.database.read() as session:
             serving = serving_checkpoint(session)
             first = None if serving is None else serving.id
@@ -190,7 +190,7 @@ class AnalyseContext:
         return SelectedPairs(selection, checkpoints, rows, options.scopes.get(selection.scope, selection.scope), stamp)
 
     def cached(self, selected: SelectedPairs, name: str, compute: Callable[[], Result]) -> Result:
-        """Return what `compute` returns, computed once for a selection as long as nothing in the store changes."""
+        """Return the result of `compute`, computed once for a selection as long as nothing in the store changes."""
         return self._cached(self._findings, (name, selected.selection, selected.stamp), compute)
 
     def served(self, checkpoint: Checkpoint) -> Served | None:

@@ -98,7 +98,7 @@ class _ReadFile:
 
 @dataclass(frozen=True)
 class _Callbacks:
-    """The caller's functions: one is told the progress, the other says whether to stop."""
+    """The caller's functions: one receives the progress, the other says whether to stop."""
 
     progress: Progress | None
     cancelled: Callable[[], bool] | None

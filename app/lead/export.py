@@ -37,7 +37,7 @@ class ExportTab(LeadSection):
     name, title = "export", "Export"
 
     def view(self, _person: User, _campaign: int | None) -> Reply:
-        """Show what can be exported, and how."""
+        """Show the formats and choices of an export."""
         with self.context.database.read() as session:
             sources = pair_sources(session)
             campaigns = {campaign.id: campaign.config.name for campaign in list_campaigns(session)}

@@ -63,7 +63,7 @@ class LeadPage:
         self.gate = gr.HTML("", elem_id="ds-gate", apply_default_css=False)
         with gr.Column(visible=False, elem_id="lead-page") as self.body:
             self.campaigns.build()
-            with gr.Tabs(elem_id="lead-tabs") as self.frame:
+            with gr.Tabs(elem_id="lead-tabs", elem_classes="ds-tabs") as self.frame:
                 self.parts = [self._build_tab(section) for section in self.tabs]
         self._connect(blocks)
 

@@ -122,7 +122,7 @@ class TrainApi:
     # ---- acting --------------------------------------------------------------------------------------------------
 
     def act(self, user: User, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """Do what a button asks. A refusal is an answer, not an error: the page shows it beside the button."""
+        """Carry out the act of a button. A refusal is an answer, not an error: the page shows it beside the button."""
         form = FormData.read(fields)
         try:
             sentence, run_id = self._act(form, user)
@@ -133,7 +133,7 @@ class TrainApi:
         return {"said": sentence, "bad": False, "run": run_id}
 
     def _act(self, form: FormData, user: User) -> tuple[str, int | None]:
-        """Do what a button asks; return a sentence about it, and the id of the run to open."""
+        """Carry out the act of a button; return a sentence about it, and the id of the run to open."""
         if form.act == "retrain":
             return self._retrain(form, user)
         if form.act == "cancel":

@@ -3,7 +3,7 @@
     state = PageStateReader(database, clip_store, serving, preflights).read(may_act=True, run_id=None)
     state.run, state.parts["runs"].version, state.parts["runs"].html
 
-Results are kept for a moment, so many browsers that ask every two seconds cost one reading of the store a second.
+Results are kept for a moment, so however many browsers ask, the store is read once a second.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ class PageStateReader:
         return self._cached(("new labels", config, since), count, NEW_LABELS_SECONDS, NEW_LABELS_SHARE)
 
     def preflight(self, new_labels: NewLabels | None = None) -> Preflight | None:
-        """Return what can be trained here from the serving checkpoint, on these labels; by default on all new ones."""
+        """Return the preflight of the serving checkpoint on these labels; by default on all new ones."""
         checkpoint = self._rows().checkpoints.get(self._serving.checkpoint_id or 0)
         location = self._serving.now.location if checkpoint is None else usable_location(checkpoint, self._database.home)
         labels = self.new_labels(SnapshotConfig(), self._since()) if new_labels is None else new_labels

@@ -48,7 +48,7 @@ def notes(folder: Path, stages: Sequence[str]) -> tuple[str, ...]:
 
 
 def stage_logs(folder: Path, stages: Sequence[str]) -> list[StageLog]:
-    """Read what each stage has logged so far."""
+    """Read the log of each stage so far."""
     config = _config(folder)
     return [_stage_log(folder / stage, stage, config) for stage in stages]
 

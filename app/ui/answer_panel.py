@@ -93,7 +93,7 @@ def reason(a: Judgement, b: Judgement, outcome: str | None) -> str:
 
 
 def _flaws(label: str, own: dict[str, str], other: dict[str, str]) -> str:
-    """Say what this video does worse than the other one, as a clause; "" when there is nothing."""
+    """Describe the flaws of this video beside the other one, as a clause; "" without any."""
     clauses = []
     for score, verb in (("0", "misses"), ("1", "only partly shows")):
         lower = [SHOWN_AS[name] for name in DIMENSIONS if own[name] == score and score < other[name] != NOT_ASKED]

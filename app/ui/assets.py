@@ -23,6 +23,7 @@ COMPONENT_SHEETS = (
     "shared/synced_pair.css",
     "shared/verdict.css",
     "shared/panel.css",
+    "shared/tabs.css",
     "shared/table.css",
     "shared/form.css",
     "shared/case.css",

@@ -37,7 +37,7 @@ class FormData:
 
     @classmethod
     def read(cls, sent: Any) -> FormData:
-        """Read what a browser sent; all but texts and lists of texts is left out."""
+        """Read the message of a browser; all but texts and lists of texts is left out."""
         sent = sent if isinstance(sent, Mapping) else {}
         texts = {str(name): value for name, value in sent.items() if isinstance(value, str)}
         lists = {

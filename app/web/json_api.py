@@ -113,7 +113,7 @@ def reply(status: int, content: Mapping[str, Any]) -> JSONResponse:
 
 
 def refusal(error: Exception) -> JSONResponse:
-    """Turn an error into an answer. An unforeseen one is logged and told without its details."""
+    """Turn an error into an answer. An unforeseen one is logged, and answered without its details."""
     if isinstance(error, RequestError):
         status, code, message = error.status, error.code, str(error)
     else:

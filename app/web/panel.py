@@ -100,7 +100,7 @@ class Section(ABC, Generic[Scope]):
         """Show a scope: at first, and after another one was chosen."""
 
     def act(self, _form: FormData, _person: User, _scope: Scope) -> Reply | Iterator[Reply]:
-        """Do what a button or form asks; the person has one of the roles of `may_ask`.
+        """Carry out the act of a button or form; the person has one of the roles of `may_ask`.
 
         Raises:
             FormError: there is no such act, or a field can't be used.

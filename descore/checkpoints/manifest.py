@@ -90,7 +90,7 @@ class Manifest:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Manifest:
-        """Read what `to_dict` wrote.
+        """Build the manifest from the mapping that `to_dict` returns.
 
         Raises:
             CheckpointError: another format version, missing or unknown keys, values that can't be honoured.

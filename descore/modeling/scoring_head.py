@@ -53,7 +53,7 @@ class ScoringModule(nn.Module):
 
     @classmethod
     def load(cls, path: Path, hidden_size: int) -> ScoringModule:
-        """Read what `save` wrote, for a backbone with `hidden_size` channels.
+        """Load the module that `save` wrote, for a backbone with `hidden_size` channels.
 
         Raises:
             CheckpointError: the file is missing or damaged, or holds other tensors or shapes, or values that

@@ -58,7 +58,7 @@ class FramePolicy:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> FramePolicy:
-        """Read what `to_dict` wrote.
+        """Build the policy from the mapping that `to_dict` returns.
 
         Raises:
             ValueError: a key this version doesn't know, or a value that can't be met.

@@ -105,7 +105,7 @@ def set_active(session: Session, user_id: int, active: bool) -> User:
 
 
 def set_role(session: Session, user_id: int, role: Role) -> User:
-    """Change what a person may do; it counts from their next request.
+    """Change the role of a person; it counts from their next request.
 
     Raises:
         NotInStoreError: there is no such person.
@@ -148,7 +148,7 @@ def name_key(name: str) -> str:
 
 
 def check_role(role: str) -> None:
-    """Refuse what is no role.
+    """Refuse an unknown role.
 
     Raises:
         StorageError: not a role.

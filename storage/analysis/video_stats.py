@@ -46,7 +46,7 @@ class VideoStats:
 
 
 def save_video_stats(session: Session, stats: Iterable[VideoStats]) -> None:
-    """Store what was measured of videos, over what was stored before.
+    """Store the statistics of videos, over earlier ones.
 
     Raises:
         StorageError: a number is not finite.
@@ -60,7 +60,7 @@ def save_video_stats(session: Session, stats: Iterable[VideoStats]) -> None:
 
 
 def video_stats(session: Session, video_ids: Sequence[int]) -> dict[int, VideoStats]:
-    """Return what was measured of these videos, by id; those that were never measured are missing."""
+    """Return the statistics of these videos by id, without those that were never measured."""
     by_id = {}
     for start in range(0, len(video_ids), _AT_ONCE):
         statement = select(VideoStatsRow).where(VideoStatsRow.video_id.in_(video_ids[start : start + _AT_ONCE]))

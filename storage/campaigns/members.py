@@ -52,7 +52,7 @@ class Member:
 
 
 def members(session: Session, campaign_id: int) -> tuple[Member, ...]:
-    """Everybody who asked for a pair of this campaign, in the order in which they came."""
+    """List the members of a campaign in the order in which they came."""
     rows = session.execute(_rows().where(MemberRow.campaign_id == campaign_id).order_by(MemberRow.id))
     return tuple(_member(session, row) for row in rows.all())
 

@@ -130,7 +130,7 @@ def latest(session: Session, campaign_id: int, annotator_id: int) -> Sequence[Ro
 def save_draft(
     session: Session, token: str, annotator_id: int, content: Mapping[str, Any], now: datetime | None = None
 ) -> datetime:
-    """Keep what is filled in so far, and the lease; returns when that ends.
+    """Save a draft and renew the lease; return when the lease ends.
 
     Raises:
         NotYoursError: there is no assignment of that token, or it is another's.

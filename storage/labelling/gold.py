@@ -162,7 +162,7 @@ def _choices(session: Session, campaign_pair_id: int) -> list[tuple[str, Choice]
 
 
 def _answers(session: Session, campaign_pair_id: int) -> Mapping[int, Choice]:
-    """Return what each annotator answered when checked with this pair, by annotator id."""
+    """Return the answers of annotators who were checked with this pair, by annotator id."""
     statement: Any = (
         select(LabelRow.annotator_id, LabelRow.choice)
         .join(AssignmentRow, AssignmentRow.id == LabelRow.assignment_id)

@@ -73,7 +73,7 @@ def assignment_by_token(session: Session, token: str) -> Row[Any]:
 
 
 def saved_before(session: Session, annotator_id: int, submission: str) -> Label | None:
-    """Return what this submission saved when it arrived before.
+    """Return the revision that this submission saved when it arrived before.
 
     Raises:
         AnswerError: no submission, or one that is too long.

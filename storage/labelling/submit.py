@@ -75,7 +75,7 @@ def submit(
     now: datetime | None = None,
     edits: int | None = None,
 ) -> Submitted:
-    """Save what somebody says of the pair of their assignment.
+    """Save the label of an assignment.
 
     A lease that ran out still counts as long as the pair needs the label.
 
@@ -167,7 +167,7 @@ def _check_order(session: Session, assignment: Row[Any], edits: int | None) -> N
 
 
 def _check_slot(assignment: Row[Any], action: Action) -> None:
-    """Refuse what needs one of the pair's slots when all are taken."""
+    """Refuse a label that needs one of the pair's slots when all are taken."""
     if (
         assignment.kind not in slots.HOLDING_KINDS
         or action in ("skip", "flag")

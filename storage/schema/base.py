@@ -51,7 +51,7 @@ class UtcDateTime(TypeDecorator[datetime]):
         return moment.replace(tzinfo=None) if dialect.name == "sqlite" else moment
 
     def process_result_value(self, value: datetime | None, _dialect: Dialect) -> datetime | None:
-        """Convert what the database answers to a moment in UTC."""
+        """Convert the answer of the database to a moment in UTC."""
         if value is None:
             return None
         if value.tzinfo is None:

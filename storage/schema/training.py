@@ -1,4 +1,4 @@
-"""Retraining: checkpoints, which of them serves, runs with their frozen data; scores of other models; facts of videos."""
+"""Retraining: checkpoints, the serving one, runs with their frozen data; scores of other models; statistics of videos."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ class NewLabels:
 
 
 def count_new_labels(session: Session, settings: SnapshotConfig, since_label_id: int) -> NewLabels:
-    """Count what people labelled since a revision; 0 counts from the beginning.
+    """Count the labels since a revision; 0 counts from the beginning.
 
     Raises:
         StorageError: a campaign is unknown.

@@ -12,9 +12,9 @@ PATIENCE = 180.0  # seconds
 STEP = 0.05  # seconds between two checks
 
 
-def wait_until(happened: Callable[[], bool], event: str) -> None:
+def wait_until(happened: Callable[[], bool], event: str, patience: float = PATIENCE) -> None:
     """Return once something has happened; `event` names it where it never does."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + patience
     while not happened():
         assert time.monotonic() < deadline, f"{event} never happened"
         time.sleep(STEP)

@@ -100,7 +100,7 @@ class RunCheckpoints:
 
 
 def damage(folder: Path) -> str | None:
-    """Say what is wrong with a checkpoint folder; None if it is whole."""
+    """Name the fault of a checkpoint folder; None if it is whole."""
     try:
         files = json.loads((folder / MANIFEST).read_text("utf-8"))["files"]
         for name, summary in files.items():

@@ -223,7 +223,7 @@ def save_state(path: Path, step: int, module: nn.Module, optimisers: Sequence[to
 
 
 def resume_state(path: Path, module: nn.Module, optimisers: Sequence[torch.optim.Optimizer]) -> int:
-    """Load what `save_state` wrote, if anything, and return the first step that is still to do."""
+    """Load the state that `save_state` wrote, if any, and return the first step that is still to do."""
     if not path.exists():
         return 0
     state = torch.load(path, weights_only=True)

@@ -179,7 +179,7 @@ def new_model(folder: Path, seed: int) -> tuple[DeScoreModel, Batcher]:
 
 
 def tokenizer_texts(count: int = 4000) -> Iterator[str]:
-    """Yield what the tokenizer is trained on: prompts, thoughts and descriptions of split train, and time stamps."""
+    """Yield the training texts of the tokenizer: prompts, thoughts and descriptions of split train, and time stamps."""
     rng = random.Random("tokenizer")
     for pair in shape_pairs("train", count):
         yield instruction(pair.prompt, PROMPT_VERSION)

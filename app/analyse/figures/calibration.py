@@ -20,16 +20,11 @@ import plotly.graph_objects as go
 from app.analyse.figures.finding import Cell, Chart, Estimate, Finding, Floats, bootstrap, estimate, resample_count, share
 from app.analyse.figures.judged_pairs import MODE_TITLES, MODES, AnalysedCheckpoint, fitted_here_note, judged_pairs
 from app.analyse.figures.plot_style import ACCENT, COLOURS, FAINT, apply_style
+from descore.calibration import preference_probability
 
 BINS = 10
 HEAD = ("asked", "P(A preferred)", "pairs", "mean P", "people prefer A")
 SUMMARY = ("asked", "pairs", "ECE", "ECE by chance, up to", "Brier score", "temperature")
-
-
-def preference_probability(margins: Floats, temperature: float) -> Floats:
-    """Return P(A preferred) of each margin, shape (n,)."""
-    p: Floats = 0.5 * (1 + np.tanh(0.5 * margins / temperature))  # the sigmoid, without its overflow
-    return p
 
 
 def bin_indices(p: Floats) -> npt.NDArray[np.int64]:

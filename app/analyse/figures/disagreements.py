@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from app.analyse.figures.calibration import preference_probability
 from app.analyse.figures.judged_pairs import AnalysedCheckpoint, Mode, judged_pairs
+from descore.calibration import preference_probability
 from storage.analysis.judged_pairs import AnalysedPair
 
 

@@ -102,7 +102,7 @@ def fitted_here_note(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def pair_score(pair: AnalysedPair, mode: Mode) -> PairScore | None:
-    """Return what the checkpoint gave both videos in a mode; None without two finite rewards."""
+    """Return the rewards of both videos in a mode; None without two finite rewards."""
     scores = pair.think if mode == "think" else pair.quick
     return scores if scores is not None and all(_finite(reward) for reward in scores.rewards) else None
 

@@ -79,7 +79,7 @@ def _signed(value: float) -> str:
 
 
 def _reading(alpha: Alpha) -> str:
-    """Say what the value allows, by the lower end of the interval, since that is what the data support."""
+    """Say how far the labels can be relied on, by the lower end of the interval: so much the data support."""
     if alpha.value is None or alpha.low is None:
         return "not enough labels yet"
     if alpha.low >= RELIABLE:

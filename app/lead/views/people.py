@@ -32,7 +32,7 @@ def _invite_form() -> Markup:
     return Markup(
         '<form class="ds-form ds-inline" data-act="invite"><label>Invite <select name="role">{}</select></label>'
         '<button class="ds-button is-main">Make a one-time link</button>'
-        '<span class="ds-hint">Whoever opens the link first chooses a name and a password. It works once, for 7 days.'
+        '<span class="ds-hint">The first person who opens the link chooses a name and a password. It works once, for 7 days.'
         "</span></form>"
     ).format(options(ROLES, "annotator"))
 

@@ -20,7 +20,7 @@ export class Curves {
       .observe(document.body, { attributes: true, attributeFilter: ["class"] });
   }
 
-  // One drawing after the other: a slow machine must not be told to draw while it draws.
+  // One drawing after the other: a slow machine must not start to draw while it draws.
   draw(figures) {
     this.figures = figures;
     const names = Object.keys(figures).filter((name) => figures[name].data.length);

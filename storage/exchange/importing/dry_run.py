@@ -113,7 +113,7 @@ def compare(session: Session, resolved: ResolvedImport) -> Changes:
 
 
 def fingerprint(source: str) -> str:
-    """Return what thoughts from a source have instead of a checkpoint's fingerprint."""
+    """Return the key that stands for a checkpoint's fingerprint at thoughts from a source."""
     return "imported:" + hashlib.sha256(source.encode()).hexdigest()
 
 

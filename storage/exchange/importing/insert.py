@@ -1,4 +1,4 @@
-"""ParsedFile pairs and labels into the store: all or nothing, and what is there already is not added again.
+"""Insertion of parsed pairs and labels: all or nothing, and nothing that is in the store already.
 
     with database.write() as session:
         taken = insert_import(session, resolved, new_videos, created_by=lead.id)
@@ -62,7 +62,7 @@ def insert_import(
     created_by: int | None,
     now: datetime | None = None,
 ) -> ImportCounts:
-    """Add what the store does not have, within the caller's transaction.
+    """Add the pairs and labels that the store does not have, within the caller's transaction.
 
     Args:
         new_videos: by sha256; each video that the store lacks.

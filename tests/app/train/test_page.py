@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from storage.training.runs import Run, get_run
 from tests.helpers.accounts import person, signed_in_client
 from tests.helpers.rounds import label_round, no_run_left, open_round
 from tests.helpers.studios import Running, running_studio
+from tests.helpers.waiting import wait_until
 
 PATIENCE = 900.0  # machines are shared
 FORM = {
@@ -72,14 +72,13 @@ class Page:
         return int(reply["run"])
 
     def until(self, seen: Callable[[], bool], run: int | str = "", what: str = "") -> None:
-        """Look every half second until something shows."""
-        deadline = time.monotonic() + PATIENCE
-        while True:
+        """Fetch the page's state again and again until something shows."""
+
+        def seen_now() -> bool:
             self.fetch(run)
-            if seen():
-                return
-            assert time.monotonic() < deadline, f"{what or 'it'} never came: {self.parts.get('run')} {self.parts.get('log')}"
-            time.sleep(0.5)
+            return seen()
+
+        wait_until(seen_now, what or "what the page waits for", PATIENCE)
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from descore.video import FramePolicy, VideoTimeoutError, read_clip, read_clips,
 from descore.video.worker_pool import PROCESSES, worker_pids
 from tests.helpers.barcode_clips import numbers, write_clip
 from tests.helpers.paths import ROOT
+from tests.helpers.waiting import wait_until
 
 ALL = FramePolicy(fps=24, min_frames=1, max_frames=400)
 
@@ -25,15 +24,6 @@ ALL = FramePolicy(fps=24, min_frames=1, max_frames=400)
 @pytest.fixture
 def clip(tmp_path: Path) -> Path:
     return write_clip(tmp_path / "a.mp4", 24)
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 120) -> bool:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if condition():
-            return True
-        time.sleep(0.05)
-    return condition()
 
 
 def gone(pid: int) -> bool:
@@ -114,7 +104,7 @@ def test_a_process_that_dies_in_mid_request_costs_only_time(clip: Path) -> None:
         os.kill(pid, signal.SIGSTOP)
     with ThreadPoolExecutor(1) as threads:
         waiting = threads.submit(read_clip, clip, ALL)
-        assert wait_until(lambda: len(worker_pool._pool._busy) == 1)
+        wait_until(lambda: len(worker_pool._pool._busy) == 1, "decoding in a process")
         for pid in worker_pids():
             os.kill(pid, signal.SIGKILL)
         assert numbers(waiting.result(timeout=120).frames) == list(range(24))
@@ -137,7 +127,7 @@ def test_processes_end_with_their_parent(clip: Path, tmp_path: Path) -> None:
         )
         pids = [int(word) for word in result.stdout.split()]
         assert len(pids) == PROCESSES, result.stderr
-        assert wait_until(lambda pids=pids: all(gone(pid) for pid in pids)), "a decoding process outlived its parent"
+        wait_until(lambda pids=pids: all(gone(pid) for pid in pids), "the end of the decoding processes")
 
 
 def test_the_parents_main_module_is_not_run_again(clip: Path, tmp_path: Path) -> None:
