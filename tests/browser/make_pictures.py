@@ -166,11 +166,11 @@ def film_promote(film: Film, page: Page) -> None:
     film.take(page, "Promote", 2600)
 
 
-def still(page: Page, name: str, height: int | None = None) -> None:
-    """Save the page as docs/name.png, at most `height` pixels of it."""
+def still(page: Page, name: str, height: int | None = None, top: int = 0) -> None:
+    """Save the page as docs/name.png, from pixel `top` on, at most `height` pixels of it."""
     picture = Image.open(io.BytesIO(page.screenshot(full_page=True))).convert("RGB")
-    if height is not None:
-        picture = picture.crop((0, 0, picture.width, min(height, picture.height)))
+    bottom = picture.height if height is None else min(top + height, picture.height)
+    picture = picture.crop((0, top, picture.width, bottom))
     picture.quantize(256).save(DOCS / f"{name}.png", optimize=True)
 
 
@@ -199,8 +199,10 @@ def film_loop(browser: Browser, app: Running) -> Film:
     lead.goto(f"{app.url}/train")
     film_retrain(film, lead)
     film_promote(film, lead)
-    lead.locator(".train-head").scroll_into_view_if_needed()
-    still(lead, "train", 1400)
+    # The runs and the open one, without the message that floats above them.
+    lead.locator(".train-message").evaluate("message => { message.style.visibility = 'hidden'; }")
+    top = lead.locator(".train-runs").evaluate("runs => runs.getBoundingClientRect().top + window.scrollY")
+    still(lead, "train", 1300, int(top) - 44)
     return film
 
 

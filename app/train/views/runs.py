@@ -62,7 +62,7 @@ def run_list(summaries: Sequence[RunSummary], opened: int | None) -> Markup:
 def _card(summary: RunSummary, is_open: bool) -> Markup:
     run = summary.run
     return Markup(
-        '<button type="button" class="train-summary {chosen}" role="listitem" data-open="{id}" aria-pressed="{pressed}">'
+        '<button type="button" class="train-run-row {chosen}" role="listitem" data-open="{id}" aria-pressed="{pressed}">'
         '<span class="train-name"><small>{id}</small> {name}</span><span class="train-state">{state}{verdict}</span>'
         '<span class="train-bar">{bar}</span><small class="train-now">{now}</small>'
         '<small class="train-when">{when}</small></button>'

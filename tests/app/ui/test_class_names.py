@@ -1,4 +1,4 @@
-"""The class names of one page stay with that page; what several pages share is named `ds-...`."""
+"""The class names of one page stay with that page, shared ones are named `ds-...`, and each styled one is in use."""
 
 from __future__ import annotations
 
@@ -30,3 +30,14 @@ def test_class_names_of_a_page_occur_in_its_folders_only(page: str) -> None:
         for match in name.findall(path.read_text("utf-8"))
     }
     assert not strays
+
+
+def test_every_class_of_a_sheet_is_used() -> None:
+    sheets = "".join(path.read_text("utf-8") for path in (APP / "static").rglob("*.css"))
+    selectors = re.findall(r"([^{}]+)\{", re.sub(r"/\*.*?\*/", "", sheets, flags=re.DOTALL))
+    ours = re.compile(rf"\.((?:ds|{'|'.join(PAGES)})-[a-z][\w-]*)")
+    styled = {name for selector in selectors for name in ours.findall(selector)}
+    sources = (path for path in APP.rglob("*") if path.suffix in SUFFIXES - {".css"})
+    used = set(re.findall(r"[a-z][\w-]*", "".join(path.read_text("utf-8") for path in sources)))
+    assert len(styled) > 150
+    assert styled <= used
