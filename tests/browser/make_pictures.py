@@ -200,7 +200,7 @@ def film_loop(browser: Browser, app: Running) -> Film:
     film_retrain(film, lead)
     film_promote(film, lead)
     # The runs and the open one, without the message that floats above them.
-    lead.locator(".train-message").evaluate("message => { message.style.visibility = 'hidden'; }")
+    lead.locator(".train-status").evaluate("status => { status.style.visibility = 'hidden'; }")
     top = lead.locator(".train-runs").evaluate("runs => runs.getBoundingClientRect().top + window.scrollY")
     still(lead, "train", 1300, int(top) - 44)
     return film
