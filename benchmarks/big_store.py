@@ -1,6 +1,6 @@
 """A large store for measurements: pairs, people and labels as a campaign of months would leave them.
 
-    filled = fill(database, pairs=100_000, labels=1_000_000, people=50)
+    filled = fill(database, pairs=500, labels=5_000, people=50)      # 100,000 pairs are a large store
 
 Rows go in by the thousand past the functions of the store, which would take hours; the running totals are then computed
 from them by `storage.labelling.totals.rebuild`, and `python -m storage check` finds nothing wrong.

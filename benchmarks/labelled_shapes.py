@@ -1,7 +1,7 @@
 """Fresh pairs of ShapeWorld with the labels of a simulated person who has a taste, as files and as a table to import.
 
     taste = Taste("style first", {"subject": 1, "dynamics": 0.25, "camera": 1, "environment": 1, "style": 2})
-    pairs = fresh_pairs(200)
+    pairs = fresh_pairs(2)
     table = write_table(pairs, [taste.label(pair, noise=0.1) for pair in pairs], folder)
 
 A taste weighs the exact sub-scores; persons differ only in how much each dimension counts.

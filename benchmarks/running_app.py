@@ -1,6 +1,6 @@
 """The app as people start it, in a process of its own, for measurements; it can be killed and started again.
 
-with RunningApp(home, url=None, log=Path("app.log")) as app:
+with RunningApp(home, database_url=None, log=Path("app.log")) as app:
     httpx.get(app.url)
     app.kill(); app.start()
 """

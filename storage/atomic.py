@@ -1,6 +1,6 @@
 """Atomic file writes, and the hash of a file.
 
-write_atomic(run / "report.json", text)      # readers see the old text or all of the new one
+write_atomic(folder / "report.json", text)   # readers see the old text or all of the new one
 sync(folder)                                # make names and contents survive a power cut
 """
 

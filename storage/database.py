@@ -2,7 +2,7 @@
 
     database = open_database()                     # DATABASE_URL, else a SQLite file in the data folder
     with database.write() as session:              # one transaction: all of it or nothing
-        saved = votes.save_vote(session, ...)
+        saved = votes.save_vote(session, pair_id=7, choice="A", voter="Ada", token=token)
     with database.read() as session:               # a consistent view; writing in here is refused
         pair = pairs.get_pair(session, 7)
 

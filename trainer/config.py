@@ -1,7 +1,7 @@
 """The settings of a training run: frozen dataclasses, and YAML presets of them.
 
     config = load_preset("tiny-cpu", ["cold_start.steps=100", "seed=3"])
-    save_config(config, run / "config.yaml")            # `load_preset(run / "config.yaml")` gives the same again
+    save_config(config, run_folder / "config.yaml")     # `load_preset` of this file gives the same again
 
 Presets lie in `trainer/presets`. A run and the checkpoint that comes out of it keep the resolved settings.
 """

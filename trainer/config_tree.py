@@ -1,6 +1,6 @@
 """Frozen dataclasses of settings from and to plain mappings, as YAML holds them.
 
-    config = from_mapping(TrainConfig, {"preset": "mine", "seed": 3, ...})
+    config = from_mapping(TrainConfig, mapping)      # {"preset": "mine", "seed": 3, ...}
     with_override(mapping, "cold_start.steps=100", TrainConfig)
 
 Every wrong key or value raises `ConfigError` with its dotted name, the values that it may have, and the nearest known name.

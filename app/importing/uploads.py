@@ -1,7 +1,7 @@
 """Staging of uploaded files for an import: one private folder, archives unpacked.
 
     staged = stage([Path("pairs.zip")], database.home, owner=lead.id)
-    plan_import(database, staged.path, ...)
+    plan_import(database, staged.path, source="winter models")
     staged.discard()
 
 An upload is moved out of Gradio's own folder, which anybody who knows a file's address could read from.

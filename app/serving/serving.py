@@ -2,7 +2,7 @@
 
     serving = Serving.open(database, None)         # the checkpoint that served last; "bundled" in a fresh store
     with serving.in_use() as served:               # one judgement: what begins on a checkpoint ends on it
-        served.require_model().stream(...)
+        served.require_model().judge(videos, prompt)
     serving.promote(database, checkpoint_id, "promote", by=user.id)
     serving.offload("run 7 trains"); serving.restore()
 

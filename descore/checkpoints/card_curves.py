@@ -1,6 +1,6 @@
 """The curves of a training stage: points in the manifest's lineage, a table and a figure of them in the card.
 
-    lineage["curves"] = {"unit": "step", "points": [{"step": 7, "reward_quality": 0.91, "drift": 0.02, ...}, ...]}
+    curves = manifest.lineage["curves"]     # {"unit": "step", "points": [{"step": 7, "drift": 0.02, ...}, ...]}
     curves_table(curves)      # Markdown, about eight points
     curves_svg(curves)        # small multiples, one panel a curve; readable on light and on dark pages
 

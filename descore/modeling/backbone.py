@@ -1,6 +1,6 @@
 """Loading of a backbone: any transformers image-text-to-text model that takes video, with its own processor.
 
-    backbone, processor = load_backbone("Qwen/Qwen3-VL-8B-Instruct")        # a Hub id or a local folder
+    backbone, processor = load_backbone(folder)     # or a Hub id, such as "Qwen/Qwen3-VL-8B-Instruct"
 
 Device and dtype follow the machine: CUDA in bfloat16 where there is a GPU, else the CPU in float32.
 Attention is SDPA.

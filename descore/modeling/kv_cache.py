@@ -6,7 +6,7 @@ attention gets are views of the filled ones, the same numbers in the same shapes
 either.
 
     cache = growing_cache(backbone.config.get_text_config())
-    backbone(..., **model.cache_inputs(cache))
+    backbone(**model.model_inputs(inputs), **model.cache_inputs(cache))
 
 For inference: slots are written in place, so no gradient flows through it.
 """

@@ -7,9 +7,9 @@ attention over [prefix, own tokens]; gradients reach the prefix.
 
     enable_prefixes(backbone)                                          # once, after loading
     store = PrefixStore()
-    backbone.base_model(..., prefix_store=store)                       # V rows: their keys and values are kept
-    prefix = store.shared(mask, group)
-    backbone.base_model(inputs_embeds=..., shared_prefix=prefix)       # V * group rows of own tokens
+    backbone.base_model(**model.model_inputs(inputs), prefix_store=store)      # V rows: their keys and values are kept
+    prefix = store.shared(inputs["attention_mask"], group)
+    backbone.base_model(inputs_embeds=embeds, shared_prefix=prefix)    # V * group rows of own tokens
 
 It hooks into transformers' attention interface; the keyword arguments travel through the backbone's own forward.
 

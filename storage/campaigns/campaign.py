@@ -1,6 +1,6 @@
 """Campaigns: pairs to label, dimensions, overlap, and the order of the queue.
 
-settings = CampaignConfig("winter models", overlap=3, repeat_share=0.05)
+settings = CampaignConfig("spring models", overlap=3, repeat_share=0.05)
 campaign = create_campaign(session, settings, pair_ids, DEFAULT_GUIDELINES, created_by=lead.id)
 """
 

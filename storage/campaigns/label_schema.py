@@ -1,6 +1,6 @@
 """The form of a label: its fields, their limits, and whether an answer is complete.
 
-    answer = checked(Answer(choice="A", strength="clearly", sub_scores=...), campaign.dimensions, 3.0, 2.5)
+    answer = checked(Answer(choice="A", strength="clearly", sub_scores=sub_scores), campaign.config.dimensions, 3.0, 2.5)
 
 An answer names the pair's videos A and B, whichever stood left; `as_shown` assignments it to what the person saw.
 """

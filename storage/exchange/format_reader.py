@@ -4,7 +4,7 @@
     for row in reading.table(("path_A", "path_B", "prompt")):
         a = reading.clip(row, "path_A")                 # None, and a problem kept, where the path can't be used
         ...
-    return reading.parsed()
+    parsed = reading.parsed()
 
 A problem never ends the reading: all of a file's problems are reported together.
 """

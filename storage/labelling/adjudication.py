@@ -1,7 +1,8 @@
 """Pairs on which people disagree, and the lead's decision on them.
 
-    for dispute in disputed(session, campaign.id):
-        adjudicate(session, campaign.id, dispute.pair.id, lead.id, submission, Answer(choice="A", strength="slightly"))
+    dispute = disputed(session, campaign.id)[0]
+    answer = Answer(choice="A", strength="slightly", sub_scores=sub_scores)
+    adjudicate(session, campaign.id, dispute.pair.id, lead.id, submission, answer)
 
 A decision is a label like any other: append-only, with author and time. It overrules the consensus of the pair, also in a
 campaign that is closed.

@@ -1,7 +1,8 @@
 """Gold pairs: pairs whose answer is known, which check annotators and train them.
 
 for one in gold_choices(session, campaign.id, "unanimous"):
-    set_gold(session, campaign.id, one.pair.id, Gold(one.suggested, explanation="all three agreed"))
+    if one.suggested is not None:
+        set_gold(session, campaign.id, one.pair.id, Gold(one.suggested, explanation="all three agreed"))
 """
 
 from __future__ import annotations

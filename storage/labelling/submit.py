@@ -1,8 +1,9 @@
 """Saving a label, a skip or a flag; editing one; taking one back.
 
-    saved = submit(session, assignment.token, annotator.id, submission, Answer(choice="A", strength="clearly", ...))
-    again = submit(session, assignment.token, annotator.id, submission, same_answer)     # a retry: is_new is False
-    other = submit(session, assignment.token, annotator.id, another, answer, edits=saved.label.id)
+    answer = Answer(choice="A", strength="clearly", sub_scores=sub_scores)
+    saved = submit(session, assignment.token, annotator.id, submission, answer)
+    again = submit(session, assignment.token, annotator.id, submission, answer)      # a retry: is_new is False
+    other = submit(session, assignment.token, annotator.id, another, other_answer, edits=saved.label.id)
     reopened = undo(session, campaign.id, annotator.id, yet_another)
 
 `submission` is made by the page for each thing that it sends, so that retries and double clicks save once. Nothing is

@@ -1,6 +1,7 @@
 """Checkpoints that serve or were trained here, where each comes from, and which one serves.
 
-    known = register_checkpoint(session, name="winter 2", location=kept_location(folder, database.home), fingerprint=...)
+    location = kept_location(folder, database.home)
+    known = register_checkpoint(session, name="winter 2", location=location, fingerprint=folder_fingerprint(folder))
     promote(session, known.id, "promote", by=lead.id)
     serving(session).name
 

@@ -2,8 +2,10 @@
 
     with database.read() as session:                     # may take a while, and holds up nobody
         snapshot = make_snapshot(session, settings, since, incremental=True)
+    checkpoints = {"parent_id": current.id, "rival_id": current.id}          # trained further, compared with
+    request = RunRequest("train", "week 12", "cpu", **checkpoints, stages=("dual-rl",), preset="tiny-cpu")
     with database.write() as session:
-        run = create_run(session, RunRequest(kind="train", name="week 12", device="cpu", ...), snapshot, lead.id)
+        run = create_run(session, request, snapshot, lead.id)
 
     queued -> running -> finished | failed | cancelled | lost;  failed, cancelled, lost -> queued (resumed)
 

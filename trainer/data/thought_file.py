@@ -1,8 +1,8 @@
 """The JSON Lines file of collected thoughts: one line a pair, appended as they come.
 
 with ThoughtFile(path) as file:                  # a line that was cut off by a crash is taken away
-    file.add(PairThoughts(...))
-read_thoughts(path)[identity].about(pair.contents)
+    file.add(PairThoughts(pair.identity, pair.contents, by="teacher gpt-x", thoughts=thoughts))
+read_thoughts(path)[pair.identity].about(pair.contents)
 
 {"identity": ..., "contents": [sha256 A, sha256 B], "by": "teacher gpt-x", "thoughts": ["<think>...", "<think>..."],
  "whole": true, "prompt_tokens": 3120, "completion_tokens": 911, "seconds": 8.1}

@@ -1,6 +1,6 @@
 """Monitors of a stage that trains: drift of rewards on fixed videos, and accuracy on held-out pairs.
 
-    monitor = AnchorMonitor(model, anchor_rows(reader, pairs, 8), run / "anchors.json", accelerator, precision, steps)
+    monitor = AnchorMonitor(model, anchor_rows(reader, pairs, 8), run_folder / "anchors.json", accelerator, precision, steps)
     monitor(step)          # {"drift": ..., "drift_abs": ..., "anchor_spread": ...} where it is due, else {}
     HeldOutMonitor(judge, steps)(step)                   # {"held_out_accuracy": ...} where it is due
 

@@ -1,6 +1,6 @@
 """The figures of the model card: a split before and after a stage, and how much the two differ on the very same pairs.
 
-    before, after = (split_result(judge, "test", 400, work) for judge in (cold_started, trained))
+    before, after = (split_result(judge, "test", count, work) for judge in (cold_started, trained))
     figures = compared(before, after)
 
 `figures` is `Evaluation.to_dict` of the later checkpoint, with that of the earlier one under "before" and their differences

@@ -1,6 +1,6 @@
 """Sampling of G thoughts for each video: one prefill a video, expanded to G rows, all videos in one batch.
 
-    thoughts = sample(model, prompts, seeds, num_generations=8, max_tokens=2048)
+    thoughts = sample(model, prompts, seeds, num_generations=8, max_tokens=64)
     thoughts.texts[video][rollout], thoughts.ended[video][rollout]
 
 The chance of each rollout comes from a stable hash of its seed text (step, pair, side) and its number, so it does not depend

@@ -1,5 +1,7 @@
 """Observer of a run: hears how far each part is, and the judged held-out pairs.
 
+from trainer.runs.pipeline import run
+
 class Printer(RunObserver):
     def progress(self, stage, part, done, total): print(stage, part, done, total)
 

@@ -1,6 +1,6 @@
 """One stage of a run in its folder: load, measure, train, measure again, save.
 
-StageRun("cold-start", config, run / "cold-start", home, pairs, accelerator, stop).run(checkpoint=None)
+StageRun("cold-start", config, run_folder / "cold-start", home, pairs, accelerator, stop).run(checkpoint=None)
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Teacher: any model behind an OpenAI-compatible chat endpoint that takes images.
 
-    teacher = Teacher(TeacherConfig(url="https://api.example.com/v1", model="large-vlm"))
+    teacher = Teacher(TeacherConfig(url=url, model="large-vlm"))   # url: such as https://api.example.com/v1
     reply = teacher.think(clip, "a red circle bounces")
     reply.thought, reply.prompt_tokens, reply.completion_tokens
 

@@ -1,7 +1,8 @@
 """A parsed file on its way into the store: pairs known by their content, one assignment for each person, everything checked.
 
-    resolved = ResolvedImport(parsed, source="winter models", format="videoalign", sha256=..., hashes={path: sha256, ...})
-    batch = gather(resolved, is_stored=...)
+    hashes = {path: sha256_of(path) for path in paths}       # of the videos
+    resolved = ResolvedImport(parsed, source="winter models", format="videoalign", sha256=sha256, hashes=hashes)
+    batch = gather(resolved, is_stored=lambda pair: False)   # as for an empty store
     batch.pairs, batch.assignments, batch.problems
 
 What happens here needs no more of the store than which pairs it has; `storage.exchange.importing.dry_run` looks further.
