@@ -1,0 +1,73 @@
+"""Examples in module docstrings run as they are written, each in a world of its own (tests/helpers/example_world)."""
+
+from __future__ import annotations
+
+import importlib
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.helpers.docstring_examples import CODE, Example, needs
+from tests.helpers.example_world import Stock, world_of
+
+# Not run, only looked up by the type check next door, and why.
+NOT_RUN = {
+    "app.runs.supervisor": "starts trainings in processes of their own, which outlive the example",
+    "app.studio": "serves until somebody stops it",
+    "benchmarks.taste_clients": "labels through the endpoints of a served campaign of ShapeWorld; retrain_loop does it",
+    "trainer.rollouts.vllm_engine": "needs vLLM and a GPU",
+}
+# A served app, or a trainer that has to start first: only in `make endurance`.
+LONG = {"app.judge.api", "app.runs.preflight", "app.train.page_state", "benchmarks.running_app"}
+# Longer than a second: not in `make fast`.
+TRAINING = {
+    "app.serving.serving",
+    "benchmarks.big_store",
+    "benchmarks.labelled_shapes",
+    "descore",
+    "descore.judge",
+    "descore.modeling.model",
+    "trainer.engine.loop",
+    "trainer.engine.precision",
+    "trainer.evaluation.gate_judging",
+    "trainer.evaluation.held_out",
+    "trainer.planning.trial_step",
+    "trainer.recipe.card_figures",
+    "trainer.recipe.screening",
+    "trainer.rollouts.sampling",
+    "trainer.runs.observer",
+    "trainer.runs.pipeline",
+    "trainer.runs.stage",
+    "trainer.runs.store_run",
+    "trainer.shapeworld.evaluate",
+}
+
+
+@pytest.fixture(scope="module")
+def stock(tmp_path_factory: pytest.TempPathFactory) -> Stock:
+    return Stock(tmp_path_factory.mktemp("stock"))
+
+
+def marked(example: Example) -> Any:
+    """The example with its marks."""
+    marks = [pytest.mark.endurance] if example.module in LONG else []
+    marks += [pytest.mark.training] if example.module in TRAINING else []
+    return pytest.param(example, id=example.module, marks=marks)
+
+
+@pytest.mark.parametrize("example", [marked(example) for example in CODE if example.module not in NOT_RUN])
+def test_an_example_runs(example: Example, stock: Stock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with ExitStack() as stack:
+        world = world_of(example.module, stock, tmp_path, stack)
+        monkeypatch.chdir(world.here)
+        monkeypatch.setenv("DESCORE_HOME", str(world.home))
+        names: dict[str, Any] = {"__name__": "example", "Path": Path}
+        for name, home in needs(example).items():
+            names[name] = getattr(importlib.import_module(home), name) if home else world.given(name)
+        exec(compile(example.text, f"<docstring of {example.module}>", "exec"), names)
+
+
+def test_what_is_named_here_has_an_example() -> None:
+    assert {*NOT_RUN, *LONG, *TRAINING} <= {example.module for example in CODE}

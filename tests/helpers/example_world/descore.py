@@ -1,0 +1,91 @@
+"""What the examples of `descore` take as given."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from descore.answer import DIMENSIONS, render_answer
+from descore.checkpoints.folder import locate, read_manifest
+from tests.helpers.example_world.base import ExampleWorld
+from tests.helpers.tiny import tiny_clip
+
+if TYPE_CHECKING:
+    from descore.modeling.model import Thinking
+
+GROUP = 2  # rows of own tokens for each row of prefix
+
+
+class DescoreWorld(ExampleWorld):
+    """A tiny model with a batch."""
+
+    group = GROUP
+
+    @property
+    def manifest(self) -> Any:
+        """Of the bundled checkpoint, which was trained in stages."""
+        return read_manifest(locate("bundled")[0])
+
+    @property
+    def reference_rewards(self) -> Any:
+        return self.rewards_b
+
+    @property
+    def frames(self) -> Any:
+        return tiny_clip(1, frames=12).frames
+
+    @property
+    def scoring(self) -> Any:
+        return self.model.scoring
+
+    @property
+    def thoughts(self) -> Any:
+        return [render_answer(f"I see {what}.", dict.fromkeys(DIMENSIONS, "2"), 5.0) for what in ("a circle", "a square")]
+
+    @property
+    def embeds(self) -> torch.Tensor:
+        """Of four tokens a row, for two rows of each row of the batch."""
+        rows = len(self.inputs["input_ids"]) * GROUP
+        return self.backbone.get_input_embeddings()(torch.full((rows, 4), 7))
+
+
+class BackboneWorld(DescoreWorld):
+    """A backbone in a folder."""
+
+    @property
+    def folder(self) -> Path:  # type: ignore[override]
+        return self.home / "base" / "backbone"
+
+
+class DecodeWorld(DescoreWorld):
+    """A batch whose prompts have been read, and a token for each row."""
+
+    @cached_property
+    def state(self) -> Thinking:
+        return self.model.prefill(self.inputs)
+
+    @property
+    def cache(self) -> Any:
+        return self.state.cache
+
+    @property
+    def position(self) -> torch.Tensor:
+        return self.state.next_position
+
+    @property
+    def mask(self) -> torch.Tensor:
+        return torch.nn.functional.pad(self.state.mask, (0, 1), value=1)
+
+    @property
+    def embeds(self) -> torch.Tensor:
+        return self.backbone.get_input_embeddings()(torch.full((len(self.state.mask),), 7))
+
+
+WORLDS: dict[str, type[ExampleWorld]] = {
+    "descore": DescoreWorld,
+    "descore.modeling.backbone": BackboneWorld,
+    "descore.modeling.decode_step": DecodeWorld,
+}

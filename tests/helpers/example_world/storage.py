@@ -1,0 +1,125 @@
+"""What the examples of `storage` take as given."""
+
+from __future__ import annotations
+
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from storage import pairs, votes
+from storage.campaigns.label_schema import Answer
+from storage.exchange.formats.detect import read_file
+from storage.labelling.assignments import Assignment
+from storage.labelling.next_assignment import next_assignment
+from storage.training.preflight import Preflight, PresetPreflight
+from storage.training.snapshot_config import SnapshotConfig
+from storage.video_files import file_sha256
+from tests.helpers.example_world.base import SUB_SCORES, ExampleWorld
+from tests.helpers.exchange_world import arrive
+from tests.helpers.stores import RECORD
+
+
+class StorageWorld(ExampleWorld):
+    """A campaign, and what a page sends."""
+
+    submission, another, yet_another = "first", "second", "third"
+    other_answer = Answer(choice="B", strength="slightly", sub_scores=SUB_SCORES)
+    record = RECORD
+    text = "{}"
+    settings = SnapshotConfig()
+    since = 0
+
+    @property
+    def video(self) -> Any:
+        return self.pair.video_a
+
+    @property
+    def pair_ids(self) -> tuple[int, ...]:
+        return self.stock.winter.pairs
+
+    @cached_property
+    def assignment(self) -> Assignment:
+        """What the annotator is labelling."""
+        found = next_assignment(self.session, self.campaign.id, self.annotator.id)
+        assert isinstance(found, Assignment)
+        return found
+
+    @property
+    def token_from_browser(self) -> str:
+        return self.assignment.token
+
+
+class DatabaseWorld(StorageWorld):
+    """Modules of the store."""
+
+    pairs, votes = pairs, votes
+
+
+class ExchangeWorld(StorageWorld):
+    """A file of pairs that was read."""
+
+    videos = None
+
+    @cached_property
+    def parsed(self) -> Any:
+        return read_file(self.path, "videoalign")[1]
+
+    @property
+    def paths(self) -> list[Path]:
+        return [clip.path for pair in self.parsed.pairs for clip in (pair.a, pair.b)]
+
+    @property
+    def sha256(self) -> str:
+        return file_sha256(self.path)
+
+    @cached_property
+    def _arrived(self) -> Any:
+        return arrive(self.database, self.parsed, "videoalign", "winter models")
+
+    @property
+    def resolved(self) -> Any:
+        return self._arrived[0]
+
+    @property
+    def new_videos(self) -> Any:
+        return self._arrived[1]
+
+
+class PreflightWorld(StorageWorld):
+    """What the trainer prints."""
+
+    @property
+    def text(self) -> str:  # type: ignore[override]
+        preset = PresetPreflight(
+            "tiny-cpu", "Minutes on a CPU.", ("cold-start",), {}, None, 1e9, False, {"cold-start": 1.5}, {"cold-start": 90.0}
+        )
+        return json.dumps(Preflight("bundled", "cpu", presets=(preset,)).to_dict())
+
+
+class RegistryWorld(StorageWorld):
+    """A checkpoint's folder in the data folder."""
+
+    @property
+    def folder(self) -> Path:  # type: ignore[override]
+        return self.home / "base"
+
+
+class RunFolderWorld(StorageWorld):
+    """The folder of a run that has begun."""
+
+    @cached_property
+    def folder(self) -> Path:
+        (self.run_folder / "dual-rl").mkdir()
+        (self.run_folder / "dual-rl" / "metrics.jsonl").write_text('{"step": 0, "loss": 0.5}\n')
+        return self.run_folder
+
+
+WORLDS: dict[str, type[ExampleWorld]] = {
+    "storage": StorageWorld,
+    "storage.database": DatabaseWorld,
+    "storage.exchange": ExchangeWorld,
+    "storage.training.model_registry": RegistryWorld,
+    "storage.training.preflight": PreflightWorld,
+    "storage.training.run_folder": RunFolderWorld,
+}
