@@ -1,6 +1,6 @@
 """A short trial of a preset on a small checkpoint: seconds of a step on this machine, measured on pairs of ShapeWorld.
 
-    trial(config, "bundled", seconds=10).seconds_per_step["dual-rl"]
+    trial(config, "bundled", seconds=60).seconds_per_step["dual-rl"]
 
 A stage's own code computes a micro-batch of one pair and one of two, rendered in memory; the time of a larger one follows
 from the two. No weight is changed.
