@@ -10,14 +10,17 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.10 python3 python; do \
 	"$$p" -c 'import sys, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' >/dev/null 2>&1 \
 	&& echo "$$p" && break; done)
 
+# Compiled files are kept, whatever the shell says: each of the many processes would compile the project anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 app: $(VENV)/.app
 	$(BIN)/python app.py $(ARGS)
 
 # Two workers with one thread each: two threads each on two cores wait for each other.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n 2 --dist loadfile --no-loadscope-reorder
 
-# Everything that needs no browser, no PostgreSQL, no training and no wheel: after each change.
-FAST := -m "not browser and not postgresql and not training and not endurance and not package"
+# Everything that needs no browser, no PostgreSQL, no training and no wheel, and takes no seconds: after each change.
+FAST := -m "not browser and not postgresql and not training and not slow and not endurance and not package"
 fast: $(VENV)/.dev lint types
 	$(PYTEST) $(FAST)
 

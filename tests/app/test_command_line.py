@@ -28,6 +28,7 @@ def pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_there_and_back_again(
     pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -82,6 +83,7 @@ def test_what_can_not_be_done_is_said_in_one_line(
     assert capsys.readouterr().err == f"{message}\n"
 
 
+@pytest.mark.slow
 def test_the_module_runs_beside_app_py_without_gradio_or_torch() -> None:
     code = (
         "import runpy, sys\n"

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from benchmarks.bf16_drift import measure
 from tests.helpers.tiny import tiny_judge, tiny_video
+
+pytestmark = pytest.mark.training
 
 
 def test_float32_is_exact_and_bfloat16_is_reported(tmp_path: Path) -> None:

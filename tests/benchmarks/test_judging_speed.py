@@ -9,6 +9,8 @@ from descore.encode import Row, encode_prompt
 from descore.modeling.vision_attention import Qwen3VLVisionAttention
 from tests.helpers.tiny import POLICY, tiny_clip, tiny_judge
 
+pytestmark = pytest.mark.training
+
 
 @pytest.fixture(scope="module")
 def pair() -> list[Row]:

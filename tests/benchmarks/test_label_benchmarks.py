@@ -6,7 +6,8 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import pytest
 
 from benchmarks import label_store
 from benchmarks.label_clients import Record
@@ -22,10 +23,10 @@ from storage.labelling.next_assignment import next_assignment
 from storage.labelling.submit import submit, undo
 from tests.helpers.stores import make_pair
 
-if TYPE_CHECKING:
-    import pytest
+pytestmark = pytest.mark.slow
 
 
+@pytest.mark.endurance
 def test_nothing_answered_is_lost_when_the_app_is_killed() -> None:
     small = ["--annotators", "5", "--seconds", "12", "--pause", "0.3", "--pairs", "60", "--kill"]
     # In a process of its own: a browser test before it may have left an event loop running in this one.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.conftest import Watched, open_page, watch
@@ -241,16 +240,8 @@ def test_own_videos_play_and_are_judged_and_a_bad_one_is_refused(watched: Watche
     watched.faults.clear()  # the browser itself complains about the damaged preview
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_phone_has_no_sideways_scroll_and_keeps_the_transport_in_reach(
-    browser: Browser, running: Running, scheme: str
-) -> None:
-    context = browser.new_context(
-        viewport={"width": 390, "height": 844},
-        has_touch=True,
-        is_mobile=True,
-        color_scheme=scheme,  # type: ignore[arg-type]
-    )
+def test_phone_has_no_sideways_scroll_and_keeps_the_transport_in_reach(browser: Browser, running: Running) -> None:
+    context = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
     watched = Watched(context.new_page())
     watch(watched, running.url)
     page = watched.page

@@ -122,11 +122,8 @@ def test_label_retrain_prove_promote_judge_roll_back(browser: Browser, app: Runn
     people.close()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_nothing_sticks_out_on_a_phone_and_a_viewer_has_nothing_to_press(
-    browser: Browser, app: Running, scheme: str
-) -> None:
-    with signed_in_page(browser, app, "/train", "Vic", "viewer", viewport=PHONE, color_scheme=scheme) as page:
+def test_nothing_sticks_out_on_a_phone_and_a_viewer_has_nothing_to_press(browser: Browser, app: Running) -> None:
+    with signed_in_page(browser, app, "/train", "Vic", "viewer", viewport=PHONE) as page:
         expect(page.locator(".train-registry")).to_be_visible()
         assert overflow(page) <= 0
         right = page.evaluate(

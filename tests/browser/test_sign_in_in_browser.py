@@ -8,10 +8,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from argon2 import PasswordHasher
 from playwright.sync_api import Browser, Page, expect
 
-from storage.accounts import credentials as passwords
 from storage.accounts.sessions import invite
 from storage.accounts.users import add_user
 from tests.browser.conftest import Watched, watch
@@ -41,10 +39,7 @@ LOWEST_CONTRAST = """() => {
 }"""
 
 
-@pytest.fixture(autouse=True)
-def quick_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The cheapest argon2id, since the app runs in this process."""
-    monkeypatch.setattr(passwords, "hasher", PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
+pytestmark = pytest.mark.usefixtures("quick_hashes")
 
 
 @pytest.fixture(params=[WIDE, PHONE], ids=["wide", "phone"])

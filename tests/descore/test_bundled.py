@@ -17,6 +17,8 @@ from trainer.shapeworld.render import frame_times, render
 from trainer.shapeworld.scene import Rendering, Scene
 from trainer.shapeworld.write_dataset import clip_names, write_split
 
+pytestmark = pytest.mark.slow
+
 RENDERING = Rendering(2.5, 16, 0.18, 0.5, 0.5, 1.0, 0.0, 0, 0, 7)
 
 

@@ -114,6 +114,7 @@ def test_score_writes_every_row_and_a_bad_file_costs_its_own(room: Path, tmp_pat
     assert rows[0]["verdict"] == expected.verdict
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("torn", ["after row 1", "inside row 2", "inside the header"])
 def test_score_resumes_where_it_stopped(room: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, torn: str) -> None:
     out = tmp_path / "out.csv"
@@ -141,6 +142,7 @@ def test_score_does_not_mix_modes_in_one_table(room: Path, tmp_path: Path, capsy
     assert list(table(Path(out))[0]) == list(COLUMNS)
 
 
+@pytest.mark.slow
 def test_a_real_process_prints_only_json_and_only_one_line_of_error(room: Path) -> None:
     command = [
         sys.executable,

@@ -42,6 +42,7 @@ def same(first: Judgement, second: Judgement) -> bool:
     return first.thought == second.thought and abs(first.reward - second.reward) < 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["think", "quick", "k"])
 def test_a_video_does_not_depend_on_its_neighbours(judge: DeScore, videos: list[str], mode: Mode) -> None:
     a, b, c = videos
@@ -105,6 +106,7 @@ def test_stopping_takes_one_token(judge: DeScore, videos: list[str], monkeypatch
     assert same(judge.judge([videos[0]], PROMPT).videos[0], judge.judge([videos[0]], PROMPT).videos[0])
 
 
+@pytest.mark.slow
 def test_two_streams_at_once_do_not_disturb_each_other(judge: DeScore, videos: list[str]) -> None:
     expected = [judge.judge([video], PROMPT).videos[0] for video in videos]
     streams = [judge.stream([video], PROMPT) for video in videos]
@@ -219,6 +221,7 @@ def test_calibration_scales_reward_and_verdict(judge: DeScore, videos: list[str]
     assert judge.judge(videos[:2], PROMPT, "quick").videos[0].standardised_reward is None
 
 
+@pytest.mark.slow
 def test_many_are_scored_as_one_by_one(judge: DeScore, videos: list[str]) -> None:
     paths, prompts = videos * 4, [f"prompt {place % 5}" for place in range(12)]
     for judgement, path, prompt in zip(judge.score(paths, prompts), paths, prompts, strict=True):

@@ -58,12 +58,13 @@ def test_what_looks_like_code_is_code() -> None:
     assert not wrong
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", sorted({example.module for example in CODE}))
 def test_an_example_uses_what_is_there(findings: dict[str, list[str]], module: str) -> None:
     assert findings.get(module, []) == []
 
 
-@pytest.mark.training  # not in `make fast`: each command is started for its help
+@pytest.mark.slow
 @pytest.mark.parametrize("example", COMMANDS, ids=[example.module for example in COMMANDS])
 def test_a_command_has_its_options(example: Example) -> None:
     check_options(Block(f"{example.module}'s docstring", 1, "sh", example.text, "options only"))

@@ -19,27 +19,13 @@ NOT_RUN = {
     "benchmarks.taste_clients": "labels through the endpoints of a served campaign of ShapeWorld; retrain_loop does it",
     "trainer.rollouts.vllm_engine": "needs vLLM and a GPU",
 }
-# A served app, or a trainer that has to start first: only in `make endurance`.
-LONG = {"app.judge.api", "app.runs.preflight", "app.train.page_state", "benchmarks.running_app"}
-# Longer than a second: not in `make fast`.
-TRAINING = {
-    "app.serving.serving",
-    "benchmarks.big_store",
-    "benchmarks.labelled_shapes",
-    "descore",
-    "descore.judge",
-    "descore.modeling.model",
-    "trainer.engine.loop",
-    "trainer.engine.precision",
-    "trainer.evaluation.gate_judging",
-    "trainer.evaluation.held_out",
+# A served app, a training run, or a trainer that has to start first: only in `make endurance`.
+LONG = {
+    "app.judge.api",
+    "app.runs.preflight",
+    "app.train.page_state",
+    "benchmarks.running_app",
     "trainer.planning.trial_step",
-    "trainer.recipe.card_figures",
-    "trainer.recipe.screening",
-    "trainer.rollouts.sampling",
-    "trainer.runs.observer",
-    "trainer.runs.pipeline",
-    "trainer.runs.stage",
     "trainer.runs.store_run",
     "trainer.shapeworld.evaluate",
 }
@@ -51,10 +37,9 @@ def stock(tmp_path_factory: pytest.TempPathFactory) -> Stock:
 
 
 def marked(example: Example) -> Any:
-    """The example with its marks."""
-    marks = [pytest.mark.endurance] if example.module in LONG else []
-    marks += [pytest.mark.training] if example.module in TRAINING else []
-    return pytest.param(example, id=example.module, marks=marks)
+    """The example with its mark."""
+    mark = pytest.mark.endurance if example.module in LONG else pytest.mark.slow
+    return pytest.param(example, id=example.module, marks=mark)
 
 
 @pytest.mark.parametrize("example", [marked(example) for example in CODE if example.module not in NOT_RUN])
@@ -70,4 +55,4 @@ def test_an_example_runs(example: Example, stock: Stock, tmp_path: Path, monkeyp
 
 
 def test_what_is_named_here_has_an_example() -> None:
-    assert {*NOT_RUN, *LONG, *TRAINING} <= {example.module for example in CODE}
+    assert {*NOT_RUN, *LONG} <= {example.module for example in CODE}

@@ -28,7 +28,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     return checkout
 
 
-@pytest.mark.training  # not in `make fast`: the blocks render, judge, and serve the app
+@pytest.mark.slow
 @pytest.mark.parametrize("path", DOCUMENTS, ids=NAMES)
 def test_blocks_run_as_written(checkout: Checkout, path: Path) -> None:
     for block in blocks(path):
@@ -68,7 +68,7 @@ def test_the_readme_is_read_in_a_minute() -> None:
 def test_every_document_stands_in_the_index() -> None:
     index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
     others = {path.name for path in (ROOT / "docs").glob("*.md")} - {"README.md"}
-    assert others == {link for link in _LINK.findall(index) if "/" not in link}
+    assert others == {link for link in _LINK.findall(index) if link.endswith(".md") and "/" not in link}
 
 
 def leads_somewhere(path: Path, link: str) -> bool:
@@ -96,6 +96,7 @@ def module_exists(name: str) -> bool:
     return path.with_suffix(".py").is_file() or (path / "__main__.py").is_file()
 
 
+@pytest.mark.slow
 def test_a_wrong_option_would_be_seen() -> None:
     wrong = Block("x.md", 1, "sh", "accelerate launch -m trainer run --presett tiny-cpu\n", "options only", "needs GPUs")
     with pytest.raises(AssertionError, match="presett"):

@@ -24,6 +24,7 @@ def modules_of(package: str) -> list[str]:
     return sorted(name for name in names if not name.endswith(("__main__", "migrations.env")) and ".versions." not in name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("package", NEVER_LOADED)
 def test_no_module_of_a_package_loads_what_it_must_not(package: str) -> None:
     modules = modules_of(package)

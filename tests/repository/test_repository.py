@@ -96,6 +96,7 @@ def test_each_machine_gets_one_reader_of_the_two(machine: str, system: str, expe
     assert [one.name for one in lines if one.marker is None or one.marker.evaluate(place)] == [expected]
 
 
+@pytest.mark.slow
 def test_python_files_are_valid_from_3_10_on() -> None:
     for path in files(".py"):
         ast.parse(path.read_text(encoding="utf-8"), filename=str(path), feature_version=(3, 10))

@@ -69,6 +69,7 @@ def test_videos_that_can_not_be_copied_are_told(store: Database, tmp_path: Path,
     assert said.err.count("storage: video ") == 2
 
 
+@pytest.mark.slow
 def test_the_link_lets_a_lead_in_who_is_locked_out(store: Database, capsys: pytest.CaptureFixture[str]) -> None:
     with store.write() as session:
         lead = add_user(session, "Ada", "lead", PASSWORD)
@@ -86,6 +87,7 @@ def test_the_link_lets_a_lead_in_who_is_locked_out(store: Database, capsys: pyte
     assert "nobody is called Nobody" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_violation_is_an_exit_code(tmp_path: Path) -> None:
     open_database(f"sqlite:///{tmp_path / 'descore.db'}", home=tmp_path).close()
     with sqlite3.connect(tmp_path / "descore.db") as connection:

@@ -250,6 +250,7 @@ for i in range({VOTES}):
 """
 
 
+@pytest.mark.slow
 def test_votes_of_many_processes_that_start_together_are_all_there(empty_url: str, tmp_path: Path) -> None:
     paths = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(Path(__file__).parent)])}
     workers = [
@@ -281,6 +282,7 @@ def test_votes_of_many_processes_that_start_together_are_all_there(empty_url: st
     database.close()
 
 
+@pytest.mark.slow
 def test_an_answered_vote_survives_a_kill(database: Database) -> None:
     script = (
         "import sys, pathlib; from storage import open_database; from storage.votes import save_vote\n"

@@ -23,6 +23,8 @@ from trainer.engine.metrics_log import read_metrics
 from trainer.evaluation.held_out import JudgedPairs, judge_pairs
 from trainer.stages.dual_rl import NO_TRUTH
 
+pytestmark = pytest.mark.training
+
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:

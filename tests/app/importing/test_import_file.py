@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -24,11 +24,9 @@ COLUMNS = ("path_A", "path_B", "prompt", "TA")
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
+def database(sqlite_database: Database) -> Database:
     """An empty store."""
-    opened = open_database(f"sqlite:///{tmp_path / 'store.db'}", home=tmp_path / "home")
-    yield opened
-    opened.close()
+    return sqlite_database
 
 
 @pytest.fixture

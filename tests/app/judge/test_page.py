@@ -16,6 +16,7 @@ from storage.votes import all_votes, current_vote
 from tests.helpers.studios import PROMPTS, Running, make_clip, running_studio, talkative_checkpoint
 
 
+@pytest.mark.slow
 def test_bundled_pair_is_judged_and_then_comes_from_the_store(client: Client) -> None:
     assert {row["id"]: row["prompt"] for row in client.predict(api_name="/gallery")} == PROMPTS
     first = client.predict("red", "think", 8, api_name="/judge_bundled")
@@ -67,6 +68,7 @@ def test_bad_input_gets_one_clear_sentence_and_the_app_goes_on(
     assert client.predict("blue", "quick", 8, api_name="/judge_bundled")["verdict"] in ("A", "B", "tie")
 
 
+@pytest.mark.slow
 def test_a_vote_is_saved_once_and_a_changed_mind_replaces_it(client: Client, running: Running) -> None:
     pair = client.predict("blue", "quick", 8, api_name="/judge_bundled")["pair"]
     voter, token = secrets.token_hex(16), secrets.token_hex(16)
@@ -115,6 +117,7 @@ def test_page_says_which_checkpoint_answers(running: Running) -> None:
     assert said["aside"] == ""
 
 
+@pytest.mark.slow
 def test_backbone_without_a_head_gives_thoughts_and_says_that_there_is_no_reward(tmp_path: Path) -> None:
     backbone = talkative_checkpoint(tmp_path / "backbone", with_head=False)
     with running_studio(tmp_path, checkpoint=backbone) as app:

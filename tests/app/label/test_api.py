@@ -119,6 +119,7 @@ def test_from_the_first_pair_to_the_last(running: Running) -> None:
     assert again["turn"]["turn"] == undone["turn"]["turn"], "a retry takes nothing more back"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_sides_of_the_page_become_the_videos_that_stood_there(running: Running, side: str) -> None:
     campaign = make_campaign(running, f"sides {side}", number=20)

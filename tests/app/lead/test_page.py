@@ -139,6 +139,7 @@ def label(app: Running, made: Campaign, name: str, *choices: Choice | None) -> N
 # ---- who may --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("role", ["nobody", "annotator", "viewer"])
 def test_no_handler_tells_or_does_anything_for_others(app: Running, desk: Desk, role: str) -> None:
     """Every handler of the page, called by hand with what would name a campaign, a person or an act."""
@@ -165,6 +166,7 @@ def test_no_handler_tells_or_does_anything_for_others(app: Running, desk: Desk, 
         assert found.role == "annotator"
 
 
+@pytest.mark.slow
 def test_a_viewer_sees_progress_and_agreement_and_nothing_to_press(app: Running, desk: Desk) -> None:
     made = campaign(app, desk, "for viewers")
     label(app, made, "Ada", "A", "A")
@@ -224,6 +226,7 @@ def test_create_from_bundled_pairs_with_gold_and_qualification(app: Running, des
     assert first != second
 
 
+@pytest.mark.slow
 def test_missing_judgements_are_made_and_order_the_queue(app: Running, desk: Desk) -> None:
     first = next(pair for pair in pairs_of(app) if "red" in pair.prompt)
     with app.studio.database.write() as session:  # the other one is asked of the model itself

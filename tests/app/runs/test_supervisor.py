@@ -24,6 +24,8 @@ from tests.helpers.stand_in_run import HEARD
 from tests.helpers.stores import make_pair
 from tests.helpers.waiting import wait_until
 
+pytestmark = pytest.mark.training
+
 SCRIPT = ROOT / "tests" / "helpers" / "stand_in_run.py"
 
 

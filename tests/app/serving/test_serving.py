@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from app.serving.follow_registry import RegistryFollower
 from app.serving.serving import ModelAsideError, Served, Serving
 from descore.checkpoints.folder import folder_fingerprint, load_checkpoint, save_checkpoint
 from descore.errors import CheckpointError, NotEnoughMemoryError
-from storage import Database, StorageError, open_database
+from storage import Database, StorageError
 from storage.data_home import data_home_id
 from storage.pairs import Pair, add_pair
 from storage.training.model_registry import Checkpoint, kept_location, promote, promotions, register_checkpoint, set_gate
@@ -29,6 +28,8 @@ from storage.training.snapshots import Snapshot, SnapshotPair
 from tests.helpers.paths import ROOT
 from tests.helpers.stores import make_pair
 from tests.helpers.studios import make_clip, talkative_checkpoint
+
+pytestmark = pytest.mark.slow
 
 OPEN_AND_TELL = """
 import json, sys
@@ -52,10 +53,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    database = open_database(home=tmp_path / "home")
-    yield database
-    database.close()
+def database(sqlite_database: Database) -> Database:
+    return sqlite_database
 
 
 @pytest.fixture

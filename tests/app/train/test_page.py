@@ -24,6 +24,8 @@ from tests.helpers.rounds import label_round, no_run_left, open_round
 from tests.helpers.studios import Running, running_studio
 from tests.helpers.waiting import wait_until
 
+pytestmark = pytest.mark.training
+
 PATIENCE = 900.0  # machines are shared
 FORM = {
     "act": "retrain",
@@ -237,6 +239,7 @@ def test_retrain_prove_promote_judge_and_roll_back(app: Running, page: Page) -> 
     assert not folder.exists()
 
 
+@pytest.mark.endurance
 def test_killed_cancelled_resumed_and_found_by_a_restarted_app(app: Running, page: Page) -> None:
     page.until(lambda: "<form" in page.parts["form"], what="the offer")
     number = page.retrain(name="long", **{"knob-cold_start.steps": "300"})

@@ -147,6 +147,7 @@ def test_axes_and_zoom_stay_while_points_come_in() -> None:
     assert few["loss"]["layout"]["xaxis"]["range"] == [-1, 51]
 
 
+@pytest.mark.slow
 def test_a_long_run_is_thinned_to_its_newest_point_and_smoothed() -> None:
     (thin, bold) = run_figures([StageLog("cold-start", 5000, logged(5000, loss=1.0), {}, {})], "7")["loss"]["data"]
     assert len(thin["x"]) <= MOST_POINTS

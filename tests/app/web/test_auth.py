@@ -9,13 +9,11 @@ from http.cookies import SimpleCookie
 
 import httpx
 import pytest
-from argon2 import PasswordHasher
 from sqlalchemy import delete
 from starlette.requests import Request
 
 from app.web.auth import COOKIE, NotAllowedError, NotSignedInError, local_path
 from app.web.deployment import public_url
-from storage.accounts import credentials as passwords
 from storage.accounts.sessions import invite
 from storage.accounts.users import User, add_user, set_active, set_role
 from storage.pairs import list_pairs
@@ -26,10 +24,7 @@ from tests.helpers.studios import Running, running_studio
 PASSWORD = "a good password"
 
 
-@pytest.fixture(autouse=True)
-def quick_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The cheapest argon2id, since the app runs in this process."""
-    monkeypatch.setattr(passwords, "hasher", PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
+pytestmark = pytest.mark.usefixtures("quick_hashes")
 
 
 @pytest.fixture(autouse=True)
@@ -275,6 +270,7 @@ def test_a_link_for_a_new_password_cannot_change_name_or_role(running: Running, 
     assert sign_in(browser, ann.name).status_code == 401
 
 
+@pytest.mark.slow
 def test_the_console_names_a_link_for_the_first_lead_until_there_is_one(
     tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
 ) -> None:

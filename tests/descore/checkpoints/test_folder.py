@@ -278,6 +278,7 @@ def trained_adapter_judge(manifest: Manifest) -> DeScore:
     return DeScore(DeScoreModel(backbone, tiny_processor(), ScoringModule(64)).eval(), manifest)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("base", ["embedded", "bare folder", "other checkpoint"])
 def test_adapter_round_trip(saved: Path, tmp_path: Path, base: str) -> None:
     tiny_backbone(1).save_pretrained(tmp_path / "base")

@@ -44,6 +44,7 @@ def walk(model: DeScoreModel, times: int) -> tuple[Thinking, torch.Tensor, torch
     return state, torch.stack(logits)[:, alive], model.score(state)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("times", [1, 3])
 @pytest.mark.parametrize("lora", [False, True])

@@ -150,6 +150,7 @@ def test_greedy_thinking_is_deterministic_and_ends_at_the_limit(model: DeScoreMo
     assert thoughts[0] == thoughts[1]
 
 
+@pytest.mark.slow
 def test_control_ids_are_never_sampled(model: DeScoreModel) -> None:
     tokenizer = model.processor.tokenizer
     banned = set(tokenizer.convert_tokens_to_ids(SPECIAL)) | set(range(len(tokenizer), len(tokenizer) + 5))
@@ -235,6 +236,7 @@ def test_a_scoring_module_of_another_size_is_refused() -> None:
         DeScoreModel(tiny_backbone(), tiny_processor(), ScoringModule(63))
 
 
+@pytest.mark.slow
 def test_composes_with_the_8b_architecture() -> None:
     """Qwen3-VL-8B's own configuration, on the meta device: no memory, real shapes."""
     config = Qwen3VLConfig(

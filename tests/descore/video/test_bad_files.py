@@ -138,6 +138,7 @@ def test_sound_only(tmp_path: Path) -> None:
     refuse(write_audio_only(tmp_path / "sound.mp4"), VideoHasNoStreamError, "no video stream")
 
 
+@pytest.mark.slow
 def test_cut_off_files(tmp_path: Path) -> None:
     late_index = write_clip(tmp_path / "late.mp4", 96)
     early_index = write_clip(tmp_path / "early.mp4", 96, container_options={"movflags": "+faststart"})

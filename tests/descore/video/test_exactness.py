@@ -189,6 +189,7 @@ def test_sound_changes_nothing(tmp_path: Path) -> None:
     check(write_clip(tmp_path / "a.mp4", COUNT, options=CLOSED, audio=True), list(range(COUNT)))
 
 
+@pytest.mark.slow
 def test_only_frames_far_over_the_budget_are_reduced(tmp_path: Path) -> None:
     large = write_clip(tmp_path / "large.mp4", 6, options={"preset": "ultrafast"}, size=(1920, 1080))
     small = FramePolicy(fps=FPS, max_pixels_per_frame=64 * 64)
@@ -221,6 +222,7 @@ def refusal(path: Path) -> str | None:
     return decord_refusal(track, read_geometry(track, VideoLimits()))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not usable(), reason="decord is used on x86-64 only")
 def test_what_keeps_decord_away(tmp_path: Path) -> None:
     """The reasons are found in the file's bits, one by one."""

@@ -42,6 +42,7 @@ def run_script(source: str, folder: Path, *arguments: str) -> subprocess.Complet
     return subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
 
 
+@pytest.mark.slow
 def test_warm_processes_are_reused(clip: Path) -> None:
     shut_down()
     warm_up()
@@ -76,6 +77,7 @@ def test_many_threads_get_their_own_answers(tmp_path: Path) -> None:
     assert len(worker_pids()) <= PROCESSES
 
 
+@pytest.mark.slow
 def test_a_hanging_process_is_killed_and_replaced(clip: Path) -> None:
     warm_up()
     read_clips([clip, clip], ALL)
@@ -90,6 +92,7 @@ def test_a_hanging_process_is_killed_and_replaced(clip: Path) -> None:
     assert all(gone(pid) for pid in stopped)
 
 
+@pytest.mark.slow
 def test_a_process_that_died_is_replaced(clip: Path) -> None:
     warm_up()
     read_clip(clip, ALL)
@@ -98,6 +101,7 @@ def test_a_process_that_died_is_replaced(clip: Path) -> None:
     assert numbers(read_clip(clip, ALL).frames) == list(range(24))
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_in_mid_request_costs_only_time(clip: Path) -> None:
     read_clips([clip, clip], ALL)
     for pid in worker_pids():
@@ -110,6 +114,7 @@ def test_a_process_that_dies_in_mid_request_costs_only_time(clip: Path) -> None:
         assert numbers(waiting.result(timeout=120).frames) == list(range(24))
 
 
+@pytest.mark.slow
 def test_processes_end_with_their_parent(clip: Path, tmp_path: Path) -> None:
     for ending in ("pass", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"):
         result = run_script(
@@ -130,6 +135,7 @@ def test_processes_end_with_their_parent(clip: Path, tmp_path: Path) -> None:
         wait_until(lambda pids=pids: all(gone(pid) for pid in pids), "the end of the decoding processes")
 
 
+@pytest.mark.slow
 def test_the_parents_main_module_is_not_run_again(clip: Path, tmp_path: Path) -> None:
     """A script without a __main__ guard, beside modules that shadow what the child imports, works."""
     (tmp_path / "av.py").write_text("raise RuntimeError('the wrong av')")
@@ -160,6 +166,7 @@ def test_the_child_imports_no_torch() -> None:
     assert result.stdout.strip() == "[]", result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 def test_a_forked_child_uses_processes_of_its_own(clip: Path, tmp_path: Path) -> None:
     result = run_script(

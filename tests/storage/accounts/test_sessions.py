@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 
@@ -35,14 +34,9 @@ from storage.schema import InvitationRow, SignInAttemptRow, SignInRow, UserRow
 PASSWORD, NEW_PASSWORD = "a good password", "another good one"
 NOON = datetime(2026, 1, 2, 12, tzinfo=timezone.utc)
 HERE, THERE = "192.0.2.1", "192.0.2.2"
-QUICK = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 
 
-@pytest.fixture(autouse=True)
-def quick_hashes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The cheapest argon2id: these tests sign in hundreds of times."""
-    monkeypatch.setattr(passwords, "hasher", QUICK)
-    return
+pytestmark = pytest.mark.usefixtures("quick_hashes")
 
 
 @pytest.fixture
@@ -66,6 +60,7 @@ def whose(database: Database, token: str, now: datetime = NOON) -> User | None:
 # ---- passwords ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_passwords_are_stored_as_argon2id_of_the_recommended_cost(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     stored = passwords.hash_password(PASSWORD)
@@ -220,6 +215,7 @@ def test_an_address_that_tries_many_names_is_held_off(database: Database, ann: U
     assert sign_in(database, "Ann", PASSWORD, THERE, NOON).user == ann
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ann")
 def test_a_right_password_forgives_ones_own_slips_only(database: Database) -> None:
     for _ in range(2):
@@ -232,6 +228,7 @@ def test_a_right_password_forgives_ones_own_slips_only(database: Database) -> No
     assert refused(database, "Ann", "wrong password", HERE).retry_seconds
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ann")
 def test_guesses_that_arrive_together_do_not_slip_through(database: Database) -> None:
     start = threading.Barrier(12)

@@ -12,6 +12,7 @@ from storage.accounts.users import User, add_user, find_user, get_user, has_lead
 from storage.errors import LastLeadError, NameTakenError, WeakPasswordError
 
 PASSWORD = "a good password"
+pytestmark = pytest.mark.usefixtures("quick_hashes")
 
 
 def add(database: Database, name: str, role: str = "annotator", password: str | None = PASSWORD) -> User:

@@ -82,6 +82,7 @@ def test_of_several_numbers_of_thoughts_the_largest_tells_the_spread(database: D
     assert think.spread == (0.7, 0.7)
 
 
+@pytest.mark.slow
 def test_pairs_are_chosen_by_source_campaign_and_part(database: Database) -> None:
     team = make_team(database, pairs=30, people=1, overlap=1)
     let_say(database, team, 0, "AB=" * 10)
@@ -102,6 +103,7 @@ def test_pairs_are_chosen_by_source_campaign_and_part(database: Database) -> Non
     assert set(analysed(database, sources=["test"], held_out_share=0.2)) == held_out_pairs(database, team)
 
 
+@pytest.mark.slow
 def test_many_pairs_take_few_queries(database: Database) -> None:
     counted: list[str] = []
     event.listen(database.engine, "before_cursor_execute", lambda *told: counted.append(told[2]))

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from storage import Database, open_database
 from storage.exchange.exporting.export import export
 from storage.exchange.formats.detect import COMPLETE, EXPORT_ONLY, EXPORTS, FORMATS, ROUND_TRIP, detect_format
 from storage.labelling.consensus import consensus
@@ -19,15 +17,15 @@ from tests.helpers.exchange_world import bring, lively_store
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
+    from storage import Database
     from storage.exchange.exporting.stored_pairs import Labels
 
 
-@pytest.fixture
-def other(tmp_path: Path) -> Iterator[Database]:
-    """A second store, of somebody else."""
-    opened = open_database(f"sqlite:///{tmp_path / 'other.db'}", home=tmp_path / "other home")
-    yield opened
-    opened.close()
+@pytest.fixture(scope="module")
+def lively(shared_database: Database, tmp_path_factory: pytest.TempPathFactory) -> Database:
+    """A store with everything that can be exported; the tests only read it."""
+    lively_store(shared_database, tmp_path_factory.mktemp("lively"))
+    return shared_database
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -49,13 +47,13 @@ def test_an_export_imports_again_unless_it_says_that_it_only_goes_out() -> None:
     assert set(EXPORTS) - set(FORMATS) == set(EXPORT_ONLY)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("labels", ["raw", "consensus"])
 @pytest.mark.parametrize("format", ROUND_TRIP)
 def test_a_second_store_writes_the_same_files(
-    database: Database, other: Database, tmp_path: Path, format: str, labels: Labels
+    lively: Database, other: Database, tmp_path: Path, format: str, labels: Labels
 ) -> None:
-    lively_store(database, tmp_path)
-    first = export(database, tmp_path / "one", format, labels=labels, copy_videos=True)
+    first = export(lively, tmp_path / "one", format, labels=labels, copy_videos=True)
     assert first.rows >= 4
     assert first.videos == 28
     main = tmp_path / "one" / first.files[0]
@@ -72,7 +70,7 @@ def test_a_second_store_writes_the_same_files(
     assert {name for name in one if not name.startswith("videos/")} <= set(two)
     assert check_store(other) == ()
 
-    with database.read() as session, other.read() as second:
+    with lively.read() as session, other.read() as second:
         here, there = _said(session), _said(second)
     if format in COMPLETE and labels == "raw":
         assert here == there

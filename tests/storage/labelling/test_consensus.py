@@ -64,6 +64,7 @@ def test_strength_and_sub_scores_are_common_ones(database: Database) -> None:
     assert other.sub_scores["A"]["style"] == "2"
 
 
+@pytest.mark.slow
 def test_a_lead_overrules_everybody_and_dropped_pairs_are_left_out(database: Database) -> None:
     team = make_team(database, pairs=3)
     opine(database, team, ["ABA", "ABA", "ABB"])
@@ -106,6 +107,7 @@ def test_unknown_method_is_refused(database: Database) -> None:
         consensus(session, method="loudest")  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_weighted_follows_the_reliable_and_leaves_equal_voices_undecided(database: Database) -> None:
     """Two people who agree with each other everywhere outweigh two who scatter, on the pair where it is two to two."""
     truth = "ABABABABAB"

@@ -130,6 +130,7 @@ def test_interval_repeats_itself_narrows_with_pairs_and_holds_the_value() -> Non
     assert widths[1] < widths[0] / 5
 
 
+@pytest.mark.slow
 def test_interval_covers_the_value_of_the_population_about_as_often_as_it_says() -> None:
     rng = np.random.default_rng(11)
     population = random_counts(rng, 4000, 2, 0.7)
@@ -158,6 +159,7 @@ def test_videos_of_a_pair_stay_together_in_the_bootstrap() -> None:
     assert two.high - two.low == pytest.approx(one.high - one.low, rel=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", ["nominal", "ordinal"])
 def test_many_patterns_get_the_interval_that_resampling_gives(level: Level, monkeypatch: pytest.MonkeyPatch) -> None:
     counts = random_counts(np.random.default_rng(2), 4000, 2, 0.6)
@@ -174,6 +176,7 @@ def test_many_patterns_get_the_interval_that_resampling_gives(level: Level, monk
     assert limit.high == pytest.approx(resampled.high, abs=2e-3)
 
 
+@pytest.mark.slow
 def test_tens_of_thousands_of_different_pairs_are_not_resampled_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     batches: list[int] = []
     alphas = agreement._alpha

@@ -195,6 +195,7 @@ def test_the_left_video_is_fixed_for_a_person_and_even_over_pairs(database: Data
         assert assignment.left_video == left_video(team.people[0], assignment.pair.id)
 
 
+@pytest.mark.slow
 def test_repeats_come_later_with_the_sides_exchanged_and_once(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("storage.campaigns.campaign.secrets.token_hex", lambda _length: "always the same seed")
     team = make_team(database, pairs=60, people=1, repeat_share=0.3, overlap=1)
@@ -331,6 +332,7 @@ def _selects(database: Database, team: Any, person: int) -> list[tuple[str, Any]
     return [(statement, given) for statement, given in seen if statement.split()[0] in ("SELECT", "UPDATE", "DELETE")]
 
 
+@pytest.mark.slow
 def test_a_pair_costs_the_same_in_any_campaign(tmp_path: Path) -> None:
     database = open_database(home=tmp_path)
     team = make_team(database, pairs=40, gold={0: Gold("A")}, gold_share=0.4, repeat_share=0.4)

@@ -312,6 +312,7 @@ def check_nothing_is_left(session: Any, team: Team) -> None:
         assert all((place, person) in had for person in team.people)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
 def test_whatever_people_do_the_totals_and_revisions_are_right(database: Database, seed: int) -> None:
     gold = {0: Gold("A"), 1: Gold("B"), 2: Gold("tie")}
@@ -339,6 +340,7 @@ def test_whatever_people_do_the_totals_and_revisions_are_right(database: Databas
     assert {label.action for label in crowd.saved.values()} == {"label", "skip", "flag", "withdraw"}
 
 
+@pytest.mark.slow
 def test_eight_threads_in_one_campaign(database: Database) -> None:
     team = make_team(database, pairs=16, people=8, overlap=OVERLAP, repeat_share=0.2)
     saved: list[Label] = []

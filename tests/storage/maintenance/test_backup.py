@@ -112,6 +112,7 @@ def test_a_backup_replaces_nothing_and_leaves_nothing_half(database: Database, t
     assert first.path != second.path
 
 
+@pytest.mark.slow
 def test_a_damaged_store_is_not_passed_off_as_a_backup(tmp_path: Path) -> None:
     database = open_database(home=tmp_path / "home")
     with database.write() as session:

@@ -61,6 +61,7 @@ def test_folders_inside_the_data_folder_may_move_with_it(database: Database, tmp
     assert usable_location(remote, database.home) == "org/name"
 
 
+@pytest.mark.slow
 def test_the_last_promotion_says_what_serves(database: Database) -> None:
     with database.write() as session:
         assert serving(session) is None

@@ -37,6 +37,7 @@ with RunLock(Path(sys.argv[1])), device_lock(Path(sys.argv[2]), "cuda", run_id=7
 """
 
 
+@pytest.mark.slow
 def test_a_lock_ends_with_its_process_however_that_ended(tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "7"
     assert not is_held(folder)
@@ -128,6 +129,7 @@ def test_the_end_of_a_log_is_short_and_readable(tmp_path: Path) -> None:
     assert tail(tmp_path) == "dual-rl: 99%\nsaved\n\ufffd\ndual-rl: 2%"
 
 
+@pytest.mark.slow
 def test_the_size_of_a_folder_that_changes_meanwhile(tmp_path: Path) -> None:
     assert disk_bytes(tmp_path / "none") == 0
     for number in range(3):

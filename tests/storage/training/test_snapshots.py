@@ -81,6 +81,7 @@ def test_labels_strengths_and_revisions_are_those_of_the_consensus(database: Dat
         assert snapshot.last_label_id == newest_label(session) == max(max(pair.label_ids) for pair in snapshot.pairs)
 
 
+@pytest.mark.slow
 def test_held_out_pairs_are_in_every_snapshot_and_never_trained_on(database: Database) -> None:
     team = make_team(database, pairs=40, people=2, overlap=2)
     kept = held_out_pairs(database, team)
@@ -96,6 +97,7 @@ def test_held_out_pairs_are_in_every_snapshot_and_never_trained_on(database: Dat
     assert ids(snapshot_of(database, held_out_share=0.4), "held_out") > kept
 
 
+@pytest.mark.slow
 def test_an_incremental_training_takes_what_is_new_and_replays_others_each_time(database: Database) -> None:
     team = make_team(database, pairs=40, people=2, overlap=2)
     kept = held_out_pairs(database, team)
@@ -168,6 +170,7 @@ def test_pairs_with_too_few_labels_or_without_majority_are_told_apart(database: 
     assert news(database, min_labels=2).pairs == 4 == len(snapshot_of(database, min_labels=2).pairs)
 
 
+@pytest.mark.slow
 def test_what_is_new_is_what_the_snapshot_then_takes(database: Database) -> None:
     """Random histories over two campaigns: the quick counts and the real selection agree."""
     choices = random.Random(5)

@@ -206,6 +206,7 @@ def killed_run(config: TrainConfig, pairs: list[TrainingPair], folder: Path, tar
     assert os.WTERMSIG(status) == signal.SIGKILL
 
 
+@pytest.mark.training
 def test_a_run_survives_being_killed_at_each_point_of_a_save(tmp_path: Path) -> None:
     count = len(KILL_POINTS) + 4
     config, pairs = tiny_config(keep=3), tiny_pairs(4)

@@ -23,6 +23,8 @@ from trainer.engine.stop_signals import StopSignals
 if TYPE_CHECKING:
     from trainer.paradigm import StageName
 
+pytestmark = pytest.mark.training
+
 STAGES: tuple[StageName, ...] = ("cold-start", "dual-rl")
 
 

@@ -75,6 +75,7 @@ def test_each_stage_trains_its_part(vision: Vision, lora: bool, parent: Path) ->
     assert not [name for name in trained_names(model) if "visual" in name]
 
 
+@pytest.mark.slow
 def test_a_fresh_adapter_changes_nothing_and_the_stage_two_adapter_is_the_same_one(parent: Path, tmp_path: Path) -> None:
     config = config_for(parent, "merger")
     trained = load_for_training(config, CPU)

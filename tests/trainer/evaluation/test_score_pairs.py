@@ -20,6 +20,8 @@ from trainer.evaluation import score_pairs as score_run
 from trainer.evaluation.score_pairs import score
 from trainer.runs.store_run import run_from_store
 
+pytestmark = pytest.mark.training
+
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:

@@ -19,6 +19,8 @@ from trainer.data.vision_features import VisionFeatures
 from trainer.objectives.dual_objective import DualObjective, DualObjectiveConfig, RLPair, add_reference, collect
 from trainer.objectives.rollout_reward import RolloutRewardConfig
 
+pytestmark = pytest.mark.training
+
 CONFIG = DualObjectiveConfig(num_generations=3, max_tokens=10, reward=RolloutRewardConfig(length_low=2, length_high=9))
 
 

@@ -35,6 +35,7 @@ def test_the_8b_has_its_published_number_of_parameters(large: Plan) -> None:
     assert large.parameters["query token and head"] == 2 * 4096
 
 
+@pytest.mark.slow
 def test_the_plan_takes_seconds() -> None:
     began = time.process_time()
     make_plan(load_preset("qwen3-vl-8b-8gpu"), ONE, video_seconds=5.0)
@@ -73,6 +74,7 @@ def test_the_work_of_a_layer_is_that_of_its_matrices() -> None:
     assert costs.layers == 36
 
 
+@pytest.mark.slow
 def test_checkpointing_saves_memory_and_costs_time() -> None:
     config = load_preset("tiny-cpu")
     plain, kept = stages(config), stages(replace(config, model=replace(config.model, gradient_checkpointing=True)))
@@ -81,6 +83,7 @@ def test_checkpointing_saves_memory_and_costs_time() -> None:
         assert with_it.seconds_per_step["learning"] > without.seconds_per_step["learning"]
 
 
+@pytest.mark.slow
 def test_more_gpus_share_the_work_and_more_rollouts_make_more_of_it() -> None:
     config = load_preset("tiny-cpu")
     alone, shared = stages(config)[1], stages(config, replace(ONE, gpus=4))[1]
@@ -101,6 +104,7 @@ def run_command(arguments: list[str]) -> int:
     return plan.run(parser.parse_args(arguments))
 
 
+@pytest.mark.slow
 def test_the_command_prints_lines_or_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(["--preset", "tiny-cpu"]) == 0
     text = capsys.readouterr().out

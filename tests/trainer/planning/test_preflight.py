@@ -113,6 +113,7 @@ def test_a_run_that_does_not_fit_is_refused_and_one_that_barely_fits_sends_the_s
     assert "needs 1.5 GB" in str(tiny.why_not)
 
 
+@pytest.mark.slow
 def test_what_a_trial_found_is_kept_and_none_is_made_beside_a_run(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     tried = []
 
@@ -135,6 +136,7 @@ def test_what_a_trial_found_is_kept_and_none_is_made_beside_a_run(world: World, 
     assert 0.5e9 < first.memory_bytes < 8e9
 
 
+@pytest.mark.training
 def test_a_trial_measures_both_stages(world: World) -> None:
     config = tiny_config()
     config = replace(config, dual_rl=replace(config.dual_rl, max_prompt_tokens=4000))

@@ -32,6 +32,8 @@ from trainer.shapeworld.evaluate import evaluate
 from trainer.shapeworld.pairs import shape_pairs
 from trainer.shapeworld.write_dataset import write_pairs
 
+pytestmark = pytest.mark.training
+
 
 @pytest.fixture(scope="module")
 def backbone_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -161,7 +163,7 @@ def logged_steps(path: Path) -> list[int]:
     return [json.loads(line)["step"] for line in path.read_text("utf-8").splitlines()]
 
 
-@pytest.mark.training
+@pytest.mark.endurance
 def test_the_whole_recipe_runs_and_resumes(tmp_path: Path, backbone_folder: Path, tiny_recipe: recipes.Recipe) -> None:
     work, out = tmp_path / "work", tmp_path / "checkpoint"
     shutil.copytree(backbone_folder, work / "backbone")

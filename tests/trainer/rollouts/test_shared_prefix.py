@@ -67,6 +67,7 @@ def gradients(model: DeScoreModel, rewards: torch.Tensor, logprobs: torch.Tensor
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["shared", "cache"])
 def test_values_and_gradients_are_those_of_the_repeated_prompt(
     model: DeScoreModel, way: str, monkeypatch: pytest.MonkeyPatch
@@ -85,6 +86,7 @@ def test_values_and_gradients_are_those_of_the_repeated_prompt(
         assert (shared[name] - gradient).norm() <= 1e-4 * gradient.norm() + 1e-7, name
 
 
+@pytest.mark.slow
 def test_gradient_checkpointing_gives_the_same_gradients(model: DeScoreModel) -> None:
     prompts = collate(prompt_rows(), pad_token_id(model.processor))
     plain = rollout_forward(model, prompts, rollouts(model))

@@ -17,6 +17,8 @@ from trainer.__main__ import main
 from trainer.config import load_preset
 from trainer.data.run_pairs import read_pairs
 
+pytestmark = pytest.mark.training
+
 EARLIER = Path(__file__).parents[2] / "fixtures" / "earlier_run"
 STAGES = ("cold-start", "dual-rl")
 

@@ -33,6 +33,8 @@ from trainer.runs import store_run
 from trainer.runs.progress import Schedule, SchedulePart
 from trainer.runs.store_run import run_from_store
 
+pytestmark = pytest.mark.training
+
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:

@@ -99,6 +99,7 @@ def test_training_frames_are_the_readers_frames_at_the_models_size() -> None:
     assert frames.dtype == np.uint8
 
 
+@pytest.mark.slow
 def test_pairs_are_written_once_with_their_table(tmp_path: Path) -> None:
     table = write_split("validation", 2, tmp_path)
     rows = list(csv.DictReader(table.open(encoding="utf-8")))
@@ -122,6 +123,7 @@ def test_a_clip_pool_is_kept_on_disk(tmp_path: Path) -> None:
     assert kept.stat().st_mtime_ns == stamp
 
 
+@pytest.mark.slow
 def test_the_shipped_gallery_is_what_the_command_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gallery, "GALLERY_INDICES", gallery.GALLERY_INDICES[:1])
     (written,) = json.loads(gallery.write_gallery(tmp_path).read_text("utf-8"))

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from trainer.config import TrainConfig
     from trainer.data.pairs import TrainingPair
 
+pytestmark = pytest.mark.training
+
 
 def stage_of(folder: Path, pairs: list[TrainingPair], **changes: object) -> ColdStartStage:
     config = tiny_config()

@@ -13,6 +13,8 @@ from accelerate import Accelerator
 from tests.helpers.tiny_runs import tiny_config, tiny_pairs, tiny_stage
 from trainer.stages.dual_rl import RLStage
 
+pytestmark = pytest.mark.training
+
 
 def stage_of(folder: Path, lora: bool = False, **changes: Any) -> RLStage:
     config = tiny_config()

@@ -91,6 +91,7 @@ def test_large_frames_are_made_smaller(tmp_path: Path) -> None:
 # what goes wrong
 
 
+@pytest.mark.slow
 def test_a_busy_endpoint_is_asked_again(tmp_path: Path) -> None:
     first = [Answer(429, headers={"Retry-After": "0.3"}), Answer(500), Answer(503), Answer(200)]
 

@@ -78,6 +78,7 @@ def biased(bias: float, number: int = 250) -> list[AnalysedPair]:
     return pairs
 
 
+@pytest.mark.slow
 def test_a_reward_that_counts_seconds_is_noticed_and_a_fair_one_is_not() -> None:
     hacked, _ = reward_hacking(checkpoint(biased(0.5)))
     fair, clouds = reward_hacking(checkpoint(biased(0.0)))
@@ -169,6 +170,7 @@ def arena(model_is_right: bool, number: int = 240) -> list[AnalysedPair]:
     return pairs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("right", "rho"), [(True, 1.0), (False, -1.0)])
 def test_leaderboards_side_by_side(right: bool, rho: float) -> None:
     result = leaderboard(checkpoint(arena(right)))
@@ -191,6 +193,7 @@ def rare_arena() -> list[AnalysedPair]:
     return [*arena(True), *weak, pair(2000, "B", -1.0, generators=("once", "a"))]
 
 
+@pytest.mark.slow
 def test_a_generator_counts_its_own_pairs_and_the_draws_that_have_it() -> None:
     result = leaderboard(checkpoint(rare_arena()))
     rows = {row[0]: row for row in result.rows}
@@ -208,6 +211,7 @@ def test_a_generator_counts_its_own_pairs_and_the_draws_that_have_it() -> None:
     assert "95 % interval" in result.notes[0]
 
 
+@pytest.mark.slow
 def test_a_draw_that_misses_a_generator_leaves_the_others_where_they_were() -> None:
     """Strengths have mean 0, so without the weakest one all others would sink."""
     both = comparisons_of(judged_pairs(rare_arena(), "think"), 0.5)
@@ -221,6 +225,7 @@ def test_a_draw_that_misses_a_generator_leaves_the_others_where_they_were() -> N
     assert means[0] == pytest.approx(means[1], abs=0.15)  # 0.4 apart where an absent one counts as 0
 
 
+@pytest.mark.slow
 def test_without_generators_the_leaderboard_says_so() -> None:
     assert "names two different generators" in leaderboard(checkpoint([pair(1, "A", 1.0)])).notes[0]
     two = leaderboard(checkpoint([pair(i, "A", 1.0, generators=("x", "y")) for i in range(5)]))

@@ -97,6 +97,7 @@ def test_an_adjudication_overrules_and_is_written_as_such(store: Database, tmp_p
     assert {row["annotator"]: row["label"] for row in raw} == {"x": "A", "y": "B", "Lea": "both_bad"}
 
 
+@pytest.mark.slow
 def test_a_source_a_campaign_or_everything(store: Database, tmp_path: Path) -> None:
     campaign_id = lively_store(store, tmp_path)
     bring(store, videoalign_file(tmp_path / "more", pairs=16), source="summer")
@@ -142,6 +143,7 @@ def test_thoughts_of_the_source_come_before_those_of_a_model(store: Database, tm
     assert (row["CoT_A"], row["CoT_B"], row["problem"]) == ("a teacher's thought", RECORD.thought, "judge this")
 
 
+@pytest.mark.slow
 def test_parquet_has_types_and_a_dataset_a_card(store: Database, tmp_path: Path) -> None:
     lively_store(store, tmp_path)
     report = export(store, tmp_path / "out", "hf-dataset")

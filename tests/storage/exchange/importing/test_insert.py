@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from sqlalchemy import func, select
 
 from descore.answer import DIMENSIONS, render_answer
-from storage import Database, open_database
 from storage.accounts.users import add_user, list_users
 from storage.campaigns.campaign import list_campaigns
 from storage.exchange.exporting.export import export
@@ -26,15 +25,10 @@ from storage.pairs import Pair, list_pairs
 from storage.schema import AssignmentRow, CampaignRow, ImportRow, JudgementRow, LabelRow, PairRow, UserRow, VideoRow
 from tests.helpers.exchange_world import VIDEOALIGN, arrive, bring, lively_store, make_files, videoalign_file, write_csv
 
+if TYPE_CHECKING:
+    from storage import Database
+
 TABLES = (AssignmentRow, CampaignRow, ImportRow, JudgementRow, LabelRow, PairRow, UserRow, VideoRow)
-
-
-@pytest.fixture
-def other(tmp_path: Path) -> Iterator[Database]:
-    """A second store."""
-    opened = open_database(f"sqlite:///{tmp_path / 'other.db'}", home=tmp_path / "other home")
-    yield opened
-    opened.close()
 
 
 def rows(database: Database) -> dict[str, int]:
@@ -140,6 +134,7 @@ def test_two_imports_of_one_file_at_once_add_it_once(database: Database, tmp_pat
     assert check_store(database) == ()
 
 
+@pytest.mark.slow
 def test_everybody_named_gets_an_account_that_nobody_can_use_yet(database: Database, tmp_path: Path) -> None:
     with database.write() as session:
         add_user(session, "Anna", "lead")
@@ -235,6 +230,7 @@ def test_thoughts_become_judgements_of_their_source(database: Database, tmp_path
     assert bring(database, path).thoughts == 0
 
 
+@pytest.mark.slow
 def test_labels_of_the_store_itself_are_known_again(database: Database, tmp_path: Path) -> None:
     lively_store(database, tmp_path)
     report = export(database, tmp_path / "out", "studio-jsonl", copy_videos=True)
@@ -304,6 +300,7 @@ def test_what_the_store_can_not_hold_is_a_problem(other: Database, tmp_path: Pat
     assert refused.value.problems[0].message.startswith(message)
 
 
+@pytest.mark.slow
 def test_a_campaign_of_people_is_not_written_into(other: Database, tmp_path: Path) -> None:
     campaign_id = lively_store(other, tmp_path / "lively")
     with other.write() as session:
@@ -320,6 +317,7 @@ def test_a_source_needs_a_name(other: Database, tmp_path: Path, source: str) -> 
         bring(other, table(tmp_path, ("A", "")), source=source)
 
 
+@pytest.mark.slow
 def test_a_large_import_keeps_its_order(other: Database, tmp_path: Path) -> None:
     make_files(tmp_path, ["0.mp4", "1.mp4"])
     lines = [("0.mp4", "1.mp4", f"prompt {n // 3}", ("A", "B", "tie")[n % 3], f"annotator {n % 3}") for n in range(3000)]
