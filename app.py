@@ -11,5 +11,14 @@ if __name__ == "__main__":
     parser.add_argument("--checkpoint", help="a checkpoint folder, a Hub id, or 'bundled' (default: what was promoted last)")
     parser.add_argument("--host", help="address to listen on (default: 127.0.0.1; 0.0.0.0 for all)")
     parser.add_argument("--port", type=int, help="port to listen on (default: the first free one from 7860)")
+    who = parser.add_mutually_exclusive_group()
+    who.add_argument("--open", dest="access", action="store_const", const="open", help="everybody may judge and vote")
+    who.add_argument(
+        "--sign-in",
+        dest="access",
+        action="store_const",
+        const="sign-in",
+        help="only people with an account may judge and vote (default with PostgreSQL; else --open)",
+    )
     arguments = parser.parse_args()
-    Studio.open(arguments.checkpoint).launch(host=arguments.host, port=arguments.port)
+    Studio.open(arguments.checkpoint, access=arguments.access).launch(host=arguments.host, port=arguments.port)

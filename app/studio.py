@@ -17,11 +17,13 @@ from starlette.routing import BaseRoute
 
 from app.analyse.page import AnalysePage
 from app.clip_store import ClipStore
+from app.judge.access import Access, JudgingAccess, default_access
 from app.judge.gallery import FOLDER, load_gallery
 from app.judge.page import JudgePage
 from app.label.page import LabelPage
 from app.lead.page import LeadPage
 from app.runs.supervisor import RunSupervisor
+from app.serving.judging_queue import MOST_IN_ALL
 from app.serving.serving import Served, Serving
 from app.train.page import TrainPage
 from app.ui.assets import scripts_route, styles
@@ -53,11 +55,19 @@ class Studio:
     routes: tuple[BaseRoute, ...]
 
     @classmethod
-    def open(cls, checkpoint: str | None = None, home: Path | None = None, gallery: Path = FOLDER) -> Studio:
+    def open(
+        cls,
+        checkpoint: str | None = None,
+        home: Path | None = None,
+        gallery: Path = FOLDER,
+        access: Access | None = None,
+    ) -> Studio:
         """Load the checkpoint, open the store, build the pages. The gallery's pairs are in the store from then on.
 
         Args:
             checkpoint: a folder, a Hub id or "bundled"; without one, the checkpoint that was promoted last serves again.
+            access: who may judge, everybody ("open") or people with an account ("sign-in"); by default it follows from
+                where the app runs, see `default_access`.
 
         Raises:
             descore.errors.CheckpointError: the checkpoint can't be used.
@@ -72,7 +82,8 @@ class Studio:
             for pair in bundled:
                 add_pair(session, pair.a, pair.b, pair.prompt, source="bundled")
         supervisor = RunSupervisor(database, serving)
-        judge = JudgePage(serving, database, clip_store, bundled)
+        judging = JudgingAccess(auth, access or default_access(database))
+        judge = JudgePage(serving, database, clip_store, bundled, judging)
         train = TrainPage(database, clip_store, serving, auth, supervisor)
         label = LabelPage(database, clip_store, serving, auth)
         lead = LeadPage(database, clip_store, serving, auth)
@@ -124,6 +135,8 @@ class Studio:
             ssr_mode=False,
             show_error=True,
             max_file_size=MAX_UPLOAD,
+            # Whoever waits for the model holds a thread; the others must not wait for one.
+            max_threads=MOST_IN_ALL + 40,
             prevent_thread_lock=True,
             **options,
         )

@@ -18,9 +18,11 @@ from typing import Any, cast, get_args
 import gradio as gr
 
 from app.clip_store import ClipStore
+from app.judge.access import JudgingAccess
 from app.judge.gallery import BundledPair
 from app.serving.cached_judge import stream_answer
 from app.serving.serving import Serving
+from app.web.auth import AuthError
 from app.web.plain_errors import JUDGING_ERRORS, judging_error_text
 from descore.judgement import Mode
 from descore.video import VideoError
@@ -30,8 +32,8 @@ from storage.schema import Choice
 from storage.votes import save_vote
 
 MODES: list[tuple[str, Mode]] = [("Think", "think"), ("Quick, no thought", "quick"), ("Several thoughts", "k")]
-# On all pages together; single model calls take turns anyway.
-MODEL_QUEUE: dict[str, Any] = {"concurrency_limit": 4, "concurrency_id": "model"}
+# Who judges next is decided by `JudgingQueue`, so Gradio lets all of them in.
+MODEL_QUEUE: dict[str, Any] = {"concurrency_limit": None}
 NOTE_LENGTH = 1000
 MOST_THOUGHTS = 16
 VOTER = re.compile(r"[0-9a-f]{32}")
@@ -49,8 +51,15 @@ class Selection:
 class JudgeApi:
     """The functions behind the Judge page, and the endpoints for programs."""
 
-    def __init__(self, serving: Serving, database: Database, clip_store: ClipStore, bundled: Sequence[BundledPair]) -> None:
-        self.serving, self.database, self.clip_store = serving, database, clip_store
+    def __init__(
+        self,
+        serving: Serving,
+        database: Database,
+        clip_store: ClipStore,
+        bundled: Sequence[BundledPair],
+        access: JudgingAccess,
+    ) -> None:
+        self.serving, self.database, self.clip_store, self.access = serving, database, clip_store, access
         self.bundled = {pair.id: pair for pair in bundled}
 
     def connect(self) -> None:
@@ -97,26 +106,34 @@ class JudgeApi:
         """List the bundled pairs: id and prompt."""
         return [{"id": pair.id, "prompt": pair.prompt} for pair in self.bundled.values()]
 
-    def judge_bundled(self, pair: str, mode: str = "think", k: int = 8) -> dict[str, Any]:
+    def judge_bundled(self, pair: str, request: gr.Request, mode: str = "think", k: int = 8) -> dict[str, Any]:
         """Judge a bundled pair; the result is that of the command line, with the pair's id and whether it was stored."""
         if pair not in self.bundled:
             raise gr.Error(f"There is no bundled pair {pair!r}.", print_exception=False)
         bundled = self.bundled[pair]
-        return self._judgement_of(Selection(bundled.a.public_id, bundled.b.public_id, pair), bundled.prompt, mode, k)
+        return self._judgement_of(
+            Selection(bundled.a.public_id, bundled.b.public_id, pair), bundled.prompt, mode, k, request
+        )
 
-    def judge_files(self, path_a: str | None, path_b: str | None, prompt: str, mode: str, k: float) -> dict[str, Any]:
+    def judge_files(
+        self, path_a: str | None, path_b: str | None, prompt: str, mode: str, k: float, request: gr.Request
+    ) -> dict[str, Any]:
         """Judge two uploaded videos of one prompt; as `judge_bundled`."""
         try:
+            self.access.visitor(request)
             a, b = self.take_in(path_a, "Video A"), self.take_in(path_b, "Video B")
         except JUDGING_ERRORS as error:
             raise gr.Error(str(error), print_exception=False) from error
-        return self._judgement_of(Selection(a.public_id, b.public_id), prompt or "", mode, int(k))
+        return self._judgement_of(Selection(a.public_id, b.public_id), prompt or "", mode, int(k), request)
 
-    def save_vote(self, pair: int, choice: str, token: str, voter: str, note: str = "") -> dict[str, Any]:
+    def save_vote(
+        self, pair: int, choice: str, token: str, voter: str, request: gr.Request, note: str = ""
+    ) -> dict[str, Any]:
         """Save a vote (A, tie, B, both_bad) on a pair; the same token again saves nothing."""
         if choice not in get_args(Choice) or not VOTER.fullmatch(voter):
             raise gr.Error("A vote is A, tie, B or both_bad, from a voter id of 32 hex digits.", print_exception=False)
         try:
+            self.access.visitor(request)
             with self.database.write() as session:
                 saved = save_vote(
                     session,
@@ -126,16 +143,19 @@ class JudgeApi:
                     token=token,
                     note=note[:NOTE_LENGTH],
                 )
-        except StorageError as error:
+        except (StorageError, AuthError) as error:
             raise gr.Error(str(error), print_exception=False) from error
         return {"pair": saved.vote.pair_id, "choice": saved.vote.choice, "note": saved.vote.note, "is_new": saved.is_new}
 
-    def _judgement_of(self, selection: Selection, prompt: str, mode: Any, k: int) -> dict[str, Any]:
+    def _judgement_of(self, selection: Selection, prompt: str, mode: Any, k: int, request: gr.Request) -> dict[str, Any]:
         try:
+            visitor = self.access.visitor(request)
             if not 2 <= k <= MOST_THOUGHTS:
                 raise ValueError(f"k is a number of thoughts from 2 to {MOST_THOUGHTS}, not {k}.")
             pair = self.pair_of(selection, prompt)
-            *_, answer = stream_answer(self.serving, self.database, self.clip_store, pair, mode, k, threading.Event())
+            *_, answer = stream_answer(
+                self.serving, self.database, self.clip_store, pair, mode, k, threading.Event(), visitor
+            )
         except JUDGING_ERRORS as error:
             raise gr.Error(judging_error_text(error), print_exception=False) from error
         assert answer.comparison is not None

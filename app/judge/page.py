@@ -17,6 +17,7 @@ from typing import Any
 import gradio as gr
 
 from app.clip_store import ClipStore
+from app.judge.access import JudgingAccess
 from app.judge.api import (
     MODEL_QUEUE,
     MODES,
@@ -45,9 +46,16 @@ log = logging.getLogger(__name__)
 class JudgePage:
     """Builds the page inside the current `gr.Blocks` and holds what its handlers need."""
 
-    def __init__(self, serving: Serving, database: Database, clip_store: ClipStore, bundled: Sequence[BundledPair]) -> None:
-        self.serving, self.database, self.clip_store = serving, database, clip_store
-        self.api = JudgeApi(serving, database, clip_store, bundled)
+    def __init__(
+        self,
+        serving: Serving,
+        database: Database,
+        clip_store: ClipStore,
+        bundled: Sequence[BundledPair],
+        access: JudgingAccess,
+    ) -> None:
+        self.serving, self.database, self.clip_store, self.access = serving, database, clip_store, access
+        self.api = JudgeApi(serving, database, clip_store, bundled, access)
         self.bundled = self.api.bundled
         self._running: dict[str, threading.Event] = {}
 
@@ -139,6 +147,7 @@ class JudgePage:
         self, path_a: str | None, path_b: str | None, prompt: str, saved: dict[str, Any], request: gr.Request
     ) -> tuple[Any, ...]:
         try:
+            self.access.visitor(request)
             a, b = self.api.take_in(path_a, "Video A"), self.api.take_in(path_b, "Video B")
         except JUDGING_ERRORS as error:
             # The saved state is given back as it is: a browser state can't skip an update.
@@ -180,8 +189,9 @@ class JudgePage:
         answer = Answer(phase="running", mode=mode)
         buttons = gr.Button(interactive=False), gr.Button(interactive=True)
         try:
+            visitor = self.access.visitor(request)
             pair = self.api.pair_of(selection, prompt)
-            for answer in stream_answer(self.serving, self.database, self.clip_store, pair, mode, int(k), cancel):
+            for answer in stream_answer(self.serving, self.database, self.clip_store, pair, mode, int(k), cancel, visitor):
                 yield answer_view(answer), *buttons
                 buttons = gr.skip(), gr.skip()
         except JUDGING_ERRORS as error:
@@ -218,10 +228,13 @@ class JudgePage:
 
     # ---- voting --------------------------------------------------------------------------------------------------
 
-    def _vote(self, selection: Selection | None, prompt: str, saved: dict[str, Any], event: gr.EventData) -> Any:
+    def _vote(
+        self, selection: Selection | None, prompt: str, saved: dict[str, Any], event: gr.EventData, request: gr.Request
+    ) -> Any:
         try:
             pair = self.api.pair_of(selection, prompt)
-            self.api.save_vote(pair.id, str(event.choice), str(event.token), str(saved.get("voter", "")), str(event.note))
+            voter = str(saved.get("voter", ""))
+            self.api.save_vote(pair.id, str(event.choice), str(event.token), voter, request, str(event.note))
         except (*JUDGING_ERRORS, gr.Error) as error:
             return self._vote_view(selection, prompt, saved) | {"status": f"not saved: {error}"}
         return self._vote_view(selection, prompt, saved)

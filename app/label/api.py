@@ -37,6 +37,7 @@ from app.label.views import (
     model_view,
 )
 from app.serving.cached_judge import stream_answer
+from app.serving.judging_queue import Visitor
 from app.serving.serving import Serving
 from app.web.auth import Auth
 from app.web.json_api import RequestError, Work, endpoint, number_of, text_of
@@ -238,7 +239,14 @@ class LabelApi:
             content["generators"] = generators_view(assignment.pair, assignment.left_video)
         if set(parts) & {"thoughts", "rewards"}:
             *_, answer = stream_answer(
-                self._serving, self._database, self._clip_store, assignment.pair, "think", 1, threading.Event()
+                self._serving,
+                self._database,
+                self._clip_store,
+                assignment.pair,
+                "think",
+                1,
+                threading.Event(),
+                Visitor("compare", person=user.id),
             )
             content["model"] = model_view(answer, assignment.left_video, parts)
         return content

@@ -11,6 +11,7 @@ from app.lead.progress import CHOOSE_ONE
 from app.lead.uncertainty_order import queue_scores
 from app.lead.views.setup import NUMBERS, Draft, Judged, campaign_form, gold_table, guidelines_form
 from app.serving.cached_judge import stream_answer
+from app.serving.judging_queue import Visitor
 from app.ui.markup import moment
 from app.web.form_data import STALE_BUTTON, FormData, FormError
 from app.web.panel import Reply
@@ -116,7 +117,14 @@ class NewCampaignTab(LeadSection):
                     break
                 yield Reply(None, f"{done} judged, the model is looking at the next pair.", running=True)
                 for _ in stream_answer(
-                    self.context.serving, self.context.database, self.context.clip_store, pair, "think", 0, cancel
+                    self.context.serving,
+                    self.context.database,
+                    self.context.clip_store,
+                    pair,
+                    "think",
+                    0,
+                    cancel,
+                    Visitor("new campaign", person=person.id),
                 ):
                     pass
                 done, last = done + (not cancel.is_set()), pair.id

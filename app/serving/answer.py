@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from app.serving.judging_queue import ITS_TURN, Place
 from descore.calibration import ModeCalibration
 from descore.judgement import Judgement, Mode, Verdict
 
@@ -36,6 +37,7 @@ class Answer:
         scale: the calibration in use; None where the checkpoint has none for this mode.
         from_store: whether the judgement was made earlier.
         status: one short line: progress, time taken, an error.
+        place: in the queue before the model, while it waits there.
     """
 
     phase: Phase = "idle"
@@ -45,3 +47,4 @@ class Answer:
     scale: ModeCalibration | None = None
     from_store: bool = False
     status: str = ""
+    place: Place = ITS_TURN

@@ -1,10 +1,11 @@
 """Judging a pair, from the store if that was done before, else by the checkpoint that serves.
 
-    for answer in stream_answer(serving, database, clip_store, pair, "think", k=8, cancel=event):
+    visitor = Visitor(session="a tab", address="192.0.2.1")
+    for answer in stream_answer(serving, database, clip_store, pair, "think", k=8, cancel=event, visitor=visitor):
         ...                                  # an Answer: the texts so far; the last one holds the outcome
 
-From the store the answer comes at once, from the model as it thinks. A question that was begun is finished by the
-checkpoint that began it, even if another one is promoted meanwhile.
+From the store the answer comes at once, from the model as it thinks, once it is the visitor's turn. A question that was
+begun is finished by the checkpoint that began it, even if another one is promoted meanwhile.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dataclasses import asdict, fields, replace
 
 from app.clip_store import ClipStore
 from app.serving.answer import Answer, VideoAnswer
+from app.serving.judging_queue import Visitor
 from app.serving.serving import Served, Serving
 from descore.judgement import Judged, Judgement, Mode, ThoughtDelta, Verdict
 from storage import Database
@@ -23,40 +25,70 @@ from storage.judgements import JudgementRecord, Question, StoredJudgement, find_
 from storage.pairs import Pair
 
 UPDATE_SECONDS = 0.06  # streamed text reaches the page in steps of at least this length
+PLACE_SECONDS = 1.0  # how often somebody who waits is told their place in the queue
 _RECORDED = tuple(field.name for field in fields(JudgementRecord) if field.name != "checkpoint")
 
 
 def stream_answer(
-    serving: Serving, database: Database, clip_store: ClipStore, pair: Pair, mode: Mode, k: int, cancel: threading.Event
+    serving: Serving,
+    database: Database,
+    clip_store: ClipStore,
+    pair: Pair,
+    mode: Mode,
+    k: int,
+    cancel: threading.Event,
+    visitor: Visitor,
 ) -> Iterator[Answer]:
     """Yield the growing answer about a pair; the last one has the outcome, unless it was cancelled.
+
+    While others are before this visitor, the answer says the place in the queue, about once a second.
 
     Raises:
         descore.video.VideoError: a video can't be used.
         ValueError: the prompt, the mode or k can't be used.
         descore.errors.RewardError: there is no finite reward.
         ModelAsideError: the store has no answer, and the model is offloaded for a training run.
+        QueueFullError: this visitor, or everybody together, has as many judgements waiting as may be.
         StorageError: the store can't be read or written.
     """
-    with serving.in_use() as served:
-        answer = Answer(phase="running", mode=mode, scale=served.scale(mode))
-        stored = _recall(served, database, pair, mode, k)
-        if stored is not None:
-            yield _from_store(served, answer, pair, stored)
+    stored = stored_answer(serving.now, database, pair, mode, k)
+    if stored is not None:
+        yield stored
+        return
+    serving.now.require_model()
+    with serving.queue.enter(visitor) as ticket:
+        while not ticket.wait(PLACE_SECONDS, cancel.is_set) and not cancel.is_set():
+            yield Answer(phase="running", mode=mode, scale=serving.now.scale(mode), place=ticket.place)
+        if cancel.is_set():
+            yield Answer(phase="cancelled", mode=mode, status="Cancelled; nothing was kept.")
             return
-        model = served.require_model()
-        yield answer
-        paths = [clip_store.original(pair.video_a), clip_store.original(pair.video_b)]
-        shown_at = 0.0
-        for event in model.stream(paths, pair.prompt, mode, k=k, cancel=cancel):
-            answer = _grown(answer, event)
-            if isinstance(event, Verdict):
-                _remember(served, database, pair, event, k)
-            if isinstance(event, Verdict) or time.monotonic() - shown_at >= UPDATE_SECONDS:
-                yield answer
-                shown_at = time.monotonic()
-        if answer.comparison is None:
-            yield replace(answer, phase="cancelled", status="Cancelled; nothing was kept.")
+        # Meanwhile somebody else may have asked the same, or another checkpoint may have been promoted.
+        with serving.in_use() as served:
+            yield from _judged(served, database, clip_store, pair, mode, k, cancel)
+
+
+def _judged(
+    served: Served, database: Database, clip_store: ClipStore, pair: Pair, mode: Mode, k: int, cancel: threading.Event
+) -> Iterator[Answer]:
+    """Yield the growing answer of one checkpoint, whose turn it is."""
+    stored = stored_answer(served, database, pair, mode, k)
+    if stored is not None:
+        yield stored
+        return
+    answer = Answer(phase="running", mode=mode, scale=served.scale(mode))
+    model = served.require_model()
+    yield answer
+    paths = [clip_store.original(pair.video_a), clip_store.original(pair.video_b)]
+    shown_at = 0.0
+    for event in model.stream(paths, pair.prompt, mode, k=k, cancel=cancel):
+        answer = _grown(answer, event)
+        if isinstance(event, Verdict):
+            _remember(served, database, pair, event, k)
+        if isinstance(event, Verdict) or time.monotonic() - shown_at >= UPDATE_SECONDS:
+            yield answer
+            shown_at = time.monotonic()
+    if answer.comparison is None:
+        yield replace(answer, phase="cancelled", status="Cancelled; nothing was kept.")
 
 
 def stored_answer(served: Served, database: Database, pair: Pair, mode: Mode, k: int = 0) -> Answer | None:

@@ -22,6 +22,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from app.serving.judging_queue import JudgingQueue
 from descore import DeScore
 from descore.calibration import ModeCalibration
 from descore.checkpoints.folder import MANIFEST_FILE, folder_fingerprint, locate, read_manifest
@@ -126,13 +127,14 @@ class Served:
 
 
 class Serving:
-    """Holds the checkpoint that answers now. Threads may share it."""
+    """Holds the checkpoint that answers now, and the queue before it. Threads may share it."""
 
     def __init__(self, served: Served, checkpoint_id: int | None = None) -> None:
         self._served, self._checkpoint_id = served, checkpoint_id
         self._change = threading.Lock()  # one swap at a time; loading takes seconds
         self._users = threading.Condition()
         self._in_use = 0
+        self.queue = JudgingQueue()
 
     @classmethod
     def open(cls, database: Database, checkpoint: str | None) -> Serving:

@@ -14,7 +14,9 @@ from typing import Any
 import gradio as gr
 
 from app.serving.answer import Answer, VideoAnswer
+from app.serving.judging_queue import Place
 from app.ui.assets import mount_script, read_static
+from app.ui.wording import duration, ordinal
 from descore.answer import DIMENSIONS, NOT_ASKED
 from descore.judgement import Judgement
 
@@ -48,7 +50,7 @@ def answer_view(answer: Answer) -> dict[str, Any]:
         "source": "store" if answer.from_store else "model",
         "headline": headline,
         "reason": explanation,
-        "status": answer.status,
+        "status": _waiting(answer.place) or answer.status,
         "p": answer.comparison.p_first_preferred if answer.comparison else None,
         "verdict": answer.comparison.verdict if answer.comparison else None,
         "dimensions": list(DIMENSIONS),
@@ -105,6 +107,14 @@ def _flaws(label: str, own: dict[str, str], other: dict[str, str]) -> str:
 def _and(words: list[str]) -> str:
     """Write words as a list in a sentence: "a, b and c"."""
     return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+
+
+def _waiting(place: Place) -> str:
+    """Say where a judgement stands in the queue; "" for one whose turn it is."""
+    if not place.number:
+        return ""
+    about = "" if place.seconds is None else f", about {duration(max(1.0, place.seconds))}"
+    return f"{ordinal(place.number)} in the queue{about}"
 
 
 def _headline(answer: Answer) -> tuple[str, str]:

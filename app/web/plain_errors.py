@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from app.serving.judging_queue import QueueFullError
 from app.serving.serving import ModelAsideError
 from app.web.auth import AuthError
 from app.web.form_data import FormError
@@ -9,7 +10,16 @@ from descore.errors import CheckpointError, RewardError
 from descore.video import VideoError
 from storage import NotInStoreError, StorageError
 
-PLAIN_ERRORS = (AuthError, FormError, StorageError, VideoError, RewardError, CheckpointError, ModelAsideError)
+PLAIN_ERRORS = (
+    AuthError,
+    FormError,
+    StorageError,
+    VideoError,
+    RewardError,
+    CheckpointError,
+    ModelAsideError,
+    QueueFullError,
+)
 # descore raises a ValueError for a prompt, a mode or a number of thoughts that it can't use; elsewhere one is our fault.
 JUDGING_ERRORS = (*PLAIN_ERRORS, ValueError)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from app.judge.gallery import FOLDER, load_gallery
 from app.serving.cached_judge import stream_answer
+from app.serving.judging_queue import Visitor
 from descore.answer import DIMENSIONS
 from storage.campaigns.campaign import Campaign, CampaignConfig, create_campaign
 from storage.campaigns.guidelines import DEFAULT_GUIDELINES
@@ -50,7 +51,16 @@ def judge_pairs(running: Running, pairs: list[Pair]) -> None:
     studio = running.studio
     for pair in pairs:
         for mode in ("think", "quick"):
-            question = (studio.serving, studio.database, studio.clip_store, pair, mode, 0, threading.Event())
+            question = (
+                studio.serving,
+                studio.database,
+                studio.clip_store,
+                pair,
+                mode,
+                0,
+                threading.Event(),
+                Visitor("test"),
+            )
             *_, last = stream_answer(*question)  # type: ignore[arg-type]
             assert last.phase == "done"
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,6 +20,9 @@ from descore.modeling.model import DeScoreModel
 from descore.modeling.scoring_head import ScoringModule
 from descore.video import encode_h264
 from tests.helpers.tiny import POLICY, tiny_backbone, tiny_processor
+
+if TYPE_CHECKING:
+    from app.judge.access import Access
 
 PROMPTS = {"red": "A red square moves right.", "blue": "A blue square stays still on a dark ground."}
 LONG_THOUGHT, SHORT_THOUGHT = 1500, 40  # tokens; a long one can be watched and cancelled while it streams
@@ -90,7 +94,9 @@ def talkative_checkpoint(folder: Path, with_head: bool = True, thought_tokens: i
 
 
 @contextmanager
-def running_studio(folder: Path, checkpoint: str | Path | None = None, gallery: Path | None = None) -> Iterator[Running]:
+def running_studio(
+    folder: Path, checkpoint: str | Path | None = None, gallery: Path | None = None, access: Access | None = None
+) -> Iterator[Running]:
     """Serve an app on a free port until the block ends; its data lie in `folder`.
 
     gallery: the folder of the bundled pairs, two small ones by default.
@@ -99,6 +105,7 @@ def running_studio(folder: Path, checkpoint: str | Path | None = None, gallery: 
         str(checkpoint or talkative_checkpoint(folder / "checkpoint")),
         home=folder / "home",
         gallery=gallery or make_gallery(folder / "gallery"),
+        access=access,
     )
     _, url, _ = studio.launch(prevent_thread_lock=True, quiet=True)
     try:

@@ -15,6 +15,7 @@ import pytest
 from app.clip_store import ClipStore
 from app.serving.cached_judge import stream_answer
 from app.serving.follow_registry import RegistryFollower
+from app.serving.judging_queue import Visitor
 from app.serving.serving import ModelAsideError, Served, Serving
 from descore.checkpoints.folder import folder_fingerprint, load_checkpoint, save_checkpoint
 from descore.errors import CheckpointError, NotEnoughMemoryError
@@ -31,6 +32,7 @@ from tests.helpers.studios import make_clip, talkative_checkpoint
 
 pytestmark = pytest.mark.slow
 
+ADA = Visitor("a tab", "192.0.2.1")
 OPEN_AND_TELL = """
 import json, sys
 from pathlib import Path
@@ -79,7 +81,7 @@ def registered(database: Database, folder: Path, name: str) -> Checkpoint:
 
 def asked(serving: Serving, database: Database, clip_store: ClipStore, pair: Pair, mode: str = "quick") -> str:
     """Who answered."""
-    *_, said = stream_answer(serving, database, clip_store, pair, mode, 0, threading.Event())  # type: ignore[arg-type]
+    *_, said = stream_answer(serving, database, clip_store, pair, mode, 0, threading.Event(), ADA)  # type: ignore[arg-type]
     assert said.comparison is not None
     return f"{said.comparison.checkpoint}{' from the store' if said.from_store else ''}"
 
@@ -89,7 +91,7 @@ def test_a_question_that_was_begun_is_finished_by_the_checkpoint_that_began_it(
 ) -> None:
     serving, pair = Serving.open(database, str(folders[0])), a_pair(database, clip_store, tmp_path)
     made = registered(database, folders[1], "new")
-    stream = stream_answer(serving, database, clip_store, pair, "think", 0, threading.Event())
+    stream = stream_answer(serving, database, clip_store, pair, "think", 0, threading.Event(), ADA)
     assert next(stream).phase == "running"
     next(stream)
     serving.promote(database, made.id, "promote")
@@ -172,7 +174,7 @@ def test_stepping_aside_waits_for_what_is_being_answered(
     database: Database, clip_store: ClipStore, folders: tuple[Path, Path], tmp_path: Path
 ) -> None:
     serving, pair = Serving.open(database, str(folders[0])), a_pair(database, clip_store, tmp_path)
-    stream = stream_answer(serving, database, clip_store, pair, "think", 0, threading.Event())
+    stream = stream_answer(serving, database, clip_store, pair, "think", 0, threading.Event(), ADA)
     next(stream)
     stepping = threading.Thread(target=serving.offload, args=("a run",))
     stepping.start()

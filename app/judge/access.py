@@ -1,0 +1,43 @@
+"""Who may judge: everybody, or only people with an account; and as whom they stand in the queue.
+
+access = JudgingAccess(auth, "sign-in")
+visitor = access.visitor(request)        # raises NotSignedInError for somebody without an account
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from app.serving.judging_queue import Visitor
+from app.web.auth import Auth, NotSignedInError
+from app.web.deployment import client_address, on_space
+from storage import Database
+
+Access = Literal["open", "sign-in"]
+
+
+def default_access(database: Database) -> Access:
+    """Choose for where the app runs: a Space and a machine of one's own are open, a lab's PostgreSQL asks for a sign-in."""
+    return "sign-in" if database.engine.dialect.name == "postgresql" and not on_space() else "open"
+
+
+class JudgingAccess:
+    """The rule of one app."""
+
+    def __init__(self, auth: Auth, access: Access) -> None:
+        self._auth, self.access = auth, access
+
+    def visitor(self, request: Any) -> Visitor:
+        """Return who asks, as the queue counts them.
+
+        Args:
+            request: of Gradio, whose session is that of the tab.
+
+        Raises:
+            NotSignedInError: only people with an account may judge here, and nobody is signed in.
+        """
+        user = self._auth.user(request)
+        if user is None and self.access == "sign-in":
+            raise NotSignedInError("Sign in to judge: this app answers people with an account only.")
+        session = str(request.session_hash or "") if hasattr(request, "session_hash") else ""
+        return Visitor(session, client_address(request), None if user is None else user.id)

@@ -1,0 +1,140 @@
+"""Who judges next, how many may wait, and what those who wait are told."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from app.serving.judging_queue import (
+    MOST_IN_ALL,
+    MOST_OF_ADDRESS,
+    MOST_OF_PERSON,
+    MOST_OF_SESSION,
+    JudgingQueue,
+    Place,
+    QueueFullError,
+    Ticket,
+    Visitor,
+)
+
+
+def visitor(number: int) -> Visitor:
+    """A visitor with a tab and an address of their own."""
+    return Visitor(f"tab {number}", f"192.0.2.{number}")
+
+
+def whose_turn(queue: JudgingQueue, tickets: list[Ticket]) -> list[Ticket]:
+    """End the running judgements one after the other; the tickets in the order of their turns."""
+    order: list[Ticket] = []
+    while len(order) < len(tickets):
+        running = [ticket for ticket in tickets if ticket not in order and ticket.wait(0)]
+        assert running, "nobody's turn"
+        order += running
+        queue.leave(running[0])
+    return order
+
+
+def test_the_first_ones_go_at_once_and_the_next_when_one_leaves() -> None:
+    queue = JudgingQueue(at_once=2)
+    first, second, third = (queue.enter(visitor(number)) for number in range(3))
+    assert [ticket.wait(0) for ticket in (first, second, third)] == [True, True, False]
+    assert (first.place, third.place) == (Place(), Place(1))
+    queue.leave(second)
+    assert third.wait(0)
+    assert queue.counts() == (2, 0)
+
+
+def test_people_with_an_account_come_first() -> None:
+    queue = JudgingQueue(at_once=1)
+    tickets = [queue.enter(visitor(number)) for number in range(3)]
+    signed_in = queue.enter(Visitor("tab", "192.0.2.9", person=7))
+    assert whose_turn(queue, [*tickets, signed_in]) == [tickets[0], signed_in, *tickets[1:]]
+
+
+def test_whoever_asks_for_many_lets_others_in_between() -> None:
+    queue = JudgingQueue(at_once=1)
+    greedy = [queue.enter(visitor(1)) for _ in range(3)]
+    modest = [queue.enter(visitor(2)), queue.enter(visitor(3))]
+    assert whose_turn(queue, [*greedy, *modest]) == [greedy[0], *modest, *greedy[1:]]
+
+
+def test_a_visitor_has_a_few_places_and_an_address_some_more() -> None:
+    queue = JudgingQueue()
+    own = [queue.enter(visitor(1)) for _ in range(MOST_OF_SESSION)]
+    with pytest.raises(QueueFullError, match=f"{MOST_OF_SESSION} of your judgements"):
+        queue.enter(visitor(1))
+    queue.leave(own[0])
+    queue.enter(visitor(1))
+    for number in range(MOST_OF_ADDRESS - MOST_OF_SESSION):  # with a tab of its own each
+        queue.enter(Visitor(f"other tab {number}", "192.0.2.1"))
+    with pytest.raises(QueueFullError, match="from your network"):
+        queue.enter(Visitor("one more tab", "192.0.2.1"))
+    signed_in = Visitor("tab", "192.0.2.1", person=1)
+    for _ in range(MOST_OF_PERSON):
+        queue.enter(signed_in)
+    with pytest.raises(QueueFullError, match="of your judgements"):
+        queue.enter(signed_in)
+    queue.enter(visitor(2))
+
+
+def test_there_is_an_end_to_all_of_them_together() -> None:
+    queue = JudgingQueue()
+    for number in range(MOST_IN_ALL):
+        queue.enter(Visitor(f"tab {number}", f"address {number}"))
+    with pytest.raises(QueueFullError, match=f"{MOST_IN_ALL} judgements wait already"):
+        queue.enter(visitor(1))
+
+
+def test_a_block_gives_its_place_back_whatever_ends_it() -> None:
+    queue = JudgingQueue(at_once=1)
+    with queue.enter(visitor(1)), pytest.raises(RuntimeError), queue.enter(visitor(2)):
+        raise RuntimeError
+    assert queue.counts() == (0, 0)
+
+
+def test_the_time_is_told_from_those_before_and_a_failed_one_tells_nothing() -> None:
+    seconds = [0.0]
+    queue = JudgingQueue(at_once=1, clock=lambda: seconds[0])
+    first = queue.enter(visitor(1))
+    second, third = queue.enter(visitor(2)), queue.enter(visitor(3))
+    assert third.place == Place(2)
+    seconds[0] = 10.0
+    queue.leave(first)
+    assert third.place == Place(1, 10.0)
+    seconds[0] = 999.0
+    queue.leave(second, measured=False)
+    fourth = queue.enter(visitor(4))
+    assert fourth.place == Place(1, 10.0)
+
+
+def test_a_wait_ends_with_its_turn_or_with_what_else_it_waits_for() -> None:
+    queue = JudgingQueue(at_once=1)
+    running, waiting = queue.enter(visitor(1)), queue.enter(visitor(2))
+    cancelled = threading.Event()
+    cancelled.set()
+    assert not waiting.wait(3600, cancelled.is_set)
+    threading.Thread(target=queue.leave, args=(running,)).start()
+    assert waiting.wait(3600)
+
+
+def test_many_threads_are_never_more_than_fit() -> None:
+    queue, most, now = JudgingQueue(at_once=3), [0], [0]
+    lock = threading.Lock()
+
+    def judge(number: int) -> None:
+        with queue.enter(visitor(number)) as ticket:
+            assert ticket.wait(3600)
+            with lock:
+                now[0] += 1
+                most[0] = max(most[0], now[0])
+            with lock:
+                now[0] -= 1
+
+    threads = [threading.Thread(target=judge, args=(number,)) for number in range(50)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert 1 <= most[0] <= 3
+    assert queue.counts() == (0, 0)
