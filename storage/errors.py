@@ -14,7 +14,7 @@ class NameTakenError(StorageError):
 
 
 class WeakPasswordError(StorageError):
-    """A password that is too short, too long, or nothing but one character."""
+    """A password that is too short, too long or easy to guess."""
 
 
 class LastLeadError(StorageError):

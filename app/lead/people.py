@@ -8,6 +8,7 @@ from app.lead.context import LeadSection
 from app.lead.views.people import account_list
 from app.web.form_data import STALE_BUTTON, FormData, FormError
 from app.web.panel import Reply
+from storage.accounts.attempts import attacked_accounts
 from storage.accounts.invitations import invite
 from storage.accounts.users import User, get_user, list_users, set_active, set_role
 from storage.schema import Role
@@ -48,6 +49,6 @@ class AccountsTab(LeadSection):
 
     def _list(self, person: User, token: str = "", link_for: str = "", status: str = "") -> Reply:
         with self.context.database.read() as session:
-            people = list_users(session)
+            people, attacks = list_users(session), attacked_accounts(session)
         path = f"invite/{token}" if token else ""
-        return Reply(account_list(people, person.id, path, link_for), status)
+        return Reply(account_list(people, person.id, path, link_for, attacks), status)

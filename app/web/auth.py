@@ -5,13 +5,15 @@
     auth.same_origin(request)                             # first thing in every POST route
 
 The pages are plain HTML that works without JavaScript. The cookie holds a random token and nothing else; the person and
-their role are looked up for each request.
+their role are looked up for each request. A second cookie says to which accounts this browser was signed in before, for the
+limit on failed attempts alone.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -23,6 +25,8 @@ from starlette.routing import BaseRoute, Route
 from app.web.deployment import client_address, on_https, on_space
 from app.web.plain_pages import page
 from storage import Database, StorageError
+from storage.accounts.credentials import SHORTEST
+from storage.accounts.known_browsers import MOST_MARKS
 from storage.accounts.sessions import (
     SIGNED_IN_FOR,
     SignedIn,
@@ -38,6 +42,9 @@ from storage.errors import InvitationError, SignInRefusedError
 from storage.schema import Role
 
 COOKIE = "descore_session"
+# Marks of the accounts that were signed in to with this browser. It opens nothing and stays at sign-out.
+KNOWN_COOKIE = "descore_known"
+KNOWN_FOR = timedelta(days=400)  # browsers keep no cookie longer
 START: dict[Role, str] = {"lead": "/lead", "annotator": "/label", "viewer": "/lead"}
 LARGEST_FORM = 16 * 1024  # bytes
 # A path of this site: never two slashes in a row, nothing that a browser would read as a host.
@@ -137,7 +144,7 @@ class Auth:
     def _sign_in(self, request: Request, form: Mapping[str, str]) -> Response:
         name, password = form.get("name", ""), form.get("password", "")
         try:
-            signed_in = sign_in(self._database, name, password, client_address(request))
+            signed_in = sign_in(self._database, name, password, client_address(request), marks=_marks(request))
         except SignInRefusedError as error:
             response = self._sign_in_page(request, 429 if error.retry_seconds else 401, name=name, error=str(error))
             if error.retry_seconds:
@@ -151,7 +158,7 @@ class Auth:
             with self._database.write() as session:
                 sign_out(session, token)
         response = _go(request, _wanted(request) or "/")
-        response.headers.append("Set-Cookie", _cookie(request, "", 0))
+        response.headers.append("Set-Cookie", _cookie(request, COOKIE, "", timedelta(0)))
         return response
 
     def _invitation_page(self, request: Request, status: int = 200, **values: Any) -> Response:
@@ -160,7 +167,8 @@ class Auth:
                 invitation = read_invitation(session, request.path_params["token"])
         except InvitationError as error:
             return page("plain/notice.html", 410, up=_up(request), title="Invitation", text=str(error))
-        return page("plain/invitation.html", status, up=_up(request), invitation=invitation, **values)
+        values |= {"invitation": invitation, "shortest": SHORTEST}
+        return page("plain/invitation.html", status, up=_up(request), **values)
 
     def _accept(self, request: Request, form: Mapping[str, str]) -> Response:
         name, password = form.get("name", ""), form.get("password", "")
@@ -171,7 +179,7 @@ class Auth:
         except StorageError as error:
             return self._invitation_page(request, 422, name=name, error=str(error))
         with self._database.write() as session:
-            signed_in = open_sign_in(session, user.id)
+            signed_in = open_sign_in(session, user.id, marks=_marks(request))
         return self._welcome(request, signed_in, None)
 
     def _welcome(self, request: Request, signed_in: SignedIn, target: str | None) -> Response:
@@ -181,7 +189,10 @@ class Auth:
             with self._database.write() as session:
                 sign_out(session, before)
         response = _go(request, target or START[signed_in.user.role])
-        response.headers.append("Set-Cookie", _cookie(request, signed_in.token, int(SIGNED_IN_FOR.total_seconds())))
+        response.headers.append("Set-Cookie", _cookie(request, COOKIE, signed_in.token, SIGNED_IN_FOR))
+        if signed_in.mark:
+            marks = [signed_in.mark, *(mark for mark in _marks(request) if mark != signed_in.mark)]
+            response.headers.append("Set-Cookie", _cookie(request, KNOWN_COOKIE, "~".join(marks[:MOST_MARKS]), KNOWN_FOR))
         return response
 
     def _form(self, handle: Callable[[Request, Mapping[str, str]], Response]) -> Callable[[Request], Any]:
@@ -249,9 +260,14 @@ def _go(request: Request, path: str) -> Response:
     return RedirectResponse(_up(request) + path[1:], status_code=303, headers={"Cache-Control": "no-store"})
 
 
-def _cookie(request: Request, token: str, seconds: int) -> str:
+def _marks(request: Request) -> list[str]:
+    """Return the marks of earlier sign-ins with this browser."""
+    return request.cookies.get(KNOWN_COOKIE, "").split("~")[:MOST_MARKS]
+
+
+def _cookie(request: Request, name: str, value: str, lasts: timedelta) -> str:
     """Return the Set-Cookie line. A Space is shown inside a page of another site, which needs a cookie of its own kind."""
-    parts = [f"{COOKIE}={token}", "Path=/", f"Max-Age={seconds}", "HttpOnly"]
+    parts = [f"{name}={value}", "Path=/", f"Max-Age={int(lasts.total_seconds())}", "HttpOnly"]
     if on_space():
         parts += ["Secure", "SameSite=None", "Partitioned"]
     else:

@@ -16,7 +16,11 @@ from argon2.exceptions import InvalidHashError, VerificationError
 
 from storage.errors import WeakPasswordError
 
-SHORTEST, LONGEST = 8, 200
+# Of new passwords; those from a time with a shorter limit go on working.
+SHORTEST, LONGEST = 10, 200
+# zxcvbn's scale: 0 and 1 fall to less than a million guesses, such as a common password with a digit behind it.
+LOWEST_SCORE = 2
+_ESTIMATED = 72  # characters; zxcvbn takes no more by default, since its time grows faster than the length
 
 # The library's own parameters (RFC 9106, low-memory profile). When they change, hashes are renewed at the next sign-in.
 hasher = PasswordHasher()
@@ -24,18 +28,34 @@ hasher = PasswordHasher()
 _at_once = threading.BoundedSemaphore(4)
 
 
-def hash_password(password: str) -> str:
-    """Hash an acceptable password with argon2id; salt and parameters are part of the hash.
+def hash_password(password: str, name: str = "") -> str:
+    """Hash an acceptable new password with argon2id; salt and parameters are part of the hash.
+
+    Args:
+        name: of the account, which is no password either.
 
     Raises:
-        WeakPasswordError: too short, too long, or nothing but one repeated character.
+        WeakPasswordError: too short, too long, or easy to guess: a common one, a row of keys, a date, the name.
     """
     if not SHORTEST <= len(password) <= LONGEST:
         raise WeakPasswordError(f"A password has {SHORTEST} to {LONGEST} characters; this one has {len(password)}.")
-    if len(set(password)) == 1:
-        raise WeakPasswordError("A password of one repeated character is too easy to guess.")
+    if _score(password, name) < LOWEST_SCORE:
+        raise WeakPasswordError(
+            "This password is easy to guess. Choose another, such as four words that don't belong together."
+        )
+    return renew_hash(password)
+
+
+def renew_hash(password: str) -> str:
+    """Hash the password of an account as it is, with the parameters of today."""
     with _at_once:
         return hasher.hash(_plain(password))
+
+
+def _score(password: str, name: str) -> int:
+    from zxcvbn import zxcvbn  # its word lists take 14 MB, which only new passwords need
+
+    return int(zxcvbn(password[:_ESTIMATED], user_inputs=[name, *name.split()])["score"])
 
 
 def is_password(password_hash: str | None, password: str) -> bool:

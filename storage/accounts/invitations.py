@@ -124,8 +124,8 @@ def accept_invitation(database: Database, token: str, name: str, password: str, 
     """
     now = now or utc_now()
     with database.read() as session:
-        read_invitation(session, token, now)
-    password_hash = hash_password(password)
+        invitation = read_invitation(session, token, now)
+    password_hash = hash_password(password, invitation.user.name if invitation.user else name)
     with database.write() as session:
         invitation = read_invitation(session, token, now)
         _claim(session, token, now)

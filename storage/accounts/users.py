@@ -45,10 +45,10 @@ def add_user(session: Session, name: str, role: Role, password: str | None = Non
 
     Raises:
         NameTakenError: somebody has this name, or one that reads the same.
-        WeakPasswordError: too short or too long.
+        WeakPasswordError: too short, too long or easy to guess.
         StorageError: not a name, or not a role.
     """
-    return add_hashed(session, name, role, None if password is None else hash_password(password))
+    return add_hashed(session, name, role, None if password is None else hash_password(password, name))
 
 
 def add_hashed(session: Session, name: str, role: Role, password_hash: str | None) -> User:

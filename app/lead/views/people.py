@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from app.ui.markup import button, joined, moment, options, pill, table
+from storage.accounts.attempts import Attack
 from storage.accounts.users import User
 
 ROLES = {
@@ -16,16 +17,21 @@ ROLES = {
 }
 
 
-def account_list(people: Sequence[User], viewer_id: int, link: str = "", link_for: str = "") -> Markup:
+def account_list(
+    people: Sequence[User], viewer_id: int, link: str = "", link_for: str = "", attacks: Sequence[Attack] = ()
+) -> Markup:
     """Return all accounts, the form that invites, and (once) a link that was just made.
 
     Args:
         viewer_id: the person who looks; their own account has no buttons.
         link: path of a one-time link, shown this one time.
         link_for: the person that it is for.
+        attacks: accounts whose passwords are guessed at from many addresses.
     """
     rows = [_row(person, person.id == viewer_id) for person in people]
-    return joined([_invite_form(), _link(link, link_for), table(("name", "role", "state", "since", ""), rows)])
+    return joined(
+        [_attacks(attacks), _invite_form(), _link(link, link_for), table(("name", "role", "state", "since", ""), rows)]
+    )
 
 
 def _invite_form() -> Markup:
@@ -35,6 +41,16 @@ def _invite_form() -> Markup:
         '<span class="ds-hint">The first person who opens the link chooses a name and a password. It works once, for 7 days.'
         "</span></form>"
     ).format(options(ROLES, "annotator"))
+
+
+def _attacks(attacks: Sequence[Attack]) -> Markup:
+    note = Markup(
+        '<p role="note">{} {} failed sign-ins for <b>{}</b> from {} addresses in the last day. Somebody may be guessing the '
+        "password; browsers in which this person was signed in before don't have to wait. If others may know the "
+        "password, make a new password link.</p>"
+    )
+    pieces = (note.format(pill("guessed at", "bad"), one.failures, one.name, one.addresses) for one in attacks)
+    return joined(pieces)
 
 
 def _link(path: str, link_for: str) -> Markup:

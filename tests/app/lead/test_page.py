@@ -13,11 +13,13 @@ import httpx
 import pytest
 
 from app.lead.uncertainty_order import uncertain_first
+from storage.accounts.sessions import sign_in
 from storage.accounts.users import find_user
 from storage.analysis.reward_margins import margins, pair_ids_of
 from storage.campaigns.campaign import Campaign, CampaignConfig, create_campaign, get_campaign, list_campaigns
 from storage.campaigns.guidelines import DEFAULT_GUIDELINES, current_guidelines
 from storage.campaigns.members import member
+from storage.errors import SignInRefusedError
 from storage.judgements import Question, save_judgement
 from storage.labelling.adjudication import disputed
 from storage.labelling.assignments import Assignment
@@ -364,6 +366,14 @@ def test_invitation_is_shown_once_and_works(app: Running, desk: Desk) -> None:
     desk.act("accounts", "role", ada.id, role="annotator")
     me = person(app, "Mira", "lead")
     assert "Ask another lead" in desk.act("accounts", "deactivate", me.id)["status"]
+
+
+def test_a_lead_sees_that_a_password_is_guessed_at_from_many_addresses(app: Running, desk: Desk) -> None:
+    ada = person(app, "Ada")
+    for number in range(1, 4):
+        with pytest.raises(SignInRefusedError):
+            sign_in(app.studio.database, ada.name, "a wrong guess", f"198.51.100.{number}")
+    assert "3 failed sign-ins for <b>Ada</b> from 3 addresses in the last day" in desk.open("accounts")
 
 
 # ---- files ----------------------------------------------------------------------------------------------------------

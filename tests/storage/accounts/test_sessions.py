@@ -8,16 +8,23 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 from argon2 import PasswordHasher, Type, extract_parameters
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select, text, update
 
 from storage import Database, StorageError
 from storage.accounts import credentials as passwords
+from storage.accounts.attempts import (
+    BROWSER_FAILURES,
+    BY_ACCOUNT_AND_ADDRESS,
+    BY_ADDRESS,
+    FIRST_WAIT,
+    KEPT_FOR,
+    LONGEST_WAIT,
+    Attack,
+    attacked_accounts,
+    source_of,
+)
 from storage.accounts.sessions import (
-    FAILURES_BY_ADDRESS,
-    FAILURES_BY_NAME,
-    LIMIT_WINDOW,
     SIGNED_IN_FOR,
-    SignedIn,
     accept_invitation,
     invite,
     invite_first_lead,
@@ -139,6 +146,17 @@ def test_nobody_else_waits_while_a_password_is_hashed(
         assert pending.result().user == ann
 
 
+@pytest.mark.usefixtures("ann")
+def test_a_password_from_the_time_of_a_shorter_limit_goes_on_working(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with database.write() as session:
+        session.execute(update(UserRow).values(password_hash=passwords.renew_hash("8 chars!")))
+    monkeypatch.setattr(passwords, "hasher", PasswordHasher(time_cost=2, memory_cost=16, parallelism=1))
+    for _ in range(2):  # at the first time the hash is renewed
+        assert sign_in(database, "Ann", "8 chars!", HERE, NOON).token
+
+
 # ---- the cookie --------------------------------------------------------------------------------------------------
 
 
@@ -180,52 +198,137 @@ def test_a_changed_role_counts_at_once(database: Database, ann: User) -> None:
 # ---- the limit ---------------------------------------------------------------------------------------------------
 
 
-def test_after_five_failures_even_the_right_password_waits(database: Database, ann: User) -> None:
-    for second in range(FAILURES_BY_NAME):
-        now = NOON + timedelta(seconds=second)
-        assert (
-            refused(database, ("Ann", "ANN")[second % 2], "wrong password", f"192.0.2.{second}", now).retry_seconds is None
-        )
-    now = NOON + timedelta(seconds=60)
-    error = refused(database, "Ann", PASSWORD, THERE, now)
-    assert error.retry_seconds == LIMIT_WINDOW.total_seconds() - 60
-    assert "14 minutes" in str(error)
-    assert sign_in_of_another(database, now)
-    assert sign_in(database, "Ann", PASSWORD, THERE, now + timedelta(seconds=error.retry_seconds)).user == ann
+def fail(database: Database, times: int, name: str = "Ann", address: str = HERE, now: datetime = NOON) -> None:
+    """Wrong passwords, none of which has to wait."""
+    for _ in range(times):
+        assert refused(database, name, "wrong password", address, now).retry_seconds is None
 
 
-def sign_in_of_another(database: Database, now: datetime) -> SignedIn:
-    with database.write() as session:
-        add_user(session, "Bea", "annotator", PASSWORD)
-    return sign_in(database, "Bea", PASSWORD, HERE, now)
+def test_after_five_failures_each_further_one_doubles_the_wait(database: Database, ann: User) -> None:
+    fail(database, BY_ACCOUNT_AND_ADDRESS.free)
+    now, waits = NOON, []
+    while len(waits) < 9:
+        error = refused(database, "ANN", PASSWORD, now=now)
+        assert error.retry_seconds
+        waits.append(error.retry_seconds)
+        almost = now + timedelta(seconds=error.retry_seconds - 1)
+        assert refused(database, "Ann", PASSWORD, now=almost).retry_seconds == 1  # refused attempts lengthen nothing
+        now += timedelta(seconds=error.retry_seconds)
+        fail(database, 1, now=now)
+    first, longest = int(FIRST_WAIT.total_seconds()), int(LONGEST_WAIT.total_seconds())
+    assert waits == [min(first * 2**number, longest) for number in range(9)]
+    assert waits[-1] == longest
+    assert sign_in(database, "Ann", PASSWORD, HERE, now + LONGEST_WAIT).user == ann
 
 
-def test_waiting_attempts_do_not_lengthen_the_wait(database: Database, ann: User) -> None:
-    for _ in range(FAILURES_BY_NAME):
-        refused(database, "Ann", "wrong password")
-    for minute in range(14):
-        assert refused(database, "Ann", "wrong password", now=NOON + timedelta(minutes=minute)).retry_seconds
-    assert sign_in(database, "Ann", PASSWORD, HERE, NOON + LIMIT_WINDOW).user == ann
+def test_the_wait_is_told_in_words(database: Database, ann: User) -> None:
+    fail(database, BY_ACCOUNT_AND_ADDRESS.free)
+    assert "Try again in 15 seconds." in str(refused(database, ann.name, PASSWORD))
+    fail(database, 1, now=NOON + FIRST_WAIT)
+    fail(database, 1, now=NOON + 3 * FIRST_WAIT)
+    assert "Try again in 1 minute." in str(refused(database, ann.name, PASSWORD, now=NOON + 3 * FIRST_WAIT))
+
+
+def test_nobody_locks_another_person_out(database: Database, ann: User) -> None:
+    for number in range(100):
+        fail(database, BY_ACCOUNT_AND_ADDRESS.free, address=f"198.51.100.{number}")
+        assert refused(database, "Ann", PASSWORD, f"198.51.100.{number}").retry_seconds
+    assert sign_in(database, "Ann", PASSWORD, HERE, NOON).user == ann
 
 
 def test_an_address_that_tries_many_names_is_held_off(database: Database, ann: User) -> None:
-    for number in range(FAILURES_BY_ADDRESS):
-        assert refused(database, f"guess {number}", "wrong password").retry_seconds is None
-    assert refused(database, "Ann", PASSWORD).retry_seconds == LIMIT_WINDOW.total_seconds()
+    for number in range(BY_ADDRESS.free):
+        fail(database, 1, f"guess {number}")
+    assert refused(database, "Ann", PASSWORD).retry_seconds == FIRST_WAIT.total_seconds()
     assert sign_in(database, "Ann", PASSWORD, THERE, NOON).user == ann
+    assert sign_in(database, "Ann", PASSWORD, HERE, NOON + FIRST_WAIT).user == ann
+
+
+def test_a_browser_that_was_signed_in_before_does_not_wait_for_others(database: Database, ann: User) -> None:
+    first = sign_in(database, "Ann", PASSWORD, HERE, NOON)
+    with database.write() as session:
+        sign_out(session, first.token)
+    fail(database, BY_ACCOUNT_AND_ADDRESS.free)
+    assert refused(database, "Ann", PASSWORD).retry_seconds
+    again = sign_in(database, "Ann", PASSWORD, HERE, NOON, marks=("of another", first.mark))
+    assert (again.user, again.mark) == (ann, first.mark)
+    assert refused(database, "Ann", PASSWORD).retry_seconds  # the others behind this address still wait
+
+
+def test_a_mark_opens_nothing_and_is_good_for_one_account_only(database: Database, ann: User) -> None:
+    mark = sign_in(database, "Ann", PASSWORD, HERE, NOON).mark
+    with database.write() as session:
+        add_user(session, "Bea", "annotator", PASSWORD)
+    assert whose(database, mark) is None
+    with pytest.raises(SignInRefusedError, match="Wrong name or password"):
+        sign_in(database, "Ann", "wrong password", HERE, NOON, marks=(mark,))
+    fail(database, BY_ACCOUNT_AND_ADDRESS.free, "Bea")
+    nonce, _, signature = mark.partition(".")
+    fail(database, BY_ACCOUNT_AND_ADDRESS.free)
+    for name, forged in [
+        ("Bea", mark),
+        ("Ann", f"x{nonce}.{signature}"),
+        ("Ann", nonce),
+        ("Ann", "\ud800."),
+        ("Ann", "é.é"),
+    ]:
+        with pytest.raises(SignInRefusedError, match="Too many"):
+            sign_in(database, name, PASSWORD, HERE, NOON, marks=(forged,))
+    assert sign_in(database, "Ann", PASSWORD, HERE, NOON, marks=(mark,)).user == ann
+
+
+def test_marks_end_with_the_password(database: Database, ann: User) -> None:
+    mark = sign_in(database, "Ann", PASSWORD, HERE, NOON).mark
+    with database.write() as session:
+        token = invite(session, "annotator", created_by=None, user_id=ann.id)
+    accept_invitation(database, token, "", NEW_PASSWORD)
+    fail(database, BY_ACCOUNT_AND_ADDRESS.free)
+    with pytest.raises(SignInRefusedError, match="Too many"):
+        sign_in(database, "Ann", NEW_PASSWORD, HERE, NOON, marks=(mark,))
+
+
+def test_a_stolen_mark_is_not_worth_endless_guesses(database: Database, ann: User) -> None:
+    mark = sign_in(database, "Ann", PASSWORD, THERE, NOON).mark
+    for number in range(BROWSER_FAILURES + BY_ACCOUNT_AND_ADDRESS.free):
+        with pytest.raises(SignInRefusedError) as caught:
+            sign_in(database, "Ann", f"guess {number}", HERE, NOON, marks=(mark,))
+        assert caught.value.retry_seconds is None
+    with pytest.raises(SignInRefusedError, match="Too many"):
+        sign_in(database, "Ann", PASSWORD, HERE, NOON, marks=(mark,))
+    assert sign_in(database, "Ann", PASSWORD, HERE, NOON + KEPT_FOR, marks=(mark,)).user == ann
+
+
+def test_an_ipv6_network_counts_as_one_address() -> None:
+    assert source_of("2001:db8:1:2::1") == source_of("2001:db8:1:2:ffff::9") == "2001:db8:1:2::/64"
+    assert source_of("2001:db8:1:3::1") != source_of("2001:db8:1:2::1")
+    assert source_of("::ffff:192.0.2.1") == HERE == source_of(HERE)
+    assert source_of("x" * 300) == "x" * 64
+
+
+@pytest.mark.usefixtures("ann")
+def test_a_lead_sees_which_accounts_are_attacked_from_many_addresses(database: Database) -> None:
+    with database.write() as session:
+        add_user(session, "Bea", "annotator", PASSWORD)
+    for number in range(4):
+        fail(database, 2, address=f"198.51.100.{number}")
+        fail(database, 1, "nobody", address=f"198.51.100.{number}")
+    fail(database, 3, "Bea", THERE)
+    sign_in(database, "Ann", PASSWORD, HERE, NOON)
+    with database.read() as session:
+        assert attacked_accounts(session, NOON + timedelta(hours=23)) == (Attack("Ann", 8, 4),)
+        assert attacked_accounts(session, NOON + KEPT_FOR) == ()
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("ann")
 def test_a_right_password_forgives_ones_own_slips_only(database: Database) -> None:
-    for _ in range(2):
-        refused(database, "Ann", "wrong password", THERE)
-    for _ in range(2):
-        refused(database, "Ann", "wrong password", HERE)
+    fail(database, 2, address=THERE)
+    fail(database, 2)
     sign_in(database, "Ann", PASSWORD, HERE, NOON)
-    for _ in range(3):
-        assert refused(database, "Ann", "wrong password", HERE).retry_seconds is None
+    fail(database, BY_ACCOUNT_AND_ADDRESS.free)
     assert refused(database, "Ann", "wrong password", HERE).retry_seconds
+    fail(database, BY_ACCOUNT_AND_ADDRESS.free - 2, address=THERE)
+    assert refused(database, "Ann", "wrong password", THERE).retry_seconds
 
 
 @pytest.mark.slow
@@ -238,14 +341,14 @@ def test_guesses_that_arrive_together_do_not_slip_through(database: Database) ->
         return refused(database, "Ann", f"wrong password {number}").retry_seconds is None
 
     with ThreadPoolExecutor(12) as pool:
-        assert sum(pool.map(guess, range(12))) == FAILURES_BY_NAME
+        assert sum(pool.map(guess, range(12))) == BY_ACCOUNT_AND_ADDRESS.free
 
 
 @pytest.mark.usefixtures("ann")
 def test_old_attempts_are_forgotten(database: Database) -> None:
     for number in range(4):
-        refused(database, f"guess {number}", "wrong password")
-    refused(database, "Ann", "wrong password", now=NOON + LIMIT_WINDOW)
+        fail(database, 1, f"guess {number}")
+    fail(database, 1, now=NOON + KEPT_FOR)
     with database.read() as session:
         assert session.scalar(select(func.count()).select_from(SignInAttemptRow)) == 1
 

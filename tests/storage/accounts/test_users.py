@@ -47,10 +47,12 @@ def test_what_is_no_name_is_refused(database: Database, name: str) -> None:
         add(database, name)
 
 
-@pytest.mark.parametrize("password", ["", "short12", "x" * 201, "aaaaaaaaaa"])
-def test_weak_passwords_are_refused(database: Database, password: str) -> None:
+@pytest.mark.parametrize(
+    "password", ["", "short1234", "x" * 201, "aaaaaaaaaa", "password123", "1qaz2wsx3edc", "2001-09-11-", "Marguerite 1"]
+)
+def test_short_long_and_common_passwords_are_refused(database: Database, password: str) -> None:
     with pytest.raises(WeakPasswordError):
-        add(database, "Ann", password=password)
+        add(database, "Marguerite", password=password)
     with database.read() as session:
         assert list_users(session) == ()
 
