@@ -29,6 +29,7 @@ from descore.checkpoints.manifest import BaseModel, Manifest
 from descore.checkpoints.model_card import CURVES_FILE, render_card
 from descore.errors import CheckpointError
 from descore.modeling.backbone import fingerprint, load_backbone
+from descore.modeling.backbone_files import PICKLES, read_json
 from descore.modeling.lora import adapter_config, load_adapter, save_adapter, without_adapter
 from descore.modeling.model import DeScoreModel
 from descore.modeling.scoring_head import SCORING_FILE, ScoringModule
@@ -127,11 +128,15 @@ def locate(path_or_hub_id: str | Path, revision: str | None = None) -> tuple[Pat
         CheckpointError: there is no such folder, and no such repository that can be reached.
     """
     source = str(path_or_hub_id)
-    folder = Path(__file__).parents[1] / BUNDLED if source == BUNDLED else Path(source).expanduser()
-    previous = _previous(folder.absolute())
-    if not folder.exists() and (previous / MANIFEST_FILE).exists():
-        folder = previous  # a crash between the two renames of `_swap_in`
-    if folder.is_dir():
+    try:
+        folder = Path(__file__).parents[1] / BUNDLED if source == BUNDLED else Path(source).expanduser()
+        previous = _previous(folder.absolute())
+        if not folder.exists() and (previous / MANIFEST_FILE).exists():
+            folder = previous  # a crash between the two renames of `_swap_in`
+        is_folder = folder.is_dir()
+    except (OSError, RuntimeError, ValueError) as error:  # longer than a name may be, an unknown user after ~
+        raise CheckpointError(f"{source[:80]!r} is no name of a checkpoint folder") from error
+    if is_folder:
         return folder, BaseModel(source if source == BUNDLED else str(folder.absolute()))
     if folder.exists() or folder.is_absolute() or source == BUNDLED or source.count("/") != 1 or source[0] in ".~":
         raise CheckpointError(f"there is no checkpoint folder {folder}; give a folder, a Hub id (owner/name) or {BUNDLED!r}")
@@ -160,12 +165,7 @@ def read_manifest(folder: Path) -> Manifest:
     Raises:
         CheckpointError: the manifest can't be read, or a file is missing or was changed.
     """
-    try:
-        values = json.loads((folder / MANIFEST_FILE).read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{MANIFEST_FILE} can't be read: {error}") from error
-    if not isinstance(values, dict):
-        raise CheckpointError(f"{MANIFEST_FILE} is not a JSON object")
+    values = read_json(folder / MANIFEST_FILE)
     manifest = Manifest.from_dict(values)
     listed = values.get("files")
     if not isinstance(listed, dict) or SCORING_FILE not in listed:
@@ -177,8 +177,10 @@ def read_manifest(folder: Path) -> Manifest:
 
 def _check_file(folder: Path, name: str, entry: Any) -> None:
     path = folder / name
-    if not isinstance(entry, dict) or ".." in Path(name).parts or Path(name).is_absolute():
-        raise CheckpointError(f"{MANIFEST_FILE} lists {name!r} in a way that can't be read")
+    if not isinstance(entry, dict) or ".." in Path(name).parts or Path(name).is_absolute() or len(name) > 1000:
+        raise CheckpointError(f"{MANIFEST_FILE} lists {name[:80]!r} in a way that can't be read")
+    if path.suffix.lower() in PICKLES:
+        raise CheckpointError(f"{name} is a pickle, which can run code when it is opened; save the weights as safetensors")
     if not path.is_file():
         raise CheckpointError(f"{name} is missing; copy or download the whole folder again")
     if path.stat().st_size != entry.get("bytes"):

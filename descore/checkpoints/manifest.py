@@ -13,6 +13,14 @@ from descore.prompt import DEFAULT_PROMPT_VERSION, PROMPTS
 from descore.video.types import FramePolicy
 
 FORMAT_VERSION = 1
+_KINDS = {
+    "name": str,
+    "trained_on": str,
+    "prompt_version": str,
+    "max_thought_tokens": int,
+    "lineage": Mapping,
+    "metrics": Mapping,
+}
 
 
 @dataclass(frozen=True)
@@ -30,6 +38,12 @@ class BaseModel:
     source: str
     revision: str | None = None
     fingerprint: str | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.source, str) or not all(
+            isinstance(one, str | None) for one in (self.revision, self.fingerprint)
+        ):
+            raise CheckpointError("the base model of the manifest is of another kind; fetch the checkpoint again")
 
 
 @dataclass(frozen=True)
@@ -64,6 +78,9 @@ class Manifest:
     metrics: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for name, kind in _KINDS.items():
+            if not isinstance(getattr(self, name), kind) or isinstance(getattr(self, name), bool):
+                raise CheckpointError(f"{name} of the manifest is of another kind; fetch the checkpoint again")
         if self.prompt_version not in PROMPTS:
             raise CheckpointError(f"unknown prompt version {self.prompt_version!r}; update descore")
         if self.dimensions != DIMENSIONS:
@@ -114,5 +131,5 @@ class Manifest:
             return cls(**{**{key: values[key] for key in present}, **converted})
         except CheckpointError:
             raise
-        except (TypeError, ValueError, AttributeError) as error:
+        except Exception as error:  # whatever the parts meet in values of other kinds
             raise CheckpointError(f"the manifest can't be read: {error}") from error

@@ -17,6 +17,7 @@ import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel
 
 from descore.errors import CheckpointError, NotEnoughMemoryError
+from descore.modeling.backbone_files import check_backbone_folder, one_line
 from descore.modeling.vision_attention import batch_equal_frames
 
 
@@ -47,11 +48,15 @@ def load_backbone(
         CheckpointError: nothing loadable there, weights missing or of other shapes, or no video input.
     """
     target = default_device() if device is None else torch.device(device)
+    if Path(source).is_dir():
+        check_backbone_folder(Path(source))
     processor = load_processor(source, revision)
     try:
         loaded: Any = AutoModelForImageTextToText.from_pretrained(
             source,
             revision=revision,
+            trust_remote_code=False,
+            use_safetensors=True,
             dtype=dtype or default_dtype(target),
             attn_implementation="sdpa",
             device_map=None if target.type == "cpu" else {"": target},
@@ -59,8 +64,8 @@ def load_backbone(
         )
     except torch.OutOfMemoryError as error:
         raise NotEnoughMemoryError(f"{target} has no room for the backbone of {source}: {error}") from error
-    except (OSError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"no image-text-to-text backbone could be loaded from {source}: {error}") from error
+    except Exception as error:  # whatever transformers' code meets in settings that don't belong together
+        raise CheckpointError(f"no image-text-to-text backbone could be loaded from {source}: {one_line(error)}") from error
     backbone, report = loaded
     if report["missing_keys"]:
         first_keys = ", ".join(sorted(report["missing_keys"])[:3])
@@ -76,9 +81,9 @@ def load_processor(source: str | Path, revision: str | None = None) -> Any:
         CheckpointError: there is none, or it takes no video.
     """
     try:
-        processor = AutoProcessor.from_pretrained(source, revision=revision)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"no processor could be loaded from {source}: {error}") from error
+        processor = AutoProcessor.from_pretrained(source, revision=revision, trust_remote_code=False)
+    except Exception as error:  # as above
+        raise CheckpointError(f"no processor could be loaded from {source}: {one_line(error)}") from error
     if getattr(processor, "video_processor", None) is None:
         raise CheckpointError(f"{source} takes no video: choose a backbone whose processor has a video processor")
     return processor

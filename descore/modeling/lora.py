@@ -19,10 +19,10 @@ from peft import (
 )
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import ModulesToSaveWrapper
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from descore.errors import CheckpointError
+from descore.modeling.backbone_files import one_line, read_json, refuse_pickles
 
 if TYPE_CHECKING:
     import torch
@@ -59,14 +59,17 @@ def load_adapter(backbone: PreTrainedModel, folder: Path) -> None:
     Raises:
         CheckpointError: it is incomplete or damaged, or belongs to another backbone.
     """
+    if not (folder / ADAPTER_WEIGHTS).is_file():
+        refuse_pickles(folder)
+    read_json(folder / "adapter_config.json")
     try:
         config = LoraConfig.from_pretrained(str(folder))
         weights = load_file(folder / ADAPTER_WEIGHTS)
         config.inference_mode = True
         add_adapter(backbone, config)
         result: Any = set_peft_model_state_dict(backbone, weights, adapter_name=_NAME)
-    except (OSError, ValueError, RuntimeError, TypeError, SafetensorError) as error:
-        raise CheckpointError(f"the adapter in {folder} does not load into this backbone: {error}") from error
+    except Exception as error:  # whatever peft's code meets in settings that don't belong together
+        raise CheckpointError(f"the adapter in {folder} does not load into this backbone: {one_line(error)}") from error
     expected = set(get_peft_model_state_dict(backbone, adapter_name=_NAME))
     if result.unexpected_keys or expected != set(weights):
         raise CheckpointError(f"the adapter in {folder} belongs to another backbone or is incomplete")

@@ -24,6 +24,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedMode
 from descore.checkpoints.folder import BACKBONE_DIR, MANIFEST_FILE, locate, read_manifest
 from descore.checkpoints.manifest import Manifest
 from descore.errors import CheckpointError
+from descore.modeling.backbone_files import check_architecture, one_line, read_json
 from trainer.config import PRESETS
 from trainer.engine.trainable import language_model
 
@@ -185,14 +186,21 @@ def backbone_config(checkpoint: str) -> Any:
         return Qwen3VLConfig.from_dict(json.loads(_KNOWN[checkpoint].read_text("utf-8")))
     try:
         if _is_remote(checkpoint):
-            return AutoConfig.from_pretrained(checkpoint)
+            return AutoConfig.from_pretrained(checkpoint, trust_remote_code=False)
         folder, _ = locate(checkpoint)
         if not (folder / MANIFEST_FILE).exists():
-            return AutoConfig.from_pretrained(folder)
+            return _local_config(folder)
         base = read_manifest(folder).base_model
-        return AutoConfig.from_pretrained(folder / BACKBONE_DIR) if base is None else backbone_config(base.source)
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"no configuration of {checkpoint} can be read: {error}") from error
+        return _local_config(folder / BACKBONE_DIR) if base is None else backbone_config(base.source)
+    except CheckpointError:
+        raise
+    except Exception as error:  # whatever transformers' code meets in settings that don't belong together
+        raise CheckpointError(f"no configuration of {checkpoint} can be read: {one_line(error)}") from error
+
+
+def _local_config(folder: Path) -> Any:
+    check_architecture(read_json(folder / "config.json"))
+    return AutoConfig.from_pretrained(folder, trust_remote_code=False)
 
 
 def _is_remote(checkpoint: str) -> bool:

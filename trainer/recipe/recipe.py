@@ -171,7 +171,7 @@ def new_model(folder: Path, seed: int) -> tuple[DeScoreModel, Batcher]:
     """Build a randomly initialised backbone with its scoring module; the tokenizer is trained once and kept in `folder`."""
     if not (folder / "tokenizer.json").exists():
         build_processor(build_tokenizer(tokenizer_texts())).save_pretrained(folder)
-    processor = Qwen3VLProcessor.from_pretrained(folder)
+    processor = Qwen3VLProcessor.from_pretrained(folder, trust_remote_code=False)
     backbone = build_backbone(processor.tokenizer, seed)
     batch_equal_frames(backbone)
     scoring = ScoringModule(backbone.config.get_text_config().hidden_size)
