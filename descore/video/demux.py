@@ -9,7 +9,7 @@ from __future__ import annotations
 import stat
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from descore.video.truncation import truncation
 from descore.video.types import (
     VideoEmptyError,
     VideoHasNoStreamError,
+    VideoIsPointerError,
     VideoLimits,
     VideoMissingError,
     VideoTooLargeError,
@@ -27,9 +28,17 @@ from descore.video.types import (
     VideoTruncatedError,
     VideoUnreadableError,
 )
+from descore.video.webp import MILLISECOND, is_webp, webp_timing
 
 # Containers that hold their own timing and their own data; names as ffmpeg's demuxers have them.
 CONTAINERS = "mov,mp4,matroska,webm,avi,mpegts,mpeg,flv,ogg,asf,gif"
+# What a file begins with that stands in the place of a video, and what to do about it.
+_POINTERS = (
+    (b"version https://git-lfs.github.com/spec/", "this is a Git LFS pointer, not the video itself; run `git lfs pull`"),
+    (b"/annex/objects/", "this is a git-annex pointer, not the video itself; run `git annex get`"),
+    (b"<!doctype html", "this is a web page, not a video; its download may need a sign-in"),
+    (b"<html", "this is a web page, not a video; its download may need a sign-in"),
+)
 
 
 @dataclass(frozen=True)
@@ -120,21 +129,38 @@ def require_local_file(path: str, limits: VideoLimits) -> int:
     return status.st_size
 
 
+def require_whole_file(path: str) -> None:
+    """Look at a file's own words and sizes.
+
+    Raises:
+        VideoIsPointerError: it stands in the place of a video.
+        VideoTruncatedError: its structure says that its end is missing.
+    """
+    with Path(path).open("rb") as file:
+        head = file.read(256).lstrip().lower()
+    for beginning, reason in _POINTERS:
+        if head.startswith(beginning):
+            raise VideoIsPointerError(path, reason)
+    cut = truncation(path)
+    if cut:
+        raise VideoTruncatedError(path, cut)
+
+
 def open_container(path: str) -> Any:
     """Open a local media file with PyAV; the caller closes it.
 
     Raises:
+        VideoIsPointerError: the file stands in the place of a video.
         VideoTruncatedError: the file's own structure says that its end is missing.
         VideoUnreadableError: no known video container.
     """
-    cut = truncation(path)
-    if cut:
-        raise VideoTruncatedError(path, cut)
+    require_whole_file(path)
     options = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
     try:
         return av.open(f"file:{Path(path).absolute()}", "r", options=options, metadata_errors="replace")
     except (av.FFmpegError, OSError, ValueError) as error:
-        raise VideoUnreadableError(path, f"this is not a readable video file ({_words(error)})") from error
+        reason = f"this is not a readable video file ({_words(error)}); convert it to MP4 (H.264) or WebM"
+        raise VideoUnreadableError(path, reason) from error
 
 
 def video_stream(container: Any, path: str) -> Any:
@@ -159,6 +185,38 @@ def scan(path: str, limits: VideoLimits) -> Track:
         VideoError: any of its subclasses; the message says what is wrong.
     """
     size = require_local_file(path, limits)
+    track = _scan_webp(path, limits) if is_webp(path) else _scan_container(path, limits, size)
+    if track.duration > limits.max_seconds:
+        raise VideoTooLongError(path, f"it lasts {float(track.duration):.0f} s; the limit is {limits.max_seconds:.0f} s")
+    return track
+
+
+def _scan_webp(path: str, limits: VideoLimits) -> Track:
+    require_whole_file(path)
+    width, height, durations = webp_timing(path, limits)
+    _check_size(path, width, height, limits)
+    times = [0, *accumulate(durations)]
+    packets = [
+        CodedFrame(start, start, duration, key=start == 0, discarded=False, closed=False, one_picture=True)
+        for start, duration in zip(times, durations, strict=False)
+    ]
+    return Track(
+        path=path,
+        container="webp",
+        codec="webp",
+        time_base=MILLISECOND,
+        width=width,
+        height=height,
+        video_streams=1,
+        extradata=b"",
+        packets=tuple(packets),
+        shown=tuple(times[:-1]),
+        end=times[-1],
+        rate=None,
+    )
+
+
+def _scan_container(path: str, limits: VideoLimits, size: int) -> Track:
     with open_container(path) as container:
         stream = video_stream(container, path)
         context = stream.codec_context
@@ -167,7 +225,7 @@ def scan(path: str, limits: VideoLimits) -> Track:
         _check_index(path, container, stream, size)
         shown, end = _display_times(path, stream, packets)
         rate = stream.average_rate or stream.guessed_rate
-        track = Track(
+        return Track(
             path=path,
             container=container.format.name,
             codec=context.name,
@@ -181,9 +239,21 @@ def scan(path: str, limits: VideoLimits) -> Track:
             end=end,
             rate=Fraction(rate) if rate else None,
         )
-    if track.duration > limits.max_seconds:
-        raise VideoTooLongError(path, f"it lasts {float(track.duration):.0f} s; the limit is {limits.max_seconds:.0f} s")
-    return track
+
+
+def require_budget(track: Track, frames: int, limits: VideoLimits) -> None:
+    """Refuse work before it begins: `frames` frames of a file have to be decoded.
+
+    Raises:
+        VideoTooLargeError: they hold more pixels than the limits allow.
+    """
+    pixels = track.width * track.height * frames
+    if pixels > limits.max_decoded_pixels:
+        raise VideoTooLargeError(
+            track.path,
+            f"{frames} frames of {track.width} x {track.height} are {pixels / 1e9:.1f} billion pixels to decode; "
+            f"the limit is {limits.max_decoded_pixels / 1e9:g} billion. Make it shorter or smaller",
+        )
 
 
 def _demux(container: Any, stream: Any, path: str, limits: VideoLimits) -> list[CodedFrame]:

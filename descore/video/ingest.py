@@ -8,7 +8,7 @@ from __future__ import annotations
 from fractions import Fraction
 from pathlib import Path
 
-from descore.video.demux import Track, scan
+from descore.video.demux import Track, require_budget, scan
 from descore.video.h264_writer import H264Writer
 from descore.video.pyav_reader import FrameGeometry, decoded_frames, picture_of, read_geometry
 from descore.video.types import VideoInfo, VideoLimits, VideoTruncatedError, VideoUnreadableError
@@ -23,7 +23,7 @@ def probe(path: str, limits: VideoLimits) -> VideoInfo:
     Raises:
         VideoError: any of its subclasses.
     """
-    track = scan(path, limits)
+    track = _scan(path, limits)
     geometry = read_geometry(track, limits)
     width, height = geometry.shown_size
     codec = _PLAIN_NAMES.get(track.codec, track.codec)
@@ -49,7 +49,7 @@ def validate(path: str, limits: VideoLimits) -> int:
         VideoTruncatedError: the last announced frames don't come.
         VideoUnreadableError: frames are missing elsewhere, or the decoder calls them damaged.
     """
-    track = scan(path, limits)
+    track = _scan(path, limits)
     ticks: list[int] = []
     damaged: list[int] = []
     for tick, frame, _ in decoded_frames(track, limits):
@@ -78,7 +78,7 @@ def reencode(path: str, out: str, limits: VideoLimits) -> int:
     Raises:
         VideoError: the source can't be read.
     """
-    track = scan(path, limits)
+    track = _scan(path, limits)
     geometry = read_geometry(track, limits)
     last = -1
     with H264Writer(out, _rate(track), track.time_base) as writer:
@@ -89,6 +89,13 @@ def reencode(path: str, out: str, limits: VideoLimits) -> int:
                 last = tick - start
                 writer.write(picture_of(frame, geometry, _native_size(geometry)), last)
     return writer.frames
+
+
+def _scan(path: str, limits: VideoLimits) -> Track:
+    """Demux a file whose frames will all be decoded, if they may be."""
+    track = scan(path, limits)
+    require_budget(track, len(track.packets), limits)
+    return track
 
 
 def _native_size(geometry: FrameGeometry) -> tuple[int, int]:

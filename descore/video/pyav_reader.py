@@ -12,7 +12,8 @@ import av
 import numpy as np
 
 from descore.video.demux import Track, open_container, video_stream
-from descore.video.types import VideoLimits, VideoTruncatedError, VideoUnreadableError
+from descore.video.types import VideoLimits, VideoTooLargeError, VideoTruncatedError, VideoUnreadableError
+from descore.video.webp import webp_frames
 
 
 @dataclass(frozen=True)
@@ -60,17 +61,22 @@ def read_geometry(track: Track, limits: VideoLimits) -> FrameGeometry:
 
     Raises:
         VideoUnreadableError: no frame can be decoded.
+        VideoTooLargeError: it is too long and narrow for the limits.
     """
-    for _, frame, stream in decoded_frames(track, limits, threads=1):
-        aspect = stream.sample_aspect_ratio or Fraction(1)
-        return FrameGeometry(
+    for _, frame, aspect in decoded_frames(track, limits, threads=1):
+        geometry = FrameGeometry(
             frame.width,
             frame.height,
             frame.format.name,
             bool(frame.interlaced_frame),
             _display_matrix(frame),
-            Fraction(aspect) if aspect > 0 else Fraction(1),
+            aspect if aspect > 0 else Fraction(1),
         )
+        width, height = geometry.shown_size
+        if max(width, height) > limits.max_aspect * min(width, height):
+            reason = f"its frames ({width} x {height}) are too narrow: one side may be {limits.max_aspect} times the other"
+            raise VideoTooLargeError(track.path, reason)
+        return geometry
     raise VideoUnreadableError(track.path, "none of its frames can be decoded; the file may be damaged")
 
 
@@ -106,14 +112,36 @@ def decode(
     return sorted(set(ticks)), kept
 
 
-def decoded_frames(track: Track, limits: VideoLimits, threads: int = 0) -> Iterator[tuple[int, Any, Any]]:
-    """Yield (display tick, PyAV frame, stream) of every frame, in display order; `threads` 0 takes up to four.
+def decoded_frames(track: Track, limits: VideoLimits, threads: int = 0) -> Iterator[tuple[int, Any, Fraction]]:
+    """Yield (display tick, PyAV frame, width over height of one pixel) of every frame, in display order.
 
     Errors before the first frame come from a stream joined in mid-group and are skipped.
 
+    Args:
+        track: as `scan` returns it.
+        limits: bounds on the file.
+        threads: of the decoder; 0 takes up to four.
+
     Raises:
         VideoUnreadableError: damaged data after the first frame.
+        VideoTooLargeError: more pixels come out than the limits allow.
     """
+    pixels = 0
+    for tick, frame, aspect in _frames_of(track, limits, threads):
+        # A stream can change its size, and a packet can hold several frames: the packets promise less than what comes out.
+        pixels += frame.width * frame.height
+        if pixels > limits.max_decoded_pixels:
+            limit = f"{limits.max_decoded_pixels / 1e9:g} billion pixels, the limit"
+            raise VideoTooLargeError(track.path, f"it decodes to more than {limit}. Make it shorter or smaller")
+        if tick is not None:
+            yield tick, frame, aspect
+
+
+def _frames_of(track: Track, limits: VideoLimits, threads: int) -> Iterator[tuple[int | None, Any, Fraction]]:
+    if track.container == "webp":
+        for start, picture in zip(track.shown, webp_frames(track.path), strict=False):
+            yield start, picture, Fraction(1)
+        return
     index = 0
     with open_container(track.path) as container:
         stream = video_stream(container, track.path)
@@ -131,8 +159,7 @@ def decoded_frames(track: Track, limits: VideoLimits, threads: int = 0) -> Itera
             for frame in frames:
                 tick = _display_tick(track, index, frame)
                 index += 1
-                if tick is not None:
-                    yield tick, frame, stream
+                yield tick, frame, Fraction(stream.sample_aspect_ratio or 1)
 
 
 def _display_tick(track: Track, index: int, frame: Any) -> int | None:

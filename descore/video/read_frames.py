@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from descore.video.decord_reader import decord_frames, decord_refusal
-from descore.video.demux import Track, scan
+from descore.video.demux import Track, require_budget, scan
 from descore.video.pyav_reader import FrameGeometry, decode, read_geometry
 from descore.video.types import FramePolicy, VideoClip, VideoLimits, VideoUnreadableError
 
@@ -27,14 +27,31 @@ def read(path: str, policy: FramePolicy, limits: VideoLimits, use_decord: bool =
         VideoError: any of its subclasses.
     """
     track = scan(path, limits)
+    indices = policy.sample_indices(track.starts(), track.duration)
+    require_budget(track, frames_before(track, indices), limits)
     geometry = read_geometry(track, limits)
     whole_frames = shipped_size(geometry, policy) == (geometry.width, geometry.height)
     if use_decord and whole_frames and decord_refusal(track, geometry) is None:
-        indices = policy.sample_indices(track.starts(), track.duration)
         frames = decord_frames(track, geometry, indices)
         if frames is not None:
             return _clip(track, indices, frames, "decord")
+    require_budget(track, len(track.packets), limits)
     return _read_pyav(track, geometry, policy, limits)
+
+
+def frames_before(track: Track, indices: list[int]) -> int:
+    """Return how many frames lead to the samples: those from the key frame before each one up to it, each counted once.
+
+    decord decodes these; PyAV decodes the whole file, since it compares all frames with what was announced.
+    """
+    sampled = {track.shown[index] for index in indices}
+    needed = waiting = 0
+    for packet in track.packets:
+        waiting = 1 if packet.key else waiting + 1
+        if packet.pts in sampled:
+            needed += waiting
+            waiting = 0
+    return needed
 
 
 def shipped_size(geometry: FrameGeometry, policy: FramePolicy) -> tuple[int, int]:

@@ -172,12 +172,19 @@ class VideoLimits:
         max_seconds: duration on screen.
         max_packets: coded frames.
         max_bytes: size of the file.
+        max_decoded_pixels: width x height x frames of all frames that have to be decoded.
+        max_aspect: the longer side of a frame over the shorter one, as displayed.
     """
 
     max_pixels: int = 4096 * 2304
     max_seconds: float = 600.0
     max_packets: int = 40_000
     max_bytes: int = 2 * 1024**3
+    # Each bound alone lets a file of 0.8 MB ask for 35,000 frames of 3000 x 3000, which is 315e9 pixels. What people bring:
+    # 3840 x 2160 x 30 fps x 60 s = 15e9, twice that at 60 fps; 1920 x 1080 x 30 fps x 600 s (the longest clip) = 37e9.
+    max_decoded_pixels: int = 40 * 10**9
+    # The processors of Qwen's video models take 200, after they have rounded the shorter side.
+    max_aspect: int = 190
 
 
 class VideoError(ValueError):
@@ -218,7 +225,11 @@ class VideoTruncatedError(VideoError):
 
 
 class VideoTooLargeError(VideoError):
-    """The frame size or the file size exceeds the limits."""
+    """The frame size, its shape, the file size or all pixels that have to be decoded exceed the limits."""
+
+
+class VideoIsPointerError(VideoUnreadableError):
+    """The file only names the video: a pointer of Git LFS or git-annex, or a page that a download gave instead."""
 
 
 class VideoTooLongError(VideoError):

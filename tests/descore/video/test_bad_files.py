@@ -19,6 +19,7 @@ from descore.video import (
     VideoEmptyError,
     VideoError,
     VideoHasNoStreamError,
+    VideoIsPointerError,
     VideoLimits,
     VideoMissingError,
     VideoTimeoutError,
@@ -132,6 +133,19 @@ def test_not_a_video(tmp_path: Path) -> None:
         stream.width, stream.height, stream.pix_fmt = 64, 64, "rgb24"
         out.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8), format="rgb24")))
     refuse(tmp_path / "picture.png", VideoUnreadableError)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:12ab\nsize 81234\n", "Git LFS pointer.*git lfs pull"),
+        (b"/annex/objects/SHA256E-s81234--12ab.mp4\n", "git-annex pointer.*git annex get"),
+        (b"\n<!DOCTYPE html><html><head></head></html>", "web page"),
+    ],
+)
+def test_a_file_in_the_place_of_a_video_is_named(content: bytes, words: str, tmp_path: Path) -> None:
+    (tmp_path / "lfs.mp4").write_bytes(content)
+    refuse(tmp_path / "lfs.mp4", VideoIsPointerError, words)
 
 
 def test_sound_only(tmp_path: Path) -> None:
