@@ -21,7 +21,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from descore.video import VideoInfo, content_hash, make_playable, probe, validate_full
+from descore.video import JUDGING, Lane, VideoInfo, content_hash, make_playable, probe, validate_full
 from storage import Database, NotInStoreError
 from storage.pairs import NewVideo, Pair, Video, add_new_video, find_video, video_by_public_id
 from storage.video_files import playable_path, store_video, video_path
@@ -61,18 +61,18 @@ class ClipStore:
         """
         return self.keep(path, self.check(path))
 
-    def check(self, path: Path) -> VideoInfo:
-        """Probe a file and decode it once in full; nothing is kept.
+    def check(self, path: Path, lane: Lane = JUDGING) -> VideoInfo:
+        """Probe a file and decode it once in full, in the processes of `lane`; nothing is kept.
 
         Raises:
             descore.video.VideoError: not a readable video.
         """
-        info = probe(path)
-        validate_full(path)
+        info = probe(path, lane=lane)
+        validate_full(path, lane=lane)
         return info
 
-    def keep(self, path: Path, info: VideoInfo) -> NewVideo:
-        """Copy a checked file into the managed folder, with a copy for the browser where it needs one.
+    def keep(self, path: Path, info: VideoInfo, lane: Lane = JUDGING) -> NewVideo:
+        """Copy a checked file into the managed folder, with a copy for the browser where it needs one (made in `lane`).
 
         Raises:
             descore.video.VideoError: it can't be re-encoded.
@@ -80,7 +80,7 @@ class ClipStore:
         """
         stored = store_video(path, self._database.home)
         if not info.browser_playable:
-            make_playable(stored.path, playable_path(stored.sha256, self._database.home))
+            make_playable(stored.path, playable_path(stored.sha256, self._database.home), lane=lane)
         return NewVideo(
             sha256=stored.sha256,
             file=stored.file,

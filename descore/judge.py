@@ -29,7 +29,7 @@ from descore.encode import Row, collate, content_digest, encode_prompt, pad_toke
 from descore.errors import RewardError
 from descore.judgement import MODES, Event, Judged, Judgement, Mode, ThoughtDelta, Verdict
 from descore.modeling.text_streamer import TextStream
-from descore.video import VideoClip, read_clips
+from descore.video import JUDGING, Lane, VideoClip, read_clips
 
 if TYPE_CHECKING:
     from descore.checkpoints.manifest import Manifest
@@ -103,6 +103,7 @@ class DeScore:
         k: int = 8,
         seed: int = 0,
         cancel: threading.Event | None = None,
+        lane: Lane = JUDGING,
     ) -> Iterator[Event]:
         """Judge the videos of one prompt: yield text as it comes and the `Verdict` last.
 
@@ -113,6 +114,7 @@ class DeScore:
                 seed, the video and the prompt.
             cancel: once set, the stream ends within one token, without a verdict. Closing the iterator does
                 the same.
+            lane: whose decoding processes read the videos.
 
         Raises:
             descore.video.VideoError: a video can't be read; before any event.
@@ -123,7 +125,7 @@ class DeScore:
         self._check(mode, k)
         if not videos:
             raise ValueError("there is no video to judge")
-        rows = self._encode(self._read(videos), [prompt] * len(videos))
+        rows = self._encode(self._read(videos, lane), [prompt] * len(videos))
         thoughts = yield from self._think(rows, mode, k, seed, cancel)
         if thoughts is None:
             return
@@ -186,8 +188,8 @@ class DeScore:
                 f"{self.name} has no trained scoring module, so mode quick has no reward to give; choose mode think"
             )
 
-    def _read(self, videos: Sequence[str | Path]) -> list[VideoClip]:
-        return read_clips(videos, self.manifest.frame_policy)
+    def _read(self, videos: Sequence[str | Path], lane: Lane = JUDGING) -> list[VideoClip]:
+        return read_clips(videos, self.manifest.frame_policy, lane=lane)
 
     def _encode(self, clips: Sequence[VideoClip], prompts: Sequence[str]) -> list[Row]:
         manifest, processor = self.manifest, self.model.processor

@@ -16,10 +16,11 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from app.clip_store import ClipStore
-from descore.video import VideoError, VideoInfo, content_hash, probe
+from descore.video import IMPORTS, VideoError, VideoInfo, content_hash, probe
 from descore.video.worker_pool import PROCESSES
 from storage import Database
 from storage.exchange.exporting.stored_pairs import DIGITS
@@ -128,7 +129,7 @@ def plan_import(
     """
     callbacks = _Callbacks(progress, cancelled)
     read = _read(database, path, source, format, videos, callbacks)
-    _, problems = _check_videos(probe, read, "probing videos", callbacks)
+    _, problems = _check_videos(partial(probe, lane=IMPORTS), read, "probing videos", callbacks)
     with database.read() as session:
         changes = compare(session, read.resolved)
     return ImportPlan(
@@ -177,7 +178,7 @@ def run_import(
     """
     callbacks = _Callbacks(progress, cancelled)
     read = _read(database, path, source, format, videos, callbacks)
-    checked, problems = _check_videos(clip_store.check, read, "decoding videos", callbacks)
+    checked, problems = _check_videos(partial(clip_store.check, lane=IMPORTS), read, "decoding videos", callbacks)
     with database.read() as session:
         changes = compare(session, read.resolved)
     problems = [*changes.problems, *read.problems, *problems]
@@ -289,7 +290,7 @@ def _keep(
     for done, (sha256, info) in enumerate(checked.items(), start=1):
         file, clip, pair = read.new[sha256]
         try:
-            kept[sha256] = clip_store.keep(file, info)
+            kept[sha256] = clip_store.keep(file, info, IMPORTS)
             if kept[sha256].sha256 != sha256:
                 problems.append(_video_problem(read.resolved.parsed, pair, clip, "was changed during the import; try again"))
         except VideoError as error:

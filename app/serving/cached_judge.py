@@ -20,6 +20,7 @@ from app.serving.answer import Answer, VideoAnswer
 from app.serving.judging_queue import Visitor
 from app.serving.serving import Served, Serving
 from descore.judgement import Judged, Judgement, Mode, ThoughtDelta, Verdict
+from descore.video import Lane
 from storage import Database
 from storage.judgements import JudgementRecord, Question, StoredJudgement, find_judgement, save_judgement
 from storage.pairs import Pair
@@ -64,11 +65,19 @@ def stream_answer(
             return
         # Meanwhile somebody else may have asked the same, or another checkpoint may have been promoted.
         with serving.in_use() as served:
-            yield from _judged(served, database, clip_store, pair, mode, k, cancel)
+            lane = Lane("judging", visitor.origin)
+            yield from _judged(served, database, clip_store, pair, mode, k, cancel, lane)
 
 
 def _judged(
-    served: Served, database: Database, clip_store: ClipStore, pair: Pair, mode: Mode, k: int, cancel: threading.Event
+    served: Served,
+    database: Database,
+    clip_store: ClipStore,
+    pair: Pair,
+    mode: Mode,
+    k: int,
+    cancel: threading.Event,
+    lane: Lane,
 ) -> Iterator[Answer]:
     """Yield the growing answer of one checkpoint, whose turn it is."""
     stored = stored_answer(served, database, pair, mode, k)
@@ -80,7 +89,7 @@ def _judged(
     yield answer
     paths = [clip_store.original(pair.video_a), clip_store.original(pair.video_b)]
     shown_at = 0.0
-    for event in model.stream(paths, pair.prompt, mode, k=k, cancel=cancel):
+    for event in model.stream(paths, pair.prompt, mode, k=k, cancel=cancel, lane=lane):
         answer = _grown(answer, event)
         if isinstance(event, Verdict):
             _remember(served, database, pair, event, k)

@@ -12,6 +12,7 @@ that nobody who asks for many holds up somebody who asks for one. Answers from t
 
 from __future__ import annotations
 
+import ipaddress
 import math
 import threading
 import time
@@ -51,6 +52,27 @@ class Visitor:
     def name(self) -> str:
         """What is counted as one visitor: the account, else session and address."""
         return f"{self.session}@{self.address}" if self.person is None else f"person {self.person}"
+
+    @property
+    def origin(self) -> str:
+        """What has one decoding process at a time and one quota of uploads: the account, else the network.
+
+        The session is left out: whoever wants another one reloads the page. Of an IPv6 address the first 64 bits count,
+        since the others are chosen by the one who uses it.
+        """
+        if self.person is not None or not self.address:
+            return self.name
+        return _network(self.address)
+
+
+def _network(address: str) -> str:
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if parsed.version == 4:
+        return address
+    return str(ipaddress.ip_network((address, 64), strict=False))
 
 
 class Place(NamedTuple):

@@ -35,13 +35,27 @@ from descore.video.types import (
     VideoTruncatedError,
     VideoUnreadableError,
 )
-from descore.video.worker_pool import PROCESSES, as_frames, ask, shut_down, warm_up
+from descore.video.worker_pool import (
+    IMPORTS,
+    JUDGING,
+    PROCESSES,
+    UPLOADS,
+    Lane,
+    as_frames,
+    ask,
+    shut_down,
+    warm_up,
+)
 
 if TYPE_CHECKING:
     import os
 
 __all__ = [
+    "IMPORTS",
+    "JUDGING",
+    "UPLOADS",
     "FramePolicy",
+    "Lane",
     "VideoClip",
     "VideoEmptyError",
     "VideoError",
@@ -75,6 +89,7 @@ def read_clip(
     timeout: float = 30.0,
     limits: VideoLimits = LIMITS,
     use_decord: bool = True,
+    lane: Lane = JUDGING,
 ) -> VideoClip:
     """Read the frames of `path` that `policy` asks for.
 
@@ -87,6 +102,7 @@ def read_clip(
         timeout: seconds of decoding allowed.
         limits: bounds on the file.
         use_decord: False reads every file with PyAV; the frames are the same.
+        lane: whose decoding processes read it.
 
     Raises:
         VideoError: the file can't be used; its subclass and message say why.
@@ -95,6 +111,7 @@ def read_clip(
         "read",
         path,
         timeout,
+        lane,
         policy=policy.to_dict(),
         limits=asdict(limits),
         use_decord=use_decord,
@@ -108,29 +125,34 @@ def read_clips(
     policy: FramePolicy,
     timeout: float = 30.0,
     limits: VideoLimits = LIMITS,
+    lane: Lane = JUDGING,
 ) -> list[VideoClip]:
     """Read several files at once with `read_clip`, in their order; the first bad one raises."""
     with ThreadPoolExecutor(max_workers=max(1, min(PROCESSES, len(paths)))) as threads:
-        return list(threads.map(lambda path: read_clip(path, policy, timeout, limits), paths))
+        return list(threads.map(lambda path: read_clip(path, policy, timeout, limits, lane=lane), paths))
 
 
-def probe(path: str | os.PathLike[str], timeout: float = 30.0, limits: VideoLimits = LIMITS) -> VideoInfo:
+def probe(
+    path: str | os.PathLike[str], timeout: float = 30.0, limits: VideoLimits = LIMITS, lane: Lane = JUDGING
+) -> VideoInfo:
     """Return size, length, codec and playability of a file.
 
     Raises:
         VideoError: the file can't be used.
     """
-    header, _ = ask("probe", path, timeout, limits=asdict(limits))
+    header, _ = ask("probe", path, timeout, lane, limits=asdict(limits))
     return VideoInfo(**_without_size(header))
 
 
-def validate_full(path: str | os.PathLike[str], timeout: float = 120.0, limits: VideoLimits = LIMITS) -> int:
+def validate_full(
+    path: str | os.PathLike[str], timeout: float = 120.0, limits: VideoLimits = LIMITS, lane: Lane = JUDGING
+) -> int:
     """Decode the file once in full; return the number of frames that it shows.
 
     Raises:
         VideoError: anything in it is missing or damaged.
     """
-    header, _ = ask("validate", path, timeout, limits=asdict(limits))
+    header, _ = ask("validate", path, timeout, lane, limits=asdict(limits))
     return int(header["frames"])
 
 
@@ -139,15 +161,16 @@ def make_playable(
     out: str | os.PathLike[str],
     timeout: float = 300.0,
     limits: VideoLimits = LIMITS,
+    lane: Lane = JUDGING,
 ) -> Path:
     """Return a file that every browser plays: `path` itself, or `out`, re-encoded to H.264 without sound.
 
     Raises:
         VideoError: the file can't be used.
     """
-    if probe(path, timeout, limits).browser_playable:
+    if probe(path, timeout, limits, lane).browser_playable:
         return Path(path)
-    ask("reencode", path, timeout, limits=asdict(limits), out=str(Path(out).absolute()))
+    ask("reencode", path, timeout, lane, limits=asdict(limits), out=str(Path(out).absolute()))
     return Path(out)
 
 

@@ -26,8 +26,14 @@ Answer = tuple[dict[str, Any], np.ndarray | None]
 _ADDRESS_SPACE_BYTES = 8 * 1024**3
 
 
-def main() -> None:
+# Of a process in the background: other processes on a busy machine come first.
+_NICENESS = 10
+
+
+def main(background: bool = False) -> None:
     """Serve requests until the parent closes the pipe or dies."""
+    if background and hasattr(os, "nice"):
+        os.nice(_NICENESS)
     requests, answers = _private_pipes()
     _limit_memory()
     # Libraries are loaded before the first request comes, so that it is answered at once, and not before the

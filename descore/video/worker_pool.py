@@ -4,6 +4,9 @@ A broken file can hang or crash a decoder inside native code, where no signal ha
 each request goes to a fresh Python process (spawned, never forked: decord hangs in forked children) and has a
 wall-clock limit; a process that exceeds it is killed and replaced. Two of them are kept warm, so that both
 videos of a pair are read at the same time and nobody waits for imports.
+
+Work of other kinds has a lane of its own: uploads and imports are decoded in processes that start when they are
+needed and give way to the others on a busy machine, so that no amount of them delays a judgement.
 """
 
 from __future__ import annotations
@@ -14,19 +17,43 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, Literal, cast, get_args
 
 import numpy as np
 
 from descore.video import types as video_types
 from descore.video.types import VideoError, VideoTimeoutError, VideoUnreadableError
 
-PROCESSES = 2
+PROCESSES = 2  # of each lane
+LaneName = Literal["judging", "uploads", "imports"]
 
 _ROOT = str(Path(__file__).resolve().parents[2])
 # sys.path is set by hand: the parent's __main__ and its folder must not be imported by the child.
-_COMMAND = "import sys; sys.path[:] = [{root!r}] + [p for p in sys.path if p]; from descore.video.worker import main; main()"
+_COMMAND = (
+    "import sys; sys.path[:] = [{root!r}] + [p for p in sys.path if p]; "
+    "from descore.video.worker import main; main({background})"
+)
+
+
+@dataclass(frozen=True)
+class Lane:
+    """Whose decoding processes do a job, and for whom.
+
+    Attributes:
+        name: each lane has processes of its own.
+        visitor: for whom; one visitor has at most one job decoded at a time, in all lanes together, and a second one
+            waits without occupying a process. None for as many as the lane has.
+    """
+
+    name: LaneName = "judging"
+    visitor: str | None = None
+
+
+JUDGING, UPLOADS, IMPORTS = Lane("judging"), Lane("uploads"), Lane("imports")
 
 
 class WorkerCrashedError(RuntimeError):
@@ -34,11 +61,11 @@ class WorkerCrashedError(RuntimeError):
 
 
 class _Worker:
-    """One child process and its two pipes."""
+    """One child process and its two pipes; in the background it gives way to other processes."""
 
-    def __init__(self) -> None:
+    def __init__(self, background: bool = False) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _COMMAND.format(root=_ROOT)],
+            [sys.executable, "-c", _COMMAND.format(root=_ROOT, background=background)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             # Unbuffered: after a fork in mid-request, half a message must not be sent a second time.
@@ -102,7 +129,8 @@ class _Worker:
 class _Pool:
     """Up to `PROCESSES` workers, each serving one request at a time; safe to use from many threads."""
 
-    def __init__(self) -> None:
+    def __init__(self, background: bool) -> None:
+        self._background = background
         self._slots = threading.BoundedSemaphore(PROCESSES)
         self._lock = threading.Lock()
         self._idle: list[_Worker] = []
@@ -111,7 +139,7 @@ class _Pool:
     def warm_up(self) -> None:
         with self._lock:
             while len(self._idle) + len(self._busy) < PROCESSES:
-                self._idle.append(_Worker())
+                self._idle.append(_Worker(self._background))
 
     def ask(self, request: dict[str, Any], seconds: float, fresh: bool = False) -> tuple[dict[str, Any], bytearray]:
         with self._slots:
@@ -146,31 +174,65 @@ class _Pool:
                     break
                 worker.kill()
             else:
-                worker = _Worker()
+                worker = _Worker(self._background)
             self._busy.add(worker)
             return worker
 
 
-_pool = _Pool()
+class _Turns:
+    """One turn at a time for each visitor; a visitor's requests are served in no particular order."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._visitors: dict[str, tuple[threading.Lock, int]] = {}  # with the number of those who hold it or wait
+
+    @contextmanager
+    def turn(self, visitor: str) -> Iterator[None]:
+        with self._lock:
+            own, waiting = self._visitors.get(visitor, (threading.Lock(), 0))
+            self._visitors[visitor] = own, waiting + 1
+        try:
+            with own:
+                yield
+        finally:
+            with self._lock:
+                own, waiting = self._visitors[visitor]
+                if waiting > 1:
+                    self._visitors[visitor] = own, waiting - 1
+                else:
+                    del self._visitors[visitor]
+
+
+def _new_pools() -> dict[LaneName, _Pool]:
+    return {name: _Pool(background=name != "judging") for name in get_args(LaneName)}
+
+
+_pools = _new_pools()
+_turns = _Turns()
 
 
 def warm_up() -> None:
-    """Start the decoding processes without waiting for them; they import their libraries on their own."""
-    _pool.warm_up()
+    """Start the decoding processes of judging without waiting for them; they import their libraries on their own."""
+    _pools["judging"].warm_up()
 
 
 def shut_down() -> None:
     """Kill the decoding processes; the next request starts new ones."""
-    _pool.close()
+    for pool in _pools.values():
+        pool.close()
 
 
-def worker_pids() -> list[int]:
-    """Process ids of the living decoding processes."""
-    return _pool.pids()
+def worker_pids(lane: LaneName = "judging") -> list[int]:
+    """Process ids of a lane's living decoding processes."""
+    return _pools[lane].pids()
 
 
-def ask(job: str, path: str | os.PathLike[str], seconds: float, **details: Any) -> tuple[dict[str, Any], bytearray]:
-    """Run `job` on `path` in a decoding process; return the answer's header and raw bytes.
+def ask(
+    job: str, path: str | os.PathLike[str], seconds: float, lane: Lane, **details: Any
+) -> tuple[dict[str, Any], bytearray]:
+    """Run `job` on `path` in a decoding process of `lane`; return the answer's header and raw bytes.
+
+    `seconds` count from the moment at which a process takes the job.
 
     Raises:
         VideoError: the job raised it.
@@ -179,12 +241,14 @@ def ask(job: str, path: str | os.PathLike[str], seconds: float, **details: Any) 
     """
     name = os.fspath(path)
     request = {"job": job, "path": name, "seconds": seconds, **details}
+    pool = _pools[lane.name]
     try:
-        try:
-            header, payload = _pool.ask(request, seconds)
-        except WorkerCrashedError:
-            # An idle process may have been killed from outside, or decord died of a file that PyAV can read.
-            header, payload = _pool.ask({**request, "use_decord": False}, seconds, fresh=True)
+        with _turns.turn(lane.visitor) if lane.visitor is not None else nullcontext():
+            try:
+                header, payload = pool.ask(request, seconds)
+            except WorkerCrashedError:
+                # An idle process may have been killed from outside, or decord died of a file that PyAV can read.
+                header, payload = pool.ask({**request, "use_decord": False}, seconds, fresh=True)
     except TimeoutError as error:
         raise VideoTimeoutError(name, f"decoding took more than {seconds:g} s and was stopped") from error
     except WorkerCrashedError as error:
@@ -215,9 +279,10 @@ def _exactly(pipe: BinaryIO, count: int) -> bytearray:
 
 def _after_fork() -> None:
     # A forked child must not talk into its parent's pipes, nor keep them open.
-    global _pool
-    _pool.forget()
-    _pool = _Pool()
+    global _pools, _turns
+    for pool in _pools.values():
+        pool.forget()
+    _pools, _turns = _new_pools(), _Turns()
 
 
 if hasattr(os, "register_at_fork"):

@@ -7,12 +7,28 @@ import signal
 import subprocess
 import sys
 import textwrap
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from descore.video import FramePolicy, VideoTimeoutError, read_clip, read_clips, shut_down, warm_up, worker_pool
+from descore.video import (
+    IMPORTS,
+    JUDGING,
+    UPLOADS,
+    FramePolicy,
+    Lane,
+    VideoClip,
+    VideoMissingError,
+    VideoTimeoutError,
+    probe,
+    read_clip,
+    read_clips,
+    shut_down,
+    warm_up,
+    worker_pool,
+)
 from descore.video.worker_pool import PROCESSES, worker_pids
 from tests.helpers.barcode_clips import numbers, write_clip
 from tests.helpers.paths import ROOT
@@ -65,7 +81,7 @@ def test_warming_up_does_not_wait_for_the_processes(monkeypatch: pytest.MonkeyPa
 def test_a_warm_read_starts_no_process(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     warm_up()
     read_clips([clip, clip], ALL)
-    monkeypatch.setattr(worker_pool, "_Worker", lambda: pytest.fail("a process was started"))
+    monkeypatch.setattr(worker_pool, "_Worker", lambda *_: pytest.fail("a process was started"))
     read_clips([clip, clip], ALL)
 
 
@@ -108,7 +124,7 @@ def test_a_process_that_dies_in_mid_request_costs_only_time(clip: Path) -> None:
         os.kill(pid, signal.SIGSTOP)
     with ThreadPoolExecutor(1) as threads:
         waiting = threads.submit(read_clip, clip, ALL)
-        wait_until(lambda: len(worker_pool._pool._busy) == 1, "decoding in a process")
+        wait_until(lambda: len(worker_pool._pools["judging"]._busy) == 1, "decoding in a process")
         for pid in worker_pids():
             os.kill(pid, signal.SIGKILL)
         assert numbers(waiting.result(timeout=120).frames) == list(range(24))
@@ -189,3 +205,71 @@ def test_a_forked_child_uses_processes_of_its_own(clip: Path, tmp_path: Path) ->
         str(clip),
     )
     assert result.stdout.strip() == "status 0", result.stderr
+
+
+# ---- lanes and visitors ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stuck_uploads(clip: Path) -> Iterator[list[Future[VideoClip]]]:
+    """All processes of the uploads' lane hold a job that does not end, and more uploads wait."""
+    shut_down()
+    worker_pool._pools["uploads"].warm_up()
+    for pid in worker_pids("uploads"):
+        os.kill(pid, signal.SIGSTOP)
+    with ThreadPoolExecutor(PROCESSES + 3) as threads:
+        waiting = [threads.submit(read_clip, clip, ALL, 300, lane=UPLOADS) for _ in range(PROCESSES + 3)]
+        wait_until(lambda: len(worker_pool._pools["uploads"]._busy) == PROCESSES, "uploads in all their processes")
+        yield waiting
+        for pid in worker_pids("uploads"):
+            os.kill(pid, signal.SIGCONT)
+        assert [numbers(each.result(300).frames) for each in waiting] == [list(range(24))] * len(waiting)
+
+
+@pytest.mark.slow
+def test_judging_and_imports_go_on_while_uploads_are_saturated(clip: Path, stuck_uploads: list[Future[VideoClip]]) -> None:
+    assert numbers(read_clip(clip, ALL).frames) == list(range(24))
+    assert [len(each.frames) for each in read_clips([clip, clip, clip], ALL)] == [24] * 3
+    assert probe(clip, lane=IMPORTS).frames == 24
+    assert not any(each.done() for each in stuck_uploads)
+    lanes = [set(worker_pids(name)) for name in ("judging", "uploads", "imports")]
+    assert sum(map(len, lanes)) == len(set().union(*lanes)), "each lane has processes of its own"
+
+
+@pytest.mark.slow
+def test_a_visitor_holds_one_process_and_waits_without_one(clip: Path) -> None:
+    warm_up()
+    read_clips([clip, clip], ALL)
+    for pid in worker_pids():
+        os.kill(pid, signal.SIGSTOP)
+    pool = worker_pool._pools["judging"]
+    with ThreadPoolExecutor(4) as threads:
+        greedy = [threads.submit(read_clip, clip, ALL, 300, lane=Lane("judging", "192.0.2.1")) for _ in range(3)]
+        wait_until(lambda: worker_pool._turns._visitors["192.0.2.1"][1] == 3, "three requests of one visitor")
+        wait_until(lambda: len(pool._busy) == 1, "the first of them in a process")
+        other = threads.submit(read_clip, clip, ALL, 300, lane=Lane("judging", "192.0.2.2"))
+        wait_until(lambda: len(pool._busy) == 2, "the other visitor in the second process")
+        held = {worker.pid for worker in pool._busy}
+        for pid in held:
+            os.kill(pid, signal.SIGCONT)
+        assert len(other.result(300).frames) == 24
+        assert [len(each.result(300).frames) for each in greedy] == [24] * 3
+    assert worker_pool._turns._visitors == {}
+
+
+def test_a_turn_is_given_back_after_an_error(tmp_path: Path) -> None:
+    lane = Lane("judging", "192.0.2.1")
+    for _ in range(2):
+        with pytest.raises(VideoMissingError):
+            read_clip(tmp_path / "nowhere.mp4", ALL, lane=lane)
+    assert worker_pool._turns._visitors == {}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "nice"), reason="processes have no niceness here")
+def test_only_processes_in_the_background_give_way(clip: Path) -> None:
+    for lane in (JUDGING, UPLOADS, IMPORTS):
+        read_clip(clip, ALL, lane=lane)
+    mine = os.getpriority(os.PRIO_PROCESS, 0)
+    for lane, niceness in ((JUDGING, 0), (UPLOADS, 10), (IMPORTS, 10)):
+        assert {os.getpriority(os.PRIO_PROCESS, pid) - mine for pid in worker_pids(lane.name)} == {niceness}
