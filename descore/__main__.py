@@ -2,6 +2,8 @@
 
     descore judge --prompt "a red circle bounces" A.mp4 B.mp4 --json
     descore score pairs.csv --out scores.csv --mode quick
+    descore push runs/first/dual-rl/checkpoint our-lab/descore-8b --private
+    descore pull our-lab/descore-8b checkpoints/descore-8b --revision 1f2e3d
 
 A mistake of the caller ends with one line on stderr and exit code 2.
 """
@@ -52,8 +54,23 @@ def _parser() -> argparse.ArgumentParser:
     score.add_argument("--out", type=Path, required=True, help="CSV to write; a run that was stopped goes on in it")
     score.set_defaults(run=_score)
 
+    push = commands.add_parser("push", help="put a checkpoint and its card on the Hugging Face Hub, in one commit")
+    push.add_argument("folder", type=Path, metavar="CHECKPOINT")
+    push.add_argument("repository", metavar="OWNER/NAME", help="made where it does not exist")
+    push.add_argument("--private", action="store_true", help="make a new repository private")
+    push.add_argument("--branch", help="by default the main one")
+    push.add_argument("--message", default="", help="of the commit")
+    push.set_defaults(run=_push)
+
+    pull = commands.add_parser("pull", help="copy a checkpoint from the Hugging Face Hub into a folder")
+    pull.add_argument("repository", metavar="OWNER/NAME")
+    pull.add_argument("folder", type=Path, metavar="FOLDER", help="where it goes; a checkpoint that is there is replaced")
+    pull.add_argument("--revision", help="commit, tag or branch (default: the newest)")
+    pull.add_argument("--offline", action="store_true", help="take what was fetched before, and ask nobody")
+    pull.set_defaults(run=_pull)
+
     for command in (judge, score):
-        command.add_argument("--checkpoint", default="bundled", help="folder, Hub id or 'bundled' (the default)")
+        command.add_argument("--checkpoint", default="bundled", help="folder, Hub id (owner/name@revision) or 'bundled'")
         command.add_argument("--mode", choices=MODES, default="think", help="think (the default), quick, or k thoughts")
     return parser
 
@@ -73,6 +90,22 @@ def _score(options: argparse.Namespace) -> int:
         f"{len(pairs)} pairs in {options.out}" + (f", {failed} of them with an error" if failed else ""),
         file=sys.stderr,
     )
+    return 0
+
+
+def _push(options: argparse.Namespace) -> int:
+    from descore.checkpoints.hub import push_checkpoint
+
+    pushed = push_checkpoint(options.folder, options.repository, options.private, options.branch, options.message)
+    print(f"{pushed.repository}@{pushed.commit}")
+    print(pushed.url, file=sys.stderr)
+    return 0
+
+
+def _pull(options: argparse.Namespace) -> int:
+    from descore.checkpoints.hub import pull_checkpoint
+
+    print(pull_checkpoint(options.repository, options.folder, options.revision, options.offline))
     return 0
 
 

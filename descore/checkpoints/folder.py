@@ -17,7 +17,8 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,7 +43,7 @@ MANIFEST_FILE, CARD_FILE, BACKBONE_DIR, ADAPTER_DIR = "descore.json", "README.md
 BUNDLED = "bundled"
 # Larger files (an 8B's shards) are checked by size alone: hashing 16 GB at each start would take minutes.
 _HASHED_UP_TO = 64 * 1024 * 1024
-_HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", CARD_FILE]
+_HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", CARD_FILE, CURVES_FILE]
 
 
 def save_checkpoint(folder: str | Path, model: DeScoreModel, manifest: Manifest) -> Path:
@@ -54,14 +55,9 @@ def save_checkpoint(folder: str | Path, model: DeScoreModel, manifest: Manifest)
     if model.scoring is None:
         raise CheckpointError("there is no scoring module to save; save a bare backbone with transformers instead")
     folder = Path(folder).absolute()
-    work = _work_folder(folder)
-    try:
+    with work_folder(folder) as work:
         _write_files(work, model, manifest)
-        _sync(work)
-        _swap_in(work, folder)
-    except BaseException:
-        shutil.rmtree(work, ignore_errors=True)
-        raise
+        put_in_place(work, folder)
     return folder
 
 
@@ -77,18 +73,13 @@ def copy_checkpoint(source: Path, folder: Path, name: str, lineage: Mapping[str,
         CheckpointError: the source is incomplete, or the folder exists and is no checkpoint.
     """
     manifest, folder = read_manifest(source), folder.absolute()
-    work = _work_folder(folder)
-    try:
+    with work_folder(folder) as work:
         for path in sorted(source.rglob("*")):
             relative = path.relative_to(source)
             if path.is_file() and str(relative) not in (MANIFEST_FILE, CARD_FILE, CURVES_FILE):
                 _link(path, work / relative)
         _describe(work, replace(manifest, name=name, lineage={**manifest.lineage, **lineage}))
-        _sync(work)
-        _swap_in(work, folder)
-    except BaseException:
-        shutil.rmtree(work, ignore_errors=True)
-        raise
+        put_in_place(work, folder)
     return folder
 
 
@@ -124,6 +115,10 @@ def load_checkpoint(
 def locate(path_or_hub_id: str | Path, revision: str | None = None) -> tuple[Path, BaseModel]:
     """Return the local folder of a checkpoint or backbone, fetched from the Hub if need be, and where it comes from.
 
+    Args:
+        path_or_hub_id: a folder, "bundled", owner/name, or owner/name@revision.
+        revision: commit, tag or branch of a Hub id without one.
+
     Raises:
         CheckpointError: there is no such folder, and no such repository that can be reached.
     """
@@ -138,13 +133,29 @@ def locate(path_or_hub_id: str | Path, revision: str | None = None) -> tuple[Pat
         raise CheckpointError(f"{source[:80]!r} is no name of a checkpoint folder") from error
     if is_folder:
         return folder, BaseModel(source if source == BUNDLED else str(folder.absolute()))
-    if folder.exists() or folder.is_absolute() or source == BUNDLED or source.count("/") != 1 or source[0] in ".~":
+    repository, _, pinned = source.partition("@")
+    if folder.exists() or folder.is_absolute() or source == BUNDLED or repository.count("/") != 1 or source[0] in ".~":
         raise CheckpointError(f"there is no checkpoint folder {folder}; give a folder, a Hub id (owner/name) or {BUNDLED!r}")
+    snapshot = fetch_snapshot(repository, pinned or revision)
+    return snapshot, BaseModel(repository, snapshot.name)
+
+
+def fetch_snapshot(repository: str, revision: str | None = None, offline: bool = False) -> Path:
+    """Return the folder of the Hub client's cache that has a repository's files; its name is the commit.
+
+    Args:
+        revision: commit, tag or branch; by default the newest, or without a network the newest that was fetched.
+        offline: look into the cache alone.
+
+    Raises:
+        CheckpointError: there is no such repository or revision that can be reached.
+    """
     try:
-        snapshot = Path(snapshot_download(source, revision=revision, allow_patterns=_HUB_FILES))
+        return Path(snapshot_download(repository, revision=revision, allow_patterns=_HUB_FILES, local_files_only=offline))
     except Exception as error:  # whatever the Hub client's HTTP library raises: nothing was fetched
-        raise CheckpointError(f"{source} is no local folder and can't be fetched from the Hub: {error}") from error
-    return snapshot, BaseModel(source, snapshot.name)
+        where = "was not fetched before" if offline else "is no local folder and can't be fetched from the Hub"
+        version = f" at {revision}" if revision else ""
+        raise CheckpointError(f"{repository}{version} {where}: {error}") from error
 
 
 def folder_fingerprint(folder: Path) -> str:
@@ -211,8 +222,9 @@ def _check_base(backbone: PreTrainedModel, base: BaseModel | None) -> None:
         )
 
 
-def _work_folder(folder: Path) -> Path:
-    """Make a temporary folder beside the one that a checkpoint will be written to.
+@contextmanager
+def work_folder(folder: Path) -> Iterator[Path]:
+    """Make a temporary folder beside the one that a checkpoint will be written to; it goes unless it is put in place.
 
     Raises:
         CheckpointError: the folder exists and is no checkpoint.
@@ -222,7 +234,16 @@ def _work_folder(folder: Path) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     work.chmod(0o755)
-    return work
+    try:
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def put_in_place(work: Path, folder: Path) -> None:
+    """Make a finished work folder the checkpoint's, once all of it is on the disk."""
+    _sync(work)
+    _swap_in(work, folder)
 
 
 def _link(source: Path, path: Path) -> None:

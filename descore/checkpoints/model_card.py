@@ -30,16 +30,17 @@ _USAGE = """\
 ```python
 from descore import DeScore
 
-judge = DeScore.from_pretrained("PATH_OR_HUB_ID_OF_THIS_FOLDER")
+judge = DeScore.from_pretrained("REPOSITORY")
 print(judge.judge(["a.mp4", "b.mp4"], "a red circle bounces").to_json_dict())
 ```"""
 
 
-def render_card(manifest: Mapping[str, Any]) -> str:
+def render_card(manifest: Mapping[str, Any], repository: str = "PATH_OR_HUB_ID_OF_THIS_FOLDER") -> str:
     """Render Markdown with the Hub's front matter.
 
     Args:
         manifest: `Manifest.to_dict()`; its metrics are split -> name -> number, interval or text.
+        repository: where a reader gets it from, for the example.
     """
     name, base = manifest["name"], manifest["base_model"]
     front = {
@@ -55,8 +56,9 @@ def render_card(manifest: Mapping[str, Any]) -> str:
         f"# {name}",
         manifest["trained_on"] or "No description of the training data was given.",
         _ABOUT.format(dimensions=", ".join(manifest["dimensions"])),
-        _USAGE,
+        _USAGE.replace("REPOSITORY", repository),
         _settings(manifest),
+        "## Limits\n\n" + _limits(manifest),
         "## Measured\n\n" + _metrics_table(manifest["metrics"]),
         _before_after(manifest["metrics"]),
         _curves(manifest["lineage"]),
@@ -78,6 +80,22 @@ def _settings(manifest: Mapping[str, Any]) -> str:
             f"- Thought: at most {manifest['max_thought_tokens']} tokens",
         ]
     )
+
+
+def _limits(manifest: Mapping[str, Any]) -> str:
+    """Say where the checkpoint's judgements end, from what the manifest knows."""
+    policy = manifest["frame_policy"]
+    lines = [
+        "- It judges how well a video follows its prompt, in the dimensions above; nothing else, such as safety or sound.",
+        f"- It sees at most {policy['max_frames']} frames of a video: what happens between them it does not know.",
+        "- On videos unlike those that it was trained on (above) its rewards mean little, however sure they look.",
+        "- A text inside a prompt can sway a thought: rewards of prompts that strangers wrote are to be read with care.",
+    ]
+    if not manifest["metrics"]:
+        lines.append("- Nothing was measured on held-out pairs.")
+    if not manifest["calibration"]:
+        lines.append("- It has no calibration: a probability of its preference can't be given.")
+    return "\n".join(lines)
 
 
 def _metrics_table(metrics: Mapping[str, Any]) -> str:
