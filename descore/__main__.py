@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from descore.judgement import MODES, Judgement, Verdict
+from descore.prompt import check_prompt
 
 if TYPE_CHECKING:
     from descore.judge import DeScore
@@ -76,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _judge(options: argparse.Namespace) -> int:
+    check_prompt(options.prompt)  # before the model is loaded, which takes longer
     verdict = _load(options.checkpoint).judge(options.videos, options.prompt, options.mode)
     print(json.dumps(verdict.to_json_dict(), ensure_ascii=False) if options.json else _readable(verdict))
     return 0

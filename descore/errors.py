@@ -1,4 +1,4 @@
-"""Errors of checkpoints and rewards. Those of videos are in `descore.video.types`, of answers in `descore.answer`."""
+"""Errors of checkpoints, prompts, rewards. Those of videos are in `descore.video.types`, of answers in `descore.answer`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ class CheckpointError(ValueError):
 
 class NotEnoughMemoryError(CheckpointError):
     """The device has too little free memory for the weights."""
+
+
+class PromptError(ValueError):
+    """A prompt that is empty, too long or holds characters that it can't hold; the message gives limit and length."""
 
 
 class RewardError(RuntimeError):

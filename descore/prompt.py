@@ -5,12 +5,24 @@
 The layout is text up to the assistant's turn (made by the backbone's own chat template), then the thought as plain
 tokens, then one query embedding that has no id of its own. Without a thought (`quick`) the query token follows the
 opened assistant turn at once. The end-of-turn token is never part of the sequence: the query token takes its place.
+
+What a prompt may be is said here too, once for every way in: library, command line, app and store. This module imports
+neither torch nor transformers, so that the store may use it.
 """
 
 from __future__ import annotations
 
 import re
 from typing import Any
+
+from descore.errors import PromptError
+
+# The longest prompts of VideoGen-RewardBench and GenAI-Bench stay below 1,500.
+PROMPT_CHARACTERS = 4000
+# No database can hold NUL everywhere, and half of a surrogate pair, which JSON can smuggle in, is no text.
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+# In a prompt also every control character but tab and newline, with the carriage return that Windows puts before it.
+_NOT_IN_PROMPTS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]|\r(?!\n)")
 
 COMPACT_INSTRUCTION = "Judge the video.\nPrompt: {prompt}"
 
@@ -42,6 +54,57 @@ PROMPTS = {"full-1": FULL_INSTRUCTION, "compact-1": COMPACT_INSTRUCTION}
 DEFAULT_PROMPT_VERSION = "full-1"
 
 
+def text_problem(text: str, limit: int | None = None, forbidden: re.Pattern[str] = _UNSTORABLE) -> str | None:
+    """Say why a text can't be kept, as what follows its name in a sentence; None for one that can.
+
+    The length comes first, since it costs nothing: nothing else may be done to a text before its length is known.
+
+    Args:
+        text: any text.
+        limit: characters at most; None for a text whose length is bounded elsewhere.
+        forbidden: the characters that it can't hold, by default those that no database can store.
+    """
+    if limit is not None and len(text) > limit:
+        return f"has {len(text):,} characters; at most {limit:,} are allowed: shorten it"
+    match = forbidden.search(text)
+    if match is None:
+        return None
+    return f"holds the character U+{ord(match[0]):04X} at position {match.start() + 1}, which can't be stored: remove it"
+
+
+def prompt_problem(prompt: str) -> str | None:
+    """Say why a text can't be a prompt, as what follows "the prompt"; None for one that can.
+
+    Special tokens and the limit in tokens belong to a checkpoint, see `descore.judge.DeScore.check_prompt`.
+    """
+    problem = text_problem(prompt, PROMPT_CHARACTERS, _NOT_IN_PROMPTS)
+    if problem is None and not prompt.strip():
+        return "is empty: enter the text that the videos were made from"
+    return problem
+
+
+def check_prompt(prompt: str) -> None:
+    """Refuse what can't be a prompt, whichever checkpoint reads it.
+
+    Raises:
+        PromptError: it is empty, longer than `PROMPT_CHARACTERS`, or holds a control character.
+    """
+    problem = prompt_problem(prompt)
+    if problem is not None:
+        raise PromptError(f"the prompt {problem}")
+
+
+def check_special_tokens(tokenizer: Any, prompt: str) -> None:
+    """Refuse special tokens written inside a prompt, which would be read as control tokens.
+
+    Raises:
+        PromptError: the prompt holds one.
+    """
+    for token in tokenizer.all_special_tokens:
+        if token in prompt:
+            raise PromptError(f"the prompt holds the control token {token}; remove it")
+
+
 def instruction(prompt: str, version: str = DEFAULT_PROMPT_VERSION) -> str:
     """Return the user turn's text. The slot is filled by regex, since instructions hold JSON braces.
 
@@ -65,15 +128,13 @@ def render_turns(processor: Any, prompt: str, version: str = DEFAULT_PROMPT_VERS
     Args:
         processor: a transformers processor with a chat template.
 
-    Special tokens written inside `prompt` would be read as control tokens, so they are refused.
+    Prompts of older stores may be longer than a new one, so lengths are not checked here.
 
     Raises:
-        ValueError: the prompt is empty or holds a special token of the tokenizer.
+        PromptError: the prompt is empty or holds a special token of the tokenizer.
     """
     if not prompt.strip():
-        raise ValueError("the prompt is empty: enter the text that the videos were made from")
-    for token in processor.tokenizer.all_special_tokens:
-        if token in prompt:
-            raise ValueError(f"the prompt holds the control token {token}; remove it")
+        raise PromptError("the prompt is empty: enter the text that the videos were made from")
+    check_special_tokens(processor.tokenizer, prompt)
     messages = build_messages(prompt, version)
     return str(processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))

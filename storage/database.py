@@ -29,6 +29,7 @@ from sqlalchemy.orm import Session
 from storage.data_home import data_home, ensure_folder
 from storage.errors import StorageError
 from storage.migrations.upgrade import upgrade
+from storage.text_limits import check_text_lengths
 
 __all__ = ["Database", "Session", "open_database", "store_address"]
 
@@ -87,6 +88,8 @@ class Database:
                 yield session
         except SQLAlchemyError as error:
             raise StorageError(f"the store refused: {_reason(error)}") from error
+        except UnicodeEncodeError as error:  # half of a surrogate pair in what is looked for
+            raise StorageError("the store refused: a text with a character that can't be stored") from error
 
 
 def open_database(url: str | None = None, home: Path | None = None, *, as_is: bool = False) -> Database:
@@ -114,6 +117,7 @@ def open_database(url: str | None = None, home: Path | None = None, *, as_is: bo
     try:
         if not as_is:
             upgrade(engine)
+        check_text_lengths(engine)
     except SQLAlchemyError as error:
         engine.dispose()
         raise StorageError(f"can't open the store {address.render_as_string()}: {_reason(error)}") from error

@@ -9,6 +9,10 @@ class NotInStoreError(StorageError):
     """Nothing is stored under that id."""
 
 
+class TextError(StorageError):
+    """A text that is too long to be kept, or holds characters that can't be stored; the message gives limit and length."""
+
+
 class NameTakenError(StorageError):
     """Somebody has this name already, or one that reads the same."""
 

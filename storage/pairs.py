@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
-from storage.errors import NotInStoreError, StorageError
+from descore.prompt import prompt_problem
+from storage.errors import NotInStoreError, TextError
 from storage.schema import PairRow, VideoRow, text_hash
 from storage.sql import insert_or_get
 
@@ -136,11 +137,12 @@ def add_pair(
     """Add a pair, or return the one with the same videos in this order and the same prompt, unchanged.
 
     Raises:
-        StorageError: the prompt is empty.
+        TextError: a prompt that is empty, too long or holds control characters, see `descore.prompt`.
     """
+    problem = prompt_problem(prompt)
+    if problem is not None:
+        raise TextError(f"the prompt {problem}")
     prompt = prompt.strip()
-    if not prompt:
-        raise StorageError("a pair needs the prompt that its videos were made from")
     row = PairRow(
         video_a_id=video_a.id,
         video_b_id=video_b.id,

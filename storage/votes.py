@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session, aliased
 
 from storage.errors import NotInStoreError, StorageError
 from storage.schema import Choice, PairRow, Side, VoteRow
+from storage.text_limits import check_texts
 
 _later = aliased(VoteRow)
 _REPLACED = select(_later.id).where(_later.replaces_id == VoteRow.id).exists()
@@ -60,6 +61,7 @@ def save_vote(
 
     Raises:
         NotInStoreError: there is no such pair.
+        TextError: a note, voter or token that is too long.
         StorageError: an unknown choice, no voter or token, or a token that came with another vote before.
     """
     if choice not in get_args(Choice) or left_video not in get_args(Side):
@@ -67,6 +69,7 @@ def save_vote(
         raise StorageError(f"a vote is one of {choices}; found {choice!r} (left: {left_video!r})")
     if not voter or not token:
         raise StorageError("a vote needs a voter and a token")
+    check_texts(VoteRow, voter=voter, token=token, note=note)  # before they are looked for or compared
     # The lock orders votes on one pair where the database does not order all writers anyway (PostgreSQL).
     if session.scalar(select(PairRow.id).where(PairRow.id == pair_id).with_for_update()) is None:
         raise NotInStoreError(f"there is no pair {pair_id}")

@@ -8,6 +8,8 @@ from typing import Any
 
 import gradio as gr
 
+from descore.prompt import text_problem
+
 LONGEST_TEXT = 20_000  # characters
 STALE_BUTTON = "This item no longer exists. Reload the page."
 
@@ -48,9 +50,18 @@ class FormData:
         return cls(texts.pop("act", ""), texts.pop("id", ""), {**texts, **lists})
 
     def text(self, name: str) -> str:
-        """Return a text without surrounding blanks, "" where it is missing."""
+        """Return a text without surrounding blanks, "" where it is missing.
+
+        Raises:
+            FormError: it is longer than any field may be.
+        """
         value = self.fields.get(name, "")
-        return value.strip()[:LONGEST_TEXT] if isinstance(value, str) else ""
+        if not isinstance(value, str):
+            return ""
+        problem = text_problem(value, LONGEST_TEXT)
+        if problem is not None:
+            raise FormError(f"{name} {problem}")
+        return value.strip()
 
     def many(self, name: str) -> tuple[str, ...]:
         """Return the checked boxes of a group."""

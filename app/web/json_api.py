@@ -21,7 +21,7 @@ from app.web.auth import Auth, AuthError, CrossSiteError, NotSignedInError
 from app.web.plain_errors import JUDGING_ERRORS, judging_error_text
 from storage import NotInStoreError, StorageError
 from storage.accounts.users import User
-from storage.errors import AnswerError, CampaignError, LeaseLostError, NotYoursError
+from storage.errors import AnswerError, CampaignError, LeaseLostError, NotYoursError, TextError
 from storage.schema import Role
 
 log = logging.getLogger(__name__)
@@ -52,6 +52,7 @@ _STATUS: tuple[tuple[type[Exception], int, str], ...] = (
     (AnswerError, 422, "bad_answer"),
     (CampaignError, 409, "campaign"),
     (NotInStoreError, 404, "not_found"),
+    (TextError, 422, "bad_request"),
     # Every other error of the store is the database itself: full, locked, away. It may be tried again.
     (StorageError, 503, "store"),
 )

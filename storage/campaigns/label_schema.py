@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, get_args
 
 from descore.answer import SUB_SCORES
+from descore.prompt import text_problem
 from storage.errors import AnswerError
 from storage.schema import Action, Choice, Side, Strength
 
@@ -152,12 +153,10 @@ def _checked_marks(marks: object, durations: Mapping[str, float]) -> tuple[dict[
 def _checked_text(text: object, what: str) -> str:
     if not isinstance(text, str):
         raise AnswerError(f"the {what} has to be text")
-    text = text.strip()
-    if len(text) > LONGEST_TEXT:
-        raise AnswerError(f"the {what} has {len(text)} characters; at most {LONGEST_TEXT} are kept")
-    if "\x00" in text:
-        raise AnswerError(f"the {what} holds a character that can't be stored")
-    return text
+    problem = text_problem(text, LONGEST_TEXT)
+    if problem is not None:
+        raise AnswerError(f"the {what} {problem}")
+    return text.strip()
 
 
 def _checked_seconds(seconds: object) -> float:

@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from descore.prompt import prompt_problem
 from storage.exchange.parsed import (
     Clip,
     ExchangeError,
@@ -28,7 +29,6 @@ from storage.exchange.parsed import (
     ParsedLabel,
     ParsedPair,
     Problem,
-    storable,
 )
 
 Value = TypeVar("Value")
@@ -158,13 +158,11 @@ class FormatReader:
         return Clip(name, path, sha256)
 
     def prompt(self, row: Row, column: str = "prompt") -> str:
-        """Return the prompt; "" and a problem without one."""
+        """Return the prompt; "" and a problem where it is none that can be used."""
         text = row.text(column)
-        if not text.strip():
-            self.problem(row.line, f"{column} is empty: a pair needs the prompt that its videos were made from")
-            return ""
-        if not storable(text):
-            self.problem(row.line, f"{column} holds a character that can't be stored")
+        problem = prompt_problem(text)
+        if problem is not None:
+            self.problem(row.line, f"{column} {problem}")
             return ""
         return text
 

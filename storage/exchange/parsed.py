@@ -177,11 +177,6 @@ def _flipped_label(label: ParsedLabel) -> ParsedLabel:
     )
 
 
-def storable(text: str) -> bool:
-    """Whether a database can hold the text: no NUL, and no half of a surrogate pair, which JSON can smuggle in."""
-    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
-
-
 def known_sub_scores(value: Any) -> dict[str, dict[str, str]]:
     """Sub-scores as the store keeps them, {"A": {dimension: value}, "B": ...}, without empty cells and sides.
 

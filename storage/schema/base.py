@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from datetime import datetime, timezone
-from typing import Literal
+from typing import Any, Literal
 
 from sqlalchemy import DateTime, Dialect, MetaData
 from sqlalchemy.orm import DeclarativeBase
@@ -12,6 +12,7 @@ from sqlalchemy.types import TypeDecorator
 
 Choice = Literal["A", "B", "tie", "both_bad"]
 Side = Literal["A", "B"]
+LIMIT = "characters"
 
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -30,6 +31,11 @@ def utc_now() -> datetime:
 def text_hash(text: str) -> str:
     """sha256 (hex) of a prompt without surrounding blanks, since the judge's instruction strips them too."""
     return hashlib.sha256(text.strip().encode()).hexdigest()
+
+
+def at_most(characters: int) -> dict[str, Any]:
+    """Return the `info` of a Text or JSON column that holds so many characters at most; see `storage.text_limits`."""
+    return {LIMIT: characters}
 
 
 class UtcDateTime(TypeDecorator[datetime]):

@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
-from storage.schema.base import Base, Choice, UtcDateTime, utc_now
+from storage.schema.base import Base, Choice, UtcDateTime, at_most, utc_now
 
 Ordering = Literal["random", "uncertain", "disagreement"]
 CampaignStatus = Literal["open", "paused", "closed"]
@@ -51,12 +51,12 @@ class CampaignRow(Base):
     name: Mapped[str] = mapped_column(String(200), unique=True)
     status: Mapped[CampaignStatus] = mapped_column(String(8), default="open")
     origin: Mapped[Literal["studio", "import"]] = mapped_column(String(8), default="studio")
-    dimensions: Mapped[list[str]] = mapped_column(JSON)
+    dimensions: Mapped[list[str]] = mapped_column(JSON, info=at_most(1_000))
     overlap: Mapped[int]
     gold_share: Mapped[float] = mapped_column(Double)
     repeat_share: Mapped[float] = mapped_column(Double)
     ordering: Mapped[Ordering] = mapped_column(String(16))
-    visible: Mapped[list[str]] = mapped_column(JSON)
+    visible: Mapped[list[str]] = mapped_column(JSON, info=at_most(1_000))
     lease_seconds: Mapped[int]
     qualification_pairs: Mapped[int]
     qualification_pass: Mapped[float] = mapped_column(Double)
@@ -75,7 +75,7 @@ class GuidelineRow(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     campaign_id: Mapped[int] = mapped_column(ForeignKey("campaigns.id"))
     version: Mapped[int]
-    content: Mapped[dict[str, Any]] = mapped_column(JSON)
+    content: Mapped[dict[str, Any]] = mapped_column(JSON, info=at_most(400_000))
     author_id: Mapped[int | None] = mapped_column(ForeignKey("users.id"))
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utc_now)
 
@@ -128,7 +128,7 @@ class CampaignPairRow(Base):
     state: Mapped[PairState] = mapped_column(String(8), default="open")
     is_gold: Mapped[bool] = mapped_column(default=False)
     # {"choice": ..., "sub_scores": {"A": {...}, "B": {...}} or None, "explanation": text}
-    gold: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    gold: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True), info=at_most(100_000))
     open_slots: Mapped[int]
     labelled: Mapped[int] = mapped_column(default=0)
     consensus: Mapped[Choice | None] = mapped_column(String(8))
@@ -199,7 +199,7 @@ class ImportRow(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     source: Mapped[str] = mapped_column(String(200))
     format: Mapped[str] = mapped_column(String(32))
-    file_name: Mapped[str] = mapped_column(Text)
+    file_name: Mapped[str] = mapped_column(Text, info=at_most(4_096))
     sha256: Mapped[str] = mapped_column(String(64))
     pairs_added: Mapped[int]
     labels_added: Mapped[int]

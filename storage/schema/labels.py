@@ -18,7 +18,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
-from storage.schema.base import Base, Choice, Side, UtcDateTime, utc_now
+from storage.schema.base import Base, Choice, Side, UtcDateTime, at_most, utc_now
 
 Kind = Literal["work", "repeat", "gold", "qualification", "adjudication", "import"]
 AssignmentState = Literal["leased", "labelled", "skipped", "flagged", "returned"]
@@ -85,7 +85,7 @@ class DraftRow(Base):
     __tablename__ = "drafts"
 
     assignment_id: Mapped[int] = mapped_column(ForeignKey("assignments.id"), primary_key=True)
-    content: Mapped[dict[str, Any]] = mapped_column(JSON)
+    content: Mapped[dict[str, Any]] = mapped_column(JSON, info=at_most(40_000))
     updated_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utc_now)
 
 
@@ -123,15 +123,15 @@ class LabelRow(Base):
     action: Mapped[Action] = mapped_column(String(8))
     choice: Mapped[Choice | None] = mapped_column(String(8))
     strength: Mapped[Strength | None] = mapped_column(String(8))
-    sub_scores: Mapped[dict[str, Any]] = mapped_column(JSON)
-    marks: Mapped[list[Any]] = mapped_column(JSON)
-    note: Mapped[str] = mapped_column(Text)
-    reason: Mapped[str] = mapped_column(Text)
+    sub_scores: Mapped[dict[str, Any]] = mapped_column(JSON, info=at_most(10_000))
+    marks: Mapped[list[Any]] = mapped_column(JSON, info=at_most(100_000))
+    note: Mapped[str] = mapped_column(Text, info=at_most(20_000))
+    reason: Mapped[str] = mapped_column(Text, info=at_most(20_000))
     left_video: Mapped[Side] = mapped_column(String(1))
-    visible: Mapped[list[str]] = mapped_column(JSON)
+    visible: Mapped[list[str]] = mapped_column(JSON, info=at_most(1_000))
     guideline_version: Mapped[int]
     seconds: Mapped[float] = mapped_column(Double)
-    playback: Mapped[dict[str, Any]] = mapped_column(JSON)
+    playback: Mapped[dict[str, Any]] = mapped_column(JSON, info=at_most(10_000))
     token: Mapped[str] = mapped_column(String(64))
     replaces_id: Mapped[int | None] = mapped_column(ForeignKey("labels.id"), unique=True)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utc_now)

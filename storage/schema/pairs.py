@@ -8,7 +8,8 @@ from typing import Any
 from sqlalchemy import JSON, Double, ForeignKey, Index, String, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from storage.schema.base import Base, UtcDateTime, utc_now
+from descore.prompt import PROMPT_CHARACTERS
+from storage.schema.base import Base, UtcDateTime, at_most, utc_now
 
 
 class VideoRow(Base):
@@ -19,8 +20,8 @@ class VideoRow(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     public_id: Mapped[str] = mapped_column(String(32), unique=True)
     sha256: Mapped[str] = mapped_column(String(64), unique=True)
-    file: Mapped[str] = mapped_column(Text)
-    original_name: Mapped[str] = mapped_column(Text)
+    file: Mapped[str] = mapped_column(Text, info=at_most(4_096))
+    original_name: Mapped[str] = mapped_column(Text, info=at_most(1_000))
     width: Mapped[int]
     height: Mapped[int]
     fps: Mapped[float] = mapped_column(Double)
@@ -44,13 +45,13 @@ class PairRow(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     video_a_id: Mapped[int] = mapped_column(ForeignKey("videos.id"))
     video_b_id: Mapped[int] = mapped_column(ForeignKey("videos.id"))
-    prompt: Mapped[str] = mapped_column(Text)
+    prompt: Mapped[str] = mapped_column(Text, info=at_most(PROMPT_CHARACTERS))
     prompt_hash: Mapped[str] = mapped_column(String(64))
     source: Mapped[str] = mapped_column(String(200))
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utc_now)
     generator_a: Mapped[str | None] = mapped_column(String(200))
     generator_b: Mapped[str | None] = mapped_column(String(200))
-    facts: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict, server_default="{}")
+    facts: Mapped[dict[str, Any]] = mapped_column(JSON, info=at_most(1_000_000), default=dict, server_default="{}")
 
     video_a: Mapped[VideoRow] = relationship(foreign_keys=[video_a_id], lazy="joined", innerjoin=True)
     video_b: Mapped[VideoRow] = relationship(foreign_keys=[video_b_id], lazy="joined", innerjoin=True)

@@ -8,7 +8,7 @@ from typing import Literal
 from sqlalchemy import CheckConstraint, ForeignKey, Index, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from storage.schema.base import Base, UtcDateTime, utc_now
+from storage.schema.base import Base, UtcDateTime, at_most, utc_now
 
 Role = Literal["lead", "annotator", "viewer"]
 
@@ -24,7 +24,7 @@ class UserRow(Base):
     # The name without case and compatibility forms, so that nobody can take a name that reads like another.
     name_key: Mapped[str] = mapped_column(String(160), unique=True)
     role: Mapped[Role] = mapped_column(String(16))
-    password_hash: Mapped[str | None] = mapped_column(Text)
+    password_hash: Mapped[str | None] = mapped_column(Text, info=at_most(1_000))
     active: Mapped[bool] = mapped_column(default=True)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utc_now)
 

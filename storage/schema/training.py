@@ -8,7 +8,7 @@ from typing import Any, Literal
 from sqlalchemy import JSON, BigInteger, CheckConstraint, Double, ForeignKey, Index, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from storage.schema.base import Base, UtcDateTime, utc_now
+from storage.schema.base import Base, UtcDateTime, at_most, utc_now
 
 RunKind = Literal["train", "score"]
 RunState = Literal["queued", "running", "finished", "failed", "cancelled", "lost"]
@@ -32,17 +32,17 @@ class CheckpointRow(Base):
 
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(String(200), unique=True)
-    location: Mapped[str] = mapped_column(Text)
+    location: Mapped[str] = mapped_column(Text, info=at_most(4_096))
     fingerprint: Mapped[str] = mapped_column(String(128), unique=True)
     parent_id: Mapped[int | None] = mapped_column(ForeignKey("checkpoints.id"))
     # The two tables name each other: this end is added when both are there.
     run_id: Mapped[int | None] = mapped_column(ForeignKey("runs.id", use_alter=True))
     stage: Mapped[str | None] = mapped_column(String(16))
     snapshot_hash: Mapped[str | None] = mapped_column(String(64))
-    settings: Mapped[dict[str, Any]] = mapped_column(JSON)
-    code_version: Mapped[str] = mapped_column(Text)
-    metrics: Mapped[dict[str, Any]] = mapped_column(JSON)
-    gate: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    settings: Mapped[dict[str, Any]] = mapped_column(JSON, info=at_most(1_000_000))
+    code_version: Mapped[str] = mapped_column(Text, info=at_most(1_000))
+    metrics: Mapped[dict[str, Any]] = mapped_column(JSON, info=at_most(1_000_000))
+    gate: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True), info=at_most(10_000_000))
     disk_bytes: Mapped[int] = mapped_column(BigInteger)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utc_now)
     deleted_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
@@ -83,32 +83,32 @@ class RunRow(Base):
     kind: Mapped[RunKind] = mapped_column(String(8))
     state: Mapped[RunState] = mapped_column(String(16), default="queued")
     name: Mapped[str] = mapped_column(String(200))
-    stages: Mapped[list[str]] = mapped_column(JSON)
+    stages: Mapped[list[str]] = mapped_column(JSON, info=at_most(1_000))
     start: Mapped[Start] = mapped_column(String(8))
     parent_id: Mapped[int | None] = mapped_column(ForeignKey("checkpoints.id"))
     rival_id: Mapped[int | None] = mapped_column(ForeignKey("checkpoints.id"))
     preset: Mapped[str] = mapped_column(String(100))
-    overrides: Mapped[list[str]] = mapped_column(JSON)
-    request: Mapped[dict[str, Any]] = mapped_column(JSON)
+    overrides: Mapped[list[str]] = mapped_column(JSON, info=at_most(100_000))
+    request: Mapped[dict[str, Any]] = mapped_column(JSON, info=at_most(1_000_000))
     device: Mapped[str] = mapped_column(String(32))
-    folder: Mapped[str] = mapped_column(Text)
-    snapshot: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    folder: Mapped[str] = mapped_column(Text, info=at_most(4_096))
+    snapshot: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True), info=at_most(1_000_000))
     snapshot_hash: Mapped[str | None] = mapped_column(String(64))
     last_label_id: Mapped[int]
-    counts: Mapped[dict[str, int]] = mapped_column(JSON)
+    counts: Mapped[dict[str, int]] = mapped_column(JSON, info=at_most(10_000))
     auto_promote: Mapped[bool]
     created_by_id: Mapped[int | None] = mapped_column(ForeignKey("users.id"))
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utc_now)
     started_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     ended_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     pid: Mapped[int | None]
-    host: Mapped[str | None] = mapped_column(Text)
+    host: Mapped[str | None] = mapped_column(Text, info=at_most(1_000))
     cancel_requested_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     exit_code: Mapped[int | None]
-    message: Mapped[str] = mapped_column(Text, default="")
-    progress: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
+    message: Mapped[str] = mapped_column(Text, info=at_most(100_000), default="")
+    progress: Mapped[dict[str, Any]] = mapped_column(JSON, info=at_most(100_000), default=dict)
     candidate_id: Mapped[int | None] = mapped_column(ForeignKey("checkpoints.id"))
-    verdict: Mapped[str | None] = mapped_column(Text)
+    verdict: Mapped[str | None] = mapped_column(Text, info=at_most(10_000))
 
 
 class RunPairRow(Base):
@@ -132,8 +132,8 @@ class RunPairRow(Base):
     identity: Mapped[str] = mapped_column(String(64))
     label: Mapped[int]
     strength: Mapped[float] = mapped_column(Double)
-    sub_scores: Mapped[dict[str, Any]] = mapped_column(JSON)
-    label_ids: Mapped[list[int]] = mapped_column(JSON)
+    sub_scores: Mapped[dict[str, Any]] = mapped_column(JSON, info=at_most(10_000))
+    label_ids: Mapped[list[int]] = mapped_column(JSON, info=at_most(100_000))
 
 
 class ExternalScoreRow(Base):
@@ -145,7 +145,7 @@ class ExternalScoreRow(Base):
     pair_id: Mapped[int] = mapped_column(ForeignKey("pairs.id"), primary_key=True)
     reward_a: Mapped[float] = mapped_column(Double)
     reward_b: Mapped[float] = mapped_column(Double)
-    sub_scores: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    sub_scores: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True), info=at_most(10_000))
     imported_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utc_now)
 
 

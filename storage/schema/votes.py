@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy import CheckConstraint, ForeignKey, Index, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from storage.schema.base import Base, Choice, Side, UtcDateTime, utc_now
+from storage.schema.base import Base, Choice, Side, UtcDateTime, at_most, utc_now
 
 
 class VoteRow(Base):
@@ -23,7 +23,7 @@ class VoteRow(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     pair_id: Mapped[int] = mapped_column(ForeignKey("pairs.id"))
     choice: Mapped[Choice] = mapped_column(String(8))
-    note: Mapped[str] = mapped_column(Text)
+    note: Mapped[str] = mapped_column(Text, info=at_most(1_000))
     voter: Mapped[str] = mapped_column(String(64))
     left_video: Mapped[Side] = mapped_column(String(1))
     token: Mapped[str] = mapped_column(String(64), unique=True)

@@ -28,6 +28,7 @@ from storage.data_home import data_home_id
 from storage.errors import NotInStoreError, StorageError
 from storage.schema import RunKind, RunPairRow, RunRow, RunState, Start, utc_now
 from storage.sql import RUN_PAIRS
+from storage.text_limits import text_limit
 from storage.training.model_registry import get_checkpoint
 from storage.training.run_folder import one_name
 from storage.training.snapshots import Snapshot, SnapshotPair, keep_held_out
@@ -253,7 +254,8 @@ def finish(
         raise StorageError(f"run {run_id} can't be finished without the checkpoint that it made")
     if candidate_id is not None:
         get_checkpoint(session, candidate_id)
-    row.state, row.exit_code, row.message, row.ended_at = state, exit_code, message, utc_now()
+    row.state, row.exit_code, row.ended_at = state, exit_code, utc_now()
+    row.message = message[: text_limit(RunRow.message)]  # the end of a run is kept, however long its message
     row.candidate_id, row.verdict, row.pid = candidate_id, verdict, None
     return _saved(session, row)
 

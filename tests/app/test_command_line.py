@@ -58,7 +58,7 @@ def test_problems_are_printed_and_the_exit_code_says_so(pairs: Path, capsys: pyt
         file.write("a.mp4,gone.mp4,,A,C\n")
     assert main(["import", str(pairs), "--source", "winter"]) == 1
     assert capsys.readouterr().err.splitlines() == [
-        "pairs.csv:3: prompt is empty: a pair needs the prompt that its videos were made from",
+        "pairs.csv:3: prompt is empty: enter the text that the videos were made from",
         "pairs.csv:3: TA is 'C'; expected A, B, same",
         "pairs.csv:3: video gone.mp4: not found; check the folder of the videos",
         "nothing was imported",

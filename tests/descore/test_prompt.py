@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from descore.answer import DIMENSIONS, SUB_SCORES
-from descore.prompt import DEFAULT_PROMPT_VERSION, PROMPTS, build_messages, instruction, render_turns
+from descore.errors import PromptError
+from descore.prompt import (
+    DEFAULT_PROMPT_VERSION,
+    PROMPT_CHARACTERS,
+    PROMPTS,
+    build_messages,
+    check_prompt,
+    instruction,
+    prompt_problem,
+    render_turns,
+    text_problem,
+)
 from tests.helpers.tiny import SPECIAL, tiny_processor
 
 BRACES = 'a sign that says {"prompt": "{prompt}"} \\1 \\g<0> %s {0}'
@@ -65,3 +78,58 @@ def test_control_tokens_in_a_prompt_are_refused(token: str) -> None:
 def test_an_empty_prompt_is_refused(prompt: str) -> None:
     with pytest.raises(ValueError, match="empty"):
         render_turns(tiny_processor(), prompt)
+
+
+class Untouched(str):
+    """A text of which only the length may be asked: everything else takes time in proportion to it."""
+
+    def __getattribute__(self, name: str) -> object:
+        raise AssertionError(f"{name} was called on a text that is far too long")
+
+    def __contains__(self, _: object) -> bool:
+        raise AssertionError("a text that is far too long was searched")
+
+    def __eq__(self, _: object) -> bool:
+        raise AssertionError("a text that is far too long was compared")
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("length", [PROMPT_CHARACTERS + 1, 20_000, 1_000_000])
+def test_a_prompt_that_is_too_long_is_refused_by_its_length_alone(length: int) -> None:
+    with pytest.raises(PromptError, match=f"the prompt has {length:,} characters; at most 4,000 are allowed"):
+        check_prompt(Untouched("x" * length))
+
+
+@pytest.mark.parametrize(
+    ("prompt", "character", "position"),
+    [
+        ("a\0b", "U+0000", 2),
+        ("\ud800", "U+D800", 1),
+        ("ab\udfff", "U+DFFF", 3),
+        ("a\x1b[31m", "U+001B", 2),
+        ("old\rmac", "U+000D", 4),
+        ("it\x92s", "U+0092", 3),
+    ],
+)
+def test_characters_that_are_no_text_are_refused_with_their_position(prompt: str, character: str, position: int) -> None:
+    with pytest.raises(PromptError, match=rf"the prompt holds the character {re.escape(character)} at position {position},"):
+        check_prompt(prompt)
+
+
+@pytest.mark.parametrize("prompt", ["x" * PROMPT_CHARACTERS, "two\nlines\tand a tab", "from\r\nWindows", "猫 🐈 e\u0301"])
+def test_ordinary_prompts_are_taken(prompt: str) -> None:
+    check_prompt(prompt)
+    assert prompt_problem(prompt) is None
+
+
+def test_other_texts_may_hold_what_any_database_can_store() -> None:
+    assert text_problem("a\x1bb\r") is None
+    assert text_problem("abc", 3) is None
+    assert text_problem("abcd", 3) == "has 4 characters; at most 3 are allowed: shorten it"
+    assert str(text_problem("a\0")).startswith("holds the character U+0000 at position 2")
+
+
+def test_the_rule_can_be_imported_without_the_libraries_of_the_model() -> None:
+    code = "import sys, descore.prompt; print(sorted({'torch', 'transformers', 'numpy'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -12,6 +12,7 @@ from __future__ import annotations
 from itertools import combinations
 from pathlib import Path
 
+from descore.prompt import prompt_problem
 from storage.exchange.format_reader import FormatReader
 from storage.exchange.parsed import ExchangeError, ParsedFile, ParsedPair
 
@@ -91,8 +92,11 @@ def _prompts(reading: FormatReader, root: Path, by_stem: dict[str, dict[str, Pat
                 continue
             text = FormatReader(parent / f"{stem}.txt")
             prompt = (text.text() or "").strip()
+            problem = prompt_problem(prompt)
             if text.parsed().problems or not prompt:
                 reading.problem(None, f"{_shown(root, text.path)} holds no prompt in UTF-8")
+            elif problem is not None:
+                reading.problem(None, f"{_shown(root, text.path)}: the prompt {problem}")
             elif prompts.setdefault(stem, prompt) != prompt:
                 reading.problem(None, f"{_shown(root, text.path)} has another prompt for {stem} than the rest of the folder")
     return prompts

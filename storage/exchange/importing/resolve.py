@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from descore.prompt import prompt_problem, text_problem
 from storage.accounts.users import clean_name, name_key
 from storage.errors import StorageError
 from storage.exchange.parsed import (
@@ -28,13 +29,15 @@ from storage.exchange.parsed import (
     ParsedPair,
     Problem,
     flipped,
-    storable,
 )
-from storage.schema import text_hash
+from storage.schema import JudgementRow, LabelRow, PairRow, text_hash
+from storage.text_limits import text_limit
 
 LONGEST_SOURCE = 60
 LONGEST_GENERATOR = 200
 _LONGEST_CAMPAIGN = 200
+_NOTE, _TOKEN = text_limit(LabelRow.note), text_limit(LabelRow.token)
+_THOUGHT, _EXTRA_COLUMNS = text_limit(JudgementRow.thought), text_limit(PairRow.facts)
 _ROUND_OF = {"repeat": 1, "adjudication": 2}
 PREFIX = "imported: "
 BETWEEN = " / "
@@ -205,9 +208,18 @@ def _wrong_assignment(assignment: ParsedAssignment) -> str | None:
         return "left_video differs between the revisions of one label"
     if assignment.kind in ("gold", "qualification") and assignment.gold is None:
         return f"a label of the kind {assignment.kind} needs the known answer in gold"
-    texts = [text for label in assignment.labels for text in (label.note, label.reason, label.token or "")]
-    if not all(map(storable, (*texts, assignment.campaign or ""))):
-        return "a text holds a character that can't be stored"
+    texts: list[tuple[str, str, int | None]] = [("campaign", assignment.campaign or "", _LONGEST_CAMPAIGN)]
+    for label in assignment.labels:
+        texts += [("note", label.note, _NOTE), ("reason", label.reason, _NOTE), ("token", label.token or "", _TOKEN)]
+    return _first_problem(texts)
+
+
+def _first_problem(texts: Iterable[tuple[str, str, int | None]]) -> str | None:
+    """Say which of some named texts, each with its limit, can't be kept."""
+    for name, text, limit in texts:
+        problem = text_problem(text, limit)
+        if problem is not None:
+            return f"{name} {problem}"
     return None
 
 
@@ -238,13 +250,21 @@ def _token(key: AssignmentKey, index: int, label: ParsedLabel) -> str:
 
 def _unstorable(pair: ParsedPair) -> str | None:
     """Why the store can't hold the texts of a pair."""
-    for name in ("thought_a", "thought_b", "generator_a", "generator_b"):
-        if not storable(getattr(pair, name) or ""):
-            return f"{name} holds a character that can't be stored"
-    if any(len(name or "") > LONGEST_GENERATOR for name in (pair.generator_a, pair.generator_b)):
-        return f"the name of a generator has more than {LONGEST_GENERATOR} characters"
+    problem = prompt_problem(pair.prompt) if pair.prompt else None  # a missing one is a problem of the reader already
+    if problem is not None:
+        return f"prompt {problem}"
+    problem = _first_problem(
+        (
+            ("generator_a", pair.generator_a or "", LONGEST_GENERATOR),
+            ("generator_b", pair.generator_b or "", LONGEST_GENERATOR),
+            ("thought_a", pair.thought_a, _THOUGHT),
+            ("thought_b", pair.thought_b, _THOUGHT),
+        )
+    )
+    if problem is not None:
+        return problem
     try:
-        json.dumps(dict(pair.extra_columns), allow_nan=False)
+        columns = json.dumps(dict(pair.extra_columns), allow_nan=False)
     except (TypeError, ValueError) as error:
         return f"a further value of the pair can't be stored: {error}"
-    return None
+    return _first_problem([("all further columns together", columns, _EXTRA_COLUMNS)])

@@ -34,7 +34,7 @@ from tests.helpers.labelling import FULL, SCORES, answer
         ({"marks": ({"video": "C", "time": 1},)}, "names a video"),
         ({"marks": ({"video": "A", "time": float("nan")},)}, "number"),
         ({"marks": ({"video": "A", "time": 1},) * 51}, "at most 50"),
-        ({"note": "x" * 4001}, "4001 characters"),
+        ({"note": "x" * 4001}, "4,001 characters"),
         ({"note": None}, "text"),
         ({"note": "a\x00b"}, "can't be stored"),
         ({"seconds": -1}, "negative"),

@@ -46,7 +46,7 @@ def test_all_problems_come_together_with_the_first_line_of_their_row(tmp_path: P
     path = write_csv(tmp_path / "pairs.csv", HEADER.split(","), rows)
     assert problems(read_file(path)[1]) == [
         "pairs.csv:2: path_A names no video",
-        "pairs.csv:2: prompt is empty: a pair needs the prompt that its videos were made from",
+        "pairs.csv:2: prompt is empty: enter the text that the videos were made from",
         "pairs.csv:3: video ../b.mp4: the path leads out of the folder of the videos",
         "pairs.csv:3: TA is 'a'; expected A, B, same",
         "pairs.csv:6: has 3 cells, the header has 4",

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from descore.answer import DIMENSIONS
+from descore.prompt import prompt_problem
 from storage.exchange.formats.detect import ROUND_TRIP, read_file, write_folder
 from storage.exchange.parsed import Clip, ExchangeError, ParsedAssignment, ParsedFile, ParsedLabel, ParsedPair, flipped
 from tests.helpers.exchange_world import cells, make_files, write_csv
@@ -206,12 +207,13 @@ def test_two_records_of_one_revision_must_agree(tmp_path: Path) -> None:
 
 
 TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)), min_size=1).filter(str.strip)
+PROMPTS = TEXTS.filter(lambda text: prompt_problem(text) is None)
 LABEL = ParsedLabel(choice="A", strength="clearly", sub_scores={"A": cells("1"), "B": cells("N/A")})
 
 
 @pytest.mark.parametrize("format", ROUND_TRIP)
 @settings(max_examples=25)
-@given(prompt=TEXTS, fact=TEXTS, generator=TEXTS)
+@given(prompt=PROMPTS, fact=TEXTS, generator=TEXTS)
 def test_any_text_survives_any_format(
     tmp_path_factory: pytest.TempPathFactory, format: str, prompt: str, fact: str, generator: str
 ) -> None:

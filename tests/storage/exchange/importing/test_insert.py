@@ -284,9 +284,9 @@ def test_later_revisions_follow_on_those_that_came_before(other: Database, tmp_p
         ({"kind": "gold"}, "a label of the kind gold needs the known answer in gold"),
         ({"kind": "adjudication"}, "a label of the kind adjudication stands in round 2, not 0"),
         ({"annotator": "a\u200bb"}, "annotator: A name has only visible characters"),
-        ({"note": "a\u0000b"}, "a text holds a character that can't be stored"),
-        ({"prompt": "\ud800"}, "prompt holds a character that can't be stored"),
-        ({"generator_a": "g" * 201}, "the name of a generator has more than 200 characters"),
+        ({"note": "a\u0000b"}, "note holds the character U+0000 at position 2, which can't be stored"),
+        ({"prompt": "\ud800"}, "prompt holds the character U+D800 at position 1, which can't be stored"),
+        ({"generator_a": "g" * 201}, "generator_a has 201 characters; at most 200 are allowed"),
         ({"facts": {"score": float("nan")}}, "a further value of the pair can't be stored"),
     ],
 )
