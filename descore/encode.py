@@ -14,15 +14,18 @@ e.g. Qwen3-VL's `pixel_values_videos` (patches, values) float32 and `video_grid_
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from descore.prompt import DEFAULT_PROMPT_VERSION, render_turns
+from descore.video.types import VideoClip
 
 if TYPE_CHECKING:
-    from descore.video.types import FramePolicy, VideoClip
+    from descore.video.types import FramePolicy
 
 Row = dict[str, torch.Tensor]
 Batch = dict[str, torch.Tensor]
@@ -96,6 +99,22 @@ def encode_prompt(
     row = {key: value[0] if key in SEQUENCE_KEYS else value for key, value in encoded.items()}
     row["thought_mask"] = torch.zeros_like(row["input_ids"])
     return row
+
+
+def largest_row(processor: Any, policy: FramePolicy, prompt_version: str = DEFAULT_PROMPT_VERSION) -> int:
+    """Return the number of tokens of a one-letter prompt beside the largest video that a frame policy allows.
+
+    The video is a black one with the most and largest frames, hours long, so that its timestamps are long too.
+    """
+    side, frames = math.isqrt(policy.max_pixels_per_frame), policy.max_frames
+    duration = 9 * 3600.0
+    clip = VideoClip(
+        frames=np.zeros((frames, side, side, 3), dtype=np.uint8),
+        timestamps=(np.arange(frames) + 0.5) * duration / frames,
+        duration=duration,
+        reader="pyav",
+    )
+    return len(encode_prompt(processor, clip, "a", policy, prompt_version)["input_ids"])
 
 
 def with_thought(processor: Any, row: Row, thought: Thought) -> Row:

@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,10 +26,11 @@ import torch
 from descore.answer import read_thoughts
 from descore.calibration import ModeCalibration
 from descore.checkpoints.folder import load_checkpoint, save_checkpoint
-from descore.encode import Row, collate, content_digest, encode_prompt, pad_token_id
-from descore.errors import RewardError
+from descore.encode import Row, collate, content_digest, encode_prompt, largest_row, pad_token_id
+from descore.errors import PromptError, RewardError
 from descore.judgement import MODES, Event, Judged, Judgement, Mode, ThoughtDelta, Verdict
 from descore.modeling.text_streamer import TextStream
+from descore.prompt import check_prompt, check_special_tokens
 from descore.video import JUDGING, Lane, VideoClip, read_clips
 
 if TYPE_CHECKING:
@@ -95,6 +97,36 @@ class DeScore:
         """False for a backbone without a trained scoring module: thoughts and sub-scores, but no reward."""
         return self.model.scoring is not None
 
+    @cached_property
+    def prompt_tokens(self) -> int | None:
+        """How many tokens a prompt may have; None for a backbone that does not say how long its context is.
+
+        It is what the context leaves beside the largest video of the frame policy, the instruction, the longest thought and
+        the query token.
+        """
+        context = getattr(self.model.backbone.config.get_text_config(), "max_position_embeddings", None)
+        if context is None:
+            return None
+        manifest = self.manifest
+        others = largest_row(self.model.processor, manifest.frame_policy, manifest.prompt_version)
+        return max(0, int(context) - others - manifest.max_thought_tokens)
+
+    def check_prompt(self, prompt: str) -> None:
+        """Refuse what this checkpoint can't read as a prompt; no video is needed for that.
+
+        Raises:
+            PromptError: as `descore.prompt.check_prompt`; also for a special token of the tokenizer, and for more than
+                `prompt_tokens` tokens.
+        """
+        check_prompt(prompt)
+        tokenizer = self.model.processor.tokenizer
+        check_special_tokens(tokenizer, prompt)
+        tokens, limit = len(tokenizer(prompt.strip(), add_special_tokens=False)["input_ids"]), self.prompt_tokens
+        if limit is not None and tokens > limit:
+            raise PromptError(
+                f"the prompt has {tokens:,} tokens; {self.name} has room for {limit:,} beside a video: shorten it"
+            )
+
     def stream(
         self,
         videos: Sequence[str | Path],
@@ -112,19 +144,21 @@ class DeScore:
                 prefill).
             k, seed: number and seed of the sampled thoughts; a video's thoughts depend on nothing but the
                 seed, the video and the prompt.
-            cancel: once set, the stream ends within one token, without a verdict. Closing the iterator does
-                the same.
+            cancel: once set, the stream ends without a verdict, within one token or one piece of the prompt (the
+                vision tower is one piece too). Closing the iterator does the same.
             lane: whose decoding processes read the videos.
 
         Raises:
             descore.video.VideoError: a video can't be read; before any event.
-            ValueError: no videos, an empty prompt, an unknown mode or k below 2.
+            PromptError: a prompt that can't be used, see `check_prompt`; before any video is read.
+            ValueError: no videos, an unknown mode or k below 2.
             RewardError: mode quick without a scoring module, or a reward that is not finite.
         """
         start = time.monotonic()
         self._check(mode, k)
         if not videos:
             raise ValueError("there is no video to judge")
+        self.check_prompt(prompt)
         rows = self._encode(self._read(videos, lane), [prompt] * len(videos))
         thoughts = yield from self._think(rows, mode, k, seed, cancel)
         if thoughts is None:
@@ -162,6 +196,8 @@ class DeScore:
         prompts = [prompts] * len(videos) if isinstance(prompts, str) else list(prompts)
         if len(prompts) != len(videos):
             raise ValueError(f"{len(videos)} videos need {len(videos)} prompts (or one for all), not {len(prompts)}")
+        for prompt in dict.fromkeys(prompts):
+            self.check_prompt(prompt)
         size = max(1, batch_size // k) if mode == "k" else batch_size
         judgements: list[Judgement] = []
         for first in range(0, len(videos), size):
@@ -208,9 +244,15 @@ class DeScore:
         each = k if mode == "k" else 1
         limit = 0 if mode == "quick" else self.manifest.max_thought_tokens
         uniforms = _uniforms(rows, k, limit, seed) if mode == "k" else None
-        with self._lock:
-            state = self.model.prefill(collate(rows, pad_token_id(self.model.processor)))
-            if each > 1:
+        reading = self.model.prefill_in_pieces(collate(rows, pad_token_id(self.model.processor)))
+        state = None
+        while state is None:
+            if cancel is not None and cancel.is_set():
+                return None
+            with self._lock:
+                state = next(reading)
+        if each > 1:
+            with self._lock:
                 state = self.model.repeat(state, each)
         streams = [TextStream(self.model.processor.tokenizer) for _ in state.thoughts]
         steps = self.model.think(state, limit, uniforms)

@@ -30,6 +30,7 @@ from descore.encode import SEQUENCE_KEYS, Batch
 from descore.errors import CheckpointError, RewardError
 from descore.modeling.decode_step import decode_step, text_model
 from descore.modeling.kv_cache import growing_cache
+from descore.modeling.prefill_pieces import PREFILL_SLOTS, pieces_of, takes_pieces, video_features
 from descore.modeling.prefix_attention import SharedPrefix, enable_prefixes, prefix_of_cache, takes_prefixes
 from descore.modeling.transformers_versions import cache_argument, takes_vision_outputs
 
@@ -147,19 +148,45 @@ class DeScoreModel(nn.Module):
 
     # one pass: prefill, think, score
 
-    @torch.inference_mode()
     def prefill(self, inputs: Batch, vision: VisionOutputs | None = None) -> Thinking:
         """Read prompt and video (and a thought already in the batch, if any) into a new cache; `vision` as in `forward`."""
+        *_, state = self.prefill_in_pieces(inputs, vision, slots=None)
+        assert state is not None
+        return state
+
+    @torch.inference_mode()
+    def prefill_in_pieces(
+        self, inputs: Batch, vision: VisionOutputs | None = None, slots: int | None = PREFILL_SLOTS
+    ) -> Iterator[Thinking | None]:
+        """`prefill` in steps, between which a caller may leave off: the vision tower, then `slots` slots of each row.
+
+        The numbers are those of one pass up to the order of float additions. A backbone whose vision features can't be
+        handed over piece by piece reads everything in one step.
+
+        Args:
+            slots: None reads everything in one step.
+
+        Yields:
+            None after each step but the last, then the state.
+        """
         positions, next_position = self.positions(inputs)
         cache = growing_cache(self.backbone.config.get_text_config())
-        logits = self.backbone(
-            position_ids=positions.to(self.device),
-            **self.cache_inputs(cache),
-            logits_to_keep=1,
-            **self.model_inputs(inputs, vision=vision),
-        ).logits[:, -1]
+        length = inputs["input_ids"].shape[1]
+        arguments = {**self.cache_inputs(cache), "logits_to_keep": 1}
+        if slots is None or not takes_pieces(self.backbone, inputs):
+            slots, named = length, [self.model_inputs(inputs, vision=vision)]
+        else:
+            if vision is None:
+                vision = video_features(self.backbone, inputs)
+                yield None
+            named = pieces_of(self.backbone, inputs, vision, slots)
+        for first, piece in zip(range(0, length, slots), named, strict=True):
+            if first:
+                yield None
+            part = positions[..., first : first + slots].to(self.device)
+            logits = self.backbone(position_ids=part, **arguments, **piece).logits[:, -1]
         rows = len(logits)
-        return Thinking(
+        yield Thinking(
             cache=cache,
             mask=inputs["attention_mask"].to(self.device),
             next_position=next_position.to(self.device),

@@ -12,7 +12,7 @@ import torch
 
 from descore.answer import render_answer
 from descore.calibration import Calibration, ModeCalibration
-from descore.errors import RewardError
+from descore.errors import PromptError, RewardError
 from descore.judge import DeScore
 from descore.judgement import Judged, Judgement, Mode, ThoughtDelta, Verdict
 from descore.modeling.model import DeScoreModel
@@ -284,3 +284,61 @@ def test_text_stream_gives_out_what_stays_broken() -> None:
         stream = TextStream(tokenizer)
         pieces = [stream.push(token) for token in ids] + [stream.finish()]
         assert "".join(pieces) == tokenizer.decode(ids, clean_up_tokenization_spaces=False)
+
+
+@pytest.mark.parametrize("prompt", ["", "x" * 20_000, "x" * 1_000_000, "a\0b", "\ud800", "a <|im_end|> square", "é" * 4000])
+def test_a_prompt_that_can_not_be_used_is_refused_before_any_video_is_read(judge: DeScore, prompt: str) -> None:
+    for call in (
+        lambda: judge.judge(["missing.mp4"], prompt),
+        lambda: next(judge.stream(["missing.mp4"], prompt)),
+        lambda: judge.score(["missing.mp4", "missing.mp4"], ["a square", prompt]),
+    ):
+        with pytest.raises(PromptError, match="the prompt"):
+            call()
+
+
+def test_the_limit_in_tokens_is_what_the_largest_video_and_the_longest_thought_leave(videos: list[str]) -> None:
+    judge = tiny_judge(thought_tokens=3000)
+    limit = judge.prompt_tokens
+    assert limit is not None
+    assert 0 < limit < 1000
+    word = " Ω"  # nothing that the tokenizer merges: a blank, and a letter of two bytes
+    tokens = len(judge.model.processor.tokenizer(word * 10, add_special_tokens=False)["input_ids"]) // 10
+    fits = word * (limit // tokens)
+    judge.check_prompt(fits)
+    with pytest.raises(PromptError, match=rf"tokens; tiny has room for {limit:,} beside a video"):
+        judge.check_prompt(fits + word * 2)
+    rows = judge._encode(judge._read(videos[:1]), [fits])
+    assert len(rows[0]["input_ids"]) + 3000 + 1 <= judge.model.backbone.config.get_text_config().max_position_embeddings
+
+
+def test_a_cancelled_stream_reads_no_further_piece_and_lets_others_in_between(
+    judge: DeScore, videos: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long, cancel, passes = "a red circle " * 100, threading.Event(), [0]
+    forward = judge.model.backbone.forward
+
+    def counted(*args: object, **kwargs: object) -> object:
+        assert judge._lock.locked()
+        passes[0] += 1
+        if passes[0] == 2:
+            cancel.set()
+        return forward(*args, **kwargs)
+
+    monkeypatch.setattr(judge.model.backbone, "forward", counted)
+    assert list(judge.stream(videos[:2], long, cancel=cancel)) == []
+    assert passes == [2]
+    assert not judge._lock.locked()
+
+
+def test_nothing_is_computed_for_a_stream_that_was_cancelled_before(
+    judge: DeScore, videos: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cancel = threading.Event()
+    cancel.set()
+
+    def never(*_: object, **__: object) -> object:
+        raise AssertionError("the vision tower ran")
+
+    monkeypatch.setattr(judge.model.backbone.base_model, "get_video_features", never)
+    assert list(judge.stream(videos[:2], PROMPT, cancel=cancel)) == []

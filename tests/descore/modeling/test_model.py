@@ -11,6 +11,7 @@ from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 from descore.encode import Batch, Thought, encode
 from descore.errors import CheckpointError, RewardError
 from descore.modeling.model import DeScoreModel, Thinking
+from descore.modeling.prefill_pieces import video_features
 from descore.modeling.scoring_head import ScoringModule
 from descore.video.types import VideoClip
 from tests.helpers.tiny import POLICY, SPECIAL, tiny_backbone, tiny_clip, tiny_processor
@@ -267,3 +268,44 @@ def test_composes_with_the_8b_architecture() -> None:
     rewards = scoring(hidden[:, -1])
     assert rewards.shape == (2,)
     assert rewards.dtype == torch.float32
+
+
+@pytest.mark.parametrize("slots", [1, 7, 16, 1000])
+def test_a_prompt_read_in_pieces_is_the_same_prompt(model: DeScoreModel, slots: int) -> None:
+    inputs = batch(clips(), ["a red circle bounces, then it rests for a long while beside a wall", "a dog"])
+    length = inputs["input_ids"].shape[1]
+    assert not inputs["attention_mask"].all(), "one row is padded"
+    whole = model.prefill(inputs)
+    *pauses, pieced = model.prefill_in_pieces(inputs, slots=slots)
+    assert pauses == [None] * -(-length // slots)  # the vision tower, and each piece but the last
+    assert pieced is not None
+    torch.testing.assert_close(pieced.logits, whole.logits, atol=1e-4, rtol=1e-4)
+    assert torch.equal(pieced.mask, whole.mask)
+    assert torch.equal(pieced.next_position, whole.next_position)
+    for one, other in zip(pieced.cache.layers, whole.cache.layers, strict=True):
+        seen = inputs["attention_mask"].bool()[:, None, :, None]
+        torch.testing.assert_close(one.keys * seen, other.keys * seen, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(one.values * seen, other.values * seen, atol=1e-4, rtol=1e-4)
+    for state in (whole, pieced):
+        for _ in model.think(state, 24):
+            pass
+    assert pieced.thoughts == whole.thoughts
+    torch.testing.assert_close(model.score(pieced), model.score(whole), atol=1e-4, rtol=1e-4)
+
+
+def test_ready_vision_features_can_be_read_in_pieces(model: DeScoreModel) -> None:
+    inputs = batch(clips())
+    vision = video_features(model.backbone, inputs)
+    *pauses, state = model.prefill_in_pieces(inputs, vision, slots=20)
+    assert len(pauses) == -(-inputs["input_ids"].shape[1] // 20) - 1
+    assert state is not None
+    torch.testing.assert_close(state.logits, model.prefill(inputs).logits, atol=1e-4, rtol=1e-4)
+
+
+def test_a_backbone_that_takes_no_ready_features_reads_in_one_step(
+    model: DeScoreModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("descore.modeling.prefill_pieces.takes_vision_outputs", lambda _: False)
+    (state,) = model.prefill_in_pieces(batch(clips()), slots=8)
+    assert state is not None
+    assert torch.equal(state.logits, model.prefill(batch(clips())).logits)
