@@ -9,7 +9,6 @@ The endpoints are `gallery`, `judge_bundled`, `judge` (two uploaded files) and `
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +22,10 @@ from app.judge.gallery import BundledPair
 from app.serving.cached_judge import stream_answer
 from app.serving.serving import Serving
 from app.web.auth import AuthError
+from app.web.client_signal import ClientSignal
 from app.web.plain_errors import JUDGING_ERRORS, judging_error_text
 from descore.judgement import Mode
+from descore.prompt import check_prompt
 from descore.video import VideoError
 from storage import Database, StorageError
 from storage.pairs import Pair, Video, add_pair
@@ -34,7 +35,6 @@ from storage.votes import save_vote
 MODES: list[tuple[str, Mode]] = [("Think", "think"), ("Quick, no thought", "quick"), ("Several thoughts", "k")]
 # Who judges next is decided by `JudgingQueue`, so Gradio lets all of them in.
 MODEL_QUEUE: dict[str, Any] = {"concurrency_limit": None}
-NOTE_LENGTH = 1000
 MOST_THOUGHTS = 16
 VOTER = re.compile(r"[0-9a-f]{32}")
 
@@ -78,12 +78,12 @@ class JudgeApi:
         """Return the stored pair of the page's videos and prompt.
 
         Raises:
-            ValueError: there is no video or no prompt yet.
+            ValueError: there is no video yet.
+            PromptError: there is no prompt yet, or one that can't be used.
         """
         if selection is None:
             raise ValueError("Choose a pair, or upload two videos first.")
-        if not prompt.strip():
-            raise ValueError("Write the prompt that both videos were made from.")
+        check_prompt(prompt)
         a, b = self.clip_store.by_id(selection.a), self.clip_store.by_id(selection.b)
         with self.database.write() as session:
             return add_pair(session, a, b, prompt, source="bundled" if selection.bundled else "judge page")
@@ -121,6 +121,7 @@ class JudgeApi:
         """Judge two uploaded videos of one prompt; as `judge_bundled`."""
         try:
             self.access.visitor(request)
+            self.serving.now.check_prompt(prompt or "")  # before a video is decoded
             a, b = self.take_in(path_a, "Video A"), self.take_in(path_b, "Video B")
         except JUDGING_ERRORS as error:
             raise gr.Error(str(error), print_exception=False) from error
@@ -141,7 +142,7 @@ class JudgeApi:
                     choice=cast("Choice", choice),
                     voter=voter,
                     token=token,
-                    note=note[:NOTE_LENGTH],
+                    note=note,
                 )
         except (StorageError, AuthError) as error:
             raise gr.Error(str(error), print_exception=False) from error
@@ -153,12 +154,11 @@ class JudgeApi:
             if not 2 <= k <= MOST_THOUGHTS:
                 raise ValueError(f"k is a number of thoughts from 2 to {MOST_THOUGHTS}, not {k}.")
             pair = self.pair_of(selection, prompt)
-            *_, answer = stream_answer(
-                self.serving, self.database, self.clip_store, pair, mode, k, threading.Event(), visitor
-            )
+            *_, answer = stream_answer(self.serving, self.database, self.clip_store, pair, mode, k, ClientSignal(), visitor)
         except JUDGING_ERRORS as error:
             raise gr.Error(judging_error_text(error), print_exception=False) from error
-        assert answer.comparison is not None
+        if answer.comparison is None:
+            raise gr.Error("The client left before the answer was there; nothing was kept.", print_exception=False)
         result = answer.comparison.to_json_dict()
         for video, public_id in zip(result["videos"], (selection.a, selection.b), strict=True):
             # Clients take anything with a "path" for a file to download.

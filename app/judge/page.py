@@ -34,13 +34,18 @@ from app.serving.serving import Serving
 from app.ui.answer_panel import answer_panel, answer_view
 from app.ui.synced_pair import synced_pair
 from app.ui.vote import vote_bar, vote_view
+from app.web.client_signal import ClientSignal
 from app.web.plain_errors import JUDGING_ERRORS, judging_error_text
 from descore.judgement import Mode
-from storage import Database, NotInStoreError
+from descore.prompt import PROMPT_CHARACTERS, prompt_problem
+from storage import Database, StorageError
 from storage.pairs import Video
 from storage.votes import current_vote
 
 log = logging.getLogger(__name__)
+
+_SAVED = ("voter", "a", "b", "bundled")  # and the prompt
+_LONGEST_ID = 100
 
 
 class JudgePage:
@@ -70,7 +75,11 @@ class JudgePage:
             self.strip = gallery_strip()
             self._build_own()
             self.prompt = gr.Textbox(
-                label="Prompt", placeholder="What were both videos asked to show?", max_lines=4, elem_id="prompt"
+                label="Prompt",
+                placeholder="What were both videos asked to show?",
+                max_lines=4,
+                max_length=PROMPT_CHARACTERS,
+                elem_id="prompt",
             )
             self.player = synced_pair()
             self._build_controls()
@@ -124,13 +133,12 @@ class JudgePage:
 
     def _restore(self, saved: dict[str, Any] | None) -> tuple[Any, ...]:
         """Show, on load, the pair that this browser looked at last, else the first of the gallery."""
-        saved = dict(saved or {})
-        if not VOTER.fullmatch(str(saved.get("voter"))):
-            saved["voter"] = secrets.token_hex(16)
+        saved = _checked_state(saved)
+        saved.setdefault("voter", secrets.token_hex(16))
         try:
-            a, b = (self.clip_store.by_id(str(saved.get(side))) for side in ("a", "b"))
-            return self._page(a, b, str(saved.get("prompt", "")), saved.get("bundled"), saved)
-        except NotInStoreError:
+            a, b = (self.clip_store.by_id(saved.get(side, "")) for side in ("a", "b"))
+            return self._page(a, b, saved.get("prompt", ""), saved.get("bundled"), saved)
+        except StorageError:
             first = next(iter(self.bundled.values()), None)
         if first is None:
             return None, gr.skip(), gr.skip(), gr.skip(), gr.skip(), gr.skip(), saved
@@ -152,7 +160,7 @@ class JudgePage:
         except JUDGING_ERRORS as error:
             # The saved state is given back as it is: a browser state can't skip an update.
             same = [gr.skip()] * 6
-            return *same, saved, *same[:3], gr.HTML(_error_line(str(error)), visible=True)
+            return *same, _checked_state(saved), *same[:3], gr.HTML(_error_line(str(error)), visible=True)
         self._abandon(request.session_hash)
         page = self._page(a, b, prompt, None, saved)
         return *page, None, None, gr.Accordion(open=False), gr.HTML(visible=False)
@@ -160,7 +168,8 @@ class JudgePage:
     def _page(self, a: Video, b: Video, prompt: str, bundled: Any, saved: dict[str, Any]) -> tuple[Any, ...]:
         """Return all outputs that depend on the pair, in the order of `page` in `_connect`."""
         selection = Selection(a.public_id, b.public_id, str(bundled) if bundled in self.bundled else None)
-        saved = saved | {"a": a.public_id, "b": b.public_id, "prompt": prompt, "bundled": selection.bundled}
+        shown = {"a": a.public_id, "b": b.public_id, "prompt": prompt, "bundled": selection.bundled}
+        saved = _checked_state(_checked_state(saved) | shown)
         return (
             selection,
             gallery_view(list(self.bundled.values()), self.clip_store, selection.bundled),
@@ -172,7 +181,7 @@ class JudgePage:
         )
 
     def _reword(self, selection: Selection | None, prompt: str, saved: dict[str, Any]) -> tuple[Any, ...]:
-        return self._vote_view(selection, prompt, saved), saved | {"prompt": prompt}
+        return self._vote_view(selection, prompt, saved), _checked_state(_checked_state(saved) | {"prompt": prompt})
 
     # ---- asking the model ----------------------------------------------------------------------------------------
 
@@ -211,7 +220,7 @@ class JudgePage:
     def _begin(self, session: str | None) -> threading.Event:
         """Return the stop signal of a tab's new question, after stopping an older question of the same tab."""
         self._abandon(session)
-        cancel = self._running[session or ""] = threading.Event()
+        cancel = self._running[session or ""] = ClientSignal()
         return cancel
 
     def _abandon(self, session: str | None) -> None:
@@ -231,6 +240,7 @@ class JudgePage:
     def _vote(
         self, selection: Selection | None, prompt: str, saved: dict[str, Any], event: gr.EventData, request: gr.Request
     ) -> Any:
+        saved = _checked_state(saved)
         try:
             pair = self.api.pair_of(selection, prompt)
             voter = str(saved.get("voter", ""))
@@ -242,11 +252,27 @@ class JudgePage:
     def _vote_view(self, selection: Selection | None, prompt: str, saved: dict[str, Any]) -> dict[str, Any]:
         if selection is None:
             return vote_view(None, None)
-        if not prompt.strip():
-            return vote_view(None, None, "a vote needs the prompt")
+        problem = prompt_problem(prompt)
+        if problem is not None:
+            return vote_view(
+                None, None, f"a vote needs the prompt; this one {problem}" if prompt else "a vote needs the prompt"
+            )
         pair = self.api.pair_of(selection, prompt)
         with self.database.read() as session:
             return vote_view(pair.id, current_vote(session, pair.id, str(saved.get("voter", ""))))
+
+
+def _checked_state(saved: Any) -> dict[str, Any]:
+    """Return what may be kept of a browser's state, which anybody can send: nothing unknown, nothing endless."""
+    state = saved if isinstance(saved, dict) else {}
+    texts = {name: value for name in _SAVED if isinstance(value := state.get(name), str)}
+    kept = {name: value for name, value in texts.items() if len(value) <= _LONGEST_ID}
+    if "voter" in kept and not VOTER.fullmatch(kept["voter"]):
+        del kept["voter"]
+    prompt = state.get("prompt")
+    if isinstance(prompt, str) and prompt_problem(prompt) is None:
+        kept["prompt"] = prompt
+    return kept
 
 
 def _error_line(text: str) -> str:

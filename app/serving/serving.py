@@ -30,6 +30,7 @@ from descore.checkpoints.manifest import Manifest
 from descore.errors import CheckpointError, NotEnoughMemoryError
 from descore.judge import release_memory, verdict_of
 from descore.judgement import Judgement, Mode, Verdict
+from descore.prompt import check_prompt
 from storage import Database, StorageError
 from storage.schema import PromotionAction
 from storage.training.model_registry import (
@@ -112,6 +113,17 @@ class Served:
     def compare(self, mode: Mode, prompt: str, judged: tuple[Judgement, ...]) -> Verdict:
         """Compare stored judgements of one prompt."""
         return verdict_of(self.manifest, mode, prompt, judged)
+
+    def check_prompt(self, prompt: str) -> None:
+        """Refuse what can't be a prompt; special tokens and tokens are counted while the model is loaded.
+
+        Raises:
+            PromptError: see `descore.judge.DeScore.check_prompt`.
+        """
+        if self.model is None:
+            check_prompt(prompt)
+        else:
+            self.model.check_prompt(prompt)
 
     def require_model(self) -> DeScore:
         """Return the loaded model.
