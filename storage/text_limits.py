@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import JSON, Column, Engine, String, Table, event
@@ -62,7 +62,7 @@ def check_texts(row: type[Base], **texts: Any) -> None:
         TextError: one is too long, or holds a character that can't be stored.
     """
     for name, text in texts.items():
-        column = row.__table__.columns[name]
+        column = cast("Table", row.__table__).c[name]
         _Bounded(name, column, text_limit(column) or 0).check(text)
 
 

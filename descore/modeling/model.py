@@ -150,8 +150,8 @@ class DeScoreModel(nn.Module):
 
     def prefill(self, inputs: Batch, vision: VisionOutputs | None = None) -> Thinking:
         """Read prompt and video (and a thought already in the batch, if any) into a new cache; `vision` as in `forward`."""
-        *_, state = self.prefill_in_pieces(inputs, vision, slots=None)
-        assert state is not None
+        (state,) = self.prefill_in_pieces(inputs, vision, slots=None)
+        assert isinstance(state, Thinking)
         return state
 
     @torch.inference_mode()
@@ -174,7 +174,7 @@ class DeScoreModel(nn.Module):
         length = inputs["input_ids"].shape[1]
         arguments = {**self.cache_inputs(cache), "logits_to_keep": 1}
         if slots is None or not takes_pieces(self.backbone, inputs):
-            slots, named = length, [self.model_inputs(inputs, vision=vision)]
+            slots, named = length, iter([self.model_inputs(inputs, vision=vision)])
         else:
             if vision is None:
                 vision = video_features(self.backbone, inputs)
