@@ -240,7 +240,8 @@ def ask(
         VideoUnreadableError: the file made the decoder crash, twice.
     """
     name = os.fspath(path)
-    request = {"job": job, "path": name, "seconds": seconds, **details}
+    # A process was started where the caller stood then, which may have been another folder.
+    request = {"job": job, "path": str(Path(name).absolute()), "seconds": seconds, **details}
     pool = _pools[lane.name]
     try:
         with _turns.turn(lane.visitor) if lane.visitor is not None else nullcontext():

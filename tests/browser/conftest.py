@@ -20,6 +20,8 @@ QUIET = [
     "--mute-audio",
 ]
 
+PATIENCE = 180_000  # milliseconds, for what takes a second on a machine of one's own: machines are shared
+
 
 @dataclass
 class Watched:
@@ -45,7 +47,7 @@ def browser() -> Iterator[Browser]:
     path = find()
     if path is None:
         pytest.fail("browser tests need Chromium: run `python -m tests.helpers.chromium`, which installs one")
-    expect.set_options(timeout=30_000)  # machines are shared
+    expect.set_options(timeout=PATIENCE)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=QUIET)
         yield browser
@@ -68,6 +70,7 @@ def watched(browser: Browser, running: Running) -> Iterator[Watched]:
 def watch(watched: Watched, url: str) -> None:
     """Record console errors, script errors and requests that leave this machine."""
     page = watched.page
+    page.set_default_timeout(PATIENCE)
     page.on("console", lambda message: watched.faults.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: watched.faults.append(str(error)))
     local = (url, "data:", "blob:")

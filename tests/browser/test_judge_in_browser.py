@@ -51,7 +51,7 @@ def wait_for_times(page: Page, a: float, b: float) -> None:
 
 
 def wait_for_phase(page: Page, phase: str) -> None:
-    page.wait_for_function(f"() => document.querySelector('.verdict').dataset.phase === '{phase}'", timeout=180_000)
+    page.wait_for_function(f"() => document.querySelector('.verdict').dataset.phase === '{phase}'")
 
 
 def choose_quick(page: Page) -> None:
@@ -82,7 +82,7 @@ def test_pair_plays_in_sync_and_the_shorter_clip_holds_its_last_frame(watched: W
     assert len(samples) > 10
     assert samples[-1][0] - samples[0][0] > 1
     assert max(abs(a - b) for a, b in samples) < 0.1
-    page.wait_for_function("() => !document.querySelector('.pair').classList.contains('is-playing')", timeout=8_000)
+    page.wait_for_function("() => !document.querySelector('.pair').classList.contains('is-playing')")
     a, b = times(page)
     assert 1.9 <= a <= 2.0
     assert 2.85 <= b <= 3.0
@@ -95,7 +95,7 @@ def test_loop_starts_both_again(watched: Watched) -> None:
     page.click("[data-rate='2']")
     page.click(".pair-play")
     page.wait_for_function("() => document.querySelectorAll('.pair video')[1].currentTime > 2")
-    page.wait_for_function("() => document.querySelectorAll('.pair video')[1].currentTime < 1.5", timeout=5_000)
+    page.wait_for_function("() => document.querySelectorAll('.pair video')[1].currentTime < 1.5")
     page.wait_for_function(f"() => {{ const [a, b] = ({TIMES})(); return a > 0 && Math.abs(a - b) < 0.1; }}")
     assert page.locator(".pair").get_attribute("class") == "pair is-playing"
 

@@ -49,7 +49,7 @@ def enter(browser: Browser, running: Running) -> Iterator[Enter]:
 
 
 def wait_for(page: Page, state: str) -> None:
-    page.locator(f".label[data-state={state}]").wait_for(timeout=15_000)
+    page.locator(f".label[data-state={state}]").wait_for()
 
 
 def press(page: Page, keys: str) -> None:
@@ -347,7 +347,7 @@ def test_time_and_watched_parts_are_counted_and_survive_a_reload(enter: Enter, r
     prompt = prompt_of(page)
     page.wait_for_function("() => [...document.querySelectorAll('.pair video')].every((one) => one.readyState >= 3)")
     press(page, "l Space")
-    expect(page.locator(".pair")).not_to_have_class(re.compile("is-playing"), timeout=15_000)
+    expect(page.locator(".pair")).not_to_have_class(re.compile("is-playing"))
     press(page, "3")
     expect(page.locator(".label-status")).to_have_text("draft saved")
     page.reload()

@@ -51,7 +51,7 @@ def label_one(context: BrowserContext, app: Running, campaign: int) -> None:
     """Somebody answers a pair by keyboard, on the Label page."""
     page = context.new_page()
     page.goto(f"{app.url}/label?campaign={campaign}")
-    page.locator(".label[data-state=labelling]").wait_for(timeout=30_000)
+    page.locator(".label[data-state=labelling]").wait_for(timeout=PATIENCE)
     before = page.inner_text(".label-prompt-text")
     page.keyboard.press("1")
     page.keyboard.press("Enter")
@@ -66,7 +66,7 @@ def judged_by(context: BrowserContext, app: Running, pair: str) -> str:
     page.click(f"[data-id='{pair}']")
     page.get_by_role("radio", name="Quick, no thought").check()
     page.click("#judge")
-    page.wait_for_function("() => document.querySelector('.verdict').dataset.phase === 'done'", timeout=60_000)
+    page.wait_for_function("() => document.querySelector('.verdict').dataset.phase === 'done'", timeout=PATIENCE)
     said = page.inner_text(".odds-status")
     served = page.inner_text(".page-head .served")
     page.close()
@@ -74,7 +74,6 @@ def judged_by(context: BrowserContext, app: Running, pair: str) -> str:
 
 
 def test_label_retrain_prove_promote_judge_roll_back(browser: Browser, app: Running, lead: Page) -> None:
-    expect.set_options(timeout=60_000)
     before = app.studio.served.name
     lead.get_by_text("No label is newer than this checkpoint").wait_for()
     campaign = open_round(app)

@@ -70,6 +70,16 @@ def test_warm_processes_are_reused(clip: Path) -> None:
     assert set(worker_pids()) == pids
 
 
+def test_a_relative_path_is_that_of_the_caller(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read_clip(clip, ALL)  # the process was started in another folder
+    monkeypatch.chdir(clip.parent)
+    assert read_clip(clip.name, ALL).frames.shape == read_clip(clip, ALL).frames.shape
+    monkeypatch.chdir(tmp_path.parent)
+    with pytest.raises(VideoMissingError, match=r"nowhere\.mp4") as caught:
+        read_clip("nowhere.mp4", ALL)
+    assert str(tmp_path.parent) not in str(caught.value)
+
+
 def test_warming_up_does_not_wait_for_the_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     shut_down()
     monkeypatch.setattr(worker_pool, "_COMMAND", "import time; time.sleep(300)")
