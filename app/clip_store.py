@@ -21,9 +21,10 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from descore.video import JUDGING, Lane, VideoInfo, content_hash, make_playable, probe, validate_full
-from storage import Database, NotInStoreError
-from storage.pairs import NewVideo, Pair, Video, add_new_video, find_video, video_by_public_id
+from descore.video import JUDGING, Lane, VideoError, VideoInfo, content_hash, make_playable, probe, validate_full
+from storage import Database, NotInStoreError, StorageError
+from storage.pairs import NewVideo, Pair, Video, add_new_video, video_by_public_id
+from storage.uploads import QUOTA, UploadQuota, add_upload, discard_files, origin_key, require_room, upload_bytes, use_again
 from storage.video_files import playable_path, store_video, video_path
 
 ROUTE = "/clips"
@@ -35,31 +36,42 @@ _MEDIA_TYPES = {".webm": "video/webm", ".ogv": "video/ogg"}
 class ClipStore:
     """The videos of one store."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, database: Database, quota: UploadQuota = QUOTA) -> None:
+        """Set the bytes that people without an account may have in the store."""
+        self._database, self._quota = database, quota
 
-    def take_in(self, path: Path) -> Video:
+    def take_in(self, path: Path, lane: Lane = JUDGING, anonymous: str | None = None) -> Video:
         """Decode a file once in full and keep it by its content; the same content again is found and not copied.
 
+        Args:
+            path: the file.
+            lane: whose processes decode it.
+            anonymous: where somebody without an account sent it from; it counts against the quota of that origin, and is
+                kept for a limited time.
+
         Raises:
             descore.video.VideoError: not a readable video; nothing of it is kept.
+            UploadQuotaError: there is no room for it; nothing of it is kept.
             StorageError: the store can't be written.
         """
-        with self._database.read() as session:
-            known = find_video(session, content_hash(path))
+        sha256 = content_hash(path)
+        with self._database.write() as session:
+            known = use_again(session, sha256, has_account=anonymous is None)
         if known is not None:
             return known
-        return self.add(self.prepare(path))
-
-    def prepare(self, path: Path) -> NewVideo:
-        """Decode a file once in full and copy it into the managed folder, with a copy for the browser where it needs one.
-        Nothing is in the database yet: an import adds all its videos in one transaction.
-
-        Raises:
-            descore.video.VideoError: not a readable video; nothing of it is kept.
-            StorageError: the folder can't be written.
-        """
-        return self.keep(path, self.check(path))
+        if anonymous is None:
+            return self._add(self.keep(path, self.check(path, lane), lane))
+        origin = origin_key(anonymous, self._database.home)
+        with self._database.read() as session:
+            require_room(session, origin, path.stat().st_size, self._quota)
+        video = self.keep(path, self.check(path, lane), lane)
+        try:
+            with self._database.write() as session:
+                # Counted again: the copy for the browser takes room, too, and others were quicker perhaps.
+                return add_upload(session, video, origin, upload_bytes(video, self._database.home), self._quota)
+        except StorageError:
+            discard_files(self._database, video)
+            raise
 
     def check(self, path: Path, lane: Lane = JUDGING) -> VideoInfo:
         """Probe a file and decode it once in full, in the processes of `lane`; nothing is kept.
@@ -79,9 +91,7 @@ class ClipStore:
             StorageError: the folder can't be written.
         """
         stored = store_video(path, self._database.home)
-        if not info.browser_playable:
-            make_playable(stored.path, playable_path(stored.sha256, self._database.home), lane=lane)
-        return NewVideo(
+        video = NewVideo(
             sha256=stored.sha256,
             file=stored.file,
             original_name=path.name,
@@ -90,13 +100,15 @@ class ClipStore:
             fps=info.fps,
             duration=info.duration,
         )
+        if not info.browser_playable:
+            try:
+                make_playable(stored.path, playable_path(stored.sha256, self._database.home), lane=lane)
+            except VideoError:
+                discard_files(self._database, video)
+                raise
+        return video
 
-    def add(self, video: NewVideo) -> Video:
-        """Put a prepared video into the database.
-
-        Raises:
-            StorageError: the store can't be written.
-        """
+    def _add(self, video: NewVideo) -> Video:
         with self._database.write() as session:
             return add_new_video(session, video)
 

@@ -13,6 +13,10 @@ class TextError(StorageError):
     """A text that is too long to be kept, or holds characters that can't be stored; the message gives limit and length."""
 
 
+class UploadQuotaError(StorageError):
+    """There is no more room for uploads of people without an account."""
+
+
 class NameTakenError(StorageError):
     """Somebody has this name already, or one that reads the same."""
 

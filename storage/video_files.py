@@ -8,6 +8,7 @@ The folder lies outside anything that is served; pages get a video under its `pu
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -87,6 +88,26 @@ def playable_path(sha256: str, home: Path) -> Path:
     if not _HASH.fullmatch(sha256):
         raise StorageError(f"{sha256!r} is not the sha256 of a file")
     return ensure_folder(home / "playable" / sha256[:2]) / f"{sha256}.mp4"
+
+
+def remove_files(file: str, sha256: str, home: Path) -> None:
+    """Delete a video of the managed folder, by its name in the table of videos, and its copy for the browser.
+
+    Raises:
+        StorageError: a file can't be deleted.
+    """
+    try:
+        with contextlib.suppress(NotInStoreError):
+            video_path(file, home).unlink(missing_ok=True)
+        playable_path(sha256, home).unlink(missing_ok=True)
+    except OSError as error:
+        raise StorageError(f"can't delete the video {file}: {error.strerror or error}") from error
+
+
+def stored_bytes(file: str, sha256: str, home: Path) -> int:
+    """Return the bytes of a video of the managed folder and of its copy for the browser."""
+    copy = playable_path(sha256, home)
+    return video_path(file, home).stat().st_size + (copy.stat().st_size if copy.is_file() else 0)
 
 
 def _copy(reader: BinaryIO, writer: BinaryIO) -> str:

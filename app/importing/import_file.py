@@ -30,6 +30,7 @@ from storage.exchange.importing.insert import ImportCounts, insert_import
 from storage.exchange.importing.resolve import ResolvedImport, clean_source
 from storage.exchange.parsed import Clip, ExchangeError, ImportRefusedError, ParsedFile, ParsedPair, Problem
 from storage.pairs import NewVideo
+from storage.uploads import keep_for_good
 
 Progress = Callable[[str, int, int], None]
 _EXPORTED_NAME = re.compile(rf"[0-9a-f]{{{DIGITS}}}")
@@ -178,6 +179,8 @@ def run_import(
     """
     callbacks = _Callbacks(progress, cancelled)
     read = _read(database, path, source, format, videos, callbacks)
+    with database.write() as session:
+        keep_for_good(session, read.resolved.hashes.values())
     checked, problems = _check_videos(partial(clip_store.check, lane=IMPORTS), read, "decoding videos", callbacks)
     with database.read() as session:
         changes = compare(session, read.resolved)

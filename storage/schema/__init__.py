@@ -1,6 +1,6 @@
 """The tables. Rows never leave the storage package: its functions return frozen dataclasses.
 
-    pairs.py        videos (one file by content hash), pairs (two videos and their prompt)
+    pairs.py        videos (one file by content hash), who uploaded them, pairs (two videos and their prompt)
     judgements.py   judgements of videos by checkpoints
     votes.py        votes of visitors on the Judge page, append-only
     people.py       accounts, invitations, signed-in browsers, failed attempts
@@ -26,7 +26,7 @@ from storage.schema.campaigns import (
 )
 from storage.schema.judgements import JudgementRow, Mode
 from storage.schema.labels import Action, AssignmentRow, AssignmentState, DraftRow, Kind, LabelRow, Strength
-from storage.schema.pairs import PairRow, VideoRow
+from storage.schema.pairs import PairRow, UploadRow, VideoRow
 from storage.schema.people import InvitationRow, Role, SignInAttemptRow, SignInRow, UserRow
 from storage.schema.training import (
     CheckpointRow,
@@ -82,6 +82,7 @@ __all__ = [
     "Standing",
     "Start",
     "Strength",
+    "UploadRow",
     "UserRow",
     "UtcDateTime",
     "VideoRow",

@@ -1,11 +1,11 @@
-"""Videos and pairs of them."""
+"""Videos, uploads of people without an account, and pairs."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, Double, ForeignKey, Index, String, Text, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, Double, ForeignKey, Index, String, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from descore.prompt import PROMPT_CHARACTERS
@@ -26,6 +26,26 @@ class VideoRow(Base):
     height: Mapped[int]
     fps: Mapped[float] = mapped_column(Double)
     duration: Mapped[float] = mapped_column(Double)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utc_now)
+
+
+class UploadRow(Base):
+    """A video that somebody without an account uploaded. Once its row is deleted, `video_id` is NULL until its file is, too.
+
+    Attributes:
+        origin: a hash of where it came from, see `storage.uploads.origin_key`.
+        bytes: of the file and its copy for the browser.
+    """
+
+    __tablename__ = "uploads"
+    __table_args__ = (Index(None, "origin"), Index(None, "created_at"))
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    video_id: Mapped[int | None] = mapped_column(ForeignKey("videos.id"), unique=True)
+    sha256: Mapped[str] = mapped_column(String(64))
+    file: Mapped[str] = mapped_column(Text)
+    origin: Mapped[str] = mapped_column(String(64))
+    bytes: Mapped[int] = mapped_column(BigInteger)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utc_now)
 
 
