@@ -7,12 +7,15 @@ Each page is built by a class of its own in its folder; the objects that pages s
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from starlette.middleware import Middleware
 from starlette.routing import BaseRoute
 
 from app.analyse.page import AnalysePage
@@ -31,12 +34,17 @@ from app.ui.header import ANALYSE, JUDGE, LABEL, LEAD, TRAIN, build_header, them
 from app.ui.plotly_script import plotly_route
 from app.web.auth import Auth
 from app.web.deployment import public_url, trust_no_proxy_unasked
+from app.web.housekeeping import Housekeeper
+from app.web.uploads import LARGEST_FILE, WAIT_SECONDS, UploadBounds, refuse_addresses, sweep
 from descore.video import warm_up
 from storage import Database, open_database
 from storage.accounts.sessions import invite_first_lead
+from storage.data_home import ensure_folder
 from storage.pairs import add_pair
+from storage.uploads import delete_expired_uploads
 
-MAX_UPLOAD = "512mb"
+UPLOADS = "uploads"  # in the data folder
+DELETE_CACHE = (600, int(WAIT_SECONDS))  # how often, and how old, in seconds
 # A request that waits for the database gives the interpreter away at each statement; by default it gets it back from a
 # busy thread only after 5 ms. Labelling makes some 25 statements a request.
 SWITCH_SECONDS = 0.0005
@@ -53,6 +61,8 @@ class Studio:
     auth: Auth
     blocks: gr.Blocks
     routes: tuple[BaseRoute, ...]
+    middleware: tuple[Middleware, ...]
+    housekeeper: Housekeeper
 
     @classmethod
     def open(
@@ -75,6 +85,9 @@ class Studio:
         """
         warm_up()
         database = open_database(home=home)
+        # A folder of our own, so that all in it can be swept; Gradio's usual one is shared by all its apps on a machine.
+        uploads = ensure_folder(database.home / UPLOADS)
+        os.environ["GRADIO_TEMP_DIR"] = str(uploads)
         serving = Serving.open(database, checkpoint)
         clip_store, auth = ClipStore(database), Auth(database)
         bundled = load_gallery(clip_store, gallery)
@@ -88,7 +101,7 @@ class Studio:
         label = LabelPage(database, clip_store, serving, auth)
         lead = LeadPage(database, clip_store, serving, auth)
         analyse = AnalysePage(database, clip_store, serving, auth, supervisor)
-        blocks = gr.Blocks(title="DeScore", analytics_enabled=False, fill_width=True)
+        blocks = gr.Blocks(title="DeScore", analytics_enabled=False, fill_width=True, delete_cache=DELETE_CACHE)
         with blocks:
             build_header(JUDGE)
             judge.build(blocks)
@@ -106,7 +119,11 @@ class Studio:
             lead.build(blocks)
         pages = (*label.routes(), *analyse.routes(), *train.routes(), *lead.routes())
         routes = (*clip_store.routes(), *auth.routes(), *serving.routes(), plotly_route(), scripts_route(), *pages)
-        return cls(serving, supervisor, database, clip_store, auth, blocks, routes)
+        refuse_addresses(blocks)
+        middleware = Middleware(UploadBounds, folder=uploads, who=judging.visitor, is_lead=auth.is_lead)
+        # Gradio deletes only what this process has taken, so what an earlier one left is swept, too.
+        housekeeper = Housekeeper([partial(sweep, uploads, WAIT_SECONDS), partial(delete_expired_uploads, database)])
+        return cls(serving, supervisor, database, clip_store, auth, blocks, routes, (middleware,), housekeeper)
 
     @property
     def served(self) -> Served:
@@ -124,17 +141,18 @@ class Studio:
         trust_no_proxy_unasked()
         sys.setswitchinterval(SWITCH_SECONDS)
         self.supervisor.start()
+        self.housekeeper.start()
         launched: tuple[Any, str, str] = self.blocks.launch(
             server_name=host,
             server_port=port,
             theme=theme(),
             css=styles(),
-            app_kwargs={"routes": list(self.routes)},
+            app_kwargs={"routes": list(self.routes), "middleware": list(self.middleware)},
             footer_links=[],
             run_history=False,
             ssr_mode=False,
             show_error=True,
-            max_file_size=MAX_UPLOAD,
+            max_file_size=LARGEST_FILE,
             # Whoever waits for the model holds a thread; the others must not wait for one.
             max_threads=MOST_IN_ALL + 40,
             prevent_thread_lock=True,
@@ -150,6 +168,7 @@ class Studio:
     def close(self) -> None:
         """Stop serving. Training runs go on by themselves; the next app finds them."""
         self.supervisor.close()
+        self.housekeeper.close()
         self.blocks.close(verbose=False)
         self.database.close()
 

@@ -20,13 +20,15 @@ from app.clip_store import ClipStore
 from app.judge.access import JudgingAccess
 from app.judge.gallery import BundledPair
 from app.serving.cached_judge import stream_answer
+from app.serving.judging_queue import Visitor
 from app.serving.serving import Serving
 from app.web.auth import AuthError
 from app.web.client_signal import ClientSignal
 from app.web.plain_errors import JUDGING_ERRORS, judging_error_text
+from app.web.uploads import WAIT_SECONDS, Admission
 from descore.judgement import Mode
 from descore.prompt import check_prompt
-from descore.video import VideoError
+from descore.video import Lane, VideoError, VideoMissingError
 from storage import Database, StorageError
 from storage.pairs import Pair, Video, add_pair
 from storage.schema import Choice
@@ -35,6 +37,9 @@ from storage.votes import save_vote
 MODES: list[tuple[str, Mode]] = [("Think", "think"), ("Quick, no thought", "quick"), ("Several thoughts", "k")]
 # Who judges next is decided by `JudgingQueue`, so Gradio lets all of them in.
 MODEL_QUEUE: dict[str, Any] = {"concurrency_limit": None}
+# Pairs of uploads that are checked or wait for it. A visitor has one decoding process anyway; each more would only hold a
+# thread that others need.
+CHECKS_OF_ORIGIN, CHECKS_IN_ALL = 2, 24
 MOST_THOUGHTS = 16
 VOTER = re.compile(r"[0-9a-f]{32}")
 
@@ -61,6 +66,7 @@ class JudgeApi:
     ) -> None:
         self.serving, self.database, self.clip_store, self.access = serving, database, clip_store, access
         self.bundled = {pair.id: pair for pair in bundled}
+        self._checks = Admission(CHECKS_OF_ORIGIN, CHECKS_IN_ALL)
 
     def connect(self) -> None:
         """Add the endpoints for programs, besides the page's own handlers."""
@@ -88,17 +94,25 @@ class JudgeApi:
         with self.database.write() as session:
             return add_pair(session, a, b, prompt, source="bundled" if selection.bundled else "judge page")
 
-    def take_in(self, path: str | None, label: str) -> Video:
-        """Keep an uploaded file; `label` names it in messages.
+    def take_in_pair(self, path_a: str | None, path_b: str | None, visitor: Visitor) -> tuple[Video, Video]:
+        """Keep two uploaded files.
 
         Raises:
-            ValueError: there is none, or it is no video that can be used.
-            StorageError: the store can't be written.
+            ValueError: one is missing, or no video that can be used, or too many are being checked already.
+            StorageError: the store can't be written, or has no room for them.
         """
+        with self._checks.of(visitor.origin):
+            return self._take_in(path_a, "Video A", visitor), self._take_in(path_b, "Video B", visitor)
+
+    def _take_in(self, path: str | None, label: str, visitor: Visitor) -> Video:
         if path is None:
             raise ValueError(f"{label} is missing: upload or record it first.")
+        anonymous = visitor.origin if visitor.person is None else None
         try:
-            return self.clip_store.take_in(Path(path))
+            return self.clip_store.take_in(Path(path), Lane("uploads", visitor.origin), anonymous)
+        except VideoMissingError:
+            hours = f"{WAIT_SECONDS / 3600:.0f} h"
+            raise ValueError(f"{label} is not here any more: uploads wait {hours} for their use. Upload it again.") from None
         except VideoError as error:
             raise ValueError(f"{label} can't be used: {error.reason}") from error
 
@@ -120,9 +134,9 @@ class JudgeApi:
     ) -> dict[str, Any]:
         """Judge two uploaded videos of one prompt; as `judge_bundled`."""
         try:
-            self.access.visitor(request)
+            visitor = self.access.visitor(request)
             self.serving.now.check_prompt(prompt or "")  # before a video is decoded
-            a, b = self.take_in(path_a, "Video A"), self.take_in(path_b, "Video B")
+            a, b = self.take_in_pair(path_a, path_b, visitor)
         except JUDGING_ERRORS as error:
             raise gr.Error(str(error), print_exception=False) from error
         return self._judgement_of(Selection(a.public_id, b.public_id), prompt or "", mode, int(k), request)

@@ -40,12 +40,19 @@ from descore.judgement import Mode
 from descore.prompt import PROMPT_CHARACTERS, prompt_problem
 from storage import Database, StorageError
 from storage.pairs import Video
+from storage.uploads import KEPT_FOR
 from storage.votes import current_vote
 
 log = logging.getLogger(__name__)
 
 _SAVED = ("voter", "a", "b", "bundled")  # and the prompt
 _LONGEST_ID = 100
+# Leads see the pairs of all sources, and can put them into a campaign; annotators see those of their campaigns.
+KEPT = (
+    f"Without an account, the videos that you use here are deleted after {KEPT_FOR.days} days, unless somebody votes on "
+    "them or they are put up for labelling. The people who run this app can see them and show them to annotators. Of your "
+    "address only a hash is kept, to share the room fairly."
+)
 
 
 class JudgePage:
@@ -92,6 +99,7 @@ class JudgePage:
         with gr.Accordion("Two videos of your own", open=False, elem_id="own") as self.own:
             with gr.Row():
                 self.own_a, self.own_b = (upload_box(label) for label in ("Video A", "Video B"))
+            gr.HTML(f'<p class="ds-hint">{KEPT}</p>', elem_id="own-kept", apply_default_css=False)
             self.use_own = gr.Button("Use these two videos", size="sm", elem_id="use-own")
             self.own_error = gr.HTML(visible=False, elem_id="own-error", apply_default_css=False)
 
@@ -113,6 +121,7 @@ class JudgePage:
             [*page, self.own_a, self.own_b, self.own, self.own_error],
             show_progress="minimal",
             api_visibility="private",
+            **MODEL_QUEUE,
         )
         # An answer belongs to the prompt that was judged; clearing it takes no round trip, so it can't come late.
         self.prompt.input(None, None, self.panel, js=f"() => ({json.dumps(answer_view(Answer()))})", **quiet)
@@ -155,8 +164,7 @@ class JudgePage:
         self, path_a: str | None, path_b: str | None, prompt: str, saved: dict[str, Any], request: gr.Request
     ) -> tuple[Any, ...]:
         try:
-            self.access.visitor(request)
-            a, b = self.api.take_in(path_a, "Video A"), self.api.take_in(path_b, "Video B")
+            a, b = self.api.take_in_pair(path_a, path_b, self.access.visitor(request))
         except JUDGING_ERRORS as error:
             # The saved state is given back as it is: a browser state can't skip an update.
             same = [gr.skip()] * 6

@@ -94,6 +94,11 @@ class Auth:
         with self._database.read() as session:
             return user_of(session, token)
 
+    def is_lead(self, request: Any) -> bool:
+        """Tell whether a lead is signed in with this browser."""
+        user = self.user(request)
+        return user is not None and user.role == "lead"
+
     def require(self, request: Any, *roles: Role) -> User:
         """Return the signed-in person, who must have one of these roles (any, if none is given).
 

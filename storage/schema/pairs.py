@@ -43,7 +43,7 @@ class UploadRow(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     video_id: Mapped[int | None] = mapped_column(ForeignKey("videos.id"), unique=True)
     sha256: Mapped[str] = mapped_column(String(64))
-    file: Mapped[str] = mapped_column(Text)
+    file: Mapped[str] = mapped_column(Text, info=at_most(4_096))
     origin: Mapped[str] = mapped_column(String(64))
     bytes: Mapped[int] = mapped_column(BigInteger)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utc_now)
