@@ -219,7 +219,7 @@ def refuse_addresses(blocks: gr.Blocks) -> None:
                 raise gr.Error("Send the file itself, not an address.", print_exception=False)
             return await move(path)
 
-        block.async_move_resource_to_block_cache = moved  # type: ignore[method-assign]
+        block.async_move_resource_to_block_cache = moved
 
 
 def sweep(folder: Path, older_than: float) -> int:
