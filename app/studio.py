@@ -85,9 +85,9 @@ class Studio:
         """
         warm_up()
         database = open_database(home=home)
-        # A folder of our own, so that all in it can be swept; Gradio's usual one is shared by all its apps on a machine.
-        uploads = ensure_folder(database.home / UPLOADS)
-        os.environ["GRADIO_TEMP_DIR"] = str(uploads)
+        # A folder of our own, so that all in it can be swept; Gradio's usual one is shared by all its apps on a machine. It
+        # looks the variable up at every request, so apps of one process share the folder of the first.
+        uploads = ensure_folder(Path(os.environ.setdefault("GRADIO_TEMP_DIR", str(database.home / UPLOADS))))
         serving = Serving.open(database, checkpoint)
         clip_store, auth = ClipStore(database), Auth(database)
         bundled = load_gallery(clip_store, gallery)
