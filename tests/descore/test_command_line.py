@@ -167,3 +167,26 @@ def test_a_real_process_prints_only_json_and_only_one_line_of_error(room: Path) 
 def test_importing_descore_or_its_video_module_does_not_import_torch() -> None:
     code = "import sys, descore, descore.video, descore.judgement; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=400)
+
+
+@pytest.mark.parametrize("prompt", ["x" * 20_000, "x" * 1_000_000, "a\x1bb", "\ud800"])
+def test_a_prompt_that_can_not_be_used_is_refused_before_the_checkpoint_is_looked_for(
+    prompt: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["judge", "--prompt", prompt, "missing.mp4", "--checkpoint", "missing"]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("descore: the prompt h")
+    assert ("at most 4,000" if len(prompt) > 10 else "can't be stored") in told
+    assert told.count("\n") == 1
+
+
+def test_a_long_prompt_in_a_table_costs_its_row_alone(room: Path, tmp_path: Path) -> None:
+    pairs = tmp_path / "pairs.csv"
+    with pairs.open("w", newline="", encoding="utf-8") as file:
+        # The clips of the long one are missing: they are not looked for.
+        rows = [("missing.mp4", "missing.mp4", "x" * 20_000), (str(room / "a.mp4"), str(room / "b.mp4"), "fine")]
+        csv.writer(file).writerows([("path_A", "path_B", "prompt"), *rows])
+    run(room, "score", str(pairs), "--out", str(tmp_path / "out.csv"), "--mode", "quick")
+    long, fine = table(tmp_path / "out.csv")
+    assert "20,000 characters; at most 4,000 are allowed" in long["error"]
+    assert fine["reward_A"]

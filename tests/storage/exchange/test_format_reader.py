@@ -153,3 +153,18 @@ def test_a_link_in_the_folder_may_lead_elsewhere(tmp_path: Path) -> None:
     assert clip is not None
     assert clip.path is not None
     assert clip.path.read_bytes() == b"blob"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "problem"),
+    [
+        ("x" * 20_000, "prompt has 20,000 characters; at most 4,000 are allowed: shorten it"),
+        ("x" * 1_000_000, "prompt has 1,000,000 characters; at most 4,000 are allowed: shorten it"),
+        ("a\x1bb", "prompt holds the character U+001B at position 2, which can't be stored: remove it"),
+        ("a\0b", "prompt holds the character U+0000 at position 2, which can't be stored: remove it"),
+    ],
+)
+def test_a_prompt_that_can_not_be_used_is_a_problem_of_its_row(tmp_path: Path, prompt: str, problem: str) -> None:
+    rows = [("a.mp4", "b.mp4", "fine", "B"), ("a.mp4", "b.mp4", prompt, "A")]
+    path = write_csv(tmp_path / "pairs.csv", HEADER.split(","), rows)
+    assert problems(read_file(path)[1]) == [f"pairs.csv:3: {problem}"]
