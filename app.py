@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 from app.studio import Studio
+from descore.errors import CheckpointError
+from descore.video import VideoError
+from storage import StorageError
 
-if __name__ == "__main__":
+
+def main() -> int:
+    """Serve until interrupted; returns the exit code: 2 where the app can't start, with the reason on stderr."""
     parser = argparse.ArgumentParser(description="Judge pairs of generated videos.")
     parser.add_argument("--checkpoint", help="a checkpoint folder, a Hub id, or 'bundled' (default: what was promoted last)")
     parser.add_argument("--host", help="address to listen on (default: 127.0.0.1; 0.0.0.0 for all)")
     parser.add_argument("--port", type=int, help="port to listen on (default: the first free one from 7860)")
+    parser.add_argument("--api-docs", action="store_true", help="open FastAPI's description of the addresses at /docs")
     who = parser.add_mutually_exclusive_group()
     who.add_argument("--open", dest="access", action="store_const", const="open", help="everybody may judge and vote")
     who.add_argument(
@@ -21,4 +28,14 @@ if __name__ == "__main__":
         help="only people with an account may judge and vote (default with PostgreSQL; else --open)",
     )
     arguments = parser.parse_args()
-    Studio.open(arguments.checkpoint, access=arguments.access).launch(host=arguments.host, port=arguments.port)
+    try:
+        studio = Studio.open(arguments.checkpoint, access=arguments.access)
+        studio.launch(host=arguments.host, port=arguments.port, api_docs=arguments.api_docs)
+    except (StorageError, CheckpointError, VideoError, OSError) as error:  # OSError: no free port, no such address
+        print(f"app: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

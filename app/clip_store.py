@@ -11,6 +11,7 @@ A page never gets a path or a file name: they may tell which generator made a vi
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
@@ -29,6 +30,7 @@ from storage.video_files import playable_path, store_video, video_path
 
 ROUTE = "/clips"
 POSTER_SIDE = 320  # pixels
+_PUBLIC_ID = re.compile(r"[\w-]{1,64}", re.ASCII)
 _HEADERS = {"Cache-Control": "private, max-age=86400", "X-Content-Type-Options": "nosniff"}
 _MEDIA_TYPES = {".webm": "video/webm", ".ogv": "video/ogg"}
 
@@ -118,6 +120,8 @@ class ClipStore:
         Raises:
             NotInStoreError: there is no video with this id.
         """
+        if not _PUBLIC_ID.fullmatch(public_id):  # what no column can hold must not reach the database
+            raise NotInStoreError("no video under this id")
         with self._database.read() as session:
             return video_by_public_id(session, public_id)
 

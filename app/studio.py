@@ -35,9 +35,11 @@ from app.ui.plotly_script import plotly_route
 from app.web.auth import Auth
 from app.web.deployment import public_url, trust_no_proxy_unasked
 from app.web.housekeeping import Housekeeper
+from app.web.plain_errors import refuse_plainly
+from app.web.security_headers import SecurityHeaders
 from app.web.uploads import LARGEST_FILE, WAIT_SECONDS, UploadBounds, refuse_addresses, sweep
 from descore.video import warm_up
-from storage import Database, open_database
+from storage import Database, StorageError, open_database
 from storage.accounts.sessions import invite_first_lead
 from storage.data_home import ensure_folder
 from storage.pairs import add_pair
@@ -131,12 +133,18 @@ class Studio:
         return self.serving.now
 
     def launch(
-        self, host: str | None = None, port: int | None = None, prevent_thread_lock: bool = False, **options: Any
+        self,
+        host: str | None = None,
+        port: int | None = None,
+        prevent_thread_lock: bool = False,
+        api_docs: bool = False,
+        **options: Any,
     ) -> tuple[Any, str, str]:
         """Serve until interrupted; `options` go to `gr.Blocks.launch`, whose result is returned.
 
         Args:
             prevent_thread_lock: return at once and serve in the background.
+            api_docs: leave FastAPI's own description of the addresses open, at /docs.
         """
         trust_no_proxy_unasked()
         sys.setswitchinterval(SWITCH_SECONDS)
@@ -147,11 +155,15 @@ class Studio:
             server_port=port,
             theme=theme(),
             css=styles(),
-            app_kwargs={"routes": list(self.routes), "middleware": list(self.middleware)},
+            app_kwargs={
+                "routes": list(self.routes),
+                "middleware": [Middleware(SecurityHeaders, api_docs=api_docs), *self.middleware],
+                "exception_handlers": {StorageError: refuse_plainly, Exception: refuse_plainly},
+            },
             footer_links=[],
             run_history=False,
             ssr_mode=False,
-            show_error=True,
+            show_error=False,  # an error that is not for the person may name files; `plainly` lets the others through
             max_file_size=LARGEST_FILE,
             # Whoever waits for the model holds a thread; the others must not wait for one.
             max_threads=MOST_IN_ALL + 40,

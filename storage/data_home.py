@@ -30,8 +30,7 @@ def ensure_folder(folder: Path) -> Path:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        problem = f"can't create the data folder {folder}: {error.strerror or error}"
-        raise StorageError(f"{problem}. Set DESCORE_HOME to another one.") from error
+        raise StorageError(f"can't create the folder {folder.name}: {error.strerror or error}") from error
     return folder
 
 
@@ -51,4 +50,4 @@ def data_home_id(home: Path) -> str:
             partial.unlink()
         return path.read_text("utf-8")
     except OSError as error:
-        raise StorageError(f"can't write the id of the data folder {home}: {error.strerror or error}") from error
+        raise StorageError(f"can't write the id of the data folder: {error.strerror or error}") from error

@@ -21,23 +21,30 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
+from alembic.util import CommandError
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from storage.data_home import data_home, ensure_folder
+from storage.driver_errors import reason, sentence
 from storage.errors import StorageError
 from storage.migrations.upgrade import upgrade
+from storage.store_file import StoreFile
 from storage.text_limits import check_text_lengths
 
 __all__ = ["Database", "Session", "open_database", "store_address"]
 
 DATABASE_FILE = "descore.db"
 BUSY_SECONDS = 30.0
+CONNECT_SECONDS = 10
 # Kept open, and the last used one used next: it has its statements prepared and its pages at hand.
 CONNECTIONS = 20
 _WRITES = "storage_writes"
+_REMEDY = "Check that it is there and writable, or set DESCORE_HOME or DATABASE_URL to another store."
+_DRIVERS = ("sqlite", "sqlite+pysqlite", "postgresql+psycopg")
 # PostgreSQL's own default would show each statement of a transaction another moment. (SQLite: see `_sqlite_engine`.)
 _READS = {"postgresql": {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}}
 
@@ -55,6 +62,8 @@ class Database:
     # SQLite lets one writer in and makes the others sleep and try again, which starves some. Within this process they
     # wait here instead, and are woken at once. Other processes are still held off by SQLite itself.
     _turn: AbstractContextManager[Any] = field(default_factory=nullcontext, repr=False, compare=False)
+    # The SQLite file as it was when it was opened; None for a server.
+    _file: StoreFile | None = field(default=None, repr=False, compare=False)
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -71,15 +80,24 @@ class Database:
         """Open a session whose changes are committed at the end of the block, and undone if the block raises.
 
         Raises:
-            StorageError: the database refuses: locked for too long, disk full, a constraint broken.
+            StorageError: the database refuses: locked for too long, disk full, a constraint broken; or its file is not where
+                it was when it was opened, so that nobody would find again what is written.
         """
-        with self._turn, self._session(self.engine.execution_options(**{_WRITES: True})) as session:
-            session.connection()  # begins now, and with it the lock, not only at the first statement
-            yield session
+        with self._turn:
+            self._check_file()
+            with self._session(self.engine.execution_options(**{_WRITES: True})) as session:
+                session.connection()  # begins now, and with it the lock, not only at the first statement
+                yield session
+                self._check_file()
+            self._check_file()  # once more: what was committed into a file that has just gone is not kept either
 
     def close(self) -> None:
         """Give the connections back to the operating system."""
         self.engine.dispose()
+
+    def _check_file(self) -> None:
+        if self._file is not None:
+            self._file.check()
 
     @contextmanager
     def _session(self, engine: Engine) -> Iterator[Session]:
@@ -87,8 +105,10 @@ class Database:
             with Session(engine, expire_on_commit=False) as session, session.begin():
                 yield session
         except SQLAlchemyError as error:
-            raise StorageError(f"the store refused: {_reason(error)}") from error
-        except UnicodeEncodeError as error:  # half of a surrogate pair in what is looked for
+            raise StorageError(sentence(error)) from error
+        except OverflowError as error:  # a number that SQLite has no room for, found by its driver
+            raise StorageError("A number of this request is larger than any in the store.") from error
+        except UnicodeEncodeError as error:
             raise StorageError("the store refused: a text with a character that can't be stored") from error
 
 
@@ -109,23 +129,38 @@ def open_database(url: str | None = None, home: Path | None = None, *, as_is: bo
     sqlite = address.get_backend_name() == "sqlite"
     if as_is and sqlite and not Path(str(address.database)).is_file():
         raise StorageError(f"there is no store {address.database}: set DESCORE_HOME or DATABASE_URL to where it is")
-    ensure_folder(folder)
+    try:
+        ensure_folder(folder)
+    except StorageError as error:
+        raise StorageError(f"can't create the data folder {folder}: {error}. Set DESCORE_HOME to another one.") from error
     try:
         engine = _engine(address)
-    except (ArgumentError, NoSuchModuleError, ImportError) as error:
+    except (ArgumentError, ImportError) as error:
         raise StorageError(f"can't open the store {address.render_as_string()}: {error}") from error
     try:
         if not as_is:
             upgrade(engine)
         check_text_lengths(engine)
-    except SQLAlchemyError as error:
+        file = StoreFile.of(Path(str(address.database)).absolute()) if sqlite else None
+    except (SQLAlchemyError, CommandError, OSError) as error:
         engine.dispose()
-        raise StorageError(f"can't open the store {address.render_as_string()}: {_reason(error)}") from error
+        raise StorageError(
+            f"can't open the store {address.render_as_string()}: {reason(error)}. {_remedy(error)}"
+        ) from error
     except StorageError:
         engine.dispose()
         raise
     turn = threading.RLock() if sqlite else nullcontext()
-    return Database(engine=engine, home=folder, _turn=turn)
+    return Database(engine=engine, home=folder, _turn=turn, _file=file)
+
+
+def _remedy(error: Exception) -> str:
+    if "already exists" in reason(error):
+        return (
+            "Its tables are those of another program, or of a store that is only half there: restore a backup, or set "
+            "DESCORE_HOME or DATABASE_URL to another store."
+        )
+    return _REMEDY
 
 
 def store_address(url: str | None, home: Path) -> URL:
@@ -139,10 +174,14 @@ def store_address(url: str | None, home: Path) -> URL:
         return URL.create("sqlite", database=str(home / DATABASE_FILE))
     try:
         address = make_url(url)
-    except ArgumentError as error:
-        raise StorageError("not a database address, such as postgresql://user@host/name") from error
+    except (ArgumentError, ValueError) as error:
+        raise StorageError("DATABASE_URL is not a database address, such as postgresql://user@host/name") from error
     if address.drivername in ("postgres", "postgresql"):
         return address.set(drivername="postgresql+psycopg")
+    if address.drivername not in _DRIVERS:
+        raise StorageError(
+            f"can't open the store {address.render_as_string()}: DATABASE_URL has to begin with postgresql:// or sqlite:///"
+        )
     if address.get_backend_name() == "sqlite" and address.database in (None, "", ":memory:"):
         raise StorageError("a store in memory would be a different one in each thread: give SQLite a file")
     return address
@@ -152,11 +191,24 @@ def _engine(address: URL) -> Engine:
     if address.get_backend_name() == "sqlite":
         return _sqlite_engine(address)
     # A server may be restarted while the app runs: look whether a connection is alive before it is used again.
-    return create_engine(address, pool_pre_ping=True, pool_size=CONNECTIONS, pool_use_lifo=True)
+    return create_engine(
+        address,
+        pool_pre_ping=True,
+        pool_size=CONNECTIONS,
+        pool_use_lifo=True,
+        connect_args={"connect_timeout": CONNECT_SECONDS},
+    )
 
 
 def _sqlite_engine(address: URL) -> Engine:
-    engine = create_engine(address, pool_size=CONNECTIONS, pool_use_lifo=True, connect_args={"timeout": BUSY_SECONDS})
+    path = Path(str(address.database)).absolute()
+
+    def connect() -> sqlite3.Connection:
+        # An ordinary connection would make a new, empty file where the store was deleted.
+        uri = f"file:{quote(str(path))}?mode=rw"
+        return sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, check_same_thread=False)
+
+    engine = create_engine(address, pool_size=CONNECTIONS, pool_use_lifo=True, creator=connect)
 
     @event.listens_for(engine, "connect")
     def configure(connection: sqlite3.Connection, _: Any) -> None:
@@ -193,12 +245,7 @@ def _enable_wal(path: str) -> None:
             return
         except sqlite3.OperationalError as error:
             if "locked" not in str(error) or time.monotonic() > deadline:
-                raise StorageError(f"can't open the store {path}: {error}") from error
+                raise StorageError(f"can't open the store {path}: {error}. {_REMEDY}") from error
             time.sleep(0.02)
         except sqlite3.DatabaseError as error:
-            raise StorageError(f"can't open the store {path}: {error}") from error
-
-
-def _reason(error: SQLAlchemyError) -> str:
-    """Return the database's own words, without the statement and its parameters: those hold what people wrote."""
-    return str(getattr(error, "orig", None) or error).strip()
+            raise StorageError(f"can't open the store {path}: {error}. {_REMEDY}") from error

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select
+from sqlalchemy import Select, select
 
 from descore.prompt import prompt_problem
 from storage.errors import NotInStoreError, TextError
@@ -153,12 +153,13 @@ def add_pair(
         generator_b=generator_b,
         facts=dict(extra_columns or {}),
     )
-    same = select(PairRow).where(
-        PairRow.video_a_id == row.video_a_id,
-        PairRow.video_b_id == row.video_b_id,
-        PairRow.prompt_hash == row.prompt_hash,
-    )
-    return _pair(insert_or_get(session, row, same))
+    return _pair(insert_or_get(session, row, _same(row.video_a_id, row.video_b_id, row.prompt_hash)))
+
+
+def find_pair(session: Session, video_a: Video, video_b: Video, prompt: str) -> Pair | None:
+    """Return the pair of these videos in this order and this prompt."""
+    row = session.scalars(_same(video_a.id, video_b.id, text_hash(prompt))).one_or_none()
+    return None if row is None else _pair(row)
 
 
 def get_pair(session: Session, pair_id: int) -> Pair:
@@ -177,6 +178,12 @@ def list_pairs(session: Session, source: str) -> tuple[Pair, ...]:
     """List the pairs of one source, oldest first."""
     rows = session.scalars(select(PairRow).where(PairRow.source == source).order_by(PairRow.id))
     return tuple(_pair(row) for row in rows)
+
+
+def _same(video_a_id: int, video_b_id: int, prompt_hash: str) -> Select[Any]:
+    return select(PairRow).where(
+        PairRow.video_a_id == video_a_id, PairRow.video_b_id == video_b_id, PairRow.prompt_hash == prompt_hash
+    )
 
 
 def _video(row: VideoRow) -> Video:

@@ -67,7 +67,7 @@ def video_path(file: str, home: Path) -> Path:
     folder = (home / "videos").resolve()
     path = (folder / file).resolve()
     if not path.is_relative_to(folder) or not path.is_file():
-        raise NotInStoreError(f"the video file {file} is not in {folder}: was it removed by hand?")
+        raise NotInStoreError(f"the video file {file} is not in the data folder: was it removed by hand?")
     return path
 
 

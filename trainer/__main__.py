@@ -130,7 +130,7 @@ def _store_run(run_id: int) -> int:
         from trainer.runs.store_run import run_from_store
 
         return run_from_store(run_id)
-    except StorageError as error:
+    except (StorageError, OSError) as error:  # OSError: a run folder that can't be written
         print(f"run {run_id}: {error}", file=sys.stderr)
         return 2
 

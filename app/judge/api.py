@@ -30,7 +30,7 @@ from descore.judgement import Mode
 from descore.prompt import check_prompt
 from descore.video import Lane, VideoError, VideoMissingError
 from storage import Database, StorageError
-from storage.pairs import Pair, Video, add_pair
+from storage.pairs import Pair, Video, add_pair, find_pair
 from storage.schema import Choice
 from storage.votes import save_vote
 
@@ -41,7 +41,9 @@ MODEL_QUEUE: dict[str, Any] = {"concurrency_limit": None}
 # thread that others need.
 CHECKS_OF_ORIGIN, CHECKS_IN_ALL = 2, 24
 MOST_THOUGHTS = 16
+LARGEST_ID = 2**31 - 1  # of the columns that hold ids
 VOTER = re.compile(r"[0-9a-f]{32}")
+TOKEN = re.compile(r"[\w-]{1,64}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,10 @@ class JudgeApi:
             raise ValueError("Choose a pair, or upload two videos first.")
         check_prompt(prompt)
         a, b = self.clip_store.by_id(selection.a), self.clip_store.by_id(selection.b)
+        with self.database.read() as session:  # a pair that is known can be judged while nothing can be written
+            known = find_pair(session, a, b, prompt)
+        if known is not None:
+            return known
         with self.database.write() as session:
             return add_pair(session, a, b, prompt, source="bundled" if selection.bundled else "judge page")
 
@@ -122,8 +128,8 @@ class JudgeApi:
 
     def judge_bundled(self, pair: str, request: gr.Request, mode: str = "think", k: int = 8) -> dict[str, Any]:
         """Judge a bundled pair; the result is that of the command line, with the pair's id and whether it was stored."""
-        if pair not in self.bundled:
-            raise gr.Error(f"There is no bundled pair {pair!r}.", print_exception=False)
+        if not isinstance(pair, str) or pair not in self.bundled:
+            raise gr.Error(f"There is no bundled pair {str(pair)[:80]!r}.", print_exception=False)
         bundled = self.bundled[pair]
         return self._judgement_of(
             Selection(bundled.a.public_id, bundled.b.public_id, pair), bundled.prompt, mode, k, request
@@ -139,34 +145,41 @@ class JudgeApi:
             a, b = self.take_in_pair(path_a, path_b, visitor)
         except JUDGING_ERRORS as error:
             raise gr.Error(str(error), print_exception=False) from error
-        return self._judgement_of(Selection(a.public_id, b.public_id), prompt or "", mode, int(k), request)
+        return self._judgement_of(Selection(a.public_id, b.public_id), prompt or "", mode, k, request)
 
     def save_vote(
         self, pair: int, choice: str, token: str, voter: str, request: gr.Request, note: str = ""
     ) -> dict[str, Any]:
         """Save a vote (A, tie, B, both_bad) on a pair; the same token again saves nothing."""
-        if choice not in get_args(Choice) or not VOTER.fullmatch(voter):
-            raise gr.Error("A vote is A, tie, B or both_bad, from a voter id of 32 hex digits.", print_exception=False)
+        texts = all(isinstance(text, str) for text in (choice, token, voter, note))
+        if not texts or choice not in get_args(Choice) or not VOTER.fullmatch(voter) or not TOKEN.fullmatch(token):
+            raise gr.Error(
+                "A vote is A, tie, B or both_bad, with a voter id of 32 hex digits and a token of up to 64 letters and "
+                "digits.",
+                print_exception=False,
+            )
         try:
+            pair_id = whole_number(pair, "pair", 1, LARGEST_ID)
             self.access.visitor(request)
             with self.database.write() as session:
                 saved = save_vote(
                     session,
-                    pair_id=int(pair),
+                    pair_id=pair_id,
                     choice=cast("Choice", choice),
                     voter=voter,
                     token=token,
                     note=note,
                 )
-        except (StorageError, AuthError) as error:
+        except (StorageError, AuthError, ValueError) as error:
             raise gr.Error(str(error), print_exception=False) from error
         return {"pair": saved.vote.pair_id, "choice": saved.vote.choice, "note": saved.vote.note, "is_new": saved.is_new}
 
-    def _judgement_of(self, selection: Selection, prompt: str, mode: Any, k: int, request: gr.Request) -> dict[str, Any]:
+    def _judgement_of(self, selection: Selection, prompt: str, mode: Any, k: Any, request: gr.Request) -> dict[str, Any]:
         try:
             visitor = self.access.visitor(request)
-            if not 2 <= k <= MOST_THOUGHTS:
-                raise ValueError(f"k is a number of thoughts from 2 to {MOST_THOUGHTS}, not {k}.")
+            if mode not in [value for _, value in MODES]:
+                raise ValueError(f"A mode is think, quick or k (got {str(mode)[:80]!r}).")
+            k = whole_number(k, "k, the number of thoughts,", 2, MOST_THOUGHTS)
             pair = self.pair_of(selection, prompt)
             *_, answer = stream_answer(self.serving, self.database, self.clip_store, pair, mode, k, ClientSignal(), visitor)
         except JUDGING_ERRORS as error:
@@ -178,7 +191,19 @@ class JudgeApi:
             # Clients take anything with a "path" for a file to download.
             del video["path"]
             video["id"] = public_id
-        return result | {"pair": pair.id, "from_store": answer.from_store}
+        return result | {"pair": pair.id, "from_store": answer.from_store, "kept": answer.kept}
+
+
+def whole_number(value: Any, name: str, low: int, high: int) -> int:
+    """Return a whole number of a request.
+
+    Raises:
+        ValueError: it is none, or out of range.
+    """
+    whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+    if not whole or isinstance(value, bool) or not low <= value <= high:
+        raise ValueError(f"{name} has to be a whole number from {low} to {high} (got {str(value)[:40]!r}).")
+    return int(value)
 
 
 def upload_box(label: str, visible: bool = True) -> gr.Video:

@@ -35,7 +35,7 @@ from app.ui.answer_panel import answer_panel, answer_view
 from app.ui.synced_pair import synced_pair
 from app.ui.vote import vote_bar, vote_view
 from app.web.client_signal import ClientSignal
-from app.web.plain_errors import JUDGING_ERRORS, judging_error_text
+from app.web.plain_errors import JUDGING_ERRORS, judging_error_text, plainly
 from descore.judgement import Mode
 from descore.prompt import PROMPT_CHARACTERS, prompt_problem
 from storage import Database, StorageError
@@ -113,10 +113,10 @@ class JudgePage:
     def _connect(self, blocks: gr.Blocks) -> None:
         page = [self.selection, self.strip, self.player, self.prompt, self.panel, self.votes, self.saved]
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-        blocks.load(self._restore, self.saved, page, **quiet)
-        self.strip.select(self._choose, self.saved, page, **quiet)
+        blocks.load(plainly(self._restore), self.saved, page, **quiet)
+        self.strip.select(plainly(self._choose), self.saved, page, **quiet)
         self.use_own.click(
-            self._take_own,
+            plainly(self._take_own),
             [self.own_a, self.own_b, self.prompt, self.saved],
             [*page, self.own_a, self.own_b, self.own, self.own_error],
             show_progress="minimal",
@@ -126,7 +126,7 @@ class JudgePage:
         # An answer belongs to the prompt that was judged; clearing it takes no round trip, so it can't come late.
         self.prompt.input(None, None, self.panel, js=f"() => ({json.dumps(answer_view(Answer()))})", **quiet)
         # On blur, so also before a click on Judge: another prompt is another pair, with another vote.
-        self.prompt.blur(self._reword, [self.selection, self.prompt, self.saved], [self.votes, self.saved], **quiet)
+        self.prompt.blur(plainly(self._reword), [self.selection, self.prompt, self.saved], [self.votes, self.saved], **quiet)
         self.mode.change(lambda mode: gr.Slider(visible=mode == "k"), self.mode, self.k, queue=False, **quiet)
         self.judge.click(
             self._judge,
@@ -136,7 +136,7 @@ class JudgePage:
             **quiet,
         )
         self.cancel.click(self._cancel, queue=False, **quiet)
-        self.votes.vote(self._vote, [self.selection, self.prompt, self.saved], self.votes, **quiet)
+        self.votes.vote(plainly(self._vote), [self.selection, self.prompt, self.saved], self.votes, **quiet)
 
     # ---- choosing a pair -----------------------------------------------------------------------------------------
 
@@ -213,9 +213,9 @@ class JudgePage:
                 buttons = gr.skip(), gr.skip()
         except JUDGING_ERRORS as error:
             answer = replace(answer, phase="error", status=judging_error_text(error))
-        except Exception as error:
+        except Exception:
             log.exception("judging failed")
-            answer = replace(answer, phase="error", status=f"The model failed: {type(error).__name__}: {error}")
+            answer = replace(answer, phase="error", status="The model failed. The app's log says why.")
         finally:
             cancel.set()
             current = self._running.get(request.session_hash or "") is cancel

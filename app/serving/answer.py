@@ -36,6 +36,7 @@ class Answer:
         comparison: of both videos, once the answer is finished.
         scale: the calibration in use; None where the checkpoint has none for this mode.
         from_store: whether the judgement was made earlier.
+        kept: False for a judgement that the store could not take.
         status: one short line: progress, time taken, an error.
         place: in the queue before the model, while it waits there.
     """
@@ -46,5 +47,6 @@ class Answer:
     comparison: Verdict | None = None
     scale: ModeCalibration | None = None
     from_store: bool = False
+    kept: bool = True
     status: str = ""
     place: Place = ITS_TURN

@@ -10,6 +10,7 @@ begun is finished by the checkpoint that began it, even if another one is promot
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Iterator
@@ -21,9 +22,11 @@ from app.serving.judging_queue import Visitor
 from app.serving.serving import Served, Serving
 from descore.judgement import Judged, Judgement, Mode, ThoughtDelta, Verdict
 from descore.video import Lane
-from storage import Database
+from storage import Database, StorageError
 from storage.judgements import JudgementRecord, Question, StoredJudgement, find_judgement, save_judgement
 from storage.pairs import Pair
+
+log = logging.getLogger(__name__)
 
 UPDATE_SECONDS = 0.06  # streamed text reaches the page in steps of at least this length
 PLACE_SECONDS = 1.0  # how often somebody who waits is told their place in the queue
@@ -42,6 +45,8 @@ def stream_answer(
 ) -> Iterator[Answer]:
     """Yield the growing answer about a pair; the last one has the outcome, unless it was cancelled.
 
+    An outcome that the store can't keep (a full disk, say) is shown all the same, and says so.
+
     While others are before this visitor, the answer says the place in the queue, about once a second.
 
     Raises:
@@ -50,7 +55,7 @@ def stream_answer(
         descore.errors.RewardError: there is no finite reward.
         ModelAsideError: the store has no answer, and the model is offloaded for a training run.
         QueueFullError: this visitor, or everybody together, has as many judgements waiting as may be.
-        StorageError: the store can't be read or written.
+        StorageError: the store can't be read.
     """
     stored = stored_answer(serving.now, database, pair, mode, k)
     if stored is not None:
@@ -92,7 +97,11 @@ def _judged(
     for event in model.stream(paths, pair.prompt, mode, k=k, cancel=cancel, lane=lane):
         answer = _grown(answer, event)
         if isinstance(event, Verdict):
-            _remember(served, database, pair, event, k)
+            try:
+                _remember(served, database, pair, event, k)
+            except StorageError as error:
+                log.error("a judgement could not be kept: %s", error)
+                answer = replace(answer, kept=False, status=f"{answer.status}; not kept: {error}")
         if isinstance(event, Verdict) or time.monotonic() - shown_at >= UPDATE_SECONDS:
             yield answer
             shown_at = time.monotonic()

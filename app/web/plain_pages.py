@@ -9,7 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.responses import HTMLResponse
 
 from app.ui.assets import STATIC, colours_by_preference, read_static
-from app.web.deployment import on_space
+from app.web.security_headers import frame_ancestors
 
 _templates = Environment(loader=FileSystemLoader(STATIC), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
 
@@ -20,13 +20,11 @@ def page(template: str, status: int = 200, **values: Any) -> HTMLResponse:
     The page is never cached, names itself to no other site, runs no script, and is framed by nobody but a Space.
     """
     text = _templates.get_template(template).render({"error": None, "name": "", **values, "style": _style()})
-    framed_by = "'self' https://huggingface.co https://*.huggingface.co" if on_space() else "'self'"
     policy = "default-src 'none'; style-src 'unsafe-inline'; img-src 'self'; form-action 'self'; base-uri 'none'"
     headers = {
         "Cache-Control": "no-store",
-        "Content-Security-Policy": f"{policy}; frame-ancestors {framed_by}",
-        "Referrer-Policy": "same-origin",
-        "X-Content-Type-Options": "nosniff",
+        # The other headers are those of every answer (`security_headers.py`); the policy is stricter here.
+        "Content-Security-Policy": f"{policy}; frame-ancestors {frame_ancestors()}",
     }
     return HTMLResponse(text, status_code=status, headers=headers)
 

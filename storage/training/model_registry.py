@@ -246,7 +246,7 @@ def remove_files(checkpoint: Checkpoint, home: Path) -> int:
     try:
         shutil.rmtree(folder)
     except OSError as error:
-        raise StorageError(f"can't remove {folder}: {error.strerror or error}") from error
+        raise StorageError(f"can't remove {folder.name}: {error.strerror or error}") from error
     return checkpoint.disk_bytes
 
 

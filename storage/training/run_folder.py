@@ -63,7 +63,7 @@ class FileLock:
         try:
             handle = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
-            raise StorageError(f"can't open the lock {self._path}: {error.strerror or error}") from error
+            raise StorageError(f"can't open the lock {self._path.name}: {error.strerror or error}") from error
         deadline = time.monotonic() + _PATIENCE_SECONDS
         while not _try(handle, fcntl.LOCK_EX):
             if time.monotonic() > deadline:

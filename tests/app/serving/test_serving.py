@@ -105,6 +105,23 @@ def test_a_question_that_was_begun_is_finished_by_the_checkpoint_that_began_it(
     assert asked(serving, database, clip_store, pair, "think") == "new from the store"
 
 
+def test_a_verdict_that_can_not_be_kept_is_shown_and_says_so(
+    database: Database, clip_store: ClipStore, folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    serving, pair = Serving.open(database, str(folders[0])), a_pair(database, clip_store, tmp_path)
+    (database.home / "descore.db").rename(database.home / "descore.db.aside")
+    for _ in range(2):
+        *_, said = stream_answer(serving, database, clip_store, pair, "quick", 0, threading.Event(), ADA)
+        assert said.phase == "done"
+        assert said.comparison is not None
+        assert not said.kept
+        assert "not kept: The store's file was moved" in said.status
+    (database.home / "descore.db.aside").rename(database.home / "descore.db")
+    *_, said = stream_answer(serving, database, clip_store, pair, "quick", 0, threading.Event(), ADA)
+    assert said.kept
+    assert "not kept" not in said.status
+
+
 def test_what_was_promoted_last_serves_again_after_a_restart(database: Database, folders: tuple[Path, Path]) -> None:
     first = Serving.open(database, str(folders[0]))
     began_with = first.checkpoint_id

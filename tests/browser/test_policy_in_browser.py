@@ -1,0 +1,26 @@
+"""The Content-Security-Policy allows what the pages use: all five load in Chromium without a violation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.helpers.pages import signed_in_page
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+    from tests.helpers.studios import Running
+
+
+@pytest.mark.parametrize("path", ["/", "/label", "/analyse", "/train", "/lead"])
+def test_a_page_loads_without_a_violation(browser: Browser, running: Running, path: str) -> None:
+    with signed_in_page(browser, running, path) as page:  # a violation is an error of the console, which fails it
+        expect(page.locator("[aria-current=page]").first).to_be_visible()
+        page.wait_for_load_state("networkidle")
+        for tab in page.get_by_role("tab").all():  # those of hidden parts of a page can't be chosen
+            if tab.is_visible():
+                tab.click()
+                page.wait_for_load_state("networkidle")
