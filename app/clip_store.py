@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,14 @@ from starlette.routing import BaseRoute, Route
 
 from descore.video import JUDGING, Lane, VideoError, VideoInfo, content_hash, make_playable, probe, validate_full
 from storage import Database, NotInStoreError, StorageError
+from storage.accounts.users import User
+from storage.labelling.blind import may_fetch
 from storage.pairs import NewVideo, Pair, Video, add_new_video, video_by_public_id
 from storage.uploads import QUOTA, UploadQuota, add_upload, discard_files, origin_key, require_room, upload_bytes, use_again
 from storage.video_files import playable_path, store_video, video_path
 
 ROUTE = "/clips"
+BLIND = "This video is being labelled blind: until its campaign is closed it is shown to those who label it, and to leads."
 POSTER_SIDE = 320  # pixels
 _PUBLIC_ID = re.compile(r"[\w-]{1,64}", re.ASCII)
 _HEADERS = {"Cache-Control": "private, max-age=86400", "X-Content-Type-Options": "nosniff"}
@@ -154,26 +157,42 @@ class ClipStore:
         """Return the addresses of both still pictures by pair id."""
         return {pair.id: (self.poster_url(pair.video_a), self.poster_url(pair.video_b)) for pair in pairs}
 
-    def routes(self) -> list[BaseRoute]:
-        """Return the web routes for videos and posters, for the app that Gradio launches."""
+    def routes(self, person_of: Callable[[Request], User | None]) -> list[BaseRoute]:
+        """Return the web routes for videos and posters, for the app that Gradio launches.
+
+        Args:
+            person_of: who is signed in. A clip of a blind campaign is for leads, and for the people who got it to label.
+        """
+
+        def guarded(serve: Callable[[Video], Response]) -> Callable[[Request], Response]:
+            def answer(request: Request) -> Response:
+                try:
+                    video = self.by_id(request.path_params["public_id"])
+                    if not self._may_fetch(video, person_of(request)):
+                        return PlainTextResponse(BLIND, status_code=403, headers={"Cache-Control": "no-store"})
+                    return serve(video)
+                except NotInStoreError:
+                    return PlainTextResponse("no such video", status_code=404)
+
+            return answer
+
         return [
-            Route(f"{ROUTE}/{{public_id}}", self._serve_video, methods=["GET"]),
-            Route(f"{ROUTE}/{{public_id}}/poster", self._serve_poster, methods=["GET"]),
+            Route(f"{ROUTE}/{{public_id}}", guarded(self._serve_video), methods=["GET"]),
+            Route(f"{ROUTE}/{{public_id}}/poster", guarded(self._serve_poster), methods=["GET"]),
         ]
 
-    def _serve_video(self, request: Request) -> Response:
-        try:
-            path = self.shown(self.by_id(request.path_params["public_id"]))
-        except NotInStoreError:
-            return PlainTextResponse("no such video", status_code=404)
+    def _may_fetch(self, video: Video, person: User | None) -> bool:
+        if person is not None and person.role == "lead":
+            return True
+        with self._database.read() as session:
+            return may_fetch(session, video.id, None if person is None else person.id)
+
+    def _serve_video(self, video: Video) -> Response:
+        path = self.shown(video)
         return FileResponse(path, media_type=_MEDIA_TYPES.get(path.suffix, "video/mp4"), headers=_HEADERS)
 
-    def _serve_poster(self, request: Request) -> Response:
-        try:
-            video = self.by_id(request.path_params["public_id"])
-            picture = _poster(self.shown(video), video.duration / 2)
-        except NotInStoreError:
-            return PlainTextResponse("no such video", status_code=404)
+    def _serve_poster(self, video: Video) -> Response:
+        picture = _poster(self.shown(video), video.duration / 2)
         return Response(picture, media_type="image/jpeg", headers=_HEADERS)
 
 

@@ -97,7 +97,7 @@ class Studio:
             for pair in bundled:
                 add_pair(session, pair.a, pair.b, pair.prompt, source="bundled")
         supervisor = RunSupervisor(database, serving)
-        judging = JudgingAccess(auth, access or default_access(database))
+        judging = JudgingAccess(auth, access or default_access(database), database)
         judge = JudgePage(serving, database, clip_store, bundled, judging)
         train = TrainPage(database, clip_store, serving, auth, supervisor)
         label = LabelPage(database, clip_store, serving, auth)
@@ -120,7 +120,7 @@ class Studio:
             build_header(LEAD)
             lead.build(blocks)
         pages = (*label.routes(), *analyse.routes(), *train.routes(), *lead.routes())
-        routes = (*clip_store.routes(), *auth.routes(), *serving.routes(), plotly_route(), scripts_route(), *pages)
+        routes = (*clip_store.routes(auth.user), *auth.routes(), *serving.routes(), plotly_route(), scripts_route(), *pages)
         refuse_addresses(blocks)
         middleware = Middleware(UploadBounds, folder=uploads, who=judging.visitor, is_lead=auth.is_lead)
         # Gradio deletes only what this process has taken, so what an earlier one left is swept, too.

@@ -6,12 +6,15 @@ visitor = access.visitor(request)        # raises NotSignedInError for somebody 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, Literal
 
 from app.serving.judging_queue import Visitor
-from app.web.auth import Auth, NotSignedInError
+from app.web.auth import Auth, NotAllowedError, NotSignedInError
 from app.web.deployment import client_address, on_space
 from storage import Database
+from storage.labelling.blind import blind_videos
+from storage.pairs import Video
 
 Access = Literal["open", "sign-in"]
 
@@ -24,8 +27,25 @@ def default_access(database: Database) -> Access:
 class JudgingAccess:
     """The rule of one app."""
 
-    def __init__(self, auth: Auth, access: Access) -> None:
-        self._auth, self.access = auth, access
+    def __init__(self, auth: Auth, access: Access, database: Database) -> None:
+        self._auth, self.access, self._database = auth, access, database
+
+    def hidden(self, request: Any, videos: Collection[Video]) -> frozenset[int]:
+        """Return the ids of those videos that a blind campaign keeps this visitor, who is no lead, from having judged."""
+        user = self._auth.user(request)
+        if user is not None and user.role == "lead":
+            return frozenset()
+        with self._database.read() as session:
+            return blind_videos(session, {video.id for video in videos})
+
+    def refuse_blind(self, request: Any, videos: Collection[Video]) -> None:
+        """Refuse to judge videos that are being labelled blind, unless a lead asks.
+
+        Raises:
+            NotAllowedError: one of them is.
+        """
+        if self.hidden(request, videos):
+            raise NotAllowedError("This pair is being labelled blind: until its campaign is closed only leads may judge it.")
 
     def visitor(self, request: Any) -> Visitor:
         """Return who asks, as the queue counts them.

@@ -122,9 +122,14 @@ class JudgeApi:
         except VideoError as error:
             raise ValueError(f"{label} can't be used: {error.reason}") from error
 
-    def list_gallery(self) -> list[dict[str, str]]:
+    def shown_pairs(self, request: Any) -> list[BundledPair]:
+        """Return the bundled pairs without those that are being labelled blind, unless a lead asks."""
+        hidden = self.access.hidden(request, [video for pair in self.bundled.values() for video in (pair.a, pair.b)])
+        return [pair for pair in self.bundled.values() if not {pair.a.id, pair.b.id} & hidden]
+
+    def list_gallery(self, request: gr.Request) -> list[dict[str, str]]:
         """List the bundled pairs: id and prompt."""
-        return [{"id": pair.id, "prompt": pair.prompt} for pair in self.bundled.values()]
+        return [{"id": pair.id, "prompt": pair.prompt} for pair in self.shown_pairs(request)]
 
     def judge_bundled(self, pair: str, request: gr.Request, mode: str = "think", k: int = 8) -> dict[str, Any]:
         """Judge a bundled pair; the result is that of the command line, with the pair's id and whether it was stored."""
@@ -181,6 +186,7 @@ class JudgeApi:
                 raise ValueError(f"A mode is think, quick or k (got {str(mode)[:80]!r}).")
             k = whole_number(k, "k, the number of thoughts,", 2, MOST_THOUGHTS)
             pair = self.pair_of(selection, prompt)
+            self.access.refuse_blind(request, (pair.video_a, pair.video_b))
             *_, answer = stream_answer(self.serving, self.database, self.clip_store, pair, mode, k, ClientSignal(), visitor)
         except JUDGING_ERRORS as error:
             raise gr.Error(judging_error_text(error), print_exception=False) from error

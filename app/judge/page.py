@@ -34,6 +34,7 @@ from app.serving.serving import Serving
 from app.ui.answer_panel import answer_panel, answer_view
 from app.ui.synced_pair import synced_pair
 from app.ui.vote import vote_bar, vote_view
+from app.web.auth import NotAllowedError
 from app.web.client_signal import ClientSignal
 from app.web.plain_errors import JUDGING_ERRORS, judging_error_text, plainly
 from descore.judgement import Mode
@@ -140,47 +141,52 @@ class JudgePage:
 
     # ---- choosing a pair -----------------------------------------------------------------------------------------
 
-    def _restore(self, saved: dict[str, Any] | None) -> tuple[Any, ...]:
+    def _restore(self, saved: dict[str, Any] | None, request: gr.Request) -> tuple[Any, ...]:
         """Show, on load, the pair that this browser looked at last, else the first of the gallery."""
         saved = _checked_state(saved)
         saved.setdefault("voter", secrets.token_hex(16))
         try:
             a, b = (self.clip_store.by_id(saved.get(side, "")) for side in ("a", "b"))
-            return self._page(a, b, saved.get("prompt", ""), saved.get("bundled"), saved)
-        except StorageError:
-            first = next(iter(self.bundled.values()), None)
+            self.access.refuse_blind(request, (a, b))
+            return self._page(a, b, saved.get("prompt", ""), saved.get("bundled"), saved, request)
+        except (StorageError, NotAllowedError):
+            first = next(iter(self.api.shown_pairs(request)), None)
         if first is None:
             return None, gr.skip(), gr.skip(), gr.skip(), gr.skip(), gr.skip(), saved
-        return self._page(first.a, first.b, first.prompt, first.id, saved)
+        return self._page(first.a, first.b, first.prompt, first.id, saved, request)
 
     def _choose(self, saved: dict[str, Any], event: gr.EventData, request: gr.Request) -> tuple[Any, ...]:
         self._abandon(request.session_hash)
         pair = self.bundled.get(str(event.id))
         if pair is None:
             raise gr.Error("This pair is no longer in the gallery. Reload the page.", print_exception=False)
-        return self._page(pair.a, pair.b, pair.prompt, pair.id, saved)
+        self.access.refuse_blind(request, (pair.a, pair.b))
+        return self._page(pair.a, pair.b, pair.prompt, pair.id, saved, request)
 
     def _take_own(
         self, path_a: str | None, path_b: str | None, prompt: str, saved: dict[str, Any], request: gr.Request
     ) -> tuple[Any, ...]:
         try:
             a, b = self.api.take_in_pair(path_a, path_b, self.access.visitor(request))
+            self.access.refuse_blind(request, (a, b))
         except JUDGING_ERRORS as error:
             # The saved state is given back as it is: a browser state can't skip an update.
             same = [gr.skip()] * 6
             return *same, _checked_state(saved), *same[:3], gr.HTML(_error_line(str(error)), visible=True)
         self._abandon(request.session_hash)
-        page = self._page(a, b, prompt, None, saved)
+        page = self._page(a, b, prompt, None, saved, request)
         return *page, None, None, gr.Accordion(open=False), gr.HTML(visible=False)
 
-    def _page(self, a: Video, b: Video, prompt: str, bundled: Any, saved: dict[str, Any]) -> tuple[Any, ...]:
+    def _page(
+        self, a: Video, b: Video, prompt: str, bundled: Any, saved: dict[str, Any], request: gr.Request
+    ) -> tuple[Any, ...]:
         """Return all outputs that depend on the pair, in the order of `page` in `_connect`."""
         selection = Selection(a.public_id, b.public_id, str(bundled) if bundled in self.bundled else None)
         shown = {"a": a.public_id, "b": b.public_id, "prompt": prompt, "bundled": selection.bundled}
         saved = _checked_state(_checked_state(saved) | shown)
         return (
             selection,
-            gallery_view(list(self.bundled.values()), self.clip_store, selection.bundled),
+            gallery_view(self.api.shown_pairs(request), self.clip_store, selection.bundled),
             {"a": self.clip_store.view(a), "b": self.clip_store.view(b)},
             prompt,
             answer_view(Answer()),
@@ -208,6 +214,7 @@ class JudgePage:
         try:
             visitor = self.access.visitor(request)
             pair = self.api.pair_of(selection, prompt)
+            self.access.refuse_blind(request, (pair.video_a, pair.video_b))
             for answer in stream_answer(self.serving, self.database, self.clip_store, pair, mode, int(k), cancel, visitor):
                 yield answer_view(answer), *buttons
                 buttons = gr.skip(), gr.skip()

@@ -60,7 +60,11 @@ class PairRow(Base):
     """
 
     __tablename__ = "pairs"
-    __table_args__ = (UniqueConstraint("video_a_id", "video_b_id", "prompt_hash"), Index(None, "source"))
+    __table_args__ = (
+        UniqueConstraint("video_a_id", "video_b_id", "prompt_hash"),
+        Index(None, "source"),
+        Index(None, "video_b_id"),
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     video_a_id: Mapped[int] = mapped_column(ForeignKey("videos.id"))

@@ -82,11 +82,18 @@ def campaign_form(
         ),
         *(_number(key, draft) for key in NUMBERS),
         _ordering(draft, judged),
-        _group("Shown before a label is saved (none: blind)", checkboxes("visible", OPENED, draft.visible)),
+        _group("Shown before a label is saved (none: blind)", checkboxes("visible", OPENED, draft.visible) + _HIDES),
         _gold_choice(draft, candidates, known, posters),
         Markup('<p class="ds-submit"><button class="ds-button is-main">Create the campaign</button></p>'),
     ]
     return Markup('<form class="ds-form ds-columns" id="lead-new-form" data-act="create">{}</form>').format(joined(parts))
+
+
+# Also of bundled pairs: a model's reward that everybody can read on the Judge page would tell annotators what to say.
+_HIDES = Markup(
+    '<p class="ds-hint">Unless rewards are shown, nobody but leads can judge these pairs or fetch their clips until the '
+    "campaign is closed; annotators get the clips that they label. Bundled pairs leave the Judge page meanwhile.</p>"
+)
 
 
 def _ordering(draft: Draft, judged: Judged) -> Markup:

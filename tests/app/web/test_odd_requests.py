@@ -6,10 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-import anyio
 import httpx
 import pytest
+from starlette.applications import Starlette
 from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.testclient import TestClient
 
 from app.web.plain_errors import refuse_plainly
 from storage import StorageError
@@ -85,11 +88,18 @@ def test_odd_addresses_get_a_plain_answer(running: Running, path: str) -> None:
 
 
 def test_a_route_that_fails_says_no_more_than_that() -> None:
-    request = Request({"type": "http", "headers": []})
-    inside = anyio.run(refuse_plainly, request, RuntimeError("/secret/path"))
-    store = anyio.run(refuse_plainly, request, StorageError("The disk is full."))
-    assert (inside.status_code, b"secret" in inside.body) == (500, False)
-    assert (store.status_code, store.body) == (503, b"The disk is full.")
+    def fail(request: Request) -> Response:
+        raise {"inside": RuntimeError("/secret/path"), "store": StorageError("The disk is full.")}[
+            request.path_params["how"]
+        ]
+
+    handlers: dict[Any, Any] = {StorageError: refuse_plainly, Exception: refuse_plainly}
+    app = Starlette(routes=[Route("/{how}", fail)], exception_handlers=handlers)
+    client = TestClient(app, raise_server_exceptions=False)
+    inside, store = client.get("/inside"), client.get("/store")
+    assert (inside.status_code, "secret" in inside.text) == (500, False)
+    assert (store.status_code, store.text) == (503, "The disk is full.")
+    assert "content-security-policy" in inside.headers
 
 
 def test_a_store_that_is_lost_is_said_on_every_page_and_nothing_is_acknowledged(running: Running) -> None:

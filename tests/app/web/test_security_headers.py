@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import anyio
 import httpx
 import pytest
 from gradio_client import Client
@@ -10,8 +9,10 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
+from starlette.testclient import TestClient
 
 from app.web.security_headers import SecurityHeaders
+from tests.helpers.accounts import signed_in_client
 from tests.helpers.studios import Running
 
 ANSWERS = [
@@ -66,7 +67,8 @@ def test_every_answer_has_the_headers(running: Running, path: str) -> None:
 
 def test_clips_have_them_too(running: Running) -> None:
     video = running.studio.clip_store.take_in(next((running.studio.database.home / "videos").glob("*/*.mp4")))
-    answer = httpx.get(f"{running.url}/clips/{video.public_id}", headers={"Range": "bytes=0-9"})
+    lead = signed_in_client(running, "Lena", "lead")
+    answer = lead.get(f"/clips/{video.public_id}", headers={"Range": "bytes=0-9"})
     assert answer.status_code == 206
     assert "object-src 'none'" in answer.headers["content-security-policy"]
 
@@ -98,11 +100,6 @@ def test_what_the_pages_and_programs_need_is_open(running: Running, client: Clie
 def test_the_description_of_the_addresses_is_open_when_asked_for(api_docs: bool) -> None:
     routes = [Route("/docs", lambda _request: PlainTextResponse("described"))]
     app = Starlette(routes=routes, middleware=[Middleware(SecurityHeaders, api_docs=api_docs)])
-
-    async def get() -> httpx.Response:
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://app") as client:
-            return await client.get("/docs")
-
-    answer = anyio.run(get)
+    answer = TestClient(app).get("/docs")
     assert answer.status_code == (200 if api_docs else 404)
     assert "cdn.jsdelivr.net" in answer.headers["content-security-policy"]
