@@ -35,8 +35,8 @@ def sentence(error: SQLAlchemyError) -> str:
     log.warning("the store refused: %s", reason(error))
     if isinstance(error, PoolTimeoutError):
         return "The store is too busy. Try again in a moment."
-    if not isinstance(error, DBAPIError):
-        return f"The store refused ({type(error).__name__}). The app's log says more."
+    if not isinstance(error, DBAPIError):  # a value that our own columns refuse, before any driver sees it
+        return f"the store refused: {reason(error)}"
     code = str(getattr(error.orig, "sqlstate", None) or "")
     if _is_away(error, code):
         return f"The database can't be reached at the moment. Try again; if it stays so: {_TELL[0].lower()}{_TELL[1:]}"
