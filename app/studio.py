@@ -97,7 +97,7 @@ class Studio:
             for pair in bundled:
                 add_pair(session, pair.a, pair.b, pair.prompt, source="bundled")
         supervisor = RunSupervisor(database, serving)
-        judging = JudgingAccess(auth, access or default_access(database), database)
+        judging = JudgingAccess(auth, access or default_access(database))
         judge = JudgePage(serving, database, clip_store, bundled, judging)
         train = TrainPage(database, clip_store, serving, auth, supervisor)
         label = LabelPage(database, clip_store, serving, auth)

@@ -27,15 +27,15 @@ def default_access(database: Database) -> Access:
 class JudgingAccess:
     """The rule of one app."""
 
-    def __init__(self, auth: Auth, access: Access, database: Database) -> None:
-        self._auth, self.access, self._database = auth, access, database
+    def __init__(self, auth: Auth, access: Access) -> None:
+        self._auth, self.access = auth, access
 
     def hidden(self, request: Any, videos: Collection[Video]) -> frozenset[int]:
         """Return the ids of those videos that a blind campaign keeps this visitor, who is no lead, from having judged."""
         user = self._auth.user(request)
         if user is not None and user.role == "lead":
             return frozenset()
-        with self._database.read() as session:
+        with self._auth.database.read() as session:
             return blind_videos(session, {video.id for video in videos})
 
     def refuse_blind(self, request: Any, videos: Collection[Video]) -> None:

@@ -82,7 +82,7 @@ class Auth:
     """Sign-in of the people of one store."""
 
     def __init__(self, database: Database) -> None:
-        self._database = database
+        self.database = database
 
     # ---- checks --------------------------------------------------------------------------------------------------
 
@@ -91,7 +91,7 @@ class Auth:
         token = request.cookies.get(COOKIE)
         if not token or _is_foreign(request):
             return None
-        with self._database.read() as session:
+        with self.database.read() as session:
             return user_of(session, token)
 
     def is_lead(self, request: Any) -> bool:
@@ -149,7 +149,7 @@ class Auth:
     def _sign_in(self, request: Request, form: Mapping[str, str]) -> Response:
         name, password = form.get("name", ""), form.get("password", "")
         try:
-            signed_in = sign_in(self._database, name, password, client_address(request), marks=_marks(request))
+            signed_in = sign_in(self.database, name, password, client_address(request), marks=_marks(request))
         except SignInRefusedError as error:
             response = self._sign_in_page(request, 429 if error.retry_seconds else 401, name=name, error=str(error))
             if error.retry_seconds:
@@ -160,7 +160,7 @@ class Auth:
     def _sign_out(self, request: Request, _form: Mapping[str, str]) -> Response:
         token = request.cookies.get(COOKIE)
         if token:
-            with self._database.write() as session:
+            with self.database.write() as session:
                 sign_out(session, token)
         response = _go(request, _wanted(request) or "/")
         response.headers.append("Set-Cookie", _cookie(request, COOKIE, "", timedelta(0)))
@@ -168,7 +168,7 @@ class Auth:
 
     def _invitation_page(self, request: Request, status: int = 200, **values: Any) -> Response:
         try:
-            with self._database.read() as session:
+            with self.database.read() as session:
                 invitation = read_invitation(session, request.path_params["token"])
         except InvitationError as error:
             return page("plain/notice.html", 410, up=_up(request), title="Invitation", text=str(error))
@@ -180,10 +180,10 @@ class Auth:
         try:
             if password != form.get("again"):
                 raise StorageError("The two passwords differ.")
-            user = accept_invitation(self._database, request.path_params["token"], name, password)
+            user = accept_invitation(self.database, request.path_params["token"], name, password)
         except StorageError as error:
             return self._invitation_page(request, 422, name=name, error=str(error))
-        with self._database.write() as session:
+        with self.database.write() as session:
             signed_in = open_sign_in(session, user.id, marks=_marks(request))
         return self._welcome(request, signed_in, None)
 
@@ -191,7 +191,7 @@ class Auth:
         """Go to the page that was wanted, with a new cookie; the browser's earlier sign-in ends."""
         before = request.cookies.get(COOKIE)
         if before:
-            with self._database.write() as session:
+            with self.database.write() as session:
                 sign_out(session, before)
         response = _go(request, target or START[signed_in.user.role])
         response.headers.append("Set-Cookie", _cookie(request, COOKIE, signed_in.token, SIGNED_IN_FOR))
