@@ -19,6 +19,7 @@ from storage.maintenance.integrity import check_store
 from storage.pairs import list_pairs
 from tests.helpers.barcode_clips import write_clip
 from tests.helpers.studios import make_clip
+from tests.helpers.tiny_bombs import write_gif
 
 COLUMNS = ("path_A", "path_B", "prompt", "TA")
 
@@ -196,3 +197,19 @@ def test_a_folder_of_generators_becomes_pairs(database: Database, clip_store: Cl
     assert pair.video_a.sha256 < pair.video_b.sha256
     with pytest.raises(ExchangeError, match="there is no file or folder elsewhere"):
         plan_import(database, tmp_path / "elsewhere", source="x")
+
+
+def test_videos_that_ask_for_too_much_are_refused_by_the_dry_run_and_the_import(
+    sqlite_database: Database, clips: Path
+) -> None:
+    write_gif(clips / "bomb.gif", 3000, 6000)
+    (clips / "lfs.mp4").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:12ab\nsize 81234\n")
+    path = table(clips, ("sora_red.mp4", "bomb.gif", "red", "A"), ("sora_red.mp4", "lfs.mp4", "red", "A"))
+    plan = plan_import(sqlite_database, path, source="winter")
+    with pytest.raises(ImportRefusedError) as refused:
+        run_import(ClipStore(sqlite_database), sqlite_database, path, source="winter")
+    for problems in (plan.problems, refused.value.problems):
+        bomb, pointer = (str(problem) for problem in problems)
+        assert "6000 frames of 3000 x 3000 are 54.0 billion pixels to decode; the limit is 40 billion" in bomb
+        assert "Git LFS pointer" in pointer
+    assert stored(sqlite_database) == 0
