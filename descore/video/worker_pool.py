@@ -240,8 +240,10 @@ def ask(
         VideoUnreadableError: the file made the decoder crash, twice.
     """
     name = os.fspath(path)
-    # A process was started where the caller stood then, which may have been another folder.
-    request = {"job": job, "path": str(Path(name).absolute()), "seconds": seconds, **details}
+    # A process was started where the caller stood then, which may have been another folder. Text, not a Path, is put
+    # together: a Path would make a name of an address, which is refused as such.
+    local = name if Path(name).is_absolute() else f"{Path.cwd()}/{name}"
+    request = {"job": job, "path": local, "seconds": seconds, **details}
     pool = _pools[lane.name]
     try:
         with _turns.turn(lane.visitor) if lane.visitor is not None else nullcontext():
