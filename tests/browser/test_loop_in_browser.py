@@ -112,12 +112,12 @@ def test_label_retrain_prove_promote_judge_roll_back(browser: Browser, app: Runn
     lead.locator(".train-head").get_by_role("button", name="Promote").click()
     expect(lead.locator(".train-status")).to_contain_text("after round one serves from now on")
     expect(lead.locator(".page-head .served")).to_contain_text("after round one")
-    assert judged_by(people, app, "pair-02").count("after round one") == 2
+    assert judged_by(lead.context, app, "pair-02").count("after round one") == 2
 
     row = lead.locator(".train-registry tr", has_text="comes with the program")
     row.get_by_role("button", name="Roll back to it").click()
     expect(lead.locator(".page-head .served")).to_contain_text(before)
-    assert judged_by(people, app, "pair-03").count(before) == 2
+    assert judged_by(lead.context, app, "pair-03").count(before) == 2
     people.close()
 
 

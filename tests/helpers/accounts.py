@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import httpx
+from gradio_client import Client
 
 from app.web.auth import COOKIE
 from storage.accounts.sessions import open_sign_in
@@ -31,6 +32,11 @@ def cookie_of(running: Running, name: str, role: Role = "annotator") -> str:
 def signed_in_client(running: Running, name: str, role: Role = "annotator") -> httpx.Client:
     """A program that is signed in; its addresses are relative to the app."""
     return httpx.Client(base_url=running.url, cookies={COOKIE: cookie_of(running, name, role)})
+
+
+def signed_in_program(running: Running, name: str, role: Role = "annotator") -> Client:
+    """A client of the app's endpoints that is signed in."""
+    return Client(running.url, verbose=False, headers={"Cookie": f"{COOKIE}={cookie_of(running, name, role)}"})
 
 
 def sign_in_browser(context: Any, running: Running, name: str, role: Role = "annotator") -> None:

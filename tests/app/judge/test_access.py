@@ -18,7 +18,7 @@ from app.serving.judging_queue import AT_ONCE, MOST_OF_ADDRESS, Visitor
 from app.ui.answer_panel import answer_view
 from storage import Database
 from storage.pairs import Pair, list_pairs
-from tests.helpers.accounts import signed_in_client
+from tests.helpers.accounts import signed_in_program
 from tests.helpers.studios import PROMPTS, Running, running_studio
 
 VOTE = {"choice": "A", "token": "one", "voter": "0" * 32, "note": ""}
@@ -29,13 +29,6 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """An app that answers people with an account only."""
     with running_studio(tmp_path_factory.mktemp("lab"), access="sign-in") as app:
         yield app
-
-
-def program_of(app: Running, name: str) -> Client:
-    """A program with the cookie of somebody's browser."""
-    cookies = signed_in_client(app, name).cookies
-    header = "; ".join(f"{cookie.name}={cookie.value}" for cookie in cookies.jar)
-    return Client(app.url, verbose=False, headers={"Cookie": header})
 
 
 def pair_of(app: Running, bundled: str) -> Pair:
@@ -58,7 +51,7 @@ def test_without_an_account_nothing_is_judged_uploaded_or_voted_where_a_lab_asks
 
 
 def test_with_an_account_it_is(lab: Running) -> None:
-    ada = program_of(lab, "Ada")
+    ada = signed_in_program(lab, "Ada")
     judged = ada.predict("red", "quick", 8, api_name="/judge_bundled")
     assert judged["verdict"] in ("A", "B", "tie")
     assert ada.predict(judged["pair"], *VOTE.values(), api_name="/vote")["is_new"]

@@ -16,7 +16,7 @@ from storage.campaigns.guidelines import DEFAULT_GUIDELINES
 from storage.labelling.assignments import Assignment
 from storage.labelling.next_assignment import next_assignment
 from storage.pairs import Pair, list_pairs
-from tests.helpers.accounts import cookie_of, person, signed_in_client
+from tests.helpers.accounts import cookie_of, person, signed_in_client, signed_in_program
 from tests.helpers.studios import Running
 
 
@@ -58,7 +58,7 @@ def test_only_leads_see_and_judge_the_pair(running: Running) -> None:
         assert [pair["id"] for pair in client.predict(api_name="/gallery")] == ["red"]
         with pytest.raises(AppError, match="labelled blind"):
             client.predict("blue", "quick", 8, api_name="/judge_bundled")
-    lead = Client(running.url, verbose=False, headers={"Cookie": f"{COOKIE}={cookie_of(running, 'Mira', 'lead')}"})
+    lead = signed_in_program(running, "Mira", "lead")
     assert [pair["id"] for pair in lead.predict(api_name="/gallery")] == ["red", "blue"]
     assert lead.predict("blue", "quick", 8, api_name="/judge_bundled")["verdict"] in ("A", "B", "tie")
 

@@ -19,7 +19,7 @@ from storage.labelling.assignments import Assignment
 from storage.labelling.next_assignment import next_assignment
 from storage.training.model_registry import list_checkpoints
 from storage.training.runs import Run, get_run
-from tests.helpers.accounts import person, signed_in_client
+from tests.helpers.accounts import person, signed_in_client, signed_in_program
 from tests.helpers.rounds import label_round, no_run_left, open_round
 from tests.helpers.studios import Running, running_studio
 from tests.helpers.waiting import wait_until
@@ -102,10 +102,9 @@ def run_of(app: Running, run_id: int) -> Run:
 
 
 def judged_by(app: Running, pair: str = "pair-01") -> str:
-    """The name of the checkpoint that answers, by its own answer."""
-    from gradio_client import Client
-
-    return str(Client(app.url, verbose=False).predict(pair, "quick", 8, api_name="/judge_bundled")["checkpoint"])
+    """The name of the checkpoint that answers a lead, by its own answer; the pair is out for blind labelling."""
+    lead = signed_in_program(app, "Mira", "lead")
+    return str(lead.predict(pair, "quick", 8, api_name="/judge_bundled")["checkpoint"])
 
 
 # ---- who may -------------------------------------------------------------------------------------------------------
