@@ -161,7 +161,7 @@ class ClipStore:
         """Return the web routes for videos and posters, for the app that Gradio launches.
 
         Args:
-            person_of: who is signed in. A clip of a blind campaign is for leads, and for the people who got it to label.
+            person_of: who is signed in. A clip of a blind campaign is for leads, viewers and those who got it to label.
         """
 
         def guarded(serve: Callable[[Video], Response]) -> Callable[[Request], Response]:
@@ -182,7 +182,7 @@ class ClipStore:
         ]
 
     def _may_fetch(self, video: Video, person: User | None) -> bool:
-        if person is not None and person.role == "lead":
+        if person is not None and person.role in ("lead", "viewer"):  # who read all figures, and a viewer labels nothing
             return True
         with self._database.read() as session:
             return may_fetch(session, video.id, None if person is None else person.id)

@@ -29,7 +29,7 @@ def blind_videos(session: Session, video_ids: Collection[int]) -> frozenset[int]
 
 
 def may_fetch(session: Session, video_id: int, person_id: int | None) -> bool:
-    """Tell whether somebody who is no lead may have a clip: it is in no blind campaign, or was given to them for labelling.
+    """Tell whether an annotator may have a clip: it is in no blind campaign, or was given to them for labelling.
 
     Args:
         person_id: None for somebody without an account.
@@ -37,15 +37,20 @@ def may_fetch(session: Session, video_id: int, person_id: int | None) -> bool:
     campaigns = _blind_campaigns(session)
     if not campaigns:
         return True
-    campaign_pairs = session.scalars(_pairs_with(campaigns, (video_id,)).with_only_columns(CampaignPairRow.id)).all()
-    if not campaign_pairs:
+    if session.scalar(_pairs_with(campaigns, (video_id,)).with_only_columns(CampaignPairRow.id).limit(1)) is None:
         return True
     if person_id is None:
         return False
-    given = select(AssignmentRow.id).where(
-        AssignmentRow.annotator_id == person_id,
-        AssignmentRow.campaign_pair_id.in_(campaign_pairs),
-        AssignmentRow.state.in_(("leased", *FINISHED)),  # what they finished they may look at and edit
+    # In any campaign: one that shows rewards may ask about the same video.
+    given = (
+        select(AssignmentRow.id)
+        .join(CampaignPairRow, CampaignPairRow.id == AssignmentRow.campaign_pair_id)
+        .join(PairRow, PairRow.id == CampaignPairRow.pair_id)
+        .where(
+            AssignmentRow.annotator_id == person_id,
+            AssignmentRow.state.in_(("leased", *FINISHED)),  # what they finished they may look at and edit
+            or_(PairRow.video_a_id == video_id, PairRow.video_b_id == video_id),
+        )
     )
     return session.scalar(given.limit(1)) is not None
 

@@ -117,7 +117,7 @@ def test_sign_in_and_invitation_work_without_javascript(browser: Browser, runnin
                 box.fill(text)
             page.locator("form button").click()
             assert page.url == running.url + ("/lead" if fields == 2 else "/label")
-        assert [cookie.get("httpOnly") for cookie in context.cookies()] == [True]
+        assert {cookie.get("httpOnly") for cookie in context.cookies()} == {True}
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from storage.campaigns.campaign import set_status
+from storage.accounts.users import add_user
+from storage.campaigns.campaign import CampaignConfig, create_campaign, set_status
+from storage.campaigns.guidelines import DEFAULT_GUIDELINES
 from storage.campaigns.label_schema import Answer
 from storage.labelling.assignments import Assignment
 from storage.labelling.blind import blind_videos, may_fetch
@@ -54,3 +56,15 @@ def test_a_campaign_that_shows_rewards_hides_nothing(database: Database) -> None
         video = get_pair(session, team.pairs[0]).video_a.id
         assert blind_videos(session, {video}) == frozenset()
         assert may_fetch(session, video, None)
+
+
+def test_who_gets_the_video_in_another_campaign_sees_it(database: Database) -> None:
+    team = make_team(database, pairs=1, people=1)
+    with database.write() as session:
+        config = CampaignConfig(name="assisted", gold_share=0, repeat_share=0, visible=("thoughts", "rewards"))
+        assisted = create_campaign(session, config, team.pairs, DEFAULT_GUIDELINES, created_by=None)
+        eve = add_user(session, "Eve", "annotator").id
+        video = get_pair(session, team.pairs[0]).video_a.id
+        assert not may_fetch(session, video, eve)
+        assert isinstance(next_assignment(session, assisted.id, eve, NOW), Assignment)
+        assert may_fetch(session, video, eve)
