@@ -1,5 +1,7 @@
 """Bounds on uploads while they arrive, and the folder in which they wait for their use.
 
+    from starlette.middleware import Middleware
+
     middleware = Middleware(UploadBounds, folder=folder, who=access.visitor, is_lead=auth.is_lead)
     sweep(folder, WAIT_SECONDS)             # what nobody used, also of an app that was killed
 

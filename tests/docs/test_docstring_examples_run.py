@@ -17,6 +17,7 @@ NOT_RUN = {
     "app.runs.supervisor": "starts trainings in processes of their own, which outlive the example",
     "app.studio": "serves until somebody stops it",
     "benchmarks.taste_clients": "labels through the endpoints of a served campaign of ShapeWorld; retrain_loop does it",
+    "descore.checkpoints.hub": "needs the Hub; its tests push to a small one of their own",
     "trainer.rollouts.vllm_engine": "needs vLLM and a GPU",
 }
 # A served app, a training run, or a trainer that has to start first: only in `make endurance`.

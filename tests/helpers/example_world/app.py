@@ -17,6 +17,7 @@ from starlette.routing import Route
 
 from app.analyse.selection import AnalyseContext
 from app.clip_store import ClipStore
+from app.judge.access import JudgingAccess
 from app.judge.gallery import FOLDER
 from app.runs.preflight import Preflights
 from app.serving.serving import Serving
@@ -160,6 +161,10 @@ class WebWorld(AppWorld):
         headers = [(b"cookie", f"{COOKIE}={token}".encode()), (b"host", b"127.0.0.1")]
         return Request({"type": "http", "method": "POST", "path": "/", "query_string": b"", "headers": headers})
 
+    @property
+    def access(self) -> JudgingAccess:
+        return JudgingAccess(self.auth, "open")
+
     @cached_property
     def threads(self) -> CapacityLimiter:
         return CapacityLimiter(4)
@@ -172,6 +177,7 @@ class WebWorld(AppWorld):
 WORLDS: dict[str, type[ExampleWorld]] = {
     "app": AppWorld,
     "app.analyse": AnalyseWorld,
+    "app.judge.access": WebWorld,
     "app.analyse.score_matching": MatchingWorld,
     "app.importing": ImportWorld,
     "app.judge": JudgeWorld,

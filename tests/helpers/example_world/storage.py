@@ -12,6 +12,7 @@ from storage.campaigns.label_schema import Answer
 from storage.exchange.formats.detect import read_file
 from storage.labelling.assignments import Assignment
 from storage.labelling.next_assignment import next_assignment
+from storage.pairs import NewVideo
 from storage.training.preflight import Preflight, PresetPreflight
 from storage.training.snapshot_config import SnapshotConfig
 from storage.video_files import file_sha256
@@ -48,6 +49,13 @@ class StorageWorld(ExampleWorld):
     @property
     def token_from_browser(self) -> str:
         return self.assignment.token
+
+
+class UploadsWorld(StorageWorld):
+    """A video that somebody without an account uploaded."""
+
+    new_video = NewVideo("f" * 64, "ff/clip.mp4", "clip.mp4", 64, 48, 12.0, 2.5)
+    origin, size = "somebody", 1000
 
 
 class DatabaseWorld(StorageWorld):
@@ -122,4 +130,5 @@ WORLDS: dict[str, type[ExampleWorld]] = {
     "storage.training.model_registry": RegistryWorld,
     "storage.training.preflight": PreflightWorld,
     "storage.training.run_folder": RunFolderWorld,
+    "storage.uploads": UploadsWorld,
 }
