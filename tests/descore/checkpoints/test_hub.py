@@ -74,6 +74,7 @@ def test_what_is_pushed_is_pulled_and_a_pinned_one_stays(hub: Hub, folder: Path,
     assert read_manifest(Path(place)).name == "the second"
 
 
+@pytest.mark.endurance
 def test_what_was_fetched_once_opens_without_a_network(hub: Hub, folder: Path, tmp_path: Path) -> None:
     _, pushed, _ = descore(hub, tmp_path / "cache", "push", folder, NAME)
     assert descore(hub, tmp_path / "cache", "pull", pushed.replace("@", "/../x"), tmp_path / "no")[0] == 2
@@ -89,6 +90,7 @@ def test_what_was_fetched_once_opens_without_a_network(hub: Hub, folder: Path, t
     assert not (tmp_path / "three").exists()
 
 
+@pytest.mark.endurance
 def test_a_branch_and_a_pin_in_the_name_of_a_checkpoint(hub: Hub, folder: Path, tmp_path: Path) -> None:
     code, pushed, said = descore(hub, tmp_path / "cache", "push", folder, NAME, "--branch", "trial")
     assert code == 0, said
@@ -103,6 +105,7 @@ def test_a_branch_and_a_pin_in_the_name_of_a_checkpoint(hub: Hub, folder: Path, 
     assert "no.mp4" in said, "the checkpoint was found; the video is what is missing"
 
 
+@pytest.mark.endurance
 def test_refusals_are_one_sentence_and_leave_nothing(hub: Hub, folder: Path, tmp_path: Path) -> None:
     code, _, said = descore(hub, tmp_path / "cache", "push", folder, NAME, token="hf_of_somebody_else")
     assert code == 2
