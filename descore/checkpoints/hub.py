@@ -9,7 +9,6 @@ A push is one commit: all files of the checkpoint or none. Who pulls pins that c
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, RepositoryNotFoundError
 
 from descore.checkpoints.folder import (
+    BUNDLED,
     CARD_FILE,
     MANIFEST_FILE,
     fetch_snapshot,
@@ -29,6 +29,7 @@ from descore.checkpoints.folder import (
 )
 from descore.checkpoints.model_card import CURVES_FILE, render_card
 from descore.errors import CheckpointError
+from descore.modeling.backbone_files import read_json
 
 # What the Hub itself puts into a new repository.
 _HUBS_OWN = frozenset({".gitattributes"})
@@ -37,7 +38,7 @@ _Result = TypeVar("_Result")
 
 @dataclass(frozen=True)
 class Pushed:
-    """What a push made.
+    """The commit of a push.
 
     Attributes:
         repository: owner/name.
@@ -53,7 +54,7 @@ class Pushed:
 def push_checkpoint(
     folder: str | Path, repository: str, private: bool = False, branch: str | None = None, message: str = ""
 ) -> Pushed:
-    """Put a checkpoint and its card on the Hub, in one commit; files of an earlier checkpoint there are removed.
+    """Upload a checkpoint and its card to the Hub, in one commit; files of an earlier checkpoint there are removed.
 
     The token is that of `hf auth login` or of the environment variable HF_TOKEN.
 
@@ -70,12 +71,13 @@ def push_checkpoint(
     """
     folder = Path(folder)
     manifest = read_manifest(folder)
-    if manifest.base_model is not None and manifest.base_model.revision is None:
+    base = manifest.base_model
+    if base is not None and base.revision is None and base.source != BUNDLED:
         raise CheckpointError(
-            f"its base model {manifest.base_model.source} is a folder of this machine, which nobody else has; push that one "
+            f"its base model {base.source} is a folder of this machine, which nobody else has; push that one "
             "first and train on its Hub id, or save the checkpoint with an embedded backbone"
         )
-    listed = json.loads((folder / MANIFEST_FILE).read_text("utf-8"))["files"]
+    listed = read_json(folder / MANIFEST_FILE)["files"]
     names = [MANIFEST_FILE, *listed, *([CURVES_FILE] if (folder / CURVES_FILE).is_file() else [])]
     card = render_card(manifest.to_dict(), repository).encode()
     api = HfApi()

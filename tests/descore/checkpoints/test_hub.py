@@ -133,6 +133,9 @@ def test_a_base_model_of_this_machine_alone_is_not_pushed(hub: Hub, folder: Path
     assert code == 2
     assert "a folder of this machine" in said
     assert not hub.repositories
+    everybodys = save_checkpoint(tmp_path / "everybodys", model, replace(manifest, base_model=BaseModel("bundled")))
+    code, _, said = descore(hub, tmp_path / "cache", "push", everybodys, NAME)
+    assert code == 0, f"the bundled one comes with the program: {said}"
 
 
 def test_a_damaged_checkpoint_is_not_pushed(hub: Hub, folder: Path, tmp_path: Path) -> None:
