@@ -6,13 +6,12 @@
             print(ticket.place)                  # Place(number=2, seconds=6.1)
         ...                                      # judge; leaving the block lets the next one in
 
-People who are signed in come before visitors who are not; among equals whoever has fewer judgements ahead comes first, so
-that nobody who asks for many holds up somebody who asks for one. Answers from the store never wait here.
+People who are signed in come before visitors who are not. Among equals it goes by turns: a visitor's second judgement stands
+behind the first of everybody else, so that many of one visitor don't hold up the others. Answers from the store never wait.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import math
 import threading
 import time
@@ -22,11 +21,13 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import NamedTuple
 
+from storage.accounts.attempts import source_of
+
 # Model calls take turns, so more at once would not be quicker, only later for each of them; two keep the model busy while
 # a video is decoded.
 AT_ONCE = 2
-# Waiting or being judged at a time: a visitor has two tabs or a small program, an address may be a whole office.
-MOST_OF_SESSION, MOST_OF_ADDRESS, MOST_OF_PERSON, MOST_IN_ALL = 3, 8, 8, 120
+# Waiting or being judged at a time: a visitor has two tabs or a small program, a network may be a whole office.
+MOST_OF_SESSION, MOST_OF_NETWORK, MOST_OF_PERSON, MOST_IN_ALL = 3, 8, 8, 120
 _MEASURED = 20  # judgements that the expected time is the mean of
 
 
@@ -57,22 +58,11 @@ class Visitor:
     def origin(self) -> str:
         """What has one decoding process at a time and one quota of uploads: the account, else the network.
 
-        The session is left out: whoever wants another one reloads the page. Of an IPv6 address the first 64 bits count,
-        since the others are chosen by the one who uses it.
+        The session is left out, since a reload makes another one; so are the bits of an IPv6 address that its user chooses.
         """
         if self.person is not None or not self.address:
             return self.name
-        return _network(self.address)
-
-
-def _network(address: str) -> str:
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return address
-    if parsed.version == 4:
-        return address
-    return str(ipaddress.ip_network((address, 64), strict=False))
+        return source_of(self.address)
 
 
 class Place(NamedTuple):
@@ -137,7 +127,7 @@ class JudgingQueue:
         """Take a place.
 
         Raises:
-            QueueFullError: this visitor, this address or everybody together has as many as may wait.
+            QueueFullError: this visitor, this network or everybody together has as many as may wait.
         """
         with self._changed:
             self._refuse_too_many(visitor)
@@ -218,8 +208,8 @@ class JudgingQueue:
         most = MOST_OF_SESSION if visitor.person is None else MOST_OF_PERSON
         if own >= most:
             raise QueueFullError(f"{own} of your judgements wait already, which is the most. Let one end, or cancel it.")
-        here = sum(other.address == visitor.address and other.person is None for other in everybody)
-        if visitor.person is None and visitor.address and here >= MOST_OF_ADDRESS:
+        here = sum(other.origin == visitor.origin for other in everybody)
+        if visitor.person is None and visitor.address and here >= MOST_OF_NETWORK:
             raise QueueFullError(f"{here} judgements from your network wait already. Sign in, or try again in a minute.")
         if len(everybody) >= MOST_IN_ALL:
             raise QueueFullError(f"{len(everybody)} judgements wait already. Try again in a few minutes.")

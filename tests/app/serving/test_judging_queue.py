@@ -8,7 +8,7 @@ import pytest
 
 from app.serving.judging_queue import (
     MOST_IN_ALL,
-    MOST_OF_ADDRESS,
+    MOST_OF_NETWORK,
     MOST_OF_PERSON,
     MOST_OF_SESSION,
     JudgingQueue,
@@ -52,21 +52,21 @@ def test_people_with_an_account_come_first() -> None:
     assert whose_turn(queue, [*tickets, signed_in]) == [tickets[0], signed_in, *tickets[1:]]
 
 
-def test_whoever_asks_for_many_lets_others_in_between() -> None:
+def test_many_of_one_visitor_let_others_in_between() -> None:
     queue = JudgingQueue(at_once=1)
     greedy = [queue.enter(visitor(1)) for _ in range(3)]
     modest = [queue.enter(visitor(2)), queue.enter(visitor(3))]
     assert whose_turn(queue, [*greedy, *modest]) == [greedy[0], *modest, *greedy[1:]]
 
 
-def test_a_visitor_has_a_few_places_and_an_address_some_more() -> None:
+def test_a_visitor_has_a_few_places_and_a_network_some_more() -> None:
     queue = JudgingQueue()
     own = [queue.enter(visitor(1)) for _ in range(MOST_OF_SESSION)]
     with pytest.raises(QueueFullError, match=f"{MOST_OF_SESSION} of your judgements"):
         queue.enter(visitor(1))
     queue.leave(own[0])
     queue.enter(visitor(1))
-    for number in range(MOST_OF_ADDRESS - MOST_OF_SESSION):  # with a tab of its own each
+    for number in range(MOST_OF_NETWORK - MOST_OF_SESSION):  # with a tab of its own each
         queue.enter(Visitor(f"other tab {number}", "192.0.2.1"))
     with pytest.raises(QueueFullError, match="from your network"):
         queue.enter(Visitor("one more tab", "192.0.2.1"))
@@ -76,6 +76,15 @@ def test_a_visitor_has_a_few_places_and_an_address_some_more() -> None:
     with pytest.raises(QueueFullError, match="of your judgements"):
         queue.enter(signed_in)
     queue.enter(visitor(2))
+
+
+def test_addresses_of_one_ipv6_network_are_one_visitors() -> None:
+    queue = JudgingQueue()
+    for number in range(MOST_OF_NETWORK):
+        queue.enter(Visitor(f"tab {number}", f"2001:db8::{number + 1:x}"))
+    with pytest.raises(QueueFullError, match="from your network"):
+        queue.enter(Visitor("another tab", "2001:db8::ffff"))
+    queue.enter(Visitor("a tab elsewhere", "2001:db8:0:1::1"))
 
 
 def test_there_is_an_end_to_all_of_them_together() -> None:
