@@ -31,7 +31,7 @@ from storage.uploads import QUOTA, UploadQuota, add_upload, discard_files, origi
 from storage.video_files import playable_path, store_video, video_path
 
 ROUTE = "/clips"
-BLIND = "This video is being labelled blind: until its campaign is closed it is shown to those who label it, and to leads."
+BLIND = "This video is being labelled blind: until its campaign is closed only those who label it, leads and viewers see it."
 POSTER_SIDE = 320  # pixels
 _PUBLIC_ID = re.compile(r"[\w-]{1,64}", re.ASCII)
 _HEADERS = {"Cache-Control": "private, max-age=86400", "X-Content-Type-Options": "nosniff"}

@@ -21,6 +21,7 @@ from starlette.routing import BaseRoute
 from app.analyse.page import AnalysePage
 from app.clip_store import ClipStore
 from app.judge.access import Access, JudgingAccess, default_access
+from app.judge.api import JudgeApi
 from app.judge.gallery import FOLDER, load_gallery
 from app.judge.page import JudgePage
 from app.label.page import LabelPage
@@ -98,7 +99,7 @@ class Studio:
                 add_pair(session, pair.a, pair.b, pair.prompt, source="bundled")
         supervisor = RunSupervisor(database, serving)
         judging = JudgingAccess(auth, access or default_access(database))
-        judge = JudgePage(serving, database, clip_store, bundled, judging)
+        judge = JudgePage(JudgeApi(serving, database, clip_store, bundled, judging))
         train = TrainPage(database, clip_store, serving, auth, supervisor)
         label = LabelPage(database, clip_store, serving, auth)
         lead = LeadPage(database, clip_store, serving, auth)
@@ -165,7 +166,7 @@ class Studio:
             ssr_mode=False,
             show_error=False,  # an error that is not for the person may name files; `plainly` lets the others through
             max_file_size=LARGEST_FILE,
-            # Whoever waits for the model holds a thread; the others must not wait for one.
+            # A judgement that waits for its turn holds a thread; everything else needs some, too.
             max_threads=MOST_IN_ALL + 40,
             prevent_thread_lock=True,
             **options,

@@ -9,7 +9,8 @@ The endpoints are `gallery`, `judge_bundled`, `judge` (two uploaded files) and `
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -19,6 +20,7 @@ import gradio as gr
 from app.clip_store import ClipStore
 from app.judge.access import JudgingAccess
 from app.judge.gallery import BundledPair
+from app.serving.answer import Answer
 from app.serving.cached_judge import stream_answer
 from app.serving.judging_queue import Visitor
 from app.serving.serving import Serving
@@ -98,6 +100,21 @@ class JudgeApi:
             return known
         with self.database.write() as session:
             return add_pair(session, a, b, prompt, source="bundled" if selection.bundled else "judge page")
+
+    def admit(self, selection: Selection | None, prompt: str, request: Any) -> tuple[Pair, Visitor]:
+        """Return the stored pair and who asks about it, if they may have it judged.
+
+        Raises:
+            As `pair_of` and `JudgingAccess`.
+        """
+        visitor = self.access.visitor(request)
+        pair = self.pair_of(selection, prompt)
+        self.access.refuse_blind(request, (pair.video_a, pair.video_b))
+        return pair, visitor
+
+    def answers(self, pair: Pair, mode: Mode, k: int, cancel: threading.Event, visitor: Visitor) -> Iterator[Answer]:
+        """Yield the growing answer about a pair, see `stream_answer`."""
+        return stream_answer(self.serving, self.database, self.clip_store, pair, mode, k, cancel, visitor)
 
     def take_in_pair(self, path_a: str | None, path_b: str | None, visitor: Visitor) -> tuple[Video, Video]:
         """Keep two uploaded files.
@@ -179,13 +196,11 @@ class JudgeApi:
 
     def _judgement_of(self, selection: Selection, prompt: str, mode: Any, k: Any, request: gr.Request) -> dict[str, Any]:
         try:
-            visitor = self.access.visitor(request)
             if mode not in [value for _, value in MODES]:
                 raise ValueError(f"A mode is think, quick or k (got {str(mode)[:80]!r}).")
             k = whole_number(k, "k, the number of thoughts,", 2, MOST_THOUGHTS)
-            pair = self.pair_of(selection, prompt)
-            self.access.refuse_blind(request, (pair.video_a, pair.video_b))
-            *_, answer = stream_answer(self.serving, self.database, self.clip_store, pair, mode, k, ClientSignal(), visitor)
+            pair, visitor = self.admit(selection, prompt, request)
+            *_, answer = self.answers(pair, mode, k, ClientSignal(), visitor)
         except JUDGING_ERRORS as error:
             raise gr.Error(judging_error_text(error), print_exception=False) from error
         if answer.comparison is None:

@@ -10,14 +10,12 @@ import json
 import logging
 import secrets
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import gradio as gr
 
-from app.clip_store import ClipStore
-from app.judge.access import JudgingAccess
 from app.judge.api import (
     MODEL_QUEUE,
     MODES,
@@ -27,10 +25,8 @@ from app.judge.api import (
     Selection,
     upload_box,
 )
-from app.judge.gallery import BundledPair, gallery_strip, gallery_view
+from app.judge.gallery import gallery_strip, gallery_view
 from app.serving.answer import Answer
-from app.serving.cached_judge import stream_answer
-from app.serving.serving import Serving
 from app.ui.answer_panel import answer_panel, answer_view
 from app.ui.synced_pair import synced_pair
 from app.ui.vote import vote_bar, vote_view
@@ -39,7 +35,7 @@ from app.web.client_signal import ClientSignal
 from app.web.plain_errors import JUDGING_ERRORS, judging_error_text, plainly
 from descore.judgement import Mode
 from descore.prompt import PROMPT_CHARACTERS, prompt_problem
-from storage import Database, StorageError
+from storage import StorageError
 from storage.pairs import Video
 from storage.uploads import KEPT_FOR
 from storage.votes import current_vote
@@ -59,17 +55,8 @@ KEPT = (
 class JudgePage:
     """Builds the page inside the current `gr.Blocks` and holds what its handlers need."""
 
-    def __init__(
-        self,
-        serving: Serving,
-        database: Database,
-        clip_store: ClipStore,
-        bundled: Sequence[BundledPair],
-        access: JudgingAccess,
-    ) -> None:
-        self.serving, self.database, self.clip_store, self.access = serving, database, clip_store, access
-        self.api = JudgeApi(serving, database, clip_store, bundled, access)
-        self.bundled = self.api.bundled
+    def __init__(self, api: JudgeApi) -> None:
+        self.api, self.bundled = api, api.bundled
         self._running: dict[str, threading.Event] = {}
 
     # ---- layout --------------------------------------------------------------------------------------------------
@@ -146,8 +133,8 @@ class JudgePage:
         saved = _checked_state(saved)
         saved.setdefault("voter", secrets.token_hex(16))
         try:
-            a, b = (self.clip_store.by_id(saved.get(side, "")) for side in ("a", "b"))
-            self.access.refuse_blind(request, (a, b))
+            a, b = (self.api.clip_store.by_id(saved.get(side, "")) for side in ("a", "b"))
+            self.api.access.refuse_blind(request, (a, b))
             return self._page(a, b, saved.get("prompt", ""), saved.get("bundled"), saved, request)
         except (StorageError, NotAllowedError):
             first = next(iter(self.api.shown_pairs(request)), None)
@@ -160,15 +147,15 @@ class JudgePage:
         pair = self.bundled.get(str(event.id))
         if pair is None:
             raise gr.Error("This pair is no longer in the gallery. Reload the page.", print_exception=False)
-        self.access.refuse_blind(request, (pair.a, pair.b))
+        self.api.access.refuse_blind(request, (pair.a, pair.b))
         return self._page(pair.a, pair.b, pair.prompt, pair.id, saved, request)
 
     def _take_own(
         self, path_a: str | None, path_b: str | None, prompt: str, saved: dict[str, Any], request: gr.Request
     ) -> tuple[Any, ...]:
         try:
-            a, b = self.api.take_in_pair(path_a, path_b, self.access.visitor(request))
-            self.access.refuse_blind(request, (a, b))
+            a, b = self.api.take_in_pair(path_a, path_b, self.api.access.visitor(request))
+            self.api.access.refuse_blind(request, (a, b))
         except JUDGING_ERRORS as error:
             # The saved state is given back as it is: a browser state can't skip an update.
             same = [gr.skip()] * 6
@@ -186,8 +173,8 @@ class JudgePage:
         saved = _checked_state(_checked_state(saved) | shown)
         return (
             selection,
-            gallery_view(self.api.shown_pairs(request), self.clip_store, selection.bundled),
-            {"a": self.clip_store.view(a), "b": self.clip_store.view(b)},
+            gallery_view(self.api.shown_pairs(request), self.api.clip_store, selection.bundled),
+            {"a": self.api.clip_store.view(a), "b": self.api.clip_store.view(b)},
             prompt,
             answer_view(Answer()),
             self._vote_view(selection, prompt, saved),
@@ -212,10 +199,8 @@ class JudgePage:
         answer = Answer(phase="running", mode=mode)
         buttons = gr.Button(interactive=False), gr.Button(interactive=True)
         try:
-            visitor = self.access.visitor(request)
-            pair = self.api.pair_of(selection, prompt)
-            self.access.refuse_blind(request, (pair.video_a, pair.video_b))
-            for answer in stream_answer(self.serving, self.database, self.clip_store, pair, mode, int(k), cancel, visitor):
+            pair, visitor = self.api.admit(selection, prompt, request)
+            for answer in self.api.answers(pair, mode, int(k), cancel, visitor):
                 yield answer_view(answer), *buttons
                 buttons = gr.skip(), gr.skip()
         except JUDGING_ERRORS as error:
@@ -273,7 +258,7 @@ class JudgePage:
                 None, None, f"a vote needs the prompt; this one {problem}" if prompt else "a vote needs the prompt"
             )
         pair = self.api.pair_of(selection, prompt)
-        with self.database.read() as session:
+        with self.api.database.read() as session:
             return vote_view(pair.id, current_vote(session, pair.id, str(saved.get("voter", ""))))
 
 

@@ -13,14 +13,15 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, fields, replace
+from functools import partial
 
 from app.clip_store import ClipStore
 from app.serving.answer import Answer, VideoAnswer
 from app.serving.judging_queue import Visitor
 from app.serving.serving import Served, Serving
-from descore.judgement import Judged, Judgement, Mode, ThoughtDelta, Verdict
+from descore.judgement import Event, Judgement, Mode, ThoughtDelta, Verdict
 from descore.video import Lane
 from storage import Database, StorageError
 from storage.judgements import JudgementRecord, Question, StoredJudgement, find_judgement, save_judgement
@@ -29,7 +30,8 @@ from storage.pairs import Pair
 log = logging.getLogger(__name__)
 
 UPDATE_SECONDS = 0.06  # streamed text reaches the page in steps of at least this length
-PLACE_SECONDS = 1.0  # how often somebody who waits is told their place in the queue
+PLACE_SECONDS = 1.0  # between two updates of the place in the queue
+CANCELLED = "Cancelled; nothing was kept."
 _RECORDED = tuple(field.name for field in fields(JudgementRecord) if field.name != "checkpoint")
 
 
@@ -66,39 +68,30 @@ def stream_answer(
         while not ticket.wait(PLACE_SECONDS, cancel.is_set) and not cancel.is_set():
             yield Answer(phase="running", mode=mode, scale=serving.now.scale(mode), place=ticket.place)
         if cancel.is_set():
-            yield Answer(phase="cancelled", mode=mode, status="Cancelled; nothing was kept.")
+            yield Answer(phase="cancelled", mode=mode, status=CANCELLED)
             return
         # Meanwhile somebody else may have asked the same, or another checkpoint may have been promoted.
         with serving.in_use() as served:
+            stored = stored_answer(served, database, pair, mode, k)
+            if stored is not None:
+                yield stored
+                return
+            paths = [clip_store.original(pair.video_a), clip_store.original(pair.video_b)]
             lane = Lane("judging", visitor.origin)
-            yield from _judged(served, database, clip_store, pair, mode, k, cancel, lane)
+            events = served.require_model().stream(paths, pair.prompt, mode, k=k, cancel=cancel, lane=lane)
+            begun = Answer(phase="running", mode=mode, scale=served.scale(mode))
+            yield from _growing(begun, events, partial(_remember, served, database, pair, k))
 
 
-def _judged(
-    served: Served,
-    database: Database,
-    clip_store: ClipStore,
-    pair: Pair,
-    mode: Mode,
-    k: int,
-    cancel: threading.Event,
-    lane: Lane,
-) -> Iterator[Answer]:
-    """Yield the growing answer of one checkpoint, whose turn it is."""
-    stored = stored_answer(served, database, pair, mode, k)
-    if stored is not None:
-        yield stored
-        return
-    answer = Answer(phase="running", mode=mode, scale=served.scale(mode))
-    model = served.require_model()
+def _growing(answer: Answer, events: Iterator[Event], keep: Callable[[Verdict], None]) -> Iterator[Answer]:
+    """Yield the answer as the events of a judgement come in, and keep its verdict in the store."""
     yield answer
-    paths = [clip_store.original(pair.video_a), clip_store.original(pair.video_b)]
     shown_at = 0.0
-    for event in model.stream(paths, pair.prompt, mode, k=k, cancel=cancel, lane=lane):
+    for event in events:
         answer = _grown(answer, event)
         if isinstance(event, Verdict):
             try:
-                _remember(served, database, pair, event, k)
+                keep(event)
             except StorageError as error:
                 log.error("a judgement could not be kept: %s", error)
                 answer = replace(answer, kept=False, status=f"{answer.status}; not kept: {error}")
@@ -106,7 +99,7 @@ def _judged(
             yield answer
             shown_at = time.monotonic()
     if answer.comparison is None:
-        yield replace(answer, phase="cancelled", status="Cancelled; nothing was kept.")
+        yield replace(answer, phase="cancelled", status=CANCELLED)
 
 
 def stored_answer(served: Served, database: Database, pair: Pair, mode: Mode, k: int = 0) -> Answer | None:
@@ -120,7 +113,7 @@ def stored_answer(served: Served, database: Database, pair: Pair, mode: Mode, k:
     return None if stored is None else _from_store(served, answer, pair, stored)
 
 
-def _grown(answer: Answer, event: ThoughtDelta | Judged | Verdict) -> Answer:
+def _grown(answer: Answer, event: Event) -> Answer:
     if isinstance(event, Verdict):
         seconds = max(video.seconds for video in event.videos)
         return replace(answer, phase="done", comparison=event, status=f"judged in {seconds:.1f} s by {event.checkpoint}")
@@ -147,7 +140,7 @@ def _recall(
     return None if a is None or b is None else (a, b)
 
 
-def _remember(served: Served, database: Database, pair: Pair, comparison: Verdict, k: int) -> None:
+def _remember(served: Served, database: Database, pair: Pair, k: int, comparison: Verdict) -> None:
     with database.write() as session:
         for question, judgement in zip(_questions(served, pair, comparison.mode, k), comparison.videos, strict=True):
             values = asdict(judgement)

@@ -91,8 +91,8 @@ def campaign_form(
 
 # Also of bundled pairs: a model's reward that everybody can read on the Judge page would tell annotators what to say.
 _HIDES = Markup(
-    '<p class="ds-hint">Unless rewards are shown, nobody but leads can judge these pairs or fetch their clips until the '
-    "campaign is closed; annotators get the clips that they label. Bundled pairs leave the Judge page meanwhile.</p>"
+    '<p class="ds-hint">Unless rewards are shown, only leads can have these pairs judged until the campaign is closed, and '
+    "annotators see only the clips that they label. Bundled pairs leave the Judge page meanwhile.</p>"
 )
 
 

@@ -14,7 +14,7 @@ from gradio_client.exceptions import AppError
 from app.judge.access import default_access
 from app.serving.answer import Answer
 from app.serving.cached_judge import stream_answer
-from app.serving.judging_queue import AT_ONCE, MOST_OF_ADDRESS, Visitor
+from app.serving.judging_queue import AT_ONCE, MOST_OF_NETWORK, Visitor
 from app.ui.answer_panel import answer_view
 from storage import Database
 from storage.pairs import Pair, list_pairs
@@ -64,7 +64,7 @@ def test_a_store_on_a_server_is_a_labs(database: Database, monkeypatch: pytest.M
     assert default_access(database) == "open"
 
 
-def test_whoever_waits_reads_the_place_and_what_is_stored_waits_for_nobody(running: Running) -> None:
+def test_a_visitor_who_waits_reads_the_place_and_stored_answers_do_not_wait(running: Running) -> None:
     studio, cancel = running.studio, threading.Event()
     parts = studio.serving, studio.database, studio.clip_store
     pair = pair_of(running, "blue")
@@ -103,7 +103,7 @@ def test_a_page_that_is_left_while_it_waits_gives_its_place_back(running: Runnin
 def test_one_network_can_not_fill_the_queue(running: Running) -> None:
     queue = running.studio.serving.queue
     with ExitStack() as others:
-        for n in range(MOST_OF_ADDRESS):
+        for n in range(MOST_OF_NETWORK):
             others.enter_context(queue.enter(Visitor(f"tab {n}", "127.0.0.1")))
         with pytest.raises(AppError, match="from your network wait already"):
             Client(running.url, verbose=False).predict("blue", "k", 3, api_name="/judge_bundled")

@@ -40,7 +40,7 @@ def statuses(client: httpx.Client, pair: Pair) -> set[int]:
     return {client.get(address).status_code for address in addresses}
 
 
-def test_clips_are_fetched_with_a_lease_or_by_a_lead_only(running: Running, blind: Pair) -> None:
+def test_clips_are_for_those_who_got_them_and_for_leads_and_viewers(running: Running, blind: Pair) -> None:
     assert statuses(httpx.Client(base_url=running.url), blind) == {403}
     assert statuses(signed_in_client(running, "Without a lease"), blind) == {403}
     assert statuses(signed_in_client(running, "Vic", "viewer"), blind) == {200}

@@ -47,7 +47,8 @@ def bundled(running: Running, tmp_path_factory: pytest.TempPathFactory) -> tuple
 @pytest.fixture
 def page(running: Running, bundled: tuple[BundledPair, ...]) -> JudgePage:
     studio = running.studio
-    return JudgePage(studio.serving, studio.database, studio.clip_store, bundled, JudgingAccess(studio.auth, "open"))
+    access = JudgingAccess(studio.auth, "open")
+    return JudgePage(JudgeApi(studio.serving, studio.database, studio.clip_store, bundled, access))
 
 
 @pytest.fixture
