@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 
+with contextlib.suppress(ImportError):  # before torch: on a ZeroGPU Space it makes believe that there is a GPU
+    import spaces  # noqa: F401
+
 from app.studio import Studio
+from app.web.deployment import SettingError
 from descore.errors import CheckpointError
 from descore.video import VideoError
 from storage import StorageError
+
+PLAIN_ERRORS = (StorageError, CheckpointError, VideoError, SettingError)
 
 
 def main() -> int:
@@ -16,7 +23,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Judge pairs of generated videos.")
     parser.add_argument("--checkpoint", help="a checkpoint folder, a Hub id, or 'bundled' (default: what was promoted last)")
     parser.add_argument("--host", help="address to listen on (default: 127.0.0.1; 0.0.0.0 for all)")
-    parser.add_argument("--port", type=int, help="port to listen on (default: the first free one from 7860)")
+    parser.add_argument("--port", type=int, help="port to listen on (default, or 0: the first free one from 7860)")
     parser.add_argument("--api-docs", action="store_true", help="open FastAPI's description of the addresses at /docs")
     who = parser.add_mutually_exclusive_group()
     who.add_argument("--open", dest="access", action="store_const", const="open", help="everybody may judge and vote")
@@ -30,8 +37,8 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         studio = Studio.open(arguments.checkpoint, access=arguments.access)
-        studio.launch(host=arguments.host, port=arguments.port, api_docs=arguments.api_docs)
-    except (StorageError, CheckpointError, VideoError, OSError) as error:  # OSError: no free port, no such address
+        studio.launch(host=arguments.host, port=arguments.port or None, api_docs=arguments.api_docs)
+    except (*PLAIN_ERRORS, OSError) as error:  # OSError: no free port, no such address
         print(f"app: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     return 0

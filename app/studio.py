@@ -37,6 +37,7 @@ from app.web.auth import Auth
 from app.web.deployment import public_url, trust_no_proxy_unasked
 from app.web.housekeeping import Housekeeper
 from app.web.plain_errors import refuse_plainly
+from app.web.provider import provider_here
 from app.web.security_headers import SecurityHeaders
 from app.web.uploads import LARGEST_FILE, WAIT_SECONDS, UploadBounds, refuse_addresses, sweep
 from descore.video import warm_up
@@ -85,6 +86,7 @@ class Studio:
         Raises:
             descore.errors.CheckpointError: the checkpoint can't be used.
             StorageError: the store can't be opened.
+            SettingError: an environment variable can't be used.
         """
         warm_up()
         database = open_database(home=home)
@@ -92,7 +94,7 @@ class Studio:
         # looks the variable up at every request, so apps of one process share the folder of the first.
         uploads = ensure_folder(Path(os.environ.setdefault("GRADIO_TEMP_DIR", str(database.home / UPLOADS))))
         serving = Serving.open(database, checkpoint)
-        clip_store, auth = ClipStore(database), Auth(database)
+        clip_store, auth = ClipStore(database), Auth(database, provider_here())
         bundled = load_gallery(clip_store, gallery)
         with database.write() as session:
             for pair in bundled:

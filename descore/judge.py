@@ -44,7 +44,7 @@ _PLAIN = ModeCalibration(mean=0.0, std=1.0, temperature=1.0, tie_threshold=0.0, 
 
 
 @dataclass(frozen=True)
-class _Thought:
+class FinishedThought:
     """One finished thought of one video.
 
     Attributes:
@@ -71,12 +71,13 @@ class DeScore:
         cls,
         path_or_hub_id: str | Path,
         device: str | torch.device | None = None,
-        dtype: torch.dtype | None = None,
+        dtype: torch.dtype | str | None = None,
     ) -> DeScore:
         """Load a checkpoint folder, one on the Hub, "bundled", or a bare backbone (which has no reward).
 
         Args:
-            device, dtype: by default CUDA in bfloat16 where there is a GPU, else the CPU in float32.
+            device, dtype: by default CUDA in bfloat16 where there is a GPU, else the CPU in float32. A dtype may be given
+                by its name, "bfloat16".
 
         Raises:
             descore.errors.CheckpointError: there is none, or it is incomplete; the message says what to do.
@@ -86,6 +87,18 @@ class DeScore:
     def save_pretrained(self, folder: str | Path) -> Path:
         """Write the checkpoint folder, atomically; see `descore.checkpoints.folder.save_checkpoint`."""
         return save_checkpoint(folder, self.model, self.manifest)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.model.device
+
+    def to(self, device: str | torch.device) -> DeScore:
+        """Move the model to a device, in place; do nothing where it is there."""
+        if self.device != torch.device(device):
+            with self._lock:
+                self.model.to(device)
+        return self
 
     @property
     def name(self) -> str:
@@ -160,7 +173,7 @@ class DeScore:
             raise ValueError("there is no video to judge")
         self.check_prompt(prompt)
         rows = self._encode(self._read(videos, lane), [prompt] * len(videos))
-        thoughts = yield from self._think(rows, mode, k, seed, cancel)
+        thoughts = yield from self.think_rows(rows, mode, k, seed, cancel)
         if thoughts is None:
             return
         seconds = time.monotonic() - start
@@ -203,7 +216,7 @@ class DeScore:
         for first in range(0, len(videos), size):
             start, part = time.monotonic(), videos[first : first + size]
             rows = self._encode(self._read(part), prompts[first : first + size])
-            thoughts = self._drain(self._think(rows, mode, k, seed, None))
+            thoughts = self._drain(self.think_rows(rows, mode, k, seed, None))
             seconds = time.monotonic() - start
             judgements += [self._judgement(str(p), mode, t, seconds) for p, t in zip(part, thoughts, strict=True)]
         return judgements
@@ -234,12 +247,13 @@ class DeScore:
             for clip, prompt in zip(clips, prompts, strict=True)
         ]
 
-    def _think(
+    def think_rows(
         self, rows: list[Row], mode: Mode, k: int, seed: int, cancel: threading.Event | None
-    ) -> Generator[ThoughtDelta, None, list[list[_Thought]] | None]:
+    ) -> Generator[ThoughtDelta, None, list[list[FinishedThought]] | None]:
         """Take one batch from prefill to rewards: yield text, return each video's thoughts, None once cancelled.
 
-        The lock is held for single model calls, never over a yield: a slow reader holds up no other stream.
+        It holds every call of the model, so a judge whose model is elsewhere overrides this method alone. The lock is held
+        for single model calls, never over a yield: a slow reader holds up no other stream.
         """
         each = k if mode == "k" else 1
         limit = 0 if mode == "quick" else self.manifest.max_thought_tokens
@@ -275,21 +289,21 @@ class DeScore:
             with self._lock:
                 rewards = list(self.model.score(state).tolist())
         thoughts = [
-            _Thought(stream.text, running and mode != "quick", reward)
+            FinishedThought(stream.text, running and mode != "quick", reward)
             for stream, running, reward in zip(streams, state.running, rewards, strict=True)
         ]
         return [thoughts[first : first + each] for first in range(0, len(thoughts), each)]
 
     @staticmethod
-    def _drain(thinking: Generator[ThoughtDelta, None, list[list[_Thought]] | None]) -> list[list[_Thought]]:
+    def _drain(thinking: Generator[ThoughtDelta, None, list[list[FinishedThought]] | None]) -> list[list[FinishedThought]]:
         while True:
             try:
                 next(thinking)
             except StopIteration as end:
-                thoughts: list[list[_Thought]] = end.value
+                thoughts: list[list[FinishedThought]] = end.value
                 return thoughts
 
-    def _judgement(self, path: str, mode: Mode, thoughts: list[_Thought], seconds: float) -> Judgement:
+    def _judgement(self, path: str, mode: Mode, thoughts: list[FinishedThought], seconds: float) -> Judgement:
         rewards = [thought.reward for thought in thoughts if thought.reward is not None]
         reward = statistics.fmean(rewards) if rewards else None
         scale = self.manifest.calibration.for_mode(mode)

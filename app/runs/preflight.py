@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import subprocess
 import sys
 import threading
 import time
 
 from app.runs.supervisor import PROJECT
+from app.serving.zero_gpu import environment_of_children
 from storage import Database
 from storage.training.preflight import Preflight
 
@@ -68,7 +68,7 @@ class Preflights:
     def _run(self, checkpoint: str, pairs: int, held_out: int) -> Preflight:
         counts = ["--pairs", str(pairs), "--held-out", str(held_out)]
         command = [sys.executable, "-m", "trainer", "preflight", "--checkpoint", checkpoint, *counts, "--json"]
-        environment = {**os.environ, "DESCORE_HOME": str(self._database.home)}
+        environment = {**environment_of_children(), "DESCORE_HOME": str(self._database.home)}
         done = subprocess.run(
             command, cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=LONGEST_SECONDS, check=False
         )

@@ -25,6 +25,7 @@ from typing import Literal
 
 from app.serving.follow_registry import RegistryFollower
 from app.serving.serving import Serving, offload_reason
+from app.serving.zero_gpu import environment_of_children
 from storage import Database, StorageError
 from storage.data_home import data_home_id
 from storage.schema import RunState
@@ -229,7 +230,7 @@ class RunSupervisor:
             self._serving.offload(offload_reason(run))
         folder = self._folder(run)
         folder.mkdir(parents=True, exist_ok=True)
-        environment = {**os.environ, "DESCORE_HOME": str(self._database.home), "PYTHONUNBUFFERED": "1"}
+        environment = {**environment_of_children(), "DESCORE_HOME": str(self._database.home), "PYTHONUNBUFFERED": "1"}
         try:
             with (folder / LOG).open("ab") as output:
                 process = subprocess.Popen(

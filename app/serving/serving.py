@@ -23,6 +23,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from app.serving.judging_queue import JudgingQueue
+from app.serving.zero_gpu import load_judge
 from descore import DeScore
 from descore.calibration import ModeCalibration
 from descore.checkpoints.folder import MANIFEST_FILE, folder_fingerprint, locate, read_manifest
@@ -87,7 +88,7 @@ class Served:
             descore.errors.CheckpointError: there is none, or it can't be used.
         """
         folder, _ = locate(checkpoint)
-        model = DeScore.from_pretrained(checkpoint)
+        model = load_judge(checkpoint)
         return cls(model.name, checkpoint, model.manifest, model.has_reward, folder_fingerprint(folder), model)
 
     @classmethod

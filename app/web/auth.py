@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, quote, urlsplit
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -24,8 +24,10 @@ from starlette.routing import BaseRoute, Route
 
 from app.web.deployment import client_address, on_https, on_space
 from app.web.plain_pages import page
+from app.web.provider import Provider, ProviderSignIn
 from storage import Database, StorageError
 from storage.accounts.credentials import SHORTEST
+from storage.accounts.identities import Identity, sign_in_as
 from storage.accounts.known_browsers import MOST_MARKS
 from storage.accounts.sessions import (
     SIGNED_IN_FOR,
@@ -79,10 +81,15 @@ class BadFormError(AuthError):
 
 
 class Auth:
-    """Sign-in of the people of one store."""
+    """Sign-in of the people of one store.
 
-    def __init__(self, database: Database) -> None:
+    Args:
+        provider: who vouches for people beside the store's own passwords; None for nobody.
+    """
+
+    def __init__(self, database: Database, provider: Provider | None = None) -> None:
         self.database = database
+        self._provider = None if provider is None else ProviderSignIn(provider)
 
     # ---- checks --------------------------------------------------------------------------------------------------
 
@@ -127,7 +134,9 @@ class Auth:
 
     def routes(self) -> list[BaseRoute]:
         """Return the web routes, for the app that Gradio launches."""
+        elsewhere = [] if self._provider is None else self._provider.routes(self._vouched_for, self._not_vouched_for)
         return [
+            *elsewhere,
             Route("/sign-in", self._sign_in_page, methods=["GET"]),
             Route("/sign-in", self._form(self._sign_in), methods=["POST"]),
             Route("/sign-out", self._form(self._sign_out), methods=["POST"]),
@@ -144,6 +153,9 @@ class Auth:
     def _sign_in_page(self, request: Request, status: int = 200, **values: Any) -> Response:
         user = self.user(request)
         start = START[user.role] if user else "/"
+        provider = None if self._provider is None else self._provider.provider.name
+        wanted = _wanted(request)
+        values |= {"provider": provider, "wanted": quote(wanted) if wanted else "", "new_tab": on_space()}
         return page("plain/sign_in.html", status, up=_up(request), user=user, start=start, **values)
 
     def _sign_in(self, request: Request, form: Mapping[str, str]) -> Response:
@@ -156,6 +168,16 @@ class Auth:
                 response.headers["Retry-After"] = str(error.retry_seconds)
             return response
         return self._welcome(request, signed_in, _wanted(request))
+
+    def _vouched_for(self, request: Request, identity: Identity, role: Role, wanted: str) -> Response:
+        try:
+            signed_in = sign_in_as(self.database, identity, role)
+        except StorageError as error:
+            return self._not_vouched_for(request, str(error))
+        return self._welcome(request, signed_in, local_path(wanted))
+
+    def _not_vouched_for(self, request: Request, reason: str) -> Response:
+        return page("plain/notice.html", 403, up=_up(request), title="Sign in", text=reason)
 
     def _sign_out(self, request: Request, _form: Mapping[str, str]) -> Response:
         token = request.cookies.get(COOKIE)
@@ -258,7 +280,8 @@ async def _read_form(request: Request) -> dict[str, str]:
 
 def _up(request: Request) -> str:
     """Return the path from this address to the app's root, which need not be the root of the host."""
-    return "../" if "token" in request.path_params else "./"
+    path = request.url.path.removeprefix(request.scope.get("root_path", ""))
+    return "../" * (path.strip("/").count("/")) or "./"
 
 
 def _go(request: Request, path: str) -> Response:

@@ -8,6 +8,10 @@ import os
 from starlette.requests import Request
 
 
+class SettingError(ValueError):
+    """A setting of the process, an environment variable, that can't be used; the message names it and says what to do."""
+
+
 def on_space() -> bool:
     """Tell whether this is a Hugging Face Space: reached through its proxy only, by https, inside a page of another site."""
     return bool(os.environ.get("SPACE_ID"))

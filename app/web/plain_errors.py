@@ -12,6 +12,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from app.serving.judging_queue import QueueFullError
 from app.serving.serving import ModelAsideError
+from app.serving.zero_gpu import GpuUnavailableError
 from app.web.auth import AuthError
 from app.web.form_data import FormError
 from app.web.security_headers import security_headers
@@ -31,6 +32,7 @@ PLAIN_ERRORS = (
     CheckpointError,
     ModelAsideError,
     QueueFullError,
+    GpuUnavailableError,
 )
 # descore raises a ValueError for a prompt, a mode or a number of thoughts that it can't use; elsewhere one is our fault.
 JUDGING_ERRORS = (*PLAIN_ERRORS, ValueError)

@@ -84,7 +84,7 @@ def copy_checkpoint(source: Path, folder: Path, name: str, lineage: Mapping[str,
 
 
 def load_checkpoint(
-    path_or_hub_id: str | Path, device: str | torch.device | None = None, dtype: torch.dtype | None = None
+    path_or_hub_id: str | Path, device: str | torch.device | None = None, dtype: torch.dtype | str | None = None
 ) -> tuple[DeScoreModel, Manifest]:
     """Load a checkpoint: a folder, a Hub id, or "bundled". A bare backbone loads without a scoring module.
 

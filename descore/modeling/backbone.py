@@ -35,7 +35,7 @@ def load_backbone(
     source: str | Path,
     revision: str | None = None,
     device: str | torch.device | None = None,
-    dtype: torch.dtype | None = None,
+    dtype: torch.dtype | str | None = None,
 ) -> tuple[PreTrainedModel, Any]:
     """Load a backbone in eval mode, and its processor.
 

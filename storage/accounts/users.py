@@ -1,7 +1,8 @@
 """The people of a team: accounts with a role.
 
-A person without a password can't sign in. Such are the annotators that an import names, and those whose invitation
-was not used yet. Accounts are never removed, since labels name them; they are switched off.
+A person signs in with a password, or by somebody who vouches for them (`identities.py`). Without both nobody can: such are
+the annotators that an import names, and those whose invitation was not used yet. Accounts are never removed, since labels
+name them; they are switched off.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, get_args
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, or_, select, update
 
 from storage.accounts.credentials import hash_password
 from storage.errors import LastLeadError, NameTakenError, NotInStoreError, StorageError
@@ -29,7 +30,7 @@ class User:
     """A person.
 
     Attributes:
-        can_sign_in: has a password and is active.
+        can_sign_in: has a password, or somebody who vouches for them, and is active.
     """
 
     id: int
@@ -176,12 +177,20 @@ def as_user(row: UserRow) -> User:
         name=row.name,
         role=row.role,
         active=row.active,
-        can_sign_in=row.active and row.password_hash is not None,
+        can_sign_in=row.active and _has_way_in(row),
         created_at=row.created_at,
     )
 
 
-_IS_LEAD = (UserRow.role == "lead", UserRow.active.is_(True), UserRow.password_hash.is_not(None))
+_IS_LEAD = (
+    UserRow.role == "lead",
+    UserRow.active.is_(True),
+    or_(UserRow.password_hash.is_not(None), UserRow.issuer.is_not(None)),
+)
+
+
+def _has_way_in(row: UserRow) -> bool:
+    return row.password_hash is not None or row.issuer is not None
 
 
 def _is_invisible(character: str) -> bool:
@@ -199,7 +208,7 @@ def _locked(session: Session, user_id: int) -> UserRow:
 
 
 def _refuse_last_lead(session: Session, row: UserRow) -> None:
-    if not (row.role == "lead" and row.active and row.password_hash is not None):
+    if not (row.role == "lead" and row.active and _has_way_in(row)):
         return
     if session.scalar(select(func.count()).select_from(UserRow).where(*_IS_LEAD, UserRow.id != row.id)) == 0:
         raise LastLeadError(f"{row.name} is the last lead: make somebody else lead first.")

@@ -14,10 +14,13 @@ Role = Literal["lead", "annotator", "viewer"]
 
 
 class UserRow(Base):
-    """A person. Without a password hash nobody can sign in: such are the annotators that an import names."""
+    """A person. Without a password hash and an issuer nobody can sign in: such are the annotators that an import names."""
 
     __tablename__ = "users"
-    __table_args__ = (CheckConstraint("role IN ('lead', 'annotator', 'viewer')", name="role"),)
+    __table_args__ = (
+        CheckConstraint("role IN ('lead', 'annotator', 'viewer')", name="role"),
+        Index("uq_users_issuer_subject", "issuer", "subject", unique=True),
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(String(80))
@@ -25,6 +28,9 @@ class UserRow(Base):
     name_key: Mapped[str] = mapped_column(String(160), unique=True)
     role: Mapped[Role] = mapped_column(String(16))
     password_hash: Mapped[str | None] = mapped_column(Text, info=at_most(1_000))
+    # Who vouches for the person, and its unchanging name for them; see `storage.accounts.identities`.
+    issuer: Mapped[str | None] = mapped_column(String(255))
+    subject: Mapped[str | None] = mapped_column(String(255))
     active: Mapped[bool] = mapped_column(default=True)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utc_now)
 

@@ -13,19 +13,16 @@ import base64
 import hashlib
 import json
 import os
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import uvicorn
-from starlette.applications import Starlette
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from tests.helpers.waiting import wait_until
+from tests.helpers.http_server import http_server
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -201,13 +198,5 @@ class Hub:
 def hub_server() -> Iterator[Hub]:
     """Serve a Hub on a free port until the block ends."""
     hub = Hub()
-    server = uvicorn.Server(uvicorn.Config(Starlette(routes=hub.routes()), port=0, log_level="warning"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    wait_until(lambda: server.started, "the server")
-    hub.url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    try:
+    with http_server(hub.routes()) as hub.url:
         yield hub
-    finally:
-        server.should_exit = True
-        thread.join()
