@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import quote
 
 from alembic.util import CommandError
@@ -49,16 +49,31 @@ _DRIVERS = ("sqlite", "sqlite+pysqlite", "postgresql+psycopg")
 _READS = {"postgresql": {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}}
 
 
+class TransactionLog(Protocol):
+    """What follows the writing transactions of a store, one after the other (`storage.journal`)."""
+
+    def before(self) -> None:
+        """Raise a `StorageError` where nothing may be written now."""
+
+    def changes(self, session: Session) -> Any:
+        """Return what the session is about to commit."""
+
+    def keep(self, changes: Any) -> None:
+        """Keep what was committed; nobody is told that it was saved before this returns."""
+
+
 @dataclass(frozen=True)
 class Database:
     """An open store, safe to share between threads. Another process opens its own.
 
     Attributes:
         home: the data folder that holds the video files of this store (and the SQLite file by default).
+        journal: keeps what is committed once more, elsewhere.
     """
 
     engine: Engine
     home: Path
+    journal: TransactionLog | None = field(default=None, repr=False, compare=False)
     # SQLite lets one writer in and makes the others sleep and try again, which starves some. Within this process they
     # wait here instead, and are woken at once. Other processes are still held off by SQLite itself.
     _turn: AbstractContextManager[Any] = field(default_factory=nullcontext, repr=False, compare=False)
@@ -85,11 +100,16 @@ class Database:
         """
         with self._turn:
             self._check_file()
+            if self.journal is not None:
+                self.journal.before()
             with self._session(self.engine.execution_options(**{_WRITES: True})) as session:
                 session.connection()  # begins now, and with it the lock, not only at the first statement
                 yield session
                 self._check_file()
+                changes = None if self.journal is None else self.journal.changes(session)
             self._check_file()  # once more: what was committed into a file that has just gone is not kept either
+            if self.journal is not None:
+                self.journal.keep(changes)
 
     def close(self) -> None:
         """Give the connections back to the operating system."""

@@ -55,3 +55,11 @@ class NotYoursError(StorageError):
 
 class LeaseLostError(StorageError):
     """The assignment can't be gone on with: it was finished in another tab, or others have labelled the pair meanwhile."""
+
+
+class JournalError(StorageError):
+    """The journal of labels can't be read or written; the message names file and line."""
+
+
+class JournalConflictError(JournalError):
+    """The journal gives one label, vote or guideline in two ways, or otherwise than the store."""
