@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import signal
 import sys
 
 with contextlib.suppress(ImportError):  # before torch: on a ZeroGPU Space it makes believe that there is a GPU
@@ -35,9 +36,16 @@ def main() -> int:
         help="only people with an account may judge and vote (default with PostgreSQL; else --open)",
     )
     arguments = parser.parse_args()
+    # A container is stopped by SIGTERM, which would end the process on the spot: labels are pushed first.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         studio = Studio.open(arguments.checkpoint, access=arguments.access)
-        studio.launch(host=arguments.host, port=arguments.port or None, api_docs=arguments.api_docs)
+        try:
+            studio.launch(host=arguments.host, port=arguments.port or None, api_docs=arguments.api_docs)
+        finally:
+            studio.close()
+    except KeyboardInterrupt:
+        return 130
     except (*PLAIN_ERRORS, OSError) as error:  # OSError: no free port, no such address
         print(f"app: {' '.join(str(error).split())}", file=sys.stderr)
         return 2

@@ -25,6 +25,7 @@ from app.judge.api import JudgeApi
 from app.judge.gallery import FOLDER, load_gallery
 from app.judge.page import JudgePage
 from app.label.page import LabelPage
+from app.label_dataset import KeptLabels, keep_labels
 from app.lead.page import LeadPage
 from app.runs.supervisor import RunSupervisor
 from app.serving.judging_queue import MOST_IN_ALL
@@ -61,6 +62,7 @@ class Studio:
     serving: Serving
     supervisor: RunSupervisor
     database: Database
+    kept_labels: KeptLabels
     clip_store: ClipStore
     auth: Auth
     blocks: gr.Blocks
@@ -89,7 +91,8 @@ class Studio:
             SettingError: an environment variable can't be used.
         """
         warm_up()
-        database = open_database(home=home)
+        kept_labels = keep_labels(open_database(home=home))
+        database = kept_labels.database
         # A folder of our own, so that all in it can be swept; Gradio's usual one is shared by all its apps on a machine. It
         # looks the variable up at every request, so apps of one process share the folder of the first.
         uploads = ensure_folder(Path(os.environ.setdefault("GRADIO_TEMP_DIR", str(database.home / UPLOADS))))
@@ -123,12 +126,19 @@ class Studio:
             build_header(LEAD)
             lead.build(blocks)
         pages = (*label.routes(), *analyse.routes(), *train.routes(), *lead.routes())
-        routes = (*clip_store.routes(auth.user), *auth.routes(), *serving.routes(), plotly_route(), scripts_route(), *pages)
+        routes = (
+            *clip_store.routes(auth.user),
+            *auth.routes(),
+            *serving.routes(kept_labels.notice),
+            plotly_route(),
+            scripts_route(),
+            *pages,
+        )
         refuse_addresses(blocks)
         middleware = Middleware(UploadBounds, folder=uploads, who=judging.visitor, is_lead=auth.is_lead)
         # Gradio deletes only what this process has taken, so what an earlier one left is swept, too.
         housekeeper = Housekeeper([partial(sweep, uploads, WAIT_SECONDS), partial(delete_expired_uploads, database)])
-        return cls(serving, supervisor, database, clip_store, auth, blocks, routes, (middleware,), housekeeper)
+        return cls(serving, supervisor, database, kept_labels, clip_store, auth, blocks, routes, (middleware,), housekeeper)
 
     @property
     def served(self) -> Served:
@@ -181,10 +191,11 @@ class Studio:
         return launched
 
     def close(self) -> None:
-        """Stop serving. Training runs go on by themselves; the next app finds them."""
+        """Stop serving and push the last labels. Training runs go on by themselves; the next app finds them."""
         self.supervisor.close()
         self.housekeeper.close()
         self.blocks.close(verbose=False)
+        self.kept_labels.close()
         self.database.close()
 
     def first_lead_link(self, local_url: str) -> str | None:

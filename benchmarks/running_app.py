@@ -69,6 +69,10 @@ class RunningApp:
         """End it in order."""
         self._signal(signal.SIGINT)
 
+    def terminate(self) -> None:
+        """SIGTERM, as a container is stopped."""
+        self._signal(signal.SIGTERM)
+
     def _signal(self, number: signal.Signals) -> None:
         process = self._process
         if process is None:

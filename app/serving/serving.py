@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -195,14 +195,19 @@ class Serving:
         """Its number in the registry; None for one that the store does not know."""
         return self._checkpoint_id
 
-    def routes(self) -> list[BaseRoute]:
-        """`GET /serving`: the checkpoint that answers now. The heads of all open pages ask for it, since it can change."""
-        return [Route("/serving", self._show, methods=["GET"])]
+    def routes(self, notice: Callable[[], str] = str) -> list[BaseRoute]:
+        """`GET /serving`: the checkpoint that answers now. The heads of all open pages ask for it, since it can change.
 
-    async def _show(self, _request: Request) -> Response:
-        now = self.now
-        content = {"name": now.name, "knows": now.knows, "aside": now.aside}
-        return JSONResponse(content, headers={"Cache-Control": "no-store"})
+        Args:
+            notice: what they say to everybody besides, such as that labels will not last; "" for nothing.
+        """
+
+        async def show(_request: Request) -> Response:
+            now = self.now
+            content = {"name": now.name, "knows": now.knows, "aside": now.aside, "notice": notice()}
+            return JSONResponse(content, headers={"Cache-Control": "no-store"})
+
+        return [Route("/serving", show, methods=["GET"])]
 
     @contextmanager
     def in_use(self) -> Iterator[Served]:

@@ -37,6 +37,7 @@ def header(here: PageLink) -> str:
     return (
         f'<header class="page-head"><h1>DeScore</h1><nav aria-label="Pages">{links}</nav>'
         f'<span class="served" role="status"></span><span class="person" data-here="{here.path}"></span></header>'
+        '<p class="notice" role="status" hidden></p>'
     )
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
-from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, RepositoryNotFoundError
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError, RepositoryNotFoundError
 
 from descore.checkpoints.folder import (
     BUNDLED,
@@ -127,14 +127,28 @@ def _asked(repository: str, ask: Callable[[], _Result]) -> _Result:
     """Return what the Hub answers; its refusals become one sentence."""
     try:
         return ask()
-    except LocalTokenNotFoundError as error:
-        raise CheckpointError("the Hub needs a token: run `hf auth login`, or set HF_TOKEN") from error
-    except RepositoryNotFoundError as error:
-        raise CheckpointError(f"the Hub has no {repository} that this token may write to") from error
-    except HfHubHTTPError as error:
+    except CheckpointError:
+        raise
+    except Exception as error:  # of the library that its client happens to use, too, where no connection is made
+        raise CheckpointError(refusal(repository, error)) from error
+
+
+def refusal(repository: str, error: Exception) -> str:
+    """Say why the Hub did not do what was asked of it.
+
+    Args:
+        repository: owner/name, of a checkpoint or a dataset.
+        error: what its client raised.
+    """
+    if isinstance(error, LocalTokenNotFoundError):
+        return "the Hub needs a token: run `hf auth login`, or set HF_TOKEN"
+    if isinstance(error, RepositoryNotFoundError):
+        return f"the Hub has no {repository} that this token may write to"
+    if isinstance(error, HfHubHTTPError):
         status = error.response.status_code if error.response is not None else 0
         if status in (401, 403):
-            raise CheckpointError(f"the Hub refuses: this token may not write to {repository}") from error
-        raise CheckpointError(f"the Hub refused {repository}: {str(error).splitlines()[0]}") from error
-    except OSError as error:
-        raise CheckpointError(f"the Hub can't be reached: {error}") from error
+            return f"the Hub refuses: this token may not write to {repository}"
+        return f"the Hub refused {repository}: {str(error).splitlines()[0]}"
+    if isinstance(error, HFValidationError):
+        return f"{repository!r} names no repository of the Hub: write owner/name"
+    return f"the Hub can't be reached: {error}"

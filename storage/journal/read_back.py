@@ -1,6 +1,6 @@
 """Reading journals back into a store: once or again, empty or not, every label is there exactly once.
 
-    outcome = read_back(database, [path])
+    outcome = read_back(database, read_records([path]))
     outcome.notes                        # sentences about what was cut off
 
 Rows are found by their names. A row that is never changed (a label, a vote) is added if it is not there; of any other the
@@ -70,15 +70,17 @@ def read_records(paths: Iterable[Path]) -> ReadBack:
     return ReadBack(records, notes=tuple(notes))
 
 
-def read_back(database: Database, paths: Iterable[Path]) -> ReadBack:
+def read_back(database: Database, read: ReadBack) -> ReadBack:
     """Bring what journals hold into a store, all of it or nothing.
 
+    Args:
+        read: as of `read_records`.
+
     Raises:
-        JournalError: a file is damaged, of a newer version, or names a row that no file holds.
+        JournalError: a record names a row that no file holds.
         JournalConflictError: it contradicts itself or the store.
         StorageError: the store can't be written.
     """
-    read = read_records(paths)
     by_table: dict[str, list[Record]] = {name: [] for name in KEPT}
     for record in read.records.values():
         by_table[record["in"]].append(record)

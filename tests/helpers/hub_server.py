@@ -3,8 +3,9 @@
     with hub_server() as hub:
         environment = hub.environment(cache)     # for a process that uses huggingface-hub
 
-It speaks what the client asks for a push and a pull: making a repository or branch, upload modes, LFS uploads, commits, file
-listings and downloads by revision. Everything needs the token.
+It speaks what the client asks for a push and a pull of models and datasets: making a repository or branch, upload modes, LFS
+uploads, commits, file listings and downloads by revision. Everything needs the token. Datasets are repositories whose name
+begins with "datasets/".
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class Repository:
 
 @dataclass
 class Hub:
-    """The repositories by owner/name, and what was asked."""
+    """The repositories by owner/name (of datasets by datasets/owner/name), and what was asked."""
 
     url: str = ""
     repositories: dict[str, Repository] = field(default_factory=dict)
@@ -61,36 +62,42 @@ class Hub:
 
     def routes(self) -> list[Route]:
         """The addresses, as the client builds them."""
-        repository = "/api/models/{owner}/{name}"
-        return [
+        routes = [
             Route("/api/repos/create", self._create, methods=["POST"]),
             Route("/api/validate-yaml", self._card_is_fine, methods=["POST"]),
-            Route(repository + "/branch/{branch}", self._branch, methods=["POST"]),
-            Route(repository + "/preupload/{revision}", self._modes, methods=["POST"]),
-            Route(repository + "/commit/{revision}", self._commit, methods=["POST"]),
-            Route(repository + "/revision/{revision}", self._info),
-            Route(repository + "/tree/{revision}", self._tree),
-            Route(repository, self._info),
-            Route("/{owner}/{name}.git/info/lfs/objects/batch", self._batch, methods=["POST"]),
             Route("/lfs/{oid}", self._put, methods=["PUT"]),
-            Route("/{owner}/{name}/resolve/{revision}/{path:path}", self._file, methods=["GET", "HEAD"]),
         ]
+        for api, web in (("/api/models", ""), ("/api/datasets", "/datasets")):
+            repository = api + "/{owner}/{name}"
+            routes += [
+                Route(repository + "/branch/{branch}", self._branch, methods=["POST"]),
+                Route(repository + "/preupload/{revision}", self._modes, methods=["POST"]),
+                Route(repository + "/commit/{revision}", self._commit, methods=["POST"]),
+                Route(repository + "/revision/{revision}", self._info),
+                Route(repository + "/tree/{revision}", self._tree),
+                Route(repository, self._info),
+                Route(web + "/{owner}/{name}.git/info/lfs/objects/batch", self._batch, methods=["POST"]),
+                Route(web + "/{owner}/{name}/resolve/{revision}/{path:path}", self._file, methods=["GET", "HEAD"]),
+            ]
+        return routes
 
     def _repository(self, request: Request) -> Repository | None:
         """The repository that is asked for, if the token is right."""
         self.asked.append(f"{request.method} {request.url.path}")
         if request.headers.get("authorization") != f"Bearer {TOKEN}":
             return None
-        return self.repositories.get("{owner}/{name}".format(**request.path_params))
+        return self.repositories.get(_name(request))
 
     async def _create(self, request: Request) -> Response:
         asked = await request.json()
         if request.headers.get("authorization") != f"Bearer {TOKEN}":
             return JSONResponse({"error": "Invalid username or password."}, 401)
         name = f"{asked.get('organization') or 'somebody'}/{asked['name']}"
+        if asked.get("type") == "dataset":
+            name = f"datasets/{name}"
         answer = {"url": f"{self.url}/{name}", "name": name}
         if name in self.repositories:
-            return JSONResponse({"error": "You already created this model repo", **answer}, 409)
+            return JSONResponse({"error": "You already created this repository", **answer}, 409)
         self.repositories[name] = Repository(bool(asked.get("private")) or asked.get("visibility") == "private")
         return JSONResponse(answer)
 
@@ -112,10 +119,11 @@ class Hub:
             return JSONResponse({"error": "Repository not found"}, 404, {"X-Error-Code": "RepoNotFound"})
         files = (await request.json())["files"]
         modes = {True: "lfs", False: "regular"}
+        large = (".safetensors", ".mp4")
         return JSONResponse(
             {
                 "files": [
-                    {"path": one["path"], "uploadMode": modes[one["path"].endswith(".safetensors")], "shouldIgnore": False}
+                    {"path": one["path"], "uploadMode": modes[one["path"].endswith(large)], "shouldIgnore": False}
                     for one in files
                 ]
             }
@@ -155,7 +163,7 @@ class Hub:
                 del files[value["path"]]
         commit = hashlib.sha1(body + repository.branches[branch].encode()).hexdigest()
         repository.commits[commit], repository.branches[branch] = files, commit
-        url = "{}/{owner}/{name}/commit/{}".format(self.url, commit, **request.path_params)
+        url = f"{self.url}/{_name(request)}/commit/{commit}"
         return JSONResponse({"commitUrl": url, "commitOid": commit, "success": True})
 
     async def _info(self, request: Request) -> Response:
@@ -192,6 +200,12 @@ class Hub:
             return JSONResponse({"error": "Entry not found"}, 404, {"X-Error-Code": "EntryNotFound"})
         headers = {"ETag": f'"{hashlib.sha1(content).hexdigest()}"', "X-Repo-Commit": str(commit)}
         return Response(content, headers=headers, media_type="application/octet-stream")
+
+
+def _name(request: Request) -> str:
+    """The name of the repository that an address is about."""
+    name = "{owner}/{name}".format(**request.path_params)
+    return f"datasets/{name}" if "/datasets/" in request.url.path else name
 
 
 @contextmanager

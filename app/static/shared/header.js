@@ -37,6 +37,12 @@ function showServed(label, { name, knows, aside }) {
   label.title = text;
 }
 
+function showNotice(line, text) {
+  if (line.textContent === text) return;
+  line.textContent = text;
+  line.hidden = !text;
+}
+
 export function mount({ element }) {
   const person = element.querySelector(".person");
   const { here } = person.dataset;
@@ -47,7 +53,9 @@ export function mount({ element }) {
   const label = element.querySelector(".served");
   const askServed = async () => {
     const served = await getJson("serving");
-    if (served) showServed(label, served);
+    if (!served) return;
+    showServed(label, served);
+    showNotice(element.querySelector(".notice"), served.notice);
   };
   askServed();
   document.addEventListener("descore:serving", askServed);

@@ -21,7 +21,7 @@ from storage.errors import JournalConflictError, JournalError, StorageError
 from storage.journal import journal_file
 from storage.journal.journal import JOURNAL, VIDEOS, keep_journal
 from storage.journal.kept_rows import KEPT, Namer
-from storage.journal.read_back import ReadBack, read_back
+from storage.journal.read_back import ReadBack, read_back, read_records
 from storage.labelling.adjudication import adjudicate
 from storage.labelling.assignments import history, save_draft
 from storage.labelling.submit import undo
@@ -55,7 +55,7 @@ class Space:
         if home is None:
             home = Path(shutil.copytree(self._empty, self._folder / f"home {self._starts}"))
         database = open_database(home=home)
-        outcome = read_back(database, self.files)
+        outcome = read_back(database, read_records(self.files))
         return keep_journal(database, self.dataset, outcome.records), outcome
 
 
@@ -184,7 +184,7 @@ def test_reading_back_again_changes_nothing(space: Space, first: Database) -> No
     work(first, team)
     before = rows_of(first)
     for _ in range(2):
-        outcome = read_back(first, space.files)
+        outcome = read_back(first, read_records(space.files))
         assert (outcome.labels, outcome.votes) == (0, 0)
         assert rows_of(first) == before
 
@@ -255,7 +255,7 @@ def test_one_vote_given_in_two_ways_is_a_conflict(space: Space, first: Database)
     with pytest.raises(JournalConflictError, match=r"9999\.jsonl, line 2: votes one differs from an earlier line"):
         space.start()
     with pytest.raises(JournalConflictError, match="differs from the one in the store"):
-        read_back(first, [other])
+        read_back(first, read_records([other]))
 
 
 def test_what_two_apps_wrote_at_once_is_all_there(space: Space, first: Database) -> None:
