@@ -35,7 +35,8 @@ class KeptTable:
 
     Attributes:
         key: the columns that name a row in every store.
-        other_key: columns that no two rows share either: a row of another name with the same ones is the same row.
+        other_key: columns that no two rows share either, where they are filled: a row of another name with the same ones
+            is the same row.
         derived: columns that are computed when rows are read back.
         quiet: columns whose change alone is not worth a line.
         is_final: rows are never changed.
@@ -69,7 +70,7 @@ def referred(column: Column[Any]) -> Table | None:
 KEPT: Mapping[str, KeptTable] = {
     kept.name: kept
     for kept in (
-        KeptTable(cast("Table", UserRow.__table__), ("name_key",)),
+        KeptTable(cast("Table", UserRow.__table__), ("name_key",), other_key=("issuer", "subject")),
         KeptTable(cast("Table", InvitationRow.__table__), ("token_hash",)),
         KeptTable(CAMPAIGNS, ("name",)),
         KeptTable(GUIDELINES, ("campaign_id", "version"), is_final=True),
@@ -156,6 +157,19 @@ def as_name(value: Any) -> Name:
     if isinstance(value, (str, int)):
         return value
     raise JournalError(f"{value!r} names no row")
+
+
+def before_it_was_there(column: Column[Any]) -> Any:
+    """Return what a column holds in rows of a journal that is older than the column.
+
+    Raises:
+        JournalError: nothing says so.
+    """
+    if column.nullable:
+        return None
+    if column.default is not None and column.default.is_scalar:
+        return cast("Any", column.default).arg
+    raise JournalError(f"it has no {column.name} of {column.table.name}")
 
 
 def as_stored(column: Column[Any], value: Any) -> Any:

@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 
 from storage.errors import JournalConflictError, JournalError
 from storage.journal.journal_file import Line, read_journal
-from storage.journal.kept_rows import KEPT, KeptTable, Name, Namer, Record, as_name, as_stored, referred
+from storage.journal.kept_rows import KEPT, KeptTable, Name, Namer, Record, as_name, as_stored, before_it_was_there, referred
 from storage.labelling import totals
 from storage.sql import ASSIGNMENTS, CAMPAIGNS, LABELS, MEMBERS
 
@@ -172,6 +172,12 @@ class _Stock:
                     )
                 stored = self.ids[table.name, stored]
             values[name] = stored
+        for column in kept.columns:
+            if column.name not in values:
+                try:
+                    values[column.name] = before_it_was_there(column)
+                except JournalError as error:
+                    raise JournalError(f"{record['where']}: {error}") from error
         return values
 
 
@@ -193,13 +199,16 @@ def _bring(stock: _Stock, kept: KeptTable, records: Sequence[Record]) -> int:
                 changed.append((row.id, values))
             continue
         other = tuple(values[column] for column in kept.other_key)
-        if kept.other_key and other in others:
+        has_other = bool(other) and None not in other
+        if has_other and other in others:
             # Two apps gave the pair to the same person at the same time, under two tokens: the first counts.
             stock.ids[kept.name, name] = others[other]
             continue
         computed = {**_UNTIL_COMPUTED.get(kept.name, {}), **revisions.link(following, values)}
         added.append({"id": following, **values, **computed})
-        stock.ids[kept.name, name] = others[other] = following
+        stock.ids[kept.name, name] = following
+        if has_other:
+            others[other] = following
         following += 1
     for start in range(0, len(added), _BATCH):
         session.execute(insert(kept.table), added[start : start + _BATCH])

@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import select
 
 from storage import Database, open_database
+from storage.accounts.identities import Identity, sign_in_as
 from storage.accounts.invitations import accept_invitation, invite
 from storage.accounts.users import add_user, set_role
 from storage.campaigns.campaign import CampaignConfig, Gold, create_campaign, set_status
@@ -135,6 +136,7 @@ def work(database: Database, team: Team) -> None:
         vote(database, team.pairs[0], f"vote {number}", choice)
 
 
+@pytest.mark.slow
 def test_everything_is_the_same_after_three_restarts(space: Space, first: Database) -> None:
     team = team_of(first)
     work(first, team)
@@ -152,6 +154,7 @@ def test_everything_is_the_same_after_three_restarts(space: Space, first: Databa
             assert len(space.files) == 1, "a start that brings nothing new writes nothing"
 
 
+@pytest.mark.slow  # each label waits for the disk twice
 def test_work_goes_on_where_it_was_at_each_restart(space: Space, first: Database) -> None:
     team, database, given = team_of(first, pairs=30), first, set[tuple[int, str]]()
     for _ in range(3):
@@ -223,6 +226,29 @@ def test_a_file_that_a_kill_has_cut_is_read_up_to_its_last_whole_line(space: Spa
         assert "ends in the middle of line 3" in outcome.notes[0]
 
 
+def test_a_journal_from_before_a_column_was_added_is_read(space: Space, first: Database) -> None:
+    with first.write() as session:
+        add_user(session, "Ada", "viewer")
+        add_user(session, "Bea", "viewer")
+    text = space.files[0].read_text("utf-8")
+    older = '"issuer":null,"subject":null,'
+    assert text.count(older) == 2
+    space.files[0].write_text(text.replace(older, "", 1), "utf-8")
+    restored, _ = space.start()
+    with closing(restored):
+        assert rows_of(restored) == rows_of(first)
+
+
+def test_one_person_of_a_provider_is_one_account(space: Space, first: Database) -> None:
+    """Two apps that ran at once gave the newcomer two names."""
+    second, _ = space.start()
+    for database, name in ((first, "Ada"), (second, "Ada Lovelace")):
+        sign_in_as(database, Identity("https://sso.example.org", "8841", name))
+    restored, _ = space.start()
+    with closing(second), closing(restored):
+        assert [key for key, _ in rows_of(restored)["users"]] == ["'ada'"]
+
+
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
@@ -231,6 +257,7 @@ def test_a_file_that_a_kill_has_cut_is_read_up_to_its_last_whole_line(space: Spa
         (lambda lines: [lines[0], *lines[2:]], "line 2: votes kept .* belongs to pairs|line 2: votes cut belongs to pairs"),
         (lambda lines: [*lines[:2], lines[2].replace(b'"in":"votes"', b'"in":"moods"')], "moods, which this version"),
         (lambda lines: [*lines[:2], lines[2].replace(b'"note":', b'"mood":')], "with mood, which this version"),
+        (lambda lines: [*lines[:2], lines[2].replace(b'"choice":"B",', b"")], "it has no choice of votes"),
     ],
 )
 def test_a_damaged_journal_is_refused_in_one_sentence(
