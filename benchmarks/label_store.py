@@ -27,6 +27,7 @@ from app.lead.progress import AgreementTab, AnnotatorsTab, CampaignList, Progres
 from app.serving.serving import Served, Serving
 from app.web.auth import Auth
 from benchmarks.big_store import REACHES, Filled, fill
+from benchmarks.summary import summary
 from descore.answer import DIMENSIONS
 from storage import Database, open_database
 from storage.accounts.users import add_user
@@ -67,14 +68,6 @@ class Clock:
     def figures(self) -> dict[str, dict[str, float]]:
         """For each kind the number of calls and, in milliseconds, median, 95th percentile and maximum."""
         return {kind: summary(values) for kind, values in self.seconds.items()}
-
-
-def summary(seconds: list[float]) -> dict[str, float]:
-    """Summarise times: calls, median, 95th and 99th percentile, maximum, in milliseconds."""
-    ordered = sorted(seconds)
-    shares = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
-    ranks = {name: ordered[min(len(ordered) - 1, int(share * len(ordered)))] for name, share in shares.items()}
-    return {"calls": len(ordered), **{name: round(1000 * value, 2) for name, value in {**ranks, "max": ordered[-1]}.items()}}
 
 
 def work(database: Database, filled: Filled, clock: Clock, calls: int) -> None:

@@ -23,9 +23,14 @@ READY_SECONDS = 180.0
 
 
 class RunningApp:
-    """One app on one port. `url` stays the same over restarts."""
+    """One app on one port. `url` stays the same over restarts.
 
-    def __init__(self, home: Path, database_url: str | None, log: Path) -> None:
+    Args:
+        options: of `python app.py`, besides its port.
+    """
+
+    def __init__(self, home: Path, database_url: str | None, log: Path, *options: str) -> None:
+        self._options = options
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._log = log
@@ -48,7 +53,7 @@ class RunningApp:
         Raises:
             RuntimeError: it ended, or does not answer in time; with the end of its log.
         """
-        command = [sys.executable, "app.py", "--port", str(self.port)]
+        command = [sys.executable, "app.py", "--port", str(self.port), *self._options]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 command, cwd=ROOT, env=self._environment, stdout=log, stderr=log, start_new_session=True
@@ -60,6 +65,12 @@ class RunningApp:
                 self.kill()
                 raise RuntimeError(f"the app did not start:\n{said}")
             time.sleep(0.2)
+
+    @property
+    def pid(self) -> int:
+        """Id of the process that runs now."""
+        assert self._process is not None
+        return self._process.pid
 
     def kill(self) -> None:
         """SIGKILL, as the machine's out-of-memory killer would; for its helpers too."""

@@ -20,6 +20,7 @@ DIMENSIONS = PRIMARY + SECONDARY
 NOT_ASKED = "N/A"
 SUB_SCORES = ("2", "1", "0", NOT_ASKED)
 OVERALL_RANGE = (1.0, 5.0)
+_LONGEST_SHOWN = 120  # characters of a value in a message
 
 _STRICT = re.compile(r"\s*<think>(?P<think>.*?)</think>\s*<answer>(?P<answer>.*?)</answer>\s*", re.DOTALL)
 
@@ -67,10 +68,10 @@ def parse_strict(text: str) -> Answer:
             raise AnswerError(f"{tag} must occur exactly once")
     fields = _load_object(match["answer"])
     if set(fields) != {*DIMENSIONS, "overall_score"}:
-        raise AnswerError(f"the keys must be {', '.join(DIMENSIONS)} and overall_score; found {', '.join(fields)}")
+        raise AnswerError(f"the keys must be {', '.join(DIMENSIONS)} and overall_score; found {_shown(list(fields))}")
     for name in DIMENSIONS:
         if not isinstance(fields[name], str) or fields[name] not in SUB_SCORES:
-            raise AnswerError(f"{name} must be one of the strings {SUB_SCORES}; found {fields[name]!r}")
+            raise AnswerError(f"{name} must be one of the strings {SUB_SCORES}; found {_shown(fields[name])}")
     overall = _overall(fields["overall_score"])
     return Answer(match["think"].strip(), {name: str(fields[name]) for name in DIMENSIONS}, overall)
 
@@ -92,7 +93,7 @@ def parse_tolerant(text: str) -> Answer:
     fields = _last_object_with_scores(tail)
     sub_scores = {name: _tolerant_score(name, fields) for name in DIMENSIONS}
     changed = [name for name in DIMENSIONS if fields[name] != sub_scores[name]]
-    notes += [f'{name}: {fields[name]!r} was read as "{sub_scores[name]}"' for name in changed]
+    notes += [f'{name}: {_shown(fields[name])} was read as "{sub_scores[name]}"' for name in changed]
     try:
         overall: float | None = _overall(_number(fields.get("overall_score")))
     except AnswerError as error:
@@ -125,8 +126,14 @@ def _load_object(text: str) -> dict[str, object]:
 def _overall(value: object) -> float:
     low, high = OVERALL_RANGE
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
-        raise AnswerError(f"overall_score must be a number from {low} to {high}; found {value!r}")
+        raise AnswerError(f"overall_score must be a number from {low} to {high}; found {_shown(value)}")
     return float(value)
+
+
+def _shown(value: object) -> str:
+    """Write a value for a message: short, and without half characters, which JSON can hold and no page or store can."""
+    text = repr(value)
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
 
 
 def _split_thought(text: str) -> tuple[str, str]:
@@ -177,7 +184,7 @@ def _tolerant_score(name: str, fields: Mapping[str, object]) -> str:
     if text in ("NA", "N.A.", "NOT APPLICABLE"):
         text = NOT_ASKED
     if isinstance(value, bool) or text not in SUB_SCORES:
-        raise AnswerError(f"{name} has no readable sub-score: {value!r}")
+        raise AnswerError(f"{name} has no readable sub-score: {_shown(value)}")
     return text
 
 

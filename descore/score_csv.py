@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
 import os
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -66,23 +68,43 @@ def read_pairs(table: Path) -> list[Pair]:
     """Read the pairs of a CSV.
 
     Raises:
-        ValueError: no table that can be read, no rows, or required columns missing.
+        ValueError: no table that can be read, no rows, required columns missing, or a row with other cells than the header
+            has; the message names the line.
     """
     try:
-        with table.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            missing = [name for name in REQUIRED if name not in (reader.fieldnames or [])]
-            if missing:
-                raise ValueError(f"{table} lacks the columns {', '.join(missing)}; it needs {', '.join(REQUIRED)}")
-            rows = list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{table} can't be read as a CSV: {error}") from error
-    if not rows:
-        raise ValueError(f"{table} has no pairs")
-    return [
-        Pair(number, row["path_A"] or "", row["path_B"] or "", row["prompt"] or "", table.parent)
-        for number, row in enumerate(rows, start=1)
-    ]
+        text = table.read_bytes().decode("utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{table} can't be read as a CSV in UTF-8: {error}") from error
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    columns: list[str] = []
+    pairs: list[Pair] = []
+    line = 1  # the first one of a row, which may have several
+    try:
+        for cells in reader:
+            if cells and not columns:
+                columns = _columns(table, cells)
+            elif cells and len(cells) != len(columns):
+                counted = f"{len(cells)} cells, and the header has {len(columns)}; quote commas"
+                raise ValueError(f"{table}, line {line}: {counted}")
+            elif cells:
+                path_a, path_b, prompt = (cells[columns.index(name)] for name in REQUIRED)
+                pairs.append(Pair(len(pairs) + 1, path_a, path_b, prompt, table.parent))
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise ValueError(f"{table}, line {line}: not a CSV from here on: {error}") from error
+    if not pairs:
+        raise ValueError(f"{table} has no pairs" if columns else f"{table} is empty; it needs {', '.join(REQUIRED)}")
+    return pairs
+
+
+def _columns(table: Path, header: list[str]) -> list[str]:
+    missing = [name for name in REQUIRED if name not in header]
+    if missing:
+        raise ValueError(f"{table} lacks the columns {', '.join(missing)}; it needs {', '.join(REQUIRED)}")
+    repeated = [name for name in REQUIRED if header.count(name) > 1]
+    if repeated:
+        raise ValueError(f"{table} repeats the columns {', '.join(repeated)}")
+    return header
 
 
 def score_pairs(judge: DeScore, pairs: Sequence[Pair], out: Path, mode: Mode = "think") -> int:
@@ -169,7 +191,8 @@ def _records(data: bytes) -> Iterator[tuple[list[str], int]]:
             end += len(line)
             yield line.decode("utf-8", errors="replace")
 
-    for record in csv.reader(lines()):
-        if len(record) != len(COLUMNS) or not line.endswith(b"\n") or not _HASH.fullmatch(record[-1]):
-            return
-        yield record, end
+    with suppress(csv.Error):  # a cell beyond the reader's limit, which no row of ours has
+        for record in csv.reader(lines()):
+            if len(record) != len(COLUMNS) or not line.endswith(b"\n") or not _HASH.fullmatch(record[-1]):
+                return
+            yield record, end

@@ -114,6 +114,8 @@ def read_scores(text: str) -> ScoreTable:
             rows.append(_row(line, {_key(name): value for name, value in cells.items() if name is not None}))
         except ValueError as error:
             problems.append(f"row {line}: {error}")
+        except RecursionError:
+            problems.append(f"row {line}: its rewards are nested too deep")
     if not rows:
         raise ScoreFileError(
             problems[0] if problems else "the file has no row; expected columns path_A, path_B, prompt, reward_A, reward_B"
@@ -133,13 +135,14 @@ def _records(text: str) -> Iterator[dict[str, Any]]:
         return
     try:
         yield from _objects(json.loads(text))
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         for number, line in enumerate(text.splitlines(), start=1):
             if line.strip():
                 try:
                     yield from _objects(json.loads(line))
-                except json.JSONDecodeError as error:
-                    raise ScoreFileError(f"line {number} is not JSON: {error.msg}") from None
+                except (ValueError, RecursionError) as error:
+                    reason = error.msg if isinstance(error, json.JSONDecodeError) else "too deep, or a number too long"
+                    raise ScoreFileError(f"line {number} is not JSON: {reason}") from None
 
 
 def _objects(content: Any) -> Iterator[dict[str, Any]]:
@@ -237,6 +240,8 @@ def _number(value: Any) -> float:
         number = float(value)
     except (TypeError, ValueError):
         raise ValueError(f"the reward {str(value)[:40]!r} is not a number") from None
+    except OverflowError:
+        raise ValueError("the reward is a whole number of hundreds of digits") from None
     if isinstance(value, bool) or not math.isfinite(number):
         raise ValueError(f"the reward {value!r} is not a finite number")
     return number

@@ -240,7 +240,11 @@ def _content(database: Database, file: Path, clip: Clip) -> str:
     Raises:
         ValueError: there is no such video, or another one than the table names; the message says which.
     """
-    if not file.is_file():
+    try:
+        is_there = file.is_file()
+    except OSError as error:  # a name that is too long, or a folder that may not be looked into
+        raise ValueError(f"can't be read: {error.strerror or error}") from None
+    if not is_there:
         with database.read() as session:
             if clip.sha256 is not None:
                 found = clip.sha256 if video_ids(session, [clip.sha256]) else None

@@ -9,9 +9,11 @@ An upload is moved out of Gradio's own folder, which anybody who knows a file's 
 
 from __future__ import annotations
 
+import lzma
 import secrets
 import shutil
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,7 +116,8 @@ def _unpack(file: Path, folder: Path) -> None:
                     f"{file.name} is too large when unpacked. Put its files into the folder {IMPORTS} of the data folder."
                 )
             archive.extractall(folder)  # keeps all members below the folder, and makes no links
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+    # Damaged archives raise whatever their inner readers raise: zlib, bz2 and lzma, and names that are not UTF-8.
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError, EOFError, ValueError) as error:
         if isinstance(error, ExchangeError):
             raise
         raise ExchangeError(f"{file.name} can't be unpacked: {error}") from error

@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
@@ -22,6 +21,7 @@ from app.web.plain_errors import JUDGING_ERRORS, judging_error_text
 from storage import NotInStoreError, StorageError
 from storage.accounts.users import User
 from storage.errors import AnswerError, CampaignError, LeaseLostError, NotYoursError, TextError
+from storage.foreign_json import read_json
 from storage.schema import Role
 
 log = logging.getLogger(__name__)
@@ -96,16 +96,12 @@ async def read_object(request: Request) -> dict[str, Any]:
         if len(content) > LARGEST_BODY:
             raise RequestError(413, "bad_request", f"A request may have {LARGEST_BODY} bytes at most.")
     try:
-        sent = json.loads(content, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise RequestError(422, "bad_request", f"This is not JSON: {error}") from None
+        sent = read_json(content)
+    except ValueError as error:
+        raise RequestError(422, "bad_request", f"This request can't be read: {error}.") from None
     if not isinstance(sent, dict):
         raise RequestError(422, "bad_request", "Send a JSON object.")
     return sent
-
-
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is no number in JSON")
 
 
 def reply(status: int, content: Mapping[str, Any]) -> JSONResponse:

@@ -7,7 +7,6 @@ An answer names the pair's videos A and B, whichever stood left; `as_shown` assi
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, get_args
@@ -15,6 +14,7 @@ from typing import Any, get_args
 from descore.answer import SUB_SCORES
 from descore.prompt import text_problem
 from storage.errors import AnswerError
+from storage.foreign_json import LARGEST_FLOAT
 from storage.schema import Action, Choice, Side, Strength
 
 SIDES = ("A", "B")
@@ -183,6 +183,6 @@ def _checked_playback(playback: object) -> dict[str, dict[str, float]]:
 
 
 def _finite(number: object, what: str) -> float:
-    if isinstance(number, bool) or not isinstance(number, (int, float)) or not math.isfinite(number):
+    if isinstance(number, bool) or not isinstance(number, (int, float)) or not abs(number) <= LARGEST_FLOAT:
         raise AnswerError(f"{what} has to be a number")
     return float(number)

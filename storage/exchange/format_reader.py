@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -30,6 +29,7 @@ from storage.exchange.parsed import (
     ParsedPair,
     Problem,
 )
+from storage.foreign_json import read_json, read_json_at
 
 Value = TypeVar("Value")
 _LONGEST_CELL = 1 << 24  # characters; a chain of thought outgrows the csv module's own limit
@@ -253,9 +253,9 @@ class FormatReader:
         for number, line in enumerate((self.text() or "").split("\n"), start=1):
             if line.strip():
                 try:
-                    value = json.loads(line)
-                except (ValueError, RecursionError) as error:
-                    self.problem(number, f"not JSON: {error}")
+                    value = read_json(line)
+                except ValueError as error:
+                    self.problem(number, str(error))
                     continue
                 yield from self._object(number, value, required)
 
@@ -268,7 +268,7 @@ class FormatReader:
         text = self.text()
         if text is None:
             return
-        decoder, position, line, counted = json.JSONDecoder(), _after_blanks(text, 0), 1, 0
+        position, line, counted = _after_blanks(text, 0), 1, 0
         if text[position : position + 1] != "[":
             self.problem(1, "not a JSON array of objects")
             return
@@ -276,9 +276,9 @@ class FormatReader:
         while text[position : position + 1] != "]":
             line, counted = line + text.count("\n", counted, position), position
             try:
-                value, position = decoder.raw_decode(text, position)
-            except (ValueError, RecursionError) as error:
-                self.problem(line, f"not JSON: {error}")
+                value, position = read_json_at(text, position)
+            except ValueError as error:
+                self.problem(line, str(error))
                 return
             yield from self._object(line, value, required)
             position = _after_blanks(text, position)

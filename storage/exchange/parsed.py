@@ -20,6 +20,7 @@ from storage.errors import StorageError
 from storage.schema import Choice, Kind, PairState, Side
 
 CHOICES: tuple[Choice, ...] = get_args(Choice)
+_LONGEST_MESSAGE = 1000  # characters
 
 
 @dataclass(frozen=True)
@@ -28,11 +29,19 @@ class Problem:
 
     Attributes:
         line: the first line of the row, counted from 1; None for the whole file.
+        message: one line, shortened and without control characters, since it may repeat a cell of megabytes or of escape
+            sequences for the terminal that shows it.
     """
 
     file: str
     line: int | None
     message: str
+
+    def __post_init__(self) -> None:
+        shown = self.message[:_LONGEST_MESSAGE] + (" ..." if len(self.message) > _LONGEST_MESSAGE else "")
+        if not shown.isprintable():
+            shown = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in shown)
+        object.__setattr__(self, "message", shown)
 
     def __str__(self) -> str:
         return f"{self.file}: {self.message}" if self.line is None else f"{self.file}:{self.line}: {self.message}"

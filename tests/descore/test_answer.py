@@ -18,6 +18,8 @@ from descore.answer import (
     parse_tolerant,
     render_answer,
 )
+from descore.prompt import text_problem
+from tests.helpers.mutations import EXAMPLES, holds_for, mutated, mutated_json
 
 SCORES = {"subject": "2", "dynamics": "1", "camera": "N/A", "environment": "0", "style": "2"}
 GOOD = render_answer("I expect a circle. I see one.", SCORES, 3.5)
@@ -192,3 +194,54 @@ def test_a_strange_value_is_read_faithfully_or_not_at_all(sub: dict[str, str], n
         assert isinstance(value, str)
     else:
         assert float(str(value)) == float(read)
+
+
+OBJECT = GOOD.partition("<answer>")[2].partition("</answer>")[0]
+SEEDS = [
+    GOOD,
+    f"<think>{{{OBJECT}}}</think>\n```json\n{OBJECT}\n```",
+    f"a draft {OBJECT} and the answer {answer_with(camera=2, style=None, overall_score='4.25')}",
+    answer_with(comment={"subject": ["2"]}),
+]
+PIECES = [
+    *TAGS,
+    *('{}[]:,"\\'),
+    *("\\u0000", "\\ud800", "\ud800", "1e999", "-0", "NaN", "Infinity", "null", "true"),
+    *('"subject"', '"overall_score"', '"N/A"', "2", "3.5", "9" * 400, "9" * 5000, "[" * 1000, '{"style":' * 1000, OBJECT),
+]
+
+
+def check_parsed(text: str) -> None:
+    """An answer in range, or the one documented error; every message can be stored and shown, and is short."""
+    for parse in (parse_strict, parse_tolerant):
+        try:
+            answer = parse(text)
+        except AnswerError as error:
+            assert 0 < len(str(error)) < 500  # noqa: PT017 - random input: an error is allowed, not required
+            assert text_problem(str(error)) is None  # noqa: PT017
+            continue
+        assert list(answer.sub_scores) == list(DIMENSIONS)
+        assert set(answer.sub_scores.values()) <= set(SUB_SCORES)
+        assert answer.overall_score is None or 1.0 <= answer.overall_score <= 5.0
+        assert parse is parse_tolerant or (answer.overall_score is not None and answer.notes == ())
+        assert all(text_problem(note, 500) is None for note in answer.notes), answer.notes
+
+
+@EXAMPLES
+def test_damaged_answers_give_an_answer_or_the_typed_error(examples: int) -> None:
+    holds_for(mutated(SEEDS, PIECES), examples, check_parsed)
+
+
+@EXAMPLES
+def test_answers_with_strange_values_give_an_answer_or_the_typed_error(examples: int) -> None:
+    fields = {**SCORES, "overall_score": 3.5}
+    holds_for(mutated_json([fields]), examples, lambda text: check_parsed(f"<think>t</think><answer>{text}</answer>"))
+
+
+@pytest.mark.parametrize("key", ["\\ud800", "x" * 100_000])
+def test_a_message_has_neither_half_characters_nor_endless_keys(key: str) -> None:
+    text = GOOD.replace('"subject"', f'"{key}": 1, "subject"')
+    with pytest.raises(AnswerError, match="the keys must be"):
+        parse_strict(text)
+    assert parse_tolerant(text).sub_scores == SCORES
+    check_parsed(text)

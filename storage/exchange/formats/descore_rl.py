@@ -20,6 +20,7 @@ from storage.exchange.format_reader import FormatReader, PairColumns
 from storage.exchange.format_writer import WriteReport, common_cells, labelled, used_columns, write_table
 from storage.exchange.formats.descore_csv import PROBLEM, two_clips, video_cells, with_instruction
 from storage.exchange.parsed import ParsedAssignment, ParsedFile, ParsedLabel, ParsedPair, known_sub_scores
+from storage.foreign_json import read_json
 
 if TYPE_CHECKING:
     from storage.schema import Choice
@@ -70,9 +71,9 @@ def _label(text: str) -> ParsedLabel:
     """
     tagged = _TAGGED.fullmatch(text)
     try:
-        fields = json.loads(tagged["json"] if tagged else text)
-    except (ValueError, RecursionError):
-        raise ValueError("not JSON inside of <answer>...</answer>") from None
+        fields = read_json(tagged["json"] if tagged else text)
+    except ValueError as error:
+        raise ValueError(f"inside of <answer>...</answer>: {error}") from None
     required = ("video_1_scores", "video_2_scores", "gsb_result")
     missing = [name for name in required if not isinstance(fields, dict) or name not in fields]
     if missing:

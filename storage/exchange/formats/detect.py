@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import MappingProxyType
@@ -23,6 +22,7 @@ from storage.exchange.formats import (
     videoalign,
 )
 from storage.exchange.parsed import ExchangeError, ParsedFile, ParsedPair
+from storage.foreign_json import read_json
 
 Read = Callable[[Path, Path | None], ParsedFile]
 Write = Callable[[Iterable[ParsedPair], Path], WriteReport]
@@ -115,8 +115,8 @@ def detect_format(path: Path) -> str:
 def _json_lines_format(text: str) -> str:
     first = next(line for line in text.split("\n") if line.strip())
     try:
-        keys = set(json.loads(first))
-    except (ValueError, RecursionError):
+        keys = set(read_json(first))
+    except ValueError:
         keys = {"chosen"} if '"chosen"' in first else set()
     return "preference-jsonl" if {"chosen", "rejected"} & keys else "studio-jsonl"
 

@@ -73,8 +73,9 @@ def parquet_rows(reading: FormatReader) -> Iterator[Row]:
                 for cells in batch.to_pylist():
                     line += 1
                     yield Row(line, cells)
-    except (pa.ArrowException, OSError) as error:
-        reading.problem(line or None, f"not a Parquet file that can be read: {error}")
+    # Damaged bytes can also give times outside of every year, text that is not UTF-8, and sizes beyond all memory.
+    except (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError) as error:
+        reading.problem(line or None, f"not a Parquet file that can be read: {error or type(error).__name__}")
 
 
 def write(pairs: Iterable[ParsedPair], folder: Path) -> WriteReport:

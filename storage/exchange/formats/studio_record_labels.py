@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -11,6 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from descore.answer import DIMENSIONS
 from storage.exchange.parsed import CHOICES, ParsedAssignment, ParsedLabel, known_sub_scores
+from storage.foreign_json import LARGEST_FLOAT, read_json
 from storage.schema import Action, Kind, PairState, Side, Strength
 
 if TYPE_CHECKING:
@@ -151,9 +150,9 @@ def json_object(value: Any, name: str) -> dict[str, Any]:
         return {}
     if isinstance(value, str):
         try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            raise ValueError(f"{name} is not a JSON object") from None
+            value = read_json(value)
+        except ValueError as error:
+            raise ValueError(f"{name} is not a JSON object that can be kept: {error}") from None
     if not isinstance(value, dict):
         raise ValueError(f"{name} is not a JSON object")
     return value
@@ -188,7 +187,7 @@ def _whole(row: Row, name: str, default: int) -> int:
 
 def _number(value: Any, name: str) -> float:
     value = 0.0 if value is None else value
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= LARGEST_FLOAT:
         raise ValueError(f"{name} is {value!r}; expected a number that is not negative")
     return float(value)
 
@@ -248,4 +247,7 @@ def _moment(value: Any) -> datetime | None:
         return None
     if not isinstance(value, datetime) or value.tzinfo is None:
         raise ValueError(f"created_at is {value!r}; it needs a time zone")
-    return value.astimezone(timezone.utc)
+    try:
+        return value.astimezone(timezone.utc)
+    except OverflowError:
+        raise ValueError(f"created_at is {value}; in UTC that lies outside the years 1 to 9999") from None

@@ -11,6 +11,7 @@ import pytest
 
 from app.clip_store import ClipStore
 from app.importing.import_file import ImportCancelledError, plan_import, run_import
+from benchmarks.tiny_bombs import write_gif
 from descore.video import probe
 from storage import Database, open_database
 from storage.exchange.exporting.export import export
@@ -19,7 +20,6 @@ from storage.maintenance.integrity import check_store
 from storage.pairs import list_pairs
 from tests.helpers.barcode_clips import write_clip
 from tests.helpers.studios import make_clip
-from tests.helpers.tiny_bombs import write_gif
 
 COLUMNS = ("path_A", "path_B", "prompt", "TA")
 

@@ -262,7 +262,6 @@ BAD_CHANGES: tuple[dict[str, Any], ...] = (
     {"marks": [{"side": {}, "time": 1}]},
     {"action": []},
     {"strength": {}},
-    {"note": "\u0000"},
 )
 
 
@@ -279,7 +278,8 @@ def test_bad_answers_are_refused_in_plain_words(running: Running) -> None:
 
 def test_malformed_requests_get_an_answer(running: Running) -> None:
     desk = Desk(running, "Mal")
-    for content in (b"{", b"[]", b'{"campaign": NaN}', b'{"campaign": true}', b'{"campaign": -1}', b"{}"):
+    odd = (b"{", b"[]", b'{"campaign": NaN}', b'{"campaign": true}', b'{"campaign": -1}', b"{}", b'{"campaign": "\\u0000"}')
+    for content in odd:
         answer = desk.client.post("/api/label/next", content=content, headers={"Content-Type": "application/json"})
         assert (answer.status_code, code_of(answer.json())) == (422, "bad_request"), content
     assert code_of(desk.post("next", 404, campaign=10**6)) == "not_found"

@@ -22,6 +22,7 @@ from app.serving.judging_queue import Visitor
 from app.web import uploads
 from app.web.housekeeping import Housekeeper
 from app.web.uploads import Admission, Arrivals, TooManyError, UploadRefusedError, sweep
+from benchmarks.tiny_bombs import write_gif
 from descore.video import Lane
 from storage.accounts.sessions import open_sign_in
 from storage.accounts.users import add_user
@@ -29,7 +30,6 @@ from storage.errors import UploadQuotaError
 from storage.schema import UploadRow
 from storage.uploads import UploadQuota
 from tests.helpers.studios import Running, make_clip
-from tests.helpers.tiny_bombs import write_gif
 from tests.helpers.waiting import wait_until
 
 

@@ -12,11 +12,11 @@ import av
 import numpy as np
 import pytest
 
+from benchmarks.tiny_bombs import write_gif
 from descore.video import FramePolicy, VideoLimits, VideoTooLargeError, ingest, pyav_reader, read_frames
 from descore.video.demux import CodedFrame, Track, require_budget, scan
 from descore.video.read_frames import frames_before
 from tests.helpers.barcode_clips import need_encoder, write_clip
-from tests.helpers.tiny_bombs import write_gif
 
 POLICY = FramePolicy()
 JOBS: dict[str, Callable[[str, VideoLimits], Any]] = {

@@ -65,7 +65,7 @@ def test_rl_answers_that_say_something_else_are_problems(tmp_path: Path) -> None
         "rl.csv:2: answer: gsb_result is 'Video 3 is better'; expected Video 1 is better, Video 2 is better or Same",
         "rl.csv:3: answer: subject of A is '3'; a sub-score is one of 2, 1, 0, N/A",
         f"rl.csv:4: answer: unknown dimension 'beauty'; known are {', '.join(DIMENSIONS)}",
-        "rl.csv:5: answer: not JSON inside of <answer>...</answer>",
+        "rl.csv:5: answer: inside of <answer>...</answer>: not JSON: Expecting value: line 1 column 1 (char 0)",
         "rl.csv:6: answer: lacks video_1_scores, video_2_scores",
     ]
 

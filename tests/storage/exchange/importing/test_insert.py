@@ -287,7 +287,7 @@ def test_later_revisions_follow_on_those_that_came_before(other: Database, tmp_p
         ({"note": "a\u0000b"}, "note holds the character U+0000 at position 2, which can't be stored"),
         ({"prompt": "\ud800"}, "prompt holds the character U+D800 at position 1, which can't be stored"),
         ({"generator_a": "g" * 201}, "generator_a has 201 characters; at most 200 are allowed"),
-        ({"facts": {"score": float("nan")}}, "a further value of the pair can't be stored"),
+        ({"facts": {"score": float("nan")}}, "score is no finite number"),
     ],
 )
 def test_what_the_store_can_not_hold_is_a_problem(other: Database, tmp_path: Path, fields: dict, message: str) -> None:
