@@ -33,6 +33,7 @@ from storage.pairs import NewVideo
 from storage.uploads import keep_for_good
 
 Progress = Callable[[str, int, int], None]
+_LONGEST_NAME = 300  # characters of a video's name in a message
 _EXPORTED_NAME = re.compile(rf"[0-9a-f]{{{DIGITS}}}")
 
 
@@ -309,7 +310,8 @@ def _keep(
 
 
 def _video_problem(parsed: ParsedFile, pair: ParsedPair, clip: Clip, reason: str) -> Problem:
-    return Problem(parsed.file, pair.line, f"video {clip.name}: {reason}")
+    name = clip.name if len(clip.name) <= _LONGEST_NAME else f"{clip.name[:_LONGEST_NAME]}..."
+    return Problem(parsed.file, pair.line, f"video {name}: {reason}")
 
 
 def _in_order(problems: list[Problem] | tuple[Problem, ...]) -> tuple[Problem, ...]:

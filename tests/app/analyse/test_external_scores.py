@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from datetime import datetime, timezone
 
@@ -11,6 +12,7 @@ import pytest
 from app.analyse.external_scores import Reward, ScoreFileError, read_scores
 from app.analyse.score_matching import match_scores
 from storage.pairs import Pair, Video
+from tests.helpers.mutations import EXAMPLES, holds_for, mutated
 
 NOW = datetime(2026, 3, 1, tzinfo=timezone.utc)
 
@@ -149,3 +151,35 @@ def test_text_of_a_file_is_never_run() -> None:
     text = "pair_id,reward_A,reward_B\n7,\"[__import__('os').getpid()]\",1\n"
     with pytest.raises(ScoreFileError, match="can't read the reward"):
         read_scores(text)
+
+
+DEEP = '{"score": ' * 700 + "1" + "}" * 700
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('[{"pair_id": 7, "rewards": [1' + "0" * 400 + ", 1]}]", "the reward is a whole number of hundreds of digits"),
+        ('[{"pair_id": 7, "rewards": [1' + "0" * 5000 + ", 1]}]", "line 1 is not JSON: too deep, or a number too long"),
+        ("[" * 100_000, "line 1 is not JSON: too deep, or a number too long"),
+        (f'[{{"pair_id": 7, "rewards": [{DEEP}, 1]}}]', "row 1: its rewards are nested too deep"),
+    ],
+)
+def test_numbers_and_depths_without_bounds_are_refused(text: str, message: str) -> None:
+    with pytest.raises(ScoreFileError, match=message):
+        read_scores(text)
+
+
+@EXAMPLES
+def test_damaged_files_of_scores_give_rows_or_one_sentence(examples: int) -> None:
+    pieces = [*'{}[],:"\n\r', "NaN", "1e999", "9" * 400, "9" * 5000, "[" * 1500, '{"score":' * 400, "(", "\0", "nan"]
+
+    def check(text: str) -> None:
+        try:
+            table = read_scores(text)
+        except ScoreFileError as error:
+            assert 0 < len(str(error)) < 1000  # noqa: PT017 - random input: an error is allowed, not required
+            return
+        assert all(math.isfinite(reward.value) for row in table.rows for reward in row.rewards)
+
+    holds_for(mutated(list(FILES.values()), pieces), examples, check)

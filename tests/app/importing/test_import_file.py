@@ -213,3 +213,11 @@ def test_videos_that_ask_for_too_much_are_refused_by_the_dry_run_and_the_import(
         assert "6000 frames of 3000 x 3000 are 54.0 billion pixels to decode; the limit is 40 billion" in bomb
         assert "Git LFS pointer" in pointer
     assert stored(sqlite_database) == 0
+
+
+@pytest.mark.parametrize("name", ["x" * 300 + ".mp4", "x/" * 3000 + "a.mp4"])
+def test_a_name_that_no_disk_takes_is_a_problem_of_its_line(database: Database, clips: Path, name: str) -> None:
+    path = table(clips, ("sora_red.mp4", name, "red", "A"), name="long.csv")
+    (problem,) = plan_import(database, path, source="winter").problems
+    assert problem.line == 2
+    assert "can't be read: File name too long" in problem.message

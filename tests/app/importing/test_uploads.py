@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import zipfile
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from app.importing import uploads as staging
 from app.importing.uploads import import_folders, import_path, stage
 from storage.exchange.parsed import ExchangeError
+from tests.helpers.mutations import EXAMPLES, holds_for, mutated
 
 
 def write(path: Path, text: str = "x") -> Path:
@@ -79,3 +81,47 @@ def test_folder_for_imports_is_listed_and_nothing_else_is_reached(tmp_path: Path
     for name in ("..", "../..", "one/pairs.csv", "three", ""):
         with pytest.raises(ExchangeError):
             import_path(tmp_path, name)
+
+
+def zipped(method: int, name: str = "set/pairs.csv") -> bytes:
+    """An archive of a table."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", method) as archive:
+        archive.writestr(name, "path_A,path_B,prompt\n" * 50)
+    return content.getvalue()
+
+
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+
+
+@EXAMPLES
+def test_a_damaged_archive_is_unpacked_or_refused_and_leaves_nothing(tmp_path: Path, examples: int) -> None:
+    incoming = tmp_path / "home" / staging.INCOMING
+
+    def check(data: bytes) -> None:
+        archive = tmp_path / "set.zip"
+        archive.write_bytes(data)
+        try:
+            stage([archive], tmp_path / "home", owner=1).discard()
+        except ExchangeError as error:
+            assert 0 < len(str(error)) < 1000  # noqa: PT017 - random input: an error is allowed, not required
+        assert not list(incoming.iterdir())
+
+    holds_for(mutated([zipped(method) for method in METHODS], [b"PK\1\2", b"PK\3\4", b"\xff\xff", b"../"]), examples, check)
+
+
+@pytest.mark.parametrize("method", METHODS[1:])
+def test_an_archive_with_damage_inside_of_a_file_is_refused(tmp_path: Path, method: int) -> None:
+    data = bytearray(zipped(method))
+    start = data.index(b"pairs.csv") + len(b"pairs.csv")
+    data[start + 4 : start + 24] = b"\xff" * 20
+    (tmp_path / "set.zip").write_bytes(data)
+    with pytest.raises(ExchangeError, match=r"set\.zip can't be unpacked"):
+        stage([tmp_path / "set.zip"], tmp_path / "home", owner=1)
+
+
+def test_an_archive_with_a_name_that_is_not_text_is_refused(tmp_path: Path) -> None:
+    """A name that says to be UTF-8, and is not."""
+    (tmp_path / "set.zip").write_bytes(zipped(zipfile.ZIP_STORED, "é.csv").replace("é".encode(), b"\xff\xff"))
+    with pytest.raises(ExchangeError, match=r"set\.zip can't be unpacked"):
+        stage([tmp_path / "set.zip"], tmp_path / "home", owner=1)
