@@ -116,7 +116,7 @@ def _unpack(file: Path, folder: Path) -> None:
                     f"{file.name} is too large when unpacked. Put its files into the folder {IMPORTS} of the data folder."
                 )
             archive.extractall(folder)  # keeps all members below the folder, and makes no links
-    # Damaged archives raise whatever their inner readers raise: zlib, lzma and bz2 (an OSError that is none of the disk), and
+    # Damaged archives raise whatever their inner readers raise, zlib, lzma and bz2 (an OSError without a number), and
     # names that are not UTF-8.
     except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError, EOFError, ValueError, OSError) as error:
         if isinstance(error, ExchangeError) or (isinstance(error, OSError) and error.errno is not None):
