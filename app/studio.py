@@ -22,8 +22,10 @@ from app.analyse.page import AnalysePage
 from app.clip_store import ClipStore
 from app.judge.access import Access, JudgingAccess, default_access
 from app.judge.api import JudgeApi
+from app.judge.endpoints import JudgeEndpoints
 from app.judge.gallery import FOLDER, load_gallery
 from app.judge.page import JudgePage
+from app.judge.tools import ToolDoor
 from app.label.page import LabelPage
 from app.label_dataset import KeptLabels, keep_labels
 from app.lead.page import LeadPage
@@ -65,6 +67,7 @@ class Studio:
     kept_labels: KeptLabels
     clip_store: ClipStore
     auth: Auth
+    endpoints: JudgeEndpoints
     blocks: gr.Blocks
     routes: tuple[BaseRoute, ...]
     middleware: tuple[Middleware, ...]
@@ -104,7 +107,8 @@ class Studio:
                 add_pair(session, pair.a, pair.b, pair.prompt, source="bundled")
         supervisor = RunSupervisor(database, serving)
         judging = JudgingAccess(auth, access or default_access(database))
-        judge = JudgePage(JudgeApi(serving, database, clip_store, bundled, judging))
+        judge_api = JudgeApi(serving, database, clip_store, bundled, judging)
+        judge, endpoints = JudgePage(judge_api), JudgeEndpoints(judge_api)
         train = TrainPage(database, clip_store, serving, auth, supervisor)
         label = LabelPage(database, clip_store, serving, auth)
         lead = LeadPage(database, clip_store, serving, auth)
@@ -113,6 +117,7 @@ class Studio:
         with blocks:
             build_header(JUDGE)
             judge.build(blocks)
+            endpoints.connect()
         with blocks.route(LABEL.name, LABEL.path):
             build_header(LABEL)
             label.build()
@@ -135,10 +140,14 @@ class Studio:
             *pages,
         )
         refuse_addresses(blocks)
-        middleware = Middleware(UploadBounds, folder=uploads, who=judging.visitor, is_lead=auth.is_lead)
+        middleware = (
+            Middleware(UploadBounds, folder=uploads, who=judging.visitor, is_lead=auth.is_lead),
+            Middleware(ToolDoor, blocks=blocks, endpoints=endpoints, auth=auth),
+        )
         # Gradio deletes only what this process has taken, so what an earlier one left is swept, too.
         housekeeper = Housekeeper([partial(sweep, uploads, WAIT_SECONDS), partial(delete_expired_uploads, database)])
-        return cls(serving, supervisor, database, kept_labels, clip_store, auth, blocks, routes, (middleware,), housekeeper)
+        parts = (serving, supervisor, database, kept_labels, clip_store, auth, endpoints)
+        return cls(*parts, blocks, routes, middleware, housekeeper)
 
     @property
     def served(self) -> Served:
@@ -176,6 +185,7 @@ class Studio:
             footer_links=[],
             run_history=False,
             ssr_mode=False,
+            mcp_server=True,  # behind `ToolDoor`
             show_error=False,  # an error that is not for the person may name files; `plainly` lets the others through
             max_file_size=LARGEST_FILE,
             # A judgement that waits for its turn holds a thread; everything else needs some, too.

@@ -74,6 +74,11 @@ class Pair:
     generator_b: str | None = None
     extra_columns: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
+    @property
+    def videos(self) -> tuple[Video, ...]:
+        """Video A and video B."""
+        return self.video_a, self.video_b
+
 
 def add_video(
     session: Session,

@@ -81,7 +81,6 @@ class JudgePage:
             self.panel = answer_panel()
             self.votes = vote_bar()
         self._connect(blocks)
-        self.api.connect()
 
     def _build_own(self) -> None:
         with gr.Accordion("Two videos of your own", open=False, elem_id="own") as self.own:
@@ -244,8 +243,8 @@ class JudgePage:
         try:
             pair = self.api.pair_of(selection, prompt)
             voter = str(saved.get("voter", ""))
-            self.api.save_vote(pair.id, str(event.choice), str(event.token), voter, request, str(event.note))
-        except (*JUDGING_ERRORS, gr.Error) as error:
+            self.api.save_vote(pair.id, str(event.choice), str(event.token), voter, str(event.note), request)
+        except JUDGING_ERRORS as error:
             return self._vote_view(selection, prompt, saved) | {"status": f"not saved: {error}"}
         return self._vote_view(selection, prompt, saved)
 

@@ -1,4 +1,4 @@
-"""Judging a pair, from the store if that was done before, else by the checkpoint that serves.
+"""Judging a pair or one video, from the store if that was done before, else by the checkpoint that serves.
 
     visitor = Visitor(session="a tab", address="192.0.2.1")
     for answer in stream_answer(serving, database, clip_store, pair, "think", k=8, cancel=event, visitor=visitor):
@@ -14,8 +14,9 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
+from typing import Protocol
 
 from app.clip_store import ClipStore
 from app.serving.answer import Answer, VideoAnswer
@@ -25,7 +26,7 @@ from descore.judgement import Event, Judgement, Mode, ThoughtDelta, Verdict
 from descore.video import Lane
 from storage import Database, StorageError
 from storage.judgements import JudgementRecord, Question, StoredJudgement, find_judgement, save_judgement
-from storage.pairs import Pair
+from storage.pairs import Video
 
 log = logging.getLogger(__name__)
 
@@ -35,17 +36,44 @@ CANCELLED = "Cancelled; nothing was kept."
 _RECORDED = tuple(field.name for field in fields(JudgementRecord) if field.name != "checkpoint")
 
 
+class Subject(Protocol):
+    """Videos of one prompt: a stored `Pair`, or a `VideoOfPrompt`."""
+
+    @property
+    def videos(self) -> tuple[Video, ...]:
+        """The videos: one, or A and B."""
+        ...
+
+    @property
+    def prompt(self) -> str:
+        """What they were asked to show."""
+        ...
+
+
+@dataclass(frozen=True)
+class VideoOfPrompt:
+    """One video, to be judged alone."""
+
+    video: Video
+    prompt: str
+
+    @property
+    def videos(self) -> tuple[Video, ...]:
+        """The video."""
+        return (self.video,)
+
+
 def stream_answer(
     serving: Serving,
     database: Database,
     clip_store: ClipStore,
-    pair: Pair,
+    subject: Subject,
     mode: Mode,
     k: int,
     cancel: threading.Event,
     visitor: Visitor,
 ) -> Iterator[Answer]:
-    """Yield the growing answer about a pair; the last one has the outcome, unless it was cancelled.
+    """Yield the growing answer about a pair or a video; the last one has the outcome, unless it was cancelled.
 
     An outcome that the store can't keep (a full disk, say) is shown all the same, and says so.
 
@@ -59,7 +87,7 @@ def stream_answer(
         QueueFullError: this visitor, or everybody together, has as many judgements waiting as may be.
         StorageError: the store can't be read.
     """
-    stored = stored_answer(serving.now, database, pair, mode, k)
+    stored = stored_answer(serving.now, database, subject, mode, k)
     if stored is not None:
         yield stored
         return
@@ -72,15 +100,15 @@ def stream_answer(
             return
         # Meanwhile somebody else may have asked the same, or another checkpoint may have been promoted.
         with serving.in_use() as served:
-            stored = stored_answer(served, database, pair, mode, k)
+            stored = stored_answer(served, database, subject, mode, k)
             if stored is not None:
                 yield stored
                 return
-            paths = [clip_store.original(pair.video_a), clip_store.original(pair.video_b)]
+            paths = [clip_store.original(video) for video in subject.videos]
             lane = Lane("judging", visitor.origin)
-            events = served.require_model().stream(paths, pair.prompt, mode, k=k, cancel=cancel, lane=lane)
+            events = served.require_model().stream(paths, subject.prompt, mode, k=k, cancel=cancel, lane=lane)
             begun = Answer(phase="running", mode=mode, scale=served.scale(mode))
-            yield from _growing(begun, events, partial(_remember, served, database, pair, k))
+            yield from _growing(begun, events, partial(_remember, served, database, subject, k))
 
 
 def _growing(answer: Answer, events: Iterator[Event], keep: Callable[[Verdict], None]) -> Iterator[Answer]:
@@ -102,15 +130,15 @@ def _growing(answer: Answer, events: Iterator[Event], keep: Callable[[Verdict], 
         yield replace(answer, phase="cancelled", status=CANCELLED)
 
 
-def stored_answer(served: Served, database: Database, pair: Pair, mode: Mode, k: int = 0) -> Answer | None:
-    """Return a checkpoint's answer about a pair if the store has it; the weights are not needed for that.
+def stored_answer(served: Served, database: Database, subject: Subject, mode: Mode, k: int = 0) -> Answer | None:
+    """Return a checkpoint's answer about a pair or a video if the store has it; the weights are not needed for that.
 
     Raises:
         StorageError: the store can't be read.
     """
-    stored = _recall(served, database, pair, mode, k)
+    stored = _recall(served, database, subject, mode, k)
     answer = Answer(phase="running", mode=mode, scale=served.scale(mode))
-    return None if stored is None else _from_store(served, answer, pair, stored)
+    return None if stored is None else _from_store(served, answer, subject, stored)
 
 
 def _grown(answer: Answer, event: Event) -> Answer:
@@ -126,40 +154,38 @@ def _grown(answer: Answer, event: Event) -> Answer:
     return replace(answer, sides=(sides[0], sides[1]))
 
 
-def _questions(served: Served, pair: Pair, mode: Mode, k: int) -> tuple[Question, Question]:
-    a, b = (Question(video.id, pair.prompt, served.fingerprint, mode, k) for video in (pair.video_a, pair.video_b))
-    return a, b
+def _questions(served: Served, subject: Subject, mode: Mode, k: int) -> list[Question]:
+    return [Question(video.id, subject.prompt, served.fingerprint, mode, k) for video in subject.videos]
 
 
-def _recall(
-    served: Served, database: Database, pair: Pair, mode: Mode, k: int
-) -> tuple[StoredJudgement, StoredJudgement] | None:
-    """Return both videos' stored judgements, or None if either is missing."""
+def _recall(served: Served, database: Database, subject: Subject, mode: Mode, k: int) -> list[StoredJudgement] | None:
+    """Return the stored judgement of each video, or None if one is missing."""
     with database.read() as session:
-        a, b = (find_judgement(session, question) for question in _questions(served, pair, mode, k))
-    return None if a is None or b is None else (a, b)
+        found = [find_judgement(session, question) for question in _questions(served, subject, mode, k)]
+    stored = [judgement for judgement in found if judgement is not None]
+    return stored if len(stored) == len(found) else None
 
 
-def _remember(served: Served, database: Database, pair: Pair, k: int, comparison: Verdict) -> None:
+def _remember(served: Served, database: Database, subject: Subject, k: int, comparison: Verdict) -> None:
     with database.write() as session:
-        for question, judgement in zip(_questions(served, pair, comparison.mode, k), comparison.videos, strict=True):
+        for question, judgement in zip(_questions(served, subject, comparison.mode, k), comparison.videos, strict=True):
             values = asdict(judgement)
             record = JudgementRecord(checkpoint=comparison.checkpoint, **{name: values[name] for name in _RECORDED})
             save_judgement(session, question, record)
 
 
-def _from_store(served: Served, answer: Answer, pair: Pair, stored: tuple[StoredJudgement, StoredJudgement]) -> Answer:
-    videos = (pair.video_a, pair.video_b)
-    a, b = (
-        Judgement(path=video.public_id, mode=answer.mode, **{name: getattr(one.record, name) for name in _RECORDED})
-        for video, one in zip(videos, stored, strict=True)
+def _from_store(served: Served, answer: Answer, subject: Subject, stored: list[StoredJudgement]) -> Answer:
+    judged = tuple(
+        Judgement(path=video.public_id, mode=answer.mode, **{name: getattr(row.record, name) for name in _RECORDED})
+        for video, row in zip(subject.videos, stored, strict=True)
     )
-    judged_on = max(one.created_at for one in stored)
+    sides = [*(VideoAnswer(judgement.thought, judgement) for judgement in judged), *answer.sides][:2]
+    judged_on = max(row.created_at for row in stored)
     return replace(
         answer,
         phase="done",
-        sides=(VideoAnswer(a.thought, a), VideoAnswer(b.thought, b)),
-        comparison=served.compare(answer.mode, pair.prompt, (a, b)),
+        sides=(sides[0], sides[1]),
+        comparison=served.compare(answer.mode, subject.prompt, judged),
         from_store=True,
         status=f"from the store, judged {judged_on:%Y-%m-%d %H:%M} UTC",
     )

@@ -8,18 +8,23 @@ between its steps.
 from __future__ import annotations
 
 import threading
+from contextvars import ContextVar
 
 from gradio.context import LocalContext
 
+# Set once the client has left, by a door that is not Gradio's own.
+CLIENT_LEFT: ContextVar[threading.Event | None] = ContextVar("client_left", default=None)
+
 
 class ClientSignal(threading.Event):
-    """An event that is also set once the client of the running Gradio event has left.
+    """An event that is also set once the client of the running Gradio event, or of the running tool, has left.
 
     It belongs to the event in whose function it is made. Outside of one, only `set` sets it.
     """
 
     def __init__(self) -> None:
         super().__init__()
+        self._left = CLIENT_LEFT.get()
         blocks, self._event_id = LocalContext.blocks.get(None), LocalContext.event_id.get(None)
         self._queue = None if blocks is None or self._event_id is None else blocks._queue
 
@@ -28,6 +33,8 @@ class ClientSignal(threading.Event):
         return super().is_set() or self._client_left()
 
     def _client_left(self) -> bool:
+        if self._left is not None and self._left.is_set():
+            return True
         if self._queue is None:
             return False
         event = self._queue.event_ids_to_events.get(self._event_id)

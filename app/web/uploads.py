@@ -16,10 +16,11 @@ import shutil
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 import gradio as gr
 from python_multipart.multipart import parse_options_header
@@ -46,6 +47,13 @@ MOST_OF_ORIGIN, MOST_IN_ALL = 2 * LARGEST_REQUEST, 10 << 30
 # Requests that are open at a time: both boxes of a page, in two tabs.
 OPEN_OF_ORIGIN, OPEN_IN_ALL = 4, 100
 FREE_DISK = 1 << 30  # bytes that labels and checkpoints need
+
+
+LONGEST_PATH = 4096
+NOT_UPLOADED = (
+    "This is no uploaded file. Send the file itself to /gradio_api/upload first, then name it by the path that is answered; "
+    "nothing is fetched from an address."
+)
 
 
 class UploadRefusedError(MultiPartException):
@@ -222,6 +230,32 @@ def refuse_addresses(blocks: gr.Blocks) -> None:
             return await move(path)
 
         block.async_move_resource_to_block_cache = moved
+
+
+def uploads_folder() -> Path:
+    """Return the folder in which Gradio keeps uploads; `Studio.open` sets it."""
+    return Path(os.environ["GRADIO_TEMP_DIR"])
+
+
+def uploaded_file(file: Any) -> Path:
+    """Return the uploaded file that a program names, which need not be there any more.
+
+    Args:
+        file: what the upload address answered: a path, an address of this app that ends in it (nothing is fetched, so it
+            does not matter of which host), or Gradio's {"path": ...} around one of them.
+
+    Raises:
+        ValueError: it names no file in the folder of uploads.
+    """
+    name = file.get("path") if isinstance(file, Mapping) else file
+    if not isinstance(name, str) or len(name) > LONGEST_PATH or "\0" in name:
+        raise ValueError(NOT_UPLOADED)
+    if name.lower().startswith(("http://", "https://")):
+        name = unquote(name).partition("/gradio_api/file=")[2]
+    folder, path = uploads_folder().resolve(), Path(name).resolve()
+    if path == folder or not path.is_relative_to(folder):
+        raise ValueError(NOT_UPLOADED)
+    return path
 
 
 def sweep(folder: Path, older_than: float) -> int:

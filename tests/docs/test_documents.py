@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,12 +21,13 @@ _COMMAND = re.compile(r"`(?:\.venv/bin/)?python -m ([a-z_.0-9]+)")
 
 
 @pytest.fixture(scope="module")
-def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
     """A checkout in which the README's first block of commands has made the files that all documents work on."""
     checkout = Checkout(tmp_path_factory.mktemp("checkout"))
     first = next(block for block in blocks(ROOT / "README.md") if block.mode == "" and block.language == "sh")
     checkout.run(first, SECONDS)
-    return checkout
+    yield checkout
+    checkout.close()
 
 
 @pytest.mark.slow

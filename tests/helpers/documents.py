@@ -3,6 +3,7 @@
 A block is fenced and names its language. Blocks of `sh` and `python` are run unless a comment before them says otherwise:
 
     <!-- test: endurance -->               takes minutes: run by `make endurance` only
+    <!-- test: app -->                     talks to an app at 127.0.0.1:7860: run against one on another port
     <!-- test: server -->                  its last line serves until it is stopped: started, asked once, stopped
     <!-- test: options only, REASON -->    can't be run here: each option is looked up in the command's help
 """
@@ -17,20 +18,26 @@ import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tests.helpers.paths import ROOT
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 RUN = ("sh", "python")
 OTHERS = ("text", "csv", "json", "yaml", "diff")
-MODES = ("", "endurance", "server", "options only")
-_MARK = re.compile(r"<!-- test: (endurance|server|options only, \S.*) -->")
+MODES = ("", "app", "endurance", "server", "options only")
+_MARK = re.compile(r"<!-- test: (app|endurance|server|options only, \S.*) -->")
 _FENCE = re.compile(r"```(\S*)$")
 _INDENTED = re.compile(r" {4,}\S")
 _LIST = re.compile(r"\s*([-*]|\d+\.) ")
 _SERVER_SECONDS = 180
+_APP = "http://127.0.0.1:7860"  # as documents name it
 
 
 @dataclass(frozen=True)
@@ -119,6 +126,8 @@ class Checkout:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.done: set[Block] = set()
+        self._running = ExitStack()
+        self._address: str | None = None
         for name in self.LINKS:
             (folder / name).symlink_to(ROOT / name)
         scripts = folder / ".venv" / "bin"
@@ -148,12 +157,27 @@ class Checkout:
         if block.mode == "options only":
             check_options(block)
         elif block.mode == "server":
-            self._serve(block)
-        elif block.language == "python":
-            self._finish([str(self.folder / ".venv" / "bin" / "python"), "-c", block.text], block, timeout)
+            with self._serving(block.text, block.place):
+                pass
+        elif block.mode == "app":
+            self._run(block, block.text.replace(_APP, self._app()), timeout)
         else:
-            self._finish(["bash", "-euo", "pipefail", "-c", block.text], block, timeout)
+            self._run(block, block.text, timeout)
         self.done.add(block)
+
+    def close(self) -> None:
+        """Stop what still runs."""
+        self._running.close()
+
+    def _app(self) -> str:
+        """The address of an app that serves the bundled checkpoint until `close`, started by the first block that asks."""
+        if self._address is None:
+            self._address = self._running.enter_context(self._serving("python app.py --checkpoint bundled", "the app"))
+        return self._address
+
+    def _run(self, block: Block, text: str, timeout: float) -> None:
+        python, shell = [str(self.folder / ".venv" / "bin" / "python"), "-c"], ["bash", "-euo", "pipefail", "-c"]
+        self._finish([*(python if block.language == "python" else shell), text], block, timeout)
 
     def _finish(self, command: list[str], block: Block, timeout: float) -> None:
         done = subprocess.run(
@@ -161,24 +185,30 @@ class Checkout:
         )
         assert done.returncode == 0, f"{block.place} ends with exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
 
-    def _serve(self, block: Block) -> None:
+    @contextmanager
+    def _serving(self, command: str, place: str) -> Iterator[str]:
+        """Start a command that serves, and stop it after the block.
+
+        Raises:
+            AssertionError: it does not answer.
+        """
         port = free_port()
-        log = self.folder / "server.log"
+        url, log = f"http://127.0.0.1:{port}", self.folder / f"server-{port}.log"
         with log.open("w") as output:
             process = subprocess.Popen(
-                ["bash", "-euo", "pipefail", "-c", block.text],
+                ["bash", "-euo", "pipefail", "-c", command],
                 cwd=self.folder,
                 env={**self.environment, "GRADIO_SERVER_PORT": str(port)},
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-            try:
-                answered = answers(f"http://127.0.0.1:{port}/", process, _SERVER_SECONDS)
-            finally:
-                os.killpg(process.pid, signal.SIGTERM)
-                process.wait(30)
-        assert answered, f"{block.place} does not serve\n{log.read_text()}"
+        try:
+            assert answers(url, process, _SERVER_SECONDS), f"{place} does not serve\n{log.read_text()}"
+            yield url
+        finally:
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait(30)
 
 
 def answers(url: str, process: subprocess.Popen[bytes], seconds: float) -> bool:

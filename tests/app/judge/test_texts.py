@@ -73,7 +73,8 @@ def test_the_functions_behind_the_endpoints_refuse_it_too(
 ) -> None:
     before = counts(running)
     with pytest.raises(gr.Error, match=message):  # no such file: it is never opened
-        api.judge_files(str(tmp_path / "a.mp4"), str(tmp_path / "b.mp4"), prompt, "quick", 8, REQUEST)
+        endpoints = running.studio.endpoints
+        endpoints.judge(str(tmp_path / "a.mp4"), str(tmp_path / "b.mp4"), prompt, REQUEST, "quick", 8)
     with pytest.raises(ValueError, match=message):
         api.pair_of(selection(api), prompt)
     assert counts(running) == before
@@ -103,7 +104,7 @@ def test_a_vote_with_an_endless_text_is_refused(api: JudgeApi, running: Running,
     before = counts(running)
     vote = {"token": secrets.token_hex(16), "voter": secrets.token_hex(16), "note": ""} | {field: value}
     with pytest.raises(gr.Error, match=LIMIT if len(value) > 1 else "position 1"):
-        api.save_vote(pair.id, "A", **vote, request=REQUEST)
+        running.studio.endpoints.vote(pair.id, "A", **vote, request=REQUEST)
     assert counts(running) == before
 
 
