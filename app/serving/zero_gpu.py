@@ -40,7 +40,7 @@ Call = Callable[[str, str, "list[Row]", Mode, int, int], Steps]
 
 # What a call may take at most, in seconds, is told before it: a short time is served sooner and asks less of a visitor's
 # daily minutes, and a call that goes on beyond it is ended. A step of one layer is Python's time, whatever its width.
-START_SECONDS, SECONDS_PER_GIB, SECONDS_PER_LAYER, TOKENS_PER_LAYER_SECOND = 6.0, 0.5, 0.002, 400_000
+START_SECONDS, SECONDS_PER_GIB, SECONDS_PER_LAYER, TOKENS_PER_LAYER_SECOND = 6.0, 0.5, 0.0025, 400_000
 LONGEST_SECONDS = 120
 
 

@@ -31,6 +31,14 @@ def default_dtype(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if device.type == "cuda" else torch.float32
 
 
+def without_cudnn_attention() -> None:
+    """Keep SDPA from cuDNN's kernels on CUDA, in this process from now on.
+
+    cuDNN builds a plan for each length of keys it has not met in this thread, some 25 ms: for each token of each thought.
+    """
+    torch.backends.cuda.enable_cudnn_sdp(False)
+
+
 def load_backbone(
     source: str | Path,
     revision: str | None = None,
@@ -48,6 +56,7 @@ def load_backbone(
         CheckpointError: nothing loadable there, weights missing or of other shapes, or no video input.
     """
     target = default_device() if device is None else torch.device(device)
+    without_cudnn_attention()
     if Path(source).is_dir():
         check_backbone_folder(Path(source))
     processor = load_processor(source, revision)

@@ -91,44 +91,31 @@ def test_it_starts_on_a_cpu(python: str, tmp_path: Path, pair: tuple[list[Path],
         assert found[mode] == pytest.approx([video.reward for video in judge.judge(*pair, mode=mode).videos], abs=1e-3)
 
 
-def test_every_model_call_is_made_on_a_lent_gpu(python: str, tmp_path: Path, pair: tuple[list[Path], str]) -> None:
+def test_it_judges_on_gpus_that_zero_gpu_lends(python: str, tmp_path: Path, pair: tuple[list[Path], str]) -> None:
     """The process that serves the pages never calls the model; another one does, for a time that was asked for."""
-    program = [python, "-m", "tests.helpers.zero_gpu_program"]
-    with zero_gpu_server() as gpus, space(tmp_path / "home", program, **gpus.environment) as url:
-        client = Client(url, verbose=False)
-        found = {mode: rewards(judged(client, mode)) for mode in ("quick", "think", "k")}
-    assert gpus.started == 1
-    assert gpus.released == [False] * 3
-    assert len(gpus.allowed) >= 1
-    quick, think, several = gpus.seconds
-    assert quick < think == several <= 60
-    judge = DeScore.from_pretrained("bundled", dtype="bfloat16")
-    for mode in ("quick", "think", "k"):
-        assert found[mode] == pytest.approx([video.reward for video in judge.judge(*pair, mode=mode, k=2).videos], abs=0.05)
-
-
-def test_without_a_gpu_the_app_says_so_and_goes_on(python: str, tmp_path: Path) -> None:
-    program = [python, "-m", "tests.helpers.zero_gpu_program"]
-    with zero_gpu_server() as gpus, space(tmp_path / "home", program, **gpus.environment) as url:
+    program, home = [python, "-m", "tests.helpers.zero_gpu_program"], tmp_path / "home"
+    modes = ("quick", "think", "k")
+    with zero_gpu_server() as gpus, space(home, program, **gpus.environment) as url:
         client = Client(url, verbose=False)
         gpus.has_gpu = False
         with pytest.raises(AppError, match="ZeroGPU lent no GPU for this judgement: No GPU was available"):
             judged(client, "quick")
         gpus.has_gpu = True
-        assert len(rewards(judged(client, "quick"))) == 2
+        found = {mode: rewards(judged(client, mode)) for mode in modes}
+        assert (gpus.started, gpus.released) == (1, [False] * 3)
+        _, quick, think, several = gpus.seconds
+        assert quick < think == several <= 60
 
-
-def test_a_checkpoint_promoted_on_zero_gpu_judges(python: str, tmp_path: Path) -> None:
-    """Promoted after the start, by a thread: it stays on the CPU, and a process forked before does not know it."""
-    program = [python, "-m", "tests.helpers.zero_gpu_program"]
-    home = tmp_path / "home"
-    with zero_gpu_server() as gpus, space(home, program, **gpus.environment) as url:
-        client = Client(url, verbose=False)
-        assert judged(client, "quick")["checkpoint"] == "bundled v2"
+        # Promoted after the start, by a thread: it stays on the CPU, and a process forked before does not know it.
         better = copy_checkpoint(BUNDLED_FOLDER, home / "checkpoints" / "better", "better", {})
         with closing(open_database(home=home)) as database, database.write() as session:
             fingerprint = folder_fingerprint(better)
             known = register_checkpoint(session, name="better", location=str(better), fingerprint=fingerprint)
             promote(session, known.id, "promote")
         wait_until(lambda: httpx.get(f"{url}/serving").json()["name"] == "better", "the promotion")
-        assert judged(client, "quick")["checkpoint"] == "better"
+        promoted = judged(client, "quick")
+        assert promoted["checkpoint"] == "better"
+    judge = DeScore.from_pretrained("bundled", dtype="bfloat16")
+    for mode in modes:
+        assert found[mode] == pytest.approx([video.reward for video in judge.judge(*pair, mode=mode, k=2).videos], abs=0.05)
+    assert rewards(promoted) == pytest.approx(found["quick"], abs=0.05)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
 from descore.encode import Batch, Thought, encode
 from descore.errors import CheckpointError, RewardError
+from descore.modeling.backbone import load_backbone
 from descore.modeling.model import DeScoreModel, Thinking
 from descore.modeling.prefill_pieces import video_features
 from descore.modeling.scoring_head import ScoringModule
@@ -230,6 +232,15 @@ def test_a_reward_that_is_not_finite_is_refused() -> None:
         broken.scoring.head.weight.fill_(torch.nan)  # type: ignore[union-attr]
     with pytest.raises(RewardError, match="finite"):
         broken.score(broken.prefill(batch(clips())))
+
+
+def test_cudnn_plans_no_attention_for_each_length_of_a_thought(tmp_path: Path) -> None:
+    """On a GPU that took nine tenths of a judgement's time; the flag is there without one, too."""
+    torch.backends.cuda.enable_cudnn_sdp(True)
+    tiny_backbone().save_pretrained(tmp_path)
+    tiny_processor().save_pretrained(tmp_path)
+    load_backbone(tmp_path)
+    assert not torch.backends.cuda.cudnn_sdp_enabled()
 
 
 def test_a_scoring_module_of_another_size_is_refused() -> None:
