@@ -184,7 +184,7 @@ class Studio:
             },
             footer_links=[],
             run_history=False,
-            ssr_mode=False,
+            ssr_mode=None,  # off, unless GRADIO_SSR_MODE asks for it
             mcp_server=True,  # behind `ToolDoor`
             show_error=False,  # an error that is not for the person may name files; `plainly` lets the others through
             max_file_size=LARGEST_FILE,
