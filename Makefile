@@ -1,7 +1,7 @@
 # Two commands: `make app` serves the app, `make test` checks it. Both set up what is missing first. `make fast` and
 # `make endurance` are the shorter and the longer check.
 # PYTHON=/path/to/python3.11 chooses the interpreter of the environment; ARGS="--port 8000" goes to app.py.
-.PHONY: app test fast test-lowest endurance setup lint types
+.PHONY: app test fast test-lowest endurance space setup lint types
 .DEFAULT_GOAL := app
 
 VENV := .venv
@@ -38,6 +38,22 @@ test: $(VENV)/.dev lint types
 endurance: $(VENV)/.dev
 	$(BIN)/python -m tests.helpers.chromium
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -m endurance
+
+# The app as a Space starts it, by each Python that ZeroGPU has, with a Space's packages alone: on a CPU, and with the
+# emulation of ZeroGPU that comes with `spaces`. A Python that is not here is left out, and said so.
+SPACES := .venv-space-3.10 .venv-space-3.12
+space: $(VENV)/.dev $(addsuffix /.installed,$(SPACES))
+	SPACE_PYTHONS=$$(ls -d $(addsuffix /bin/python,$(SPACES)) 2>/dev/null | paste -sd:) OMP_NUM_THREADS=1 \
+		$(BIN)/python -m pytest tests/app/test_space.py
+
+# Those of pyenv are found although they are not switched on.
+.venv-space-%/.installed: requirements.txt
+	@mkdir -p .venv-space-$*
+	@for p in python$* $(HOME)/.pyenv/versions/$*.*/bin/python; do "$$p" -c 'import ensurepip' >/dev/null 2>&1 && break; p=; done; \
+	if [ -n "$$p" ]; then "$$p" -m venv .venv-space-$* && .venv-space-$*/bin/python -m pip install --quiet \
+		--disable-pip-version-check -r requirements.txt spaces; \
+	else echo "space: there is no python$* here; it is left out"; fi
+	@touch $@
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

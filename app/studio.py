@@ -37,7 +37,7 @@ from app.ui.assets import scripts_route, styles
 from app.ui.header import ANALYSE, JUDGE, LABEL, LEAD, TRAIN, build_header, theme
 from app.ui.plotly_script import plotly_route
 from app.web.auth import Auth
-from app.web.deployment import public_url, trust_no_proxy_unasked
+from app.web.deployment import public_url, render_in_browsers, trust_no_proxy_unasked
 from app.web.housekeeping import Housekeeper
 from app.web.plain_errors import refuse_plainly
 from app.web.provider import provider_here
@@ -169,6 +169,7 @@ class Studio:
             api_docs: leave FastAPI's own description of the addresses open, at /docs.
         """
         trust_no_proxy_unasked()
+        render_in_browsers()
         sys.setswitchinterval(SWITCH_SECONDS)
         self.supervisor.start()
         self.housekeeper.start()
@@ -184,7 +185,7 @@ class Studio:
             },
             footer_links=[],
             run_history=False,
-            ssr_mode=None,  # off, unless GRADIO_SSR_MODE asks for it
+            ssr_mode=False,
             mcp_server=True,  # behind `ToolDoor`
             show_error=False,  # an error that is not for the person may name files; `plainly` lets the others through
             max_file_size=LARGEST_FILE,

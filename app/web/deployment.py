@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 import os
 
 from starlette.requests import Request
+
+log = logging.getLogger(__name__)
 
 
 class SettingError(ValueError):
@@ -33,6 +36,16 @@ def trust_no_proxy_unasked() -> None:
     Its own default is to believe this machine, so that any local program could come from any address.
     """
     os.environ.setdefault("FORWARDED_ALLOW_IPS", "")
+
+
+def render_in_browsers() -> None:
+    """Keep Gradio from rendering pages on the server, on a Space too, where only this variable counts.
+
+    Its Node server would answer before this app, without the app's own addresses and without its security headers.
+    """
+    if os.environ.get("GRADIO_SSR_MODE", "").lower() == "true":
+        log.warning("GRADIO_SSR_MODE=true is not possible with this app: pages are rendered in the browser")
+    os.environ["GRADIO_SSR_MODE"] = "false"
 
 
 def client_address(request: Request) -> str:

@@ -30,7 +30,7 @@ from tests.helpers.zero_gpu_server import zero_gpu_server
 
 pytestmark = pytest.mark.slow
 
-PYTHONS = os.environ.get("SPACE_PYTHONS", sys.executable).split(":")
+PYTHONS = (os.environ.get("SPACE_PYTHONS") or sys.executable).split(":")
 GALLERY, PAIR = ROOT / "app" / "gallery", "pair-01"
 BUNDLED_FOLDER = ROOT / "descore" / "bundled"
 SPACE = {"SPACE_ID": "somebody/descore", "SPACE_HOST": "somebody-descore.hf.space"}

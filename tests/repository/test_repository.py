@@ -65,6 +65,12 @@ def test_the_space_runs_a_gradio_that_the_requirements_allow() -> None:
     assert gradio.specifier.contains(version)
 
 
+def test_the_space_runs_a_torch_that_zero_gpu_lists() -> None:
+    (torch,) = requirements("requirements.txt")["torch"]
+    assert [version for version in ("2.13.0", "2.14.0", "2.15.0", "3.0") if torch.specifier.contains(version)] == ["2.13.0"]
+    assert str(front_matter()["python_version"]) in {"3.10", "3.12"}
+
+
 def test_the_app_requires_what_it_is_built_on() -> None:
     found = requirements("requirements.txt")
     wanted = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import httpx
 import pytest
 from gradio_client import Client
@@ -11,6 +13,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
+from app.web.deployment import render_in_browsers
 from app.web.security_headers import SecurityHeaders
 from tests.helpers.accounts import signed_in_client
 from tests.helpers.studios import Running
@@ -103,3 +106,9 @@ def test_the_description_of_the_addresses_is_open_when_asked_for(api_docs: bool)
     answer = TestClient(app).get("/docs")
     assert answer.status_code == (200 if api_docs else 404)
     assert "cdn.jsdelivr.net" in answer.headers["content-security-policy"]
+
+
+def test_no_server_answers_before_the_app(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRADIO_SSR_MODE", "true")
+    render_in_browsers()
+    assert os.environ["GRADIO_SSR_MODE"] == "false"
