@@ -1,7 +1,7 @@
 """Keeping the journal of a store: each committed transaction becomes a line before anybody is told that it was saved.
 
-    database = keep_journal(database, folder)          # from now on; reads and writes as before
-    with database.write() as session:
+    kept = keep_journal(database, folder)              # reads and writes as before
+    with kept.write() as session:
         save_vote(session, pair_id=7, choice="A", voter="Ada", token=token)
 
 Temporary triggers note which rows a transaction changes, whoever changes them, so no caller has to think of the journal.

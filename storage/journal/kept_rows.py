@@ -1,7 +1,7 @@
 """Which rows the journal keeps, and a row as a record that names everything by content.
 
     namer = Namer(session)
-    record = record_of(namer, LABELS, row)     # {"in": "labels", "key": ["anna", "9f..."], "row": {"choice": "A", ...}}
+    record = record_of(namer, KEPT["labels"], row)     # {"in": "labels", "key": ["anna", "9f..."], "row": {...}}
 
 Ids mean nothing outside of one store, so a record names a video by the sha256 of its file, a pair by its videos and prompt,
 a person and a campaign by name, an assignment, a label and a vote by their token.

@@ -7,18 +7,24 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import select
+
 from storage import pairs, votes
 from storage.campaigns.label_schema import Answer
 from storage.exchange.formats.detect import read_file
+from storage.journal.journal_file import JournalFile
 from storage.labelling.assignments import Assignment
 from storage.labelling.next_assignment import next_assignment
 from storage.pairs import NewVideo
+from storage.sql import LABELS
 from storage.training.preflight import Preflight, PresetPreflight
 from storage.training.snapshot_config import SnapshotConfig
 from storage.video_files import file_sha256
 from tests.helpers.example_world.base import SUB_SCORES, ExampleWorld
 from tests.helpers.exchange_world import arrive
 from tests.helpers.stores import RECORD
+
+MOMENT = "2026-01-31T12:00:00+00:00"
 
 
 class StorageWorld(ExampleWorld):
@@ -94,6 +100,24 @@ class ExchangeWorld(StorageWorld):
         return self._arrived[1]
 
 
+class JournalWorld(StorageWorld):
+    """A label, and a journal with one line."""
+
+    @property
+    def record(self) -> Any:  # type: ignore[override]
+        return {"in": "users", "key": "ada", "row": {"name": "Ada", "role": "viewer", "created_at": MOMENT}}
+
+    @property
+    def row(self) -> Any:
+        return self.session.execute(select(LABELS)).first()
+
+    @cached_property
+    def path(self) -> Path:
+        journal = JournalFile.new(self.folder)
+        journal.append([self.record])
+        return journal.path
+
+
 class PreflightWorld(StorageWorld):
     """What the trainer prints."""
 
@@ -127,6 +151,7 @@ WORLDS: dict[str, type[ExampleWorld]] = {
     "storage": StorageWorld,
     "storage.database": DatabaseWorld,
     "storage.exchange": ExchangeWorld,
+    "storage.journal": JournalWorld,
     "storage.training.model_registry": RegistryWorld,
     "storage.training.preflight": PreflightWorld,
     "storage.training.run_folder": RunFolderWorld,
