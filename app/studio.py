@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -34,10 +35,11 @@ from app.serving.judging_queue import MOST_IN_ALL
 from app.serving.serving import Served, Serving
 from app.train.page import TrainPage
 from app.ui.assets import scripts_route, styles
+from app.ui.closed_page import ClosedPage
 from app.ui.header import ANALYSE, JUDGE, LABEL, LEAD, TRAIN, build_header, theme
 from app.ui.plotly_script import plotly_route
 from app.web.auth import Auth
-from app.web.deployment import public_url, render_in_browsers, trust_no_proxy_unasked
+from app.web.deployment import is_demo, public_url, render_in_browsers, trust_no_proxy_unasked
 from app.web.housekeeping import Housekeeper
 from app.web.plain_errors import refuse_plainly
 from app.web.provider import provider_here
@@ -45,8 +47,10 @@ from app.web.security_headers import SecurityHeaders
 from app.web.uploads import LARGEST_FILE, WAIT_SECONDS, UploadBounds, refuse_addresses, sweep
 from descore.video import warm_up
 from storage import Database, StorageError, open_database
+from storage.accounts.guests import end_guests
 from storage.accounts.sessions import invite_first_lead
 from storage.data_home import ensure_folder
+from storage.labelling.sandbox import open_sandbox
 from storage.pairs import add_pair
 from storage.uploads import delete_expired_uploads
 
@@ -55,11 +59,24 @@ DELETE_CACHE = (600, int(WAIT_SECONDS))  # how often, and how old, in seconds
 # A request that waits for the database gives the interpreter away at each statement; by default it gets it back from a
 # busy thread only after 5 ms. Labelling makes some 25 statements a request.
 SWITCH_SECONDS = 0.0005
+# In a demo, on the pages that it does not have.
+NO_TRAINING = (
+    "This is a demo: training is not available here. Run the app on a machine of your own to retrain the model on your "
+    "labels; no GPU is needed."
+)
+NO_LEAD = (
+    "This is a demo: nobody leads campaigns here, imports files or invites people. Run the app on a machine of your own to "
+    "do so."
+)
 
 
 @dataclass(frozen=True)
 class Studio:
-    """One app: the checkpoint that answers, the store, the people, the training runs, the pages."""
+    """One app: the checkpoint that answers, the store, the people, the training runs, the pages.
+
+    Attributes:
+        demo: visitors get a sandbox, and nobody leads.
+    """
 
     serving: Serving
     supervisor: RunSupervisor
@@ -72,6 +89,7 @@ class Studio:
     routes: tuple[BaseRoute, ...]
     middleware: tuple[Middleware, ...]
     housekeeper: Housekeeper
+    demo: bool
 
     @classmethod
     def open(
@@ -100,18 +118,20 @@ class Studio:
         # looks the variable up at every request, so apps of one process share the folder of the first.
         uploads = ensure_folder(Path(os.environ.setdefault("GRADIO_TEMP_DIR", str(database.home / UPLOADS))))
         serving = Serving.open(database, checkpoint)
-        clip_store, auth = ClipStore(database), Auth(database, provider_here())
+        demo = is_demo()
+        clip_store, auth = ClipStore(database), Auth(database, provider_here(), guests=demo)
         bundled = load_gallery(clip_store, gallery)
         with database.write() as session:
-            for pair in bundled:
-                add_pair(session, pair.a, pair.b, pair.prompt, source="bundled")
+            pair_ids = [add_pair(session, pair.a, pair.b, pair.prompt, source="bundled").id for pair in bundled]
         supervisor = RunSupervisor(database, serving)
         judging = JudgingAccess(auth, access or default_access(database))
         judge_api = JudgeApi(serving, database, clip_store, bundled, judging)
         judge, endpoints = JudgePage(judge_api), JudgeEndpoints(judge_api)
-        train = TrainPage(database, clip_store, serving, auth, supervisor)
-        label = LabelPage(database, clip_store, serving, auth)
-        lead = LeadPage(database, clip_store, serving, auth)
+        train: TrainPage | ClosedPage = TrainPage(database, clip_store, serving, auth, supervisor)
+        label = LabelPage(database, clip_store, serving, auth, guests=demo)
+        lead: LeadPage | ClosedPage = LeadPage(database, clip_store, serving, auth)
+        if demo:
+            train, lead = ClosedPage(NO_TRAINING, tuple(train.routes())), ClosedPage(NO_LEAD, tuple(lead.routes()))
         analyse = AnalysePage(database, clip_store, serving, auth, supervisor)
         blocks = gr.Blocks(title="DeScore", analytics_enabled=False, fill_width=True, delete_cache=DELETE_CACHE)
         with blocks:
@@ -145,9 +165,15 @@ class Studio:
             Middleware(ToolDoor, blocks=blocks, endpoints=endpoints, auth=auth),
         )
         # Gradio deletes only what this process has taken, so what an earlier one left is swept, too.
-        housekeeper = Housekeeper([partial(sweep, uploads, WAIT_SECONDS), partial(delete_expired_uploads, database)])
+        tasks: list[Callable[[], object]] = [
+            partial(sweep, uploads, WAIT_SECONDS),
+            partial(delete_expired_uploads, database),
+        ]
+        if demo and pair_ids:
+            keep_sandbox(database, pair_ids)
+            tasks += [partial(keep_sandbox, database, pair_ids), partial(end_guests, database)]
         parts = (serving, supervisor, database, kept_labels, clip_store, auth, endpoints)
-        return cls(*parts, blocks, routes, middleware, housekeeper)
+        return cls(*parts, blocks, routes, middleware, Housekeeper(tasks), demo)
 
     @property
     def served(self) -> Served:
@@ -213,11 +239,19 @@ class Studio:
         """Make a one-time link for the first lead, for the console, which only the app's owner can read.
 
         Returns:
-            The link; None if there is a lead already.
+            The link; None if there is a lead already, and in a demo, where nobody leads.
 
         Args:
             local_url: the address that the server listens on.
         """
+        if self.demo:
+            return None
         with self.database.write() as session:
             token = invite_first_lead(session)
         return None if token is None else f"{public_url(local_url)}/invite/{token}"
+
+
+def keep_sandbox(database: Database, pair_ids: Sequence[int]) -> None:
+    """Let there be an open sandbox over the bundled pairs."""
+    with database.write() as session:
+        open_sandbox(session, pair_ids)

@@ -45,6 +45,10 @@ class CampaignError(StorageError):
     """A campaign can't be set up, or can't do this now: paused, closed, wrong settings."""
 
 
+class GuestLimitError(CampaignError):
+    """A guest of a demo wants more than guests get."""
+
+
 class AnswerError(StorageError):
     """A label is not complete or not valid; the message says what to fill in, in words for the annotator."""
 

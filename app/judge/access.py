@@ -57,6 +57,8 @@ class JudgingAccess:
             NotSignedInError: only people with an account may judge here, and nobody is signed in.
         """
         user = self._auth.user(request)
+        if user is not None and user.is_guest:  # a click is no reason to be served before others
+            user = None
         if user is None and self.access == "sign-in":
             raise NotSignedInError("Sign in to judge: this app answers people with an account only.")
         session = str(request.session_hash or "") if hasattr(request, "session_hash") else ""

@@ -46,8 +46,11 @@ from storage.accounts.users import User
 from storage.campaigns.campaign import Campaign, get_campaign, list_campaigns
 from storage.campaigns.guidelines import current_guidelines
 from storage.campaigns.progress import label_counts, progress
+from storage.errors import GuestLimitError, NotInStoreError
 from storage.labelling.assignments import Assignment, get_assignment, history, mark_revealed, save_draft
 from storage.labelling.next_assignment import NoAssignment, next_assignment
+from storage.labelling.revisions import saved_before
+from storage.labelling.sandbox import check_guest, is_sandbox
 from storage.labelling.submit import submit, undo
 
 # Writers of a campaign wait for each other anyway, and more threads only take the interpreter from the one that writes: 50
@@ -92,6 +95,8 @@ class LabelApi:
         """List the campaigns to label; closed ones are left out."""
         with self._database.read() as session:
             campaigns = [campaign for campaign in list_campaigns(session) if campaign.status != "closed"]
+            if user.is_guest:
+                campaigns = [campaign for campaign in campaigns if is_sandbox(campaign)]
             done = {
                 campaign.id: label_counts(session, campaign.id, user.id, day_began(fields)).labels for campaign in campaigns
             }
@@ -108,11 +113,13 @@ class LabelApi:
             ]
         }
 
-    def guidelines(self, _user: User, fields: Mapping[str, Any]) -> dict[str, Any]:
+    def guidelines(self, user: User, fields: Mapping[str, Any]) -> dict[str, Any]:
         """Return the current guidelines."""
         campaign_id = number_of(fields, "campaign")
         with self._database.read() as session:
             campaign = get_campaign(session, campaign_id)
+            if user.is_guest and not is_sandbox(campaign):
+                raise NotInStoreError(f"there is no campaign {campaign_id}")
             version, guidelines = current_guidelines(session, campaign_id)
         return guidelines_view(version, guidelines, campaign.config.dimensions)
 
@@ -123,7 +130,7 @@ class LabelApi:
         campaign_id = number_of(fields, "campaign")
         with self._database.write() as session:
             campaign = get_campaign(session, campaign_id)
-            following = next_assignment(session, campaign_id, user.id)
+            following = self._following(session, user, campaign)
             view = self._next_view(session, user, campaign, following, fields)
         return self._counted(campaign, view)
 
@@ -135,11 +142,13 @@ class LabelApi:
             assignment = get_assignment(session, token, user.id)
             campaign = get_campaign(session, assignment.campaign_id)
             answer = answer_of(fields.get("answer"), assignment.left_video)
+            if user.is_guest and saved_before(session, user.id, submission) is None:
+                check_guest(session, user.id, campaign)
             done = submit(session, token, user.id, submission, answer, edits=edits)
             feedback = None
             if done.gold is not None and done.label.action == "label":
                 feedback = feedback_view(done.label, done.gold, _practice(session, user, campaign, done=True))
-            following = next_assignment(session, assignment.campaign_id, user.id)
+            following = self._following(session, user, campaign)
             view = self._next_view(session, user, campaign, following, fields)
         saved = {"turn": token, "is_new": done.is_new, "at": done.label.created_at.isoformat()}
         return {"saved": saved, "feedback": feedback, **self._counted(campaign, view)}
@@ -155,6 +164,8 @@ class LabelApi:
         campaign_id, submission = number_of(fields, "campaign"), text_of(fields, "submission")
         with self._database.write() as session:
             campaign = get_campaign(session, campaign_id)
+            if user.is_guest and saved_before(session, user.id, submission) is None:
+                check_guest(session, user.id, campaign)
             following = undo(session, campaign_id, user.id, submission)
             view = self._next_view(session, user, campaign, following, fields)
         return self._counted(campaign, view)
@@ -176,18 +187,27 @@ class LabelApi:
             raise RequestError(409, "too_old", "Only your last ten can be changed.")
         return {"turn": assignment_view(assignment, campaign, self._clip_store, None)}
 
+    def _following(self, session: Session, user: User, campaign: Campaign) -> Assignment | NoAssignment | str:
+        """Return the next assignment, or why there is none; to a guest the limit of guests is a reason, too."""
+        if user.is_guest:
+            try:
+                check_guest(session, user.id, campaign)
+            except GuestLimitError as error:
+                return str(error)
+        return next_assignment(session, campaign.id, user.id)
+
     def _next_view(
         self,
         session: Session,
         user: User,
         campaign: Campaign,
-        following: Assignment | NoAssignment | None,
+        following: Assignment | NoAssignment | str | None,
         fields: Mapping[str, Any],
     ) -> dict[str, Any]:
         """Return an assignment or the reason for none, and the person's own progress."""
         view: dict[str, Any] = {"turn": None, "waiting": None}
-        if isinstance(following, NoAssignment):
-            view["waiting"] = following.reason
+        if isinstance(following, (NoAssignment, str)):
+            view["waiting"] = following if isinstance(following, str) else following.reason
         elif following is not None:
             practice = _practice(session, user, campaign) if following.kind == "qualification" else None
             view["turn"] = assignment_view(following, campaign, self._clip_store, practice)

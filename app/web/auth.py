@@ -26,7 +26,9 @@ from app.web.deployment import client_address, on_https, on_space
 from app.web.plain_pages import page
 from app.web.provider import Provider, ProviderSignIn
 from storage import Database, StorageError
+from storage.accounts.attempts import source_of
 from storage.accounts.credentials import SHORTEST
+from storage.accounts.guests import admit_guest
 from storage.accounts.identities import Identity, sign_in_as
 from storage.accounts.known_browsers import MOST_MARKS
 from storage.accounts.sessions import (
@@ -40,8 +42,9 @@ from storage.accounts.sessions import (
     user_of,
 )
 from storage.accounts.users import User
-from storage.errors import InvitationError, SignInRefusedError
+from storage.errors import GuestLimitError, InvitationError, SignInRefusedError
 from storage.schema import Role
+from storage.uploads import origin_key
 
 COOKIE = "descore_session"
 # Marks of the accounts that were signed in to with this browser. It opens nothing and stays at sign-out.
@@ -87,8 +90,13 @@ class Auth:
         provider: who vouches for people beside the store's own passwords; None for nobody.
     """
 
-    def __init__(self, database: Database, provider: Provider | None = None) -> None:
-        self.database = database
+    def __init__(self, database: Database, provider: Provider | None = None, guests: bool = False) -> None:
+        """Choose who comes in besides the people of the store.
+
+        Args:
+            guests: visitors may label as guests, as in a demo.
+        """
+        self.database, self._guests = database, guests
         self._provider = None if provider is None else ProviderSignIn(provider)
 
     # ---- checks --------------------------------------------------------------------------------------------------
@@ -143,7 +151,17 @@ class Auth:
             Route("/invite/{token}", self._invitation_page, methods=["GET"]),
             Route("/invite/{token}", self._form(self._accept), methods=["POST"]),
             Route("/session", self._session, methods=["GET"]),
+            *([Route("/guest", self._form(self._guest), methods=["POST"])] if self._guests else []),
         ]
+
+    def _guest(self, request: Request, _form: Mapping[str, str]) -> Response:
+        if self.user(request) is None:
+            origin = origin_key(source_of(client_address(request)), self.database.home)
+            try:
+                return self._welcome(request, admit_guest(self.database, origin), None)
+            except GuestLimitError as error:
+                return page("plain/notice.html", 429, up=_up(request), title="Guests", text=str(error))
+        return _go(request, START["annotator"])
 
     def _session(self, request: Request) -> Response:
         user = self.user(request)

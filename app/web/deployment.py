@@ -20,6 +20,18 @@ def on_space() -> bool:
     return bool(os.environ.get("SPACE_ID"))
 
 
+def is_demo() -> bool:
+    """Tell whether visitors get a sandbox and nobody leads (`DEMO=1`).
+
+    Raises:
+        SettingError: neither 1 nor 0.
+    """
+    value = os.environ.get("DEMO", "").strip()
+    if value not in ("", "0", "1"):
+        raise SettingError(f"DEMO is 1 for a demo, or is not set (got {value!r})")
+    return value == "1"
+
+
 def public_url(local_url: str) -> str:
     """Return the address that people use, without a slash at its end.
 

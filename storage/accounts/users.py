@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 LONGEST_NAME = 80
+GUESTS = "guests of a demo"  # in the place of an issuer, which is an address
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class User:
 
     Attributes:
         can_sign_in: has a password, or somebody who vouches for them, and is active.
+        is_guest: of a demo, see `storage.accounts.guests`.
     """
 
     id: int
@@ -39,6 +41,7 @@ class User:
     active: bool
     can_sign_in: bool
     created_at: datetime
+    is_guest: bool = False
 
 
 def add_user(session: Session, name: str, role: Role, password: str | None = None) -> User:
@@ -179,6 +182,7 @@ def as_user(row: UserRow) -> User:
         active=row.active,
         can_sign_in=row.active and _has_way_in(row),
         created_at=row.created_at,
+        is_guest=row.issuer == GUESTS,
     )
 
 

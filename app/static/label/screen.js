@@ -12,6 +12,13 @@ const WAITING = {
   "campaign closed": ["This campaign is closed", "Its labels are collected. Thank you!"],
 };
 
+const GUESTS = "This is a demo. One click makes you a guest for a day: you label the bundled pairs and see what the model thought of them.";
+
+function guestForm() {
+  const form = make("form", "", Object.assign(make("button", "label-submit", "Label as a guest"), { type: "submit" }));
+  return Object.assign(form, { method: "post", action: addressOf("guest") });
+}
+
 export class Screen {
   constructor(root, pair) {
     this.root = root;
@@ -55,7 +62,8 @@ export class Screen {
     const goOn = (text, act) => button(text, "enter", act, "label-submit");
     if (error.code === "not_signed_in") {
       const link = Object.assign(make("a", "label-submit", "Sign in"), { href: addressOf("sign-in?next=/label") });
-      this.wait("You are not signed in", "What you filled in is kept in this tab.", link);
+      if (this.root.dataset.guests === undefined) this.wait("You are not signed in", "What you filled in is kept in this tab.", link);
+      else this.wait("Label as a guest", GUESTS, guestForm());
     } else if (error.code === "not_allowed") {
       this.wait("This page is for annotators", error.message);
     } else if (error.code === "network") {
