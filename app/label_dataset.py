@@ -41,7 +41,6 @@ PATIENCE_SECONDS, PAUSE_SECONDS = 300.0, 10.0
 LAST_PUSH_SECONDS = 25.0  # a Space that is stopped has 30
 _PUSHED, _READ = "dataset", "dataset-read"  # in the data folder
 _LOST = "Labels and votes of this Space are lost when it restarts"
-_REMEDY = f"set {VARIABLE} to the name of a private dataset and HF_TOKEN to a token that may write to it, or mount a volume"
 _Result = TypeVar("_Result")
 
 
@@ -91,7 +90,7 @@ def keep_labels(database: Database, api: HfApi | None = None) -> KeptLabels:
     """
     name = os.environ.get(VARIABLE, "").strip()
     if not name:
-        warning = f"{_LOST}: its owner can {_REMEDY}." if on_space() and not _outlasts(database) else ""
+        warning = f"{_LOST}: it has neither {VARIABLE} nor a volume." if on_space() and not _outlasts(database) else ""
         return KeptLabels(database, warning=warning)
     if database.engine.dialect.name != "sqlite":
         raise LabelDatasetError(f"{VARIABLE} and DATABASE_URL are both set: choose one place for the labels")

@@ -24,6 +24,7 @@ from tests.helpers.accounts import signed_in_client
 from tests.helpers.campaigns import make_campaign
 from tests.helpers.studios import PROMPTS, Running, running_studio
 
+pytestmark = pytest.mark.slow  # an app of its own
 SAID = {
     "action": "label",
     "choice": "left",

@@ -176,7 +176,7 @@ def test_a_clip_of_another_content_is_refused(hub: Hub, migrated_home: Path, tmp
     [
         (
             {"SPACE_ID": "lab/space"},
-            "Labels and votes of this Space are lost when it restarts: its owner can set DESCORE_DATASET",
+            "Labels and votes of this Space are lost when it restarts: it has neither DESCORE_DATASET",
         ),
         ({"SPACE_ID": "lab/space", "DESCORE_DATASET": NAME}, "restarts: HF_TOKEN is missing"),
         ({}, ""),

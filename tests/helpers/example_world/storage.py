@@ -32,7 +32,8 @@ class StorageWorld(ExampleWorld):
 
     submission, another, yet_another = "first", "second", "third"
     other_answer = Answer(choice="B", strength="slightly", sub_scores=SUB_SCORES)
-    record = RECORD
+    record: Any = RECORD
+    origin = "somebody"
     text = "{}"
     settings = SnapshotConfig()
     since = 0
@@ -40,6 +41,10 @@ class StorageWorld(ExampleWorld):
     @property
     def video(self) -> Any:
         return self.pair.video_a
+
+    @property
+    def guest(self) -> Any:
+        return self.annotator
 
     @property
     def pair_ids(self) -> tuple[int, ...]:
@@ -61,7 +66,7 @@ class UploadsWorld(StorageWorld):
     """A video that somebody without an account uploaded."""
 
     new_video = NewVideo("f" * 64, "ff/clip.mp4", "clip.mp4", 64, 48, 12.0, 2.5)
-    origin, size = "somebody", 1000
+    size = 1000
 
 
 class DatabaseWorld(StorageWorld):
@@ -104,7 +109,7 @@ class JournalWorld(StorageWorld):
     """A label, and a journal with one line."""
 
     @property
-    def record(self) -> Any:  # type: ignore[override]
+    def record(self) -> Any:
         return {"in": "users", "key": "ada", "row": {"name": "Ada", "role": "viewer", "created_at": MOMENT}}
 
     @property
