@@ -115,7 +115,6 @@ class JudgingVisitor:
         self._client = client_at(url, f"127.0.{1 + number // 200}.{1 + number % 200}")
         self._session, self._voter = secrets.token_hex(6), secrets.token_hex(16)
         self._gallery = gallery_files()
-        self._asked = 0
 
     async def close(self) -> None:
         """Close the connections."""
@@ -137,18 +136,25 @@ class JudgingVisitor:
     async def _judge(self, seen: Seen) -> Any:
         """Have one pair judged; None where that failed."""
         mode = "quick" if self._random.random() < QUICK else "think"
-        index = self._random.randrange(len(self._gallery))
         try:
             if self._random.random() < BUNDLED:
+                index = self._random.randrange(len(self._gallery))
                 return await self._patiently("judge_bundled", [f"pair-{index + 1:02}", mode, 8], seen)
-            prompt, files = self._gallery[index]
-            self._asked += 1
-            prompt = f"{prompt} Take {self._asked} of visitor {self._number}."  # nobody has asked this before
-            clips = await upload(self._client, files)
-            return await self._patiently("judge", [*clips, prompt, mode, 8], seen)
+            return await self.judge_own(mode, seen)
         except (RefusedError, httpx.HTTPError) as error:
             seen.failed[f"{type(error).__name__}: {error}"[:200]] += 1
             return None
+
+    async def judge_own(self, mode: str, seen: Seen) -> Any:
+        """Ask something that nobody has asked before, about two clips that are uploaded.
+
+        Raises:
+            RefusedError: it was refused, or failed.
+        """
+        prompt, files = self._random.choice(self._gallery)
+        prompt = f"{prompt} Take {secrets.token_hex(3)} of visitor {self._number}."
+        clips = await upload(self._client, files)
+        return await self._patiently("judge", [*clips, prompt, mode, 8], seen)
 
     async def _patiently(self, endpoint: str, data: list[Any], seen: Seen) -> Any:
         """Ask, again after some seconds where the queue is full."""

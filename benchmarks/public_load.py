@@ -44,7 +44,7 @@ async def phase(
     seen, record, heard = Seen(), Record(), Heard()
     begun, cpu = time.monotonic(), time.process_time()
     deadline = begun + options.minutes * 30
-    visitors = [JudgingVisitor(app.url, number, options.pause) for number in range(options.visitors - hostile)]
+    visitors = [JudgingVisitor(app.url, number, options.pause) for number in range(options.visitors - options.hostile)]
     annotators = [
         Annotator(app.url, name, cookie, campaign, options.label_pause, record) for name, cookie in cookies.items()
     ]
@@ -78,6 +78,16 @@ async def phase(
     }
 
 
+async def warm_up(app: RunningApp, pause: float) -> None:
+    """Have a pair judged in both ways, so that what only the first visitor waits for is in neither half."""
+    visitor = JudgingVisitor(app.url, 0, pause)
+    try:
+        for mode in ("quick", "think"):
+            await visitor.judge_own(mode, Seen())
+    finally:
+        await visitor.close()
+
+
 def ratios(quiet: dict[str, Any], hostile: dict[str, Any]) -> dict[str, dict[str, float]]:
     """Return hostile over quiet, for each source of answers and each percentile."""
     return {
@@ -98,6 +108,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         campaign, cookies = prepare(database, options.pairs, options.annotators, blind=False)
         database.close()
         with RunningApp(home, None, log, "--checkpoint", "bundled") as app, MemoryWatch(app.pid) as memory:
+            asyncio.run(warm_up(app, options.pause))
             disk = folder_bytes(home)
             quiet = asyncio.run(phase(app, options, campaign, cookies, hostile=0))
             quiet_memory = memory.highest
