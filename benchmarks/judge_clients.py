@@ -18,10 +18,13 @@ from typing import Any, Literal
 
 import httpx
 
+from trainer.shapeworld.pairs import shape_pair
+
 GALLERY = Path(__file__).parents[1] / "app" / "gallery"
 API = "/gradio_api"
 # What a person does: ask about a bundled pair, else about clips of their own; how they have it judged; whether they vote.
 BUNDLED, QUICK, VOTE = 0.5, 0.4, 0.3
+QUESTIONS, ROUNDS = 1000, 10  # of their own: each has so many in a round, and there are so many rounds
 FULL = "wait already"  # in the sentence of a full queue
 TRY_AGAIN_SECONDS = 5.0
 FIRST_BYTES = "bytes=0-65535"
@@ -107,10 +110,16 @@ def gallery_files() -> list[tuple[str, list[tuple[str, bytes]]]]:
 
 
 class JudgingVisitor:
-    """One person without an account."""
+    """One person without an account.
 
-    def __init__(self, url: str, number: int, pause: float) -> None:
-        self._number, self._pause = number, pause
+    Args:
+        number: decides the address and what the person does.
+        pause: mean seconds between two judgements.
+        round: in another round the same person asks new questions of their own.
+    """
+
+    def __init__(self, url: str, number: int, pause: float, round: int = 0) -> None:
+        self._pause, self._question = pause, QUESTIONS * (ROUNDS * number + round)
         self._random = random.Random(number)
         self._client = client_at(url, f"127.0.{1 + number // 200}.{1 + number % 200}")
         self._session, self._voter = secrets.token_hex(6), secrets.token_hex(16)
@@ -131,7 +140,7 @@ class JudgingVisitor:
                     await self._get(f"/clips/{video['id']}", seen, Range=FIRST_BYTES)
                 if self._random.random() < VOTE:
                     await self._vote(verdict["pair"], seen)
-            await asyncio.sleep(self._random.expovariate(1 / self._pause))
+            await asyncio.sleep(min(self._random.expovariate(1 / self._pause), max(0.0, deadline - time.monotonic())))
 
     async def _judge(self, seen: Seen) -> Any:
         """Have one pair judged; None where that failed."""
@@ -151,10 +160,9 @@ class JudgingVisitor:
         Raises:
             RefusedError: it was refused, or failed.
         """
-        prompt, files = self._random.choice(self._gallery)
-        prompt = f"{prompt} Take {secrets.token_hex(3)} of visitor {self._number}."
-        clips = await upload(self._client, files)
-        return await self._patiently("judge", [*clips, prompt, mode, 8], seen)
+        self._question += 1
+        clips = await upload(self._client, self._random.choice(self._gallery)[1])
+        return await self._patiently("judge", [*clips, shape_pair("test", self._question).prompt, mode, 8], seen)
 
     async def _patiently(self, endpoint: str, data: list[Any], seen: Seen) -> Any:
         """Ask, again after some seconds where the queue is full."""

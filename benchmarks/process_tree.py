@@ -1,4 +1,4 @@
-"""Memory of a process with all its children, and the room that a folder takes, as Linux counts them."""
+"""Memory and time of a process, with or without its children, and the room that a folder takes, as Linux counts them."""
 
 from __future__ import annotations
 
@@ -29,6 +29,12 @@ def _memory(process: int) -> int:
     with suppress(OSError):
         return int(Path(f"/proc/{process}/statm").read_text("ascii").split()[1]) * _PAGE
     return 0
+
+
+def own_cpu_seconds(process: int) -> float:
+    """Return the seconds of processors that a process has used, without its children."""
+    fields = Path(f"/proc/{process}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def folder_bytes(folder: Path) -> int:

@@ -31,7 +31,7 @@ from benchmarks.hostile_clients import Heard, HostileVisitor
 from benchmarks.judge_clients import JudgingVisitor, Seen
 from benchmarks.label_campaign import prepare
 from benchmarks.label_clients import Annotator, Record
-from benchmarks.process_tree import MemoryWatch, folder_bytes
+from benchmarks.process_tree import MemoryWatch, folder_bytes, own_cpu_seconds
 from benchmarks.running_app import RunningApp
 from benchmarks.summary import summary
 from storage import open_database
@@ -42,9 +42,10 @@ async def phase(
 ) -> dict[str, Any]:
     """Let everybody do their things for half of the time; what they saw, and the figures of it."""
     seen, record, heard = Seen(), Record(), Heard()
-    begun, cpu = time.monotonic(), time.process_time()
+    begun, cpu, app_cpu = time.monotonic(), time.process_time(), own_cpu_seconds(app.pid)
     deadline = begun + options.minutes * 30
-    visitors = [JudgingVisitor(app.url, number, options.pause) for number in range(options.visitors - options.hostile)]
+    honest = range(options.visitors - options.hostile)
+    visitors = [JudgingVisitor(app.url, number, options.pause, round=1 + bool(hostile)) for number in honest]
     annotators = [
         Annotator(app.url, name, cookie, campaign, options.label_pause, record) for name, cookie in cookies.items()
     ]
@@ -73,6 +74,7 @@ async def phase(
             name: {"tried": tried, "answered": heard.answered[name], "refused": dict(heard.refused.get(name, {}))}
             for name, tried in sorted(heard.tried.items())
         },
+        "app_cpu_share": round((own_cpu_seconds(app.pid) - app_cpu) / seconds, 2),
         "client_cpu_share": round((time.process_time() - cpu) / seconds, 2),
         "load_average": round(os.getloadavg()[0], 1),
     }
