@@ -6,8 +6,10 @@
             print(ticket.place)                  # Place(number=2, seconds=6.1)
         ...                                      # judge; leaving the block lets the next one in
 
-People who are signed in come before visitors who are not. Among equals it goes by turns: a visitor's second judgement stands
-behind the first of everybody else, so that many of one visitor don't hold up the others. Answers from the store never wait.
+People who are signed in come before visitors who are not. Among equals it goes by turns: a visitor's second judgement
+stands behind the first of everybody else, so that many of one visitor don't hold up the others. Among those by turns of
+the networks: sessions cost nothing, so many of one address stand behind the first of each other one. Answers from the
+store never wait.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
@@ -86,7 +88,7 @@ class Ticket:
     def __init__(self, queue: JudgingQueue, visitor: Visitor, number: int, ahead: int) -> None:
         self.visitor = visitor
         self.ahead = ahead  # how many of the same visitor came before and are still there
-        self.number = number  # grows with each arrival, and when one of those ahead leaves
+        self.number = number  # grows with each arrival, and when one of the same network leaves
         self.began: float | None = None
         self._queue = queue
 
@@ -174,7 +176,11 @@ class JudgingQueue:
                 return
             for other in self._own(ticket.visitor):
                 if other.ahead > ticket.ahead:
-                    other.ahead, other.number = other.ahead - 1, self._number_next()
+                    other.ahead -= 1
+            # The network had a turn, so all of it goes behind those who wait now, and keeps its own order.
+            for other in self._order():
+                if other.visitor.origin == ticket.visitor.origin:
+                    other.number = self._number_next()
             self._admit()
 
     def counts(self) -> tuple[int, int]:
@@ -191,8 +197,14 @@ class JudgingQueue:
         self._changed.notify_all()
 
     def _order(self) -> list[Ticket]:
-        """Sort those who wait: accounts first, then by how many of the same visitor are ahead, then by when that was so."""
-        return sorted(self._waiting, key=lambda ticket: (ticket.visitor.person is None, ticket.ahead, ticket.number))
+        """Sort those who wait: accounts first, then by how many of the visitor and of the network are ahead, by number."""
+        ahead_here = Counter(ticket.visitor.origin for ticket in self._running)
+        turns: list[tuple[bool, int, int, int, Ticket]] = []
+        for ticket in sorted(self._waiting, key=lambda ticket: (ticket.visitor.person is None, ticket.ahead, ticket.number)):
+            origin = ticket.visitor.origin
+            turns.append((ticket.visitor.person is None, ticket.ahead, ahead_here[origin], ticket.number, ticket))
+            ahead_here[origin] += 1
+        return [ticket for *_, ticket in sorted(turns, key=lambda turn: turn[:4])]
 
     def _number_next(self) -> int:
         self._number += 1

@@ -59,6 +59,32 @@ def test_many_of_one_visitor_let_others_in_between() -> None:
     assert whose_turn(queue, [*greedy, *modest]) == [greedy[0], *modest, *greedy[1:]]
 
 
+def test_many_sessions_of_one_network_let_other_networks_in_between() -> None:
+    queue = JudgingQueue(at_once=1)
+    many = [queue.enter(Visitor(f"tab {number}", "192.0.2.1")) for number in range(5)]
+    others = [queue.enter(visitor(number)) for number in (2, 3)]
+    assert whose_turn(queue, [*many, *others]) == [many[0], *others, *many[1:]]
+
+
+def test_those_of_one_network_keep_their_order() -> None:
+    queue = JudgingQueue(at_once=1)
+    office = [queue.enter(Visitor(f"tab {number}", "192.0.2.1")) for number in range(3)]
+    again = queue.enter(Visitor("tab 1", "192.0.2.1"))
+    last = queue.enter(Visitor("tab 3", "192.0.2.1"))
+    assert whose_turn(queue, [*office, again, last]) == [*office, last, again]
+
+
+def test_somebody_who_gives_up_holds_up_nobody_of_their_network() -> None:
+    queue = JudgingQueue(at_once=1)
+    running = queue.enter(visitor(9))
+    office = [queue.enter(Visitor(f"tab {number}", "192.0.2.1")) for number in range(3)]
+    queue.leave(office[0])
+    assert [ticket.place.number for ticket in office[1:]] == [1, 2]
+    other = queue.enter(visitor(2))
+    queue.leave(running)
+    assert whose_turn(queue, [office[1], other, office[2]]) == [office[1], other, office[2]]
+
+
 def test_a_visitor_has_a_few_places_and_a_network_some_more() -> None:
     queue = JudgingQueue()
     own = [queue.enter(visitor(1)) for _ in range(MOST_OF_SESSION)]
