@@ -41,6 +41,7 @@ from app.ui.plotly_script import plotly_route
 from app.web.auth import Auth
 from app.web.deployment import is_demo, public_url, render_in_browsers, trust_no_proxy_unasked
 from app.web.housekeeping import Housekeeper
+from app.web.light_sessions import MOST_SESSIONS, make_sessions_light
 from app.web.plain_errors import refuse_plainly
 from app.web.provider import provider_here
 from app.web.security_headers import SecurityHeaders
@@ -197,6 +198,7 @@ class Studio:
         trust_no_proxy_unasked()
         render_in_browsers()
         sys.setswitchinterval(SWITCH_SECONDS)
+        make_sessions_light()
         self.supervisor.start()
         self.housekeeper.start()
         launched: tuple[Any, str, str] = self.blocks.launch(
@@ -217,6 +219,7 @@ class Studio:
             max_file_size=LARGEST_FILE,
             # A judgement that waits for its turn holds a thread; everything else needs some, too.
             max_threads=MOST_IN_ALL + 40,
+            state_session_capacity=MOST_SESSIONS,
             prevent_thread_lock=True,
             **options,
         )
