@@ -3,7 +3,7 @@
     python -m benchmarks.judgement_time [--checkpoint bundled] [--pairs 6]
 
 The last line is JSON: medians and maxima in seconds over the pairs, for each mode, and the ratio of think to quick. The
-decoding processes and the model are warm, as they are in a running app.
+decoding processes and the model are warm, and each judgement has a thread of its own, as in a running app.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import json
 import os
 import statistics
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
@@ -24,15 +25,22 @@ from descore.video import warm_up
 GALLERY = Path(__file__).parents[1] / "app" / "gallery"
 
 
+def judgement_seconds(judge: DeScore, pair: dict[str, str], mode: Mode) -> tuple[float | None, float]:
+    """Seconds to the first text, None without one, and to the verdict of one pair."""
+    start, first = time.monotonic(), None
+    for event in judge.stream([GALLERY / pair["a"], GALLERY / pair["b"]], pair["prompt"], mode):
+        if first is None and isinstance(event, ThoughtDelta):
+            first = time.monotonic() - start
+    return first, time.monotonic() - start
+
+
 def measure(judge: DeScore, pairs: list[dict[str, str]], mode: Mode) -> dict[str, float]:
     """Seconds to the first text and to the verdict over the pairs."""
     first_words, verdicts = [], []
     for pair in pairs:
-        start, first = time.monotonic(), None
-        for event in judge.stream([GALLERY / pair["a"], GALLERY / pair["b"]], pair["prompt"], mode):
-            if first is None and isinstance(event, ThoughtDelta):
-                first = time.monotonic() - start
-        verdicts.append(time.monotonic() - start)
+        with ThreadPoolExecutor(1) as thread:
+            first, verdict = thread.submit(judgement_seconds, judge, pair, mode).result()
+        verdicts.append(verdict)
         first_words += [] if first is None else [first]
     figures = {"verdict_median": statistics.median(verdicts), "verdict_max": max(verdicts)}
     if first_words:

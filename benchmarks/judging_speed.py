@@ -104,7 +104,7 @@ def against_forward(model: DeScoreModel, pair: Pair, judged: Judged) -> tuple[fl
         difference = max(difference, abs(forward.rewards.item() - reward))
         before = forward.hidden[0, -2 - len(thought) : -2]  # these slots predict the thought
         logits = model.token_logits(before).float().masked_fill(model.never_sampled, -torch.inf)
-        passed_over = logits.amax(-1) - logits.gather(-1, torch.tensor(thought)[:, None]).squeeze(-1)
+        passed_over = logits.amax(-1) - logits.gather(-1, torch.tensor(thought, device=logits.device)[:, None]).squeeze(-1)
         gap = max(gap, passed_over.max().item())
     return difference, gap
 
