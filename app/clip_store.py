@@ -177,7 +177,7 @@ class ClipStore:
             return answer
 
         return [
-            Route(f"{ROUTE}/{{public_id}}", guarded(self._serve_video), methods=["GET"]),
+            Route(f"{ROUTE}/{{public_id}}", guarded(self.serve), methods=["GET"]),
             Route(f"{ROUTE}/{{public_id}}/poster", guarded(self._serve_poster), methods=["GET"]),
         ]
 
@@ -187,7 +187,12 @@ class ClipStore:
         with self._database.read() as session:
             return may_fetch(session, video.id, None if person is None else person.id)
 
-    def _serve_video(self, video: Video) -> Response:
+    def serve(self, video: Video) -> Response:
+        """Return the answer that holds a video, or the range of it that was asked for.
+
+        Raises:
+            NotInStoreError: its file was removed by hand.
+        """
         path = self.shown(video)
         return FileResponse(path, media_type=_MEDIA_TYPES.get(path.suffix, "video/mp4"), headers=_HEADERS)
 

@@ -53,6 +53,7 @@ from storage.accounts.sessions import invite_first_lead
 from storage.data_home import ensure_folder
 from storage.labelling.sandbox import open_sandbox
 from storage.pairs import add_pair
+from storage.shares import forget_shares
 from storage.uploads import delete_expired_uploads
 
 UPLOADS = "uploads"  # in the data folder
@@ -156,6 +157,7 @@ class Studio:
             *clip_store.routes(auth.user),
             *auth.routes(),
             *serving.routes(kept_labels.notice),
+            *judge_api.shares.routes(),
             plotly_route(),
             scripts_route(),
             *pages,
@@ -168,6 +170,7 @@ class Studio:
         # Gradio deletes only what this process has taken, so what an earlier one left is swept, too.
         tasks: list[Callable[[], object]] = [
             partial(sweep, uploads, WAIT_SECONDS),
+            partial(forget_shares, database),
             partial(delete_expired_uploads, database),
         ]
         if demo and pair_ids:

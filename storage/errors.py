@@ -17,6 +17,10 @@ class UploadQuotaError(StorageError):
     """There is no more room for uploads of people without an account."""
 
 
+class ShareError(StorageError):
+    """The link to a shared pair is unknown or has ended, or no more can be made."""
+
+
 class NameTakenError(StorageError):
     """Somebody has this name already, or one that reads the same."""
 

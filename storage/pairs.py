@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Select, select
+from sqlalchemy import Select, or_, select
 
 from descore.prompt import prompt_problem
 from storage.errors import NotInStoreError, TextError
@@ -177,6 +177,12 @@ def get_pair(session: Session, pair_id: int) -> Pair:
     if row is None:
         raise NotInStoreError(f"there is no pair {pair_id}")
     return _pair(row)
+
+
+def sources_of(session: Session, video_ids: Collection[int]) -> set[str]:
+    """Return the sources of all pairs in which one of these videos stands."""
+    of_videos = or_(PairRow.video_a_id.in_(video_ids), PairRow.video_b_id.in_(video_ids))
+    return set(session.scalars(select(PairRow.source).where(of_videos).distinct()))
 
 
 def list_pairs(session: Session, source: str) -> tuple[Pair, ...]:

@@ -26,6 +26,7 @@ from storage.schema import (
     RunPairRow,
     VideoRow,
     VideoStatsRow,
+    VoteRow,
 )
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ DRAFTS = _table(DraftRow)
 LABELS = _table(LabelRow)
 PAIRS = _table(PairRow)
 VIDEOS = _table(VideoRow)
+VOTES = _table(VoteRow)
 VIDEO_STATS = _table(VideoStatsRow)
 RUN_PAIRS = _table(RunPairRow)
 EXTERNAL_SCORES = _table(ExternalScoreRow)

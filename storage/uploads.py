@@ -4,8 +4,8 @@
         video = add_upload(session, new_video, origin, size)     # UploadQuotaError: there is no room
     delete_expired_uploads(database)                             # those that nobody used for anything
 
-Such a video is deleted after a set time, unless one of its pairs has a vote, a label, a campaign or anything else that
-refers to it. A video that somebody with an account uploads or imports too is kept like any other.
+Such a video is deleted after a set time, unless one of its pairs has a vote, a label, a campaign, an open link or anything
+else that refers to it. A video that somebody with an account uploads or imports too is kept like any other.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from sqlalchemy import Column, delete, func, or_, select
 from storage.data_home import data_home_id
 from storage.errors import StorageError, UploadQuotaError
 from storage.pairs import NewVideo, Video, add_new_video, find_video
-from storage.schema import Base, JudgementRow, PairRow, UploadRow, VideoRow, VideoStatsRow, utc_now
+from storage.schema import Base, JudgementRow, PairRow, ShareRow, UploadRow, VideoRow, VideoStatsRow, utc_now
+from storage.shares import has_open_share
 from storage.video_files import remove_files, stored_bytes
 
 if TYPE_CHECKING:
@@ -34,8 +35,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 KEPT_FOR = timedelta(days=7)
-# These go with their video; any other row that refers to it keeps it.
+# These go with their video or pair; any other row that refers to one keeps it.
 _PARTS = (PairRow, JudgementRow, VideoStatsRow, UploadRow)
+_PARTS_OF_PAIR = (ShareRow,)  # once the link has ended
 
 
 @dataclass(frozen=True)
@@ -144,11 +146,15 @@ def _delete_rows(session: Session, upload_id: int, before: datetime) -> bool:
     if upload is None or upload.video_id is None or upload.created_at >= before:
         return False
     video = upload.video_id
-    pairs = session.scalars(select(PairRow.id).where(or_(PairRow.video_a_id == video, PairRow.video_b_id == video))).all()
-    if _has_references(session, VideoRow, [video], _PARTS) or _has_references(session, PairRow, pairs, ()):
+    of_video = or_(PairRow.video_a_id == video, PairRow.video_b_id == video)
+    pairs = list(session.scalars(select(PairRow.id).where(of_video)))
+    if _has_references(session, VideoRow, [video], _PARTS) or _has_references(session, PairRow, pairs, _PARTS_OF_PAIR):
+        return False
+    if has_open_share(session, pairs):
         return False
     upload.video_id = None
     session.flush()
+    session.execute(delete(ShareRow).where(ShareRow.pair_id.in_(pairs)))
     session.execute(delete(PairRow).where(PairRow.id.in_(pairs)))
     for part in (JudgementRow, VideoStatsRow):
         session.execute(delete(part).where(part.video_id == video))

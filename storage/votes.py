@@ -1,7 +1,8 @@
 """Votes of the Judge page: an append-only record.
 
 A vote is never changed or removed. A person who votes again on a pair adds a vote that replaces the former
-one, so the votes of one person on one pair form a chain whose end counts.
+one, so the votes of one person on one pair form a chain whose end counts. A person is an account, in whatever browser, or
+else a browser in which nobody is signed in.
 """
 
 from __future__ import annotations
@@ -10,11 +11,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, get_args
 
-from sqlalchemy import Select, select
+from sqlalchemy import ColumnElement, Select, select
 from sqlalchemy.orm import Session, aliased
 
 from storage.errors import NotInStoreError, StorageError
-from storage.schema import Choice, PairRow, Side, VoteRow
+from storage.schema import Choice, PairRow, Side, UserRow, VoteRow
 from storage.text_limits import check_texts
 
 _later = aliased(VoteRow)
@@ -23,7 +24,12 @@ _REPLACED = select(_later.id).where(_later.replaces_id == VoteRow.id).exists()
 
 @dataclass(frozen=True)
 class Vote:
-    """One vote. `choice` names the pair's video, whichever side it was shown on; `left_video` stood left."""
+    """One vote. `choice` names the pair's video, whichever side it was shown on; `left_video` stood left.
+
+    Attributes:
+        voter: the random id of the browser.
+        user_id, user_name: who was signed in with it; None for nobody.
+    """
 
     id: int
     pair_id: int
@@ -33,6 +39,8 @@ class Vote:
     left_video: Side
     replaces_id: int | None
     created_at: datetime
+    user_id: int | None = None
+    user_name: str | None = None
 
 
 @dataclass(frozen=True)
@@ -52,11 +60,14 @@ def save_vote(
     token: str,
     left_video: Side = "A",
     note: str = "",
+    user_id: int | None = None,
 ) -> SavedVote:
     """Save a vote, once for each token.
 
     Args:
-        voter: who votes; votes of the same voter on the same pair replace each other.
+        voter: the random id of the browser.
+        user_id: who is signed in with it. Their vote replaces their earlier one on this pair from any browser; else the vote
+            of this browser from before they signed in.
         token: made new by the page for each submission. A retry or double click repeats it and saves nothing.
 
     Raises:
@@ -77,8 +88,8 @@ def save_vote(
     if before is not None:
         if (before.pair_id, before.voter, before.choice, before.note) != (pair_id, voter, choice, note):
             raise StorageError(f"this form was sent before, as {before.choice}; reload the page to vote again")
-        return SavedVote(_vote(before), is_new=False)
-    replaced = current_vote(session, pair_id, voter)
+        return SavedVote(_vote(session, before), is_new=False)
+    replaced = current_vote(session, pair_id, voter, user_id)
     row = VoteRow(
         pair_id=pair_id,
         choice=choice,
@@ -87,34 +98,43 @@ def save_vote(
         left_video=left_video,
         token=token,
         replaces_id=None if replaced is None else replaced.id,
+        user_id=user_id,
     )
     session.add(row)
     session.flush()
-    return SavedVote(_vote(row), is_new=True)
+    return SavedVote(_vote(session, row), is_new=True)
 
 
-def current_vote(session: Session, pair_id: int, voter: str) -> Vote | None:
-    """Return the vote of this voter on this pair that counts."""
-    row = session.scalars(_current().where(VoteRow.pair_id == pair_id, VoteRow.voter == voter)).one_or_none()
-    return None if row is None else _vote(row)
+def current_vote(session: Session, pair_id: int, voter: str, user_id: int | None = None) -> Vote | None:
+    """Return the vote on this pair that counts: of the account, else of the browser while nobody was signed in."""
+    of_browser = (VoteRow.voter == voter, VoteRow.user_id.is_(None))
+    whose: list[tuple[ColumnElement[bool], ...]] = [of_browser]
+    if user_id is not None:
+        whose.insert(0, (VoteRow.user_id == user_id,))
+    for conditions in whose:
+        row = session.scalars(_current().where(VoteRow.pair_id == pair_id, *conditions)).one_or_none()
+        if row is not None:
+            return _vote(session, row)
+    return None
 
 
 def current_votes(session: Session, pair_id: int) -> tuple[Vote, ...]:
-    """List the votes on a pair that count: one of each voter, oldest first."""
-    return tuple(_vote(row) for row in session.scalars(_current().where(VoteRow.pair_id == pair_id)))
+    """List the votes on a pair that count: one of each person, oldest first."""
+    return tuple(_vote(session, row) for row in session.scalars(_current().where(VoteRow.pair_id == pair_id)))
 
 
 def all_votes(session: Session, pair_id: int) -> tuple[Vote, ...]:
     """Every vote ever saved on a pair, the replaced ones too, oldest first."""
     rows = session.scalars(select(VoteRow).where(VoteRow.pair_id == pair_id).order_by(VoteRow.id))
-    return tuple(_vote(row) for row in rows)
+    return tuple(_vote(session, row) for row in rows)
 
 
 def _current() -> Select[Any]:
     return select(VoteRow).where(~_REPLACED).order_by(VoteRow.id)
 
 
-def _vote(row: VoteRow) -> Vote:
+def _vote(session: Session, row: VoteRow) -> Vote:
+    user = None if row.user_id is None else session.get(UserRow, row.user_id)
     return Vote(
         id=row.id,
         pair_id=row.pair_id,
@@ -124,4 +144,6 @@ def _vote(row: VoteRow) -> Vote:
         left_video=row.left_video,
         replaces_id=row.replaces_id,
         created_at=row.created_at,
+        user_id=row.user_id,
+        user_name=None if user is None else user.name,
     )

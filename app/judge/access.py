@@ -13,6 +13,7 @@ from app.serving.judging_queue import Visitor
 from app.web.auth import Auth, NotAllowedError, NotSignedInError
 from app.web.deployment import client_address, on_space
 from storage import Database
+from storage.accounts.users import User
 from storage.labelling.blind import blind_videos
 from storage.pairs import Video
 
@@ -29,6 +30,10 @@ class JudgingAccess:
 
     def __init__(self, auth: Auth, access: Access) -> None:
         self._auth, self.access = auth, access
+
+    def person(self, request: Any) -> User | None:
+        """Return who is signed in."""
+        return self._auth.user(request)
 
     def hidden(self, request: Any, videos: Collection[Video]) -> frozenset[int]:
         """Return the ids of those videos that a blind campaign keeps this visitor, who is no lead, from having judged."""

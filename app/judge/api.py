@@ -19,18 +19,19 @@ import gradio as gr
 from app.clip_store import ClipStore
 from app.judge.access import JudgingAccess
 from app.judge.gallery import BundledPair
+from app.judge.shares import OWN_SOURCE, SharedPairs
 from app.serving.answer import Answer
-from app.serving.cached_judge import Subject, stream_answer
+from app.serving.cached_judge import Subject, stored_answer, stream_answer
 from app.serving.judging_queue import Visitor
 from app.serving.serving import Serving
 from app.web.uploads import WAIT_SECONDS, Admission
 from descore.judgement import Mode
 from descore.prompt import check_prompt
 from descore.video import Lane, VideoError, VideoMissingError
-from storage import Database
-from storage.pairs import Pair, Video, add_pair, find_pair
+from storage import Database, NotInStoreError
+from storage.pairs import Pair, Video, add_pair, find_pair, get_pair
 from storage.schema import Choice
-from storage.votes import SavedVote, save_vote
+from storage.votes import SavedVote, Vote, current_vote, save_vote
 
 MODES: list[tuple[str, Mode]] = [("Think", "think"), ("Quick, no thought", "quick"), ("Several thoughts", "k")]
 # Who judges next is decided by `JudgingQueue`, so Gradio lets all of them in.
@@ -49,6 +50,7 @@ class Selection:
     a: str
     b: str
     bundled: str | None = None  # the id in the gallery of a pair from there
+    share: str | None = None  # the token of the link that the pair came by
 
 
 class JudgeApi:
@@ -64,25 +66,33 @@ class JudgeApi:
     ) -> None:
         self.serving, self.database, self.clip_store, self.access = serving, database, clip_store, access
         self.bundled = {pair.id: pair for pair in bundled}
+        self.shares = SharedPairs(serving, database, clip_store, access)
         self._checks = Admission(CHECKS_OF_ORIGIN, CHECKS_IN_ALL)
 
-    def pair_of(self, selection: Selection | None, prompt: str) -> Pair:
+    def pair_of(self, selection: Selection | None, prompt: str, request: Any) -> Pair:
         """Return the stored pair of the page's videos and prompt.
 
         Raises:
-            ValueError: there is no video yet.
+            ValueError: there is no video yet, or another prompt than that of a shared pair.
             PromptError: there is no prompt yet, or one that can't be used.
+            ShareError: the pair came by a link that has ended.
+            NotAllowedError: it came by a link, and is being labelled blind.
         """
         if selection is None:
             raise ValueError("Choose a pair, or upload two videos first.")
         check_prompt(prompt)
+        if selection.share is not None:
+            pair = self.shares.open(selection.share, request).pair
+            if prompt.strip() != pair.prompt.strip():
+                raise ValueError("This link is for its own prompt. Upload the videos yourself to ask about another.")
+            return pair
         a, b = self.clip_store.by_id(selection.a), self.clip_store.by_id(selection.b)
         with self.database.read() as session:  # a pair that is known can be judged while nothing can be written
             known = find_pair(session, a, b, prompt)
         if known is not None:
             return known
         with self.database.write() as session:
-            return add_pair(session, a, b, prompt, source="bundled" if selection.bundled else "judge page")
+            return add_pair(session, a, b, prompt, source="bundled" if selection.bundled else OWN_SOURCE)
 
     def admit(self, selection: Selection | None, prompt: str, request: Any) -> tuple[Pair, Visitor]:
         """Return the stored pair and who asks about it, if they may have it judged.
@@ -91,7 +101,7 @@ class JudgeApi:
             As `pair_of` and `JudgingAccess`.
         """
         visitor = self.access.visitor(request)
-        pair = self.pair_of(selection, prompt)
+        pair = self.pair_of(selection, prompt, request)
         self.access.refuse_blind(request, (pair.video_a, pair.video_b))
         return pair, visitor
 
@@ -142,9 +152,51 @@ class JudgeApi:
         texts = all(isinstance(text, str) for text in (choice, token, voter, note))
         if not texts or choice not in get_args(Choice) or not VOTER.fullmatch(voter):
             raise ValueError("A vote is A, tie, B or both_bad, from a voter id of 32 hex digits.")
-        self.access.visitor(request)
+        user_id = self.access.visitor(request).person
         with self.database.write() as session:
-            return save_vote(session, pair_id=pair_id, choice=choice, voter=voter, token=token, note=note)
+            return save_vote(session, pair_id=pair_id, choice=choice, voter=voter, token=token, note=note, user_id=user_id)
+
+    def current_vote(self, pair: Pair, voter: str, request: Any) -> Vote | None:
+        """Return the vote of the person, else of the browser, on a pair."""
+        person = self.access.person(request)
+        with self.database.read() as session:
+            return current_vote(session, pair.id, voter, None if person is None else person.id)
+
+    def answer_in_store(self, pair: Pair) -> Answer | None:
+        """Return the serving checkpoint's answer about a pair if the store has one: with a thought, else without."""
+        answers = (stored_answer(self.serving.now, self.database, pair, mode) for mode in ("think", "quick"))
+        return next((answer for answer in answers if answer is not None), None)
+
+    def linked_pair(self, name: str, request: Any) -> tuple[Pair, str | None]:
+        """Return the pair that a link names, with its id in the gallery if it is from there.
+
+        Args:
+            name: an id of the gallery, or the number of a pair: one that is from there, or any if a lead asks.
+
+        Raises:
+            NotInStoreError: there is none, or not for everybody.
+            NotAllowedError: it is being labelled blind, and no lead asks.
+        """
+        missing = NotInStoreError("There is no pair under this link that everybody may see.")
+        by_videos = {(pair.a.id, pair.b.id): pair for pair in self.bundled.values()}
+        with self.database.read() as session:
+            if name in self.bundled:
+                bundled = self.bundled[name]
+                pair = find_pair(session, bundled.a, bundled.b, bundled.prompt)
+            elif name.isascii() and name.isdigit() and len(name) < 10:
+                pair = get_pair(session, int(name))
+            else:
+                raise missing
+        if pair is None:
+            raise missing
+        known = by_videos.get((pair.video_a.id, pair.video_b.id))
+        if known is not None and known.prompt.strip() != pair.prompt.strip():
+            known = None
+        person = self.access.person(request)
+        if known is None and (person is None or person.role != "lead"):
+            raise missing
+        self.access.refuse_blind(request, pair.videos)
+        return pair, None if known is None else known.id
 
 
 def upload_box(label: str, visible: bool = True) -> gr.Video:

@@ -82,11 +82,12 @@ class Comparison(Source):
 
 
 class VoteReceipt(TypedDict):
-    """A vote as it is stored; `is_new` is False where the same token had arrived before."""
+    """A vote as it is stored, with the name of the account behind it; `is_new` is False if its token had come before."""
 
     pair: int
     choice: Choice
     note: str
+    name: str | None
     is_new: bool
 
 
@@ -220,7 +221,13 @@ class JudgeEndpoints:
         pair_id = whole_number(pair, "pair", 1, LARGEST_ID)
         saved = self._api.save_vote(pair_id, choice, token, voter, note, request)
         vote = saved.vote
-        return {"pair": vote.pair_id, "choice": vote.choice, "note": vote.note, "is_new": saved.is_new}
+        return {
+            "pair": vote.pair_id,
+            "choice": vote.choice,
+            "note": vote.note,
+            "name": vote.user_name,
+            "is_new": saved.is_new,
+        }
 
     def _asked(self, prompt: Any, mode: Any, k: Any, request: Any) -> tuple[Visitor, str]:
         """Check all that can be checked before a video is decoded; return who asks, and the prompt."""

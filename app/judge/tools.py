@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 from anyio import CapacityLimiter, to_thread
+from gradio.context import LocalContext
 from mcp import types
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
@@ -105,7 +106,9 @@ def offer_tools(server: Any, endpoints: JudgeEndpoints) -> None:
         unknown = set(arguments) - (set(signature(function).parameters) - {"request"})
         if unknown:
             raise ValueError(f"{tool} takes no {min(unknown)[:80]!r}.")
-        work = partial(function, **arguments, request=server.mcp_server.request_context.request)
+        request = gr.Request(server.mcp_server.request_context.request)
+        LocalContext.request.set(request)  # ZeroGPU asks there for whom a GPU is lent
+        work = partial(function, **arguments, request=request)
         left = threading.Event()
         CLIENT_LEFT.set(left)
         try:

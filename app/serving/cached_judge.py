@@ -22,6 +22,7 @@ from app.clip_store import ClipStore
 from app.serving.answer import Answer, VideoAnswer
 from app.serving.judging_queue import Visitor
 from app.serving.serving import Served, Serving
+from descore.calibration import ModeCalibration
 from descore.judgement import Event, Judgement, Mode, ThoughtDelta, Verdict
 from descore.video import Lane
 from storage import Database, StorageError
@@ -61,6 +62,23 @@ class VideoOfPrompt:
     def videos(self) -> tuple[Video, ...]:
         """The video."""
         return (self.video,)
+
+
+@dataclass(frozen=True)
+class Recall:
+    """Which judgements to read from the store, and how they are told.
+
+    Attributes:
+        fingerprint, mode, k: as in `storage.judgements.Question`.
+        scale: the calibration that they are shown with.
+        compare: makes the verdict from the judgements.
+    """
+
+    fingerprint: str
+    mode: Mode
+    k: int
+    scale: ModeCalibration | None
+    compare: Callable[[tuple[Judgement, ...]], Verdict]
 
 
 def stream_answer(
@@ -136,9 +154,21 @@ def stored_answer(served: Served, database: Database, subject: Subject, mode: Mo
     Raises:
         StorageError: the store can't be read.
     """
-    stored = _recall(served, database, subject, mode, k)
-    answer = Answer(phase="running", mode=mode, scale=served.scale(mode))
-    return None if stored is None else _from_store(served, answer, subject, stored)
+    compare = partial(served.compare, mode, subject.prompt)
+    return recalled_answer(database, subject, Recall(served.fingerprint, mode, k, served.scale(mode), compare))
+
+
+def recalled_answer(database: Database, subject: Subject, recall: Recall) -> Answer | None:
+    """Return any checkpoint's answer if the store has it.
+
+    Raises:
+        StorageError: the store can't be read.
+    """
+    questions = _questions(recall.fingerprint, subject, recall.mode, recall.k)
+    with database.read() as session:
+        found = [find_judgement(session, question) for question in questions]
+    stored = [judgement for judgement in found if judgement is not None]
+    return _from_store(recall, subject, stored) if len(stored) == len(found) else None
 
 
 def _grown(answer: Answer, event: Event) -> Answer:
@@ -154,38 +184,33 @@ def _grown(answer: Answer, event: Event) -> Answer:
     return replace(answer, sides=(sides[0], sides[1]))
 
 
-def _questions(served: Served, subject: Subject, mode: Mode, k: int) -> list[Question]:
-    return [Question(video.id, subject.prompt, served.fingerprint, mode, k) for video in subject.videos]
-
-
-def _recall(served: Served, database: Database, subject: Subject, mode: Mode, k: int) -> list[StoredJudgement] | None:
-    """Return the stored judgement of each video, or None if one is missing."""
-    with database.read() as session:
-        found = [find_judgement(session, question) for question in _questions(served, subject, mode, k)]
-    stored = [judgement for judgement in found if judgement is not None]
-    return stored if len(stored) == len(found) else None
+def _questions(fingerprint: str, subject: Subject, mode: Mode, k: int) -> list[Question]:
+    return [Question(video.id, subject.prompt, fingerprint, mode, k) for video in subject.videos]
 
 
 def _remember(served: Served, database: Database, subject: Subject, k: int, comparison: Verdict) -> None:
     with database.write() as session:
-        for question, judgement in zip(_questions(served, subject, comparison.mode, k), comparison.videos, strict=True):
+        for question, judgement in zip(
+            _questions(served.fingerprint, subject, comparison.mode, k), comparison.videos, strict=True
+        ):
             values = asdict(judgement)
             record = JudgementRecord(checkpoint=comparison.checkpoint, **{name: values[name] for name in _RECORDED})
             save_judgement(session, question, record)
 
 
-def _from_store(served: Served, answer: Answer, subject: Subject, stored: list[StoredJudgement]) -> Answer:
+def _from_store(recall: Recall, subject: Subject, stored: list[StoredJudgement]) -> Answer:
     judged = tuple(
-        Judgement(path=video.public_id, mode=answer.mode, **{name: getattr(row.record, name) for name in _RECORDED})
+        Judgement(path=video.public_id, mode=recall.mode, **{name: getattr(row.record, name) for name in _RECORDED})
         for video, row in zip(subject.videos, stored, strict=True)
     )
-    sides = [*(VideoAnswer(judgement.thought, judgement) for judgement in judged), *answer.sides][:2]
+    sides = [*(VideoAnswer(judgement.thought, judgement) for judgement in judged), VideoAnswer()]
     judged_on = max(row.created_at for row in stored)
-    return replace(
-        answer,
+    return Answer(
         phase="done",
+        mode=recall.mode,
         sides=(sides[0], sides[1]),
-        comparison=served.compare(answer.mode, subject.prompt, judged),
+        comparison=recall.compare(judged),
+        scale=recall.scale,
         from_store=True,
         status=f"from the store, judged {judged_on:%Y-%m-%d %H:%M} UTC",
     )

@@ -16,8 +16,13 @@ def vote_view(pair_id: int | None, vote: Vote | None, status: str = "") -> dict[
         "pair": pair_id,
         "choice": vote.choice if vote else None,
         "note": vote.note if vote else "",
-        "status": status or (f"saved {vote.created_at:%Y-%m-%d %H:%M} UTC" if vote else ""),
+        "status": status or (_saved(vote) if vote else ""),
     }
+
+
+def _saved(vote: Vote) -> str:
+    name = f" as {vote.user_name}" if vote.user_name else ""
+    return f"saved {vote.created_at:%Y-%m-%d %H:%M} UTC{name}"
 
 
 def vote_bar(elem_id: str = "vote") -> gr.HTML:

@@ -19,8 +19,8 @@ from sqlalchemy.orm import Session
 
 from storage.errors import JournalError
 from storage.labelling.pair_totals import COUNTS
-from storage.schema import InvitationRow, UserRow, UtcDateTime, VoteRow
-from storage.sql import ASSIGNMENTS, CAMPAIGN_PAIRS, CAMPAIGNS, GUIDELINES, LABELS, MEMBERS, PAIRS, VIDEOS
+from storage.schema import InvitationRow, UserRow, UtcDateTime
+from storage.sql import ASSIGNMENTS, CAMPAIGN_PAIRS, CAMPAIGNS, GUIDELINES, LABELS, MEMBERS, PAIRS, VIDEOS, VOTES
 
 # A text, or a tuple of texts, numbers and further names; in a file the tuples are lists.
 Name: TypeAlias = "str | int | tuple[Name, ...]"
@@ -89,7 +89,7 @@ KEPT: Mapping[str, KeptTable] = {
             quiet=frozenset({"expires_at"}),  # drafts renew it all the time
         ),
         KeptTable(LABELS, ("annotator_id", "token"), derived=frozenset({"replaces_id", "left_video"}), is_final=True),
-        KeptTable(cast("Table", VoteRow.__table__), ("token",), derived=frozenset({"replaces_id"}), is_final=True),
+        KeptTable(VOTES, ("token",), derived=frozenset({"replaces_id"}), is_final=True),
     )
 }
 # Kept where a kept row names them, since most of what is uploaded to be judged is deleted after some days.

@@ -22,7 +22,7 @@ from storage.errors import JournalConflictError, JournalError
 from storage.journal.journal_file import Line, read_journal
 from storage.journal.kept_rows import KEPT, KeptTable, Name, Namer, Record, as_name, as_stored, before_it_was_there, referred
 from storage.labelling import totals
-from storage.sql import ASSIGNMENTS, CAMPAIGNS, LABELS, MEMBERS
+from storage.sql import ASSIGNMENTS, CAMPAIGNS, LABELS, MEMBERS, VOTES
 
 if TYPE_CHECKING:
     from storage.database import Database
@@ -218,30 +218,43 @@ def _bring(stock: _Stock, kept: KeptTable, records: Sequence[Record]) -> int:
 
 
 class _Revisions:
-    """A new label replaces the last one of its assignment, a new vote the last one of its voter on the pair."""
-
-    _OF: Mapping[str, tuple[str, ...]] = {"labels": ("assignment_id",), "votes": ("pair_id", "voter")}
+    """A new label replaces the last one of its assignment, a new vote the one of its person on the pair that counts."""
 
     def __init__(self, session: Session, kept: KeptTable) -> None:
-        self._columns = self._OF.get(kept.name, ())
+        self._table = kept.table
         self._last: dict[tuple[Any, ...], int] = {}
         self._left_videos: dict[int, Side] = {}
-        if self._columns:
-            columns = [kept.table.c[name] for name in self._columns]
-            for *group, last in session.execute(select(*columns, func.max(kept.table.c.id)).group_by(*columns)):
-                self._last[tuple(group)] = last
         if kept.table is LABELS:
+            newest = select(LABELS.c.assignment_id, func.max(LABELS.c.id)).group_by(LABELS.c.assignment_id)
+            self._last = {("assignment", assignment): last for assignment, last in session.execute(newest)}
             self._left_videos = dict(session.execute(select(ASSIGNMENTS.c.id, ASSIGNMENTS.c.left_video)).tuples().all())
+        elif kept.table is VOTES:
+            replaced = select(VOTES.c.replaces_id).where(VOTES.c.replaces_id.is_not(None))
+            for row in session.execute(select(VOTES).where(VOTES.c.id.not_in(replaced))):
+                self._last[_voter(row.pair_id, row.voter, row.user_id)] = row.id
 
     def link(self, row_id: int, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return the columns that come from the assignment and from the revision before, and remember this one."""
-        if not self._columns:
-            return {}
-        group = tuple(values[name] for name in self._columns)
-        before = self._last.get(group)
-        self._last[group] = row_id
-        sides = {"left_video": self._left_videos[values["assignment_id"]]} if self._left_videos else {}
-        return {"replaces_id": before, **sides}
+        if self._table is LABELS:
+            assignment = values["assignment_id"]
+            before = self._replace(("assignment", assignment), row_id)
+            return {"replaces_id": before, "left_video": self._left_videos[assignment]}
+        if self._table is VOTES:
+            pair, voter, user = values["pair_id"], values["voter"], values["user_id"]
+            before = self._replace(_voter(pair, voter, user), row_id)
+            if before is None and user is not None:  # as in `storage.votes.save_vote`
+                before = self._last.pop(_voter(pair, voter, None), None)
+            return {"replaces_id": before}
+        return {}
+
+    def _replace(self, whose: tuple[Any, ...], row_id: int) -> int | None:
+        before = self._last.get(whose)
+        self._last[whose] = row_id
+        return before
+
+
+def _voter(pair_id: int, voter: str, user_id: int | None) -> tuple[Any, ...]:
+    return ("browser", pair_id, voter) if user_id is None else ("account", pair_id, user_id)
 
 
 def _repair_assignments(session: Session) -> None:

@@ -181,7 +181,9 @@ VOTES = (
         "vote {id} replaces vote {replaces_id} of another pair or voter, or one that is not older",
         """
         SELECT votes.id, votes.replaces_id FROM votes JOIN votes AS former ON former.id = votes.replaces_id
-        WHERE former.pair_id <> votes.pair_id OR former.voter <> votes.voter OR former.id >= votes.id
+        WHERE former.pair_id <> votes.pair_id OR former.id >= votes.id
+            OR CASE WHEN former.user_id IS NULL THEN former.voter <> votes.voter
+                ELSE votes.user_id IS NULL OR former.user_id <> votes.user_id END
         """,
     ),
     Rule(
@@ -189,8 +191,17 @@ VOTES = (
         "voter {voter} has {times} current votes on pair {pair_id}",
         """
         SELECT voter, pair_id, count(*) AS times FROM votes
-        WHERE NOT EXISTS (SELECT 1 FROM votes AS later WHERE later.replaces_id = votes.id)
+        WHERE user_id IS NULL AND NOT EXISTS (SELECT 1 FROM votes AS later WHERE later.replaces_id = votes.id)
         GROUP BY voter, pair_id HAVING count(*) > 1
+        """,
+    ),
+    Rule(
+        "votes",
+        "user {user_id} has {times} current votes on pair {pair_id}",
+        """
+        SELECT user_id, pair_id, count(*) AS times FROM votes
+        WHERE user_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM votes AS later WHERE later.replaces_id = votes.id)
+        GROUP BY user_id, pair_id HAVING count(*) > 1
         """,
     ),
 )

@@ -3,6 +3,7 @@
     pairs.py        videos (one file by content hash), who uploaded them, pairs (two videos and their prompt)
     judgements.py   judgements of videos by checkpoints
     votes.py        votes of visitors on the Judge page, append-only
+    shares.py       links to pairs that somebody shared
     people.py       accounts, invitations, signed-in browsers, failed attempts
     campaigns.py    campaigns, guidelines, their pairs, their members, running totals; imports
     labels.py       assignments with their leases, drafts, labels as append-only revisions
@@ -28,6 +29,7 @@ from storage.schema.judgements import JudgementRow, Mode
 from storage.schema.labels import Action, AssignmentRow, AssignmentState, DraftRow, Kind, LabelRow, Strength
 from storage.schema.pairs import PairRow, UploadRow, VideoRow
 from storage.schema.people import InvitationRow, Role, SignInAttemptRow, SignInRow, UserRow
+from storage.schema.shares import ShareRow
 from storage.schema.training import (
     CheckpointRow,
     ExternalScoreRow,
@@ -76,6 +78,7 @@ __all__ = [
     "RunPairRow",
     "RunRow",
     "RunState",
+    "ShareRow",
     "Side",
     "SignInAttemptRow",
     "SignInRow",

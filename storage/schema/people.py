@@ -28,11 +28,11 @@ class UserRow(Base):
     name_key: Mapped[str] = mapped_column(String(160), unique=True)
     role: Mapped[Role] = mapped_column(String(16))
     password_hash: Mapped[str | None] = mapped_column(Text, info=at_most(1_000))
+    active: Mapped[bool] = mapped_column(default=True)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utc_now)
     # Who vouches for the person, and its unchanging name for them; see `storage.accounts.identities`.
     issuer: Mapped[str | None] = mapped_column(String(255))
     subject: Mapped[str | None] = mapped_column(String(255))
-    active: Mapped[bool] = mapped_column(default=True)
-    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utc_now)
 
 
 class InvitationRow(Base):

@@ -11,13 +11,19 @@ from storage.schema.base import Base, Choice, Side, UtcDateTime, at_most, utc_no
 
 
 class VoteRow(Base):
-    """A person's vote on a pair. A changed mind is a new row that names the one it replaces."""
+    """A person's vote on a pair. A changed mind is a new row that names the one it replaces.
+
+    Attributes:
+        voter: the random id of the browser.
+        user_id: who was signed in with it; NULL for nobody.
+    """
 
     __tablename__ = "votes"
     __table_args__ = (
         CheckConstraint("choice IN ('A', 'B', 'tie', 'both_bad')", name="choice"),
         CheckConstraint("left_video IN ('A', 'B')", name="left_video"),
         Index(None, "pair_id", "voter"),
+        Index(None, "pair_id", "user_id"),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -29,3 +35,4 @@ class VoteRow(Base):
     token: Mapped[str] = mapped_column(String(64), unique=True)
     replaces_id: Mapped[int | None] = mapped_column(ForeignKey("votes.id"), unique=True)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utc_now)
+    user_id: Mapped[int | None] = mapped_column(ForeignKey("users.id"))

@@ -264,3 +264,79 @@ def test_phone_has_no_sideways_scroll_and_keeps_the_transport_in_reach(browser: 
     assert watched.elsewhere == []
     assert watched.faults == []
     context.close()
+
+
+# ---- links -------------------------------------------------------------------------------------------------------
+
+
+def test_a_pair_is_shared_opened_by_somebody_else_and_ended(
+    watched: Watched, browser: Browser, running: Running, tmp_path: Path
+) -> None:
+    page = watched.page
+    clips = make_clip(tmp_path / "a.mp4", (200, 120, 40)), make_clip(tmp_path / "b.mp4", (40, 120, 200))
+    bring(page, *clips, "A shared square.")
+    expect(page.locator(".share")).to_be_hidden()
+    judge_quickly(page)
+    page.click(".share-make")
+    link = page.locator(".share-link")
+    expect(link).to_have_value(re.compile(rf"^{re.escape(running.url)}/judge\?share=[\w-]{{43}}$"))
+    expect(page.locator(".share-title")).to_contain_text("until 20")
+    address, headline = link.input_value(), page.inner_text(".odds-headline")
+    watched.faults.clear()  # the preview of Gradio's box looks for a module of its own, which the policy forbids
+
+    context = browser.new_context(viewport={"width": 1360, "height": 900})
+    guest = Watched(context.new_page())
+    watch(guest, running.url)
+    open_page(guest.page, address)
+    wait_for_phase(guest.page, "done")
+    expect(guest.page.locator("#prompt textarea")).to_have_value("A shared square.")
+    expect(guest.page.locator("#prompt textarea")).to_be_disabled()
+    assert guest.page.inner_text(".odds-headline") == headline
+    expect(guest.page.locator("#link-notice")).to_contain_text("Somebody shared this pair")
+    expect(guest.page.locator(".share")).to_be_hidden()
+    assert all("/shared/" in video.get_attribute("src") for video in guest.page.locator(".pair video").all())
+    guest.page.click(".pair-play")
+    guest.page.wait_for_function(f"() => ({TIMES})().every((time) => time > 0.2)")
+    open_page(guest.page, guest.page.url)  # a reload opens it again
+    wait_for_phase(guest.page, "done")
+    guest.page.click("[data-id='red']")  # and another pair leaves it
+    expect(guest.page.locator("#prompt textarea")).to_have_value(PROMPTS["red"])
+    expect(guest.page.locator("#prompt textarea")).to_be_enabled()
+    expect(guest.page.locator("#link-notice")).to_be_hidden()
+    guest.page.wait_for_url(f"{running.url}/")
+
+    open_page(page, running.url)  # the maker comes back and finds it
+    expect(page.locator(".share-title")).to_contain_text("You shared this pair")
+    page.click(".share-end")
+    expect(page.locator(".share-status")).to_contain_text("The link has ended")
+    guest.page.goto(address)
+    expect(guest.page.locator("#link-notice")).to_contain_text("This link ended on 20")
+    context.close()
+    assert (guest.elsewhere, guest.faults) == ([], [])
+
+
+def test_a_link_to_a_bundled_pair_is_copied_and_opens_it(watched: Watched, running: Running) -> None:
+    page = watched.page
+    page.click("[data-id='blue']")
+    expect(page.locator(".share-title")).to_have_text("Link to this pair")
+    page.click(".share-copy")
+    expect(page.locator(".share-copy")).to_have_text("Copied")
+    page.click("[data-id='red']")
+    expect(page.locator("[data-id='red']")).to_have_attribute("aria-pressed", "true")
+    open_page(page, f"{running.url}/judge?pair=blue")
+    expect(page.locator("#prompt textarea")).to_have_value(PROMPTS["blue"])
+    expect(page.locator("[data-id='blue']")).to_have_attribute("aria-pressed", "true")
+    page.wait_for_url(f"{running.url}/")
+
+
+def bring(page: Page, a: Path, b: Path, prompt: str) -> None:
+    """Use two videos of one's own."""
+    page.fill("#prompt textarea", prompt)
+    page.click("#own > button")
+    files = page.locator("#own input[type=file]")
+    files.nth(0).set_input_files(a)
+    page.locator("#own video").first.wait_for()
+    page.locator("#own input[type=file]").last.set_input_files(b)
+    expect(page.locator("#own video")).to_have_count(2)
+    page.click("#use-own")
+    expect(page.locator("#own video")).to_have_count(0)

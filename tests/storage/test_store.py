@@ -12,7 +12,9 @@ from sqlalchemy import text
 
 from descore.answer import DIMENSIONS
 from storage import Database, NotInStoreError, StorageError
+from storage.accounts.users import add_user
 from storage.judgements import Question, find_judgement, save_judgement
+from storage.maintenance.integrity import check_store
 from storage.pairs import add_pair, find_video, get_pair, list_pairs, video_by_public_id
 from storage.schema import VideoRow
 from storage.video_files import playable_path, store_video, video_path
@@ -220,6 +222,31 @@ def test_a_changed_mind_replaces_and_keeps_the_former_vote(database: Database) -
         assert current_vote(session, pair.id, "v") == third
         assert current_vote(session, pair.id, "nobody") is None
     assert (third.left_video, second.note) == ("B", "n")
+
+
+def test_an_accounts_vote_replaces_its_earlier_one_from_another_browser(database: Database) -> None:
+    with database.write() as session:
+        pair, ada = make_pair(session), add_user(session, "Ada", "annotator")
+        ben = add_user(session, "Ben", "annotator")
+        votes = [
+            save_vote(session, pair_id=pair.id, choice=choice, voter=voter, token=token, user_id=user).vote
+            for token, choice, voter, user in [
+                ("1", "A", "home", None),
+                ("2", "B", "home", ada.id),  # she signed in, and changed her mind
+                ("3", "tie", "work", ada.id),
+                ("4", "A", "work", ben.id),  # at the same machine
+                ("5", "B", "work", None),  # a visitor there
+                ("6", "A", "home", None),
+            ]
+        ]
+        assert [vote.replaces_id for vote in votes] == [None, votes[0].id, votes[1].id, None, None, None]
+        assert [vote.user_name for vote in votes] == [None, "Ada", "Ada", "Ben", None, None]
+        assert current_votes(session, pair.id) == tuple(votes[2:])
+        assert current_vote(session, pair.id, "elsewhere", ada.id) == votes[2]
+        assert current_vote(session, pair.id, "work", ben.id) == votes[3]
+        assert current_vote(session, pair.id, "work") == votes[4]
+        assert current_vote(session, pair.id, "elsewhere") is None
+    assert check_store(database) == ()
 
 
 @pytest.mark.parametrize("change", [{"choice": "C"}, {"choice": ""}, {"left_video": "left"}, {"voter": ""}, {"token": ""}])

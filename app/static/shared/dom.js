@@ -12,6 +12,21 @@ export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
+// Without https there may be no clipboard; the field is selected then, and copied as with the keyboard.
+export async function copyField(field) {
+  const wasHidden = field.hidden;
+  field.hidden = false;
+  field.select();
+  try {
+    await navigator.clipboard.writeText(field.value);
+    return true;
+  } catch {
+    return document.execCommand("copy");
+  } finally {
+    field.hidden = wasHidden;
+  }
+}
+
 // A name for one submission: the server saves it once, however often it arrives.
 export function newToken() {
   return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");

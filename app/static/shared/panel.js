@@ -2,6 +2,7 @@
 // content that is there (so that a refused form keeps what was typed). Buttons with data-act and forms with data-act trigger
 // 'act' with their fields, which the server checks.
 
+import { copyField } from "./dom.js";
 import { fields } from "./form_fields.js";
 
 const REPEAT_AFTER = 700;  // milliseconds in which the same act is not sent twice
@@ -44,11 +45,8 @@ export class Panel {
     this.act({ ...(form ? fields(form) : {}), act: button.dataset.act, id: button.dataset.id || "" });
   }
 
-  // Without https there may be no clipboard; the link is selected then, and copied with the keyboard.
   async copyText(button) {
-    const field = this.body.querySelector(button.dataset.copy);
-    field.select();
-    try { await navigator.clipboard.writeText(field.value); button.textContent = "Copied"; } catch { document.execCommand("copy"); }
+    if (await copyField(this.body.querySelector(button.dataset.copy))) button.textContent = "Copied";
   }
 
   submit(event) {

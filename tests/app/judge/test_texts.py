@@ -31,7 +31,9 @@ BAD_PROMPTS = [
 ]
 SURROGATE = ("a\ud800", r"U\+D800 at position 2")  # no JSON in UTF-8 carries it, so only handlers can meet it
 LIMIT = "characters; at most"
-REQUEST = gr.Request(Request({"type": "http", "headers": [], "client": ("127.0.0.1", 1)}), session_hash="tab")
+REQUEST = gr.Request(
+    Request({"type": "http", "headers": [], "query_string": b"", "client": ("127.0.0.1", 1)}), session_hash="tab"
+)
 
 
 def counts(running: Running) -> tuple[int, ...]:
@@ -76,7 +78,7 @@ def test_the_functions_behind_the_endpoints_refuse_it_too(
         endpoints = running.studio.endpoints
         endpoints.judge(str(tmp_path / "a.mp4"), str(tmp_path / "b.mp4"), prompt, REQUEST, "quick", 8)
     with pytest.raises(ValueError, match=message):
-        api.pair_of(selection(api), prompt)
+        api.pair_of(selection(api), prompt, REQUEST)
     assert counts(running) == before
 
 
@@ -85,9 +87,9 @@ def test_the_handlers_of_the_page_say_so_and_keep_nothing(
     page: JudgePage, running: Running, prompt: str, message: str
 ) -> None:
     before, chosen, saved = counts(running), selection(page.api), {"voter": secrets.token_hex(16), "prompt": "old"}
-    *_, (view, *_) = page._judge(chosen, prompt, "quick", 8, REQUEST)
+    *_, (view, *_) = page._judge(chosen, prompt, "quick", 8, saved, REQUEST)
     assert re.search(message, view["status"])
-    votes, state = page._reword(chosen, prompt, saved)
+    votes, state = page._reword(chosen, prompt, saved, REQUEST)
     assert votes["pair"] is None
     assert "prompt" not in state
     event = gr.EventData(None, {"choice": "A", "token": secrets.token_hex(16), "note": ""})
@@ -100,7 +102,7 @@ def test_the_handlers_of_the_page_say_so_and_keep_nothing(
     [("token", "x" * 20_000_000), ("note", "x" * 20_000_000), ("note", "x" * 1001), ("token", "\ud800"), ("note", "\0")],
 )
 def test_a_vote_with_an_endless_text_is_refused(api: JudgeApi, running: Running, field: str, value: str) -> None:
-    pair = api.pair_of(selection(api), PROMPTS["red"])
+    pair = api.pair_of(selection(api), PROMPTS["red"], REQUEST)
     before = counts(running)
     vote = {"token": secrets.token_hex(16), "voter": secrets.token_hex(16), "note": ""} | {field: value}
     with pytest.raises(gr.Error, match=LIMIT if len(value) > 1 else "position 1"):
@@ -109,7 +111,7 @@ def test_a_vote_with_an_endless_text_is_refused(api: JudgeApi, running: Running,
 
 
 def test_a_long_note_is_refused_through_the_endpoint_with_its_limit(client: Client, api: JudgeApi) -> None:
-    pair = api.pair_of(selection(api), PROMPTS["red"])
+    pair = api.pair_of(selection(api), PROMPTS["red"], REQUEST)
     with pytest.raises(AppError, match="note of votes has 1,000,000 characters; at most 1,000 are allowed"):
         client.predict(pair.id, "A", secrets.token_hex(16), secrets.token_hex(16), "x" * 1_000_000, api_name="/vote")
 

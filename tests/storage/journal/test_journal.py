@@ -27,7 +27,7 @@ from storage.labelling.adjudication import adjudicate
 from storage.labelling.assignments import history, save_draft
 from storage.labelling.submit import undo
 from storage.maintenance.integrity import check_store
-from storage.schema import Base, LabelRow, VoteRow
+from storage.schema import Base, LabelRow, UserRow, VoteRow
 from storage.votes import save_vote
 from tests.helpers.labelling import Team, answer, flag, label_next, new_submission, save, skip, take
 from tests.helpers.stores import make_pair
@@ -192,6 +192,25 @@ def test_reading_back_again_changes_nothing(space: Space, first: Database) -> No
         assert rows_of(first) == before
 
 
+def test_votes_of_accounts_replace_each_other_as_before(space: Space, first: Database) -> None:
+    with first.write() as session:
+        pair = with_files(first, make_pair(session))
+        ada = add_user(session, "Ada", "annotator").id
+        for token, voter, user in (("1", "home", None), ("2", "home", ada), ("3", "work", ada), ("4", "work", None)):
+            save_vote(session, pair_id=pair.id, choice="A", voter=voter, token=token, user_id=user)
+    before = rows_of(first)["votes"]
+    second, _ = space.start()
+    with closing(second):
+        assert rows_of(second)["votes"] == before
+        with second.write() as session:
+            ada = session.scalars(select(UserRow.id).where(UserRow.name == "Ada")).one()
+            saved = save_vote(session, pair_id=pair.id, choice="B", voter="elsewhere", token="5", user_id=ada).vote
+            assert saved.replaces_id is not None
+        assert check_store(second) == ()
+    outcome = read_back(first, read_records(space.files))
+    assert (outcome.votes, check_store(first)) == (1, ())
+
+
 def test_a_store_that_had_labels_before_puts_them_into_the_journal(space: Space, sqlite_database: Database) -> None:
     team = team_of(sqlite_database)
     work(sqlite_database, team)
@@ -231,7 +250,7 @@ def test_a_journal_from_before_a_column_was_added_is_read(space: Space, first: D
         add_user(session, "Ada", "viewer")
         add_user(session, "Bea", "viewer")
     text = space.files[0].read_text("utf-8")
-    older = '"issuer":null,"subject":null,'
+    older = ',"issuer":null,"subject":null'
     assert text.count(older) == 2
     space.files[0].write_text(text.replace(older, "", 1), "utf-8")
     restored, _ = space.start()
