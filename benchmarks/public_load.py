@@ -145,7 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--visitors", type=int, default=60, help="with the hostile ones")
     parser.add_argument("--annotators", type=int, default=50)
     parser.add_argument("--hostile", type=int, default=10)
-    parser.add_argument("--pause", type=float, default=30.0, help="mean seconds between a visitor's judgements")
+    parser.add_argument("--pause", type=float, default=60.0, help="mean seconds between a visitor's judgements")
     parser.add_argument("--label-pause", type=float, default=8.0, help="mean seconds that an annotator looks at a pair")
     parser.add_argument("--pairs", type=int, default=5000, help="in the campaign")
     parser.add_argument("--log", help="where the app's log is copied to")
