@@ -63,7 +63,7 @@ class Labelling:
         return client
 
     def _label(self, name: str, client: httpx.Client) -> None:
-        with client:
+        with closing(client):
             try:
                 turn = self._post(client, "next", {"campaign": self._campaign})["turn"]
                 while turn is not None and not self._enough.is_set():
