@@ -17,12 +17,23 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import av
+from PIL import Image
 from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from descore.video import JUDGING, Lane, VideoError, VideoInfo, content_hash, make_playable, probe, validate_full
+from descore.video import (
+    JUDGING,
+    FramePolicy,
+    Lane,
+    VideoError,
+    VideoInfo,
+    content_hash,
+    make_playable,
+    probe,
+    read_clip,
+    validate_full,
+)
 from storage import Database, NotInStoreError, StorageError
 from storage.accounts.users import User
 from storage.labelling.blind import may_fetch
@@ -33,6 +44,7 @@ from storage.video_files import playable_path, store_video, video_path
 ROUTE = "/clips"
 BLIND = "This video is being labelled blind: until its campaign is closed only those who label it, leads and viewers see it."
 POSTER_SIDE = 320  # pixels
+_FEW_FRAMES = FramePolicy(min_frames=3, max_frames=3, max_pixels_per_frame=POSTER_SIDE**2)  # the second is the middle one
 _PUBLIC_ID = re.compile(r"[\w-]{1,64}", re.ASCII)
 _HEADERS = {"Cache-Control": "private, max-age=86400", "X-Content-Type-Options": "nosniff"}
 _MEDIA_TYPES = {".webm": "video/webm", ".ogv": "video/ogg"}
@@ -60,8 +72,7 @@ class ClipStore:
             StorageError: the store can't be written.
         """
         sha256 = content_hash(path)
-        with self._database.write() as session:
-            known = use_again(session, sha256, has_account=anonymous is None)
+        known = use_again(self._database, sha256, has_account=anonymous is None)
         if known is not None:
             return known
         if anonymous is None:
@@ -197,20 +208,22 @@ class ClipStore:
         return FileResponse(path, media_type=_MEDIA_TYPES.get(path.suffix, "video/mp4"), headers=_HEADERS)
 
     def _serve_poster(self, video: Video) -> Response:
-        picture = _poster(self.shown(video), video.duration / 2)
+        try:
+            picture = _poster(self.shown(video))
+        except VideoError:
+            return PlainTextResponse("no still picture", status_code=404, headers={"Cache-Control": "no-store"})
         return Response(picture, media_type="image/jpeg", headers=_HEADERS)
 
 
 @lru_cache(maxsize=512)
-def _poster(path: Path, time: float) -> bytes:
-    """Return a JPEG of the frame at `time` seconds, of a file that was checked when it was taken in."""
-    with av.open(str(path)) as container:
-        picture = next(container.decode(video=0))
-        for frame in container.decode(video=0):
-            picture = frame
-            if frame.time is not None and frame.time >= time:
-                break
-        image = picture.to_image()  # type: ignore[no-untyped-call,unused-ignore]
+def _poster(path: Path) -> bytes:
+    """Return a JPEG of a video's middle frame; like every video it is decoded in a process of its own.
+
+    Raises:
+        descore.video.VideoError: the file can't be used.
+    """
+    frames = read_clip(path, _FEW_FRAMES).frames
+    image = Image.fromarray(frames[len(frames) // 2])
     image.thumbnail((POSTER_SIDE, POSTER_SIDE))
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=85)

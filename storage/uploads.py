@@ -18,7 +18,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Column, delete, func, or_, select
+from sqlalchemy import Column, Select, delete, func, or_, select
 
 from storage.data_home import data_home_id
 from storage.errors import StorageError, UploadQuotaError
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 KEPT_FOR = timedelta(days=7)
+# An upload that is younger is not written again when it comes once more.
+BEGINS_AGAIN = timedelta(hours=1)
 # These go with their video or pair; any other row that refers to one keeps it.
 _PARTS = (PairRow, JudgementRow, VideoStatsRow, UploadRow)
 _PARTS_OF_PAIR = (ShareRow,)  # once the link has ended
@@ -94,16 +96,31 @@ def add_upload(session: Session, video: NewVideo, origin: str, size: int, quota:
     return add_new_video(session, video)
 
 
-def use_again(session: Session, sha256: str, has_account: bool) -> Video | None:
-    """Find a video that is uploaded once more; its time begins again, or has no end if the person has an account."""
-    video = find_video(session, sha256)
-    if video is not None:
-        upload = session.scalars(select(UploadRow).where(UploadRow.video_id == video.id)).one_or_none()
+def use_again(database: Database, sha256: str, has_account: bool) -> Video | None:
+    """Find a video that is uploaded once more; its time begins again, or has no end if the person has an account.
+
+    Most are found without writing, so that many who upload what is there don't stand before those who save labels.
+
+    Raises:
+        StorageError: the store can't be read or written.
+    """
+    with database.read() as session:
+        video = find_video(session, sha256)
+        upload = None if video is None else session.scalars(_upload_of(video)).one_or_none()
+        if upload is None or (not has_account and upload.created_at > utc_now() - BEGINS_AGAIN):
+            return video
+    with database.write() as session:
+        video = find_video(session, sha256)  # it may have been deleted in between
+        upload = None if video is None else session.scalars(_upload_of(video)).one_or_none()
         if upload is not None and has_account:
             session.delete(upload)
         elif upload is not None:
             upload.created_at = utc_now()
-    return video
+        return video
+
+
+def _upload_of(video: Video) -> Select[Any]:
+    return select(UploadRow).where(UploadRow.video_id == video.id)
 
 
 def keep_for_good(session: Session, sha256s: Iterable[str]) -> None:

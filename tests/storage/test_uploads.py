@@ -169,16 +169,23 @@ def test_whatever_refers_to_a_pair_or_a_video_keeps_it() -> None:
 def test_a_video_that_somebody_with_an_account_brings_too_is_kept(database: Database, tmp_path: Path) -> None:
     uploaded, imported, again, forgotten = (upload(database, tmp_path, name) for name in "abcd")
     grow_old(database)
+    assert use_again(database, uploaded.sha256, has_account=True) == uploaded
     with database.write() as session:
-        assert use_again(session, uploaded.sha256, has_account=True) == uploaded
         keep_for_good(session, [imported.sha256, "0" * 64])
-        assert use_again(session, again.sha256, has_account=False) == again
-        assert use_again(session, "0" * 64, has_account=False) is None
+    assert use_again(database, again.sha256, has_account=False) == again
+    assert use_again(database, "0" * 64, has_account=False) is None
     assert delete_expired_uploads(database) == 1
     assert [is_here(database, video) for video in (uploaded, imported, again, forgotten)] == [True, True, True, False]
     grow_old(database)
     assert delete_expired_uploads(database) == 1
     assert not is_here(database, again)
+
+
+def test_what_is_there_is_found_without_writing(sqlite_database: Database, tmp_path: Path) -> None:
+    """Many who bring the same file must not stand before those who save labels."""
+    video = upload(sqlite_database, tmp_path, "a")
+    with sqlite_database.write():
+        assert use_again(sqlite_database, video.sha256, has_account=False) == video
 
 
 def test_a_deletion_that_was_broken_off_goes_on(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
