@@ -303,7 +303,7 @@ def test_the_console_names_a_link_for_the_first_lead_until_there_is_one(
     folder = tmp_path_factory.mktemp("first lead")
     with running_studio(folder) as app:
         said = capsys.readouterr().out
-        link = said[said.index(app.url) :].split()[0]
+        link = said[said.index(f"{app.url}/invite/") :].split()[0]
         form = {"name": "Lea", "password": PASSWORD, "again": PASSWORD}
         client = httpx.Client()
         assert str(client.post(link, data=form, follow_redirects=True).url) == f"{app.url}/lead"
