@@ -97,7 +97,7 @@ def test_loop_starts_both_again(watched: Watched) -> None:
     page.wait_for_function("() => document.querySelectorAll('.pair video')[1].currentTime > 2")
     page.wait_for_function("() => document.querySelectorAll('.pair video')[1].currentTime < 1.5")
     page.wait_for_function(f"() => {{ const [a, b] = ({TIMES})(); return a > 0 && Math.abs(a - b) < 0.1; }}")
-    assert page.locator(".pair").get_attribute("class") == "pair is-playing"
+    expect(page.locator(".pair")).to_have_class(re.compile("is-playing"))
 
 
 def test_keyboard_drives_the_player_but_not_while_writing(watched: Watched) -> None:

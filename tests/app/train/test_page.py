@@ -189,6 +189,7 @@ def test_form_and_plan_follow_what_this_machine_can_do(page: Page) -> None:
 # ---- a whole run ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.endurance  # tests/browser/test_loop_in_browser.py goes the same way before each push
 def test_retrain_prove_promote_judge_and_roll_back(app: Running, page: Page) -> None:
     page.until(lambda: "<form" in page.parts["form"], what="the offer")
     before = app.studio.served.name
