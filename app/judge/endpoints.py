@@ -2,7 +2,8 @@
 
     client = gradio_client.Client(address)
     client.predict("pair-01", "think", 8, api_name="/judge_bundled")
-    client.predict(handle_file("a.mp4"), handle_file("b.mp4"), "A red circle.", api_name="/compare")
+    a, b = map(gradio_client.handle_file, ("a.mp4", "b.mp4"))
+    client.predict(a, b, "A red circle.", api_name="/compare")
 
 A docstring here is what a program's author reads: Gradio serves it as the description of the endpoint. It describes results
 by their annotations, which it takes as they are; so there is no `from __future__ import annotations`.

@@ -23,6 +23,7 @@ NOT_RUN = {
 # A served app, a training run, or a trainer that has to start first: only in `make endurance`.
 LONG = {
     "app.judge.api",
+    "app.judge.endpoints",
     "app.runs.preflight",
     "app.train.page_state",
     "benchmarks.running_app",

@@ -19,15 +19,19 @@ from app.analyse.selection import AnalyseContext
 from app.clip_store import ClipStore
 from app.judge.access import JudgingAccess
 from app.judge.gallery import FOLDER
+from app.judge.shares import OWN_SOURCE
 from app.runs.preflight import Preflights
+from app.serving.judging_queue import Visitor
 from app.serving.serving import Serving
 from app.web.auth import COOKIE, Auth
 from descore.checkpoints.folder import folder_fingerprint
 from storage.accounts.sessions import open_sign_in
-from storage.pairs import list_pairs
+from storage.judgements import Question, save_judgement
+from storage.pairs import add_pair, list_pairs
 from storage.training.model_registry import kept_location, register_checkpoint
 from tests.helpers.analysed import pair
 from tests.helpers.example_world.base import ExampleWorld
+from tests.helpers.stores import RECORD
 from tests.helpers.studios import running_studio
 from tests.helpers.tiny import tiny_judge
 
@@ -174,6 +178,22 @@ class WebWorld(AppWorld):
         return {"hello": user.name, "fields": len(fields)}
 
 
+class SharesWorld(WebWorld):
+    """A pair of somebody's own videos, which was judged."""
+
+    browser_id = "ab" * 16
+    visitor = Visitor("a tab", "192.0.2.1")
+
+    @cached_property
+    def pair(self) -> Any:
+        a, b = (self.clip_store.take_in(self.here / name) for name in ("a.mp4", "b.mp4"))
+        with self.database.write() as session:
+            own = add_pair(session, a, b, "A red circle of my own.", OWN_SOURCE)
+            for video in own.videos:
+                save_judgement(session, Question(video.id, own.prompt, self.serving.now.fingerprint, "think"), RECORD)
+        return own
+
+
 WORLDS: dict[str, type[ExampleWorld]] = {
     "app": AppWorld,
     "app.analyse": AnalyseWorld,
@@ -181,6 +201,7 @@ WORLDS: dict[str, type[ExampleWorld]] = {
     "app.analyse.score_matching": MatchingWorld,
     "app.importing": ImportWorld,
     "app.judge": JudgeWorld,
+    "app.judge.shares": SharesWorld,
     "app.runs": RunsWorld,
     "app.train.page_state": RunsWorld,
     "app.serving.serving": ServingWorld,

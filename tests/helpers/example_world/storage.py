@@ -16,6 +16,7 @@ from storage.journal.journal_file import JournalFile
 from storage.labelling.assignments import Assignment
 from storage.labelling.next_assignment import next_assignment
 from storage.pairs import NewVideo
+from storage.shares import SharedVerdict
 from storage.sql import LABELS
 from storage.training.preflight import Preflight, PresetPreflight
 from storage.training.snapshot_config import SnapshotConfig
@@ -34,6 +35,7 @@ class StorageWorld(ExampleWorld):
     other_answer = Answer(choice="B", strength="slightly", sub_scores=SUB_SCORES)
     record: Any = RECORD
     origin = "somebody"
+    browser_id = "ab" * 16
     text = "{}"
     settings = SnapshotConfig()
     since = 0
@@ -41,6 +43,14 @@ class StorageWorld(ExampleWorld):
     @property
     def video(self) -> Any:
         return self.pair.video_a
+
+    @property
+    def shown(self) -> SharedVerdict:
+        return SharedVerdict(self.pair.id, "think", 0, "a fingerprint", {"verdict": "A"})
+
+    @property
+    def pair_id(self) -> int:
+        return int(self.pair.id)
 
     @property
     def guest(self) -> Any:
