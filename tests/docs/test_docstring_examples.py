@@ -64,7 +64,7 @@ def test_an_example_uses_what_is_there(findings: dict[str, list[str]], module: s
     assert findings.get(module, []) == []
 
 
-@pytest.mark.slow
+@pytest.mark.endurance  # each command is a program that has to load its libraries first
 @pytest.mark.parametrize("example", COMMANDS, ids=[example.module for example in COMMANDS])
 def test_a_command_has_its_options(example: Example) -> None:
     check_options(Block(f"{example.module}'s docstring", 1, "sh", example.text, "options only"))

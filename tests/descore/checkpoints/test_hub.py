@@ -125,6 +125,7 @@ def test_refusals_are_one_sentence_and_leave_nothing(hub: Hub, folder: Path, tmp
     assert "can't be fetched from the Hub" in said
 
 
+@pytest.mark.endurance
 def test_a_base_model_of_this_machine_alone_is_not_pushed(hub: Hub, folder: Path, tmp_path: Path) -> None:
     model, manifest = load_checkpoint(folder)
     base = BaseModel(str(folder.absolute()))
