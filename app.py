@@ -16,7 +16,8 @@ from descore.errors import CheckpointError
 from descore.video import VideoError
 from storage import StorageError
 
-PLAIN_ERRORS = (StorageError, CheckpointError, VideoError, SettingError)
+# Why the app can't start, in a sentence.
+START_ERRORS = (StorageError, CheckpointError, VideoError, SettingError)
 
 
 def main() -> int:
@@ -46,7 +47,7 @@ def main() -> int:
             studio.close()
     except KeyboardInterrupt:
         return 130
-    except (*PLAIN_ERRORS, OSError) as error:  # OSError: no free port, no such address
+    except (*START_ERRORS, OSError) as error:  # OSError: no free port, no such address
         print(f"app: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     return 0

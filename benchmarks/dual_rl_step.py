@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from benchmarks.long_prompts import long_row
-from benchmarks.plain_model import as_transformers_has_it
+from benchmarks.helpers.long_prompts import long_row
+from benchmarks.helpers.plain_model import as_transformers_has_it
 from descore.encode import Row, collate, pad_token_id
 from descore.judge import DeScore
 from trainer.data.vision_features import VisionFeatures

@@ -27,7 +27,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.noise_pairs import noise_table
+from benchmarks.helpers.noise_pairs import noise_table
 from trainer.config import TrainConfig, load_preset
 from trainer.engine.checkpoints import RunCheckpoints
 from trainer.engine.metrics_log import read_metrics

@@ -31,9 +31,9 @@ from typing import TYPE_CHECKING
 import torch
 from transformers import GenerationConfig
 
+from benchmarks.helpers.long_prompts import long_row
+from benchmarks.helpers.plain_model import as_transformers_has_it
 from benchmarks.judgement_time import GALLERY
-from benchmarks.long_prompts import long_row
-from benchmarks.plain_model import as_transformers_has_it
 from descore.encode import Row, collate, encode_prompt, pad_token_id, with_thought
 from descore.judge import DeScore
 from descore.video import read_clips

@@ -24,11 +24,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks.label_campaign import prepare
-from benchmarks.label_clients import Annotator, Record
-from benchmarks.label_verify import verify
-from benchmarks.running_app import RunningApp
-from benchmarks.summary import summary
+from benchmarks.helpers.label_campaign import prepare
+from benchmarks.helpers.label_clients import Annotator, Record
+from benchmarks.helpers.label_verify import verify
+from benchmarks.helpers.running_app import RunningApp
+from benchmarks.helpers.summary import summary
 from storage import open_database
 from tests.helpers.postgresql import postgresql_server
 

@@ -26,8 +26,8 @@ from app.lead.context import LeadContext
 from app.lead.progress import AgreementTab, AnnotatorsTab, CampaignList, ProgressTab
 from app.serving.serving import Served, Serving
 from app.web.auth import Auth
-from benchmarks.big_store import REACHES, Filled, fill
-from benchmarks.summary import summary
+from benchmarks.helpers.big_store import REACHES, Filled, fill
+from benchmarks.helpers.summary import summary
 from descore.answer import DIMENSIONS
 from storage import Database, open_database
 from storage.accounts.users import add_user

@@ -3,7 +3,7 @@
     python -m benchmarks.public_load [--minutes 5] [--visitors 60] [--annotators 50] [--hostile 10]
 
 The app is `python app.py --checkpoint bundled` in a process of its own with a new data folder. Half of the time is
-quiet; in the other half the hostile ones are there too (`benchmarks/hostile_clients.py` says what they do). Visitors
+quiet; in the other half the hostile ones are there too (`benchmarks/helpers/hostile_clients.py` says what they do). Visitors
 and hostile ones together are `--visitors`, and the honest ones are as many in both halves. Such a visitor looks
 `--pause` seconds on average between two judgements, of which half are about bundled pairs, whose answers come from the
 store after the first time, and half are new questions, which the model answers. Annotators label as in
@@ -27,13 +27,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.hostile_clients import Heard, HostileVisitor
-from benchmarks.judge_clients import JudgingVisitor, Seen
-from benchmarks.label_campaign import prepare
-from benchmarks.label_clients import Annotator, Record
-from benchmarks.process_tree import MemoryWatch, folder_bytes, own_cpu_seconds
-from benchmarks.running_app import RunningApp
-from benchmarks.summary import summary
+from benchmarks.helpers.hostile_clients import Heard, HostileVisitor
+from benchmarks.helpers.judge_clients import JudgingVisitor, Seen
+from benchmarks.helpers.label_campaign import prepare
+from benchmarks.helpers.label_clients import Annotator, Record
+from benchmarks.helpers.process_tree import MemoryWatch, folder_bytes, own_cpu_seconds
+from benchmarks.helpers.running_app import RunningApp
+from benchmarks.helpers.summary import summary
 from storage import open_database
 
 

@@ -33,9 +33,9 @@ import numpy as np
 
 from app.clip_store import ROUTE
 from app.web.auth import COOKIE
-from benchmarks.labelled_shapes import Taste, fresh_pairs, write_clips, write_table
-from benchmarks.running_app import ROOT, RunningApp
-from benchmarks.taste_clients import Shown, Work, label_with_taste
+from benchmarks.helpers.labelled_shapes import Taste, fresh_pairs, write_clips, write_table
+from benchmarks.helpers.running_app import ROOT, RunningApp
+from benchmarks.helpers.taste_clients import Shown, Work, label_with_taste
 from descore import DeScore
 from storage import Database, open_database
 from storage.accounts.sessions import open_sign_in

@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.labelled_shapes import Taste, fresh_pairs, write_table
+from benchmarks.helpers.labelled_shapes import Taste, fresh_pairs, write_table
 from descore.answer import DIMENSIONS
 
 ROOT = Path(__file__).parents[1]

@@ -26,8 +26,8 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors.torch import load_file
 
-from benchmarks.noise_pairs import noise_table
-from benchmarks.running_app import ROOT, free_port
+from benchmarks.helpers.noise_pairs import noise_table
+from benchmarks.helpers.running_app import ROOT, free_port
 from descore.checkpoints.folder import load_checkpoint
 from trainer.engine.checkpoints import RunCheckpoints
 from trainer.engine.metrics_log import read_metrics

@@ -105,10 +105,12 @@ class JudgeEndpoints:
             gr.api(endpoint, api_name=endpoint.__name__, **MODEL_QUEUE)
         gr.api(self.vote, api_name="vote")
 
+    @plainly
     def gallery(self, request: gr.Request) -> list[BundledPairInfo]:
         """List the pairs that come with the app: id and prompt."""
-        return [{"id": pair.id, "prompt": pair.prompt} for pair in plainly(self._api.shown_pairs)(request)]
+        return [{"id": pair.id, "prompt": pair.prompt} for pair in self._api.shown_pairs(request)]
 
+    @plainly
     def judge_bundled(self, pair: str, request: gr.Request, mode: Mode = "think", k: int = 8) -> PairJudgement:
         """Judge a pair that comes with the app; the result is that of `judge`.
 
@@ -117,8 +119,13 @@ class JudgeEndpoints:
             mode: "think" (with a thought), "quick" (without) or "k" (several thoughts).
             k: number of thoughts in mode "k", 2 to 16.
         """
-        return plainly(self._judge_bundled)(pair, mode, k, request)
+        if not isinstance(pair, str) or pair not in self._api.bundled:
+            raise ValueError(f"There is no bundled pair {str(pair)[:80]!r}.")
+        bundled = self._api.bundled[pair]
+        selection = Selection(bundled.a.public_id, bundled.b.public_id, pair)
+        return self._pair_judgement(selection, bundled.prompt, mode, k, request)
 
+    @plainly
     def judge(
         self,
         video_a: gr.FileData,
@@ -137,8 +144,11 @@ class JudgeEndpoints:
             mode: "think" (with a thought), "quick" (without) or "k" (several thoughts).
             k: number of thoughts in mode "k", 2 to 16.
         """
-        return plainly(self._judge)(video_a, video_b, prompt, mode, k, request)
+        visitor, prompt = self._asked(prompt, mode, k, request)
+        a, b = self._api.take_in_pair(_path(video_a), _path(video_b), visitor)
+        return self._pair_judgement(Selection(a.public_id, b.public_id), prompt, mode, k, request)
 
+    @plainly
     def score(self, video: gr.FileData, prompt: str, request: gr.Request, mode: Mode = "think", k: int = 8) -> Score:
         """Judge one video: thought, sub-scores and reward, which can be compared with other videos of the same prompt.
 
@@ -148,8 +158,14 @@ class JudgeEndpoints:
             mode: "think" (with a thought), "quick" (without) or "k" (several thoughts).
             k: number of thoughts in mode "k", 2 to 16.
         """
-        return plainly(self._score)(video, prompt, mode, k, request)
+        visitor, prompt = self._asked(prompt, mode, k, request)
+        taken_in = self._api.take_in(_path(video), visitor)
+        self._api.access.refuse_blind(request, (taken_in,))
+        result = self._result(VideoOfPrompt(taken_in, prompt), mode, k, visitor)
+        (judged,) = result.pop("videos")
+        return cast("Score", result | judged)
 
+    @plainly
     def compare(
         self,
         video_a: gr.FileData,
@@ -168,36 +184,7 @@ class JudgeEndpoints:
             mode: "think" (with a thought), "quick" (without) or "k" (several thoughts).
             k: number of thoughts in mode "k", 2 to 16.
         """
-        return plainly(self._compare)(video_a, video_b, prompt, mode, k, request)
-
-    def vote(self, pair: int, choice: str, token: str, voter: str, request: gr.Request, note: str = "") -> VoteReceipt:
-        """Save a person's vote on a pair; the same token again saves nothing.
-
-        Args:
-            pair: number of the pair, from a result of `judge`.
-            choice: A, tie, B or both_bad.
-            token: new for each vote.
-            voter: 32 hex digits, the same for all votes of one person.
-            note: why, at most 1,000 characters.
-        """
-        return plainly(self._vote)(pair, choice, token, voter, note, request)
-
-    # ---- the work, with the errors of `app.judge.api` -------------------------------------------------------------
-
-    def _judge_bundled(self, pair: Any, mode: Any, k: Any, request: Any) -> PairJudgement:
-        if not isinstance(pair, str) or pair not in self._api.bundled:
-            raise ValueError(f"There is no bundled pair {str(pair)[:80]!r}.")
-        bundled = self._api.bundled[pair]
-        selection = Selection(bundled.a.public_id, bundled.b.public_id, pair)
-        return self._pair_judgement(selection, bundled.prompt, mode, k, request)
-
-    def _judge(self, file_a: Any, file_b: Any, prompt: Any, mode: Any, k: Any, request: Any) -> PairJudgement:
-        visitor, prompt = self._asked(prompt, mode, k, request)
-        a, b = self._api.take_in_pair(_path(file_a), _path(file_b), visitor)
-        return self._pair_judgement(Selection(a.public_id, b.public_id), prompt, mode, k, request)
-
-    def _compare(self, file_a: Any, file_b: Any, prompt: Any, mode: Any, k: Any, request: Any) -> Comparison:
-        judged = self._judge(file_a, file_b, prompt, mode, k, request)
+        judged = self.judge(video_a, video_b, prompt, request, mode, k)
         return {
             "checkpoint": judged["checkpoint"],
             "mode": judged["mode"],
@@ -210,15 +197,17 @@ class JudgeEndpoints:
             "kept": judged["kept"],
         }
 
-    def _score(self, file: Any, prompt: Any, mode: Any, k: Any, request: Any) -> Score:
-        visitor, prompt = self._asked(prompt, mode, k, request)
-        video = self._api.take_in(_path(file), visitor)
-        self._api.access.refuse_blind(request, (video,))
-        result = self._result(VideoOfPrompt(video, prompt), mode, k, visitor)
-        (judged,) = result.pop("videos")
-        return cast("Score", result | judged)
+    @plainly
+    def vote(self, pair: int, choice: str, token: str, voter: str, request: gr.Request, note: str = "") -> VoteReceipt:
+        """Save a person's vote on a pair; the same token again saves nothing.
 
-    def _vote(self, pair: Any, choice: Any, token: Any, voter: Any, note: Any, request: Any) -> VoteReceipt:
+        Args:
+            pair: number of the pair, from a result of `judge`.
+            choice: A, tie, B or both_bad.
+            token: new for each vote.
+            voter: 32 hex digits, the same for all votes of one person.
+            note: why, at most 1,000 characters.
+        """
         pair_id = whole_number(pair, "pair", 1, LARGEST_ID)
         saved = self._api.save_vote(pair_id, choice, token, voter, note, request)
         vote = saved.vote

@@ -430,7 +430,7 @@ def _checked_state(saved: Any) -> dict[str, Any]:
 def _notice(text: str, until: str = "") -> gr.HTML:
     """Return the line on top of the page: about a link that leads nowhere, or one that is open until a day."""
     if until:
-        line = f"Somebody shared this pair with whoever has the link, which is open until {until}."
+        line = f"Somebody shared this pair. Everybody with the link can open it until {until}."
         return gr.HTML(f'<p class="shared-line" role="status">{line}</p>', visible=True)
     return gr.HTML(_error_line(text) if text else "", visible=bool(text))
 

@@ -113,7 +113,7 @@ class SharedPairs:
             return end_shares(session, pair.id, browser)
 
     def answer(self, shared: SharedPair) -> Answer | None:
-        """Return what the model said of a shared pair, whichever checkpoint serves now; None if the store lost it."""
+        """Return the answer that was shared, from the checkpoint that gave it; None if the store has lost it."""
         shown = shared.share.shown
         outcome, scale = shown.verdict, shown.verdict["scale"]
 

@@ -66,7 +66,7 @@ class VideoOfPrompt:
 
 @dataclass(frozen=True)
 class Recall:
-    """Which judgements to read from the store, and how they are told.
+    """Which judgements to read from the store, and how to show them.
 
     Attributes:
         fingerprint, mode, k: as in `storage.judgements.Question`.

@@ -7,9 +7,8 @@
         ...                                      # judge; leaving the block lets the next one in
 
 People who are signed in come before visitors who are not. Among equals it goes by turns: a visitor's second judgement
-stands behind the first of everybody else, so that many of one visitor don't hold up the others. Among those by turns of
-the networks: sessions cost nothing, so many of one address stand behind the first of each other one. Answers from the
-store never wait.
+stands behind the first of everybody else, so that many of one visitor don't hold up the others. Networks take turns in the
+same way, since anybody can open many sessions from one address. Answers from the store never wait.
 """
 
 from __future__ import annotations

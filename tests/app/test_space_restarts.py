@@ -20,7 +20,7 @@ from app.clip_store import ClipStore
 from app.judge.gallery import load_gallery
 from app.label_dataset import keep_labels
 from app.web.auth import COOKIE
-from benchmarks.running_app import RunningApp
+from benchmarks.helpers.running_app import RunningApp
 from storage import Database, open_database
 from storage.accounts.users import add_user
 from storage.campaigns.campaign import CampaignConfig, create_campaign

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks import label_store
-from benchmarks.label_clients import Record
-from benchmarks.label_verify import verify
-from benchmarks.running_app import ROOT
+from benchmarks.helpers.label_clients import Record
+from benchmarks.helpers.label_verify import verify
+from benchmarks.helpers.running_app import ROOT
 from storage import open_database
 from storage.accounts.users import add_user
 from storage.campaigns.campaign import CampaignConfig, create_campaign

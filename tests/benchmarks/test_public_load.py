@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from benchmarks.running_app import ROOT
+from benchmarks.helpers.running_app import ROOT
 
 pytestmark = [pytest.mark.slow, pytest.mark.endurance]
 

@@ -16,7 +16,7 @@ from tests.helpers.example_world import Stock, world_of
 NOT_RUN = {
     "app.runs.supervisor": "starts trainings in processes of their own, which outlive the example",
     "app.studio": "serves until somebody stops it",
-    "benchmarks.taste_clients": "labels through the endpoints of a served campaign of ShapeWorld; retrain_loop does it",
+    "benchmarks.helpers.taste_clients": "labels through the endpoints of a served campaign; retrain_loop does it",
     "descore.checkpoints.hub": "needs the Hub; its tests push to a small one of their own",
     "trainer.rollouts.vllm_engine": "needs vLLM and a GPU",
 }
@@ -26,7 +26,7 @@ LONG = {
     "app.judge.endpoints",
     "app.runs.preflight",
     "app.train.page_state",
-    "benchmarks.running_app",
+    "benchmarks.helpers.running_app",
     "trainer.planning.trial_step",
     "trainer.runs.store_run",
     "trainer.shapeworld.evaluate",

@@ -11,7 +11,7 @@ import pytest
 
 from app.clip_store import ClipStore
 from app.importing.import_file import ImportCancelledError, plan_import, run_import
-from benchmarks.tiny_bombs import write_gif
+from benchmarks.helpers.tiny_bombs import write_gif
 from descore.video import probe
 from storage import Database, open_database
 from storage.exchange.exporting.export import export

@@ -22,7 +22,7 @@ from app.serving.judging_queue import Visitor
 from app.web import uploads
 from app.web.housekeeping import Housekeeper
 from app.web.uploads import Admission, Arrivals, TooManyError, UploadRefusedError, sweep
-from benchmarks.tiny_bombs import write_gif
+from benchmarks.helpers.tiny_bombs import write_gif
 from descore.video import Lane
 from storage.accounts.sessions import open_sign_in
 from storage.accounts.users import add_user

@@ -12,7 +12,7 @@ import av
 import numpy as np
 import pytest
 
-from benchmarks.tiny_bombs import write_gif
+from benchmarks.helpers.tiny_bombs import write_gif
 from descore.video import FramePolicy, VideoLimits, VideoTooLargeError, ingest, pyav_reader, read_frames
 from descore.video.demux import CodedFrame, Track, require_budget, scan
 from descore.video.read_frames import frames_before

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import text
 
-from benchmarks.big_store import fill
+from benchmarks.helpers.big_store import fill
 from descore.answer import DIMENSIONS
 from storage import Database, open_database
 from storage.campaigns.label_schema import Answer

@@ -24,8 +24,8 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from benchmarks.judge_clients import API, RefusedError, ask, call, client_at, gallery_files, upload
-from benchmarks.tiny_bombs import write_gif
+from benchmarks.helpers.judge_clients import API, RefusedError, ask, call, client_at, gallery_files, upload
+from benchmarks.helpers.tiny_bombs import write_gif
 
 AT_ONCE, HALF_UPLOADS, HELD_SECONDS = 40, 20, 20.0
 # (side, frames): 54 billion pixels, and 39.9, of 40 that are allowed.

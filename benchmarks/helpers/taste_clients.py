@@ -18,7 +18,7 @@ from descore.answer import DIMENSIONS
 from trainer.shapeworld.pairs import ShapePair
 
 if TYPE_CHECKING:
-    from benchmarks.labelled_shapes import Taste
+    from benchmarks.helpers.labelled_shapes import Taste
 
 
 @dataclass

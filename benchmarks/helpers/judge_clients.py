@@ -20,7 +20,7 @@ import httpx
 
 from trainer.shapeworld.pairs import shape_pair
 
-GALLERY = Path(__file__).parents[1] / "app" / "gallery"
+GALLERY = Path(__file__).parents[2] / "app" / "gallery"
 API = "/gradio_api"
 # What a person does: ask about a bundled pair, else about clips of their own; how they have it judged; whether they vote.
 BUNDLED, QUICK, VOTE = 0.5, 0.4, 0.3

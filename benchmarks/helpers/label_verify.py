@@ -12,7 +12,7 @@ from storage.maintenance.integrity import check_store
 from storage.schema import AssignmentRow, CampaignPairRow, CampaignRow, LabelRow, UserRow
 
 if TYPE_CHECKING:
-    from benchmarks.label_clients import Record
+    from benchmarks.helpers.label_clients import Record
     from storage import Database
 
 
