@@ -318,7 +318,7 @@ def test_a_pair_is_shared_opened_by_somebody_else_and_ended(
 def test_a_link_to_a_bundled_pair_is_copied_and_opens_it(watched: Watched, running: Running) -> None:
     page = watched.page
     page.click("[data-id='blue']")
-    expect(page.locator(".share-title")).to_have_text("Link to this pair")
+    expect(page.locator(".share-link")).to_have_value(f"{running.url}/judge?pair=blue")
     page.click(".share-copy")
     expect(page.locator(".share-copy")).to_have_text("Copied")
     page.click("[data-id='red']")

@@ -30,10 +30,11 @@ export function mount({ element, props, trigger, watch }) {
     line.dataset.state = state;
     line.classList.remove("is-sending");
     setText(title, TITLES[state] ? TITLES[state](value) : "");
-    link.value = path ? addressOf(path) : "";
+    const address = path ? addressOf(path) : "";
+    if (link.value !== address) setText(copy, "Copy link");  // "Copied" stays as long as it is true
+    link.value = address;
     link.hidden = state !== "made";
     copy.hidden = !path;
-    setText(copy, "Copy link");
     make.hidden = state !== "ready";
     end.hidden = !(own && ["made", "open", "shared"].includes(state));
     setText(status, value.status || "");

@@ -34,7 +34,7 @@ def test_a_new_session_describes_no_component(running: Running, described: list[
 
 
 def test_a_call_describes_only_what_it_changes(client: Client, described: list[int]) -> None:
-    assert len(client.predict(api_name="/gallery")) == 2
+    assert client.predict(api_name="/gallery")  # as many pairs as a round of labelling leaves open
     assert len(described) <= 2
 
 
