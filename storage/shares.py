@@ -4,8 +4,8 @@
     share = open_share(session, token)             # ShareError once it has ended
     end_shares(session, pair_id, maker=browser_id)
 
-A link is good for one pair and for `SHARED_FOR`; until its end the videos are kept. Whoever has it may look, so the token is
-random and the table holds only its hash.
+A link is good for one pair and for `SHARED_FOR`; until its end the videos are kept. Anybody who has it may look, so the
+token is random and the table holds only its hash.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def open_share(session: Session, token: str, now: datetime | None = None) -> Sha
         raise ShareError(UNKNOWN)
     end = min(filter(None, (row.ended_at, row.expires_at)))
     if end <= (now or utc_now()):
-        raise ShareError(f"This link ended on {end:%Y-%m-%d}. Ask whoever sent it for a new one.")
+        raise ShareError(f"This link ended on {end:%Y-%m-%d}. Ask the person who sent it for a new one.")
     return _share(row)
 
 

@@ -1,8 +1,8 @@
 """Lengths of the texts that are stored, checked at every statement that writes.
 
 SQLite ignores the length in `String(64)`, and neither database bounds Text and JSON. So each column says how long its texts
-may be (a `String` by its length, Text and JSON by `storage.schema.base.at_most`), and one place refuses longer ones, whoever
-writes them. What an older store holds is only read, never checked.
+may be (a `String` by its length, Text and JSON by `storage.schema.base.at_most`), and one place refuses longer ones,
+wherever they are written. What an older store holds is only read, never checked.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ a video is A or B, its generator, its file and the kind of the assignment never 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
@@ -57,11 +58,16 @@ def assignment_view(
         "right": clip_store.view(right),
         "dimensions": list(campaign.config.dimensions),
         "practice": practice,
-        "draft": assignment.draft,
+        "draft": _whole_characters(assignment.draft),
         "label": None if assignment.label is None else label_view(assignment.label),
         "expires_at": assignment.expires_at.isoformat(),
         "open": list(campaign.config.visible),
     }
+
+
+def _whole_characters(draft: Mapping[str, Any] | None) -> Any:
+    """Return a draft with "?" for half characters: earlier versions stored them, and no answer can hold them."""
+    return None if draft is None else json.loads(json.dumps(draft, ensure_ascii=False).encode("utf-8", "replace"))
 
 
 def label_view(label: Label) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from starlette.routing import BaseRoute, Route
 
 from app.web.deployment import client_address, on_https, on_space
 from app.web.plain_pages import page
-from app.web.provider import Provider, ProviderSignIn
+from app.web.provider import Provider, ProviderSignIn, RefusedStartError
 from storage import Database, StorageError
 from storage.accounts.attempts import source_of
 from storage.accounts.credentials import SHORTEST
@@ -52,6 +52,7 @@ KNOWN_COOKIE = "descore_known"
 KNOWN_FOR = timedelta(days=400)  # browsers keep no cookie longer
 START: dict[Role, str] = {"lead": "/lead", "annotator": "/label", "viewer": "/lead"}
 LARGEST_FORM = 16 * 1024  # bytes
+_INVITE = "/invite/"
 # A path of this site: never two slashes in a row, nothing that a browser would read as a host.
 _LOCAL = re.compile(r"(?:/[\w.~%@:+,-]+)*/?(?:\?[\w.~%@:+,/=&-]*)?", re.ASCII)
 _OWN_SITE = ("same-origin", "none")  # of Sec-Fetch-Site: a page of ours, or the person themselves
@@ -142,7 +143,11 @@ class Auth:
 
     def routes(self) -> list[BaseRoute]:
         """Return the web routes, for the app that Gradio launches."""
-        elsewhere = [] if self._provider is None else self._provider.routes(self._vouched_for, self._not_vouched_for)
+        elsewhere = (
+            []
+            if self._provider is None
+            else self._provider.routes(self._wanted_elsewhere, self._vouched_for, self._not_vouched_for)
+        )
         return [
             *elsewhere,
             Route("/sign-in", self._sign_in_page, methods=["GET"]),
@@ -187,9 +192,20 @@ class Auth:
             return response
         return self._welcome(request, signed_in, _wanted(request))
 
-    def _vouched_for(self, request: Request, identity: Identity, role: Role, wanted: str) -> Response:
+    async def _wanted_elsewhere(self, request: Request) -> str:
+        """Return the page to come back to, or the invitation that is accepted, which only a page of ours may begin."""
+        if request.method == "GET":
+            return _wanted(request) or ""
         try:
-            signed_in = sign_in_as(self.database, identity, role)
+            self.same_origin(request)
+            return _INVITE + (await _read_form(request)).get("invitation", "")
+        except AuthError as error:
+            raise RefusedStartError(str(error)) from error
+
+    def _vouched_for(self, request: Request, identity: Identity, role: Role, wanted: str) -> Response:
+        invitation = wanted.removeprefix(_INVITE) if wanted.startswith(_INVITE) else None
+        try:
+            signed_in = sign_in_as(self.database, identity, role, invitation)
         except StorageError as error:
             return self._not_vouched_for(request, str(error))
         return self._welcome(request, signed_in, local_path(wanted))
@@ -212,7 +228,15 @@ class Auth:
                 invitation = read_invitation(session, request.path_params["token"])
         except InvitationError as error:
             return page("plain/notice.html", 410, up=_up(request), title="Invitation", text=str(error))
-        values |= {"invitation": invitation, "shortest": SHORTEST}
+        provider = None if self._provider is None else self._provider.provider.name
+        token = request.path_params["token"]
+        values |= {
+            "invitation": invitation,
+            "shortest": SHORTEST,
+            "provider": provider,
+            "token": token,
+            "new_tab": on_space(),
+        }
         return page("plain/invitation.html", status, up=_up(request), **values)
 
     def _accept(self, request: Request, form: Mapping[str, str]) -> Response:
@@ -256,7 +280,7 @@ class Auth:
 
 def local_path(path: str | None) -> str | None:
     """Return a `next` that leads to a page of this site, else None."""
-    if path is None or not path.startswith("/") or path.startswith(("/sign-", "/invite/")):
+    if path is None or not path.startswith("/") or path.startswith(("/sign-", _INVITE)):
         return None
     return path if _LOCAL.fullmatch(path) else None
 

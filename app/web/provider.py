@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -30,6 +30,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from app.web.deployment import SettingError, on_https, on_space, public_url
+from app.web.plain_pages import page
 from storage.accounts.identities import Identity
 from storage.schema import Role
 
@@ -46,6 +47,10 @@ _LONGEST_WAY = 900  # seconds
 
 class ProviderError(RuntimeError):
     """The provider did not vouch for anybody; the message is for the person."""
+
+
+class RefusedStartError(Exception):
+    """The way to a provider may not begin with this request; the message is for the person."""
 
 
 @dataclass(frozen=True)
@@ -105,25 +110,35 @@ class ProviderSignIn:
         )
 
     def routes(
-        self, welcome: Callable[[Request, Identity, Role, str], Response], refuse: Callable[[Request, str], Response]
+        self,
+        wanted_by: Callable[[Request], Awaitable[str]],
+        welcome: Callable[[Request, Identity, Role, str], Response],
+        refuse: Callable[[Request, str], Response],
     ) -> list[BaseRoute]:
         """Return both routes.
 
         Args:
-            welcome: answers somebody whom the provider vouches for; gets the identity, the role of a new account, and the
-                page that was wanted ("" for none).
+            wanted_by: reads from the request that begins what the person wants to come back to, "" for nothing; raises
+                `RefusedStartError` for a request that may not begin.
+            welcome: answers somebody whom the provider vouches for; gets the identity, the role of a new account, and what
+                `wanted_by` gave.
             refuse: answers somebody else, with the reason.
         """
 
         async def start(request: Request) -> Response:
-            wanted = request.query_params.get("next", "")
             try:
+                wanted = await wanted_by(request)
                 await self._check_issuer()
                 response: Response = await self._client.authorize_redirect(request, _back(request))
+            except RefusedStartError as error:
+                return await run_in_threadpool(refuse, request, str(error))
             except _FAILURES as error:
                 return await run_in_threadpool(refuse, request, self._cannot(error))
             request.session["next"] = wanted
-            return response
+            if request.method == "GET":
+                return response
+            # The redirect of a form's answer has to stay on this site (`form-action`), so a page leads on.
+            return page("plain/onwards.html", up="../", provider=self.provider.name, address=response.headers["location"])
 
         async def back(request: Request) -> Response:
             wanted = str(request.session.get("next", ""))
@@ -144,7 +159,7 @@ class ProviderSignIn:
         )
         way = [Middleware(remember)]
         return [
-            Route(START_PATH, start, methods=["GET"], middleware=way),
+            Route(START_PATH, start, methods=["GET", "POST"], middleware=way),
             Route(BACK_PATH, back, methods=["GET"], middleware=way),
         ]
 

@@ -11,6 +11,7 @@ have no bounds here.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import threading
@@ -46,6 +47,7 @@ LARGEST_REQUEST = MOST_FILES * LARGEST_FILE + _ENVELOPE
 MOST_OF_ORIGIN, MOST_IN_ALL = 2 * LARGEST_REQUEST, 10 << 30
 # Requests that are open at a time: both boxes of a page, in two tabs.
 OPEN_OF_ORIGIN, OPEN_IN_ALL = 4, 100
+STANDSTILL_SECONDS = 30.0  # without a byte: what is open and sends nothing takes the place of others
 FREE_DISK = 1 << 30  # bytes that labels and checkpoints need
 
 
@@ -188,7 +190,10 @@ class _Body:
         self._ended = False
 
     async def __call__(self) -> Message:
-        message = await self._receive()
+        if self._ended or self._arrivals is None:
+            message = await self._receive()
+        else:
+            message = await self._next_bytes()
         if self._ended:
             return message
         if message["type"] == "http.disconnect":
@@ -198,6 +203,14 @@ class _Body:
         if self._arrivals is not None:
             self._count(message.get("body", b""), self._arrivals)
         return message
+
+    async def _next_bytes(self) -> Message:
+        try:
+            return await asyncio.wait_for(self._receive(), STANDSTILL_SECONDS)
+        except asyncio.TimeoutError:
+            raise UploadRefusedError(
+                f"Nothing of the upload came for {STANDSTILL_SECONDS:.0f} seconds. Upload the file again."
+            ) from None
 
     def _count(self, chunk: bytes, arrivals: Arrivals) -> None:
         self._bytes += len(chunk)

@@ -86,7 +86,7 @@ def end_guests(database: Database, limits: GuestLimits = LIMITS, now: datetime |
 
 
 def _count(session: Session, since: datetime, origin: str | None = None) -> int:
-    """Count the guests of some time, those who were switched off since, too: whoever had one has had it."""
+    """Count the guests of some time, also those who were switched off since."""
     conditions = [UserRow.issuer == GUESTS, UserRow.created_at > since]
     if origin is not None:
         conditions.append(UserRow.subject.startswith(f"{origin} ", autoescape=True))

@@ -17,9 +17,10 @@ from urllib.parse import urlsplit
 from sqlalchemy import Select, select
 from sqlalchemy.exc import IntegrityError
 
+from storage.accounts.invitations import read_invitation, use_invitation
 from storage.accounts.sessions import SignedIn, open_sign_in
-from storage.accounts.users import LONGEST_NAME, check_role, clean_name, name_key
-from storage.errors import StorageError
+from storage.accounts.users import LONGEST_NAME, check_role, clean_name, name_key, user_row
+from storage.errors import InvitationError, StorageError
 from storage.schema import Role, UserRow
 from storage.sql import insert_or_get
 from storage.text_limits import check_texts
@@ -47,22 +48,47 @@ class Identity:
     name: str
 
 
-def sign_in_as(database: Database, identity: Identity, role: Role = "annotator") -> SignedIn:
+def sign_in_as(database: Database, identity: Identity, role: Role = "annotator", invitation: str | None = None) -> SignedIn:
     """Sign in the person of an identity, with a new account the first time.
 
     Args:
         role: of a new account; that of a known one stays as it is.
+        invitation: the token of a link that the person accepts in this way. The account gets its role, unless it is a
+            lead's; a link that names an account makes that account the identity's.
 
     Raises:
         TextError: an issuer or subject that is too long.
+        InvitationError: the invitation is no longer good, or its account and the identity's are two.
         StorageError: no issuer or subject, or the account is switched off.
     """
     if not identity.issuer or not identity.subject:
         raise StorageError("an identity needs an issuer and a subject")
     with database.write() as session:
         check_texts(UserRow, issuer=identity.issuer, subject=identity.subject)
-        row = _known(session, identity) or _add(session, identity, role)
+        if invitation is None:
+            row = _known(session, identity) or _add(session, identity, role)
+        else:
+            row = _invited(session, identity, invitation)
         return open_sign_in(session, row.id)
+
+
+def _invited(session: Session, identity: Identity, token: str) -> UserRow:
+    """Use an invitation up: for the account that it names, that of the identity, or a new one."""
+    invitation, known = read_invitation(session, token), _known(session, identity)
+    if invitation.user is None:
+        row = known or _add(session, identity, invitation.role)
+        if row.role != "lead":
+            row.role = invitation.role
+    else:
+        row = user_row(session, invitation.user.id)
+        if known is not None and known.id != row.id:
+            raise InvitationError(f"This invitation is for {row.name}; the account that you came with is {known.name}'s.")
+        if known is None and row.issuer is not None:
+            raise InvitationError(f"{row.name} signs in with another account already. Ask your lead.")
+        row.issuer, row.subject = identity.issuer, identity.subject
+        session.flush()
+    use_invitation(session, token, row.id)
+    return row
 
 
 def _known(session: Session, identity: Identity) -> UserRow | None:

@@ -128,13 +128,24 @@ def accept_invitation(database: Database, token: str, name: str, password: str, 
     password_hash = hash_password(password, invitation.user.name if invitation.user else name)
     with database.write() as session:
         invitation = read_invitation(session, token, now)
-        _claim(session, token, now)
         if invitation.user is None:
             user = add_hashed(session, name, invitation.role, password_hash)
-            mine = InvitationRow.token_hash == token_hash(token)
-            session.execute(update(InvitationRow).where(mine).values(user_id=user.id))
+            use_invitation(session, token, user.id, now)
             return user
+        use_invitation(session, token, invitation.user.id, now)
         return set_password_hash(session, invitation.user.id, password_hash, now)
+
+
+def use_invitation(session: Session, token: str, user_id: int, now: datetime | None = None) -> None:
+    """Use a link up for the account that it opened.
+
+    Raises:
+        InvitationError: somebody else used it in this very moment (PostgreSQL waits here for the other).
+    """
+    unused = (InvitationRow.token_hash == token_hash(token), InvitationRow.used_at.is_(None))
+    used = update(InvitationRow).where(*unused).values(used_at=now or utc_now(), user_id=user_id)
+    if session.execute(used.returning(InvitationRow.id)).one_or_none() is None:
+        raise InvitationError("This invitation was used already. Sign in, or ask your lead for a new link.")
 
 
 def set_password_hash(session: Session, user_id: int, password_hash: str, now: datetime | None = None) -> User:
@@ -147,11 +158,3 @@ def set_password_hash(session: Session, user_id: int, password_hash: str, now: d
     end_sign_ins(session, user_id, now)
     session.flush()
     return as_user(row)
-
-
-def _claim(session: Session, token: str, now: datetime) -> None:
-    """Use the link up, or find that somebody else did in this very moment (PostgreSQL waits here for the other)."""
-    unused = (InvitationRow.token_hash == token_hash(token), InvitationRow.used_at.is_(None))
-    claimed = session.execute(update(InvitationRow).where(*unused).values(used_at=now).returning(InvitationRow.id))
-    if claimed.one_or_none() is None:
-        raise InvitationError("This invitation was used already. Sign in, or ask your lead for a new link.")

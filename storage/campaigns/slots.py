@@ -86,7 +86,7 @@ def put_back(session: Session, campaign_id: int, campaign_pair_ids: Sequence[int
 
 
 def return_leases(session: Session, campaign_id: int, assignment_ids: Sequence[int]) -> None:
-    """Give open leases back, drafts kept. Whoever had them gets them again first, if nobody took the slot."""
+    """Give open leases back, drafts kept. The people who had them get them again first, if nobody took the slot."""
     if not assignment_ids:
         return
     returned = session.execute(

@@ -4,7 +4,7 @@
     with kept.write() as session:
         save_vote(session, pair_id=7, choice="A", voter="Ada", token=token)
 
-Temporary triggers note which rows a transaction changes, whoever changes them, so no caller has to think of the journal.
+Temporary triggers note which rows a transaction changes, by whatever code, so no caller has to think of the journal.
 Beside the lines lie copies of the video files that they name, under the names that the data folder has for them. This is for
 SQLite only: a database server keeps labels by itself.
 """

@@ -55,7 +55,7 @@ class JournalFile:
     """The file of this start; it is made by its first line.
 
     Attributes:
-        at_rest: held while a line is written, so that whoever copies the file under it copies whole lines.
+        at_rest: held while a line is written, so that a copy of the file made under it holds whole lines.
     """
 
     path: Path

@@ -41,7 +41,7 @@ class ReadBack:
     Attributes:
         records: the last record of each row, by table and name.
         labels, votes: how many were new to the store.
-        notes: sentences for whoever runs the app.
+        notes: sentences for the person who runs the app.
     """
 
     records: Mapping[Name, Record]

@@ -1,6 +1,6 @@
 """Append-only tables, for migrations: the database itself refuses changes.
 
-Whoever rebuilds such a table (Alembic's batch mode) must do this again.
+A migration that rebuilds such a table (Alembic's batch mode) must do this again.
 """
 
 from __future__ import annotations

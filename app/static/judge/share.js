@@ -5,7 +5,7 @@ import { copyField, setText } from "../shared/dom.js";
 
 const TITLES = {
   link: () => "Link to this pair",
-  ready: () => "Whoever gets the link sees videos, prompt and verdict, for 30 days.",
+  ready: () => "Everybody with the link sees videos, prompt and verdict, for 30 days.",
   made: ({ until }) => `Open to everybody with the link, until ${until}`,
   open: ({ until }) => `You shared this pair; the link is open until ${until}.`,
   shared: ({ until }) => `You shared this pair; the link is open until ${until}.`,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from html import unescape
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -14,6 +16,7 @@ import pytest
 from app.web.auth import Auth
 from app.web.deployment import SettingError
 from app.web.provider import HUGGING_FACE, SETTINGS, SPACE_SETTINGS, Provider, provider_here
+from storage.accounts.invitations import invite
 from storage.accounts.users import add_user, find_user, list_users, set_active
 from tests.helpers.http_server import http_server
 from tests.helpers.oidc_provider import ANOTHER_KEY, CLIENT_ID, CLIENT_SECRET, OidcProvider, oidc_provider
@@ -105,6 +108,37 @@ def test_an_account_that_is_switched_off_stays_so(sqlite_database: Database, pro
         answer = go(browser)
         assert (answer.status_code, signed_in(browser)) == (403, None)
         assert "switched off" in answer.text
+
+
+def accept(browser: httpx.Client, token: str, **headers: str) -> httpx.Response:
+    """Follow the button of an invitation's page, and the page after it, to the provider and back."""
+    onwards = browser.post("/sign-in/provider", data={"invitation": token}, headers=headers)
+    address = re.search(r'content="0; url=([^"]+)"', onwards.text)
+    return onwards if address is None else browser.get(unescape(address[1]))
+
+
+def test_an_invitation_is_accepted_with_the_providers_account(sqlite_database: Database, provider: OidcProvider) -> None:
+    with sqlite_database.write() as session:
+        token = invite(session, "viewer", created_by=None)
+    with browser_of(sqlite_database, provider) as browser:
+        page = browser.get(f"/invite/{token}")
+        assert "Accept with 127.0.0.1" in page.text
+        assert f'name="invitation" value="{token}"' in page.text
+        assert accept(browser, token).url.path == "/lead"
+        assert signed_in(browser) == {"name": "ada", "role": "viewer"}
+        assert "was used already" in accept(browser, token).text
+
+
+def test_no_other_site_and_no_link_accepts_an_invitation(sqlite_database: Database, provider: OidcProvider) -> None:
+    """Else somebody could be led into an account whose password a stranger knows."""
+    with sqlite_database.write() as session:
+        token = invite(session, "lead", created_by=None)
+    with browser_of(sqlite_database, provider) as browser:
+        refused = accept(browser, token, **{"Sec-Fetch-Site": "cross-site"})
+        assert (refused.status_code, signed_in(browser)) == (403, None)
+        assert "came from another site" in refused.text
+        assert go(browser, f"/invite/{token}").url.path == "/label"
+        assert signed_in(browser) == {"name": "ada", "role": "annotator"}
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import secrets
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -44,6 +45,19 @@ def files_in(folder: Path) -> set[Path]:
 def send(running: Running, contents: list[bytes], **more: object) -> httpx.Response:
     files = [("files", (f"{index}.mp4", content)) for index, content in enumerate(contents)]
     return httpx.post(f"{running.url}/gradio_api/upload", files=files, timeout=120, **more)  # type: ignore[arg-type]
+
+
+@contextmanager
+def begun_upload(running: Running) -> Iterator[socket.socket]:
+    """A connection on which the first part of a file has been sent."""
+    address = urlsplit(running.url)
+    head = b'--b\r\nContent-Disposition: form-data; name="files"; filename="a.mp4"\r\n\r\n'
+    with socket.create_connection((str(address.hostname), int(address.port or 80))) as connection:
+        connection.sendall(
+            b"POST /gradio_api/upload HTTP/1.1\r\nHost: x\r\nContent-Length: 9000000\r\n"
+            b"Content-Type: multipart/form-data; boundary=b\r\n\r\n" + head + bytes(300_000)
+        )
+        yield connection
 
 
 @pytest.fixture
@@ -90,14 +104,18 @@ def test_too_many_bytes_are_refused_at_once_or_while_they_come(running: Running,
 @pytest.mark.usefixtures("untouched")
 def test_an_upload_that_breaks_off_leaves_nothing(running: Running) -> None:
     before = files_in(folder_of(running))
-    address = urlsplit(running.url)
-    head = b'--b\r\nContent-Disposition: form-data; name="files"; filename="a.mp4"\r\n\r\n'
-    with socket.create_connection((str(address.hostname), int(address.port or 80))) as connection:
-        connection.sendall(
-            b"POST /gradio_api/upload HTTP/1.1\r\nHost: x\r\nContent-Length: 9000000\r\n"
-            b"Content-Type: multipart/form-data; boundary=b\r\n\r\n" + head + bytes(300_000)
-        )
+    with begun_upload(running):
         wait_until(lambda: files_in(folder_of(running)) != before, "a half file")
+
+
+@pytest.mark.usefixtures("untouched")
+def test_an_upload_that_stands_still_is_ended(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uploads, "STANDSTILL_SECONDS", 0.2)
+    with begun_upload(running) as connection:
+        connection.settimeout(120)
+        answer = b"".join(iter(lambda: connection.recv(4096), b""))  # up to its end: the connection is closed, too
+    assert answer.startswith((b"HTTP/1.1 400", b"HTTP/1.1 413"))
+    assert b"Nothing of the upload came" in answer
 
 
 def test_a_lead_may_upload_many_files(running: Running) -> None:

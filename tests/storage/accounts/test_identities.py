@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from storage.accounts.identities import Identity, sign_in_as
+from storage.accounts.invitations import invite, read_invitation
 from storage.accounts.sessions import sign_in, user_of
 from storage.accounts.users import add_user, has_lead, list_users, set_active, set_role
-from storage.errors import LastLeadError, SignInRefusedError, StorageError, TextError
+from storage.errors import InvitationError, LastLeadError, SignInRefusedError, StorageError, TextError
 
 if TYPE_CHECKING:
     from storage import Database
@@ -57,6 +58,57 @@ def test_a_lead_without_a_password_counts_as_a_lead(database: Database) -> None:
         set_active(session, lead.id, False)
     with pytest.raises(StorageError, match="switched off"):
         sign_in_as(database, ADA)
+
+
+def test_an_invitation_gives_its_role_once(database: Database) -> None:
+    with database.write() as session:
+        first, second = (invite(session, "lead", created_by=None) for _ in range(2))
+    assert sign_in_as(database, ADA, invitation=first).user.role == "lead"
+    with pytest.raises(InvitationError, match="used already"):
+        sign_in_as(database, Identity(ADA.issuer, "18", "Grace"), invitation=first)
+    with pytest.raises(InvitationError, match="unknown"):
+        sign_in_as(database, ADA, invitation="made up")
+    grace = Identity(ADA.issuer, "18", "Grace")
+    assert sign_in_as(database, grace).user.role == "annotator"
+    assert sign_in_as(database, grace, invitation=second).user.role == "lead", "a known account gets it, too"
+    with database.write() as session:
+        third = invite(session, "annotator", created_by=None)
+    assert sign_in_as(database, grace, invitation=third).user.role == "lead", "a lead is not made less by a link"
+
+
+def test_an_invitation_for_a_person_makes_the_account_theirs(database: Database) -> None:
+    with database.write() as session:
+        imported = add_user(session, "A. Lovelace", "annotator")
+        token = invite(session, "annotator", created_by=None, user_id=imported.id)
+        again, for_another = (
+            invite(session, "annotator", created_by=None, user_id=imported.id),
+            invite(session, "annotator", created_by=None, user_id=add_user(session, "Grace", "annotator").id),
+        )
+    assert sign_in_as(database, ADA, invitation=token).user.id == imported.id
+    assert sign_in_as(database, ADA).user.id == imported.id
+    with pytest.raises(InvitationError, match="another account already"):
+        sign_in_as(database, Identity(ADA.issuer, "18", "Eve"), invitation=again)
+    with pytest.raises(InvitationError, match=r"for Grace; the account that you came with is A\. Lovelace's"):
+        sign_in_as(database, ADA, invitation=for_another)
+    with database.read() as session:
+        assert read_invitation(session, for_another).user is not None, "a refused link stays good"
+        assert [user.name for user in list_users(session)] == ["A. Lovelace", "Grace"]
+
+
+def test_one_invitation_of_two_who_race_is_used_once(database: Database) -> None:
+    with database.write() as session:
+        token = invite(session, "lead", created_by=None)
+
+    def accept(number: int) -> str | None:
+        try:
+            return sign_in_as(database, Identity(ADA.issuer, str(number), "Ada"), invitation=token).user.role
+        except InvitationError:
+            return None
+
+    with ThreadPoolExecutor(6) as threads:
+        assert sorted(threads.map(accept, range(6)), key=str) == [None] * 5 + ["lead"]
+    with database.read() as session:
+        assert len(list_users(session)) == 1
 
 
 @pytest.mark.parametrize("identity", [Identity("", "17", "Ada"), Identity(ADA.issuer, "", "Ada")])
