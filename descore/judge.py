@@ -19,7 +19,7 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 
@@ -41,6 +41,14 @@ if TYPE_CHECKING:
 _ROWS_AT_ONCE = 8
 # Without a calibration: P = sigmoid(r_A - r_B), and only equal rewards tie.
 _PLAIN = ModeCalibration(mean=0.0, std=1.0, temperature=1.0, tie_threshold=0.0, reference_videos=1, validation_pairs=1)
+
+
+class Cancel(Protocol):
+    """Whether a judgement is to end, such as a `threading.Event`; it may wait before it answers, and so pause the model."""
+
+    def is_set(self) -> bool:
+        """Return whether to end now."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -147,7 +155,7 @@ class DeScore:
         mode: Mode = "think",
         k: int = 8,
         seed: int = 0,
-        cancel: threading.Event | None = None,
+        cancel: Cancel | None = None,
         lane: Lane = JUDGING,
     ) -> Iterator[Event]:
         """Judge the videos of one prompt: yield text as it comes and the `Verdict` last.
@@ -158,7 +166,8 @@ class DeScore:
             k, seed: number and seed of the sampled thoughts; a video's thoughts depend on nothing but the
                 seed, the video and the prompt.
             cancel: once set, the stream ends without a verdict, within one token or one piece of the prompt (the
-                vision tower is one piece too). Closing the iterator does the same.
+                vision tower is one piece too). Closing the iterator does the same. A `threading.Event`, or what else is
+                asked before each call of the model.
             lane: whose decoding processes read the videos.
 
         Raises:
@@ -248,7 +257,7 @@ class DeScore:
         ]
 
     def think_rows(
-        self, rows: list[Row], mode: Mode, k: int, seed: int, cancel: threading.Event | None
+        self, rows: list[Row], mode: Mode, k: int, seed: int, cancel: Cancel | None
     ) -> Generator[ThoughtDelta, None, list[list[FinishedThought]] | None]:
         """Take one batch from prefill to rewards: yield text, return each video's thoughts, None once cancelled.
 

@@ -243,5 +243,5 @@ def _number(value: Any) -> float:
     except OverflowError:
         raise ValueError("the reward is a whole number of hundreds of digits") from None
     if isinstance(value, bool) or not math.isfinite(number):
-        raise ValueError(f"the reward {value!r} is not a finite number")
+        raise ValueError(f"the reward {str(value)[:40]!r} is not a finite number")
     return number

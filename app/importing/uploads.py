@@ -117,8 +117,17 @@ def _unpack(file: Path, folder: Path) -> None:
                 )
             archive.extractall(folder)  # keeps all members below the folder, and makes no links
     # Damaged archives raise whatever their inner readers raise, zlib, lzma and bz2 (an OSError without a number), and
-    # names that are not UTF-8.
-    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError, EOFError, ValueError, OSError) as error:
+    # names that are not UTF-8 (a ValueError) or empty (an IndexError).
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        lzma.LZMAError,
+        RuntimeError,
+        EOFError,
+        ValueError,
+        LookupError,
+        OSError,
+    ) as error:
         if isinstance(error, ExchangeError) or (isinstance(error, OSError) and error.errno is not None):
             raise
         raise ExchangeError(f"{file.name} can't be unpacked: {error}") from error

@@ -20,7 +20,7 @@ from typing import Protocol
 
 from app.clip_store import ClipStore
 from app.serving.answer import Answer, VideoAnswer
-from app.serving.judging_queue import Visitor
+from app.serving.judging_queue import Ticket, Visitor
 from app.serving.serving import Served, Serving
 from descore.calibration import ModeCalibration
 from descore.judgement import Event, Judgement, Mode, ThoughtDelta, Verdict
@@ -81,6 +81,18 @@ class Recall:
     compare: Callable[[tuple[Judgement, ...]], Verdict]
 
 
+@dataclass(frozen=True)
+class _Turns:
+    """What is asked before each step of the model: it waits while others go first, and ends when the visitor has left."""
+
+    ticket: Ticket
+    left: threading.Event
+
+    def is_set(self) -> bool:
+        self.ticket.give_way(self.left.is_set)
+        return self.left.is_set()
+
+
 def stream_answer(
     serving: Serving,
     database: Database,
@@ -124,7 +136,8 @@ def stream_answer(
                 return
             paths = [clip_store.original(video) for video in subject.videos]
             lane = Lane("judging", visitor.origin)
-            events = served.require_model().stream(paths, subject.prompt, mode, k=k, cancel=cancel, lane=lane)
+            turns = _Turns(ticket, cancel)
+            events = served.require_model().stream(paths, subject.prompt, mode, k=k, cancel=turns, lane=lane)
             begun = Answer(phase="running", mode=mode, scale=served.scale(mode))
             yield from _growing(begun, events, partial(_remember, served, database, subject, k))
 

@@ -4,20 +4,26 @@
     with queue.enter(Visitor(session="tab", address="192.0.2.1")) as ticket:
         while not ticket.wait(1.0):              # seconds; True once it is this visitor's turn
             print(ticket.place)                  # Place(number=2, seconds=6.1)
-        ...                                      # judge; leaving the block lets the next one in
+        for step in steps:                       # judge; leaving the block lets the next one in
+            ticket.give_way()                    # before each step: waits while somebody else goes first
 
 People who are signed in come before visitors who are not. Among equals it goes by turns: a visitor's second judgement
 stands behind the first of everybody else, so that many of one visitor don't hold up the others. Networks take turns in the
-same way, since anybody can open many sessions from one address. Answers from the store never wait.
+same way, since anybody can open many sessions from one address.
+
+Turns differ in length: sixteen thoughts about a long prompt take the model thirty times as long as one about a short. So the
+model's time is counted for each network and account, and forgotten by and by. One that has had more than its share lately
+is behind everybody else, and is paused where it runs as soon as somebody else comes. Answers from the store never wait.
 """
 
 from __future__ import annotations
 
 import math
+import statistics
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 from types import TracebackType
 from typing import NamedTuple
@@ -30,6 +36,11 @@ AT_ONCE = 2
 # Waiting or being judged at a time: a visitor has two tabs or a small program, a network may be a whole office.
 MOST_OF_SESSION, MOST_OF_NETWORK, MOST_OF_PERSON, MOST_IN_ALL = 3, 8, 8, 120
 _MEASURED = 20  # judgements that the expected time is the mean of
+MOST_PAUSED = 2  # each keeps its memory meanwhile
+HALF_LIFE = 60.0  # seconds in which half of the time that was used is forgotten
+# More than one's share: so many times the mean of all who asked lately, and more than so many usual judgements.
+_SHARE, _USUAL = 1.5, 2.0
+_FORGOTTEN = 0.01  # seconds of use; less is nothing
 
 
 class QueueFullError(RuntimeError):
@@ -88,7 +99,8 @@ class Ticket:
         self.visitor = visitor
         self.ahead = ahead  # how many of the same visitor came before and are still there
         self.number = number  # grows with each arrival, and when one of the same network leaves
-        self.began: float | None = None
+        self.seconds = 0.0  # that it ran, up to `since`
+        self.since: float | None = None  # it runs and is not paused since then
         self._queue = queue
 
     def wait(self, seconds: float, until: Callable[[], bool] = bool) -> bool:
@@ -98,6 +110,10 @@ class Ticket:
             until: for example `event.is_set` of a cancellation; it is looked at a few times a second.
         """
         return self._queue.wait(self, seconds, until)
+
+    def give_way(self, until: Callable[[], bool] = bool) -> None:
+        """Wait as long as the judgement is paused, or until something else is so; call it before each step of the model."""
+        self._queue.wait_while_paused(self, until)
 
     @property
     def place(self) -> Place:
@@ -121,6 +137,8 @@ class JudgingQueue:
         self._changed = threading.Condition()
         self._waiting: list[Ticket] = []
         self._running: list[Ticket] = []
+        self._paused: list[Ticket] = []
+        self._used: dict[str, tuple[float, float]] = {}  # seconds of the model for each origin, and when it was counted
         self._seconds: deque[float] = deque(maxlen=_MEASURED)
         self._number = 0
 
@@ -148,12 +166,20 @@ class JudgingQueue:
                 self._changed.wait(min(left, 0.25))
             return ticket in self._running
 
+    def wait_while_paused(self, ticket: Ticket, until: Callable[[], bool] = bool) -> None:
+        """Wait until a ticket is not paused; see `Ticket.give_way`."""
+        with self._changed:
+            self._admit()
+            while ticket in self._paused and not until():
+                self._changed.wait(0.25)
+                self._admit()
+
     def place(self, ticket: Ticket) -> Place:
         """Return where a ticket stands."""
         with self._changed:
             if ticket not in self._waiting:
                 return ITS_TURN
-            number = self._order().index(ticket) + 1
+            number = self._order(self._heavy()).index(ticket) + 1
             if not self._seconds:
                 return Place(number)
             return Place(number, math.ceil(number / self._at_once) * sum(self._seconds) / len(self._seconds))
@@ -165,10 +191,11 @@ class JudgingQueue:
             measured: the judgement came to its end, so its time counts for what others are told.
         """
         with self._changed:
-            if ticket in self._running:
-                self._running.remove(ticket)
-                if measured and ticket.began is not None:
-                    self._seconds.append(self._clock() - ticket.began)
+            if ticket in self._running or ticket in self._paused:
+                self._stop(ticket)
+                (self._running if ticket in self._running else self._paused).remove(ticket)
+                if measured:
+                    self._seconds.append(ticket.seconds)
             elif ticket in self._waiting:
                 self._waiting.remove(ticket)
             else:
@@ -177,33 +204,101 @@ class JudgingQueue:
                 if other.ahead > ticket.ahead:
                     other.ahead -= 1
             # The network had a turn, so all of it goes behind those who wait now, and keeps its own order.
-            for other in self._order():
+            for other in self._order(frozenset()):
                 if other.visitor.origin == ticket.visitor.origin:
                     other.number = self._number_next()
             self._admit()
 
     def counts(self) -> tuple[int, int]:
-        """Return how many are being judged and how many wait."""
+        """Return how many are being judged, paused ones too, and how many wait."""
         with self._changed:
-            return len(self._running), len(self._waiting)
+            return len(self._running) + len(self._paused), len(self._waiting)
+
+    # ---- whose turn it is ----------------------------------------------------------------------------------------
 
     def _admit(self) -> None:
-        while self._waiting and len(self._running) < self._at_once:
-            ticket = self._order()[0]
-            self._waiting.remove(ticket)
-            ticket.began = self._clock()
-            self._running.append(ticket)
-        self._changed.notify_all()
+        """Let run whoever may."""
+        heavy = self._heavy() if self._waiting or self._paused else frozenset()
+        changed = False
+        while True:
+            first = self._order(heavy)[0] if self._waiting else None
+            if first is not None and self._paused and first.visitor.origin in heavy:
+                first = None  # no sooner than one that has begun
+            if len(self._running) < self._at_once:
+                if first is not None:
+                    self._waiting.remove(first)
+                elif self._paused:
+                    first = self._paused.pop(0)
+                else:
+                    break
+            else:
+                other = None if first is None else self._in_the_way(first, heavy)
+                if first is None or other is None:
+                    break
+                self._stop(other)
+                self._running.remove(other)
+                self._paused.append(other)
+                self._waiting.remove(first)
+            first.since = self._clock()
+            self._running.append(first)
+            changed = True
+        if changed:
+            self._changed.notify_all()
 
-    def _order(self) -> list[Ticket]:
-        """Sort those who wait: accounts first, then by how many of the visitor and of the network are ahead, by number."""
-        ahead_here = Counter(ticket.visitor.origin for ticket in self._running)
-        turns: list[tuple[bool, int, int, int, Ticket]] = []
+    def _in_the_way(self, ticket: Ticket, heavy: Set[str]) -> Ticket | None:
+        """Return the running judgement that is paused for one that waits, if there is one."""
+        if ticket.visitor.origin in heavy or len(self._paused) >= MOST_PAUSED:
+            return None
+        for other in self._running:
+            lower = ticket.visitor.person is not None or other.visitor.person is None
+            if lower and other.visitor.origin in heavy:
+                return other
+        return None
+
+    def _order(self, heavy: Set[str]) -> list[Ticket]:
+        """Sort those who wait.
+
+        Accounts come first, then those who had no more than their share, then it goes by how many of the visitor and of the
+        network are ahead, and by number.
+        """
+        ahead_here = Counter(ticket.visitor.origin for ticket in (*self._running, *self._paused))
+        turns: list[tuple[bool, bool, int, int, int, Ticket]] = []
         for ticket in sorted(self._waiting, key=lambda ticket: (ticket.visitor.person is None, ticket.ahead, ticket.number)):
-            origin = ticket.visitor.origin
-            turns.append((ticket.visitor.person is None, ticket.ahead, ahead_here[origin], ticket.number, ticket))
+            origin, stranger = ticket.visitor.origin, ticket.visitor.person is None
+            turns.append((stranger, origin in heavy, ticket.ahead, ahead_here[origin], ticket.number, ticket))
             ahead_here[origin] += 1
-        return [ticket for *_, ticket in sorted(turns, key=lambda turn: turn[:4])]
+        return [ticket for *_, ticket in sorted(turns, key=lambda turn: turn[:5])]
+
+    # ---- how much of the model's time everybody had --------------------------------------------------------------
+
+    def _stop(self, ticket: Ticket) -> None:
+        """Count the time that a ticket ran since it was let in or let on."""
+        if ticket.since is None:
+            return
+        seconds = self._clock() - ticket.since
+        ticket.seconds, ticket.since = ticket.seconds + seconds, None
+        origin = ticket.visitor.origin
+        self._used[origin] = (self._use(origin) + seconds, self._clock())
+
+    def _use(self, origin: str) -> float:
+        seconds, at = self._used.get(origin, (0.0, 0.0))
+        return float(seconds * 0.5 ** ((self._clock() - at) / HALF_LIFE))
+
+    def _heavy(self) -> Set[str]:
+        """Return the origins that have had more than their share of the model's time lately; nobody before it is timed."""
+        if not self._seconds:
+            return frozenset()
+        uses: dict[str, float] = {origin: self._use(origin) for origin in self._used}
+        for origin, seconds in uses.items():
+            if seconds < _FORGOTTEN:
+                del self._used[origin]
+        for ticket in self._running:
+            if ticket.since is not None:
+                uses[ticket.visitor.origin] = uses.get(ticket.visitor.origin, 0.0) + self._clock() - ticket.since
+        for ticket in self._waiting:
+            uses.setdefault(ticket.visitor.origin, 0.0)
+        most = max(_SHARE * sum(uses.values()) / max(1, len(uses)), _USUAL * statistics.median(self._seconds))
+        return frozenset(origin for origin, seconds in uses.items() if seconds > most)
 
     def _number_next(self) -> int:
         self._number += 1
@@ -211,10 +306,11 @@ class JudgingQueue:
 
     def _own(self, visitor: Visitor) -> list[Ticket]:
         """Return the tickets of a visitor, running and waiting."""
-        return [ticket for ticket in (*self._running, *self._waiting) if ticket.visitor.name == visitor.name]
+        everybody = (*self._running, *self._paused, *self._waiting)
+        return [ticket for ticket in everybody if ticket.visitor.name == visitor.name]
 
     def _refuse_too_many(self, visitor: Visitor) -> None:
-        everybody = [ticket.visitor for ticket in (*self._running, *self._waiting)]
+        everybody = [ticket.visitor for ticket in (*self._running, *self._paused, *self._waiting)]
         own = len(self._own(visitor))
         most = MOST_OF_SESSION if visitor.person is None else MOST_OF_PERSON
         if own >= most:

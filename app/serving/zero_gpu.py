@@ -24,7 +24,7 @@ import gradio as gr
 
 from descore import DeScore
 from descore.errors import RewardError
-from descore.judge import FinishedThought
+from descore.judge import Cancel, FinishedThought
 from descore.judgement import Mode, ThoughtDelta
 from descore.modeling.backbone import default_device
 
@@ -82,7 +82,7 @@ class LentGpuJudge(DeScore):
         _judges[self._key] = self
 
     def think_rows(
-        self, rows: list[Row], mode: Mode, k: int, seed: int, cancel: threading.Event | None
+        self, rows: list[Row], mode: Mode, k: int, seed: int, cancel: Cancel | None
     ) -> Generator[ThoughtDelta, None, list[list[FinishedThought]] | None]:
         """`DeScore.think_rows` on a lent GPU; a cancellation is seen at the next piece of text.
 

@@ -161,6 +161,7 @@ DEEP = '{"score": ' * 700 + "1" + "}" * 700
     [
         ('[{"pair_id": 7, "rewards": [1' + "0" * 400 + ", 1]}]", "the reward is a whole number of hundreds of digits"),
         ('[{"pair_id": 7, "rewards": [1' + "0" * 5000 + ", 1]}]", "line 1 is not JSON: too deep, or a number too long"),
+        ("pair_id,reward_A,reward_B\n7," + "9" * 5000 + ",1\n", f"the reward '{'9' * 40}' is not a finite number"),
         ("[" * 100_000, "line 1 is not JSON: too deep, or a number too long"),
         (f'[{{"pair_id": 7, "rewards": [{DEEP}, 1]}}]', "row 1: its rewards are nested too deep"),
     ],

@@ -63,6 +63,10 @@ def test_what_can_not_be_unpacked_is_refused_and_leaves_nothing(tmp_path: Path, 
     home = tmp_path / "home"
     with pytest.raises(ExchangeError, match="can't be unpacked"):
         stage([write(tmp_path / "broken.zip", "no archive")], home, owner=1)
+    with zipfile.ZipFile(tmp_path / "nameless.zip", "w") as archive:
+        archive.writestr(zipfile.ZipInfo(""), "x")
+    with pytest.raises(ExchangeError, match=r"nameless\.zip can't be unpacked"):
+        stage([tmp_path / "nameless.zip"], home, owner=1)
     with pytest.raises(ExchangeError, match=r"Upload one table at a time \(got a\.csv, b\.csv\)"):
         stage([write(tmp_path / "a.csv"), write(tmp_path / "b.csv")], home, owner=1)
     with pytest.raises(ExchangeError, match=r"Two files are named x\.mp4"):

@@ -69,7 +69,10 @@ def test_a_visitor_who_waits_reads_the_place_and_stored_answers_do_not_wait(runn
     parts = studio.serving, studio.database, studio.clip_store
     pair = pair_of(running, "blue")
     with ExitStack() as others:
-        places = [others.enter_context(studio.serving.queue.enter(Visitor(f"tab {n}", f"{n}"))) for n in range(AT_ONCE + 1)]
+        places = [
+            others.enter_context(studio.serving.queue.enter(Visitor(f"tab {n}", person=1000 + n)))
+            for n in range(AT_ONCE + 1)
+        ]
         stream = stream_answer(*parts, pair, "think", 0, cancel, Visitor("the last", "192.0.2.1"))
         assert answer_view(next(stream))["status"] == "2nd in the queue"
         studio.serving.queue.leave(places[0])
@@ -82,7 +85,7 @@ def test_a_visitor_who_waits_reads_the_place_and_stored_answers_do_not_wait(runn
     assert judged.phase == "done"
     with ExitStack() as others:
         for n in range(AT_ONCE):
-            others.enter_context(studio.serving.queue.enter(Visitor(f"tab {n}", f"{n}")))
+            others.enter_context(studio.serving.queue.enter(Visitor(f"tab {n}", person=1000 + n)))
         (stored,) = stream_answer(*parts, pair, "quick", 0, threading.Event(), Visitor("the last"))
     assert stored.from_store
 
@@ -91,7 +94,7 @@ def test_a_page_that_is_left_while_it_waits_gives_its_place_back(running: Runnin
     studio = running.studio
     with ExitStack() as others:
         for n in range(AT_ONCE):
-            others.enter_context(studio.serving.queue.enter(Visitor(f"tab {n}", f"{n}")))
+            others.enter_context(studio.serving.queue.enter(Visitor(f"tab {n}", person=1000 + n)))
         parts = studio.serving, studio.database, studio.clip_store
         stream = stream_answer(*parts, pair_of(running, "blue"), "k", 3, threading.Event(), Visitor("leaves"))
         next(stream)

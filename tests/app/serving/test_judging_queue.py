@@ -7,10 +7,12 @@ import threading
 import pytest
 
 from app.serving.judging_queue import (
+    HALF_LIFE,
     MOST_IN_ALL,
     MOST_OF_NETWORK,
     MOST_OF_PERSON,
     MOST_OF_SESSION,
+    MOST_PAUSED,
     JudgingQueue,
     Place,
     QueueFullError,
@@ -22,6 +24,35 @@ from app.serving.judging_queue import (
 def visitor(number: int) -> Visitor:
     """A visitor with a tab and an address of their own."""
     return Visitor(f"tab {number}", f"192.0.2.{number}")
+
+
+def a_queue(at_once: int) -> JudgingQueue:
+    """One for which no time goes by."""
+    return JudgingQueue(at_once, clock=lambda: 0.0)
+
+
+class Clock:
+    """Seconds that go by when a test says so."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def timed_queue(at_once: int) -> tuple[JudgingQueue, Clock]:
+    """A queue that has seen a judgement of one second, a long time ago."""
+    clock = Clock()
+    queue = JudgingQueue(at_once, clock)
+    with queue.enter(visitor(99)):
+        clock.now = 1.0
+    clock.now = 10_000.0
+    return queue, clock
+
+
+def is_paused(ticket: Ticket) -> bool:
+    return ticket.since is None and not ticket.wait(0)
 
 
 def whose_turn(queue: JudgingQueue, tickets: list[Ticket]) -> list[Ticket]:
@@ -36,7 +67,7 @@ def whose_turn(queue: JudgingQueue, tickets: list[Ticket]) -> list[Ticket]:
 
 
 def test_the_first_ones_go_at_once_and_the_next_when_one_leaves() -> None:
-    queue = JudgingQueue(at_once=2)
+    queue = a_queue(at_once=2)
     first, second, third = (queue.enter(visitor(number)) for number in range(3))
     assert [ticket.wait(0) for ticket in (first, second, third)] == [True, True, False]
     assert (first.place, third.place) == (Place(), Place(1))
@@ -46,28 +77,28 @@ def test_the_first_ones_go_at_once_and_the_next_when_one_leaves() -> None:
 
 
 def test_people_with_an_account_come_first() -> None:
-    queue = JudgingQueue(at_once=1)
+    queue = a_queue(at_once=1)
     tickets = [queue.enter(visitor(number)) for number in range(3)]
     signed_in = queue.enter(Visitor("tab", "192.0.2.9", person=7))
     assert whose_turn(queue, [*tickets, signed_in]) == [tickets[0], signed_in, *tickets[1:]]
 
 
 def test_many_of_one_visitor_let_others_in_between() -> None:
-    queue = JudgingQueue(at_once=1)
+    queue = a_queue(at_once=1)
     greedy = [queue.enter(visitor(1)) for _ in range(3)]
     modest = [queue.enter(visitor(2)), queue.enter(visitor(3))]
     assert whose_turn(queue, [*greedy, *modest]) == [greedy[0], *modest, *greedy[1:]]
 
 
 def test_many_sessions_of_one_network_let_other_networks_in_between() -> None:
-    queue = JudgingQueue(at_once=1)
+    queue = a_queue(at_once=1)
     many = [queue.enter(Visitor(f"tab {number}", "192.0.2.1")) for number in range(5)]
     others = [queue.enter(visitor(number)) for number in (2, 3)]
     assert whose_turn(queue, [*many, *others]) == [many[0], *others, *many[1:]]
 
 
 def test_those_of_one_network_keep_their_order() -> None:
-    queue = JudgingQueue(at_once=1)
+    queue = a_queue(at_once=1)
     office = [queue.enter(Visitor(f"tab {number}", "192.0.2.1")) for number in range(3)]
     again = queue.enter(Visitor("tab 1", "192.0.2.1"))
     last = queue.enter(Visitor("tab 3", "192.0.2.1"))
@@ -75,7 +106,7 @@ def test_those_of_one_network_keep_their_order() -> None:
 
 
 def test_somebody_who_gives_up_holds_up_nobody_of_their_network() -> None:
-    queue = JudgingQueue(at_once=1)
+    queue = a_queue(at_once=1)
     running = queue.enter(visitor(9))
     office = [queue.enter(Visitor(f"tab {number}", "192.0.2.1")) for number in range(3)]
     queue.leave(office[0])
@@ -122,7 +153,7 @@ def test_there_is_an_end_to_all_of_them_together() -> None:
 
 
 def test_a_block_gives_its_place_back_whatever_ends_it() -> None:
-    queue = JudgingQueue(at_once=1)
+    queue = a_queue(at_once=1)
     with queue.enter(visitor(1)), pytest.raises(RuntimeError), queue.enter(visitor(2)):
         raise RuntimeError
     assert queue.counts() == (0, 0)
@@ -144,7 +175,7 @@ def test_the_time_is_told_from_those_before_and_a_failed_one_tells_nothing() -> 
 
 
 def test_a_wait_ends_with_its_turn_or_with_what_else_it_waits_for() -> None:
-    queue = JudgingQueue(at_once=1)
+    queue = a_queue(at_once=1)
     running, waiting = queue.enter(visitor(1)), queue.enter(visitor(2))
     cancelled = threading.Event()
     cancelled.set()
@@ -173,3 +204,92 @@ def test_many_threads_are_never_more_than_fit() -> None:
         thread.join()
     assert 1 <= most[0] <= 3
     assert queue.counts() == (0, 0)
+
+
+# ---- more than one's share -----------------------------------------------------------------------------------------
+
+
+def test_one_who_had_more_than_a_share_is_behind_everybody_else() -> None:
+    queue, clock = timed_queue(at_once=1)
+    with queue.enter(visitor(1)):
+        clock.now += 20
+    running = queue.enter(visitor(2))
+    heavy, others = queue.enter(visitor(1)), [queue.enter(visitor(number)) for number in (3, 4)]
+    clock.now += 1
+    assert whose_turn(queue, [running, heavy, *others]) == [running, *others, heavy]
+
+
+def test_it_is_forgotten() -> None:
+    queue, clock = timed_queue(at_once=1)
+    with queue.enter(visitor(1)):
+        clock.now += 20
+    clock.now += 5 * HALF_LIFE
+    running = queue.enter(visitor(2))
+    first, second = queue.enter(visitor(1)), queue.enter(visitor(3))
+    assert whose_turn(queue, [running, first, second]) == [running, first, second]
+
+
+def test_a_long_judgement_is_paused_for_others_and_goes_on_after_them() -> None:
+    queue, clock = timed_queue(at_once=1)
+    long = queue.enter(visitor(1))
+    clock.now += 20
+    short = queue.enter(visitor(2))
+    assert short.wait(0)
+    assert is_paused(long)
+    assert queue.counts() == (2, 0)
+    clock.now += 1
+    queue.leave(short)
+    assert long.wait(0)
+    assert long.seconds == 20, "the time of others is not counted as its own"
+
+
+def test_an_ordinary_judgement_is_never_paused() -> None:
+    queue, clock = timed_queue(at_once=1)
+    one = queue.enter(visitor(1))
+    clock.now += 1.5
+    other = queue.enter(visitor(2))
+    assert (one.wait(0), other.wait(0)) == (True, False)
+
+
+def test_only_a_few_are_paused_and_no_two_for_each_other() -> None:
+    queue, clock = timed_queue(at_once=MOST_PAUSED + 1)
+    long = [queue.enter(visitor(number)) for number in range(MOST_PAUSED + 1)]
+    clock.now += 20
+    short = [queue.enter(visitor(10 + number)) for number in range(3 * MOST_PAUSED)]
+    assert sum(is_paused(ticket) for ticket in long) == MOST_PAUSED
+    assert sum(ticket.wait(0) for ticket in short) == MOST_PAUSED
+    queue.enter(visitor(0))
+    assert sum(is_paused(ticket) for ticket in long) == MOST_PAUSED
+
+
+def test_somebody_without_an_account_pauses_nobody_who_has_one() -> None:
+    queue, clock = timed_queue(at_once=1)
+    person = queue.enter(Visitor("tab", "192.0.2.9", person=7))
+    clock.now += 20
+    stranger = queue.enter(visitor(1))
+    assert (person.wait(0), stranger.wait(0)) == (True, False)
+
+
+def test_a_paused_judgement_waits_before_its_next_step() -> None:
+    queue, clock = timed_queue(at_once=1)
+    long = queue.enter(visitor(1))
+    clock.now += 20
+    short = queue.enter(visitor(2))
+    cancelled = threading.Event()
+    cancelled.set()
+    long.give_way(cancelled.is_set)  # one that is left does not wait
+    threading.Thread(target=queue.leave, args=(short,)).start()
+    long.give_way()
+    assert long.wait(0)
+
+
+def test_leaving_is_counted_as_well() -> None:
+    """Asking and leaving again and again would else be free."""
+    queue, clock = timed_queue(at_once=1)
+    for number in range(10):
+        ticket = queue.enter(Visitor(f"tab {number}", "192.0.2.1"))
+        clock.now += 0.5
+        queue.leave(ticket, measured=False)
+    running = queue.enter(visitor(2))
+    again, other = queue.enter(visitor(1)), queue.enter(visitor(3))
+    assert whose_turn(queue, [running, again, other]) == [running, other, again]
