@@ -122,7 +122,7 @@ def stream_answer(
         yield stored
         return
     serving.now.require_model()
-    with serving.queue.enter(visitor) as ticket:
+    with serving.queue.enter(visitor, large=mode == "k") as ticket:
         while not ticket.wait(PLACE_SECONDS, cancel.is_set) and not cancel.is_set():
             yield Answer(phase="running", mode=mode, scale=serving.now.scale(mode), place=ticket.place)
         if cancel.is_set():

@@ -36,10 +36,12 @@ AT_ONCE = 2
 # Waiting or being judged at a time: a visitor has two tabs or a small program, a network may be a whole office.
 MOST_OF_SESSION, MOST_OF_NETWORK, MOST_OF_PERSON, MOST_IN_ALL = 3, 8, 8, 120
 _MEASURED = 20  # judgements that the expected time is the mean of
-MOST_PAUSED = 2  # each keeps its memory meanwhile
+# Begun and not at their end: a paused one keeps its memory, and one of several thoughts has that of as many rows.
+MOST_PAUSED, MOST_LARGE = 8, 2
 HALF_LIFE = 60.0  # seconds in which half of the time that was used is forgotten
-# More than one's share: so many times the mean of all who asked lately, and more than so many usual judgements.
-_SHARE, _USUAL = 1.5, 2.0
+# More than one's share: so many times the mean of the others who asked lately, and more than so many usual judgements. Less
+# would put people behind who ask twice in a minute.
+_SHARE, _USUAL = 3.0, 8.0
 _FORGOTTEN = 0.01  # seconds of use; less is nothing
 
 
@@ -95,8 +97,8 @@ ITS_TURN = Place()
 class Ticket:
     """A judgement's place in the queue; a context manager that gives it back."""
 
-    def __init__(self, queue: JudgingQueue, visitor: Visitor, number: int, ahead: int) -> None:
-        self.visitor = visitor
+    def __init__(self, queue: JudgingQueue, visitor: Visitor, number: int, ahead: int, large: bool) -> None:
+        self.visitor, self.large = visitor, large
         self.ahead = ahead  # how many of the same visitor came before and are still there
         self.number = number  # grows with each arrival, and when one of the same network leaves
         self.seconds = 0.0  # that it ran, up to `since`
@@ -142,15 +144,18 @@ class JudgingQueue:
         self._seconds: deque[float] = deque(maxlen=_MEASURED)
         self._number = 0
 
-    def enter(self, visitor: Visitor) -> Ticket:
+    def enter(self, visitor: Visitor, large: bool = False) -> Ticket:
         """Take a place.
+
+        Args:
+            large: for a judgement with several thoughts about each video, of which few are begun at a time.
 
         Raises:
             QueueFullError: this visitor, this network or everybody together has as many as may wait.
         """
         with self._changed:
             self._refuse_too_many(visitor)
-            ticket = Ticket(self, visitor, self._number_next(), len(self._own(visitor)))
+            ticket = Ticket(self, visitor, self._number_next(), len(self._own(visitor)), large)
             self._waiting.append(ticket)
             self._admit()
             return ticket
@@ -221,7 +226,7 @@ class JudgingQueue:
         heavy = self._heavy() if self._waiting or self._paused else frozenset()
         changed = False
         while True:
-            first = self._order(heavy)[0] if self._waiting else None
+            first = self._next(heavy)
             if first is not None and self._paused and first.visitor.origin in heavy:
                 first = None  # no sooner than one that has begun
             if len(self._running) < self._at_once:
@@ -244,6 +249,11 @@ class JudgingQueue:
             changed = True
         if changed:
             self._changed.notify_all()
+
+    def _next(self, heavy: Set[str]) -> Ticket | None:
+        """Return who is first of those that may begin."""
+        full = sum(ticket.large for ticket in (*self._running, *self._paused)) >= MOST_LARGE
+        return next((ticket for ticket in self._order(heavy) if not (full and ticket.large)), None)
 
     def _in_the_way(self, ticket: Ticket, heavy: Set[str]) -> Ticket | None:
         """Return the running judgement that is paused for one that waits, if there is one."""
@@ -297,8 +307,11 @@ class JudgingQueue:
                 uses[ticket.visitor.origin] = uses.get(ticket.visitor.origin, 0.0) + self._clock() - ticket.since
         for ticket in self._waiting:
             uses.setdefault(ticket.visitor.origin, 0.0)
-        most = max(_SHARE * sum(uses.values()) / max(1, len(uses)), _USUAL * statistics.median(self._seconds))
-        return frozenset(origin for origin, seconds in uses.items() if seconds > most)
+        total, others = sum(uses.values()), max(1, len(uses) - 1)
+        usual = _USUAL * statistics.median(self._seconds)
+        return frozenset(
+            origin for origin, seconds in uses.items() if seconds > max(usual, _SHARE * (total - seconds) / others)
+        )
 
     def _number_next(self) -> int:
         self._number += 1

@@ -9,6 +9,7 @@ import pytest
 from app.serving.judging_queue import (
     HALF_LIFE,
     MOST_IN_ALL,
+    MOST_LARGE,
     MOST_OF_NETWORK,
     MOST_OF_PERSON,
     MOST_OF_SESSION,
@@ -262,6 +263,20 @@ def test_only_a_few_are_paused_and_no_two_for_each_other() -> None:
     assert sum(is_paused(ticket) for ticket in long) == MOST_PAUSED
 
 
+def test_few_large_ones_are_begun_and_small_ones_go_past_those_that_wait() -> None:
+    queue, clock = timed_queue(at_once=2)
+    large = [queue.enter(visitor(number), large=True) for number in range(MOST_LARGE + 2)]
+    clock.now += 20
+    small = [queue.enter(visitor(10 + number)) for number in range(2)]
+    assert [ticket.wait(0) for ticket in small] == [True, True]
+    assert queue.counts() == (2 + MOST_LARGE, 2)
+    for ticket in small:
+        queue.leave(ticket)
+    assert [ticket.wait(0) for ticket in large] == [True] * MOST_LARGE + [False] * 2
+    queue.leave(large[0])
+    assert large[MOST_LARGE].wait(0)
+
+
 def test_somebody_without_an_account_pauses_nobody_who_has_one() -> None:
     queue, clock = timed_queue(at_once=1)
     person = queue.enter(Visitor("tab", "192.0.2.9", person=7))
@@ -286,10 +301,20 @@ def test_a_paused_judgement_waits_before_its_next_step() -> None:
 def test_leaving_is_counted_as_well() -> None:
     """Asking and leaving again and again would else be free."""
     queue, clock = timed_queue(at_once=1)
-    for number in range(10):
+    for number in range(20):
         ticket = queue.enter(Visitor(f"tab {number}", "192.0.2.1"))
         clock.now += 0.5
         queue.leave(ticket, measured=False)
     running = queue.enter(visitor(2))
     again, other = queue.enter(visitor(1)), queue.enter(visitor(3))
     assert whose_turn(queue, [running, again, other]) == [running, other, again]
+
+
+def test_somebody_who_asks_as_others_do_is_not_put_behind() -> None:
+    queue, clock = timed_queue(at_once=1)
+    for number in (1, 2, 3, 1):  # one of them asks twice
+        with queue.enter(visitor(number)):
+            clock.now += 2
+    running = queue.enter(visitor(4))
+    twice, new = queue.enter(visitor(1)), queue.enter(visitor(5))
+    assert whose_turn(queue, [running, twice, new]) == [running, twice, new]
