@@ -42,6 +42,7 @@ HALF_LIFE = 60.0  # seconds in which half of the time that was used is forgotten
 # More than one's share: so many times the mean of the others who asked lately, and more than so many usual judgements. Less
 # would put people behind who ask twice in a minute.
 _SHARE, _USUAL = 3.0, 8.0
+_LOOK_AGAIN = 0.25  # seconds
 _FORGOTTEN = 0.01  # seconds of use; less is nothing
 
 
@@ -143,6 +144,7 @@ class JudgingQueue:
         self._used: dict[str, tuple[float, float]] = {}  # seconds of the model for each origin, and when it was counted
         self._seconds: deque[float] = deque(maxlen=_MEASURED)
         self._number = 0
+        self._looked_at = -math.inf
 
     def enter(self, visitor: Visitor, large: bool = False) -> Ticket:
         """Take a place.
@@ -168,15 +170,18 @@ class JudgingQueue:
                 left = ends - time.monotonic()
                 if left <= 0:
                     break
-                self._changed.wait(min(left, 0.25))
+                self._changed.wait(min(left, _LOOK_AGAIN))
             return ticket in self._running
 
     def wait_while_paused(self, ticket: Ticket, until: Callable[[], bool] = bool) -> None:
         """Wait until a ticket is not paused; see `Ticket.give_way`."""
+        # Asked at each token, so it has to cost nothing; somebody may have become one to pause since it was looked at last.
+        if ticket.since is not None and self._clock() < self._looked_at + _LOOK_AGAIN:
+            return
         with self._changed:
             self._admit()
             while ticket in self._paused and not until():
-                self._changed.wait(0.25)
+                self._changed.wait(_LOOK_AGAIN)
                 self._admit()
 
     def place(self, ticket: Ticket) -> Place:
@@ -222,7 +227,8 @@ class JudgingQueue:
     # ---- whose turn it is ----------------------------------------------------------------------------------------
 
     def _admit(self) -> None:
-        """Let run whoever may."""
+        """Let all run that may."""
+        self._looked_at = self._clock()
         heavy = self._heavy() if self._waiting or self._paused else frozenset()
         changed = False
         while True:

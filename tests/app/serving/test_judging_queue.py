@@ -318,3 +318,17 @@ def test_somebody_who_asks_as_others_do_is_not_put_behind() -> None:
     running = queue.enter(visitor(4))
     twice, new = queue.enter(visitor(1)), queue.enter(visitor(5))
     assert whose_turn(queue, [running, twice, new]) == [running, twice, new]
+
+
+def test_one_that_has_become_long_gives_way_before_a_later_step() -> None:
+    queue, clock = timed_queue(at_once=1)
+    long, short = queue.enter(visitor(1)), queue.enter(visitor(2))
+    clock.now += 5
+    long.give_way()
+    assert long.wait(0)
+    clock.now += 15
+    left = threading.Event()
+    left.set()
+    long.give_way(left.is_set)
+    assert short.wait(0)
+    assert is_paused(long)
