@@ -1,9 +1,10 @@
 """How long a judgement of bundled pairs takes, from the call to the first streamed word and to the verdict.
 
-    python -m benchmarks.judgement_time [--checkpoint bundled] [--pairs 6]
+    python -m benchmarks.judgement_time [--checkpoint bundled] [--pairs 6] [--all-threads]
 
 The last line is JSON: medians and maxima in seconds over the pairs, for each mode, and the ratio of think to quick. The
-decoding processes and the model are warm, and each judgement has a thread of its own, as in a running app.
+decoding processes and the model are warm, each judgement has a thread of its own, and the model as many threads of the CPU
+as in a running app.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import torch
 
 from descore.judge import DeScore
 from descore.judgement import MODES, Mode, ThoughtDelta
+from descore.modeling.cpu_threads import set_threads
 from descore.video import warm_up
 
 GALLERY = Path(__file__).parents[1] / "app" / "gallery"
@@ -53,9 +55,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", default="bundled")
     parser.add_argument("--pairs", type=int, default=6)
+    parser.add_argument("--all-threads", action="store_true", help="of the CPU, also for a small model")
     options = parser.parse_args()
     warm_up()
     judge = DeScore.from_pretrained(options.checkpoint)
+    if not options.all_threads:
+        set_threads(judge.model)
     pairs = json.loads((GALLERY / "pairs.json").read_text("utf-8"))[: options.pairs]
     judge.judge([GALLERY / pairs[0]["a"], GALLERY / pairs[0]["b"]], pairs[0]["prompt"])
     figures = {mode: measure(judge, pairs, mode) for mode in MODES}

@@ -31,6 +31,7 @@ from descore.checkpoints.manifest import Manifest
 from descore.errors import CheckpointError, NotEnoughMemoryError
 from descore.judge import release_memory, verdict_of
 from descore.judgement import Judgement, Mode, Verdict
+from descore.modeling.cpu_threads import set_threads
 from descore.prompt import check_prompt
 from storage import Database, StorageError
 from storage.schema import PromotionAction
@@ -89,6 +90,7 @@ class Served:
         """
         folder, _ = locate(checkpoint)
         model = load_judge(checkpoint)
+        set_threads(model.model)
         return cls(model.name, checkpoint, model.manifest, model.has_reward, folder_fingerprint(folder), model)
 
     @classmethod
