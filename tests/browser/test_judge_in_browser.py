@@ -322,6 +322,7 @@ def test_a_link_to_a_bundled_pair_is_copied_and_opens_it(watched: Watched, runni
     page.click(".share-copy")
     expect(page.locator(".share-copy")).to_have_text("Copied")
     page.click("[data-id='red']")
+    expect(page.locator(".share-link")).to_have_value(f"{running.url}/judge?pair=red")
     expect(page.locator("[data-id='red']")).to_have_attribute("aria-pressed", "true")
     open_page(page, f"{running.url}/judge?pair=blue")
     expect(page.locator("#prompt textarea")).to_have_value(PROMPTS["blue"])
