@@ -4,7 +4,7 @@
     with queue.enter(Visitor(session="tab", address="192.0.2.1")) as ticket:
         while not ticket.wait(1.0):              # seconds; True once it is this visitor's turn
             print(ticket.place)                  # Place(number=2, seconds=6.1)
-        for step in steps:                       # judge; leaving the block lets the next one in
+        for word in "a small thought".split():   # judge; leaving the block lets the next one in
             ticket.give_way()                    # before each step: waits while somebody else goes first
 
 People who are signed in come before visitors who are not. Among equals it goes by turns: a visitor's second judgement

@@ -1,6 +1,6 @@
 """How many threads of the CPU model calls get in an app, where each judgement runs in a thread of its own.
 
-    set_threads(judge.model)
+    set_threads(model)
 
 OpenMP gives each thread that calls it a team of its own. As soon as there are more threads than cores, the teams put each
 other to sleep at every small operation: the bundled checkpoint is then no quicker with two threads than with one, which

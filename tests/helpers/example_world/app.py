@@ -18,7 +18,7 @@ from starlette.routing import Route
 from app.analyse.selection import AnalyseContext
 from app.clip_store import ClipStore
 from app.judge.access import JudgingAccess
-from app.judge.gallery import FOLDER
+from app.judge.gallery import FOLDER, BundledPair, load_gallery
 from app.judge.shares import OWN_SOURCE
 from app.runs.preflight import Preflights
 from app.serving.judging_queue import Visitor
@@ -27,7 +27,7 @@ from app.web.auth import COOKIE, Auth
 from descore.checkpoints.folder import folder_fingerprint
 from storage.accounts.sessions import open_sign_in
 from storage.judgements import Question, save_judgement
-from storage.pairs import add_pair, list_pairs
+from storage.pairs import Video, add_pair, list_pairs
 from storage.training.model_registry import kept_location, register_checkpoint
 from tests.helpers.analysed import pair
 from tests.helpers.example_world.base import ExampleWorld
@@ -194,6 +194,22 @@ class SharesWorld(WebWorld):
         return own
 
 
+class JudgeApiWorld(WebWorld):
+    """A question about the first bundled pair."""
+
+    @cached_property
+    def bundled(self) -> tuple[BundledPair, ...]:
+        return load_gallery(self.clip_store)
+
+    @property
+    def a(self) -> Video:
+        return self.bundled[0].a
+
+    @property
+    def b(self) -> Video:
+        return self.bundled[0].b
+
+
 WORLDS: dict[str, type[ExampleWorld]] = {
     "app": AppWorld,
     "app.analyse": AnalyseWorld,
@@ -201,6 +217,7 @@ WORLDS: dict[str, type[ExampleWorld]] = {
     "app.analyse.score_matching": MatchingWorld,
     "app.importing": ImportWorld,
     "app.judge": JudgeWorld,
+    "app.judge.api": JudgeApiWorld,
     "app.judge.shares": SharesWorld,
     "app.runs": RunsWorld,
     "app.train.page_state": RunsWorld,
