@@ -146,6 +146,10 @@ def require_whole_file(path: str) -> None:
         raise VideoTruncatedError(path, cut)
 
 
+# PyAV before 19 refuses a title that is not UTF-8 unless it is told otherwise; later ones don't know the word.
+_ANY_METADATA: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
+
+
 def open_container(path: str) -> Any:
     """Open a local media file with PyAV; the caller closes it.
 
@@ -157,7 +161,7 @@ def open_container(path: str) -> Any:
     require_whole_file(path)
     options = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
     try:
-        return av.open(f"file:{Path(path).absolute()}", "r", options=options, metadata_errors="replace")
+        return av.open(f"file:{Path(path).absolute()}", "r", options=options, **_ANY_METADATA)
     except (av.FFmpegError, OSError, ValueError) as error:
         reason = f"this is not a readable video file ({_words(error)}); convert it to MP4 (H.264) or WebM"
         raise VideoUnreadableError(path, reason) from error
