@@ -11,9 +11,9 @@ People who are signed in come before visitors who are not. Among equals it goes 
 stands behind the first of everybody else, so that many of one visitor don't hold up the others. Networks take turns in the
 same way, since anybody can open many sessions from one address.
 
-Turns differ in length: sixteen thoughts about a long prompt take the model thirty times as long as one about a short. So the
-model's time is counted for each network and account, and forgotten by and by. One that has had more than its share lately
-is behind everybody else, and is paused where it runs as soon as somebody else comes. Answers from the store never wait.
+Judgements differ in length, sixteen thoughts from one. So the model's time is counted for each network and account, and
+forgotten by and by. One that has had more than its share lately is behind everybody else, and is paused where it runs as
+soon as somebody else comes. Answers from the store never wait.
 """
 
 from __future__ import annotations
@@ -233,8 +233,6 @@ class JudgingQueue:
         changed = False
         while True:
             first = self._next(heavy)
-            if first is not None and self._paused and first.visitor.origin in heavy:
-                first = None  # no sooner than one that has begun
             if len(self._running) < self._at_once:
                 if first is not None:
                     self._waiting.remove(first)
@@ -257,9 +255,12 @@ class JudgingQueue:
             self._changed.notify_all()
 
     def _next(self, heavy: Set[str]) -> Ticket | None:
-        """Return who is first of those that may begin."""
+        """Return who is first of those that may begin; the heavy ones may not while a paused one is to go on."""
         full = sum(ticket.large for ticket in (*self._running, *self._paused)) >= MOST_LARGE
-        return next((ticket for ticket in self._order(heavy) if not (full and ticket.large)), None)
+        for ticket in self._order(heavy):
+            if not (full and ticket.large) and not (self._paused and ticket.visitor.origin in heavy):
+                return ticket
+        return None
 
     def _in_the_way(self, ticket: Ticket, heavy: Set[str]) -> Ticket | None:
         """Return the running judgement that is paused for one that waits, if there is one."""

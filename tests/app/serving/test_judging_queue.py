@@ -332,3 +332,22 @@ def test_one_that_has_become_long_gives_way_before_a_later_step() -> None:
     long.give_way(left.is_set)
     assert short.wait(0)
     assert is_paused(long)
+
+
+def test_a_person_who_had_more_than_a_share_holds_up_nobody_behind_a_paused_judgement() -> None:
+    queue, clock = timed_queue(at_once=1)
+    person = Visitor("tab", "192.0.2.9", person=7)
+    asked = queue.enter(person)
+    clock.now += 60
+    queue.leave(asked, measured=False)
+    for number in range(10, 20):
+        with queue.enter(visitor(number)):
+            clock.now += 1
+    long = queue.enter(visitor(1))
+    clock.now += 30
+    short = queue.enter(visitor(2))
+    again, other = queue.enter(person), queue.enter(visitor(3))
+    assert is_paused(long)
+    queue.leave(short)
+    assert other.wait(0)
+    assert not again.wait(0)
