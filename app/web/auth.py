@@ -24,7 +24,7 @@ from starlette.routing import BaseRoute, Route
 
 from app.web.deployment import client_address, on_https, on_space
 from app.web.plain_pages import page
-from app.web.provider import Provider, ProviderSignIn, RefusedStartError
+from app.web.provider import Provider, ProviderError, ProviderSignIn
 from storage import Database, StorageError
 from storage.accounts.attempts import source_of
 from storage.accounts.credentials import SHORTEST
@@ -176,9 +176,8 @@ class Auth:
     def _sign_in_page(self, request: Request, status: int = 200, **values: Any) -> Response:
         user = self.user(request)
         start = START[user.role] if user else "/"
-        provider = None if self._provider is None else self._provider.provider.name
         wanted = _wanted(request)
-        values |= {"provider": provider, "wanted": quote(wanted) if wanted else "", "new_tab": on_space()}
+        values |= {"wanted": quote(wanted) if wanted else "", **self._elsewhere()}
         return page("plain/sign_in.html", status, up=_up(request), user=user, start=start, **values)
 
     def _sign_in(self, request: Request, form: Mapping[str, str]) -> Response:
@@ -200,7 +199,7 @@ class Auth:
             self.same_origin(request)
             return _INVITE + (await _read_form(request)).get("invitation", "")
         except AuthError as error:
-            raise RefusedStartError(str(error)) from error
+            raise ProviderError(str(error)) from error
 
     def _vouched_for(self, request: Request, identity: Identity, role: Role, wanted: str) -> Response:
         invitation = wanted.removeprefix(_INVITE) if wanted.startswith(_INVITE) else None
@@ -228,16 +227,13 @@ class Auth:
                 invitation = read_invitation(session, request.path_params["token"])
         except InvitationError as error:
             return page("plain/notice.html", 410, up=_up(request), title="Invitation", text=str(error))
-        provider = None if self._provider is None else self._provider.provider.name
         token = request.path_params["token"]
-        values |= {
-            "invitation": invitation,
-            "shortest": SHORTEST,
-            "provider": provider,
-            "token": token,
-            "new_tab": on_space(),
-        }
+        values |= {"invitation": invitation, "shortest": SHORTEST, "token": token, **self._elsewhere()}
         return page("plain/invitation.html", status, up=_up(request), **values)
+
+    def _elsewhere(self) -> dict[str, Any]:
+        """Return what a page needs for the way to the provider."""
+        return {"provider": None if self._provider is None else self._provider.provider.name, "new_tab": on_space()}
 
     def _accept(self, request: Request, form: Mapping[str, str]) -> Response:
         name, password = form.get("name", ""), form.get("password", "")

@@ -46,11 +46,7 @@ _LONGEST_WAY = 900  # seconds
 
 
 class ProviderError(RuntimeError):
-    """The provider did not vouch for anybody; the message is for the person."""
-
-
-class RefusedStartError(Exception):
-    """The way to a provider may not begin with this request; the message is for the person."""
+    """The provider did not vouch for anybody, or is not asked at all; the message is for the person."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +115,7 @@ class ProviderSignIn:
 
         Args:
             wanted_by: reads from the request that begins what the person wants to come back to, "" for nothing; raises
-                `RefusedStartError` for a request that may not begin.
+                `ProviderError` for a request that may not begin.
             welcome: answers somebody whom the provider vouches for; gets the identity, the role of a new account, and what
                 `wanted_by` gave.
             refuse: answers somebody else, with the reason.
@@ -130,7 +126,7 @@ class ProviderSignIn:
                 wanted = await wanted_by(request)
                 await self._check_issuer()
                 response: Response = await self._client.authorize_redirect(request, _back(request))
-            except RefusedStartError as error:
+            except ProviderError as error:
                 return await run_in_threadpool(refuse, request, str(error))
             except _FAILURES as error:
                 return await run_in_threadpool(refuse, request, self._cannot(error))
