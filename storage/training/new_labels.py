@@ -83,7 +83,7 @@ def count_new_labels(session: Session, settings: SnapshotConfig, since_label_id:
         annotators=annotators,
         alpha_patterns=_patterns(session, since_label_id, campaigns, changed) or None,
         held_out=held_out,
-        compared=held_out + round(settings.held_out_share * max(0, total - len(pairs_by_use.usable | pairs_by_use.too_few))),
+        compared=held_out + round(settings.held_out_share * max(0, total - len(pairs_by_use.answered))),
         new=new,
         replay=_older(session, settings, campaigns, pairs_by_use.all, limit),
         total_pairs=total,
@@ -94,11 +94,16 @@ def count_new_labels(session: Session, settings: SnapshotConfig, since_label_id:
 
 @dataclass(frozen=True)
 class _Sorted:
-    """Pairs by what can be done with them, by id."""
+    """Pairs by what can be done with them, by id.
+
+    Args:
+        answered: with a common answer in a campaign, whatever the campaigns say together.
+    """
 
     usable: set[int]
     without_majority: set[int]
     too_few: set[int]
+    answered: set[int]
 
     @property
     def all(self) -> set[int]:
@@ -117,8 +122,10 @@ def _sorted_out(
     for row in session.execute(statement):
         if row.labelled or row.consensus:
             rows[row.pair_id].append(row)
-    pairs_by_use, unclear = _Sorted(set(), set(), set()), []
+    pairs_by_use, unclear = _Sorted(set(), set(), set(), set()), []
     for pair_id, members in rows.items():
+        if any(member.consensus for member in members):
+            pairs_by_use.answered.add(pair_id)
         if len(members) > 1 or (members[0].consensus and members[0].labelled < settings.min_labels):
             unclear.append(pair_id)
         else:

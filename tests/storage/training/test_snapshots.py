@@ -170,6 +170,15 @@ def test_pairs_with_too_few_labels_or_without_majority_are_told_apart(database: 
     assert news(database, min_labels=2).pairs == 4 == len(snapshot_of(database, min_labels=2).pairs)
 
 
+def test_pairs_on_which_campaigns_disagree_are_not_taken_for_others_without_news(database: Database) -> None:
+    team = make_team(database, pairs=20, people=1, overlap=1, name="first")
+    other = second_campaign(database, team, "second")
+    opine(database, team, ["A" * 20])
+    opine(database, other, ["B" * 20])
+    found = news(database)
+    assert (found.without_majority, found.total_pairs, found.held_out, found.compared) == (20, 20, 0, 0)
+
+
 @pytest.mark.slow
 def test_what_is_new_is_what_the_snapshot_then_takes(database: Database) -> None:
     """Random histories over two campaigns: the quick counts and the real selection agree."""
