@@ -22,8 +22,8 @@ def cache_argument(backbone: nn.Module) -> str:
     return _CACHE if _CACHE in _parameters(backbone) else _OLD_CACHE
 
 
-def takes_vision_outputs(backbone: nn.Module) -> bool:
-    """Tell whether the backbone's forward takes ready outputs of its vision tower (`mm_encoder_outputs`)."""
+def takes_vision_outputs(backbone: nn.Module | type[nn.Module]) -> bool:
+    """Tell whether the forward of a backbone, or of its class, takes ready outputs of its vision tower (`mm_encoder_outputs`)."""
     return _VISION_OUTPUTS in _parameters(backbone)
 
 
@@ -34,6 +34,7 @@ def checkpoint_activations(backbone: Any) -> None:
     enable({"use_reentrant": False})
 
 
-def _parameters(module: nn.Module) -> frozenset[str]:
+def _parameters(module: nn.Module | type[nn.Module]) -> frozenset[str]:
     """Names in the signature of the class's own forward; wrappers on the instance may hide it behind *args."""
-    return frozenset(inspect.signature(type(module).forward).parameters)
+    kind = module if isinstance(module, type) else type(module)
+    return frozenset(inspect.signature(kind.forward).parameters)

@@ -18,7 +18,7 @@ from descore.judgement import Judged, Judgement, Mode, ThoughtDelta, Verdict
 from descore.modeling.model import DeScoreModel
 from descore.modeling.text_streamer import TextStream
 from descore.video import VideoError
-from tests.helpers.tiny import tiny_backbone, tiny_judge, tiny_processor, tiny_tokenizer, tiny_video
+from tests.helpers.tiny import reads_in_pieces, tiny_backbone, tiny_judge, tiny_processor, tiny_tokenizer, tiny_video
 
 PROMPT = "A red circle bounces"
 
@@ -312,6 +312,7 @@ def test_the_limit_in_tokens_is_what_the_largest_video_and_the_longest_thought_l
     assert len(rows[0]["input_ids"]) + 3000 + 1 <= judge.model.backbone.config.get_text_config().max_position_embeddings
 
 
+@reads_in_pieces
 def test_a_cancelled_stream_reads_no_further_piece_and_lets_others_in_between(
     judge: DeScore, videos: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

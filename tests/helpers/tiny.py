@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
@@ -29,11 +30,17 @@ from descore.checkpoints.folder import Manifest
 from descore.judge import DeScore
 from descore.modeling.model import DeScoreModel
 from descore.modeling.scoring_head import ScoringModule
+from descore.modeling.transformers_versions import takes_vision_outputs
 from descore.video.h264_writer import encode_h264
 from descore.video.types import FramePolicy, VideoClip
 
 PATCH, MERGE, SIDE = 8, 2, 32
 POLICY = FramePolicy(fps=2.0, min_frames=4, max_frames=8, max_pixels_per_frame=SIDE * SIDE, min_pixels_per_frame=SIDE * SIDE)
+# A prompt is read in pieces, between which a judgement may end, where vision features can be handed over.
+reads_in_pieces = pytest.mark.skipif(
+    not takes_vision_outputs(Qwen3VLForConditionalGeneration),
+    reason="this version of transformers takes no ready vision features, so a prompt is one piece",
+)
 SPECIAL = [
     "<|endoftext|>", "<|im_start|>", "<|im_end|>",
     "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>",

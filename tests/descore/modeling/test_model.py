@@ -16,7 +16,7 @@ from descore.modeling.model import DeScoreModel, Thinking
 from descore.modeling.prefill_pieces import video_features
 from descore.modeling.scoring_head import ScoringModule
 from descore.video.types import VideoClip
-from tests.helpers.tiny import POLICY, SPECIAL, tiny_backbone, tiny_clip, tiny_processor
+from tests.helpers.tiny import POLICY, SPECIAL, reads_in_pieces, tiny_backbone, tiny_clip, tiny_processor
 
 EXACT = {"atol": 1e-4, "rtol": 0.0}
 PROMPTS = ["A red circle", "A much longer prompt, so that the other row needs padding on its left"]
@@ -281,6 +281,7 @@ def test_composes_with_the_8b_architecture() -> None:
     assert rewards.dtype == torch.float32
 
 
+@reads_in_pieces
 @pytest.mark.parametrize("slots", [1, 7, 16, 1000])
 def test_a_prompt_read_in_pieces_is_the_same_prompt(model: DeScoreModel, slots: int) -> None:
     inputs = batch(clips(), ["a red circle bounces, then it rests for a long while beside a wall", "a dog"])
@@ -304,6 +305,7 @@ def test_a_prompt_read_in_pieces_is_the_same_prompt(model: DeScoreModel, slots: 
     torch.testing.assert_close(model.score(pieced), model.score(whole), atol=1e-4, rtol=1e-4)
 
 
+@reads_in_pieces
 def test_ready_vision_features_can_be_read_in_pieces(model: DeScoreModel) -> None:
     inputs = batch(clips())
     vision = video_features(model.backbone, inputs)
