@@ -23,7 +23,7 @@ def cache_argument(backbone: nn.Module) -> str:
 
 
 def takes_vision_outputs(backbone: nn.Module | type[nn.Module]) -> bool:
-    """Tell whether the forward of a backbone, or of its class, takes ready outputs of its vision tower (`mm_encoder_outputs`)."""
+    """Tell whether the forward of a backbone (or class) takes ready outputs of its vision tower (`mm_encoder_outputs`)."""
     return _VISION_OUTPUTS in _parameters(backbone)
 
 
