@@ -4,6 +4,7 @@
     descore score pairs.csv --out scores.csv --mode quick
     descore push runs/first/dual-rl/checkpoint our-lab/descore-8b --private
     descore pull our-lab/descore-8b checkpoints/descore-8b --revision 1f2e3d
+    descore export our-lab/descore-8b exports/descore-8b --dtype bfloat16
 
 A mistake of the caller ends with one line on stderr and exit code 2.
 """
@@ -23,6 +24,7 @@ from descore.prompt import check_prompt
 if TYPE_CHECKING:
     from descore.judge import DeScore
 
+DTYPES = ("float32", "bfloat16", "float16")
 _WRONG_USE = 2
 _INTERRUPTED = 130
 
@@ -70,6 +72,12 @@ def _parser() -> argparse.ArgumentParser:
     pull.add_argument("--offline", action="store_true", help="take what was fetched before, and ask nobody")
     pull.set_defaults(run=_pull)
 
+    export = commands.add_parser("export", help="write a checkpoint as a stock transformers folder, for vLLM and others")
+    export.add_argument("checkpoint", metavar="CHECKPOINT", help="folder, Hub id (owner/name@revision) or 'bundled'")
+    export.add_argument("folder", type=Path, metavar="OUT", help="where it goes; an export that is there is replaced")
+    export.add_argument("--dtype", choices=DTYPES, help="of the weights (default: what this machine judges in)")
+    export.set_defaults(run=_export)
+
     for command in (judge, score):
         command.add_argument("--checkpoint", default="bundled", help="folder, Hub id (owner/name@revision) or 'bundled'")
         command.add_argument("--mode", choices=MODES, default="think", help="think (the default), quick, or k thoughts")
@@ -111,15 +119,31 @@ def _pull(options: argparse.Namespace) -> int:
     return 0
 
 
+def _export(options: argparse.Namespace) -> int:
+    from descore.checkpoints.stock_export import export_checkpoint, read_export
+
+    _quiet()
+    folder = export_checkpoint(options.checkpoint, options.folder, options.dtype)
+    export = read_export(folder)
+    print(folder)
+    print(f"query token {export.query_id}, reward token {export.reward_id}, {export.dtype}", file=sys.stderr)
+    return 0
+
+
 def _load(checkpoint: str) -> DeScore:
     """Load the judge; imports come late so that --help is quick."""
-    from transformers.utils import logging
-
     from descore.judge import DeScore
+
+    _quiet()
+    return DeScore.from_pretrained(checkpoint)
+
+
+def _quiet() -> None:
+    """Keep transformers' progress bars and advice out of the output."""
+    from transformers.utils import logging
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    return DeScore.from_pretrained(checkpoint)
 
 
 def _readable(verdict: Verdict) -> str:

@@ -26,11 +26,13 @@ from typing import TYPE_CHECKING, Any
 from huggingface_hub import snapshot_download
 
 from descore.checkpoints.card_curves import curves_svg
+from descore.checkpoints.listed_files import MANIFEST_FILE as MANIFEST_FILE
+from descore.checkpoints.listed_files import check_files, list_files
 from descore.checkpoints.manifest import BaseModel, Manifest
 from descore.checkpoints.model_card import CURVES_FILE, render_card
 from descore.errors import CheckpointError
 from descore.modeling.backbone import fingerprint, load_backbone
-from descore.modeling.backbone_files import PICKLES, read_json
+from descore.modeling.backbone_files import read_json
 from descore.modeling.lora import adapter_config, load_adapter, save_adapter, without_adapter
 from descore.modeling.model import DeScoreModel
 from descore.modeling.scoring_head import SCORING_FILE, ScoringModule
@@ -39,10 +41,10 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-MANIFEST_FILE, CARD_FILE, BACKBONE_DIR, ADAPTER_DIR = "descore.json", "README.md", "backbone", "adapter"
+CARD_FILE, BACKBONE_DIR, ADAPTER_DIR = "README.md", "backbone", "adapter"
 BUNDLED = "bundled"
-# Larger files (an 8B's shards) are checked by size alone: hashing 16 GB at each start would take minutes.
-_HASHED_UP_TO = 64 * 1024 * 1024
+# The key of a `descore.json` that lies in a stock export (`descore.checkpoints.stock_export`) and not in a checkpoint.
+EXPORT_KEY = "export_version"
 _HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", CARD_FILE, CURVES_FILE]
 
 
@@ -174,30 +176,20 @@ def read_manifest(folder: Path) -> Manifest:
     """Read a checkpoint's manifest and check that every file it lists is there and whole.
 
     Raises:
-        CheckpointError: the manifest can't be read, or a file is missing or was changed.
+        CheckpointError: the manifest can't be read or is that of a stock export, or a file is missing or was changed.
     """
     values = read_json(folder / MANIFEST_FILE)
+    if EXPORT_KEY in values:
+        raise CheckpointError(
+            f"{folder.name} is a stock export, made for vLLM and transformers: name the checkpoint that it was made of, or "
+            "turn it into one with `descore import`"
+        )
     manifest = Manifest.from_dict(values)
     listed = values.get("files")
     if not isinstance(listed, dict) or SCORING_FILE not in listed:
         raise CheckpointError(f"{MANIFEST_FILE} does not list {SCORING_FILE}, the query token and the head")
-    for name, entry in listed.items():
-        _check_file(folder, name, entry)
+    check_files(folder, listed)
     return manifest
-
-
-def _check_file(folder: Path, name: str, entry: Any) -> None:
-    path = folder / name
-    if not isinstance(entry, dict) or ".." in Path(name).parts or Path(name).is_absolute() or len(name) > 1000:
-        raise CheckpointError(f"{MANIFEST_FILE} lists {name[:80]!r} in a way that can't be read")
-    if path.suffix.lower() in PICKLES:
-        raise CheckpointError(f"{name} is a pickle, which can run code when it is opened; save the weights as safetensors")
-    if not path.is_file():
-        raise CheckpointError(f"{name} is missing; copy or download the whole folder again")
-    if path.stat().st_size != entry.get("bytes"):
-        raise CheckpointError(f"{name} has {path.stat().st_size} bytes instead of {entry.get('bytes')}; fetch it again")
-    if path.stat().st_size <= _HASHED_UP_TO and _sha256(path) != entry.get("sha256"):
-        raise CheckpointError(f"{name} is not the file that was saved (its hash differs); fetch it again")
 
 
 def _backbone_folder(folder: Path, manifest: Manifest) -> Path:
@@ -270,11 +262,7 @@ def _write_files(work: Path, model: DeScoreModel, manifest: Manifest) -> None:
 
 def _describe(work: Path, manifest: Manifest) -> None:
     """Write the card, and the manifest with every file's size and hash."""
-    files = {
-        path.relative_to(work).as_posix(): {"bytes": path.stat().st_size, "sha256": _sha256(path)}
-        for path in sorted(work.rglob("*"))
-        if path.is_file() and path.stat().st_size > 0
-    }
+    files = list_files(work)
     (work / CARD_FILE).write_text(render_card(manifest.to_dict()), "utf-8")
     if figure := curves_svg(manifest.lineage.get("curves", {})):
         (work / CURVES_FILE).write_text(figure, "utf-8")
@@ -313,11 +301,3 @@ def _sync_path(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

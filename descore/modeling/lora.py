@@ -84,6 +84,32 @@ def without_adapter(backbone: PreTrainedModel) -> dict[str, torch.Tensor]:
     }
 
 
+def merge_adapter(backbone: PreTrainedModel) -> None:
+    """Add the adapter to the weights that it belongs to and take its layers out, in place; do nothing without one.
+
+    In half precision the sums are rounded to it, so rewards may move by what that dtype resolves.
+
+    Raises:
+        CheckpointError: a kind of adapter that can't be merged, or a sum that is not finite.
+    """
+    for name, module in list(backbone.named_modules()):
+        if not isinstance(module, (BaseTunerLayer, ModulesToSaveWrapper)):
+            continue
+        if isinstance(module, ModulesToSaveWrapper):
+            plain = module.modules_to_save[_NAME]
+        else:
+            try:
+                module.merge(safe_merge=True, adapter_names=[_NAME])
+            except Exception as error:  # whatever peft's code meets in a kind of adapter that has no sum
+                raise CheckpointError(f"the adapter of {name} can't be merged: {one_line(error)}") from error
+            plain = module.get_base_layer()
+        owner, _, last = name.rpartition(".")
+        setattr(backbone.get_submodule(owner), last, plain)
+    if hasattr(backbone, "peft_config"):
+        del backbone.peft_config
+    backbone._hf_peft_config_loaded = False
+
+
 @contextmanager
 def adapter_off(backbone: PreTrainedModel) -> Iterator[None]:
     """Switch the adapter off for the length of the block: the backbone is then the reference of a KL penalty.
