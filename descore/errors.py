@@ -17,3 +17,7 @@ class PromptError(ValueError):
 
 class RewardError(RuntimeError):
     """No reward can be given; the message says why."""
+
+
+class EngineError(RuntimeError):
+    """An engine that can't be started or did not answer; the message says why and what to do."""

@@ -11,27 +11,24 @@ The videos of a call are thought about in one batch, and none of them depends on
 from __future__ import annotations
 
 import gc
-import hashlib
 import statistics
-import threading
 import time
-from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from descore.answer import read_thoughts
 from descore.calibration import ModeCalibration
 from descore.checkpoints.folder import load_checkpoint, save_checkpoint
-from descore.encode import Row, collate, content_digest, encode_prompt, largest_row, pad_token_id
-from descore.errors import PromptError, RewardError
-from descore.judgement import MODES, Event, Judged, Judgement, Mode, ThoughtDelta, Verdict
-from descore.modeling.text_streamer import TextStream
-from descore.prompt import check_prompt, check_special_tokens
-from descore.video import JUDGING, Lane, VideoClip, read_clips
+from descore.engines.engine import Cancel, Engine, EngineName, FinishedThought, Thinking
+from descore.engines.transformers_engine import TransformersEngine
+from descore.errors import EngineError, RewardError
+from descore.judgement import MODES, Event, Judged, Judgement, Mode, Verdict
+from descore.video import JUDGING, Lane
 
 if TYPE_CHECKING:
     from descore.checkpoints.manifest import Manifest
@@ -39,40 +36,27 @@ if TYPE_CHECKING:
 
 # Rows that think at the same time in `score`: enough to fill a machine, few enough for an 8B's memory.
 _ROWS_AT_ONCE = 8
+# Videos that are read at the same time; how many are decoded at the same time is the decoders' business.
+_READERS = 8
 # Without a calibration: P = sigmoid(r_A - r_B), and only equal rewards tie.
 _PLAIN = ModeCalibration(mean=0.0, std=1.0, temperature=1.0, tie_threshold=0.0, reference_videos=1, validation_pairs=1)
 
 
-class Cancel(Protocol):
-    """Whether a judgement is to end, such as a `threading.Event`; it may wait before it answers, and so pause the model."""
-
-    def is_set(self) -> bool:
-        """Return whether to end now."""
-        ...
-
-
-@dataclass(frozen=True)
-class FinishedThought:
-    """One finished thought of one video.
+class DeScore:
+    """A checkpoint, ready to judge. Threads may share it: an engine arranges their calls.
 
     Attributes:
-        text: the generated text; "" in mode quick.
-        truncated: it was cut off at the checkpoint's limit.
-        reward: None without a scoring module.
+        engine: who thinks and gives the rewards.
+        manifest: the checkpoint's settings.
     """
 
-    text: str
-    truncated: bool
-    reward: float | None
-
-
-class DeScore:
-    """A checkpoint, ready to judge. Threads may share it: single model calls take turns."""
-
-    def __init__(self, model: DeScoreModel, manifest: Manifest) -> None:
-        self.model = model
-        self.manifest = manifest
-        self._lock = threading.Lock()
+    def __init__(self, model: DeScoreModel | Engine, manifest: Manifest | None = None) -> None:
+        """Judge by a model in this process, or by any engine, which has a manifest of its own."""
+        if not isinstance(model, Engine):
+            assert manifest is not None, "a model has no manifest of its own"
+            model = TransformersEngine(model, manifest)
+        self.engine: Engine = model
+        self.manifest = manifest or model.manifest
 
     @classmethod
     def from_pretrained(
@@ -80,21 +64,40 @@ class DeScore:
         path_or_hub_id: str | Path,
         device: str | torch.device | None = None,
         dtype: torch.dtype | str | None = None,
+        engine: EngineName = "transformers",
     ) -> DeScore:
         """Load a checkpoint folder, one on the Hub, "bundled", or a bare backbone (which has no reward).
 
         Args:
             device, dtype: by default CUDA in bfloat16 where there is a GPU, else the CPU in float32. A dtype may be given
                 by its name, "bfloat16".
+            engine: "transformers", "vllm", or "auto": vLLM where CUDA and vLLM are there, else transformers.
 
         Raises:
             descore.errors.CheckpointError: there is none, or it is incomplete; the message says what to do.
+            descore.errors.EngineError: the engine can't run here.
         """
+        if engine not in ("transformers", "vllm", "auto"):
+            raise EngineError(f"unknown engine {engine!r}; choose transformers, vllm or auto")
+        if engine != "transformers":
+            from descore.engines.vllm_engine import VllmEngine, vllm_is_usable
+
+            if engine == "vllm" or vllm_is_usable(device):
+                return cls(VllmEngine.from_pretrained(path_or_hub_id, dtype=dtype))
         return cls(*load_checkpoint(path_or_hub_id, device=device, dtype=dtype))
 
     def save_pretrained(self, folder: str | Path) -> Path:
         """Write the checkpoint folder, atomically; see `descore.checkpoints.folder.save_checkpoint`."""
         return save_checkpoint(folder, self.model, self.manifest)
+
+    @property
+    def model(self) -> DeScoreModel:
+        """The weights in this process.
+
+        Raises:
+            EngineError: another engine than transformers answers, and has them.
+        """
+        return self._own_engine().model
 
     @property
     def device(self) -> torch.device:
@@ -104,9 +107,18 @@ class DeScore:
     def to(self, device: str | torch.device) -> DeScore:
         """Move the model to a device, in place; do nothing where it is there."""
         if self.device != torch.device(device):
-            with self._lock:
+            with self._own_engine().lock:
                 self.model.to(device)
         return self
+
+    def _own_engine(self) -> TransformersEngine:
+        if not isinstance(self.engine, TransformersEngine):
+            raise EngineError(f"{self.engine.label} answers, so the weights are not in this process; load with transformers")
+        return self.engine
+
+    def close(self) -> None:
+        """Free what the engine holds, such as a GPU or a connection; the judge can't be used any more."""
+        self.engine.close()
 
     @property
     def name(self) -> str:
@@ -116,21 +128,12 @@ class DeScore:
     @property
     def has_reward(self) -> bool:
         """False for a backbone without a trained scoring module: thoughts and sub-scores, but no reward."""
-        return self.model.scoring is not None
+        return self.engine.has_reward
 
-    @cached_property
+    @property
     def prompt_tokens(self) -> int | None:
-        """How many tokens a prompt may have; None for a backbone that does not say how long its context is.
-
-        It is what the context leaves beside the largest video of the frame policy, the instruction, the longest thought and
-        the query token.
-        """
-        context = getattr(self.model.backbone.config.get_text_config(), "max_position_embeddings", None)
-        if context is None:
-            return None
-        manifest = self.manifest
-        others = largest_row(self.model.processor, manifest.frame_policy, manifest.prompt_version)
-        return max(0, int(context) - others - manifest.max_thought_tokens)
+        """How many tokens a prompt may have beside the largest video; None for a backbone that does not say."""
+        return self.engine.prompt_tokens
 
     def check_prompt(self, prompt: str) -> None:
         """Refuse what this checkpoint can't read as a prompt; no video is needed for that.
@@ -139,14 +142,7 @@ class DeScore:
             PromptError: as `descore.prompt.check_prompt`; also for a special token of the tokenizer, and for more than
                 `prompt_tokens` tokens.
         """
-        check_prompt(prompt)
-        tokenizer = self.model.processor.tokenizer
-        check_special_tokens(tokenizer, prompt)
-        tokens, limit = len(tokenizer(prompt.strip(), add_special_tokens=False)["input_ids"]), self.prompt_tokens
-        if limit is not None and tokens > limit:
-            raise PromptError(
-                f"the prompt has {tokens:,} tokens; {self.name} has room for {limit:,} beside a video: shorten it"
-            )
+        self.engine.check_prompt(prompt)
 
     def stream(
         self,
@@ -182,7 +178,7 @@ class DeScore:
             raise ValueError("there is no video to judge")
         self.check_prompt(prompt)
         rows = self._encode(self._read(videos, lane), [prompt] * len(videos))
-        thoughts = yield from self.think_rows(rows, mode, k, seed, cancel)
+        thoughts = yield from self.engine.think(rows, mode, k, seed, cancel)
         if thoughts is None:
             return
         seconds = time.monotonic() - start
@@ -225,7 +221,7 @@ class DeScore:
         for first in range(0, len(videos), size):
             start, part = time.monotonic(), videos[first : first + size]
             rows = self._encode(self._read(part), prompts[first : first + size])
-            thoughts = self._drain(self.think_rows(rows, mode, k, seed, None))
+            thoughts = self._drain(self.engine.think(rows, mode, k, seed))
             seconds = time.monotonic() - start
             judgements += [self._judgement(str(p), mode, t, seconds) for p, t in zip(part, thoughts, strict=True)]
         return judgements
@@ -246,65 +242,15 @@ class DeScore:
                 f"{self.name} has no trained scoring module, so mode quick has no reward to give; choose mode think"
             )
 
-    def _read(self, videos: Sequence[str | Path], lane: Lane = JUDGING) -> list[VideoClip]:
-        return read_clips(videos, self.manifest.frame_policy, lane=lane)
+    def _read(self, videos: Sequence[str | Path], lane: Lane = JUDGING) -> list[Any]:
+        with ThreadPoolExecutor(max_workers=max(1, min(_READERS, len(videos)))) as threads:
+            return list(threads.map(partial(self.engine.read, lane=lane), videos))
 
-    def _encode(self, clips: Sequence[VideoClip], prompts: Sequence[str]) -> list[Row]:
-        manifest, processor = self.manifest, self.model.processor
-        return [
-            encode_prompt(processor, clip, prompt, manifest.frame_policy, manifest.prompt_version)
-            for clip, prompt in zip(clips, prompts, strict=True)
-        ]
-
-    def think_rows(
-        self, rows: list[Row], mode: Mode, k: int, seed: int, cancel: Cancel | None
-    ) -> Generator[ThoughtDelta, None, list[list[FinishedThought]] | None]:
-        """Take one batch from prefill to rewards: yield text, return each video's thoughts, None once cancelled.
-
-        It holds every call of the model, so a judge whose model is elsewhere overrides this method alone. The lock is held
-        for single model calls, never over a yield: a slow reader holds up no other stream.
-        """
-        each = k if mode == "k" else 1
-        limit = 0 if mode == "quick" else self.manifest.max_thought_tokens
-        uniforms = _uniforms(rows, k, limit, seed) if mode == "k" else None
-        reading = self.model.prefill_in_pieces(collate(rows, pad_token_id(self.model.processor)))
-        state = None
-        while state is None:
-            if cancel is not None and cancel.is_set():
-                return None
-            with self._lock:
-                state = next(reading)
-        if each > 1:
-            with self._lock:
-                state = self.model.repeat(state, each)
-        streams = [TextStream(self.model.processor.tokenizer) for _ in state.thoughts]
-        steps = self.model.think(state, limit, uniforms)
-        while True:
-            if cancel is not None and cancel.is_set():
-                return None
-            with self._lock:
-                tokens = next(steps, None)
-            if tokens is None:
-                break
-            for row, (stream, token) in enumerate(zip(streams, tokens, strict=True)):
-                piece = stream.finish() if token is None else stream.push(token)
-                if piece and row % each == 0:
-                    yield ThoughtDelta(row // each, piece)
-        for row, stream in enumerate(streams):
-            if (piece := stream.finish()) and row % each == 0:
-                yield ThoughtDelta(row // each, piece)
-        rewards: list[float | None] = [None] * len(streams)
-        if self.has_reward:
-            with self._lock:
-                rewards = list(self.model.score(state).tolist())
-        thoughts = [
-            FinishedThought(stream.text, running and mode != "quick", reward)
-            for stream, running, reward in zip(streams, state.running, rewards, strict=True)
-        ]
-        return [thoughts[first : first + each] for first in range(0, len(thoughts), each)]
+    def _encode(self, clips: Sequence[Any], prompts: Sequence[str]) -> list[Any]:
+        return [self.engine.encode(clip, prompt) for clip, prompt in zip(clips, prompts, strict=True)]
 
     @staticmethod
-    def _drain(thinking: Generator[ThoughtDelta, None, list[list[FinishedThought]] | None]) -> list[list[FinishedThought]]:
+    def _drain(thinking: Thinking) -> list[list[FinishedThought]]:
         while True:
             try:
                 next(thinking)
@@ -331,6 +277,7 @@ class DeScore:
             sub_score_votes=reading.votes if reading and mode == "k" else None,
             truncated=any(thought.truncated for thought in thoughts),
             seconds=seconds,
+            engine=self.engine.label,
         )
 
 
@@ -348,15 +295,3 @@ def release_memory() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-
-
-def _uniforms(rows: Sequence[Row], k: int, limit: int, seed: int) -> torch.Tensor:
-    """Draw the random numbers of each row's k thoughts, (rows * k, limit), from seed, content and rollout alone."""
-    draws = []
-    for row in rows:
-        content = content_digest(row)
-        for rollout in range(k):
-            digest = hashlib.sha256(f"{seed}/{content}/{rollout}".encode()).digest()
-            generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little", signed=True))
-            draws.append(torch.rand(limit, generator=generator, dtype=torch.float64))
-    return torch.stack(draws)

@@ -41,6 +41,7 @@ class Judgement:
         sub_score_votes: dimension -> sub-score -> number of thoughts (mode k only).
         truncated: a thought was cut off at the checkpoint's limit.
         seconds: from the call to this judgement.
+        engine: which engine answered, with its version; "" for a judgement kept by a version that did not say.
     """
 
     path: str
@@ -56,6 +57,7 @@ class Judgement:
     sub_score_votes: dict[str, dict[str, int]] | None
     truncated: bool
     seconds: float
+    engine: str = ""
 
 
 @dataclass(frozen=True)
@@ -93,12 +95,18 @@ class Verdict:
     p_first_preferred: float | None
     verdict: Literal["A", "B", "tie"] | None
 
+    @property
+    def engine(self) -> str:
+        """Which engine answered, with its version; "" where that was not kept."""
+        return self.videos[0].engine if self.videos else ""
+
     def to_json_dict(self) -> dict[str, Any]:
         """Return the verdict as the command line prints it; the last two keys only for a pair."""
         keys = ("path", "reward", "standardised_reward", "sub_scores", "overall_score", "thought", "seconds")
         result: dict[str, Any] = {
             "checkpoint": self.checkpoint,
             "mode": self.mode,
+            "engine": self.engine,
             "prompt": self.prompt,
             "videos": [{key: getattr(video, key) for key in keys} for video in self.videos],
         }

@@ -62,6 +62,7 @@ class JudgementRecord:
         reward, standardised_reward: None for a backbone without a trained scoring module.
         reward_spread, sub_score_votes: over the sampled thoughts, in mode "k" only.
         seconds: time that the judgement took when it was made.
+        engine: which engine answered, with its version; "" where that was not kept.
 
     Raises:
         StorageError: a number that is not finite, or sub-scores outside the grammar.
@@ -79,6 +80,7 @@ class JudgementRecord:
     sub_score_votes: dict[str, dict[str, int]] | None
     truncated: bool
     seconds: float
+    engine: str = ""
 
     def __post_init__(self) -> None:
         for name in ("overall_score", "reward", "standardised_reward", "reward_spread", "seconds"):
@@ -155,6 +157,7 @@ def _judgement(row: JudgementRow) -> StoredJudgement:
         sub_score_votes=row.sub_score_votes,
         truncated=row.truncated,
         seconds=row.seconds,
+        engine=row.engine,
     )
     return StoredJudgement(id=row.id, question=question, record=record, created_at=row.created_at)
 

@@ -187,7 +187,8 @@ def recalled_answer(database: Database, subject: Subject, recall: Recall) -> Ans
 def _grown(answer: Answer, event: Event) -> Answer:
     if isinstance(event, Verdict):
         seconds = max(video.seconds for video in event.videos)
-        return replace(answer, phase="done", comparison=event, status=f"judged in {seconds:.1f} s by {event.checkpoint}")
+        by = f"{event.checkpoint} ({event.engine})"
+        return replace(answer, phase="done", comparison=event, status=f"judged in {seconds:.1f} s by {by}")
     sides = list(answer.sides)
     side = sides[event.index]
     if isinstance(event, ThoughtDelta):

@@ -16,15 +16,17 @@ import math
 import os
 import sys
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 import gradio as gr
 
 from descore import DeScore
+from descore.checkpoints.folder import load_checkpoint
+from descore.engines.engine import Cancel, FinishedThought
+from descore.engines.transformers_engine import TransformersEngine
 from descore.errors import RewardError
-from descore.judge import Cancel, FinishedThought
 from descore.judgement import Mode, ThoughtDelta
 from descore.modeling.backbone import default_device
 
@@ -69,28 +71,28 @@ def load_judge(checkpoint: str) -> DeScore:
     judge = DeScore.from_pretrained(checkpoint, device="cpu", dtype="bfloat16")
     if threading.current_thread() is threading.main_thread():
         judge.to("cuda")
-    return LentGpuJudge(judge.model, judge.manifest, checkpoint)
+    return DeScore(LentGpuEngine(judge.model, judge.manifest, checkpoint))
 
 
-class LentGpuJudge(DeScore):
-    """A judge whose model calls are made in a process that has a GPU for their time."""
+class LentGpuEngine(TransformersEngine):
+    """An engine whose model calls are made in a process that has a GPU for their time."""
 
     def __init__(self, model: DeScoreModel, manifest: Manifest, location: str) -> None:
         """Take a model that stands on the CPU, or "on CUDA" as the main thread sees it, and where it was loaded from."""
         super().__init__(model, manifest)
         self._location, self._key = location, f"{location} {next(_numbers)}"
-        _judges[self._key] = self
+        _engines[self._key] = self
 
-    def think_rows(
-        self, rows: list[Row], mode: Mode, k: int, seed: int, cancel: Cancel | None
+    def think(
+        self, rows: Sequence[Row], mode: Mode, k: int = 8, seed: int = 0, cancel: Cancel | None = None
     ) -> Generator[ThoughtDelta, None, list[list[FinishedThought]] | None]:
-        """`DeScore.think_rows` on a lent GPU; a cancellation is seen at the next piece of text.
+        """`TransformersEngine.think` on a lent GPU; a cancellation is seen at the next piece of text.
 
         Raises:
             GpuUnavailableError: none was lent, or it was taken back.
             RewardError: as there.
         """
-        steps = think_on_gpu(self._key, self._location, rows, mode, k, seed)
+        steps = think_on_gpu(self._key, self._location, list(rows), mode, k, seed)
         try:
             for step in steps:
                 if cancel is not None and cancel.is_set():
@@ -113,31 +115,32 @@ class LentGpuJudge(DeScore):
 
 
 _numbers = itertools.count()
-# A forked process finds the judges of its parent here.
-_judges: WeakValueDictionary[str, DeScore] = WeakValueDictionary()
-_loaded_here: dict[str, DeScore] = {}
+# A forked process finds the engines of its parent here.
+_engines: WeakValueDictionary[str, TransformersEngine] = WeakValueDictionary()
+_loaded_here: dict[str, TransformersEngine] = {}
 
 
 def seconds_on_gpu(key: str, _location: str, rows: list[Row], mode: Mode, _k: int, _seed: int) -> int:
     """Return the seconds that a call may take, from mode, lengths and the backbone's layers; the arguments are a call's."""
-    judge = _judges[key]
-    layers = int(judge.model.backbone.config.get_text_config().num_hidden_layers)
-    gib = sum(weight.numel() for weight in judge.model.parameters()) * 2 / 2**30
+    engine = _engines[key]
+    layers = int(engine.model.backbone.config.get_text_config().num_hidden_layers)
+    gib = sum(weight.numel() for weight in engine.model.parameters()) * 2 / 2**30
     reading = layers * sum(row["input_ids"].shape[-1] for row in rows) / TOKENS_PER_LAYER_SECOND
-    steps = 1 if mode == "quick" else 1 + judge.manifest.max_thought_tokens
+    steps = 1 if mode == "quick" else 1 + engine.manifest.max_thought_tokens
     seconds = START_SECONDS + SECONDS_PER_GIB * gib + reading + SECONDS_PER_LAYER * layers * steps
     return min(LONGEST_SECONDS, math.ceil(float(seconds)))
 
 
 def _think(key: str, location: str, rows: list[Row], mode: Mode, k: int, seed: int) -> Steps:
     """Yield the texts of a batch, then its thoughts; runs in the process that has the GPU."""
-    judge = _judges.get(key) or _loaded_here.get(key)
-    if judge is None:  # promoted after this process was forked
+    engine = _engines.get(key) or _loaded_here.get(key)
+    if engine is None:  # promoted after this process was forked
         _loaded_here.clear()
-        judge = _loaded_here[key] = DeScore.from_pretrained(location)
-    judge.to(default_device())  # one that was promoted after the app had started is on the CPU
+        model, manifest = load_checkpoint(location)
+        engine = _loaded_here[key] = TransformersEngine(model, manifest)
+    engine.model.to(default_device())  # one that was promoted after the app had started is on the CPU
     try:
-        thoughts = yield from DeScore.think_rows(judge, rows, mode, k, seed, None)
+        thoughts = yield from TransformersEngine.think(engine, rows, mode, k, seed)
     except RewardError as error:  # a raised one would come back as its class's name only
         yield error
         return

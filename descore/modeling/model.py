@@ -67,6 +67,8 @@ class Thinking:
         running: rows whose thought has not ended; after `think`, these were cut off at the limit.
         ends: the end token that each row chose; None where it chose none, as at the limit.
         prefix: keys and values that the rows share in groups, before the slots of the cache.
+        log_probs: of each row's sampled tokens and its end token, under the distribution they were drawn from; empty where
+            the most likely token is taken.
     """
 
     cache: Cache
@@ -77,6 +79,7 @@ class Thinking:
     running: list[bool] = field(default_factory=list)
     ends: list[int | None] = field(default_factory=list)
     prefix: SharedPrefix | None = None
+    log_probs: list[list[float]] = field(default_factory=list)
 
 
 class DeScoreModel(nn.Module):
@@ -194,6 +197,7 @@ class DeScoreModel(nn.Module):
             thoughts=[[] for _ in range(rows)],
             running=[True] * rows,
             ends=[None] * rows,
+            log_probs=[[] for _ in range(rows)],
         )
 
     def repeat(self, state: Thinking, times: int) -> Thinking:
@@ -211,7 +215,8 @@ class DeScoreModel(nn.Module):
         thoughts = [list(ids) for ids in state.thoughts for _ in range(times)]
         running = [on for on in state.running for _ in range(times)]
         ends = [end for end in state.ends for _ in range(times)]
-        return Thinking(cache, mask, position, logits, thoughts, running, ends, prefix)
+        log_probs = [list(sampled) for sampled in state.log_probs for _ in range(times)]
+        return Thinking(cache, mask, position, logits, thoughts, running, ends, prefix, log_probs)
 
     def think(
         self, state: Thinking, max_tokens: int, uniforms: torch.Tensor | None = None, temperature: float = 1.0
@@ -299,9 +304,15 @@ class DeScoreModel(nn.Module):
             choices: list[int] = logits.argmax(-1).tolist()
         else:
             # Inverse distribution function: one number a row and step, whatever the size of the vocabulary.
-            distribution = (logits.double() / temperature).softmax(-1).cumsum(-1)
+            probabilities = (logits.double() / temperature).softmax(-1)
+            distribution = probabilities.cumsum(-1)
             target = uniforms.to(logits.device)[:, None] * distribution[:, -1:]
-            choices = torch.searchsorted(distribution, target, right=True).squeeze(-1).tolist()
+            sampled = torch.searchsorted(distribution, target, right=True)
+            choices = sampled.squeeze(-1).tolist()
+            drawn = probabilities.gather(-1, sampled).squeeze(-1).log().tolist()
+            for row, (on, log_prob) in enumerate(zip(state.running, drawn, strict=True)):
+                if on:
+                    state.log_probs[row].append(log_prob)
         state.running = [on and token not in self.end_ids for on, token in zip(state.running, choices, strict=True)]
         return choices
 

@@ -36,5 +36,5 @@ def checkpoint_activations(backbone: Any) -> None:
 
 def _parameters(module: nn.Module | type[nn.Module]) -> frozenset[str]:
     """Names in the signature of the class's own forward; wrappers on the instance may hide it behind *args."""
-    kind = module if isinstance(module, type) else type(module)
+    kind: Any = module if isinstance(module, type) else type(module)
     return frozenset(inspect.signature(kind.forward).parameters)

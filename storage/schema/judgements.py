@@ -45,3 +45,4 @@ class JudgementRow(Base):
     truncated: Mapped[bool]
     seconds: Mapped[float] = mapped_column(Double)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utc_now)
+    engine: Mapped[str] = mapped_column(String(128), default="", server_default="")

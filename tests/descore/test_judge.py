@@ -258,8 +258,8 @@ def test_what_is_wrong_is_said_before_any_event(judge: DeScore, videos: list[str
 
 def test_json_dict_has_the_documented_keys(judge: DeScore, videos: list[str]) -> None:
     pair, single = (judge.judge(videos[:n], PROMPT).to_json_dict() for n in (2, 1))
-    assert list(pair) == ["checkpoint", "mode", "prompt", "videos", "p_first_preferred", "verdict"]
-    assert list(single) == ["checkpoint", "mode", "prompt", "videos"]
+    assert list(pair) == ["checkpoint", "mode", "engine", "prompt", "videos", "p_first_preferred", "verdict"]
+    assert list(single) == ["checkpoint", "mode", "engine", "prompt", "videos"]
     assert list(pair["videos"][0]) == [
         "path", "reward", "standardised_reward", "sub_scores", "overall_score", "thought", "seconds",
     ]  # fmt: skip
@@ -320,7 +320,7 @@ def test_a_cancelled_stream_reads_no_further_piece_and_lets_others_in_between(
     forward = judge.model.backbone.forward
 
     def counted(*args: object, **kwargs: object) -> object:
-        assert judge._lock.locked()
+        assert judge.engine.lock.locked()
         passes[0] += 1
         if passes[0] == 2:
             cancel.set()
@@ -329,7 +329,7 @@ def test_a_cancelled_stream_reads_no_further_piece_and_lets_others_in_between(
     monkeypatch.setattr(judge.model.backbone, "forward", counted)
     assert list(judge.stream(videos[:2], long, cancel=cancel)) == []
     assert passes == [2]
-    assert not judge._lock.locked()
+    assert not judge.engine.lock.locked()
 
 
 def test_nothing_is_computed_for_a_stream_that_was_cancelled_before(

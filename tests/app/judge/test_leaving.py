@@ -87,5 +87,5 @@ def test_the_reading_of_a_long_prompt_ends_within_a_piece(
     clips = [uploaded(talkative, make_clip(tmp_path / f"{name}.mp4", (9, 99, n))) for n, name in enumerate("ab")]
     leave_in_the_middle(talkative, "judge", [*clips, "a red circle bounces " * 100, "quick", 8], held)
     assert held.calls == 2
-    with judge._lock:  # free for the next one
+    with judge.engine.lock:  # free for the next one
         pass

@@ -1,0 +1,113 @@
+"""The interface of an engine, which thinks about videos and gives their rewards.
+
+    clips = [engine.read("a.mp4"), engine.read("b.mp4")]                # threads may do this at the same time
+    rows = [engine.encode(clip, "a red circle bounces") for clip in clips]
+    for delta in engine.think(rows, "think"):                           # ThoughtDelta, ...
+        ...
+
+`descore.judge.DeScore` makes judgements and verdicts of what an engine returns, so that they are the same whoever answered.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from descore.video import JUDGING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from descore.checkpoints.manifest import Manifest
+    from descore.judgement import Mode, ThoughtDelta
+    from descore.video import Lane
+
+EngineName = Literal["auto", "transformers", "vllm"]
+
+
+class Cancel(Protocol):
+    """Whether a judgement is to end, such as a `threading.Event`; it may wait before it answers, and so pause the model."""
+
+    def is_set(self) -> bool:
+        """Return whether to end now."""
+        ...
+
+
+@dataclass(frozen=True)
+class FinishedThought:
+    """One finished thought of one video.
+
+    Attributes:
+        text: the generated text; "" in mode quick.
+        truncated: it was cut off at the checkpoint's limit.
+        reward: None without a scoring module.
+        log_probs: in mode k, of each sampled token and of the end token where the thought ended by itself, under the
+            distribution that it was sampled from; empty in the other modes.
+    """
+
+    text: str
+    truncated: bool
+    reward: float | None
+    log_probs: tuple[float, ...] = ()
+
+
+# What `think` returns at its end: the thoughts of each row, or None once cancelled.
+Thinking = Generator["ThoughtDelta", None, list[list[FinishedThought]] | None]
+
+
+class Engine(ABC):
+    """One checkpoint, ready to think. Threads may share it.
+
+    Attributes:
+        manifest: the checkpoint's.
+        label: which engine answers, with its version, as results and pages show it: "vllm 0.32.0".
+        has_reward: False for a backbone without a trained scoring module.
+    """
+
+    manifest: Manifest
+    label: str
+    has_reward: bool
+
+    @property
+    @abstractmethod
+    def prompt_tokens(self) -> int | None:
+        """How many tokens a prompt may have beside the largest video; None where the backbone does not say."""
+
+    @abstractmethod
+    def check_prompt(self, prompt: str) -> None:
+        """Refuse what this checkpoint can't read as a prompt; no video is needed for that.
+
+        Raises:
+            PromptError: as `descore.prompt.check_prompt`, and for what the tokenizer or the context can't take.
+        """
+
+    @abstractmethod
+    def read(self, video: str | Path, lane: Lane = JUDGING) -> Any:
+        """Read one video by the checkpoint's frame policy; threads may call this at the same time.
+
+        Args:
+            lane: whose decoding processes read it.
+
+        Raises:
+            descore.video.VideoError: it can't be used.
+        """
+
+    @abstractmethod
+    def encode(self, clip: Any, prompt: str) -> Any:
+        """Make a row of what `read` returned and a prompt; one call at a time."""
+
+    @abstractmethod
+    def think(self, rows: Sequence[Any], mode: Mode, k: int = 8, seed: int = 0, cancel: Cancel | None = None) -> Thinking:
+        """Think about rows of `encode`: yield text as it comes; return each row's thoughts, None once cancelled.
+
+        Args:
+            mode, k, seed, cancel: as in `descore.judge.DeScore.stream`.
+
+        Raises:
+            RewardError: a reward is not finite.
+        """
+
+    def close(self) -> None:  # noqa: B027 - most engines hold nothing that the interpreter would not free
+        """Free what the engine holds; it thinks no more."""

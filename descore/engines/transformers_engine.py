@@ -1,0 +1,153 @@
+"""The reference engine: transformers, in this process, token by token.
+
+    engine = TransformersEngine(model, manifest)
+
+The rows of a call think in one batch, and none of them depends on which others are beside it. Calls of several threads take
+turns, one model call each.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import torch
+import transformers
+
+from descore.encode import Row, collate, content_digest, encode_prompt, largest_row, pad_token_id
+from descore.engines.engine import Cancel, Engine, FinishedThought, Thinking
+from descore.errors import PromptError
+from descore.judgement import Mode, ThoughtDelta
+from descore.modeling.text_streamer import TextStream
+from descore.prompt import check_prompt, check_special_tokens
+from descore.video import JUDGING, Lane, VideoClip, read_clip
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import Any
+
+    from descore.checkpoints.manifest import Manifest
+    from descore.modeling.model import DeScoreModel
+
+
+class ProcessorRows(Engine):
+    """Reading and encoding by the backbone's own processor, for engines that run where the videos are."""
+
+    processor: Any
+    context: int | None
+
+    @cached_property
+    def prompt_tokens(self) -> int | None:
+        """How many tokens a prompt may have; None for a backbone that does not say how long its context is.
+
+        It is what the context leaves beside the largest video of the frame policy, the instruction, the longest thought and
+        the query token.
+        """
+        if self.context is None:
+            return None
+        manifest = self.manifest
+        others = largest_row(self.processor, manifest.frame_policy, manifest.prompt_version)
+        return max(0, int(self.context) - others - manifest.max_thought_tokens)
+
+    def check_prompt(self, prompt: str) -> None:
+        """Refuse what this checkpoint can't read as a prompt.
+
+        Raises:
+            PromptError: as `descore.prompt.check_prompt`; also for a special token of the tokenizer, and for more than
+                `prompt_tokens` tokens.
+        """
+        check_prompt(prompt)
+        tokenizer = self.processor.tokenizer
+        check_special_tokens(tokenizer, prompt)
+        tokens, limit = len(tokenizer(prompt.strip(), add_special_tokens=False)["input_ids"]), self.prompt_tokens
+        if limit is not None and tokens > limit:
+            name = self.manifest.name
+            raise PromptError(f"the prompt has {tokens:,} tokens; {name} has room for {limit:,} beside a video: shorten it")
+
+    def read(self, video: str | Path, lane: Lane = JUDGING) -> VideoClip:
+        """Read the frames that the checkpoint's policy chooses."""
+        return read_clip(video, self.manifest.frame_policy, lane=lane)
+
+    def encode(self, clip: VideoClip, prompt: str) -> Row:
+        """Encode up to the opened assistant turn; see `descore.encode.encode_prompt`."""
+        manifest = self.manifest
+        return encode_prompt(self.processor, clip, prompt, manifest.frame_policy, manifest.prompt_version)
+
+
+class TransformersEngine(ProcessorRows):
+    """The model in this process.
+
+    Attributes:
+        model: backbone and scoring module.
+        lock: held for single calls of the model, never over a yield: a slow reader holds up no other stream.
+    """
+
+    def __init__(self, model: DeScoreModel, manifest: Manifest) -> None:
+        self.model = model
+        self.manifest = manifest
+        self.processor = model.processor
+        self.context = getattr(model.backbone.config.get_text_config(), "max_position_embeddings", None)
+        self.label = f"transformers {transformers.__version__}"
+        self.lock = threading.Lock()
+
+    @property
+    def has_reward(self) -> bool:  # type: ignore[override]  # training puts the scoring module in later
+        """False for a backbone without a trained scoring module: thoughts and sub-scores, but no reward."""
+        return self.model.scoring is not None
+
+    def think(self, rows: Sequence[Row], mode: Mode, k: int = 8, seed: int = 0, cancel: Cancel | None = None) -> Thinking:
+        """Take one batch from prefill to rewards."""
+        each = k if mode == "k" else 1
+        limit = 0 if mode == "quick" else self.manifest.max_thought_tokens
+        uniforms = _uniforms(rows, k, limit, seed) if mode == "k" else None
+        reading = self.model.prefill_in_pieces(collate(rows, pad_token_id(self.processor)))
+        state = None
+        while state is None:
+            if cancel is not None and cancel.is_set():
+                return None
+            with self.lock:
+                state = next(reading)
+        if each > 1:
+            with self.lock:
+                state = self.model.repeat(state, each)
+        streams = [TextStream(self.processor.tokenizer) for _ in state.thoughts]
+        steps = self.model.think(state, limit, uniforms)
+        while True:
+            if cancel is not None and cancel.is_set():
+                return None
+            with self.lock:
+                tokens = next(steps, None)
+            if tokens is None:
+                break
+            for row, (stream, token) in enumerate(zip(streams, tokens, strict=True)):
+                piece = stream.finish() if token is None else stream.push(token)
+                if piece and row % each == 0:
+                    yield ThoughtDelta(row // each, piece)
+        for row, stream in enumerate(streams):
+            if (piece := stream.finish()) and row % each == 0:
+                yield ThoughtDelta(row // each, piece)
+        rewards: list[float | None] = [None] * len(streams)
+        if self.has_reward:
+            with self.lock:
+                rewards = list(self.model.score(state).tolist())
+        finished = zip(streams, state.running, rewards, state.log_probs, strict=True)
+        thoughts = [
+            FinishedThought(stream.text, running and mode != "quick", reward, tuple(log_probs))
+            for stream, running, reward, log_probs in finished
+        ]
+        return [thoughts[first : first + each] for first in range(0, len(thoughts), each)]
+
+
+def _uniforms(rows: Sequence[Row], k: int, limit: int, seed: int) -> torch.Tensor:
+    """Draw the random numbers of each row's k thoughts, (rows * k, limit), from seed, content and rollout alone."""
+    draws = []
+    for row in rows:
+        content = content_digest(row)
+        for rollout in range(k):
+            digest = hashlib.sha256(f"{seed}/{content}/{rollout}".encode()).digest()
+            generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little", signed=True))
+            draws.append(torch.rand(limit, generator=generator, dtype=torch.float64))
+    return torch.stack(draws)
