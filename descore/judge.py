@@ -259,26 +259,37 @@ class DeScore:
                 return thoughts
 
     def _judgement(self, path: str, mode: Mode, thoughts: list[FinishedThought], seconds: float) -> Judgement:
-        rewards = [thought.reward for thought in thoughts if thought.reward is not None]
-        reward = statistics.fmean(rewards) if rewards else None
-        scale = self.manifest.calibration.for_mode(mode)
-        reading = None if mode == "quick" else read_thoughts([thought.text for thought in thoughts])
-        return Judgement(
-            path=path,
-            mode=mode,
-            thought=thoughts[0].text,
-            sub_scores=reading.sub_scores if reading else None,
-            overall_score=reading.overall_score if reading else None,
-            parse_note=reading.note if reading else None,
-            strict_format=reading is not None and reading.strict,
-            reward=reward,
-            standardised_reward=None if reward is None or scale is None else scale.standardise(reward),
-            reward_spread=statistics.stdev(rewards) if mode == "k" and rewards else None,
-            sub_score_votes=reading.votes if reading and mode == "k" else None,
-            truncated=any(thought.truncated for thought in thoughts),
-            seconds=seconds,
-            engine=self.engine.label,
-        )
+        return judgement_of(self.engine, path, mode, thoughts, seconds)
+
+
+def judgement_of(engine: Engine, path: str, mode: Mode, thoughts: Sequence[FinishedThought], seconds: float) -> Judgement:
+    """Make one video's judgement of its finished thoughts, kept ones too.
+
+    Args:
+        engine: that finished them.
+        path: the video as the caller named it.
+        seconds: from the call to the thoughts.
+    """
+    rewards = [thought.reward for thought in thoughts if thought.reward is not None]
+    reward = statistics.fmean(rewards) if rewards else None
+    scale = engine.manifest.calibration.for_mode(mode)
+    reading = None if mode == "quick" else read_thoughts([thought.text for thought in thoughts])
+    return Judgement(
+        path=path,
+        mode=mode,
+        thought=thoughts[0].text,
+        sub_scores=reading.sub_scores if reading else None,
+        overall_score=reading.overall_score if reading else None,
+        parse_note=reading.note if reading else None,
+        strict_format=reading is not None and reading.strict,
+        reward=reward,
+        standardised_reward=None if reward is None or scale is None else scale.standardise(reward),
+        reward_spread=statistics.stdev(rewards) if mode == "k" and rewards else None,
+        sub_score_votes=reading.votes if reading and mode == "k" else None,
+        truncated=any(thought.truncated for thought in thoughts),
+        seconds=seconds,
+        engine=engine.label,
+    )
 
 
 def verdict_of(manifest: Manifest, mode: Mode, prompt: str, judged: tuple[Judgement, ...]) -> Verdict:
