@@ -4,13 +4,8 @@
     thoughts = engine(model, prompts, seeds, num_generations=8, max_tokens=4096)
 
 vLLM runs in the training process on the same GPU. It starts from a copy of the backbone's configuration and weights and
-gets newly trained weights before each call that needs them, LoRA merged in. It makes its own prompt tokens
-from text and frames; where these are not, one by one, the tokens that the processor made, the engine refuses, since
-rollouts of another prompt would train on nothing that is real.
-
-Releases of vLLM differ in the placeholder that they replace by a video: some replace
-`<|vision_start|><|video_pad|><|vision_end|>` and drop the outer pair that transformers
-keeps (vLLM issue 46817), others `<|video_pad|>` alone. The first call finds out.
+gets newly trained weights before each call that needs them, LoRA merged in. `descore.engines.vllm_prompts` makes its
+requests.
 """
 
 from __future__ import annotations
@@ -22,25 +17,19 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 
+from descore.engines.vllm_prompts import PLACEHOLDERS, check_prompt_tokens, request_of, rows_of
+from descore.errors import EngineError
 from trainer.rollouts.sampling import SampledThoughts, grouped
 
 if TYPE_CHECKING:
+    import torch
+
     from descore.encode import Batch
     from descore.modeling.model import DeScoreModel, VisionOutputs
 
-_PIXELS, _GRID = "pixel_values_videos", "video_grid_thw"
-PLACEHOLDERS = ("<|vision_start|><|video_pad|><|vision_end|>", "<|video_pad|>")
-_GROUP = r"<(\d+\.\d) seconds><\|vision_start\|>(?:<\|video_pad\|>)+<\|vision_end\|>"
-_WRITTEN_OUT = re.compile(rf"(?:{_GROUP})+")
-_TICKS = 10  # the time stamps in a prompt have one decimal
 _NEVER = -100.0  # as a bias of a logit: vLLM's own limit
-
-
-class EngineError(RuntimeError):
-    """The vLLM engine can't be used; the message says why and what to do."""
 
 
 class VllmEngine:
@@ -95,14 +84,14 @@ class VllmEngine:
         rows = list(rows_of(prompts))
         if self._placeholder is None:
             self._placeholder = self._find_placeholder(model, rows[0])
-        requests = [request_of(model, row, self._placeholder) for row in rows]
+        requests = [request_of(model.processor, row, self._placeholder) for row in rows]
         outputs = self._llm.generate(
             [request for request, _ in requests],
             [self._params(model, seed, num_generations, max_tokens, temperature) for seed in seeds],
             use_tqdm=False,
         )
         for output, (_, expected) in zip(outputs, requests, strict=True):
-            check_prompt(list(output.prompt_token_ids or []), expected)
+            check_prompt_tokens(list(output.prompt_token_ids or []), expected)
         completions = [each for output in outputs for each in sorted(output.outputs, key=lambda each: each.index)]
         ended = [each.finish_reason == "stop" for each in completions]
         split = [_thought_and_end(model, list(each.token_ids)) for each in completions]
@@ -123,10 +112,10 @@ class VllmEngine:
         """
         refusal: EngineError | None = None
         for placeholder in PLACEHOLDERS:
-            request, ids = request_of(model, row, placeholder)
+            request, ids = request_of(model.processor, row, placeholder)
             (output,) = self._llm.generate([request], [self._params(model, "", 1, 1, 1.0)], use_tqdm=False)
             try:
-                check_prompt(list(output.prompt_token_ids or []), ids)
+                check_prompt_tokens(list(output.prompt_token_ids or []), ids)
                 return placeholder
             except EngineError as error:
                 refusal = error
@@ -173,76 +162,6 @@ def plain_weights(model: DeScoreModel, only_trained: bool = False) -> Iterator[t
             value = (value.float() + sum(delta.detach().float() for delta in deltas)).to(value.dtype)
         if trains or not only_trained:
             yield re.sub(r"\.modules_to_save\.[^.]+\.", ".", name.replace(".base_layer.", ".")), value
-
-
-def rows_of(prompts: Batch) -> Iterator[Batch]:
-    """Yield the rows of a batch without their padding, each with its own video."""
-    bounds = prompts[_GRID].prod(-1).cumsum(0).tolist()
-    for row, (first, last) in enumerate(zip([0, *bounds], bounds, strict=False)):
-        kept = prompts["attention_mask"][row].bool()
-        ids = prompts["input_ids"][row][kept]
-        yield {"input_ids": ids, _PIXELS: prompts[_PIXELS][first:last], _GRID: prompts[_GRID][row : row + 1]}
-
-
-def request_of(model: DeScoreModel, row: Batch, placeholder: str) -> tuple[dict[str, Any], list[int]]:
-    """Build vLLM's request for one row (text with a placeholder, frames, times), and the tokens that it must become.
-
-    Args:
-        placeholder: one of `PLACEHOLDERS`.
-
-    Raises:
-        EngineError: the prompt does not hold exactly one video.
-    """
-    ids = row["input_ids"].tolist()
-    text = model.processor.tokenizer.decode(ids, skip_special_tokens=False)
-    videos = list(_WRITTEN_OUT.finditer(text))
-    if len(videos) != 1:
-        raise EngineError(f"the prompt holds {len(videos)} videos; the engine takes exactly one")
-    written = videos[0]
-    frames = frames_of(model.processor.video_processor, row)
-    times = [round(float(moment) * _TICKS) for moment in re.findall(_GROUP, written[0])]
-    each = len(frames) // len(times)
-    indices = [moment for moment in times for _ in range(each)]
-    metadata = {
-        "fps": float(_TICKS),
-        "frames_indices": indices,
-        "total_num_frames": max(indices) + 1,
-        "duration": (max(indices) + 1) / _TICKS,
-        "video_backend": "opencv",
-        "do_sample_frames": False,
-    }
-    request = {
-        "prompt": text[: written.start()] + placeholder + text[written.end() :],
-        "multi_modal_data": {"video": [(frames, metadata)]},
-        "mm_processor_kwargs": {"do_resize": False, "do_sample_frames": False},
-    }
-    return request, ids
-
-
-def frames_of(video_processor: Any, row: Batch) -> Any:
-    """Restore the frames (T, H, W, 3) uint8 from the patches of a row, exactly."""
-    time, height, width = row[_GRID][0].tolist()
-    patch, merge, depth = video_processor.patch_size, video_processor.merge_size, video_processor.temporal_patch_size
-    blocks = row[_PIXELS].reshape(time, height // merge, width // merge, merge, merge, 3, depth, patch, patch)
-    pixels = blocks.permute(0, 6, 1, 3, 7, 2, 4, 8, 5).reshape(time * depth, height * patch, width * patch, 3)
-    mean, std = torch.tensor(video_processor.image_mean), torch.tensor(video_processor.image_std)
-    return ((pixels.float().cpu() * std + mean) * 255).round().clamp(0, 255).to(torch.uint8).numpy()
-
-
-def check_prompt(made: Sequence[int], expected: Sequence[int]) -> None:
-    """Refuse unless vLLM's prompt is, token by token, the processor's.
-
-    Raises:
-        EngineError: it is not.
-    """
-    if list(made) == list(expected):
-        return
-    pairs = enumerate(zip(made, expected, strict=False))
-    first = next((index for index, (a, b) in pairs if a != b), min(len(made), len(expected)))
-    raise EngineError(
-        f"vLLM made {len(made)} prompt tokens, the processor {len(expected)}; they differ from token {first} on. "
-        "Another version of vLLM or transformers may agree; until then set dual_rl.engine=own"
-    )
 
 
 def _thought_and_end(model: DeScoreModel, ids: list[int]) -> tuple[list[int], int | None]:

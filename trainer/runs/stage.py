@@ -298,7 +298,8 @@ def _sampler(settings: DualRLConfig, trained: TrainableModel) -> Callable[..., S
     """Choose the rollout engine."""
     if settings.engine == "own":
         return sample
-    from trainer.rollouts.vllm_engine import EngineError, VllmEngine
+    from descore.errors import EngineError
+    from trainer.rollouts.vllm_engine import VllmEngine
 
     limits = {"max_prompt_tokens": settings.max_prompt_tokens, "max_tokens": settings.objective.max_tokens}
     try:

@@ -15,12 +15,14 @@ from peft import LoraConfig
 from safetensors.torch import load_file
 
 from descore.encode import Batch, Row, collate, encode_prompt, pad_token_id
+from descore.engines.vllm_prompts import PLACEHOLDERS, frames_of, request_of, rows_of
+from descore.errors import EngineError
 from descore.modeling.lora import add_adapter
 from descore.modeling.model import DeScoreModel
 from descore.modeling.scoring_head import ScoringModule
 from tests.helpers.tiny import POLICY, tiny_backbone, tiny_clip, tiny_processor
 from trainer.engine.trainable import lora_targets
-from trainer.rollouts.vllm_engine import PLACEHOLDERS, EngineError, VllmEngine, frames_of, plain_weights, request_of, rows_of
+from trainer.rollouts.vllm_engine import VllmEngine, plain_weights
 
 if TYPE_CHECKING:
     from trainer.rollouts.sampling import SampledThoughts
@@ -113,7 +115,7 @@ def test_frames_and_text_are_rebuilt_exactly(model: DeScoreModel, rows: list[Row
     batch = collate(rows, pad_token_id(model.processor))
     for row, wanted in zip(rows_of(batch), rows, strict=True):
         assert torch.equal(row["input_ids"], wanted["input_ids"])
-        request, ids = request_of(model, row, PLACEHOLDERS[1])
+        request, ids = request_of(model.processor, row, PLACEHOLDERS[1])
         made = processed(model, request)
         assert made["input_ids"][0].tolist() == ids
         assert torch.equal(made["pixel_values_videos"], wanted["pixel_values_videos"])
