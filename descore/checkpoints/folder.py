@@ -104,7 +104,7 @@ def load_checkpoint(
         return DeScoreModel(backbone, processor).eval(), Manifest(name=name, base_model=base)
     try:
         manifest = read_manifest(folder)
-        backbone, processor = load_backbone(_backbone_folder(folder, manifest), device=device, dtype=dtype)
+        backbone, processor = load_backbone(_backbone_folder(folder, manifest), None, device, dtype, trained_here=True)
         _check_base(backbone, manifest.base_model)
         if (folder / ADAPTER_DIR).exists():
             load_adapter(backbone, folder / ADAPTER_DIR)

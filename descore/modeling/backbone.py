@@ -9,7 +9,7 @@ Attention is SDPA.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,10 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedM
 
 from descore.errors import CheckpointError, NotEnoughMemoryError
 from descore.modeling.backbone_files import check_backbone_folder, one_line
+from descore.modeling.normalisation import settle_normalisation
 from descore.modeling.vision_attention import batch_equal_frames
+
+_NAMED_KEYS = 5
 
 
 def default_device() -> torch.device:
@@ -44,6 +47,8 @@ def load_backbone(
     revision: str | None = None,
     device: str | torch.device | None = None,
     dtype: torch.dtype | str | None = None,
+    trained_here: bool = False,
+    foreign_keys: Collection[str] = (),
 ) -> tuple[PreTrainedModel, Any]:
     """Load a backbone in eval mode, and its processor.
 
@@ -51,15 +56,20 @@ def load_backbone(
         source: a local folder in transformers' format, or a Hub id.
         revision: branch, tag or commit of a Hub id.
         device, dtype: default to what the machine has (`default_device`, `default_dtype`).
+        trained_here: it belongs to a checkpoint of this program, see `descore.modeling.normalisation`.
+        foreign_keys: weights in its files that the caller reads itself, such as a head; any others that the backbone has no
+            place for are refused, since a model that leaves out what it was saved with is another model.
 
     Raises:
-        CheckpointError: nothing loadable there, weights missing or of other shapes, or no video input.
+        CheckpointError: nothing loadable there, weights missing, of other shapes or left over, no video input, or images
+            and videos that are normalised differently.
     """
     target = default_device() if device is None else torch.device(device)
     without_cudnn_attention()
     if Path(source).is_dir():
         check_backbone_folder(Path(source))
     processor = load_processor(source, revision)
+    settle_normalisation(processor, f"the backbone in {source}", trained_here)
     try:
         loaded: Any = AutoModelForImageTextToText.from_pretrained(
             source,
@@ -79,6 +89,12 @@ def load_backbone(
     if report["missing_keys"]:
         first_keys = ", ".join(sorted(report["missing_keys"])[:3])
         raise CheckpointError(f"the backbone in {source} lacks {len(report['missing_keys'])} weights ({first_keys} ...)")
+    if left := sorted(set(report["unexpected_keys"]) - set(foreign_keys)):
+        some = ", ".join(left[:_NAMED_KEYS]) + (f" and {len(left) - _NAMED_KEYS} more" if len(left) > _NAMED_KEYS else "")
+        raise CheckpointError(
+            f"{source} holds weights that {type(backbone).__name__} has no place for ({some}): if they are the head and the "
+            "query token of a reward, turn it into a checkpoint with `descore import`, else save it without them"
+        )
     batch_equal_frames(backbone)
     return backbone.eval(), processor
 

@@ -83,10 +83,11 @@ def tiny_processor() -> Qwen3VLProcessor:
     """Make a processor of the real classes at patch 8, merge 2."""
     size = {"shortest_edge": SIDE * SIDE, "longest_edge": 64 * SIDE * SIDE}
     pieces = {"patch_size": PATCH, "merge_size": MERGE, "temporal_patch_size": 2, "size": size}
+    video = Qwen3VLVideoProcessor(**pieces, cap_pixels_per_frame=False)
     return Qwen3VLProcessor(
-        image_processor=Qwen2VLImageProcessor(**pieces),
+        image_processor=Qwen2VLImageProcessor(**pieces, image_mean=video.image_mean, image_std=video.image_std),
         tokenizer=tiny_tokenizer(),
-        video_processor=Qwen3VLVideoProcessor(**pieces, cap_pixels_per_frame=False),
+        video_processor=video,
         chat_template=CHAT_TEMPLATE,
     )
 

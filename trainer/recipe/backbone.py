@@ -86,12 +86,12 @@ def build_processor(tokenizer: PreTrainedTokenizerFast) -> Qwen3VLProcessor:
     """Build the processor over a tokenizer, for frames of `FRAME_SIDE` pixels in patches of `PATCH_SIZE`."""
     shared: dict[str, Any] = {"patch_size": PATCH_SIZE, "temporal_patch_size": 2, "merge_size": 2}
     pixels = {"shortest_edge": FRAME_SIDE**2, "longest_edge": FRAME_SIDE**2}
+    frames = {name: edge * FRAMES for name, edge in pixels.items()}
+    video = Qwen3VLVideoProcessor(size=frames, cap_pixels_per_frame=False, **shared)
     return Qwen3VLProcessor(
-        image_processor=Qwen2VLImageProcessor(size=pixels, **shared),
+        image_processor=Qwen2VLImageProcessor(size=pixels, image_mean=video.image_mean, image_std=video.image_std, **shared),
         tokenizer=tokenizer,
-        video_processor=Qwen3VLVideoProcessor(
-            size={name: edge * FRAMES for name, edge in pixels.items()}, cap_pixels_per_frame=False, **shared
-        ),
+        video_processor=video,
         chat_template=CHAT_TEMPLATE,
     )
 

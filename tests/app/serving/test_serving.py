@@ -17,17 +17,18 @@ from app.serving.cached_judge import stream_answer
 from app.serving.follow_registry import RegistryFollower
 from app.serving.judging_queue import Visitor
 from app.serving.serving import ModelAsideError, Served, Serving
-from descore.checkpoints.folder import folder_fingerprint, load_checkpoint, save_checkpoint
+from descore.checkpoints.folder import folder_fingerprint, load_checkpoint, locate, save_checkpoint
 from descore.errors import CheckpointError, NotEnoughMemoryError
 from storage import Database, StorageError
 from storage.data_home import data_home_id
+from storage.judgements import Question, find_judgement, save_judgement
 from storage.pairs import Pair, add_pair
 from storage.training.model_registry import Checkpoint, kept_location, promote, promotions, register_checkpoint, set_gate
 from storage.training.run_folder import RunLock
 from storage.training.runs import RunRequest, create_run, finish, mark_running
 from storage.training.snapshots import Snapshot, SnapshotPair
 from tests.helpers.paths import ROOT
-from tests.helpers.stores import make_pair
+from tests.helpers.stores import RECORD, make_pair
 from tests.helpers.studios import make_clip, talkative_checkpoint
 
 pytestmark = pytest.mark.slow
@@ -154,6 +155,25 @@ def test_files_that_are_gone_or_others_are_never_served(
     with pytest.raises(StorageError, match="serves already"):
         serving.promote(database, serving.checkpoint_id or 0, "promote")
     assert asked(serving, database, clip_store, a_pair(database, clip_store, tmp_path)) == "old"
+
+
+def test_a_store_of_an_earlier_bundled_checkpoint_goes_on_with_this_one_and_keeps_its_judgements(
+    database: Database, clip_store: ClipStore, tmp_path: Path
+) -> None:
+    pair = a_pair(database, clip_store, tmp_path)
+    question = Question(pair.video_a.id, pair.prompt, "a" * 64, "think")
+    with database.write() as session:
+        before = register_checkpoint(session, name="bundled v2", location="bundled", fingerprint="a" * 64)
+        promote(session, before.id, "start")
+        save_judgement(session, question, RECORD)
+    serving = Serving.open(database, None)
+    assert (serving.now.location, serving.now.fingerprint) == ("bundled", folder_fingerprint(locate("bundled")[0]))
+    assert serving.checkpoint_id != before.id
+    with database.read() as session:
+        kept = find_judgement(session, question)
+        assert kept is not None
+        assert kept.reward == RECORD.reward
+        assert [one.action for one in promotions(session)] == ["start", "start"]
 
 
 def test_without_its_files_the_bundled_checkpoint_serves_after_a_restart(

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from descore.checkpoints.folder import MANIFEST_FILE, load_checkpoint, read_manifest
 from descore.errors import CheckpointError
@@ -79,11 +80,17 @@ def with_code(key: str, model_type: str = "evil") -> Callable[[Path], None]:
     return change
 
 
+def with_a_head(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    save_file({**weights, "rm_head.weight": torch.ones(1, 64)}, folder / "model.safetensors", {"format": "pt"})
+
+
 DEEP = "[" * 100_000 + "]" * 100_000
 REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
     "pickled weights": (as_pickle, "pytorch_model.bin is a pickle"),
     "code for a configuration": (with_code("AutoConfig"), "never run"),
     "code for a model": (with_code("AutoModelForImageTextToText"), "never run"),
+    "weights that nothing uses": (with_a_head, r"no place for \(rm_head.weight\).*descore import"),
     "no model_type": (set_in("config.json", model_type=None), "model_type"),
     "model_type of another kind": (set_in("config.json", model_type=["qwen3_vl"]), "model_type"),
     "no weights": (lambda folder: (folder / "model.safetensors").unlink(), "no safetensors weights"),
