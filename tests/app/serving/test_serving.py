@@ -172,7 +172,7 @@ def test_a_store_of_an_earlier_bundled_checkpoint_goes_on_with_this_one_and_keep
     with database.read() as session:
         kept = find_judgement(session, question)
         assert kept is not None
-        assert kept.reward == RECORD.reward
+        assert kept.record.reward == RECORD.reward
         assert [one.action for one in promotions(session)] == ["start", "start"]
 
 
