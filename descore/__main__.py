@@ -5,6 +5,7 @@
     descore push runs/first/dual-rl/checkpoint our-lab/descore-8b --private
     descore pull our-lab/descore-8b checkpoints/descore-8b --revision 1f2e3d
     descore export our-lab/descore-8b exports/descore-8b --dtype bfloat16
+    descore import somebody/their-reward-model checkpoints/theirs --max-thought-tokens 1024
 
 A mistake of the caller ends with one line on stderr and exit code 2.
 """
@@ -19,10 +20,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from descore.judgement import MODES, Judgement, Verdict
-from descore.prompt import check_prompt
+from descore.prompt import PROMPTS, check_prompt
 
 if TYPE_CHECKING:
     from descore.judge import DeScore
+    from descore.video.types import FramePolicy
 
 DTYPES = ("float32", "bfloat16", "float16")
 _WRONG_USE = 2
@@ -78,6 +80,18 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--dtype", choices=DTYPES, help="of the weights (default: what this machine judges in)")
     export.set_defaults(run=_export)
 
+    foreign = commands.add_parser("import", help="turn a reward model of others, or an export, into a checkpoint")
+    foreign.add_argument("source", metavar="SOURCE", help="folder or Hub id: of transformers, of peft, or an export")
+    foreign.add_argument("folder", type=Path, metavar="OUT", help="where it goes; a checkpoint that is there is replaced")
+    foreign.add_argument("--base", help="base model of a peft folder (default: the one that the folder names)")
+    foreign.add_argument("--head-key", help="the head's weight (default: rm_head.pth, or rm_head.weight in the shards)")
+    foreign.add_argument("--query-key", help="the query token's weight (default: the input row of <Reward>)")
+    foreign.add_argument("--name", help="of the checkpoint (default: the folder's)")
+    foreign.add_argument("--prompt-version", choices=sorted(PROMPTS), help="the instruction that it reads")
+    foreign.add_argument("--max-thought-tokens", type=int, metavar="N", help="a thought is cut off there")
+    foreign.add_argument("--frames", type=_frame_policy, metavar="JSON", help='such as {"fps": 2, "max_frames": 32}')
+    foreign.set_defaults(run=_import)
+
     for command in (judge, score):
         command.add_argument("--checkpoint", default="bundled", help="folder, Hub id (owner/name@revision) or 'bundled'")
         command.add_argument("--mode", choices=MODES, default="think", help="think (the default), quick, or k thoughts")
@@ -128,6 +142,32 @@ def _export(options: argparse.Namespace) -> int:
     print(folder)
     print(f"query token {export.query_id}, reward token {export.reward_id}, {export.dtype}", file=sys.stderr)
     return 0
+
+
+def _import(options: argparse.Namespace) -> int:
+    from descore.checkpoints.foreign_import import ImportConfig, import_checkpoint
+
+    _quiet()
+    config = ImportConfig(
+        name=options.name,
+        base=options.base,
+        head_key=options.head_key,
+        query_key=options.query_key,
+        prompt_version=options.prompt_version,
+        max_thought_tokens=options.max_thought_tokens,
+        frame_policy=options.frames,
+    )
+    print(import_checkpoint(options.source, options.folder, config))
+    return 0
+
+
+def _frame_policy(text: str) -> FramePolicy:
+    from descore.video.types import FramePolicy
+
+    try:
+        return FramePolicy.from_dict(json.loads(text))
+    except (ValueError, TypeError) as error:
+        raise argparse.ArgumentTypeError(f"is no frame policy: {error}") from error
 
 
 def _load(checkpoint: str) -> DeScore:

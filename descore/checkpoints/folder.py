@@ -45,7 +45,9 @@ CARD_FILE, BACKBONE_DIR, ADAPTER_DIR = "README.md", "backbone", "adapter"
 BUNDLED = "bundled"
 # The key of a `descore.json` that lies in a stock export (`descore.checkpoints.stock_export`) and not in a checkpoint.
 EXPORT_KEY = "export_version"
-_HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", CARD_FILE, CURVES_FILE]
+# Beside the weights of reward models of others; only an import opens it.
+HEAD_PICKLE = "rm_head.pth"
+_HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", CARD_FILE, CURVES_FILE, HEAD_PICKLE]
 
 
 def save_checkpoint(folder: str | Path, model: DeScoreModel, manifest: Manifest) -> Path:
@@ -99,12 +101,17 @@ def load_checkpoint(
             raise CheckpointError(
                 f"{folder} is no checkpoint: it holds neither {MANIFEST_FILE} nor a backbone's config.json"
             )
+        if (folder / HEAD_PICKLE).exists():
+            raise CheckpointError(
+                f"{folder.name} has a reward's head in {HEAD_PICKLE}, which would be left out: turn it into a checkpoint "
+                "with `descore import`, or remove that file to use the backbone alone"
+            )
         backbone, processor = load_backbone(folder, device=device, dtype=dtype)
         name = folder.name if base.revision is None else base.source
         return DeScoreModel(backbone, processor).eval(), Manifest(name=name, base_model=base)
     try:
         manifest = read_manifest(folder)
-        backbone, processor = load_backbone(_backbone_folder(folder, manifest), None, device, dtype, trained_here=True)
+        backbone, processor = load_backbone(backbone_folder(folder, manifest), None, device, dtype, trained_here=True)
         _check_base(backbone, manifest.base_model)
         if (folder / ADAPTER_DIR).exists():
             load_adapter(backbone, folder / ADAPTER_DIR)
@@ -192,8 +199,12 @@ def read_manifest(folder: Path) -> Manifest:
     return manifest
 
 
-def _backbone_folder(folder: Path, manifest: Manifest) -> Path:
-    """Return the folder of the backbone's weights: inside the checkpoint, or with the base model."""
+def backbone_folder(folder: Path, manifest: Manifest) -> Path:
+    """Return the folder of the backbone's weights: inside the checkpoint, or with the base model.
+
+    Raises:
+        CheckpointError: it is missing, or the base model is itself built on another.
+    """
     if manifest.base_model is None:
         if not (folder / BACKBONE_DIR / "config.json").exists():
             raise CheckpointError(f"{BACKBONE_DIR}/ is missing and no base model is named; fetch the whole folder again")

@@ -215,7 +215,7 @@ def _put_scoring_in(model: DeScoreModel, manifest: Manifest) -> tuple[int, int]:
     """
     backbone, scoring = model.backbone, model.require_scoring()
     _refuse_changed_logits(backbone)
-    _untie(backbone)
+    untie(backbone)
     merge_adapter(backbone)
     inputs = _example(model, manifest)
     with torch.inference_mode():
@@ -246,7 +246,7 @@ def _refuse_changed_logits(backbone: PreTrainedModel) -> None:
         )
 
 
-def _untie(backbone: PreTrainedModel) -> None:
+def untie(backbone: PreTrainedModel) -> None:
     """Give the output matrix weights of its own, before an adapter of one of the two is merged."""
     embedding, output = backbone.get_input_embeddings(), backbone.get_output_embeddings()
     if output.weight is embedding.weight:

@@ -17,11 +17,9 @@ import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel
 
 from descore.errors import CheckpointError, NotEnoughMemoryError
-from descore.modeling.backbone_files import check_backbone_folder, one_line
+from descore.modeling.backbone_files import check_backbone_folder, one_line, some_names
 from descore.modeling.normalisation import settle_normalisation
 from descore.modeling.vision_attention import batch_equal_frames
-
-_NAMED_KEYS = 5
 
 
 def default_device() -> torch.device:
@@ -90,10 +88,9 @@ def load_backbone(
         first_keys = ", ".join(sorted(report["missing_keys"])[:3])
         raise CheckpointError(f"the backbone in {source} lacks {len(report['missing_keys'])} weights ({first_keys} ...)")
     if left := sorted(set(report["unexpected_keys"]) - set(foreign_keys)):
-        some = ", ".join(left[:_NAMED_KEYS]) + (f" and {len(left) - _NAMED_KEYS} more" if len(left) > _NAMED_KEYS else "")
         raise CheckpointError(
-            f"{source} holds weights that {type(backbone).__name__} has no place for ({some}): if they are the head and the "
-            "query token of a reward, turn it into a checkpoint with `descore import`, else save it without them"
+            f"{source} holds weights that {type(backbone).__name__} has no place for ({some_names(left)}): if they are the "
+            "head and query token of a reward, turn it into a checkpoint with `descore import`, else save it without them"
         )
     batch_equal_frames(backbone)
     return backbone.eval(), processor

@@ -7,6 +7,7 @@ its own code meets. Everything here is refused in one sentence, before it gets t
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 # Vocabularies are the largest files of text in real repositories (33 MB for 262k tokens).
 LARGEST_VOCABULARY, LARGEST_SETTINGS = 128 * 1024 * 1024, 16 * 1024 * 1024
 _VOCABULARIES = ("tokenizer.json", "vocab.json")
-_INDEX = "model.safetensors.index.json"
+_NAMED = 5
+WEIGHTS, WEIGHTS_INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
 def check_backbone_folder(folder: Path) -> None:
@@ -30,7 +32,7 @@ def check_backbone_folder(folder: Path) -> None:
     """
     config = read_json(folder / "config.json")
     for path in sorted(folder.glob("*.json")):
-        if path.name == _INDEX:
+        if path.name == WEIGHTS_INDEX:
             _check_index(read_json(path))
         elif path.name != "config.json":
             read_json(path)
@@ -96,9 +98,15 @@ def one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:300] or type(error).__name__
 
 
+def some_names(names: Collection[str]) -> str:
+    """Return the first names and the number of the others, for a message."""
+    listed = list(names)
+    return ", ".join(listed[:_NAMED]) + (f" and {len(listed) - _NAMED} more" if len(listed) > _NAMED else "")
+
+
 def _check_index(index: dict[str, Any]) -> None:
     shards = index.get("weight_map")
     names = set(map(str, shards.values())) if isinstance(shards, dict) else {""}
     for name in sorted(names):
         if not name.endswith(".safetensors") or Path(name).name != name:
-            raise CheckpointError(f"{_INDEX} names {name[:80]!r}, which is no safetensors file of this folder")
+            raise CheckpointError(f"{WEIGHTS_INDEX} names {name[:80]!r}, which is no safetensors file of this folder")
