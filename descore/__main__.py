@@ -6,6 +6,7 @@
     descore pull our-lab/descore-8b checkpoints/descore-8b --revision 1f2e3d
     descore export our-lab/descore-8b exports/descore-8b --dtype bfloat16
     descore import somebody/their-reward-model checkpoints/theirs --max-thought-tokens 1024
+    descore serve --checkpoint our-lab/descore-8b --engine vllm --host 0.0.0.0 --token-file token.txt
 
 A mistake of the caller ends with one line on stderr and exit code 2.
 """
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from descore.judgement import MODES, Judgement, Verdict
 from descore.prompt import PROMPTS, check_prompt
+from descore.server.command import add_serve
 
 if TYPE_CHECKING:
     from descore.judge import DeScore
@@ -91,6 +93,8 @@ def _parser() -> argparse.ArgumentParser:
     foreign.add_argument("--max-thought-tokens", type=int, metavar="N", help="a thought is cut off there")
     foreign.add_argument("--frames", type=_frame_policy, metavar="JSON", help='such as {"fps": 2, "max_frames": 32}')
     foreign.set_defaults(run=_import)
+
+    add_serve(commands)
 
     for command in (judge, score):
         command.add_argument("--checkpoint", default="bundled", help="folder, Hub id (owner/name@revision) or 'bundled'")

@@ -86,6 +86,21 @@ class DeScore:
                 return cls(VllmEngine.from_pretrained(path_or_hub_id, dtype=dtype))
         return cls(*load_checkpoint(path_or_hub_id, device=device, dtype=dtype))
 
+    @classmethod
+    def from_server(cls, urls: str | Sequence[str], token: str | None = None) -> DeScore:
+        """Judge by one or more running `descore serve`; see `descore.engines.server_engine.ServerEngine`.
+
+        Args:
+            urls: addresses such as "http://gpu-box:8000"; the work is shared among them.
+            token: the servers' bearer token.
+
+        Raises:
+            EngineError: none of them answers, or none takes the token.
+        """
+        from descore.engines.server_engine import ServerEngine
+
+        return cls(ServerEngine(urls, token))
+
     def save_pretrained(self, folder: str | Path) -> Path:
         """Write the checkpoint folder, atomically; see `descore.checkpoints.folder.save_checkpoint`."""
         return save_checkpoint(folder, self.model, self.manifest)

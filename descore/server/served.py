@@ -1,0 +1,154 @@
+"""The checkpoint that answers, and swapping it for another one as the server runs.
+
+with checkpoints.in_use() as served:          # what begins on a checkpoint ends on it
+    ...
+checkpoints.swap("our-lab/descore-8b@1f2e3d")
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from descore.checkpoints.folder import folder_fingerprint, locate
+from descore.engines.engine import EngineName
+from descore.engines.transformers_engine import TransformersEngine
+from descore.errors import CheckpointError
+from descore.judge import DeScore, release_memory
+from descore.modeling.cpu_threads import set_threads
+from descore.server.errors import ServerError
+
+# Calls of a model in this process take turns, and a second one keeps it busy while a video is decoded; other engines batch
+# the rows of all callers.
+_AT_ONCE, _AT_ONCE_BATCHED = 2, 32
+
+
+@dataclass(eq=False)
+class Served:
+    """One checkpoint, loaded.
+
+    Attributes:
+        judge: thinks.
+        location: as it was named: a folder, a Hub id or "bundled".
+        fingerprint: changes with anything in the checkpoint.
+        encoding: held for each call of the engine's `encode`, of which there is one at a time.
+    """
+
+    judge: DeScore
+    location: str
+    fingerprint: str
+    encoding: threading.Lock = field(default_factory=threading.Lock)
+
+    @classmethod
+    def load(cls, checkpoint: str, engine: EngineName) -> Served:
+        """Load a checkpoint.
+
+        Raises:
+            CheckpointError: there is none, or it can't be used.
+            EngineError: the engine can't run here.
+        """
+        folder, _ = locate(checkpoint)
+        fingerprint = folder_fingerprint(folder)
+        judge = DeScore.from_pretrained(checkpoint, engine=engine)
+        if isinstance(judge.engine, TransformersEngine):
+            set_threads(judge.model)
+        return cls(judge, checkpoint, fingerprint)
+
+    def check_prompt(self, prompt: str) -> None:
+        """Refuse what the checkpoint can't read as a prompt, as `DeScore.check_prompt`; the tokenizer serves one thread."""
+        with self.encoding:
+            self.judge.check_prompt(prompt)
+
+    @property
+    def at_once(self) -> int:
+        """How many requests suit the engine at a time."""
+        return _AT_ONCE if isinstance(self.judge.engine, TransformersEngine) else _AT_ONCE_BATCHED
+
+
+class Checkpoints:
+    """Holds the checkpoint that answers now. Threads may share it."""
+
+    def __init__(self, served: Served, load: Callable[[str], Served]) -> None:
+        """Serve one checkpoint; `load` loads others."""
+        self._served, self._load = served, load
+        self._changing = threading.Lock()
+        self._lock = threading.Lock()
+        self._users: dict[Served, int] = {served: 0}
+
+    @property
+    def now(self) -> Served:
+        """The checkpoint that answers now."""
+        return self._served
+
+    def take(self, fingerprint: str | None = None) -> Served:
+        """Keep the checkpoint that answers now until `give_back`.
+
+        Args:
+            fingerprint: of the checkpoint that the caller expects.
+
+        Raises:
+            ServerError: another one answers by now.
+        """
+        with self._lock:
+            served = self._served
+            if fingerprint is not None and fingerprint != served.fingerprint:
+                raise ServerError(
+                    409,
+                    "checkpoint_changed",
+                    f"{served.judge.name} answers by now, another checkpoint than was asked: read /v1/checkpoint again",
+                )
+            self._users[served] += 1
+            return served
+
+    def give_back(self, served: Served) -> None:
+        """Let a checkpoint go; one that was swapped is closed once nobody uses it."""
+        with self._lock:
+            self._users[served] -= 1
+            idle = served is not self._served and not self._users[served]
+            if idle:
+                del self._users[served]
+        if idle:
+            served.judge.close()
+            release_memory()
+
+    @contextmanager
+    def in_use(self, fingerprint: str | None = None) -> Iterator[Served]:
+        """Keep the checkpoint that answers now for the length of the block, with the errors of `take`."""
+        served = self.take(fingerprint)
+        try:
+            yield served
+        finally:
+            self.give_back(served)
+
+    def swap(self, checkpoint: str, fingerprint: str | None = None) -> Served:
+        """Load a checkpoint beside the one that answers, and let it answer from then on.
+
+        Args:
+            fingerprint: that it has to have; None for any.
+
+        Raises:
+            ServerError: another one is being loaded.
+            CheckpointError, EngineError: it can't be loaded here, or has another fingerprint; the one before goes on.
+        """
+        if not self._changing.acquire(blocking=False):
+            raise ServerError(409, "loading", "another checkpoint is being loaded; try again in a minute")
+        try:
+            if fingerprint is not None and fingerprint == self._served.fingerprint:
+                return self._served
+            served = self._load(checkpoint)
+            if fingerprint is not None and served.fingerprint != fingerprint:
+                served.judge.close()
+                raise CheckpointError(
+                    f"{served.judge.name} has other files on this server than where it was registered; copy them again"
+                )
+            with self._lock:
+                self._users[served] = 1
+                before, self._served = self._served, served
+                self._users[before] += 1
+            self.give_back(served)
+            self.give_back(before)
+            return served
+        finally:
+            self._changing.release()
