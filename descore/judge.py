@@ -234,12 +234,34 @@ class DeScore:
         size = max(1, batch_size // k) if mode == "k" else batch_size
         judgements: list[Judgement] = []
         for first in range(0, len(videos), size):
-            start, part = time.monotonic(), videos[first : first + size]
-            rows = self._encode(self._read(part), prompts[first : first + size])
-            thoughts = self._drain(self.engine.think(rows, mode, k, seed))
-            seconds = time.monotonic() - start
-            judgements += [self._judgement(str(p), mode, t, seconds) for p, t in zip(part, thoughts, strict=True)]
+            part = videos[first : first + size]
+            judgements += self.score_clips(self._read(part), part, prompts[first : first + size], mode, k, seed)
         return judgements
+
+    def score_clips(
+        self,
+        clips: Sequence[Any],
+        videos: Sequence[str | Path],
+        prompts: Sequence[str],
+        mode: Mode = "think",
+        k: int = 8,
+        seed: int = 0,
+    ) -> list[Judgement]:
+        """Judge videos that were read before, as one batch; for callers that read ahead of the model.
+
+        Args:
+            clips: what `engine.read` returned, one for each video.
+            videos: what the judgements call them.
+            prompts: one for each video, checked by `check_prompt`.
+
+        Raises:
+            ValueError, RewardError: as `score`.
+        """
+        self._check(mode, k)
+        start = time.monotonic()
+        thoughts = self._drain(self.engine.think(self._encode(clips, prompts), mode, k, seed))
+        seconds = time.monotonic() - start
+        return [self._judgement(str(p), mode, t, seconds) for p, t in zip(videos, thoughts, strict=True)]
 
     def verdict(self, mode: Mode, prompt: str, judged: tuple[Judgement, ...]) -> Verdict:
         """Compare judgements of one prompt; see `verdict_of`."""

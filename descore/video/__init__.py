@@ -39,6 +39,8 @@ from descore.video.worker_pool import (
     IMPORTS,
     JUDGING,
     PROCESSES,
+    TABLE_PROCESSES,
+    TABLES,
     UPLOADS,
     Lane,
     as_frames,
@@ -53,6 +55,8 @@ if TYPE_CHECKING:
 __all__ = [
     "IMPORTS",
     "JUDGING",
+    "TABLES",
+    "TABLE_PROCESSES",
     "UPLOADS",
     "FramePolicy",
     "Lane",

@@ -28,8 +28,10 @@ import numpy as np
 from descore.video import types as video_types
 from descore.video.types import VideoError, VideoTimeoutError, VideoUnreadableError
 
-PROCESSES = 2  # of each lane
-LaneName = Literal["judging", "uploads", "imports"]
+PROCESSES = 2  # of each lane but that of tables
+LaneName = Literal["judging", "uploads", "imports", "tables"]
+# Of a table nobody waits for a single video, and a GPU is done with clips faster than two processes read them.
+TABLE_PROCESSES = max(PROCESSES, min(16, (os.cpu_count() or 1) - 1))
 
 _ROOT = str(Path(__file__).resolve().parents[2])
 # sys.path is set by hand: the parent's __main__ and its folder must not be imported by the child.
@@ -53,7 +55,7 @@ class Lane:
     visitor: str | None = None
 
 
-JUDGING, UPLOADS, IMPORTS = Lane("judging"), Lane("uploads"), Lane("imports")
+JUDGING, UPLOADS, IMPORTS, TABLES = Lane("judging"), Lane("uploads"), Lane("imports"), Lane("tables")
 
 
 class WorkerCrashedError(RuntimeError):
@@ -127,11 +129,11 @@ class _Worker:
 
 
 class _Pool:
-    """Up to `PROCESSES` workers, each serving one request at a time; safe to use from many threads."""
+    """Workers up to a number, each serving one request at a time; safe to use from many threads."""
 
-    def __init__(self, background: bool) -> None:
+    def __init__(self, background: bool, processes: int) -> None:
         self._background = background
-        self._slots = threading.BoundedSemaphore(PROCESSES)
+        self._slots = threading.BoundedSemaphore(processes)
         self._lock = threading.Lock()
         self._idle: list[_Worker] = []
         self._busy: set[_Worker] = set()
@@ -204,7 +206,9 @@ class _Turns:
 
 
 def _new_pools() -> dict[LaneName, _Pool]:
-    return {name: _Pool(background=name != "judging") for name in get_args(LaneName)}
+    processes = {"tables": TABLE_PROCESSES}
+    background = ("uploads", "imports")
+    return {name: _Pool(name in background, processes.get(name, PROCESSES)) for name in get_args(LaneName)}
 
 
 _pools = _new_pools()
