@@ -2,6 +2,7 @@
 
     descore judge --prompt "a red circle bounces" A.mp4 B.mp4 --json
     descore score pairs.csv --out scores.csv --mode quick
+    descore evaluate VideoGen-RewardBench.csv --checkpoint our-lab/descore-8b
     descore push runs/first/dual-rl/checkpoint our-lab/descore-8b --private
     descore pull our-lab/descore-8b checkpoints/descore-8b --revision 1f2e3d
     descore export our-lab/descore-8b exports/descore-8b --dtype bfloat16
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING
 
 from descore.judgement import MODES, Judgement, Verdict
 from descore.prompt import PROMPTS, check_prompt
+from descore.scoring import command
 from descore.server.command import add_serve
 
 if TYPE_CHECKING:
@@ -56,10 +58,10 @@ def _parser() -> argparse.ArgumentParser:
     judge.add_argument("--json", action="store_true", help="print one JSON object")
     judge.set_defaults(run=_judge)
 
-    score = commands.add_parser("score", help="score the pairs of a CSV with path_A, path_B, prompt")
-    score.add_argument("table", type=Path, metavar="PAIRS.csv", help="paths in it are relative to its folder")
-    score.add_argument("--out", type=Path, required=True, help="CSV to write; a run that was stopped goes on in it")
+    score = command.add_score(commands)
     score.set_defaults(run=_score)
+    evaluate = command.add_evaluate(commands)
+    evaluate.set_defaults(run=_evaluate)
 
     push = commands.add_parser("push", help="put a checkpoint and its card on the Hugging Face Hub, in one commit")
     push.add_argument("folder", type=Path, metavar="CHECKPOINT")
@@ -96,9 +98,9 @@ def _parser() -> argparse.ArgumentParser:
 
     add_serve(commands)
 
-    for command in (judge, score):
-        command.add_argument("--checkpoint", default="bundled", help="folder, Hub id (owner/name@revision) or 'bundled'")
-        command.add_argument("--mode", choices=MODES, default="think", help="think (the default), quick, or k thoughts")
+    for parsed in (judge, score, evaluate):
+        parsed.add_argument("--checkpoint", default="bundled", help="folder, Hub id (owner/name@revision) or 'bundled'")
+        parsed.add_argument("--mode", choices=MODES, default="think", help="think (the default), quick, or k thoughts")
     return parser
 
 
@@ -110,15 +112,11 @@ def _judge(options: argparse.Namespace) -> int:
 
 
 def _score(options: argparse.Namespace) -> int:
-    from descore.score_csv import read_pairs, score_pairs
+    return command.score(options, lambda: _load(options.checkpoint))
 
-    pairs = read_pairs(options.table)  # before the model is loaded, which takes longer
-    failed = score_pairs(_load(options.checkpoint), pairs, options.out, options.mode)
-    print(
-        f"{len(pairs)} pairs in {options.out}" + (f", {failed} of them with an error" if failed else ""),
-        file=sys.stderr,
-    )
-    return 0
+
+def _evaluate(options: argparse.Namespace) -> int:
+    return command.evaluate(options, lambda: _load(options.checkpoint))
 
 
 def _push(options: argparse.Namespace) -> int:

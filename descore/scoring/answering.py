@@ -106,7 +106,7 @@ class Answering:
                 if self._judge is None:
                     with self.progress.waiting("loading"):
                         self._judge = self._load()
-                yield slot, slot.video.error or self._prompt_error(slot.prompt)
+                yield slot, self._prompt_error(slot.prompt) or slot.video.error
 
     def _prompt_error(self, prompt: str) -> str | None:
         assert self._judge is not None

@@ -1,7 +1,9 @@
 """The commands `descore score` and `descore evaluate`: their options, and what they print.
 
-    add_score(commands); add_evaluate(commands)             # commands: of an argparse parser
-    score(options, load)                                    # the exit code: 3 where rows failed
+    descore score pairs.csv --out scores.csv --mode quick --checkpoint our-lab/descore-8b
+    descore evaluate pairs.csv --checkpoint our-lab/descore-8b
+
+Exit code 3 says that rows failed; the next run tries them again.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """What a table asks: each distinct video content and prompt once, whatever the number of rows and names of files.
 
+    from concurrent.futures import ThreadPoolExecutor
     questions = Questions(read_pairs(Path("pairs.csv")), Asked("f" * 64, "quick"))
-    with ThreadPoolExecutor(2) as threads:
+    with ThreadPoolExecutor() as threads:
         slots = list(questions.slots(threads))
     questions.of_row(0)                                     # the keys of both videos of the first row
 

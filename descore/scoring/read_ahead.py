@@ -1,6 +1,8 @@
 """Work of threads that runs ahead of whoever takes its results, in order and within bounds.
 
-with ThreadPoolExecutor(2) as threads:
+from concurrent.futures import ThreadPoolExecutor
+
+with ThreadPoolExecutor() as threads:
     for number, text in read_ahead(threads, str, [1, 2, 3], depth=2):
         print(number, text)
 """

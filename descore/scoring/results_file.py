@@ -1,8 +1,8 @@
 """Answers of a run in a file that only grows: one line of JSON a batch, so that a batch is there whole or not at all.
 
     with ResultsFile(Path("scores.csv.judgements.jsonl")) as results:
-        results.append([Answer(key="k" * 64, video="v" * 64, prompt="a star", judgement=None, error="it is no video")])
-        results.get("k" * 64).error
+        results.append([Answer(key="0" * 64, video="f" * 64, prompt="a star", judgement=None, error="it is no video")])
+        results.get("0" * 64).error
 
 After a SIGKILL the last line may be torn; it is cut off when the file is opened. Only keys are kept in memory.
 """

@@ -115,7 +115,7 @@ def score_table(
         run.compute()
         failed_rows = 0
         if config.shard is None:
-            failed_rows = write_pairs(questions, results, run.manifest or _manifest(checkpoint), out)
+            failed_rows = write_pairs(questions, results, run.manifest or checkpoint_manifest(checkpoint), out)
     return ScoreSummary(
         out=out if config.shard is None else results.path,
         rows=len(table.rows),
@@ -141,7 +141,7 @@ def _glob_escaped(name: str) -> str:
     return re.sub(r"([*?\[])", r"[\1]", name)
 
 
-def _manifest(checkpoint: Path) -> Manifest:
+def checkpoint_manifest(checkpoint: Path) -> Manifest:
     """Read the manifest of a checkpoint that nothing is computed with; a bare backbone has none."""
     if (checkpoint / MANIFEST_FILE).exists():
         return read_manifest(checkpoint)

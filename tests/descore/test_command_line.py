@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from descore import judge as judge_module
 from descore.__main__ import main
-from descore.score_csv import COLUMNS
+from descore.scoring.output_rows import COLUMNS
 from tests.helpers.tiny import tiny_judge, tiny_video
 
 
@@ -99,13 +98,15 @@ def test_mistakes_cost_one_line(room: Path, capsys: pytest.CaptureFixture[str], 
 
 
 def test_score_writes_every_row_and_a_bad_file_costs_its_own(room: Path, tmp_path: Path) -> None:
-    assert run(room, "score", str(room / "pairs.csv"), "--out", str(tmp_path / "out.csv")) == 0
+    assert run(room, "score", str(room / "pairs.csv"), "--out", str(tmp_path / "out.csv")) == 3
     rows = table(tmp_path / "out.csv")
+    assert list(rows[0]) == list(COLUMNS)
     assert [row["row"] for row in rows] == ["1", "2", "3", "4"]
     assert [bool(row["error"]) for row in rows] == [False, True, False, True]
     assert "text.mp4" in rows[1]["error"]
     assert "prompt is empty" in rows[3]["error"]
-    assert rows[1]["reward_A"] == ""
+    assert rows[1]["reward_A"]
+    assert rows[1]["reward_B"] == rows[1]["verdict"] == ""
     assert rows[2]["prompt"] == 'with "quotes",\nand lines'
     judge = tiny_judge(thought_tokens=6)
     expected = judge.judge([room / "a.mp4", room / "b.mp4"], "one")
@@ -114,32 +115,18 @@ def test_score_writes_every_row_and_a_bad_file_costs_its_own(room: Path, tmp_pat
     assert rows[0]["verdict"] == expected.verdict
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("torn", ["after row 1", "inside row 2", "inside the header"])
-def test_score_resumes_where_it_stopped(room: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, torn: str) -> None:
-    out = tmp_path / "out.csv"
-    assert run(room, "score", str(room / "pairs.csv"), "--out", str(out)) == 0
-    whole = out.read_bytes()
-    second = whole.index(b"\r\n2,") + 2
-    out.write_bytes(whole[: {"after row 1": second, "inside row 2": second + 30, "inside the header": 25}[torn]])
-    judged: list[object] = []
-    original = judge_module.DeScore.judge
-    monkeypatch.setattr(judge_module.DeScore, "judge", lambda s, v, *a: (judged.append(v), original(s, v, *a))[1])
-    assert run(room, "score", str(room / "pairs.csv"), "--out", str(out)) == 0
-    assert out.read_bytes() == whole
-    assert len(judged) == (4 if torn == "inside the header" else 3)
-    assert run(room, "score", str(room / "pairs.csv"), "--out", str(out)) == 0
-    assert out.read_bytes() == whole
-    assert len(judged) <= 4
-
-
-def test_score_does_not_mix_modes_in_one_table(room: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = str(tmp_path / "out.csv")
-    assert run(room, "score", str(room / "pairs.csv"), "--out", out, "--mode", "quick") == 0
-    capsys.readouterr()
-    assert run(room, "score", str(room / "pairs.csv"), "--out", out) == 2
-    assert "another table, checkpoint or mode" in capsys.readouterr().err
-    assert list(table(Path(out))[0]) == list(COLUMNS)
+def test_evaluate_prints_the_agreement(room: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ("evaluate", str(room / "pairs.csv"), "--out", str(tmp_path / "out.csv"), "--mode", "quick")
+    assert run(room, *arguments, "--name", "VideoGen-RewardBench") == 3
+    text = capsys.readouterr().out
+    assert "tiny, mode quick, on pairs.csv: 2 labelled pairs, 0 of them ties; 2 could not be judged" in text
+    assert "accuracy without ties" in text
+    assert "2 of 2 outcomes are the same" in text
+    assert "published on VideoGen-Bench" in text
+    assert text.rstrip().splitlines()[-1].startswith("  here: tiny")
+    run(room, *arguments, "--json")
+    values = json.loads(capsys.readouterr().out)
+    assert (values["pairs"], values["failed"], values["published"]) == (2, 2, None)
 
 
 @pytest.mark.slow

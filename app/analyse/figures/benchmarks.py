@@ -2,18 +2,14 @@
 
 A benchmark is a source of the store with labels. All scorers of a table are compared on the same pairs, those that every one
 of them has scored. A scorer of fewer than half of the labelled pairs is named but not compared, since it would leave too few
-pairs for the others. The published table (published.json) stands there for comparison: its authors used pairs, prompts and
-frames of their own.
+pairs for the others. The published table (`descore.scoring.published`) stands there for comparison: its authors used pairs,
+prompts and frames of their own.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -22,8 +18,8 @@ from app.analyse.figures.accuracy import Accuracy, accuracy, accuracy_at_best_ep
 from app.analyse.figures.finding import Cell, Chart, Estimate, Finding
 from app.analyse.figures.judged_pairs import MODES, SIGN, AnalysedCheckpoint, fitted_here_note, pair_score
 from app.analyse.figures.plot_style import ACCENT, COLOURS, apply_style, dot_trace, name_rows, plain_name
+from descore.scoring.published import published, published_benchmark
 
-PUBLISHED = Path(__file__).with_name("published.json")
 HEAD = (
     "scored by",
     "pairs it scored",
@@ -193,22 +189,6 @@ def _figure(measured: Sequence[tuple[Scorer, ScorerAccuracy]]) -> go.Figure:
     name_rows(figure, names)
     figure.update_xaxes(range=[0, 101])
     return figure
-
-
-@cache
-def published() -> dict[str, Any]:
-    """Return published.json: its source, its benchmarks, and [with ties, without ties] for each model."""
-    content: dict[str, Any] = json.loads(PUBLISHED.read_text("utf-8"))
-    return content
-
-
-def published_benchmark(source: str) -> str | None:
-    """Return the key of the published benchmark that the name of a source contains; None without one."""
-    letters = "".join(letter for letter in source.lower() if letter.isalnum())
-    for benchmark in published()["benchmarks"]:
-        if any(name in letters for name in benchmark["named"]):
-            return str(benchmark["key"])
-    return None
 
 
 def published_table(benchmarks: Sequence[Benchmark]) -> Finding:

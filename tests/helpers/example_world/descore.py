@@ -10,8 +10,13 @@ import torch
 
 from descore.answer import DIMENSIONS, render_answer
 from descore.checkpoints.folder import locate, read_manifest
+from descore.scoring.answering import Answering
+from descore.scoring.config import ScoreConfig
+from descore.scoring.questions import Asked, Questions
+from descore.scoring.results_file import ResultsFile
+from descore.tables.pairs import read_pairs
 from tests.helpers.example_world.base import ExampleWorld
-from tests.helpers.tiny import tiny_clip
+from tests.helpers.tiny import tiny_clip, tiny_judge
 
 if TYPE_CHECKING:
     from descore.modeling.model import Thinking
@@ -84,8 +89,28 @@ class DecodeWorld(DescoreWorld):
         return self.backbone.get_input_embeddings()(torch.full((len(self.state.mask),), 7))
 
 
+class ScoringWorld(DescoreWorld):
+    """A table of one pair, a judge, and what a scoring is made of."""
+
+    @cached_property
+    def judge(self) -> Any:
+        return tiny_judge(thought_tokens=6)
+
+    @cached_property
+    def results(self) -> Any:
+        return self.stack.enter_context(ResultsFile(self.here / "results.jsonl"))
+
+    @cached_property
+    def questions(self) -> Any:
+        """Those of the table, which a run has answered."""
+        questions = Questions(read_pairs(self.path), Asked(self.fingerprint, "quick"))
+        Answering(lambda: self.judge, questions, self.results, ScoreConfig("quick"), None).compute()
+        return questions
+
+
 WORLDS: dict[str, type[ExampleWorld]] = {
     "descore": DescoreWorld,
     "descore.modeling.backbone": BackboneWorld,
     "descore.modeling.decode_step": DecodeWorld,
+    "descore.scoring": ScoringWorld,
 }

@@ -10,12 +10,11 @@ from app.analyse.figures.benchmarks import (
     HEAD,
     benchmark_table,
     collect_benchmark,
-    published,
-    published_benchmark,
     published_table,
 )
 from app.analyse.figures.finding import Estimate, csv_text, share
 from app.analyse.figures.judged_pairs import FITTED_HERE
+from descore.scoring.published import published, published_benchmark
 from tests.helpers.analysed import checkpoint, pair
 
 PAIRS = [pair(1, "A", 1.0), pair(2, "B", 1.0), pair(3, "tie", 0.1), pair(4, "A", 2.0), pair(5, None, 1.0)]
