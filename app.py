@@ -6,24 +6,34 @@ import argparse
 import contextlib
 import signal
 import sys
+from pathlib import Path
 
 with contextlib.suppress(ImportError):  # before torch: on a ZeroGPU Space it makes believe that there is a GPU
     import spaces  # noqa: F401
 
+from app.serving.judge_servers import JudgeServers
 from app.studio import Studio
 from app.web.deployment import SettingError
-from descore.errors import CheckpointError
+from descore.errors import CheckpointError, EngineError
+from descore.server.config import read_token
 from descore.video import VideoError
 from storage import StorageError
 
 # Why the app can't start, in a sentence.
-START_ERRORS = (StorageError, CheckpointError, VideoError, SettingError)
+START_ERRORS = (StorageError, CheckpointError, EngineError, VideoError, SettingError)
 
 
 def main() -> int:
     """Serve until interrupted; returns the exit code: 2 where the app can't start, with the reason on stderr."""
     parser = argparse.ArgumentParser(description="Judge pairs of generated videos.")
     parser.add_argument("--checkpoint", help="a checkpoint folder, a Hub id, or 'bundled' (default: what was promoted last)")
+    parser.add_argument(
+        "--judge",
+        action="append",
+        metavar="URL",
+        help="a `descore serve` that judges in the place of this machine, such as http://gpu-box:8000; may be repeated",
+    )
+    parser.add_argument("--judge-token-file", type=Path, metavar="FILE", help="its first line is the servers' token")
     parser.add_argument("--host", help="address to listen on (default: 127.0.0.1; 0.0.0.0 for all)")
     parser.add_argument("--port", type=int, help="port to listen on (default, or 0: the first free one from 7860)")
     parser.add_argument("--api-docs", action="store_true", help="open FastAPI's description of the addresses at /docs")
@@ -37,10 +47,15 @@ def main() -> int:
         help="only people with an account may judge and vote (default with PostgreSQL; else --open)",
     )
     arguments = parser.parse_args()
+    if arguments.judge and arguments.checkpoint:
+        parser.error("the servers of --judge have a checkpoint already: give --checkpoint to `descore serve`")
+    if arguments.judge_token_file and not arguments.judge:
+        parser.error("--judge-token-file belongs to --judge URL")
     # A container is stopped by SIGTERM, which would end the process on the spot: labels are pushed first.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        studio = Studio.open(arguments.checkpoint, access=arguments.access)
+        servers = JudgeServers(arguments.judge, read_token(arguments.judge_token_file)) if arguments.judge else None
+        studio = Studio.open(arguments.checkpoint, access=arguments.access, servers=servers)
         try:
             studio.launch(host=arguments.host, port=arguments.port or None, api_docs=arguments.api_docs)
         finally:

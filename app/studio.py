@@ -31,6 +31,7 @@ from app.label.page import LabelPage
 from app.label_dataset import KeptLabels, keep_labels
 from app.lead.page import LeadPage
 from app.runs.supervisor import RunSupervisor
+from app.serving.judge_servers import LOOK_SECONDS, JudgeServers, ServerServing
 from app.serving.judging_queue import MOST_IN_ALL
 from app.serving.serving import Served, Serving
 from app.train.page import TrainPage
@@ -91,6 +92,7 @@ class Studio:
     routes: tuple[BaseRoute, ...]
     middleware: tuple[Middleware, ...]
     housekeeper: Housekeeper
+    server_watch: Housekeeper
     demo: bool
 
     @classmethod
@@ -100,6 +102,7 @@ class Studio:
         home: Path | None = None,
         gallery: Path = FOLDER,
         access: Access | None = None,
+        servers: JudgeServers | None = None,
     ) -> Studio:
         """Load the checkpoint, open the store, build the pages. The gallery's pairs are in the store from then on.
 
@@ -107,6 +110,7 @@ class Studio:
             checkpoint: a folder, a Hub id or "bundled"; without one, the checkpoint that was promoted last serves again.
             access: who may judge, everybody ("open") or people with an account ("sign-in"); by default it follows from
                 where the app runs, see `default_access`.
+            servers: other machines that judge; their checkpoint answers, so none is named here.
 
         Raises:
             descore.errors.CheckpointError: the checkpoint can't be used.
@@ -119,7 +123,7 @@ class Studio:
         # A folder of our own, so that all in it can be swept; Gradio's usual one is shared by all its apps on a machine. It
         # looks the variable up at every request, so apps of one process share the folder of the first.
         uploads = ensure_folder(Path(os.environ.setdefault("GRADIO_TEMP_DIR", str(database.home / UPLOADS))))
-        serving = Serving.open(database, checkpoint)
+        serving = Serving.open(database, checkpoint) if servers is None else ServerServing(database, servers)
         demo = is_demo()
         clip_store, auth = ClipStore(database), Auth(database, provider_here(), guests=demo)
         bundled = load_gallery(clip_store, gallery)
@@ -156,7 +160,7 @@ class Studio:
         routes = (
             *clip_store.routes(auth.user),
             *auth.routes(),
-            *serving.routes(kept_labels.notice),
+            *serving.routes(partial(notices, kept_labels, serving)),
             *judge_api.shares.routes(),
             plotly_route(),
             scripts_route(),
@@ -176,8 +180,9 @@ class Studio:
         if demo and pair_ids:
             keep_sandbox(database, pair_ids)
             tasks += [partial(keep_sandbox, database, pair_ids), partial(end_guests, database)]
+        watch = Housekeeper([serving.look] if isinstance(serving, ServerServing) else [], LOOK_SECONDS)
         parts = (serving, supervisor, database, kept_labels, clip_store, auth, endpoints)
-        return cls(*parts, blocks, routes, middleware, Housekeeper(tasks), demo)
+        return cls(*parts, blocks, routes, middleware, Housekeeper(tasks), watch, demo)
 
     @property
     def served(self) -> Served:
@@ -204,6 +209,7 @@ class Studio:
         make_sessions_light()
         self.supervisor.start()
         self.housekeeper.start()
+        self.server_watch.start()
         launched: tuple[Any, str, str] = self.blocks.launch(
             server_name=host,
             server_port=port,
@@ -237,6 +243,7 @@ class Studio:
         """Stop serving and push the last labels. Training runs go on by themselves; the next app finds them."""
         self.supervisor.close()
         self.housekeeper.close()
+        self.server_watch.close()
         self.blocks.close(verbose=False)
         self.kept_labels.close()
         self.database.close()
@@ -255,6 +262,12 @@ class Studio:
         with self.database.write() as session:
             token = invite_first_lead(session)
         return None if token is None else f"{public_url(local_url)}/invite/{token}"
+
+
+def notices(kept_labels: KeptLabels, serving: Serving) -> str:
+    """Return what the pages say to everybody: that labels will not last, which judging server is down."""
+    texts = (kept_labels.notice(), serving.notice() if isinstance(serving, ServerServing) else "")
+    return " ".join(text for text in texts if text)
 
 
 def keep_sandbox(database: Database, pair_ids: Sequence[int]) -> None:

@@ -91,7 +91,7 @@ class ScoringPanel(AnalyseSection):
     def _device(self) -> str:
         """Return the device of the app's own model; while that is offloaded, the device of the last run."""
         model = self.context.serving.now.model
-        if model is not None:
+        if model is not None and not self.context.serving.elsewhere:
             return str(model.model.device.type)
         with self.context.database.read() as session:
             return next((run.device for run in list_runs(session, 1)), "cpu")

@@ -226,7 +226,7 @@ class RunSupervisor:
 
     def _launch(self, run: Run) -> None:
         """Start the process of a run that was taken from the queue."""
-        if run.request.get("steps_aside") and self._serving.now.model is not None:
+        if run.request.get("steps_aside") and self._serving.now.model is not None and not self._serving.elsewhere:
             self._serving.offload(offload_reason(run))
         folder = self._folder(run)
         folder.mkdir(parents=True, exist_ok=True)

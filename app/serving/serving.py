@@ -142,7 +142,13 @@ class Served:
 
 
 class Serving:
-    """Holds the checkpoint that answers now, and the queue before it. Threads may share it."""
+    """Holds the checkpoint that answers now, and the queue before it. Threads may share it.
+
+    Attributes:
+        elsewhere: other machines judge, see `app.serving.judge_servers`; this one has no model in memory.
+    """
+
+    elsewhere = False
 
     def __init__(self, served: Served, checkpoint_id: int | None = None) -> None:
         self._served, self._checkpoint_id = served, checkpoint_id
@@ -271,16 +277,16 @@ class Serving:
         before = self._served
         try:
             try:
-                served = _loaded(database, chosen, weights=not before.aside)
+                served = self._loaded(database, chosen, weights=not before.aside)
             except NotEnoughMemoryError:
                 if before.model is None:
                     raise
                 self._offload(f"{chosen.name} takes its place")
-                served = _loaded(database, chosen)
+                served = self._loaded(database, chosen)
             yield replace(served, aside=before.aside)
         except Exception:
             if self._served is not before and self._served.model is None and before.model is not None:
-                back = Served.load(before.location)
+                back = self._load(before.location, before.fingerprint)
                 self._swap(replace(back, name=before.name), self._checkpoint_id)
             raise
 
@@ -309,6 +315,13 @@ class Serving:
                 self._users.wait(deadline - time.monotonic())
         release_memory()
 
+    def _load(self, location: str, _fingerprint: str) -> Served:
+        """Load a checkpoint, with the errors of `Served.load`; one without that fingerprint is refused by the caller."""
+        return _load_here(location, _fingerprint)
+
+    def _loaded(self, database: Database, chosen: Checkpoint, weights: bool = True) -> Served:
+        return _loaded(database, chosen, weights or self.elsewhere, self._load)
+
     def _swap(self, served: Served, checkpoint_id: int | None) -> None:
         with self._users:
             self._served, self._checkpoint_id = served, checkpoint_id
@@ -320,14 +333,20 @@ def offload_reason(run: Run) -> str:
     return f"{run.name} trains, and the device can't hold both"
 
 
-def _loaded(database: Database, checkpoint: Checkpoint, weights: bool = True) -> Served:
+def _load_here(location: str, _fingerprint: str) -> Served:
+    return Served.load(location)
+
+
+def _loaded(
+    database: Database, checkpoint: Checkpoint, weights: bool = True, load: Callable[[str, str], Served] = _load_here
+) -> Served:
     """Load a registered checkpoint under its name in the registry.
 
     Raises:
         descore.errors.CheckpointError: it can't be used, or its files have changed.
     """
     location = usable_location(checkpoint, database.home)
-    served = Served.load(location) if weights else Served.read(location)
+    served = load(location, checkpoint.fingerprint) if weights else Served.read(location)
     if served.fingerprint != checkpoint.fingerprint:
         raise CheckpointError(f"{checkpoint.name} has changed since it was registered: its files differ")
     return replace(served, name=checkpoint.name)

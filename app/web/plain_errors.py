@@ -16,7 +16,7 @@ from app.serving.zero_gpu import GpuUnavailableError
 from app.web.auth import AuthError
 from app.web.form_data import FormError
 from app.web.security_headers import security_headers
-from descore.errors import CheckpointError, RewardError
+from descore.errors import CheckpointError, EngineError, RewardError
 from descore.video import VideoError
 from storage import NotInStoreError, StorageError
 
@@ -30,6 +30,7 @@ PLAIN_ERRORS = (
     VideoError,
     RewardError,
     CheckpointError,
+    EngineError,
     ModelAsideError,
     QueueFullError,
     GpuUnavailableError,

@@ -11,8 +11,9 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from descore.checkpoints.folder import folder_fingerprint, locate
+from descore.checkpoints.folder import BUNDLED, folder_fingerprint, locate
 from descore.engines.engine import EngineName
 from descore.engines.transformers_engine import TransformersEngine
 from descore.errors import CheckpointError
@@ -54,7 +55,9 @@ class Served:
         judge = DeScore.from_pretrained(checkpoint, engine=engine)
         if isinstance(judge.engine, TransformersEngine):
             set_threads(judge.model)
-        return cls(judge, checkpoint, fingerprint)
+        # Clients name it to other servers, which run in other folders.
+        location = str(folder.absolute()) if checkpoint != BUNDLED and Path(checkpoint).is_dir() else checkpoint
+        return cls(judge, location, fingerprint)
 
     def check_prompt(self, prompt: str) -> None:
         """Refuse what the checkpoint can't read as a prompt, as `DeScore.check_prompt`; the tokenizer serves one thread."""
