@@ -18,6 +18,9 @@ NOT_RUN = {
     "app.studio": "serves until somebody stops it",
     "benchmarks.helpers.taste_clients": "labels through the endpoints of a served campaign; retrain_loop does it",
     "descore.checkpoints.hub": "needs the Hub; its tests push to a small one of their own",
+    "descore.engines.vllm_engine": "needs vLLM: make test-vllm",
+    "descore.engines.vllm_prompts": "needs an answer of vLLM: make test-vllm",
+    "descore.engines.vllm_scheduler": "needs vLLM: make test-vllm",
     "trainer.rollouts.vllm_engine": "needs vLLM and a GPU",
 }
 # A served app, a training run, or a trainer that has to start first: only in `make endurance`.

@@ -108,8 +108,17 @@ class ScoringWorld(DescoreWorld):
         return questions
 
 
+class EngineWorld(DescoreWorld):
+    """An engine, and videos beside the working directory."""
+
+    @cached_property
+    def engine(self) -> Any:
+        return tiny_judge(thought_tokens=6).engine
+
+
 WORLDS: dict[str, type[ExampleWorld]] = {
     "descore": DescoreWorld,
+    "descore.engines": EngineWorld,
     "descore.modeling.backbone": BackboneWorld,
     "descore.modeling.decode_step": DecodeWorld,
     "descore.scoring": ScoringWorld,
