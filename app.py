@@ -7,6 +7,7 @@ import contextlib
 import signal
 import sys
 from pathlib import Path
+from typing import get_args
 
 with contextlib.suppress(ImportError):  # before torch: on a ZeroGPU Space it makes believe that there is a GPU
     import spaces  # noqa: F401
@@ -14,6 +15,7 @@ with contextlib.suppress(ImportError):  # before torch: on a ZeroGPU Space it ma
 from app.serving.judge_servers import JudgeServers
 from app.studio import Studio
 from app.web.deployment import SettingError
+from descore.engines.engine import EngineName
 from descore.errors import CheckpointError, EngineError
 from descore.server.config import read_token
 from descore.video import VideoError
@@ -27,6 +29,12 @@ def main() -> int:
     """Serve until interrupted; returns the exit code: 2 where the app can't start, with the reason on stderr."""
     parser = argparse.ArgumentParser(description="Judge pairs of generated videos.")
     parser.add_argument("--checkpoint", help="a checkpoint folder, a Hub id, or 'bundled' (default: what was promoted last)")
+    parser.add_argument(
+        "--engine",
+        choices=get_args(EngineName),
+        default="auto",
+        help="who thinks: vLLM, transformers, or vLLM where it and a GPU are there (default: auto)",
+    )
     parser.add_argument(
         "--judge",
         action="append",
@@ -55,7 +63,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         servers = JudgeServers(arguments.judge, read_token(arguments.judge_token_file)) if arguments.judge else None
-        studio = Studio.open(arguments.checkpoint, access=arguments.access, servers=servers)
+        studio = Studio.open(arguments.checkpoint, access=arguments.access, servers=servers, engine=arguments.engine)
         try:
             studio.launch(host=arguments.host, port=arguments.port or None, api_docs=arguments.api_docs)
         finally:

@@ -47,6 +47,7 @@ from app.web.plain_errors import refuse_plainly
 from app.web.provider import provider_here
 from app.web.security_headers import SecurityHeaders
 from app.web.uploads import LARGEST_FILE, WAIT_SECONDS, UploadBounds, refuse_addresses, sweep
+from descore.engines.engine import EngineName
 from descore.video import warm_up
 from storage import Database, StorageError, open_database
 from storage.accounts.guests import end_guests
@@ -103,6 +104,7 @@ class Studio:
         gallery: Path = FOLDER,
         access: Access | None = None,
         servers: JudgeServers | None = None,
+        engine: EngineName = "transformers",
     ) -> Studio:
         """Load the checkpoint, open the store, build the pages. The gallery's pairs are in the store from then on.
 
@@ -111,6 +113,7 @@ class Studio:
             access: who may judge, everybody ("open") or people with an account ("sign-in"); by default it follows from
                 where the app runs, see `default_access`.
             servers: other machines that judge; their checkpoint answers, so none is named here.
+            engine: who thinks on this machine; see `descore.judge.DeScore.from_pretrained`.
 
         Raises:
             descore.errors.CheckpointError: the checkpoint can't be used.
@@ -123,7 +126,7 @@ class Studio:
         # A folder of our own, so that all in it can be swept; Gradio's usual one is shared by all its apps on a machine. It
         # looks the variable up at every request, so apps of one process share the folder of the first.
         uploads = ensure_folder(Path(os.environ.setdefault("GRADIO_TEMP_DIR", str(database.home / UPLOADS))))
-        serving = Serving.open(database, checkpoint) if servers is None else ServerServing(database, servers)
+        serving = Serving.open(database, checkpoint, engine) if servers is None else ServerServing(database, servers)
         demo = is_demo()
         clip_store, auth = ClipStore(database), Auth(database, provider_here(), guests=demo)
         bundled = load_gallery(clip_store, gallery)

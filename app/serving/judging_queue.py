@@ -30,9 +30,7 @@ from typing import NamedTuple
 
 from storage.accounts.attempts import source_of
 
-# Model calls take turns, so more at once would not be quicker, only later for each of them; two keep the model busy while
-# a video is decoded.
-AT_ONCE = 2
+AT_ONCE = 2  # until an engine says how many it gains from
 # Waiting or being judged at a time: a visitor has two tabs or a small program, a network may be a whole office.
 MOST_OF_SESSION, MOST_OF_NETWORK, MOST_OF_PERSON, MOST_IN_ALL = 3, 8, 8, 120
 _MEASURED = 20  # judgements that the expected time is the mean of
@@ -145,6 +143,12 @@ class JudgingQueue:
         self._seconds: deque[float] = deque(maxlen=_MEASURED)
         self._number = 0
         self._looked_at = -math.inf
+
+    def set_at_once(self, at_once: int) -> None:
+        """Let so many judgements run at a time from now on; those that run go on."""
+        with self._changed:
+            self._at_once = at_once
+            self._admit()
 
     def enter(self, visitor: Visitor, large: bool = False) -> Ticket:
         """Take a place.

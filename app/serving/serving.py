@@ -28,7 +28,9 @@ from descore import DeScore
 from descore.calibration import ModeCalibration
 from descore.checkpoints.folder import MANIFEST_FILE, folder_fingerprint, locate, read_manifest
 from descore.checkpoints.manifest import Manifest
-from descore.errors import CheckpointError, NotEnoughMemoryError
+from descore.engines.engine import EngineName
+from descore.engines.transformers_engine import TransformersEngine
+from descore.errors import CheckpointError, EngineError, NotEnoughMemoryError
 from descore.judge import release_memory, verdict_of
 from descore.judgement import Judgement, Mode, Verdict
 from descore.modeling.cpu_threads import set_threads
@@ -82,15 +84,19 @@ class Served:
     aside: str = ""
 
     @classmethod
-    def load(cls, checkpoint: str) -> Served:
+    def load(cls, checkpoint: str, engine: EngineName = "transformers") -> Served:
         """Load a checkpoint by name, folder or Hub id.
 
         Raises:
-            descore.errors.CheckpointError: there is none, or it can't be used.
+            descore.errors.CheckpointError: there is none, or it can't be used, or not by that engine.
         """
         folder, _ = locate(checkpoint)
-        model = load_judge(checkpoint)
-        set_threads(model.model)
+        try:
+            model = load_judge(checkpoint, engine)
+        except EngineError as error:
+            raise CheckpointError(str(error)) from error
+        if isinstance(model.engine, TransformersEngine):
+            set_threads(model.model)
         return cls(model.name, checkpoint, model.manifest, model.has_reward, folder_fingerprint(folder), model)
 
     @classmethod
@@ -150,15 +156,16 @@ class Serving:
 
     elsewhere = False
 
-    def __init__(self, served: Served, checkpoint_id: int | None = None) -> None:
-        self._served, self._checkpoint_id = served, checkpoint_id
+    def __init__(self, served: Served, checkpoint_id: int | None = None, engine: EngineName = "transformers") -> None:
+        self._served, self._checkpoint_id, self._engine = served, checkpoint_id, engine
         self._change = threading.Lock()  # one swap at a time; loading takes seconds
         self._users = threading.Condition()
         self._in_use = 0
         self.queue = JudgingQueue()
+        self._set_queue()
 
     @classmethod
-    def open(cls, database: Database, checkpoint: str | None) -> Serving:
+    def open(cls, database: Database, checkpoint: str | None, engine: EngineName = "transformers") -> Serving:
         """Load the named checkpoint, else the one promoted last, else the bundled one, and register it.
 
         Beside a run that needs the whole device nothing is loaded; the model comes back after it. Where the checkpoint
@@ -175,11 +182,12 @@ class Serving:
         aside, stands_in = offload_reason(here[0]) if here else "", False
         if checkpoint is None and last is not None:
             try:
-                return cls(replace(_loaded(database, last, weights=not aside), aside=aside), last.id)
+                loaded = _loaded(database, last, lambda location, _: Served.load(location, engine), weights=not aside)
+                return cls(replace(loaded, aside=aside), last.id, engine)
             except CheckpointError as error:
                 log.warning("%s, which served last, can't be used (%s); the bundled checkpoint serves", last.name, error)
                 stands_in = last.location != BASE
-        served = replace(Served.read(checkpoint or BASE), aside=aside) if aside else Served.load(checkpoint or BASE)
+        served = replace(Served.read(checkpoint or BASE), aside=aside) if aside else Served.load(checkpoint or BASE, engine)
         with database.write() as session:
             known = register_checkpoint(
                 session,
@@ -191,7 +199,7 @@ class Serving:
             )
             if last is None or (last.id != known.id and not stands_in):
                 promote(session, known.id, "start")
-        return cls(replace(served, name=known.name), known.id)
+        return cls(replace(served, name=known.name), known.id, engine)
 
     @property
     def now(self) -> Served:
@@ -304,7 +312,7 @@ class Serving:
         with self._change:
             if self._served.model is not None:
                 return
-            loaded = Served.load(self._served.location)
+            loaded = Served.load(self._served.location, self._engine)
             self._swap(replace(loaded, name=self._served.name), self._checkpoint_id)
 
     def _offload(self, reason: str) -> None:
@@ -317,15 +325,21 @@ class Serving:
 
     def _load(self, location: str, _fingerprint: str) -> Served:
         """Load a checkpoint, with the errors of `Served.load`; one without that fingerprint is refused by the caller."""
-        return _load_here(location, _fingerprint)
+        return Served.load(location, self._engine)
 
     def _loaded(self, database: Database, chosen: Checkpoint, weights: bool = True) -> Served:
-        return _loaded(database, chosen, weights or self.elsewhere, self._load)
+        return _loaded(database, chosen, self._load, weights or self.elsewhere)
 
     def _swap(self, served: Served, checkpoint_id: int | None) -> None:
         with self._users:
             self._served, self._checkpoint_id = served, checkpoint_id
+        self._set_queue()
         release_memory()
+
+    def _set_queue(self) -> None:
+        """Let as many judgements run at a time as the engine gains from."""
+        if self._served.model is not None and not self.elsewhere:
+            self.queue.set_at_once(self._served.model.engine.at_once)
 
 
 def offload_reason(run: Run) -> str:
@@ -333,13 +347,7 @@ def offload_reason(run: Run) -> str:
     return f"{run.name} trains, and the device can't hold both"
 
 
-def _load_here(location: str, _fingerprint: str) -> Served:
-    return Served.load(location)
-
-
-def _loaded(
-    database: Database, checkpoint: Checkpoint, weights: bool = True, load: Callable[[str, str], Served] = _load_here
-) -> Served:
+def _loaded(database: Database, checkpoint: Checkpoint, load: Callable[[str, str], Served], weights: bool = True) -> Served:
     """Load a registered checkpoint under its name in the registry.
 
     Raises:

@@ -24,7 +24,7 @@ import gradio as gr
 
 from descore import DeScore
 from descore.checkpoints.folder import load_checkpoint
-from descore.engines.engine import Cancel, FinishedThought
+from descore.engines.engine import Cancel, EngineName, FinishedThought
 from descore.engines.transformers_engine import TransformersEngine
 from descore.errors import RewardError
 from descore.judgement import Mode, ThoughtDelta
@@ -60,14 +60,18 @@ def environment_of_children() -> dict[str, str]:
     return {**os.environ, "CUDA_VISIBLE_DEVICES": ""} if on_zero_gpu() else dict(os.environ)
 
 
-def load_judge(checkpoint: str) -> DeScore:
+def load_judge(checkpoint: str, engine: EngineName = "transformers") -> DeScore:
     """Load a checkpoint by name, folder or Hub id, for the device that judges here.
+
+    Args:
+        engine: as for `DeScore.from_pretrained`; a lent GPU is there for seconds, too short to start vLLM.
 
     Raises:
         descore.errors.CheckpointError: there is none, or it can't be used.
+        descore.errors.EngineError: the engine can't run here.
     """
     if not on_zero_gpu():
-        return DeScore.from_pretrained(checkpoint)
+        return DeScore.from_pretrained(checkpoint, engine=engine)
     judge = DeScore.from_pretrained(checkpoint, device="cpu", dtype="bfloat16")
     if threading.current_thread() is threading.main_thread():
         judge.to("cuda")

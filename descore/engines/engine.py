@@ -64,8 +64,11 @@ class Engine(ABC):
         manifest: the checkpoint's.
         label: which engine answers, with its version, as results and pages show it: "vllm 0.32.0".
         has_reward: False for a backbone without a trained scoring module.
+        at_once: how many calls of `think` at a time it gains from. Where calls take turns more would not be quicker, only
+            later for each of them; two keep the model busy while a video is decoded.
     """
 
+    at_once = 2
     manifest: Manifest
     label: str
     has_reward: bool

@@ -18,6 +18,7 @@ import logging
 import os
 import queue
 import sys
+import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,7 +34,7 @@ from descore.engines.engine import Cancel, FinishedThought, Thinking
 from descore.engines.transformers_engine import ProcessorRows
 from descore.engines.vllm_prompts import PLACEHOLDERS, check_prompt_tokens, request_of
 from descore.engines.vllm_scheduler import Scheduler, Tokens
-from descore.errors import EngineError, RewardError
+from descore.errors import EngineError, NotEnoughMemoryError, RewardError
 from descore.judgement import Mode, ThoughtDelta
 from descore.modeling.text_streamer import TextStream
 from descore.video.types import VideoClip
@@ -88,6 +89,7 @@ class VllmEngine(ProcessorRows):
     """
 
     has_reward = True
+    at_once = 32  # they share its batch
 
     def __init__(self, folder: Path, **settings: Any) -> None:
         """Start vLLM with a folder that `export_checkpoint` wrote.
@@ -112,6 +114,7 @@ class VllmEngine(ProcessorRows):
         self._delta = vllm.sampling_params.RequestOutputKind.DELTA
         llm = _start(vllm, folder, {"dtype": self.export.dtype, **self._length(), **settings})
         self._scheduler = Scheduler(llm)
+        weakref.finalize(self, self._scheduler.close)  # who drops a judge frees the GPU
         try:
             self._placeholder = self._find_placeholder()
         except BaseException:
@@ -321,6 +324,8 @@ def _start(vllm: Any, folder: Path, settings: dict[str, Any]) -> Any:
     try:
         return vllm.LLM(model=str(folder), **{**defaults, **settings})
     except Exception as error:  # whatever vLLM meets in the checkpoint, on the device, or in its own libraries
+        if "less than desired GPU memory utilization" in str(error):
+            raise NotEnoughMemoryError(f"the GPU has too little free memory for {folder.name} in vLLM: {error}") from error
         raise EngineError(f"vLLM can't serve {folder.name}: {error}") from error
 
 

@@ -92,6 +92,7 @@ class Scheduler:
         """End the thread and let go of vLLM."""
         if self._closed is None:
             self._orders.put(("close",))
+        if threading.current_thread() is not self._thread:
             self._thread.join()
         core = getattr(self._engine, "engine_core", None)
         if core is not None:

@@ -8,6 +8,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -42,9 +43,13 @@ def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Databa
     database.close()
 
 
+# Only looked at for its engine.
+MODEL = SimpleNamespace(engine=SimpleNamespace(at_once=2))
+
+
 def serving() -> Serving:
     """What serves, known without its weights; `restore` is not asked of it."""
-    return Serving(Served("bundled v1", "bundled", Manifest(name="bundled v1"), True, "base", model=object()), 1)  # type: ignore[arg-type]
+    return Serving(Served("bundled v1", "bundled", Manifest(name="bundled v1"), True, "base", model=MODEL), 1)  # type: ignore[arg-type]
 
 
 def supervise(database: Database, mode: str) -> RunSupervisor:

@@ -77,6 +77,18 @@ def test_the_first_ones_go_at_once_and_the_next_when_one_leaves() -> None:
     assert queue.counts() == (2, 0)
 
 
+def test_an_engine_that_gains_from_more_gets_them_at_once() -> None:
+    queue = a_queue(1)
+    tickets = [queue.enter(visitor(number)) for number in range(4)]
+    assert queue.counts() == (1, 3)
+    queue.set_at_once(3)
+    assert queue.counts() == (3, 1)
+    queue.set_at_once(1)
+    assert queue.counts() == (3, 1), "those that run go on"
+    for ticket in tickets:
+        queue.leave(ticket)
+
+
 def test_people_with_an_account_come_first() -> None:
     queue = a_queue(at_once=1)
     tickets = [queue.enter(visitor(number)) for number in range(3)]

@@ -267,11 +267,11 @@ def test_where_the_device_can_not_hold_both_the_old_one_leaves_first(
     serving = Serving.open(database, str(folders[0]))
     made, load = registered(database, folders[1], "new"), Served.load.__func__  # type: ignore[attr-defined]
 
-    def small_device(cls: type[Served], checkpoint: str) -> Served:
+    def small_device(cls: type[Served], checkpoint: str, engine: str) -> Served:
         ours = checkpoint == str(folders[0])
         if not ours and (serving.now.model is not None or not works):
             raise NotEnoughMemoryError("cuda:0 has no room")
-        return load(cls, checkpoint)  # type: ignore[no-any-return]
+        return load(cls, checkpoint, engine)  # type: ignore[no-any-return]
 
     monkeypatch.setattr(Served, "load", classmethod(small_device))
     if works:
@@ -342,3 +342,12 @@ def test_a_better_candidate_is_promoted_by_itself_where_that_was_asked_for(
         serving.promote(database, first, "roll_back")
         watch.tick()
         assert serving.now.name == "old"
+
+
+def test_an_engine_that_can_not_run_here_is_named_before_anything_is_loaded(
+    database: Database, folders: list[Path]
+) -> None:
+    """vLLM is no part of the app's environment."""
+    with pytest.raises(CheckpointError, match="vLLM can't be imported"):
+        Serving.open(database, str(folders[0]), "vllm")
+    assert Serving.open(database, str(folders[0]), "auto").now.model is not None

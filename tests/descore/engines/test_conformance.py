@@ -54,9 +54,21 @@ def open_server(checkpoint: str, _folder: Path) -> Iterator[DeScore]:
             judge.close()
 
 
+@contextmanager
+def open_vllm(checkpoint: str, folder: Path) -> Iterator[DeScore]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DESCORE_CACHE", str(folder / "cache"))
+        judge = DeScore.from_pretrained(checkpoint, engine="vllm", dtype="float32")
+    try:
+        yield judge
+    finally:
+        judge.close()
+
+
 # How an engine is opened with a checkpoint, a folder or "bundled"; and the libraries without which it is left out.
 ENGINES: dict[str, tuple[Callable[..., object], tuple[str, ...]]] = {
     "transformers": (open_transformers, ()),
+    "vllm": (open_vllm, ("vllm",)),
     "server": (open_server, ("fastapi", "uvicorn", "prometheus_client", "httpx")),
 }
 Open = Callable[..., "Iterator[DeScore]"]
