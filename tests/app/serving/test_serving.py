@@ -344,9 +344,7 @@ def test_a_better_candidate_is_promoted_by_itself_where_that_was_asked_for(
         assert serving.now.name == "old"
 
 
-def test_an_engine_that_can_not_run_here_is_named_before_anything_is_loaded(
-    database: Database, folders: list[Path]
-) -> None:
+def test_an_engine_that_can_not_run_here_is_named_before_anything_is_loaded(database: Database, folders: list[Path]) -> None:
     """vLLM is no part of the app's environment."""
     with pytest.raises(CheckpointError, match="vLLM can't be imported"):
         Serving.open(database, str(folders[0]), "vllm")
