@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from huggingface_hub import snapshot_download
 
 from descore.checkpoints.card_curves import curves_svg
+from descore.checkpoints.export_manifest import EXPORT_KEY
 from descore.checkpoints.listed_files import MANIFEST_FILE as MANIFEST_FILE
 from descore.checkpoints.listed_files import check_files, list_files
 from descore.checkpoints.manifest import BaseModel, Manifest
@@ -43,8 +44,6 @@ if TYPE_CHECKING:
 
 CARD_FILE, BACKBONE_DIR, ADAPTER_DIR = "README.md", "backbone", "adapter"
 BUNDLED = "bundled"
-# The key of a `descore.json` that lies in a stock export (`descore.checkpoints.stock_export`) and not in a checkpoint.
-EXPORT_KEY = "export_version"
 # Beside the weights of reward models of others; only an import opens it.
 HEAD_PICKLE = "rm_head.pth"
 _HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", CARD_FILE, CURVES_FILE, HEAD_PICKLE]
