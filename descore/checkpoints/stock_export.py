@@ -12,7 +12,8 @@ exported vocabulary therefore has two more tokens:
 
 Input and output matrix are untied, and an adapter is merged. The ids are those that the tokenizer gives next. A backbone
 whose matrices are padded beyond its tokenizer, as Qwen3-VL's are, has rows for them; other matrices become two rows longer.
-Rows that no token has, and both of these, stand among `never_sampled`: an engine must rule these ids out while it thinks.
+Rows that no token has are 0 in the output matrix. They and both tokens stand among `never_sampled`: an engine must rule
+these ids out while it thinks.
 
 `descore.json` beside the weights holds all that a judge needs besides them. Its key `export_version` tells it from the
 manifest of a checkpoint.
@@ -154,6 +155,7 @@ def _put_scoring_in(model: DeScoreModel, manifest: Manifest) -> tuple[int, int]:
         forward = model(inputs)
     query_id, reward_id = _add_tokens(model.processor.tokenizer)
     _put_rows(backbone, scoring, query_id, reward_id)
+    _silence_padding(backbone, model.processor.tokenizer)
     with torch.inference_mode():
         logits = backbone(**with_query(inputs, query_id)).logits[0, -1].float()
         # As far as rounding the head to the weights' dtype can move a reward, and twice that.
@@ -210,6 +212,15 @@ def _put_rows(backbone: PreTrainedModel, scoring: ScoringModule, query_id: int, 
     for config in {id(each): each for each in (backbone.config, backbone.config.get_text_config())}.values():
         if "vocab_size" in config.to_dict():
             config.vocab_size = rows
+
+
+def _silence_padding(backbone: PreTrainedModel, tokenizer: Any) -> None:
+    """Set the output rows that no token has to 0: engines rule ids out by a bias that a large logit would outweigh."""
+    output, used = backbone.get_output_embeddings(), max(tokenizer.get_vocab().values()) + 1
+    with torch.no_grad():
+        output.weight[used:] = 0.0
+        if getattr(output, "bias", None) is not None:
+            output.bias[used:] = 0.0
 
 
 def _with_rows(weight: torch.Tensor, rows: int, values: Mapping[int, torch.Tensor]) -> nn.Parameter:

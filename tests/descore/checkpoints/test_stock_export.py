@@ -116,6 +116,7 @@ def test_both_tokens_are_the_next_of_the_tokenizer_and_have_a_row_in_a_padded_vo
     matrices = (stock.model.get_input_embeddings().weight, stock.model.get_output_embeddings().weight)
     assert {len(matrix) for matrix in matrices} == {rows} == {stock.model.config.get_text_config().vocab_size}
     assert matrices[0].data_ptr() != matrices[1].data_ptr()
+    assert not matrices[1][tokens + 2 :].any(), "a bias is enough to rule out the rows that no token has"
     assert {export.query_id, export.reward_id, *range(tokens, rows)} <= set(export.never_sampled)
     assert not set(export.end_ids) & set(export.never_sampled)
     assert set(export.never_sampled) >= set(judge.model.never_sampled.nonzero().flatten().tolist())
