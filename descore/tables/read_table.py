@@ -75,7 +75,9 @@ def read_table(path: Path) -> Table:
     except OSError as error:
         raise TableError(path.name, f"can't be read: {error.strerror or error}") from error
     decoded = decode(data, path.name)
-    text, notes = decoded.text, tuple(note for note in (decoded.note,) if note)
+    text, notes = decoded.text, tuple[str, ...]()
+    if decoded.note is not None:
+        notes = (f"{path.name}, line {decoded.note.line}: {decoded.note.reason}",)
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
         raise TableError(path.name, "holds a zero byte; it is no table of text", line)

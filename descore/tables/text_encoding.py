@@ -20,18 +20,26 @@ _LETTERS_BEYOND_ASCII = re.compile(r"[^\x00-\x7f]")
 
 
 @dataclass(frozen=True)
+class Note:
+    """Something to know about a line, which does not stand in the way."""
+
+    line: int
+    reason: str
+
+
+@dataclass(frozen=True)
 class DecodedText:
     """The text of a file.
 
     Attributes:
         text: without a byte order mark, line ends as they were.
         encoding: Python's name of it.
-        note: what the reader should know, or None.
+        note: what the reader should know, with its line, or None.
     """
 
     text: str
     encoding: str
-    note: str | None = None
+    note: Note | None = None
 
 
 def decode(data: bytes, name: str) -> DecodedText:
@@ -84,5 +92,5 @@ def _windows_1252(data: bytes, error: UnicodeDecodeError, name: str) -> DecodedT
         line = data[: other.start].count(b"\n") + 1
         byte = f"byte 0x{data[other.start]:02x} is neither UTF-8 nor Windows-1252"
         raise TableError(name, f"{byte}; save the table as UTF-8 and try again", line) from error
-    note = f"{name}, line {line}: {byte}; the table is read as Windows-1252, check the prompts or save it as UTF-8"
-    return DecodedText(text, "cp1252", note)
+    reason = f"{byte}; the table is read as Windows-1252, check the prompts or save it as UTF-8"
+    return DecodedText(text, "cp1252", Note(line, reason))

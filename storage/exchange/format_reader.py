@@ -11,15 +11,16 @@ A problem never ends the reading: all of a file's problems are reported together
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from descore.errors import TableError
 from descore.prompt import prompt_problem
+from descore.tables.csv_records import csv_records
+from descore.tables.text_encoding import decode
 from storage.exchange.parsed import (
     Clip,
     ExchangeError,
@@ -32,7 +33,6 @@ from storage.exchange.parsed import (
 from storage.foreign_json import read_json, read_json_at
 
 Value = TypeVar("Value")
-_LONGEST_CELL = 1 << 24  # characters; a chain of thought outgrows the csv module's own limit
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,7 @@ class FormatReader:
         return (ParsedAssignment((label,), annotator=row.text("annotator") or None, line=row.line),)
 
     def table(self, required: Sequence[str], one_of: Sequence[str] = ()) -> Iterator[Row]:
-        """Yield the rows of a CSV in UTF-8.
+        """Yield the rows of a CSV, with the separator and the encoding that it has.
 
         Args:
             required: columns that must be there. one_of: columns of which at least one must be there.
@@ -196,11 +196,11 @@ class FormatReader:
         if header is None:
             self.problem(None, f"there is no table in it; expected the columns {', '.join(required)}")
             return
-        columns = header[1]
+        columns = [column.strip() for column in header[1]]
         missing = [name for name in required if name not in columns]
         if one_of and not set(one_of) & set(columns):
             missing.append(" or ".join(one_of))
-        repeated = sorted({name for name in columns if columns.count(name) > 1})
+        repeated = sorted({name for name in columns if name and columns.count(name) > 1})
         if missing:
             self.problem(header[0], f"lacks the columns {', '.join(missing)}; it has {', '.join(columns)}")
         if repeated:
@@ -213,26 +213,21 @@ class FormatReader:
             if len(cells) != len(columns):
                 self.problem(line, f"has {len(cells)} cells, the header has {len(columns)}")
             else:
-                yield Row(line, dict(zip(columns, cells, strict=True)))
+                nameless = [cell for column, cell in zip(columns, cells, strict=True) if not column and cell.strip()]
+                if nameless:
+                    self.problem(line, f"holds {nameless[0][:40]!r} in a column without a name; name it in the header")
+                yield Row(line, {column: cell for column, cell in zip(columns, cells, strict=True) if column})
 
     def _records(self, text: str) -> Iterator[tuple[int, list[str]]]:
         """Yield the records of a CSV that are not blank, each with the line that it begins on."""
-        csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_CELL))
-        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-        while True:
-            line = reader.line_num + 1
-            try:
-                cells = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                self.problem(line, f"not a CSV from here on: {error}")
-                return
-            if cells:
-                yield line, cells
+        try:
+            _, records = csv_records(text, self.name)
+            yield from records
+        except TableError as error:
+            self.problem(error.line, error.reason)
 
     def text(self) -> str | None:
-        """Read the file's text; None and a problem where it is not UTF-8.
+        """Read the file's text; None and a problem where it is in no encoding that is known.
 
         Raises:
             ExchangeError: it can't be read at all.
@@ -242,11 +237,13 @@ class FormatReader:
         except OSError as error:
             raise ExchangeError(f"can't read {self.name}: {error.strerror or error}") from error
         try:
-            return data.decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            line = data[: error.start].count(b"\n") + 1
-            self.problem(line, f"byte 0x{data[error.start]:02x} is not UTF-8; save the file as UTF-8 and try again")
+            decoded = decode(data, self.name)
+        except TableError as error:
+            self.problem(error.line, error.reason)
             return None
+        if decoded.note is not None:
+            self.note(decoded.note.line, decoded.note.reason)
+        return decoded.text
 
     def json_lines(self, required: Sequence[str] = ()) -> Iterator[Row]:
         """Yield the objects of a JSON Lines file that have the required keys; the others are problems."""

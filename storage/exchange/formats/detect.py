@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import MappingProxyType
 
+from descore.errors import TableError
+from descore.tables.csv_records import csv_records
+from descore.tables.text_encoding import decode
 from storage.exchange.format_writer import WriteReport
 from storage.exchange.formats import (
     descore_cold_start,
@@ -104,7 +105,10 @@ def detect_format(path: Path) -> str:
         raise ExchangeError(f"can't read {path.name}: {error.strerror or error}") from error
     if head.startswith(b"PAR1"):
         return "parquet"
-    text = head.decode("utf-8-sig", errors="replace")
+    try:
+        text = decode(head, path.name).text
+    except TableError:  # also where the head ends inside of a letter
+        text = head.decode("utf-8-sig", errors="replace")
     if text.lstrip().startswith("["):
         return "genai-bench"
     if text.lstrip().startswith("{"):
@@ -123,8 +127,9 @@ def _json_lines_format(text: str) -> str:
 
 def _table_format(path: Path, text: str) -> str:
     try:
-        columns = set(next(csv.reader(io.StringIO(text, newline="")), []))
-    except csv.Error:
+        _, records = csv_records(text, path.name)
+        columns = {column.strip() for column in next(records, (0, []))[1]}
+    except TableError:
         columns = set()
     if "videos" in columns:
         return "descore-rl" if "answer" in columns else "descore-cold-start"

@@ -55,13 +55,40 @@ def test_all_problems_come_together_with_the_first_line_of_their_row(tmp_path: P
 
 
 @pytest.mark.parametrize(
+    ("content", "notes"),
+    [
+        ("\ufeff" + f"{HEADER}\na.mp4,b.mp4,schön,A\n".replace(",", ";"), []),
+        (f"sep=;\r\n{HEADER}\r\na.mp4,b.mp4,schön,A\r\n".replace(",", ";"), []),
+        (f"sep=,\n{HEADER}\n\n,,,\na.mp4,b.mp4,schön,A\n", []),
+        (f"{HEADER}\na.mp4,b.mp4,schön,A\n".replace(",", "\t").encode("utf-16"), []),
+        (f"{HEADER},\na.mp4,b.mp4,schön,A,\n", []),
+        (
+            f"{HEADER}\na.mp4,b.mp4,schön,A\n".encode("cp1252"),
+            [
+                "pairs.csv:2: byte 0xf6 is not UTF-8; the table is read as Windows-1252, check the prompts or save "
+                "it as UTF-8"
+            ],
+        ),
+    ],
+)
+def test_what_spreadsheets_write_is_read(tmp_path: Path, content: str | bytes, notes: list[str]) -> None:
+    path = tmp_path / "pairs.csv"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    format, parsed = read_file(path)
+    assert (format, problems(parsed)) == ("videoalign", [])
+    assert [pair.prompt for pair in parsed.pairs] == ["schön"]
+    assert [str(note) for note in parsed.notes] == notes
+
+
+@pytest.mark.parametrize(
     ("content", "problem"),
     [
         ("path_A,path_B,TA\n", "pairs.csv:1: lacks the columns prompt; it has path_A, path_B, TA"),
         ("path_A,path_B,prompt,TA,TA\n", "pairs.csv:1: repeats the columns TA"),
         ("\n\n", "pairs.csv: there is no table in it; expected the columns path_A, path_B, prompt"),
         (f'{HEADER}\na,b,c,A\na,b,"open', "pairs.csv:3: not a CSV from here on: unexpected end of data"),
-        (f"{HEADER}\na,b,caf\xe9,A\n".encode("latin-1"), "pairs.csv:2: byte 0xe9 is not UTF-8; save the file as UTF-8"),
+        (f"{HEADER}\na,b,caf\xe9,A\n\x81".encode("latin-1"), "pairs.csv:3: byte 0x81 is neither UTF-8 nor Windows-1252"),
+        (f"{HEADER},\na,b,c,A,x\n", "pairs.csv:2: holds 'x' in a column without a name"),
     ],
 )
 def test_a_table_that_is_none_says_so(tmp_path: Path, content: str | bytes, problem: str) -> None:
