@@ -40,3 +40,11 @@ class TableError(ValueError):
 
     def __reduce__(self) -> tuple[type[TableError], tuple[str, str, int | None, str | None]]:
         return type(self), (self.name, self.reason, self.line, self.column)
+
+
+class DeviceError(CheckpointError):
+    """A device that this machine does not have."""
+
+
+class MissingLibraryError(RuntimeError):
+    """A library that this needs is not installed; the message says which and how to get it."""

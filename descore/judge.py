@@ -11,35 +11,46 @@ The videos of a call are thought about in one batch, and none of them depends on
 from __future__ import annotations
 
 import gc
-import statistics
+import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import torch
 
-from descore.answer import read_thoughts
-from descore.calibration import ModeCalibration
-from descore.checkpoints.folder import load_checkpoint, save_checkpoint
-from descore.engines.engine import Cancel, Engine, EngineName, FinishedThought, Thinking
+from descore.batch_scoring import (
+    BatchScoring,
+    BatchSize,
+    Progress,
+    ReadVideo,
+    read_video,
+    read_videos,
+    refused_prompts,
+    rows_of,
+)
+from descore.checkpoints.folder import copy_checkpoint, load_located, locate, save_checkpoint
+from descore.engines.engine import ROWS_AT_ONCE, Cancel, Engine, EngineName, FinishedThought, Thinking
 from descore.engines.transformers_engine import TransformersEngine
 from descore.errors import EngineError, RewardError
 from descore.judgement import MODES, Event, Judged, Judgement, Mode, Verdict
-from descore.video import JUDGING, Lane
+from descore.modeling.backbone import check_device
+from descore.pair_frames import judge_pairs, read_rows
+from descore.verdicts import judgement_of as judgement_of
+from descore.verdicts import verdict_of as verdict_of
+from descore.video import JUDGING, Lane, Video
+from descore.video.memory_frames import as_videos, video_name
 
 if TYPE_CHECKING:
+    import os
+
+    import pandas
+
+    from descore.checkpoints.hub import Pushed
     from descore.checkpoints.manifest import Manifest
     from descore.modeling.model import DeScoreModel
 
-# Rows that think at the same time in `score`: enough to fill a machine, few enough for an 8B's memory.
-_ROWS_AT_ONCE = 8
-# Videos that are read at the same time; how many are decoded at the same time is the decoders' business.
-_READERS = 8
-# Without a calibration: P = sigmoid(r_A - r_B), and only equal rewards tie.
-_PLAIN = ModeCalibration(mean=0.0, std=1.0, temperature=1.0, tie_threshold=0.0, reference_videos=1, validation_pairs=1)
+Videos = Video | Iterable[Video]
 
 
 class DeScore:
@@ -57,6 +68,7 @@ class DeScore:
             model = TransformersEngine(model, manifest)
         self.engine: Engine = model
         self.manifest = manifest or model.manifest
+        self._merged_from: Path | None = None
 
     @classmethod
     def from_pretrained(
@@ -65,16 +77,27 @@ class DeScore:
         device: str | torch.device | None = None,
         dtype: torch.dtype | str | None = None,
         engine: EngineName = "transformers",
+        *,
+        revision: str | None = None,
+        token: str | None = None,
+        device_map: str | Mapping[str, Any] | None = None,
     ) -> DeScore:
         """Load a checkpoint folder, one on the Hub, "bundled", or a bare backbone (which has no reward).
+
+        An adapter is merged into the weights, so that a token costs what it costs without one. `save_pretrained` copies the
+        checkpoint then, adapter and all.
 
         Args:
             device, dtype: by default CUDA in bfloat16 where there is a GPU, else the CPU in float32. A dtype may be given
                 by its name, "bfloat16".
             engine: "transformers", "vllm", or "auto": vLLM where CUDA and vLLM are there, else transformers.
+            revision: commit, tag or branch of a Hub id; `owner/name@revision` says the same.
+            token: of the Hub; by default that of `hf auth login` or HF_TOKEN.
+            device_map: spreads the backbone over several GPUs, as transformers does it: "auto".
 
         Raises:
             descore.errors.CheckpointError: there is none, or it is incomplete; the message says what to do.
+            descore.errors.DeviceError: this machine has no such device.
             descore.errors.EngineError: the engine can't run here.
         """
         if engine not in ("transformers", "vllm", "auto"):
@@ -83,8 +106,15 @@ class DeScore:
             from descore.engines.vllm_engine import VllmEngine, vllm_is_usable
 
             if engine == "vllm" or vllm_is_usable(device):
+                if revision is not None or token is not None:
+                    path_or_hub_id = locate(path_or_hub_id, revision, token)[0]
                 return cls(VllmEngine.from_pretrained(path_or_hub_id, dtype=dtype))
-        return cls(*load_checkpoint(path_or_hub_id, device=device, dtype=dtype))
+        folder, base = locate(path_or_hub_id, revision, token)
+        model, manifest = load_located(folder, base, device, dtype, token, device_map)
+        judge = cls(model, manifest)
+        if model.merge_adapter():
+            judge._merged_from = folder
+        return judge
 
     @classmethod
     def from_server(cls, urls: str | Sequence[str], token: str | None = None) -> DeScore:
@@ -103,7 +133,25 @@ class DeScore:
 
     def save_pretrained(self, folder: str | Path) -> Path:
         """Write the checkpoint folder, atomically; see `descore.checkpoints.folder.save_checkpoint`."""
+        if self._merged_from is not None:
+            return copy_checkpoint(self._merged_from, Path(folder), self.name, self.manifest.lineage)
         return save_checkpoint(folder, self.model, self.manifest)
+
+    def push_to_hub(
+        self,
+        repository: str,
+        *,
+        private: bool = False,
+        branch: str | None = None,
+        message: str = "",
+        token: str | None = None,
+    ) -> Pushed:
+        """Upload the checkpoint and its card in one commit; see `descore.checkpoints.hub.push_checkpoint`."""
+        from descore.checkpoints.hub import push_checkpoint
+
+        with tempfile.TemporaryDirectory() as room:
+            folder = self.save_pretrained(Path(room) / "checkpoint")
+            return push_checkpoint(folder, repository, private, branch, message, token)
 
     @property
     def model(self) -> DeScoreModel:
@@ -120,8 +168,13 @@ class DeScore:
         return self.model.device
 
     def to(self, device: str | torch.device) -> DeScore:
-        """Move the model to a device, in place; do nothing where it is there."""
-        if self.device != torch.device(device):
+        """Move the model to a device, in place; do nothing where it is there.
+
+        Raises:
+            descore.errors.DeviceError: this machine has no such device.
+        """
+        device = check_device(device)
+        if self.device != device:
             with self._own_engine().lock:
                 self.model.to(device)
         return self
@@ -134,6 +187,18 @@ class DeScore:
     def close(self) -> None:
         """Free what the engine holds, such as a GPU or a connection; the judge can't be used any more."""
         self.engine.close()
+
+    def __enter__(self) -> DeScore:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        parts = [repr(self.name), f"engine={self.engine.label!r}"]
+        if isinstance(self.engine, TransformersEngine):
+            parts.append(f"device={str(self.device)!r}, dtype={str(self.model.backbone.dtype).removeprefix('torch.')!r}")
+        return f"DeScore({', '.join(parts)}{'' if self.has_reward else ', no reward'})"
 
     @property
     def name(self) -> str:
@@ -161,7 +226,7 @@ class DeScore:
 
     def stream(
         self,
-        videos: Sequence[str | Path],
+        videos: Videos,
         prompt: str,
         mode: Mode = "think",
         k: int = 8,
@@ -172,6 +237,7 @@ class DeScore:
         """Judge the videos of one prompt: yield text as it comes and the `Verdict` last.
 
         Args:
+            videos: paths, bytes of files or `Frames`; a single one is taken as a list of one.
             mode: "think" (greedy, deterministic), "quick" (no thought) or "k" (k sampled thoughts from one
                 prefill).
             k, seed: number and seed of the sampled thoughts; a video's thoughts depend on nothing but the
@@ -189,54 +255,137 @@ class DeScore:
         """
         start = time.monotonic()
         self._check(mode, k)
-        if not videos:
+        items = as_videos(videos)
+        if not items:
             raise ValueError("there is no video to judge")
         self.check_prompt(prompt)
-        rows = self._encode(self._read(videos, lane), [prompt] * len(videos))
-        thoughts = yield from self.engine.think(rows, mode, k, seed, cancel)
+        opened: list[ReadVideo] = []
+        try:
+            opened += read_videos(self.engine, items, lane)
+            rows = [self.engine.encode(video.clip, prompt) for video in opened]
+            thoughts = yield from self.engine.think(rows, mode, k, seed, cancel)
+        finally:
+            for video in opened:
+                video.close()
         if thoughts is None:
             return
         seconds = time.monotonic() - start
-        judged = tuple(self._judgement(str(p), mode, t, seconds) for p, t in zip(videos, thoughts, strict=True))
+        judged = self._judgements(map(video_name, items), mode, thoughts, seconds)
         for index, judgement in enumerate(judged):
             yield Judged(index, judgement)
         yield self.verdict(mode, prompt, judged)
 
-    def judge(self, videos: Sequence[str | Path], prompt: str, mode: Mode = "think", k: int = 8, seed: int = 0) -> Verdict:
+    def judge(self, videos: Videos, prompt: str, mode: Mode = "think", k: int = 8, seed: int = 0) -> Verdict:
         """Return the verdict of `stream`, without the events before it."""
         *_, verdict = self.stream(videos, prompt, mode, k, seed)
         assert isinstance(verdict, Verdict)
         return verdict
 
+    @overload
     def score(
         self,
-        videos: Sequence[str | Path],
-        prompts: Sequence[str] | str,
+        videos: Videos,
+        prompts: str | Iterable[str],
         mode: Mode = "think",
         k: int = 8,
         seed: int = 0,
-        batch_size: int = _ROWS_AT_ONCE,
-    ) -> list[Judgement]:
-        """Judge many videos, each with its own prompt (or all with one), in batches.
+        batch_size: BatchSize = ROWS_AT_ONCE,
+        *,
+        on_error: Literal["raise"] = "raise",
+        progress: Progress = False,
+    ) -> list[Judgement]: ...
+
+    @overload
+    def score(
+        self,
+        videos: Videos,
+        prompts: str | Iterable[str],
+        mode: Mode = "think",
+        k: int = 8,
+        seed: int = 0,
+        batch_size: BatchSize = ROWS_AT_ONCE,
+        *,
+        on_error: Literal["return"],
+        progress: Progress = False,
+    ) -> list[Judgement | Exception]: ...
+
+    def score(
+        self,
+        videos: Videos,
+        prompts: str | Iterable[str],
+        mode: Mode = "think",
+        k: int = 8,
+        seed: int = 0,
+        batch_size: BatchSize = ROWS_AT_ONCE,
+        *,
+        on_error: Literal["raise", "return"] = "raise",
+        progress: Progress = False,
+    ) -> list[Judgement] | list[Judgement | Exception]:
+        """Judge many videos, each with its own prompt (or all with one), in batches that are read ahead of the model.
 
         Args:
-            batch_size: thoughts at the same time; more fill a machine better and take more memory.
+            videos: paths, bytes of files or `Frames`; a single one is taken as a list of one.
+            batch_size: thoughts at the same time; more fill a machine better and take more memory. "auto" asks the engine
+                how many its device holds, and halves that where it was too many.
+            on_error: "raise" ends the call at the first item that can't be judged; "return" puts that item's exception in
+                its place and goes on.
+            progress: True shows a bar; or what is called with the number of finished items and of all.
 
         Raises:
-            As `stream`; ValueError also for lists of unequal length.
+            As `stream`; ValueError also for lists of unequal length and for other values of an argument.
         """
         self._check(mode, k)
-        prompts = [prompts] * len(videos) if isinstance(prompts, str) else list(prompts)
-        if len(prompts) != len(videos):
-            raise ValueError(f"{len(videos)} videos need {len(videos)} prompts (or one for all), not {len(prompts)}")
-        for prompt in dict.fromkeys(prompts):
-            self.check_prompt(prompt)
-        size = max(1, batch_size // k) if mode == "k" else batch_size
-        judgements: list[Judgement] = []
-        for first in range(0, len(videos), size):
-            part = videos[first : first + size]
-            judgements += self.score_clips(self._read(part), part, prompts[first : first + size], mode, k, seed)
-        return judgements
+        if on_error not in ("raise", "return"):
+            raise ValueError(f'on_error is "raise" or "return", not {on_error!r}')
+        items = as_videos(videos)
+        texts = [prompts] * len(items) if isinstance(prompts, str) else list(prompts)
+        if len(texts) != len(items):
+            raise ValueError(f"{len(items)} videos need {len(items)} prompts (or one for all), not {len(texts)}")
+        size = rows_of(batch_size, self.engine)
+        scoring = BatchScoring(
+            read=lambda video: read_video(self.engine, video, JUDGING),
+            encode=self.engine.encode,
+            judge_rows=lambda rows, start: self._judge_rows(
+                rows, [video_name(items[i]) for i, _ in rows], mode, k, seed, start
+            ),
+            size=max(1, size // k) if mode == "k" else size,
+            shrink=batch_size == "auto",
+            keep_errors=on_error == "return",
+        )
+        refused = refused_prompts(texts, self.check_prompt, scoring.keep_errors)
+        return scoring.run(list(zip(items, texts, strict=True)), refused, progress)
+
+    def judge_pairs(
+        self,
+        table: pandas.DataFrame | Iterable[Mapping[str, Any]],
+        mode: Mode = "think",
+        k: int = 8,
+        seed: int = 0,
+        batch_size: BatchSize = "auto",
+        *,
+        columns: Mapping[str, str] | None = None,
+        folder: str | os.PathLike[str] | None = None,
+        progress: Progress = False,
+    ) -> pandas.DataFrame:
+        """Judge the pairs of a table; a pair that can't be judged costs its row, which then has its reason in `error`.
+
+        Args:
+            table: a DataFrame, or one mapping a row, with path_A, path_B (or video_a, video_b) and prompt; other usual names
+                of them are known too. Videos as in `score`.
+            columns: names of the columns by role, such as {"prompt": "caption"}, where they are others.
+            folder: where relative paths start; by default the working directory.
+            progress: as in `score`, counted in videos.
+
+        Returns:
+            The table's own columns, and p_first_preferred, verdict (A, B or tie), of each side the reward, the standardised
+            reward, the overall score, the sub-scores as numbers (reward_A, subject_A, ...) and the thought, and error.
+
+        Raises:
+            descore.errors.TableError: columns or rows are missing.
+            descore.errors.MissingLibraryError: pandas is not installed; before anything is judged.
+            ValueError, RewardError: as `stream`, for mode and k.
+        """
+        return judge_pairs(self, read_rows(table, columns, folder), mode, k, seed, batch_size, progress)
 
     def score_clips(
         self,
@@ -259,9 +408,8 @@ class DeScore:
         """
         self._check(mode, k)
         start = time.monotonic()
-        thoughts = self._drain(self.engine.think(self._encode(clips, prompts), mode, k, seed))
-        seconds = time.monotonic() - start
-        return [self._judgement(str(p), mode, t, seconds) for p, t in zip(videos, thoughts, strict=True)]
+        rows = [self.engine.encode(clip, prompt) for clip, prompt in zip(clips, prompts, strict=True)]
+        return self._judge_rows(list(enumerate(rows)), [str(video) for video in videos], mode, k, seed, start)
 
     def verdict(self, mode: Mode, prompt: str, judged: tuple[Judgement, ...]) -> Verdict:
         """Compare judgements of one prompt; see `verdict_of`."""
@@ -279,12 +427,18 @@ class DeScore:
                 f"{self.name} has no trained scoring module, so mode quick has no reward to give; choose mode think"
             )
 
-    def _read(self, videos: Sequence[str | Path], lane: Lane = JUDGING) -> list[Any]:
-        with ThreadPoolExecutor(max_workers=max(1, min(_READERS, len(videos)))) as threads:
-            return list(threads.map(partial(self.engine.read, lane=lane), videos))
+    def _judge_rows(
+        self, rows: Sequence[tuple[int, Any]], names: Sequence[str], mode: Mode, k: int, seed: int, start: float
+    ) -> list[Judgement]:
+        thoughts = self._drain(self.engine.think([row for _, row in rows], mode, k, seed))
+        seconds = time.monotonic() - start
+        return list(self._judgements(names, mode, thoughts, seconds))
 
-    def _encode(self, clips: Sequence[Any], prompts: Sequence[str]) -> list[Any]:
-        return [self.engine.encode(clip, prompt) for clip, prompt in zip(clips, prompts, strict=True)]
+    def _judgements(
+        self, names: Iterable[str], mode: Mode, thoughts: Sequence[list[FinishedThought]], seconds: float
+    ) -> tuple[Judgement, ...]:
+        each = zip(names, thoughts, strict=True)
+        return tuple(judgement_of(self.engine, name, mode, finished, seconds) for name, finished in each)
 
     @staticmethod
     def _drain(thinking: Thinking) -> list[list[FinishedThought]]:
@@ -294,48 +448,6 @@ class DeScore:
             except StopIteration as end:
                 thoughts: list[list[FinishedThought]] = end.value
                 return thoughts
-
-    def _judgement(self, path: str, mode: Mode, thoughts: list[FinishedThought], seconds: float) -> Judgement:
-        return judgement_of(self.engine, path, mode, thoughts, seconds)
-
-
-def judgement_of(engine: Engine, path: str, mode: Mode, thoughts: Sequence[FinishedThought], seconds: float) -> Judgement:
-    """Make one video's judgement of its finished thoughts, kept ones too.
-
-    Args:
-        engine: that finished them.
-        path: the video as the caller named it.
-        seconds: from the call to the thoughts.
-    """
-    rewards = [thought.reward for thought in thoughts if thought.reward is not None]
-    reward = statistics.fmean(rewards) if rewards else None
-    scale = engine.manifest.calibration.for_mode(mode)
-    reading = None if mode == "quick" else read_thoughts([thought.text for thought in thoughts])
-    return Judgement(
-        path=path,
-        mode=mode,
-        thought=thoughts[0].text,
-        sub_scores=reading.sub_scores if reading else None,
-        overall_score=reading.overall_score if reading else None,
-        parse_note=reading.note if reading else None,
-        strict_format=reading is not None and reading.strict,
-        reward=reward,
-        standardised_reward=None if reward is None or scale is None else scale.standardise(reward),
-        reward_spread=statistics.stdev(rewards) if mode == "k" and rewards else None,
-        sub_score_votes=reading.votes if reading and mode == "k" else None,
-        truncated=any(thought.truncated for thought in thoughts),
-        seconds=seconds,
-        engine=engine.label,
-    )
-
-
-def verdict_of(manifest: Manifest, mode: Mode, prompt: str, judged: tuple[Judgement, ...]) -> Verdict:
-    """Compare judgements of one prompt, stored ones too; a pair gets P(A preferred) and an outcome."""
-    rewards = [judgement.reward for judgement in judged if judgement.reward is not None]
-    if len(judged) != 2 or len(rewards) != 2:
-        return Verdict(manifest.name, mode, prompt, judged, None, None)
-    scale = manifest.calibration.for_mode(mode) or _PLAIN
-    return Verdict(manifest.name, mode, prompt, judged, scale.p_first(*rewards), scale.outcome(*rewards))
 
 
 def release_memory() -> None:

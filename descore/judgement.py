@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from descore.answer import NOT_ASKED
+
 Mode = Literal["think", "quick", "k"]
 MODES: tuple[Mode, ...] = ("think", "quick", "k")
 
@@ -58,6 +60,13 @@ class Judgement:
     truncated: bool
     seconds: float
     engine: str = ""
+
+    @property
+    def sub_score_values(self) -> dict[str, int | None] | None:
+        """The sub-scores as numbers, 0 to 2; None for a dimension that the prompt does not ask for."""
+        if self.sub_scores is None:
+            return None
+        return {name: None if value == NOT_ASKED else int(value) for name, value in self.sub_scores.items()}
 
 
 @dataclass(frozen=True)

@@ -13,23 +13,14 @@ import json
 import logging
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from trainer.paradigm import PARADIGMS
 from trainer.planning import plan
 from trainer.shapeworld.pairs import SPLITS
 from trainer.thoughts import collect as thoughts
 
-if TYPE_CHECKING:
-    from trainer.paradigm import StageName
-
-TRAINING: dict[str, list[StageName]] = {
-    "cold-start": ["cold-start"],
-    "dual-rl": ["dual-rl"],
-    "run": ["cold-start", "dual-rl"],
-}
 # Options of a run in a folder alone.
 _NEW_RUN = ("out", "preset", "set", "paradigm", "checkpoint", "csv", "videos")
 
@@ -138,44 +129,20 @@ def _store_run(run_id: int) -> int:
 def _train(options: argparse.Namespace) -> int:
     from descore.errors import CheckpointError
     from storage import StorageError
-    from storage.training.run_folder import CONFIG
     from trainer.engine.loop import TrainingFailedError
+    from trainer.python_api import STAGES, settings_of
     from trainer.runs.pipeline import run, settle
 
     try:
-        config = settle(_settings(options, options.out / CONFIG), options.out)
-        return run(TRAINING[options.command], config, options.out)
+        about = (options.preset, options.set, options.paradigm, options.checkpoint, options.csv, options.videos)
+        config = settle(settings_of(options.out, *about), options.out)
+        return run(STAGES[options.command], config, options.out)
     except (CheckpointError, StorageError, ValueError) as error:
         print(f"{options.command}: {error}", file=sys.stderr)
         return 2
     except TrainingFailedError as error:
         print(f"{options.command}: {error}", file=sys.stderr)
         return 1
-
-
-def _settings(options: argparse.Namespace, kept: Path) -> Any:
-    """Read the settings from the command line and its preset, or from the run in --out."""
-    from trainer.config import load_preset, preset_names
-
-    preset = options.preset or (kept if kept.exists() else None)
-    if preset is None:
-        raise ValueError(f"a new run needs --preset: {', '.join(preset_names())}, or a YAML file")
-    config = load_preset(preset, options.set)
-    if options.paradigm:
-        config = replace(config, paradigm=options.paradigm)
-    if options.checkpoint:
-        config = replace(config, model=replace(config.model, checkpoint=options.checkpoint))
-    return replace(config, data=_data(config.data, options))
-
-
-def _data(settings: Any, options: argparse.Namespace) -> Any:
-    """Put --csv and --videos into the data settings, as absolute paths: a run may go on from another folder."""
-    if options.videos is not None and options.csv is None and settings.csv is None:
-        raise ValueError("--videos is the folder of a table's videos; it needs --csv")
-    for name in ("csv", "videos"):
-        if (path := getattr(options, name)) is not None:
-            settings = replace(settings, **{name: str(path.absolute())})
-    return settings
 
 
 def _evaluate(options: argparse.Namespace) -> int:
@@ -197,10 +164,9 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 def _evaluated(options: argparse.Namespace) -> dict[str, Any]:
     if options.split is None:
-        from trainer.config import DataConfig
-        from trainer.evaluation.held_out import evaluate_held_out
+        from trainer.python_api import evaluate as evaluate_held_out
 
-        return evaluate_held_out(options.checkpoint, _data(DataConfig(), options))
+        return evaluate_held_out(options.checkpoint, csv=options.csv, videos=options.videos)
     from descore.judge import DeScore
     from trainer.shapeworld.evaluate import evaluate
 

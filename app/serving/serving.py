@@ -31,10 +31,11 @@ from descore.checkpoints.manifest import Manifest
 from descore.engines.engine import EngineName
 from descore.engines.transformers_engine import TransformersEngine
 from descore.errors import CheckpointError, EngineError, NotEnoughMemoryError
-from descore.judge import release_memory, verdict_of
+from descore.judge import release_memory
 from descore.judgement import Judgement, Mode, Verdict
 from descore.modeling.cpu_threads import set_threads
 from descore.prompt import check_prompt
+from descore.verdicts import verdict_of
 from storage import Database, StorageError
 from storage.schema import PromotionAction
 from storage.training.model_registry import (

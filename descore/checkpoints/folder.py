@@ -31,7 +31,7 @@ from descore.checkpoints.listed_files import MANIFEST_FILE as MANIFEST_FILE
 from descore.checkpoints.listed_files import check_files, list_files
 from descore.checkpoints.manifest import BaseModel, Manifest
 from descore.checkpoints.model_card import CURVES_FILE, render_card
-from descore.errors import CheckpointError
+from descore.errors import CheckpointError, DeviceError
 from descore.modeling.backbone import fingerprint, load_backbone
 from descore.modeling.backbone_files import read_json
 from descore.modeling.lora import adapter_config, load_adapter, save_adapter, without_adapter
@@ -57,6 +57,10 @@ def save_checkpoint(folder: str | Path, model: DeScoreModel, manifest: Manifest)
     """
     if model.scoring is None:
         raise CheckpointError("there is no scoring module to save; save a bare backbone with transformers instead")
+    if model.adapter_is_merged and manifest.base_model is not None:
+        raise CheckpointError(
+            "the adapter was merged for judging and the base model is not embedded; copy the folder instead"
+        )
     folder = Path(folder).absolute()
     with work_folder(folder) as work:
         _write_files(work, model, manifest)
@@ -94,7 +98,26 @@ def load_checkpoint(
     Raises:
         CheckpointError: there is none, or it is incomplete or damaged; the message says what to do.
     """
-    folder, base = locate(path_or_hub_id)
+    return load_located(*locate(path_or_hub_id), device, dtype)
+
+
+def load_located(
+    folder: Path,
+    base: BaseModel,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | str | None = None,
+    token: str | None = None,
+    device_map: str | Mapping[str, Any] | None = None,
+) -> tuple[DeScoreModel, Manifest]:
+    """Load what `locate` returned.
+
+    Args:
+        token: of the Hub, for a base model that is there.
+        device_map: as in `descore.modeling.backbone.load_backbone`.
+
+    Raises:
+        CheckpointError: as `load_checkpoint`.
+    """
     if not (folder / MANIFEST_FILE).exists():
         if not (folder / "config.json").exists():
             raise CheckpointError(
@@ -105,27 +128,31 @@ def load_checkpoint(
                 f"{folder.name} has a reward's head in {HEAD_PICKLE}, which would be left out: turn it into a checkpoint "
                 "with `descore import`, or remove that file to use the backbone alone"
             )
-        backbone, processor = load_backbone(folder, device=device, dtype=dtype)
+        backbone, processor = load_backbone(folder, device=device, dtype=dtype, device_map=device_map)
         name = folder.name if base.revision is None else base.source
         return DeScoreModel(backbone, processor).eval(), Manifest(name=name, base_model=base)
     try:
         manifest = read_manifest(folder)
-        backbone, processor = load_backbone(backbone_folder(folder, manifest), None, device, dtype, trained_here=True)
+        source = backbone_folder(folder, manifest, token)
+        backbone, processor = load_backbone(source, None, device, dtype, trained_here=True, device_map=device_map)
         _check_base(backbone, manifest.base_model)
         if (folder / ADAPTER_DIR).exists():
             load_adapter(backbone, folder / ADAPTER_DIR)
         scoring = ScoringModule.load(folder / SCORING_FILE, backbone.config.get_text_config().hidden_size)
+    except DeviceError:
+        raise
     except CheckpointError as error:
         raise CheckpointError(f"checkpoint {folder.name} can't be used: {error}") from error
     return DeScoreModel(backbone, processor, scoring).eval(), manifest
 
 
-def locate(path_or_hub_id: str | Path, revision: str | None = None) -> tuple[Path, BaseModel]:
+def locate(path_or_hub_id: str | Path, revision: str | None = None, token: str | None = None) -> tuple[Path, BaseModel]:
     """Return the local folder of a checkpoint or backbone, fetched from the Hub if need be, and where it comes from.
 
     Args:
         path_or_hub_id: a folder, "bundled", owner/name, or owner/name@revision.
         revision: commit, tag or branch of a Hub id without one.
+        token: of the Hub; by default that of `hf auth login` or HF_TOKEN.
 
     Raises:
         CheckpointError: there is no such folder, and no such repository that can be reached.
@@ -144,22 +171,26 @@ def locate(path_or_hub_id: str | Path, revision: str | None = None) -> tuple[Pat
     repository, _, pinned = source.partition("@")
     if folder.exists() or folder.is_absolute() or source == BUNDLED or repository.count("/") != 1 or source[0] in ".~":
         raise CheckpointError(f"there is no checkpoint folder {folder}; give a folder, a Hub id (owner/name) or {BUNDLED!r}")
-    snapshot = fetch_snapshot(repository, pinned or revision)
+    snapshot = fetch_snapshot(repository, pinned or revision, token=token)
     return snapshot, BaseModel(repository, snapshot.name)
 
 
-def fetch_snapshot(repository: str, revision: str | None = None, offline: bool = False) -> Path:
+def fetch_snapshot(repository: str, revision: str | None = None, offline: bool = False, token: str | None = None) -> Path:
     """Return the folder of the Hub client's cache that has a repository's files; its name is the commit.
 
     Args:
         revision: commit, tag or branch; by default the newest, or without a network the newest that was fetched.
         offline: look into the cache alone.
+        token: as in `locate`.
 
     Raises:
         CheckpointError: there is no such repository or revision that can be reached.
     """
     try:
-        return Path(snapshot_download(repository, revision=revision, allow_patterns=_HUB_FILES, local_files_only=offline))
+        snapshot = snapshot_download(
+            repository, revision=revision, allow_patterns=_HUB_FILES, local_files_only=offline, token=token
+        )
+        return Path(snapshot)
     except Exception as error:  # whatever the Hub client's HTTP library raises: nothing was fetched
         where = "was not fetched before" if offline else "is no local folder and can't be fetched from the Hub"
         version = f" at {revision}" if revision else ""
@@ -198,7 +229,7 @@ def read_manifest(folder: Path) -> Manifest:
     return manifest
 
 
-def backbone_folder(folder: Path, manifest: Manifest) -> Path:
+def backbone_folder(folder: Path, manifest: Manifest, token: str | None = None) -> Path:
     """Return the folder of the backbone's weights: inside the checkpoint, or with the base model.
 
     Raises:
@@ -208,7 +239,7 @@ def backbone_folder(folder: Path, manifest: Manifest) -> Path:
         if not (folder / BACKBONE_DIR / "config.json").exists():
             raise CheckpointError(f"{BACKBONE_DIR}/ is missing and no base model is named; fetch the whole folder again")
         return folder / BACKBONE_DIR
-    base, _ = locate(manifest.base_model.source, manifest.base_model.revision)
+    base, _ = locate(manifest.base_model.source, manifest.base_model.revision, token)
     if not (base / MANIFEST_FILE).exists():
         return base
     if read_manifest(base).base_model is not None or (base / ADAPTER_DIR).exists():

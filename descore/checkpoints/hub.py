@@ -52,11 +52,14 @@ class Pushed:
 
 
 def push_checkpoint(
-    folder: str | Path, repository: str, private: bool = False, branch: str | None = None, message: str = ""
+    folder: str | Path,
+    repository: str,
+    private: bool = False,
+    branch: str | None = None,
+    message: str = "",
+    token: str | None = None,
 ) -> Pushed:
     """Upload a checkpoint and its card to the Hub, in one commit; files of an earlier checkpoint there are removed.
-
-    The token is that of `hf auth login` or of the environment variable HF_TOKEN.
 
     Args:
         folder: of the checkpoint.
@@ -64,6 +67,7 @@ def push_checkpoint(
         private: of a new repository.
         branch: by default the main one; it is made where it does not exist.
         message: of the commit; by default the checkpoint's name.
+        token: by default that of `hf auth login` or of the environment variable HF_TOKEN.
 
     Raises:
         CheckpointError: the checkpoint is incomplete, or needs a base model that lies on this machine alone, or the Hub
@@ -80,7 +84,7 @@ def push_checkpoint(
     listed = read_json(folder / MANIFEST_FILE)["files"]
     names = [MANIFEST_FILE, *listed, *([CURVES_FILE] if (folder / CURVES_FILE).is_file() else [])]
     card = render_card(manifest.to_dict(), repository).encode()
-    api = HfApi()
+    api = HfApi(token=token)
 
     def push() -> Pushed:
         api.create_repo(repository, private=private, exist_ok=True)

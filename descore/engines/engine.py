@@ -10,19 +10,24 @@
 
 from __future__ import annotations
 
+import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from descore.video import JUDGING
+from descore.video.memory_frames import write_lossless
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from descore.checkpoints.manifest import Manifest
     from descore.judgement import Mode, ThoughtDelta
-    from descore.video import Lane
+    from descore.video import Frames, Lane
+
+# Enough rows to fill a machine, few enough for an 8B's memory.
+ROWS_AT_ONCE = 8
 
 EngineName = Literal["auto", "transformers", "vllm"]
 
@@ -96,6 +101,21 @@ class Engine(ABC):
         Raises:
             descore.video.VideoError: it can't be used.
         """
+
+    def read_frames(self, frames: Frames, folder: Path) -> Any:
+        """Read frames in memory: here by way of a lossless file.
+
+        Args:
+            folder: a temporary one, which stays until the call of the judge ends.
+
+        Raises:
+            descore.video.VideoError: they can't be used.
+        """
+        return self.read(write_lossless(frames, folder / f"{uuid.uuid4().hex}.mp4"))
+
+    def rows_at_once(self) -> int:
+        """How many rows `think` takes well at the same time."""
+        return ROWS_AT_ONCE
 
     @abstractmethod
     def encode(self, clip: Any, prompt: str) -> Any:

@@ -18,12 +18,13 @@ import torch
 import transformers
 
 from descore.encode import Row, collate, content_digest, encode_prompt, largest_row, pad_token_id
-from descore.engines.engine import Cancel, Engine, FinishedThought, Thinking
+from descore.engines.engine import ROWS_AT_ONCE, Cancel, Engine, FinishedThought, Thinking
 from descore.errors import PromptError
 from descore.judgement import Mode, ThoughtDelta
 from descore.modeling.text_streamer import TextStream
 from descore.prompt import check_prompt, check_special_tokens
-from descore.video import JUDGING, Lane, VideoClip, read_clip
+from descore.video import JUDGING, Frames, Lane, VideoClip, read_clip
+from descore.video.memory_frames import clip_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
     from descore.checkpoints.manifest import Manifest
     from descore.modeling.model import DeScoreModel
+
+_MOST_ROWS = 64  # beyond that a GPU is no faster for it
 
 
 class ProcessorRows(Engine):
@@ -49,8 +52,12 @@ class ProcessorRows(Engine):
         if self.context is None:
             return None
         manifest = self.manifest
-        others = largest_row(self.processor, manifest.frame_policy, manifest.prompt_version)
-        return max(0, int(self.context) - others - manifest.max_thought_tokens)
+        return max(0, int(self.context) - self.largest_row - manifest.max_thought_tokens)
+
+    @cached_property
+    def largest_row(self) -> int:
+        """How many tokens the largest video of the frame policy takes, with the instruction around it."""
+        return largest_row(self.processor, self.manifest.frame_policy, self.manifest.prompt_version)
 
     def check_prompt(self, prompt: str) -> None:
         """Refuse what this checkpoint can't read as a prompt.
@@ -70,6 +77,10 @@ class ProcessorRows(Engine):
     def read(self, video: str | Path, lane: Lane = JUDGING) -> VideoClip:
         """Read the frames that the checkpoint's policy chooses."""
         return read_clip(video, self.manifest.frame_policy, lane=lane)
+
+    def read_frames(self, frames: Frames, folder: Path) -> VideoClip:  # noqa: ARG002 - no file is needed
+        """Choose from frames in memory as from a file that shows them."""
+        return clip_of(frames, self.manifest.frame_policy)
 
     def encode(self, clip: VideoClip, prompt: str) -> Row:
         """Encode up to the opened assistant turn; see `descore.encode.encode_prompt`."""
@@ -97,6 +108,22 @@ class TransformersEngine(ProcessorRows):
     def has_reward(self) -> bool:  # type: ignore[override]  # training puts the scoring module in later
         """False for a backbone without a trained scoring module: thoughts and sub-scores, but no reward."""
         return self.model.scoring is not None
+
+    def rows_at_once(self) -> int:
+        """How many rows think well at the same time: on a GPU as many as its free memory holds, twice over."""
+        device = self.model.device
+        if device.type != "cuda":
+            return ROWS_AT_ONCE
+        free = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return max(1, min(_MOST_ROWS, int(free) // (2 * self._row_bytes())))
+
+    def _row_bytes(self) -> int:
+        """Bytes of the keys and values of one row of the largest size."""
+        text = self.model.backbone.config.get_text_config()
+        heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+        size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+        slots = self.largest_row + self.manifest.max_thought_tokens
+        return int(2 * text.num_hidden_layers * heads * size * slots * self.model.backbone.dtype.itemsize)
 
     def think(self, rows: Sequence[Row], mode: Mode, k: int = 8, seed: int = 0, cancel: Cancel | None = None) -> Thinking:
         """Take one batch from prefill to rewards."""

@@ -140,6 +140,10 @@ class VllmEngine(ProcessorRows):
             folder = _cached_export(path_or_hub_id, folder, dtype)
         return cls(folder, **settings)
 
+    def rows_at_once(self) -> int:
+        """How many rows keep vLLM busy; it makes batches of its own."""
+        return 64
+
     def think(self, rows: Sequence[Row], mode: Mode, k: int = 8, seed: int = 0, cancel: Cancel | None = None) -> Thinking:
         """Hand the rows to vLLM and take their tokens as they come."""
         rollouts = self._rollouts(rows, k if mode == "k" else 1)

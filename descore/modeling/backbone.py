@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel
 
-from descore.errors import CheckpointError, NotEnoughMemoryError
+from descore.errors import CheckpointError, DeviceError, NotEnoughMemoryError
 from descore.modeling.backbone_files import check_backbone_folder, one_line, some_names
 from descore.modeling.normalisation import settle_normalisation
 from descore.modeling.vision_attention import batch_equal_frames
@@ -25,6 +25,26 @@ from descore.modeling.vision_attention import batch_equal_frames
 def default_device() -> torch.device:
     """Return the first CUDA GPU, else the CPU."""
     return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def check_device(device: str | torch.device) -> torch.device:
+    """Return a device that this machine has, with its index.
+
+    Raises:
+        DeviceError: it has none of that name.
+    """
+    try:
+        target = torch.device(device)
+    except RuntimeError as error:
+        raise DeviceError(f"{device!r} is no device: use cpu, cuda or cuda:0") from error
+    if target.type == "cuda":
+        if not torch.cuda.is_available():
+            raise DeviceError(f"{target} was asked for, and this machine has no GPU that PyTorch can use: use device='cpu'")
+        count = torch.cuda.device_count()
+        if (target.index or 0) >= count:
+            raise DeviceError(f"{target} was asked for, and this machine has {count} GPU: use cuda:0 to cuda:{count - 1}")
+        return torch.device("cuda", target.index or 0)
+    return target
 
 
 def default_dtype(device: torch.device) -> torch.dtype:
@@ -47,6 +67,7 @@ def load_backbone(
     dtype: torch.dtype | str | None = None,
     trained_here: bool = False,
     foreign_keys: Collection[str] = (),
+    device_map: str | Mapping[str, Any] | None = None,
 ) -> tuple[PreTrainedModel, Any]:
     """Load a backbone in eval mode, and its processor.
 
@@ -57,12 +78,17 @@ def load_backbone(
         trained_here: it belongs to a checkpoint of this program, see `descore.modeling.normalisation`.
         foreign_keys: weights in its files that the caller reads itself, such as a head; any others that the backbone has no
             place for are refused, since a model that leaves out what it was saved with is another model.
+        device_map: in the place of a device: "auto" spreads the weights over all GPUs, as transformers does it.
 
     Raises:
+        DeviceError: this machine has no such device.
         CheckpointError: nothing loadable there, weights missing, of other shapes or left over, no video input, or images
             and videos that are normalised differently.
     """
-    target = default_device() if device is None else torch.device(device)
+    if device is not None and device_map is not None:
+        raise DeviceError("device and device_map say the same thing twice; give one of them")
+    target = default_device() if device is None else check_device(device)
+    one_device = None if target.type == "cpu" else {"": target}
     without_cudnn_attention()
     if Path(source).is_dir():
         check_backbone_folder(Path(source))
@@ -76,7 +102,7 @@ def load_backbone(
             use_safetensors=True,
             dtype=dtype or default_dtype(target),
             attn_implementation="sdpa",
-            device_map=None if target.type == "cpu" else {"": target},
+            device_map=one_device if device_map is None else device_map,
             output_loading_info=True,
         )
     except torch.OutOfMemoryError as error:

@@ -30,6 +30,7 @@ from descore.encode import SEQUENCE_KEYS, Batch
 from descore.errors import CheckpointError, RewardError
 from descore.modeling.decode_step import decode_step, text_model
 from descore.modeling.kv_cache import growing_cache
+from descore.modeling.lora import adapter_config, merge_adapter
 from descore.modeling.prefill_pieces import PREFILL_SLOTS, pieces_of, takes_pieces, video_features
 from descore.modeling.prefix_attention import SharedPrefix, enable_prefixes, prefix_of_cache, takes_prefixes
 from descore.modeling.transformers_versions import cache_argument, takes_vision_outputs
@@ -103,13 +104,28 @@ class DeScoreModel(nn.Module):
         self.scoring = None if scoring is None else scoring.to(backbone.device)
         self.takes_vision = takes_vision_outputs(backbone)
         self._cache_argument = cache_argument(backbone)
+        self.adapter_is_merged = False
         self.end_ids = _end_ids(backbone, processor)
         self.register_buffer("never_sampled", _never_sampled(backbone, processor, self.end_ids), persistent=False)
 
     @property
     def device(self) -> torch.device:
-        """The backbone's device."""
+        """The backbone's device; of its first layers where it is spread over several."""
         return self.backbone.device
+
+    def merge_adapter(self) -> bool:
+        """Add the backbone's adapter to its weights, for judging; return whether there was one.
+
+        Quantised weights keep theirs apart, since their sums would be quantised again.
+
+        Raises:
+            CheckpointError: as `descore.modeling.lora.merge_adapter`.
+        """
+        if adapter_config(self.backbone) is None or getattr(self.backbone, "is_quantized", False):
+            return False
+        merge_adapter(self.backbone)
+        self.adapter_is_merged = True
+        return True
 
     # training
 

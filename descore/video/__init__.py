@@ -19,11 +19,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from descore.video.h264_writer import encode_h264
+from descore.video.memory_frames import Frames, Video
 from descore.video.types import (
     FramePolicy,
     VideoClip,
     VideoEmptyError,
     VideoError,
+    VideoFramesError,
     VideoHasNoStreamError,
     VideoInfo,
     VideoIsPointerError,
@@ -59,10 +61,13 @@ __all__ = [
     "TABLE_PROCESSES",
     "UPLOADS",
     "FramePolicy",
+    "Frames",
     "Lane",
+    "Video",
     "VideoClip",
     "VideoEmptyError",
     "VideoError",
+    "VideoFramesError",
     "VideoHasNoStreamError",
     "VideoInfo",
     "VideoIsPointerError",

@@ -216,6 +216,10 @@ class VideoUnreadableError(VideoError):
     """The file is not a video, or its codec can't be decoded, or its data is damaged."""
 
 
+class VideoFramesError(VideoError):
+    """Frames in memory of a kind or shape that can't be used, or whose rate is not known."""
+
+
 class VideoHasNoStreamError(VideoError):
     """The file is a media file without a video stream."""
 

@@ -308,7 +308,7 @@ def test_the_limit_in_tokens_is_what_the_largest_video_and_the_longest_thought_l
     judge.check_prompt(fits)
     with pytest.raises(PromptError, match=rf"tokens; tiny has room for {limit:,} beside a video"):
         judge.check_prompt(fits + word * 2)
-    rows = judge._encode(judge._read(videos[:1]), [fits])
+    rows = [judge.engine.encode(judge.engine.read(videos[0]), fits)]
     assert len(rows[0]["input_ids"]) + 3000 + 1 <= judge.model.backbone.config.get_text_config().max_position_embeddings
 
 

@@ -16,6 +16,7 @@ from descore.checkpoints.folder import read_manifest
 from descore.judge import DeScore
 from tests.helpers.tiny import tiny_judge, tiny_video
 from tests.helpers.tiny_runs import TRUTH, tiny_config
+from trainer import evaluate, train
 from trainer.__main__ import main
 from trainer.config import config_to_dict
 from trainer.data.run_pairs import read_pairs
@@ -58,6 +59,23 @@ def command(world: Path, name: str, out: Path, *more: str) -> list[str]:
     return [name, "--preset", str(world / "preset.yaml"), "--csv", str(world / "pairs.csv"), "--out", str(out), *more]
 
 
+def test_training_from_python_returns_a_result(world: Path, tmp_path: Path) -> None:
+    settings = ["dual_rl.steps=0", "cold_start.steps=1"]
+    result = train(tmp_path / "run", world / "preset.yaml", settings, csv=world / "pairs.csv")
+    assert result.finished
+    assert result.checkpoint == tmp_path / "run" / "cold-start" / "checkpoint"
+    assert set(result.reports) == {"cold-start"}
+    measured = evaluate(result.checkpoint, csv=world / "pairs.csv")
+    assert measured["split"] == "held-out"
+    assert 0 <= measured["accuracy_with_ties"] <= 1
+    with pytest.raises(ValueError, match="a new run needs a preset"):
+        train(tmp_path / "other")
+    with pytest.raises(ValueError, match="other settings"):
+        train(tmp_path / "run", settings=["seed=7"])
+    with pytest.raises(ValueError, match="stages is one of"):
+        train(tmp_path / "run", stages="all")  # type: ignore[arg-type]
+
+
 def test_both_stages_from_a_table_to_a_checkpoint(world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "first"
     assert main(command(world, "run", out)) == 0
@@ -83,6 +101,10 @@ def test_both_stages_from_a_table_to_a_checkpoint(world: Path, tmp_path: Path, c
     assert judge.manifest.metrics["held-out"]["pairs"] == report(out, "dual-rl")["after"]["pairs"]
     verdict = judge.judge([world / "0.mp4", world / "1.mp4"], "prompt 0", mode="quick")
     assert verdict.videos[0].reward is not None
+    result = train(out)  # finished: nothing is done again
+    assert result.finished
+    assert result.checkpoint == out / "dual-rl" / "checkpoint"
+    assert result.reports["dual-rl"] == report(out, "dual-rl")
     # What is finished is not done again, and other settings are refused.
     written = (out / "cold-start" / "metrics.jsonl").stat().st_mtime_ns
     assert main(["run", "--out", str(out)]) == 0
@@ -188,7 +210,7 @@ def test_what_the_user_has_to_change_is_said_in_one_line(
     world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for arguments, said in (
-        (["run", "--out", str(tmp_path / "new")], "needs --preset"),
+        (["run", "--out", str(tmp_path / "new")], "--preset"),
         (command(world, "run", tmp_path / "x", "--set", "cold_start.stepz=3"), "steps"),
         (command(world, "run", tmp_path / "x", "--checkpoint", str(tmp_path / "none")), "none"),
         (command(world, "run", world), "holds something else"),

@@ -1,0 +1,63 @@
+"""From the thoughts and rewards of an engine to judgements and verdicts, the same for every engine. Imports no torch.
+
+verdict = verdict_of(manifest, "think", "a red circle", verdict.videos)     # stored judgements, compared again
+"""
+
+from __future__ import annotations
+
+import statistics
+from typing import TYPE_CHECKING
+
+from descore.answer import read_thoughts
+from descore.calibration import ModeCalibration
+from descore.judgement import Judgement, Mode, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from descore.checkpoints.manifest import Manifest
+    from descore.engines.engine import Engine, FinishedThought
+
+# Without a calibration: P = sigmoid(r_A - r_B), and only equal rewards tie.
+_PLAIN = ModeCalibration(mean=0.0, std=1.0, temperature=1.0, tie_threshold=0.0, reference_videos=1, validation_pairs=1)
+
+
+def judgement_of(engine: Engine, path: str, mode: Mode, thoughts: Sequence[FinishedThought], seconds: float) -> Judgement:
+    """Make one video's judgement of its finished thoughts, kept ones too.
+
+    Args:
+        engine: that finished them.
+        path: the video as the caller named it.
+        mode: how it was judged.
+        thoughts: all of the video.
+        seconds: from the call to the thoughts.
+    """
+    rewards = [thought.reward for thought in thoughts if thought.reward is not None]
+    reward = statistics.fmean(rewards) if rewards else None
+    scale = engine.manifest.calibration.for_mode(mode)
+    reading = None if mode == "quick" else read_thoughts([thought.text for thought in thoughts])
+    return Judgement(
+        path=path,
+        mode=mode,
+        thought=thoughts[0].text,
+        sub_scores=reading.sub_scores if reading else None,
+        overall_score=reading.overall_score if reading else None,
+        parse_note=reading.note if reading else None,
+        strict_format=reading is not None and reading.strict,
+        reward=reward,
+        standardised_reward=None if reward is None or scale is None else scale.standardise(reward),
+        reward_spread=statistics.stdev(rewards) if mode == "k" and rewards else None,
+        sub_score_votes=reading.votes if reading and mode == "k" else None,
+        truncated=any(thought.truncated for thought in thoughts),
+        seconds=seconds,
+        engine=engine.label,
+    )
+
+
+def verdict_of(manifest: Manifest, mode: Mode, prompt: str, judged: tuple[Judgement, ...]) -> Verdict:
+    """Compare judgements of one prompt, stored ones too; a pair gets P(A preferred) and an outcome."""
+    rewards = [judgement.reward for judgement in judged if judgement.reward is not None]
+    if len(judged) != 2 or len(rewards) != 2:
+        return Verdict(manifest.name, mode, prompt, judged, None, None)
+    scale = manifest.calibration.for_mode(mode) or _PLAIN
+    return Verdict(manifest.name, mode, prompt, judged, scale.p_first(*rewards), scale.outcome(*rewards))
