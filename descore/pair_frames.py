@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from descore.answer import DIMENSIONS
 from descore.errors import MissingLibraryError, TableError
@@ -24,11 +24,36 @@ if TYPE_CHECKING:
     import pandas  # noqa: TC004 - annotations are never evaluated, and pandas may be missing
 
     from descore.batch_scoring import BatchSize, Progress
-    from descore.judge import DeScore
-    from descore.judgement import Judgement, Mode
+    from descore.checkpoints.manifest import Manifest
+    from descore.judgement import Judgement, Mode, Verdict
 
 _NAME = "the table"
 _NUMBERS = {"1": 1, "1.0": 1, "0": 0, "0.0": 0, "-1": -1, "-1.0": -1}
+
+
+class Judge(Protocol):
+    """What is needed of `descore.DeScore`."""
+
+    manifest: Manifest
+
+    def score(
+        self,
+        videos: Sequence[Any],
+        prompts: Sequence[str],
+        mode: Mode,
+        k: int,
+        seed: int,
+        batch_size: BatchSize,
+        *,
+        on_error: Literal["return"],
+        progress: Progress,
+    ) -> list[Judgement | Exception]:
+        """Judge videos, each with its prompt."""
+        ...
+
+    def verdict(self, mode: Mode, prompt: str, judged: tuple[Judgement, ...]) -> Verdict:
+        """Compare judgements."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -104,7 +129,7 @@ def read_rows(
 
 
 def judge_pairs(
-    judge: DeScore,
+    judge: Judge,
     rows: PairRows,
     mode: Mode = "think",
     k: int = 8,
@@ -129,7 +154,7 @@ def judge_pairs(
 
 
 def evaluate(
-    judge: DeScore,
+    judge: Judge,
     table: pandas.DataFrame | Iterable[Mapping[str, Any]],
     mode: Mode = "think",
     k: int = 8,
@@ -143,7 +168,7 @@ def evaluate(
     """Measure how well a checkpoint agrees with people's preferences between the pairs of a table.
 
     Args:
-        judge: a loaded checkpoint.
+        judge: a loaded checkpoint, `descore.DeScore`.
         table: as in `descore.judge.DeScore.judge_pairs`, with a column of preferences (A, B, tie and the like, or 1, -1, 0);
             rows without one are left out. Further arguments as there.
 
@@ -196,7 +221,7 @@ def _results_frame(rows: PairRows, results: Sequence[dict[str, Any]]) -> pandas.
     return frame.astype(dict.fromkeys(numbers, "float64"))
 
 
-def _cells(judge: DeScore, mode: Mode, prompt: str, pair: Sequence[Judgement | Exception]) -> dict[str, Any]:
+def _cells(judge: Judge, mode: Mode, prompt: str, pair: Sequence[Judgement | Exception]) -> dict[str, Any]:
     """Return the results of one pair by column; of one that failed, the reason alone."""
     judged = tuple(video for video in pair if not isinstance(video, Exception))
     if len(judged) < len(pair):
