@@ -19,8 +19,9 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
+from descore.engines.engine import EngineName
 from descore.judgement import MODES, Judgement, Verdict
 from descore.prompt import PROMPTS, check_prompt
 from descore.scoring import command
@@ -101,22 +102,28 @@ def _parser() -> argparse.ArgumentParser:
     for parsed in (judge, score, evaluate):
         parsed.add_argument("--checkpoint", default="bundled", help="folder, Hub id (owner/name@revision) or 'bundled'")
         parsed.add_argument("--mode", choices=MODES, default="think", help="think (the default), quick, or k thoughts")
+        parsed.add_argument(
+            "--engine",
+            choices=get_args(EngineName),
+            default="auto",
+            help="who thinks: transformers, vllm, or auto (the default): vLLM where it and a GPU are there",
+        )
     return parser
 
 
 def _judge(options: argparse.Namespace) -> int:
     check_prompt(options.prompt)  # before the model is loaded, which takes longer
-    verdict = _load(options.checkpoint).judge(options.videos, options.prompt, options.mode)
+    verdict = _load(options).judge(options.videos, options.prompt, options.mode)
     print(json.dumps(verdict.to_json_dict(), ensure_ascii=False) if options.json else _readable(verdict))
     return 0
 
 
 def _score(options: argparse.Namespace) -> int:
-    return command.score(options, lambda: _load(options.checkpoint))
+    return command.score(options, lambda: _load(options))
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    return command.evaluate(options, lambda: _load(options.checkpoint))
+    return command.evaluate(options, lambda: _load(options))
 
 
 def _push(options: argparse.Namespace) -> int:
@@ -172,12 +179,12 @@ def _frame_policy(text: str) -> FramePolicy:
         raise argparse.ArgumentTypeError(f"is no frame policy: {error}") from error
 
 
-def _load(checkpoint: str) -> DeScore:
+def _load(options: argparse.Namespace) -> DeScore:
     """Load the judge; imports come late so that --help is quick."""
     from descore.judge import DeScore
 
     _quiet()
-    return DeScore.from_pretrained(checkpoint)
+    return DeScore.from_pretrained(options.checkpoint, engine=options.engine)
 
 
 def _quiet() -> None:
