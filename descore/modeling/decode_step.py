@@ -54,6 +54,7 @@ def decode_step(
     mask: torch.Tensor,
     cache: Cache,
     prefix: SharedPrefix | None = None,
+    looks: bool = True,
 ) -> torch.Tensor:
     """Compute the hidden state (B, H) of one more slot in each row; its keys and values are put into the cache.
 
@@ -64,9 +65,10 @@ def decode_step(
         mask: (B, S), 1 where a row may look, the new slot included.
         cache: keys and values of the slots so far; the new slot's are added.
         prefix: keys and values that rows share before the slots of the cache.
+        looks: whether to ask the device if every row may look everywhere, where attention needs no mask; it waits for that.
     """
     rotation = text.rotary_emb(embeds, position[:, None].expand(3, -1, -1))  # cos and sin, each (B, 1, D)
-    seen = None if bool(mask.all()) else mask.bool()[:, None, None]
+    seen = None if looks and bool(mask.all()) else mask.bool()[:, None, None]
     hidden = embeds
     for layer in text.layers:
         hidden = hidden + _attend(layer.self_attn, _norm(layer.input_layernorm, hidden), rotation, seen, cache, prefix)

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 # Ready outputs of the vision tower for a batch's videos, as transformers' own forward takes them (`mm_encoder_outputs`).
 VisionOutputs = dict[str, Any]
+# Steps on a GPU between two looks at the tokens, each of which waits for all kernels so far.
+LOOK_EVERY = 16
 
 
 @dataclass
@@ -84,9 +86,15 @@ class Thinking:
 
 
 class DeScoreModel(nn.Module):
-    """A backbone (any image-text-to-text model that takes video), with a scoring module or without one."""
+    """A backbone (any image-text-to-text model that takes video), with a scoring module or without one.
+
+    Attributes:
+        look_every: steps of a thought between two looks at its tokens; None for 1 on a CPU and 16 on a GPU, where each look
+            waits for the device.
+    """
 
     never_sampled: torch.Tensor
+    end_tokens: torch.Tensor
 
     def __init__(self, backbone: PreTrainedModel, processor: Any, scoring: ScoringModule | None = None) -> None:
         """Compose them; the scoring module moves to the backbone's device.
@@ -106,6 +114,8 @@ class DeScoreModel(nn.Module):
         self._cache_argument = cache_argument(backbone)
         self.adapter_is_merged = False
         self.end_ids = _end_ids(backbone, processor)
+        self.look_every: int | None = None
+        self.register_buffer("end_tokens", torch.tensor(sorted(self.end_ids), device=backbone.device), persistent=False)
         self.register_buffer("never_sampled", _never_sampled(backbone, processor, self.end_ids), persistent=False)
 
     @property
@@ -247,8 +257,13 @@ class DeScoreModel(nn.Module):
             temperature: divides the logits when sampling.
 
         Yields:
-            After each step the new token of each row, None for a row that has ended.
+            After each step the new token of each row, None for a row that has ended. On a GPU the tokens of 16 steps
+            come one right after the other.
         """
+        every = self.look_every or (1 if self.device.type == "cpu" else LOOK_EVERY)
+        if every > 1:
+            yield from self._think_in_blocks(state, max_tokens, uniforms, temperature, every)
+            return
         for step in range(max_tokens):
             ran = state.running
             choices = self._choose(state, None if uniforms is None else uniforms[:, step], temperature)
@@ -281,7 +296,7 @@ class DeScoreModel(nn.Module):
             inputs = self._continued(state)
             hidden = self.backbone.base_model(inputs_embeds=query, attention_mask=mask, **inputs).last_hidden_state[:, -1]
         state.cache.crop(-1)
-        rewards = scoring(hidden).cpu()
+        rewards = scoring(hidden.to(scoring.query_token.device)).cpu()  # the last layers may be on another GPU
         if not torch.isfinite(rewards).all():
             raise RewardError(f"the reward is not a finite number: {rewards.tolist()}")
         return rewards
@@ -315,36 +330,93 @@ class DeScoreModel(nn.Module):
     @torch.inference_mode()
     def _choose(self, state: Thinking, uniforms: torch.Tensor | None, temperature: float) -> list[int]:
         """Choose the next token of each row; rows that choose an end token stop running."""
-        logits = state.logits.float().masked_fill(self.never_sampled, -torch.inf)
-        if uniforms is None:
-            choices: list[int] = logits.argmax(-1).tolist()
-        else:
-            # Inverse distribution function: one number a row and step, whatever the size of the vocabulary.
-            probabilities = (logits.double() / temperature).softmax(-1)
-            distribution = probabilities.cumsum(-1)
-            target = uniforms.to(logits.device)[:, None] * distribution[:, -1:]
-            sampled = torch.searchsorted(distribution, target, right=True)
-            choices = sampled.squeeze(-1).tolist()
-            drawn = probabilities.gather(-1, sampled).squeeze(-1).log().tolist()
-            for row, (on, log_prob) in enumerate(zip(state.running, drawn, strict=True)):
+        tokens, log_probs = self._draw(state.logits, uniforms, temperature)
+        choices: list[int] = tokens.tolist()
+        if log_probs is not None:
+            for row, (on, log_prob) in enumerate(zip(state.running, log_probs.tolist(), strict=True)):
                 if on:
                     state.log_probs[row].append(log_prob)
         state.running = [on and token not in self.end_ids for on, token in zip(state.running, choices, strict=True)]
         return choices
 
+    def _draw(
+        self, logits: torch.Tensor, uniforms: torch.Tensor | None, temperature: float
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Choose tokens of logits (B, V) without waiting for the device: ids (B,), and log P (B,) where they are sampled."""
+        logits = logits.float().masked_fill(self.never_sampled, -torch.inf)
+        if uniforms is None:
+            return logits.argmax(-1), None
+        # Inverse distribution function: one number a row and step, whatever the size of the vocabulary.
+        probabilities = (logits.double() / temperature).softmax(-1)
+        distribution = probabilities.cumsum(-1)
+        target = uniforms.to(logits.device)[:, None] * distribution[:, -1:]
+        sampled = torch.searchsorted(distribution, target, right=True)
+        return sampled.squeeze(-1), probabilities.gather(-1, sampled).squeeze(-1).log()
+
+    def _think_in_blocks(
+        self, state: Thinking, max_tokens: int, uniforms: torch.Tensor | None, temperature: float, every: int
+    ) -> Iterator[list[int | None]]:
+        """`think` where asking the device for a token costs more than a step: it is asked once in `every` steps.
+
+        Steps after the end of all rows are lost work; they fill slots that no row looks at.
+        """
+        uniforms = None if uniforms is None else uniforms.to(self.device)
+        for first in range(0, max_tokens, every):
+            last = min(first + every, max_tokens)
+            tokens, runs, log_probs = self._block(
+                state, last - first, None if uniforms is None else uniforms[:, first:last], temperature
+            )
+            for step, (choices, running) in enumerate(zip(tokens.tolist(), runs.tolist(), strict=True)):
+                if log_probs is not None:
+                    for row, on in enumerate(state.running):
+                        if on:
+                            state.log_probs[row].append(log_probs[step][row])
+                ended = [was and not on for was, on in zip(state.running, running, strict=True)]
+                state.ends = [token if now else end for token, now, end in zip(choices, ended, state.ends, strict=True)]
+                state.running = running
+                if not any(running):
+                    return
+                given = [token if on else None for token, on in zip(choices, running, strict=True)]
+                for thought, token in zip(state.thoughts, given, strict=True):
+                    if token is not None:
+                        thought.append(token)
+                yield given
+        self._choose(state, None, temperature)
+
+    @torch.inference_mode()
+    def _block(
+        self, state: Thinking, steps: int, uniforms: torch.Tensor | None, temperature: float
+    ) -> tuple[torch.Tensor, torch.Tensor, list[list[float]] | None]:
+        """Make steps without a copy to or from the device; return tokens and which rows run, (steps, B), on the CPU."""
+        running = torch.tensor(state.running, device=self.device)
+        tokens, runs, drawn = [], [], []
+        for step in range(steps):
+            token, log_probs = self._draw(state.logits, None if uniforms is None else uniforms[:, step], temperature)
+            running = running & ~(token[:, None] == self.end_tokens).any(-1)
+            tokens.append(token)
+            runs.append(running)
+            drawn += [] if log_probs is None else [log_probs]
+            self._feed(state, token * running, running, looks=False)
+        # One copy of each kind for the whole block, which waits for its steps.
+        return torch.stack(tokens).cpu(), torch.stack(runs).cpu(), torch.stack(drawn).tolist() if drawn else None
+
     @torch.inference_mode()
     def _append_tokens(self, state: Thinking, tokens: list[int | None]) -> None:
         """Feed one token to each row. Rows that have ended get a masked slot, which they never look at."""
         alive = torch.tensor([token is not None for token in tokens], device=self.device)
-        ids = torch.tensor([[token or 0] for token in tokens], device=self.device)
+        self._feed(state, torch.tensor([token or 0 for token in tokens], device=self.device), alive)
+
+    def _feed(self, state: Thinking, ids: torch.Tensor, alive: torch.Tensor, looks: bool = True) -> None:
+        """Feed a token to each row, ids (B,); `looks` as in `decode_step`."""
         state.mask = torch.cat([state.mask, alive[:, None].to(state.mask.dtype)], dim=1)
         text = text_model(self.backbone)
         if text is not None:
-            embeds = text.embed_tokens(ids[:, 0])
-            hidden = decode_step(text, embeds, state.next_position, state.mask, state.cache, state.prefix)
+            embeds = text.embed_tokens(ids)
+            hidden = decode_step(text, embeds, state.next_position, state.mask, state.cache, state.prefix, looks)
             state.logits = self.token_logits(hidden)
         else:
-            state.logits = self.backbone(input_ids=ids, attention_mask=state.mask, **self._continued(state)).logits[:, -1]
+            inputs = self._continued(state)
+            state.logits = self.backbone(input_ids=ids[:, None], attention_mask=state.mask, **inputs).logits[:, -1]
         state.next_position = state.next_position + alive
 
     # arguments of the backbone
