@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from transformers import Qwen2VLVideoProcessor, Qwen3VLVideoProcessor
 
 from descore.prompt import DEFAULT_PROMPT_VERSION, render_turns
 from descore.video.types import VideoClip
@@ -184,17 +185,19 @@ def _metadata(clip: VideoClip, times: Sequence[int]) -> Mapping[str, Any]:
 
 
 def _size(video_processor: Any, policy: FramePolicy, frames: int) -> Mapping[str, Any]:
-    """Express the pixel budget in Qwen3-VL's terms: `size` bounds the pixels of ALL frames together.
+    """Express the pixel budget in the terms of Qwen's processors.
 
-    Its own cap is off, since it compares one frame with the bound of all frames and so lifts the budget of
-    short clips. Processors of other families keep their own sizing.
+    Qwen3-VL's `size` bounds the pixels of ALL frames together, that of Qwen2-VL and Qwen2.5-VL those of each one. Their own
+    cap is off, since Qwen3-VL's compares one frame with the bound of all frames and so lifts the budget of short clips.
+    Processors of other families keep their own sizing.
     """
-    if not hasattr(video_processor, "cap_pixels_per_frame"):
+    each = isinstance(video_processor, Qwen2VLVideoProcessor) and not isinstance(video_processor, Qwen3VLVideoProcessor)
+    capped = hasattr(video_processor, "cap_pixels_per_frame")
+    if not each and not capped:
         return {}
-    return {
-        "size": {
-            "shortest_edge": policy.min_pixels_per_frame * frames,
-            "longest_edge": policy.max_pixels_per_frame * frames,
-        },
-        "cap_pixels_per_frame": False,
+    bounded = 1 if each else frames
+    size = {
+        "shortest_edge": policy.min_pixels_per_frame * bounded,
+        "longest_edge": policy.max_pixels_per_frame * bounded,
     }
+    return {"size": size, "cap_pixels_per_frame": False} if capped else {"size": size}

@@ -6,6 +6,7 @@ its own code meets. Everything here is refused in one sentence, before it gets t
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections.abc import Collection
 from pathlib import Path
@@ -20,6 +21,8 @@ PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 LARGEST_VOCABULARY, LARGEST_SETTINGS = 128 * 1024 * 1024, 16 * 1024 * 1024
 _VOCABULARIES = ("tokenizer.json", "vocab.json")
 _NAMED = 5
+# Methods of quantisation that transformers reads by a library of its own.
+QUANTISERS = {"bitsandbytes": "bitsandbytes", "awq": "gptqmodel", "gptq": "gptqmodel"}
 WEIGHTS, WEIGHTS_INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
@@ -40,6 +43,7 @@ def check_backbone_folder(folder: Path) -> None:
         refuse_pickles(folder)
         raise CheckpointError(f"{folder.name} holds no safetensors weights; copy or download the whole folder again")
     check_architecture(config)
+    check_quantisation(config)
 
 
 def check_architecture(config: dict[str, Any]) -> None:
@@ -53,6 +57,22 @@ def check_architecture(config: dict[str, Any]) -> None:
         raise CheckpointError(
             f"its model_type {str(kind)[:80]!r} is none of the installed transformers, and code from a checkpoint is never "
             "run: update transformers, or choose another backbone"
+        )
+
+
+def check_quantisation(config: dict[str, Any]) -> None:
+    """Check that the library which reads a quantised backbone's weights is installed.
+
+    Raises:
+        CheckpointError: it is not; the message says what to install.
+    """
+    settings = config.get("quantization_config")
+    method = settings.get("quant_method") if isinstance(settings, dict) else None
+    library = QUANTISERS.get(str(method))
+    if library is not None and importlib.util.find_spec(library) is None:
+        raise CheckpointError(
+            f"its weights are quantised ({method}), and the library that reads them is not installed: "
+            f"run `pip install {library}` on a machine with a GPU, or choose weights that are not quantised"
         )
 
 

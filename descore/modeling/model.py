@@ -100,9 +100,11 @@ class DeScoreModel(nn.Module):
         """Compose them; the scoring module moves to the backbone's device.
 
         Raises:
-            CheckpointError: backbone and scoring module differ in their number of channels.
+            CheckpointError: backbone and scoring module differ in their number of channels, or the backbone has layers that
+                keep one state instead of a slot for each token.
         """
         super().__init__()
+        _refuse_states(backbone)
         enable_prefixes(backbone)
         hidden = backbone.config.get_text_config().hidden_size
         if scoring is not None and scoring.hidden_size != hidden:
@@ -460,6 +462,17 @@ class DeScoreModel(nn.Module):
 def _append(values: torch.Tensor, value: int) -> torch.Tensor:
     """Extend (B, S) to (B, S + 1) with `value` in the last column."""
     return torch.nn.functional.pad(values, (0, 1), value=value)
+
+
+def _refuse_states(backbone: PreTrainedModel) -> None:
+    """Refuse linear attention and the like: a row's state there takes in what comes after its end, and can't forget it."""
+    text = backbone.config.get_text_config()
+    kinds = set(getattr(text, "layer_types", None) or ())
+    if others := sorted(kinds - {"full_attention", "sliding_attention", "chunked_attention"}):
+        raise CheckpointError(
+            f"{type(backbone).__name__} has layers of {', '.join(others)}, on which rewards can't be read exactly: "
+            "choose a backbone with full attention, such as Qwen3-VL"
+        )
 
 
 def _end_ids(backbone: PreTrainedModel, processor: Any) -> frozenset[int]:
