@@ -1,7 +1,4 @@
-"""From the thoughts and rewards of an engine to judgements and verdicts, the same for every engine. Imports no torch.
-
-verdict = verdict_of(manifest, "think", "a red circle", verdict.videos)     # stored judgements, compared again
-"""
+"""From the thoughts and rewards of an engine to judgements and verdicts, the same for every engine. Imports no torch."""
 
 from __future__ import annotations
 
