@@ -73,11 +73,19 @@ def videoalign_file(folder: Path, pairs: int = 3) -> Path:
     return write_csv(folder / "pairs.csv", VIDEOALIGN, rows)
 
 
+def _is_file(path: Path) -> bool:
+    """False too for a damaged name that is longer than a name may be."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
 def arrive(database: Database, parsed: ParsedFile, format: str, source: str) -> tuple[ResolvedImport, dict[str, NewVideo]]:
     """The parsed file with the hashes of its videos, which are kept in the store's folder."""
     clips: list[Clip] = [clip for pair in parsed.pairs for clip in (pair.a, pair.b)]
     hashes, videos = {}, {}
-    for path in {clip.path for clip in clips if clip.path is not None and clip.path.is_file()}:
+    for path in {clip.path for clip in clips if clip.path is not None and _is_file(clip.path)}:
         stored = store_video(path, database.home)
         hashes[path] = stored.sha256
         videos[stored.sha256] = NewVideo(stored.sha256, stored.file, path.name, 64, 48, 12.0, 2.5)
