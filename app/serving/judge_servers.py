@@ -1,8 +1,5 @@
 """Judging by `descore serve` on other machines: the checkpoint that answers is the servers', and so is its memory.
 
-    serving = ServerServing(database, JudgeServers(["http://gpu-box:8000"], token))
-    serving.look()                        # again and again: who is down, who is back, who lacks what was promoted
-
 While no server answers, the model counts as offloaded: pages name the server, open stored judgements, and go on.
 """
 

@@ -1,9 +1,4 @@
-"""One running `descore serve` as its clients see it: its checkpoint, its videos, its streams of events.
-
-server = JudgingClient("http://gpu-box:8000", token)
-server.checkpoint()["name"]
-server.ensure(video, Path("a.mp4"))             # sent unless it is there
-"""
+"""One running `descore serve` as its clients see it: its checkpoint, its videos, its streams of events."""
 
 from __future__ import annotations
 

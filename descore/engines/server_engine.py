@@ -1,7 +1,5 @@
 """The engine of judging servers: `descore serve` on other machines thinks, over HTTP.
 
-    judge = DeScore.from_server(["http://gpu-box-1:8000", "http://gpu-box-2:8000"], token)
-
 A video is named by the hash of its content and sent to a server once. Each call goes to the server with the fewest open
 requests; one that is down is left out for a while and named where no other answers.
 """

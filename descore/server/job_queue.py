@@ -1,8 +1,4 @@
-"""The bounded queue before the engine: a few requests are judged at a time, some wait, more are refused.
-
-job = queue.submit(work)             # raises `ServerError` 429 where too many wait
-job.cancel()                         # the client has left
-"""
+"""The bounded queue before the engine: a few requests are judged at a time, some wait, more are refused."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""Judging the rows of one request, in a thread of the queue: kept results first, the engine for the others.
-
-judging = Judging(served, store, results, clips, metrics)
-for event in judging.stream(request, cancelled):    # the events of `descore.judgement`, and `Finished`
-    ...
-"""
+"""Judging the rows of one request, in a thread of the queue: kept results first, the engine for the others."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""The checkpoint that answers, and swapping it for another one as the server runs.
-
-with checkpoints.in_use() as served:          # what begins on a checkpoint ends on it
-    ...
-checkpoints.swap("our-lab/descore-8b@1f2e3d")
-"""
+"""The checkpoint that answers, and swapping it for another one as the server runs."""
 
 from __future__ import annotations
 

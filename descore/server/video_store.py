@@ -1,11 +1,4 @@
-"""Uploaded videos on disk, under the hash of their content; the least recently used ones go when the room is needed.
-
-with store.upload() as upload:
-    upload.write(piece)                            # any number of times
-    kept = upload.keep(expected)                   # "9f86d0...", 64 hexadecimal digits
-with store.hold([kept]) as paths:                  # not removed for the length of the block
-    ...
-"""
+"""Uploaded videos on disk, under the hash of their content; the least recently used ones go when the room is needed."""
 
 from __future__ import annotations
 
