@@ -45,4 +45,5 @@ def test_it_judges_with_the_same_numbers(judge: DeScore, mode: Any, monkeypatch:
         assert video["reward"] == pytest.approx(before["reward"], abs=1e-4)
         assert video["standardised_reward"] == pytest.approx(before["standardised_reward"], abs=1e-3)
     assert judged.pop("p_first_preferred") == pytest.approx(expected.pop("p_first_preferred"), abs=1e-3)
+    assert judged.pop("engine").startswith("transformers ")
     assert judged == expected

@@ -206,7 +206,7 @@ def test_a_peft_folder_on_a_base(base: Path, tmp_path: Path, head_inside: bool) 
     assert not (made / "backbone").exists()
     assert (record["layout"], record["base"]) == ("adapter", "base")
     assert record["head"] == ("rm_head.weight" if head_inside else "rm_head.weight of rm_head.pth")
-    assert adapter_config(DeScore.from_pretrained(made).model.backbone) is not None
+    assert adapter_config(load_checkpoint(made)[0].backbone) is not None
 
 
 @pytest.mark.filterwarnings("ignore")
