@@ -29,7 +29,7 @@ from descore.batch_scoring import (
     refused_prompts,
     rows_of,
 )
-from descore.checkpoints.folder import copy_checkpoint, load_located, locate, save_checkpoint
+from descore.checkpoints.folder import load_checkpoint, load_located, locate, save_checkpoint
 from descore.engines.engine import ROWS_AT_ONCE, Cancel, Engine, EngineName, FinishedThought, Thinking
 from descore.engines.transformers_engine import TransformersEngine
 from descore.errors import EngineError, RewardError
@@ -84,8 +84,8 @@ class DeScore:
     ) -> DeScore:
         """Load a checkpoint folder, one on the Hub, "bundled", or a bare backbone (which has no reward).
 
-        An adapter is merged into the weights, so that a token costs what it costs without one. `save_pretrained` copies the
-        checkpoint then, adapter and all.
+        An adapter is merged into the weights, so that a token costs what it costs without one. `save_pretrained` writes
+        the checkpoint with its adapter all the same.
 
         Args:
             device, dtype: by default CUDA in bfloat16 where there is a GPU, else the CPU in float32. A dtype may be given
@@ -134,7 +134,8 @@ class DeScore:
     def save_pretrained(self, folder: str | Path) -> Path:
         """Write the checkpoint folder, atomically; see `descore.checkpoints.folder.save_checkpoint`."""
         if self._merged_from is not None:
-            return copy_checkpoint(self._merged_from, Path(folder), self.name, self.manifest.lineage)
+            model, _ = load_checkpoint(self._merged_from, device="cpu", dtype=self.model.backbone.dtype)
+            return save_checkpoint(folder, model, self.manifest)
         return save_checkpoint(folder, self.model, self.manifest)
 
     def push_to_hub(
