@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Sequence
@@ -60,6 +61,16 @@ class FinishedThought:
 
 # What `think` returns at its end: the thoughts of each row, or None once cancelled.
 Thinking = Generator["ThoughtDelta", None, list[list[FinishedThought]] | None]
+
+
+def rollout_seeds(content: str, k: int, seed: int) -> list[int]:
+    """Return a seed of 64 bits for each of a row's k thoughts, from seed, content and rollout alone.
+
+    Args:
+        content: `descore.encode.content_digest` of the row.
+    """
+    digests = (hashlib.sha256(f"{seed}/{content}/{rollout}".encode()).digest() for rollout in range(k))
+    return [int.from_bytes(digest[:8], "little", signed=True) for digest in digests]
 
 
 class Engine(ABC):

@@ -8,7 +8,6 @@ turns, one model call each.
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections.abc import Sequence
 from functools import cached_property
@@ -18,7 +17,7 @@ import torch
 import transformers
 
 from descore.encode import Row, collate, content_digest, encode_prompt, largest_row, pad_token_id
-from descore.engines.engine import ROWS_AT_ONCE, Cancel, Engine, FinishedThought, Thinking
+from descore.engines.engine import ROWS_AT_ONCE, Cancel, Engine, FinishedThought, Thinking, rollout_seeds
 from descore.errors import PromptError
 from descore.judgement import Mode, ThoughtDelta
 from descore.modeling.text_streamer import TextStream
@@ -172,9 +171,7 @@ def _uniforms(rows: Sequence[Row], k: int, limit: int, seed: int) -> torch.Tenso
     """Draw the random numbers of each row's k thoughts, (rows * k, limit), from seed, content and rollout alone."""
     draws = []
     for row in rows:
-        content = content_digest(row)
-        for rollout in range(k):
-            digest = hashlib.sha256(f"{seed}/{content}/{rollout}".encode()).digest()
-            generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little", signed=True))
+        for each in rollout_seeds(content_digest(row), k, seed):
+            generator = torch.Generator().manual_seed(each)
             draws.append(torch.rand(limit, generator=generator, dtype=torch.float64))
     return torch.stack(draws)

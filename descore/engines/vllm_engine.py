@@ -12,7 +12,6 @@ One thread drives vLLM; callers hand it requests and wait for tokens, so callers
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import logging
 import os
@@ -21,6 +20,7 @@ import sys
 import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +30,7 @@ import torch
 from descore.checkpoints.folder import MANIFEST_FILE, folder_fingerprint, locate
 from descore.checkpoints.stock_export import ExportManifest, export_checkpoint, is_export, read_export
 from descore.encode import Row, content_digest, encode_prompt
-from descore.engines.engine import Cancel, FinishedThought, Thinking
+from descore.engines.engine import Cancel, FinishedThought, Thinking, rollout_seeds
 from descore.engines.transformers_engine import ProcessorRows
 from descore.engines.vllm_prompts import PLACEHOLDERS, check_prompt_tokens, request_of
 from descore.engines.vllm_scheduler import Scheduler, Tokens
@@ -149,7 +149,7 @@ class VllmEngine(ProcessorRows):
         rollouts = self._rollouts(rows, k if mode == "k" else 1)
         with self._scheduler.calls() as calls:
             if mode != "quick":
-                seeds = self._seeds(rows, k, seed) if mode == "k" else [None] * len(rollouts)
+                seeds = _seeds(rows, k, seed) if mode == "k" else [None] * len(rollouts)
                 for index, (rollout, number) in enumerate(zip(rollouts, seeds, strict=True)):
                     calls.submit(index, rollout.request, self._thinking(number))
             else:
@@ -242,7 +242,7 @@ class VllmEngine(ProcessorRows):
         if tokens.finished and (piece := rollout.stream.finish()):
             yield piece
 
-    @property
+    @cached_property
     def _banned(self) -> frozenset[int]:
         return frozenset(self.export.never_sampled)
 
@@ -252,17 +252,6 @@ class VllmEngine(ProcessorRows):
             truncated = mode != "quick" and not each.ended
             thoughts[each.row].append(FinishedThought(each.stream.text, truncated, each.reward, tuple(each.log_probs)))
         return thoughts
-
-    @staticmethod
-    def _seeds(rows: Sequence[Row], k: int, seed: int) -> list[int | None]:
-        """Return a seed for each rollout, from seed, content and rollout alone."""
-        seeds: list[int | None] = []
-        for row in rows:
-            content = content_digest(row)
-            for rollout in range(k):
-                digest = hashlib.sha256(f"{seed}/{content}/{rollout}".encode()).digest()
-                seeds.append(int.from_bytes(digest[:4], "little") >> 1)
-        return seeds
 
     # start
 
@@ -294,6 +283,11 @@ class VllmEngine(ProcessorRows):
                 except EngineError as error:
                     refusal = error
         raise refusal
+
+
+def _seeds(rows: Sequence[Row], k: int, seed: int) -> list[int | None]:
+    """Return the seed of each rollout, of the 31 bits that vLLM takes everywhere."""
+    return [each & 0x7FFFFFFF for row in rows for each in rollout_seeds(content_digest(row), k, seed)]
 
 
 def _next(tokens: queue.Queue[Tokens | BaseException], cancel: Cancel | None) -> Tokens | None:
