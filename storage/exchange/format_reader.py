@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 from descore.errors import TableError
 from descore.prompt import prompt_problem
 from descore.tables.csv_records import csv_records
+from descore.tables.read_table import TableRow
 from descore.tables.text_encoding import decode
 from storage.exchange.parsed import (
     Clip,
@@ -33,24 +34,6 @@ from storage.exchange.parsed import (
 from storage.foreign_json import read_json, read_json_at
 
 Value = TypeVar("Value")
-
-
-@dataclass(frozen=True)
-class Row:
-    """One row or object of a file.
-
-    Attributes:
-        line: the first line that it stands on.
-        cells: by column, never None in a CSV.
-    """
-
-    line: int
-    cells: Mapping[str, Any]
-
-    def text(self, column: str) -> str:
-        """Return a cell as text, "" where the column or its value is missing."""
-        value = self.cells.get(column)
-        return "" if value is None else str(value)
 
 
 @dataclass(frozen=True)
@@ -106,7 +89,7 @@ class FormatReader:
 
     def pair(
         self,
-        row: Row,
+        row: TableRow,
         columns: PairColumns,
         *,
         clips: tuple[Clip | None, Clip | None] | None = None,
@@ -132,7 +115,7 @@ class FormatReader:
             extra_columns=other_columns(row, columns.own),
         )
 
-    def add_labelled(self, row: Row, pair: ParsedPair | None, label: ParsedLabel | None) -> None:
+    def add_labelled(self, row: TableRow, pair: ParsedPair | None, label: ParsedLabel | None) -> None:
         """Keep a pair with the label of its row; nothing without a pair."""
         if pair is not None:
             self.add(replace(pair, assignments=self.assignment(row, label)))
@@ -141,7 +124,7 @@ class FormatReader:
         """All that was found."""
         return ParsedFile(self.name, tuple(self._pairs), tuple(self._problems), tuple(self._notes))
 
-    def clip(self, row: Row, column: str, sha256: str | None = None) -> Clip | None:
+    def clip(self, row: TableRow, column: str, sha256: str | None = None) -> Clip | None:
         """Resolve the video that a cell names; None and a problem where it names none that may be read."""
         return self.clip_at(row.line, row.cells.get(column), column, sha256)
 
@@ -157,7 +140,7 @@ class FormatReader:
             return None
         return Clip(name, path, sha256)
 
-    def prompt(self, row: Row, column: str = "prompt") -> str:
+    def prompt(self, row: TableRow, column: str = "prompt") -> str:
         """Return the prompt; "" and a problem where it is none that can be used."""
         text = row.text(column)
         problem = prompt_problem(text)
@@ -166,7 +149,7 @@ class FormatReader:
             return ""
         return text
 
-    def one_of(self, row: Row, column: str, known: Mapping[str, Value]) -> Value | None:
+    def one_of(self, row: TableRow, column: str, known: Mapping[str, Value]) -> Value | None:
         """Look up a cell in a table of words; None for an empty cell, and None and a problem for an unknown word."""
         text = row.text(column)
         if not text:
@@ -176,13 +159,13 @@ class FormatReader:
             return None
         return known[text]
 
-    def assignment(self, row: Row, label: ParsedLabel | None) -> tuple[ParsedAssignment, ...]:
+    def assignment(self, row: TableRow, label: ParsedLabel | None) -> tuple[ParsedAssignment, ...]:
         """Make the assignment of a row with one label, by the person in the column `annotator` if there is one."""
         if label is None:
             return ()
         return (ParsedAssignment((label,), annotator=row.text("annotator") or None, line=row.line),)
 
-    def table(self, required: Sequence[str], one_of: Sequence[str] = ()) -> Iterator[Row]:
+    def table(self, required: Sequence[str], one_of: Sequence[str] = ()) -> Iterator[TableRow]:
         """Yield the rows of a CSV, with the separator and the encoding that it has.
 
         Args:
@@ -208,7 +191,7 @@ class FormatReader:
         if not missing and not repeated:
             yield from self._rows(records, columns)
 
-    def _rows(self, records: Iterator[tuple[int, list[str]]], columns: list[str]) -> Iterator[Row]:
+    def _rows(self, records: Iterator[tuple[int, list[str]]], columns: list[str]) -> Iterator[TableRow]:
         for line, cells in records:
             if len(cells) != len(columns):
                 self.problem(line, f"has {len(cells)} cells, the header has {len(columns)}")
@@ -216,7 +199,7 @@ class FormatReader:
                 nameless = [cell for column, cell in zip(columns, cells, strict=True) if not column and cell.strip()]
                 if nameless:
                     self.problem(line, f"holds {nameless[0][:40]!r} in a column without a name; name it in the header")
-                yield Row(line, {column: cell for column, cell in zip(columns, cells, strict=True) if column})
+                yield TableRow(line, {column: cell for column, cell in zip(columns, cells, strict=True) if column})
 
     def _records(self, text: str) -> Iterator[tuple[int, list[str]]]:
         """Yield the records of a CSV that are not blank, each with the line that it begins on."""
@@ -245,7 +228,7 @@ class FormatReader:
             self.note(decoded.note.line, decoded.note.reason)
         return decoded.text
 
-    def json_lines(self, required: Sequence[str] = ()) -> Iterator[Row]:
+    def json_lines(self, required: Sequence[str] = ()) -> Iterator[TableRow]:
         """Yield the objects of a JSON Lines file that have the required keys; the others are problems."""
         for number, line in enumerate((self.text() or "").split("\n"), start=1):
             if line.strip():
@@ -256,7 +239,7 @@ class FormatReader:
                     continue
                 yield from self._object(number, value, required)
 
-    def json_array(self, required: Sequence[str]) -> Iterator[Row]:
+    def json_array(self, required: Sequence[str]) -> Iterator[TableRow]:
         """Yield the objects of a JSON file that holds one array, each with the line that it begins on.
 
         Args:
@@ -285,7 +268,7 @@ class FormatReader:
                 self.problem(line, "not JSON: the array does not go on with a comma or end behind this object")
                 return
 
-    def _object(self, line: int, value: Any, required: Sequence[str]) -> Iterator[Row]:
+    def _object(self, line: int, value: Any, required: Sequence[str]) -> Iterator[TableRow]:
         if not isinstance(value, dict):
             self.problem(line, f"not an object but {type(value).__name__}")
             return
@@ -293,10 +276,10 @@ class FormatReader:
         if missing:
             self.problem(line, f"lacks {', '.join(missing)}; an object needs {', '.join(required)}")
         else:
-            yield Row(line, value)
+            yield TableRow(line, value)
 
 
-def other_columns(row: Row, used: Sequence[str]) -> dict[str, Any]:
+def other_columns(row: TableRow, used: Sequence[str]) -> dict[str, Any]:
     """Return the cells of unused columns that are not empty: they are kept with the pair."""
     return {name: value for name, value in row.cells.items() if name not in used and value not in ("", None)}
 

@@ -12,13 +12,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from storage.exchange.format_reader import FormatReader, Row
+    from descore.tables.read_table import TableRow
+    from storage.exchange.format_reader import FormatReader
     from storage.exchange.parsed import Clip, ParsedPair
 
 PROBLEM = "problem"
 
 
-def two_clips(reading: FormatReader, row: Row) -> tuple[Clip | None, Clip | None]:
+def two_clips(reading: FormatReader, row: TableRow) -> tuple[Clip | None, Clip | None]:
     """Resolve the two videos of a row; None and a problem for each that the cell does not name."""
     text = row.text("videos")
     try:
@@ -32,7 +33,7 @@ def two_clips(reading: FormatReader, row: Row) -> tuple[Clip | None, Clip | None
     return first, second
 
 
-def with_instruction(pair: ParsedPair | None, row: Row) -> ParsedPair | None:
+def with_instruction(pair: ParsedPair | None, row: TableRow) -> ParsedPair | None:
     """Keep the instruction as an extra column of the pair, unless it is the prompt itself."""
     instruction = row.text(PROBLEM)
     if pair is None or instruction in ("", pair.prompt):

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from descore.answer import DIMENSIONS
-from storage.exchange.format_reader import FormatReader, PairColumns, Row
+from storage.exchange.format_reader import FormatReader, PairColumns
 from storage.exchange.format_writer import WriteReport, common_cells, current_labels, used_columns, write_table
 from storage.exchange.parsed import CHOICES, ParsedAssignment, ParsedFile, ParsedLabel, ParsedPair, known_sub_scores
 
 if TYPE_CHECKING:
+    from descore.tables.read_table import TableRow
     from storage.schema import Choice, Strength
 
 FILE = "pairs.csv"
@@ -45,7 +46,7 @@ def read(path: Path, videos: Path | None = None) -> ParsedFile:
     return reading.parsed()
 
 
-def _label(reading: FormatReader, row: Row) -> ParsedLabel | None:
+def _label(reading: FormatReader, row: TableRow) -> ParsedLabel | None:
     choice, strength = reading.one_of(row, "label", _LABELS), reading.one_of(row, "strength", _STRENGTHS)
     scores: dict[str, dict[str, str]] = {"A": {}, "B": {}}
     for column, (side, name) in _CELLS.items():

@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from descore.answer import DIMENSIONS
-from storage.exchange.format_reader import FormatReader, Row
+from descore.tables.read_table import TableRow
+from storage.exchange.format_reader import FormatReader
 from storage.exchange.format_writer import WriteReport, json_text, replacing
 from storage.exchange.formats.studio_records import REQUIRED, read_records, records
 
@@ -59,7 +60,7 @@ def read(path: Path, videos: Path | None = None) -> ParsedFile:
     return reading.parsed()
 
 
-def parquet_rows(reading: FormatReader) -> Iterator[Row]:
+def parquet_rows(reading: FormatReader) -> Iterator[TableRow]:
     """Yield the rows of a Parquet file, counted from 1 as its lines."""
     line = 0
     try:
@@ -72,7 +73,7 @@ def parquet_rows(reading: FormatReader) -> Iterator[Row]:
             for batch in file.iter_batches(batch_size=_ROWS):
                 for cells in batch.to_pylist():
                     line += 1
-                    yield Row(line, cells)
+                    yield TableRow(line, cells)
     # Damaged bytes can also give times outside of every year, text that is not UTF-8, and sizes beyond all memory.
     except (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError) as error:
         reading.problem(line or None, f"not a Parquet file that can be read: {error or type(error).__name__}")

@@ -13,7 +13,8 @@ from storage.foreign_json import LARGEST_FLOAT, read_json
 from storage.schema import Action, Kind, PairState, Side, Strength
 
 if TYPE_CHECKING:
-    from storage.exchange.format_reader import Row
+    from descore.tables.read_table import TableRow
+
 
 _LONGEST = {"annotator": 80, "campaign": 150, "token": 64}
 _ROUNDS = (0, 1, 2)
@@ -102,7 +103,7 @@ class LabelFields:
         )
 
 
-def label_of(row: Row) -> LabelFields | None:
+def label_of(row: TableRow) -> LabelFields | None:
     """Parse the label in a record; None where it has none.
 
     Raises:
@@ -158,7 +159,7 @@ def json_object(value: Any, name: str) -> dict[str, Any]:
     return value
 
 
-def _text(row: Row, name: str) -> str | None:
+def _text(row: TableRow, name: str) -> str | None:
     value = row.cells.get(name)
     if value is None or value == "":
         return None
@@ -167,7 +168,7 @@ def _text(row: Row, name: str) -> str | None:
     return value
 
 
-def _one_of(row: Row, name: str, known: tuple[Any, ...], default: Any) -> Any:
+def _one_of(row: TableRow, name: str, known: tuple[Any, ...], default: Any) -> Any:
     value = row.cells.get(name)
     if value is None or value == "":
         return default
@@ -176,7 +177,7 @@ def _one_of(row: Row, name: str, known: tuple[Any, ...], default: Any) -> Any:
     return value
 
 
-def _whole(row: Row, name: str, default: int) -> int:
+def _whole(row: TableRow, name: str, default: int) -> int:
     value = row.cells.get(name)
     if value is None:
         return default
@@ -192,7 +193,7 @@ def _number(value: Any, name: str) -> float:
     return float(value)
 
 
-def _list(row: Row, name: str) -> list[Any]:
+def _list(row: TableRow, name: str) -> list[Any]:
     value = row.cells.get(name)
     if value is None:
         return []
@@ -223,7 +224,7 @@ def _playback(value: Any) -> dict[str, dict[str, float]]:
     return playback
 
 
-def _gold(row: Row) -> Mapping[str, Any] | None:
+def _gold(row: TableRow) -> Mapping[str, Any] | None:
     value = json_object(row.cells.get("gold"), "gold")
     if not value:
         return None

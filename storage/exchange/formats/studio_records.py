@@ -15,7 +15,8 @@ from storage.exchange.formats.studio_record_labels import LabelFields, assignmen
 from storage.exchange.parsed import Clip, ParsedAssignment, ParsedPair
 
 if TYPE_CHECKING:
-    from storage.exchange.format_reader import FormatReader, Row
+    from descore.tables.read_table import TableRow
+    from storage.exchange.format_reader import FormatReader
 
 REQUIRED = ("video_a", "video_b", "prompt")
 _PAIR_TEXTS = (*REQUIRED, "video_a_sha256", "video_b_sha256", "generator_a", "generator_b")
@@ -45,7 +46,7 @@ def _without_empty(record: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in record.items() if value is not None and value not in ({}, [], "")}
 
 
-def read_records(reading: FormatReader, rows: Iterable[Row]) -> None:
+def read_records(reading: FormatReader, rows: Iterable[TableRow]) -> None:
     """Put the records of a file together into pairs with their assignments, and add those to `reading`."""
     pairs: dict[tuple[str, str, str], ParsedPair] = {}
     assignments: dict[tuple[str, str, str], dict[tuple[Any, ...], LabelFields]] = {}
@@ -78,7 +79,7 @@ def _assignment(reading: FormatReader, fields: LabelFields) -> ParsedAssignment 
         return None
 
 
-def _pair(reading: FormatReader, row: Row) -> ParsedPair | None:
+def _pair(reading: FormatReader, row: TableRow) -> ParsedPair | None:
     wrong = [name for name in _PAIR_TEXTS if not isinstance(row.cells.get(name, ""), (str, type(None)))]
     missing = [name for name in REQUIRED if row.cells.get(name) is None]
     if wrong or missing:
