@@ -40,8 +40,9 @@ import numpy as np
 from tqdm import tqdm
 
 from descore.checkpoints.folder import BUNDLED, locate
+from descore.engines.engine import ROWS_AT_ONCE
 from descore.judge import DeScore
-from descore.scoring.config import ROWS_AT_ONCE, ScoreConfig
+from descore.scoring.config import ScoreConfig
 from descore.scoring.score_table import results_path, score_table
 from descore.tables.pairs import PairTable, read_pairs
 from descore.video import TABLE_PROCESSES, TABLES, encode_h264, read_clip

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from tqdm import tqdm
 
-from descore.judgement import Judgement
+from descore.judgement import Judgement, Mode
 from descore.video.memory_frames import Frames, Video, check_video
 
 if TYPE_CHECKING:
@@ -101,6 +101,11 @@ def rows_of(batch_size: BatchSize, engine: Engine) -> int:
     if not isinstance(batch_size, int) or batch_size < 1:
         raise ValueError(f'batch_size is a whole number from 1 on or "auto", not {batch_size!r}')
     return batch_size
+
+
+def items_at_once(rows: int, mode: Mode, k: int) -> int:
+    """Return how many videos are judged together where so many rows think at the same time: in mode k each has k."""
+    return max(1, rows // k) if mode == "k" else rows
 
 
 def refused_prompts(prompts: Sequence[str], check: Callable[[str], None], keep: bool) -> dict[int, Exception]:

@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, get_args, overload
 
 import torch
 
@@ -24,6 +24,7 @@ from descore.batch_scoring import (
     BatchSize,
     Progress,
     ReadVideo,
+    items_at_once,
     read_video,
     read_videos,
     refused_prompts,
@@ -36,8 +37,7 @@ from descore.errors import EngineError, RewardError
 from descore.judgement import MODES, Event, Judged, Judgement, Mode, Verdict
 from descore.modeling.backbone import check_device
 from descore.pair_frames import judge_pairs, read_rows
-from descore.verdicts import judgement_of as judgement_of
-from descore.verdicts import verdict_of as verdict_of
+from descore.verdicts import judgement_of, verdict_of
 from descore.video import JUDGING, Lane, Video
 from descore.video.memory_frames import as_videos, video_name
 
@@ -100,8 +100,8 @@ class DeScore:
             descore.errors.DeviceError: this machine has no such device.
             descore.errors.EngineError: the engine can't run here.
         """
-        if engine not in ("transformers", "vllm", "auto"):
-            raise EngineError(f"unknown engine {engine!r}; choose transformers, vllm or auto")
+        if engine not in (names := get_args(EngineName)):
+            raise EngineError(f"unknown engine {engine!r}; choose one of {', '.join(names)}")
         if engine != "transformers":
             from descore.engines.vllm_engine import VllmEngine, vllm_is_usable
 
@@ -342,14 +342,13 @@ class DeScore:
         texts = [prompts] * len(items) if isinstance(prompts, str) else list(prompts)
         if len(texts) != len(items):
             raise ValueError(f"{len(items)} videos need {len(items)} prompts (or one for all), not {len(texts)}")
-        size = rows_of(batch_size, self.engine)
         scoring = BatchScoring(
             read=lambda video: read_video(self.engine, video, JUDGING),
             encode=self.engine.encode,
             judge_rows=lambda rows, start: self._judge_rows(
                 rows, [video_name(items[i]) for i, _ in rows], mode, k, seed, start
             ),
-            size=max(1, size // k) if mode == "k" else size,
+            size=items_at_once(rows_of(batch_size, self.engine), mode, k),
             shrink=batch_size == "auto",
             keep_errors=on_error == "return",
         )

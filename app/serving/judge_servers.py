@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from app.serving.judging_queue import JudgingQueue
 from app.serving.serving import Served, Serving
 from descore import DeScore
 from descore.checkpoints.manifest import Manifest
@@ -26,9 +25,7 @@ from storage.training.model_registry import serving as last_promoted
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 5.0
-# The judgements that an app has begun at a time, for each server: those have queues of their own.
-AT_ONCE_EACH = 8
-_KNOWN = "judge_servers.json"  # in the data folder: what the servers said of their checkpoint last
+_KNOWN = "judge_servers.json"  # in the data folder: the description of the checkpoint that the servers served last
 
 
 class JudgeServers:
@@ -59,7 +56,7 @@ class JudgeServers:
         return ServerEngine(self._urls, self._token, fingerprint)
 
     def load(self, location: str, fingerprint: str) -> ServerEngine:
-        """Have all servers that answer load a checkpoint and swap. Those that are down are told once they are back.
+        """Have all servers that answer load a checkpoint and swap. Those that are down load it once they are back.
 
         Args:
             location: a folder that the servers see too, a Hub id or "bundled".
@@ -80,7 +77,7 @@ class JudgeServers:
                     _put_back(done)
                     raise CheckpointError(f"the checkpoint can't be served: {error}") from error
                 except EngineError as error:
-                    log.warning("not told of the checkpoint: %s", error)
+                    log.warning("a server could not be asked to load the checkpoint: %s", error)
             return self.connect(fingerprint)
         except EngineError as error:
             raise CheckpointError(str(error)) from error
@@ -120,7 +117,6 @@ class ServerServing(Serving):
             log.warning("%s", error)
             served, checkpoint_id = self._known(str(error))
         super().__init__(served, checkpoint_id)
-        self.queue = JudgingQueue(AT_ONCE_EACH * len(servers))
 
     def offload(self, reason: str) -> None:
         """Do nothing: a run on this machine takes no memory from the servers."""
@@ -145,16 +141,16 @@ class ServerServing(Serving):
             try:
                 self.restore()
             except (EngineError, CheckpointError) as error:
-                self._say_down(str(error))
+                self._mark_down(str(error))
             return
         engine = served.model.engine
         assert isinstance(engine, ServerEngine)
         down = engine.look()
-        if down and self._tells(served):
+        if down and self._correct_servers(served):
             down = engine.look()
         self._down = down
         if len(down) == len(self._servers):
-            self._say_down("; ".join(down.values()))
+            self._mark_down("; ".join(down.values()))
 
     def notice(self) -> str:
         """Say which servers don't answer while others do; "" where all do, or none."""
@@ -163,7 +159,7 @@ class ServerServing(Serving):
     def _load(self, location: str, fingerprint: str) -> Served:
         return self._served_by(self._servers.load(_seen_everywhere(location), fingerprint), location)
 
-    def _tells(self, served: Served) -> bool:
+    def _correct_servers(self, served: Served) -> bool:
         """Have servers that serve another checkpoint load the one that serves here; return whether that may have helped."""
         if not self._change.acquire(blocking=False):
             return False  # a promotion is on its way
@@ -176,7 +172,7 @@ class ServerServing(Serving):
             self._change.release()
         return True
 
-    def _say_down(self, reason: str) -> None:
+    def _mark_down(self, reason: str) -> None:
         with self._change:
             if self._served.model is not None or self._served.aside != reason:
                 self._swap(replace(self._served, model=None, aside=reason), self._checkpoint_id)
@@ -214,9 +210,15 @@ class ServerServing(Serving):
     def _known(self, reason: str) -> tuple[Served, int | None]:
         """Return the checkpoint that the servers served last, where it is known, else the bundled one; without a model."""
         try:
-            said = json.loads((self._database.home / _KNOWN).read_text("utf-8"))
-            manifest = Manifest.from_dict(said["manifest"])
-            served = Served(said["name"], said["location"], manifest, bool(said["has_reward"]), said["fingerprint"])
+            known = json.loads((self._database.home / _KNOWN).read_text("utf-8"))
+            manifest = Manifest.from_dict(known["manifest"])
+            served = Served(
+                known["name"],
+                known["location"],
+                manifest,
+                bool(known["has_reward"]),
+                known["fingerprint"],
+            )
         except (OSError, ValueError, KeyError, TypeError):
             served = Served.read(BASE)
         with self._database.read() as session:

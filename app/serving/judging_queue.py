@@ -145,7 +145,7 @@ class JudgingQueue:
         self._looked_at = -math.inf
 
     def set_at_once(self, at_once: int) -> None:
-        """Let so many judgements run at a time from now on; those that run go on."""
+        """Set how many judgements run at a time; those that already run go on."""
         with self._changed:
             self._at_once = at_once
             self._admit()

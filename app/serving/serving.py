@@ -339,7 +339,7 @@ class Serving:
 
     def _set_queue(self) -> None:
         """Let as many judgements run at a time as the engine gains from."""
-        if self._served.model is not None and not self.elsewhere:
+        if self._served.model is not None:
             self.queue.set_at_once(self._served.model.engine.at_once)
 
 

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, TextIO
 
+from descore.batch_scoring import items_at_once
 from descore.errors import PromptError, RewardError
 from descore.scoring.progress import Progress
 from descore.scoring.read_ahead import read_ahead
@@ -55,7 +56,7 @@ class Answering:
         self._load, self.questions, self.results, self._config = load, questions, results, config
         self._judge: DeScore | None = None
         self._missing = 0
-        self.size = max(1, config.batch_size // config.k) if config.mode == "k" else config.batch_size
+        self.size = items_at_once(config.batch_size, config.mode, config.k)
         self.distinct = self.judged = self.failed = 0
         self.progress = Progress(questions.last_positions(), len(questions), out)
 

@@ -15,7 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from descore.scoring.config import ROWS_AT_ONCE, ScoreConfig, parse_shard
+from descore.engines.engine import ROWS_AT_ONCE
+from descore.scoring.config import ScoreConfig, parse_shard
 from descore.tables.labels import parse_words
 from descore.tables.pair_columns import parse_mapping
 from descore.tables.pairs import PairTable, read_pairs

@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from descore.engines.engine import ROWS_AT_ONCE
 from descore.judgement import Mode
 
-ROWS_AT_ONCE = 8  # questions in a batch, as in `DeScore.score`
 _SHARD = re.compile(r"(\d{1,6})/(\d{1,6})")
 
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from descore.judge import verdict_of
 from descore.scoring.output_rows import write_rows
+from descore.verdicts import verdict_of
 
 if TYPE_CHECKING:
     from descore.checkpoints.manifest import Manifest
@@ -40,7 +40,7 @@ def write_pairs(questions: Questions, results: ResultsFile, manifest: Manifest, 
 
 def pair_row(questions: Questions, results: ResultsFile, manifest: Manifest, index: int) -> dict[str, Any]:
     """Return the cells of a row of the output; both of its questions have answers."""
-    pair, asked = questions.table.rows[index], questions.asked
+    pair, config = questions.table.rows[index], questions.config
     answers = [results.get(key) for key in questions.of_row(index)]
     files = questions.videos_of_row(index)
     errors = dict.fromkeys(answer.error for answer in answers if answer.error is not None)
@@ -51,12 +51,12 @@ def pair_row(questions: Questions, results: ResultsFile, manifest: Manifest, ind
         "path_B": pair.path_b,
         "prompt": pair.prompt,
         "checkpoint": manifest.name,
-        "checkpoint_fingerprint": asked.fingerprint,
-        "mode": asked.mode,
+        "checkpoint_fingerprint": config.fingerprint,
+        "mode": config.mode,
         "error": "; ".join(errors) or None,
     }
-    if asked.mode == "k":
-        cells |= {"k": asked.k, "seed": asked.seed}
+    if config.mode == "k":
+        cells |= {"k": config.k, "seed": config.seed}
     judged = [answer.judgement for answer in answers if answer.judgement is not None]
     for side, file, answer in zip("AB", files, answers, strict=True):
         cells[f"video_sha256_{side}"] = file.sha256
@@ -69,6 +69,6 @@ def pair_row(questions: Questions, results: ResultsFile, manifest: Manifest, ind
             cells[f"thought_{side}"] = judgement.thought
     cells["engine"] = "; ".join(dict.fromkeys(judgement.engine or "" for judgement in judged)) or None
     if len(judged) == 2:
-        verdict = verdict_of(manifest, asked.mode, pair.prompt, (judged[0], judged[1]))
+        verdict = verdict_of(manifest, config.mode, pair.prompt, (judged[0], judged[1]))
         cells |= {"p_first_preferred": verdict.p_first_preferred, "verdict": verdict.verdict}
     return cells

@@ -1,7 +1,7 @@
 """What a table asks: each distinct video content and prompt once, whatever the number of rows and names of files.
 
     from concurrent.futures import ThreadPoolExecutor
-    questions = Questions(read_pairs(Path("pairs.csv")), Asked("f" * 64, "quick"))
+    questions = Questions(read_pairs(Path("pairs.csv")), QuestionConfig("f" * 64, "quick"))
     with ThreadPoolExecutor() as threads:
         slots = list(questions.slots(threads))
     questions.of_row(0)                                     # the keys of both videos of the first row
@@ -33,7 +33,7 @@ _HASHED_AHEAD = 64  # files
 
 
 @dataclass(frozen=True)
-class Asked:
+class QuestionConfig:
     """The part of a question that all rows of a run share.
 
     Attributes:
@@ -113,11 +113,11 @@ class Questions:
 
     Attributes:
         table: the pairs.
-        asked: what all questions share.
+        config: the part that all questions share.
     """
 
-    def __init__(self, table: PairTable, asked: Asked) -> None:
-        self.table, self.asked = table, asked
+    def __init__(self, table: PairTable, config: QuestionConfig) -> None:
+        self.table, self.config = table, config
         numbers: dict[tuple[str, str], int] = {}
         self._of_rows = array("q")  # two for each row
         for row in table.rows:
@@ -155,7 +155,7 @@ class Questions:
                 name, video = next(hashed)
                 self._videos[name] = video
             video = self._videos[path]
-            key = self.asked.key(video.identity, prompt)
+            key = self.config.key(video.identity, prompt)
             self._keys.append(key)
             if key not in seen:
                 seen.add(key)

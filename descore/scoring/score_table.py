@@ -23,7 +23,7 @@ from descore.scoring.config import ScoreConfig
 from descore.scoring.output_rows import check_out
 from descore.scoring.pair_rows import write_pairs
 from descore.scoring.progress import Cause
-from descore.scoring.questions import Asked, Questions
+from descore.scoring.questions import QuestionConfig, Questions
 from descore.scoring.results_file import ResultsFile
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def score_table(
     """
     check_out(out)
     others = _other_results(out, config)
-    questions = Questions(table, Asked(folder_fingerprint(checkpoint), config.mode, config.k, config.seed))
+    questions = Questions(table, QuestionConfig(folder_fingerprint(checkpoint), config.mode, config.k, config.seed))
     with ResultsFile(results_path(out, config.shard), others) as results:
         if config.merge:
             results.take_over()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import importlib.util
 from pathlib import Path
+from typing import get_args
 
+from descore.engines.engine import EngineName
 from descore.errors import EngineError
 
 _NEEDS = ("fastapi", "uvicorn", "prometheus_client")
@@ -15,8 +17,9 @@ def add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     """Add the command to the parser of `descore`."""
     serve = commands.add_parser("serve", help="judge over HTTP, for apps and programs on other machines")
     serve.add_argument("--checkpoint", default="bundled", help="folder, Hub id (owner/name@revision) or 'bundled'")
-    engines = ("transformers", "vllm", "auto")
-    serve.add_argument("--engine", choices=engines, default="auto", help="who thinks (default: vLLM where it and CUDA are)")
+    serve.add_argument(
+        "--engine", choices=get_args(EngineName), default="auto", help="who thinks (default: vLLM where it and CUDA are)"
+    )
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s; 0.0.0.0 for all)")
     serve.add_argument("--port", type=int, default=8000, help="port to listen on (default: %(default)s; 0 for a free one)")
     serve.add_argument(

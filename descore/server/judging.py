@@ -11,20 +11,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from descore.batch_scoring import items_at_once
 from descore.engines.engine import FinishedThought
 from descore.errors import PromptError, RewardError
-from descore.judge import judgement_of
 from descore.judgement import Event, Judged, Judgement, Mode, ThoughtDelta
 from descore.server.errors import ServerError, server_error
 from descore.server.memory import BoundedCache, Question, clip_size, question, size_of
 from descore.server.metrics import Metrics
 from descore.server.served import Served
 from descore.server.video_store import VideoStore
+from descore.verdicts import judgement_of
 from descore.video import JUDGING, VideoError
 
 log = logging.getLogger(__name__)
 _READERS = 4  # videos that are read at the same time; how many are decoded is the decoders' business
-_ROWS_AT_ONCE = 8  # rows of one request that think at the same time; in mode k fewer
 
 Thoughts = list[FinishedThought]
 
@@ -237,6 +237,6 @@ class Judging:
         return judgement_of(self._served.judge.engine, request.videos[index], request.mode, thoughts, seconds)
 
     def _batches(self, request: JudgingRequest, places: Sequence[int]) -> Iterator[Sequence[int]]:
-        size = max(1, _ROWS_AT_ONCE // request.k) if request.mode == "k" else _ROWS_AT_ONCE
+        size = items_at_once(self._served.judge.engine.rows_at_once(), request.mode, request.k)
         for first in range(0, len(places), size):
             yield places[first : first + size]

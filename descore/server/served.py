@@ -16,10 +16,6 @@ from descore.judge import DeScore, release_memory
 from descore.modeling.cpu_threads import set_threads
 from descore.server.errors import ServerError
 
-# Calls of a model in this process take turns, and a second one keeps it busy while a video is decoded; other engines batch
-# the rows of all callers.
-_AT_ONCE, _AT_ONCE_BATCHED = 2, 32
-
 
 @dataclass(eq=False)
 class Served:
@@ -62,7 +58,7 @@ class Served:
     @property
     def at_once(self) -> int:
         """How many requests suit the engine at a time."""
-        return _AT_ONCE if isinstance(self.judge.engine, TransformersEngine) else _AT_ONCE_BATCHED
+        return self.judge.engine.at_once
 
 
 class Checkpoints:

@@ -12,7 +12,7 @@ from descore.answer import DIMENSIONS, render_answer
 from descore.checkpoints.folder import locate, read_manifest
 from descore.scoring.answering import Answering
 from descore.scoring.config import ScoreConfig
-from descore.scoring.questions import Asked, Questions
+from descore.scoring.questions import QuestionConfig, Questions
 from descore.scoring.results_file import ResultsFile
 from descore.tables.pairs import read_pairs
 from tests.helpers.example_world.base import ExampleWorld
@@ -103,7 +103,7 @@ class ScoringWorld(DescoreWorld):
     @cached_property
     def questions(self) -> Any:
         """Those of the table, which a run has answered."""
-        questions = Questions(read_pairs(self.path), Asked(self.fingerprint, "quick"))
+        questions = Questions(read_pairs(self.path), QuestionConfig(self.fingerprint, "quick"))
         Answering(lambda: self.judge, questions, self.results, ScoreConfig("quick"), None).compute()
         return questions
 
