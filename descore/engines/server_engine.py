@@ -34,6 +34,7 @@ _DOWN_SECONDS, _FULL_SECONDS = 5.0, 600.0
 _LONGEST_PAUSE, _CANCEL_CHECK = 5.0, 0.1
 _MOST_FAILURES = 8  # of one call, full queues aside
 _NEVER = (0.0, "")
+_AT_ONCE_EACH = 8  # calls at a time for each server: those have queues of their own
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,7 @@ class ServerEngine(Engine):
         self.has_reward = bool(self.description["has_reward"])
         more = len(self._clients) - 1
         names = self._clients[0].name + (f" and {more} more" if more else "")
+        self.at_once = _AT_ONCE_EACH * len(self._clients)
         self.label = f"server {names}, {self.description['engine']}"
 
     @property
