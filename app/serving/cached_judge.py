@@ -219,6 +219,7 @@ def _from_store(recall: Recall, subject: Subject, stored: list[StoredJudgement])
     )
     sides = [*(VideoAnswer(judgement.thought, judgement) for judgement in judged), VideoAnswer()]
     judged_on = max(row.created_at for row in stored)
+    engines = ", ".join(dict.fromkeys(row.record.engine for row in stored if row.record.engine))
     return Answer(
         phase="done",
         mode=recall.mode,
@@ -226,5 +227,5 @@ def _from_store(recall: Recall, subject: Subject, stored: list[StoredJudgement])
         comparison=recall.compare(judged),
         scale=recall.scale,
         from_store=True,
-        status=f"from the store, judged {judged_on:%Y-%m-%d %H:%M} UTC",
+        status=f"from the store, judged {judged_on:%Y-%m-%d %H:%M} UTC" + (f" ({engines})" if engines else ""),
     )

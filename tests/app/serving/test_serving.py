@@ -106,6 +106,16 @@ def test_a_question_that_was_begun_is_finished_by_the_checkpoint_that_began_it(
     assert asked(serving, database, clip_store, pair, "think") == "new from the store"
 
 
+def test_the_page_says_which_engine_answered_also_from_the_store(
+    database: Database, clip_store: ClipStore, folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    serving, pair = Serving.open(database, str(folders[0])), a_pair(database, clip_store, tmp_path)
+    for is_stored in (False, True):
+        *_, last = stream_answer(serving, database, clip_store, pair, "quick", 0, threading.Event(), ADA)
+        assert last.from_store is is_stored
+        assert last.status.endswith(f"({serving.now.require_model().engine.label})")
+
+
 def test_a_verdict_that_can_not_be_kept_is_shown_and_says_so(
     database: Database, clip_store: ClipStore, folders: tuple[Path, Path], tmp_path: Path
 ) -> None:
