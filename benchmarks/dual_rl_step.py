@@ -42,22 +42,29 @@ def shared_sample(
     model: DeScoreModel, rows: Sequence[Row], config: DualObjectiveConfig, vision: VisionOutputs
 ) -> SampledThoughts:
     """One prefill a video, all rollouts in one batch."""
-    prompts = collate(list(rows), pad_token_id(model.processor))
     limits = {"num_generations": config.num_generations, "max_tokens": config.max_tokens}
-    return sample(model, prompts, ["A", "B"], **limits, vision=vision)
+    return sample(model, rows, ["A", "B"], **limits, vision=vision)
 
 
 def plain_sample(model: DeScoreModel, rows: Sequence[Row], config: DualObjectiveConfig) -> SampledThoughts:
     """Each rollout's prompt and video is read again; rollouts of a video still think in one batch."""
     ids: list[tuple[int, ...]] = []
+    log_probs: list[tuple[float, ...]] = []
     for row, name in zip(rows, "AB", strict=True):
         state = model.prefill(collate([row] * config.num_generations, pad_token_id(model.processor)))
         chances = torch.stack([uniforms(f"{name}/{g}", config.max_tokens) for g in range(config.num_generations)])
         for _ in model.think(state, config.max_tokens, chances):
             pass
         ids += [tuple(one) for one in state.thoughts]
+        log_probs += [tuple(one) for one in state.log_probs]
     size, cut, no_end = config.num_generations, [False] * len(ids), [None] * len(ids)
-    return SampledThoughts(grouped(ids, size), grouped([""] * len(ids), size), grouped(cut, size), grouped(no_end, size))
+    return SampledThoughts(
+        ids=grouped(ids, size),
+        texts=grouped([""] * len(ids), size),
+        ended=grouped(cut, size),
+        ends=grouped(no_end, size),
+        log_probs=grouped(log_probs, size),
+    )
 
 
 def plain_forward(model: DeScoreModel, row: Row, rollouts: Rollouts) -> tuple[torch.Tensor, torch.Tensor]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -43,6 +43,10 @@ class MicroBatch(Generic[Read]):
     pairs: tuple[TrainingPair, ...]
     read: tuple[Read, ...]
     weight: float
+
+    def items(self) -> Iterator[tuple[TrainingPair, Read]]:
+        """Yield each pair with what was read of it."""
+        yield from zip(self.pairs, self.read, strict=True)
 
 
 class PairLoader(Generic[Read]):

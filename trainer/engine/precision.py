@@ -6,7 +6,7 @@
             loss = objective(batch)
         loss.backward()
     with precision.sampling():             # around rollouts
-        rollouts = sample(model, prompts, seeds, num_generations=8, max_tokens=64)
+        rollouts = sample(model, rows, seeds, num_generations=8, max_tokens=64)
 
 What trains is float32 whatever the backbone is stored in: an update of 1e-6 would be lost in bfloat16's three digits.
 """

@@ -2,9 +2,9 @@
 
 One step, as DeScore (arXiv 2605.05922) has it:
 
-    1. sample      G thoughts of each video, one prefill a video                              `collect`
+    1. sample      G thoughts of each video of the step, one prefill a video                  `sample_pairs`
     2. reward      each by rule: R = 0.7 R_qual + 0.1 R_fmt + 0.2 R_len; advantages within a video's group, zero where
-                   no sub-score of the video is known
+                   no sub-score of the video is known                                         `build_batch`
     3. forward     all rollouts of a pair from their shared prefixes, once, with gradient     `DualObjective`
     4. loss        GRPO over the thoughts' tokens + beta KL to the reference
                    + 5e-3 Bradley-Terry over rollout i of A against rollout i of B
@@ -18,7 +18,7 @@ Rows of a batch are A, B, A, B, ... Shapes: P pairs, V = 2P videos, G rollouts e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -29,7 +29,7 @@ from descore.encode import Batch, Row, collate, pad_token_id
 from descore.modeling.model import DeScoreModel, VisionOutputs
 from trainer.objectives.losses import bradley_terry, group_advantages, grpo, low_variance_kl
 from trainer.objectives.rollout_reward import RolloutReward, RolloutRewardConfig, rollout_reward
-from trainer.rollouts.sampling import SampledThoughts, sample
+from trainer.rollouts.sampling import SampledThoughts, Sampler, packed_log_probs, sample
 from trainer.rollouts.shared_prefix import RolloutForward, Rollouts, pack_rollouts, rollout_forward
 
 if TYPE_CHECKING:
@@ -100,6 +100,7 @@ class RolloutBatch:
         labels: (P,).
         old_logprobs: (N, T); None where the policy has not moved since sampling, so that the ratio is 1.
         reference: (N, T) log-probabilities; None where there is no KL term.
+        sampler_logprobs: (N, T) as the rollout engine gave them; None where it gave none.
     """
 
     prompts: Batch
@@ -111,6 +112,7 @@ class RolloutBatch:
     labels: torch.Tensor
     old_logprobs: torch.Tensor | None = None
     reference: torch.Tensor | None = None
+    sampler_logprobs: torch.Tensor | None = None
 
     @property
     def tokens(self) -> int:
@@ -123,33 +125,46 @@ class RolloutBatch:
         return int((self.labels != 0).sum()) * self.rollouts.group
 
 
-def collect(
+def sample_pairs(
     model: DeScoreModel,
     pairs: Sequence[RLPair],
     step: int,
     config: DualObjectiveConfig,
     vision: VisionOutputs | None = None,
-    sampler: Callable[..., SampledThoughts] = sample,
-) -> RolloutBatch:
-    """Sample and reward the rollouts of some pairs.
+    sampler: Sampler = sample,
+) -> SampledThoughts:
+    """Sample the rollouts of some pairs, of their videos in the order A, B, A, B, ...
 
     Args:
         step: part of the sampling seeds.
-        vision: features of the videos in the order A, B, A, B, ...; None: the tower runs.
-        sampler: the rollout engine, with the signature of `trainer.rollouts.sampling.sample`.
+        vision: features of the videos in this order; None: the tower runs.
+        sampler: the rollout engine.
     """
-    rows = [row for pair in pairs for row in pair.rows]
-    prompts = collate(rows, pad_token_id(model.processor))
-    seeds = [f"{step}/{pair.identity}/{side}" for pair in pairs for side in "AB"]
-    sampled = sampler(
+    return sampler(
         model,
-        prompts,
-        seeds,
+        [row for pair in pairs for row in pair.rows],
+        [f"{step}/{pair.identity}/{side}" for pair in pairs for side in "AB"],
         num_generations=config.num_generations,
         max_tokens=config.max_tokens,
         temperature=config.temperature,
         vision=vision,
     )
+
+
+def build_batch(
+    model: DeScoreModel,
+    pairs: Sequence[RLPair],
+    sampled: SampledThoughts,
+    config: DualObjectiveConfig,
+    vision: VisionOutputs | None = None,
+) -> RolloutBatch:
+    """Reward the rollouts of some pairs and pack them.
+
+    Args:
+        sampled: of these pairs alone, as `sample_pairs` returns them.
+        vision: features of the videos in the order A, B, A, B, ...; None: the tower runs.
+    """
+    prompts = collate([row for pair in pairs for row in pair.rows], pad_token_id(model.processor))
     truths = [truth for pair in pairs for truth in pair.truth]
     scores = [
         rollout_reward(text, len(ids), truth, config.reward)
@@ -159,15 +174,29 @@ def collect(
     totals = torch.tensor([score.total for score in scores]).reshape(-1, config.num_generations)
     # Without a truth only format and length differ within a group: its advantages would teach to write longer.
     known = torch.tensor([[float(bool(truth))] for truth in truths])
+    rollouts = pack_rollouts(sampled.ids, sampled.ends, model.device)
     return RolloutBatch(
         prompts=prompts,
         vision=vision,
         thoughts=sampled,
-        rollouts=pack_rollouts(sampled.ids, sampled.ends, model.device),
+        rollouts=rollouts,
         scores=scores,
         advantages=(group_advantages(totals) * known).flatten().to(model.device),
         labels=torch.tensor([pair.label for pair in pairs], device=model.device),
+        sampler_logprobs=packed_log_probs(sampled, rollouts.tokens.shape[1], model.device),
     )
+
+
+def collect(
+    model: DeScoreModel,
+    pairs: Sequence[RLPair],
+    step: int,
+    config: DualObjectiveConfig,
+    vision: VisionOutputs | None = None,
+    sampler: Sampler = sample,
+) -> RolloutBatch:
+    """Sample and reward the rollouts of some pairs in one micro-batch; arguments as `sample_pairs`."""
+    return build_batch(model, pairs, sample_pairs(model, pairs, step, config, vision, sampler), config, vision)
 
 
 @torch.no_grad()

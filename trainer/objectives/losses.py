@@ -106,6 +106,7 @@ def grpo(
     epsilon_high: float = 0.3,
     dual_clip: float = 3.0,
     total: float | None = None,
+    weights: torch.Tensor | None = None,
 ) -> PolicyLoss:
     """Compute the clipped policy loss, averaged over tokens.
 
@@ -116,6 +117,7 @@ def grpo(
         epsilon, epsilon_high: the ratio is clipped to [1 - epsilon, 1 + epsilon_high].
         dual_clip: for a negative advantage the loss is at most `dual_clip` times its size.
         total: tokens that the sum is divided by, where this batch is a part of a larger one.
+        weights: (N, T) of each token's loss, such as `importance_weights`; None: 1.
 
     Source: DAPO (arXiv 2503.14476), equation 8 (token mean, asymmetric clip); dual clip: arXiv 1912.09729, equation 6.
     """
@@ -125,9 +127,51 @@ def grpo(
     clipped = -advantage * ratio.clamp(1 - epsilon, 1 + epsilon_high)
     losses = torch.maximum(plain, clipped)
     losses = torch.where(advantage < 0, torch.minimum(losses, -advantage * dual_clip), losses)
+    if weights is not None:
+        losses = losses * weights
     count = mask.sum().clamp(min=1)
     clip_share = ((clipped > plain) * mask).sum() / count
     return PolicyLoss((losses * mask).sum() / (count if total is None else max(total, 1)), clip_share.detach())
+
+
+def sampler_ratio(logprobs: torch.Tensor, sampler_logprobs: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Return by how much likelier each sampled token is for the trained model than for the rollout engine, (N, T).
+
+    An engine that is the model gives 1 up to rounding. One that is not, by other kernels, a narrower dtype, or weights that
+    it did not get, samples from another policy than the one whose gradient is taken.
+
+    Args:
+        logprobs: (N, T) of the sampled tokens under the weights that they were sampled with, by the trained model.
+        sampler_logprobs: (N, T) of the same, as the engine gave them.
+        mask: (N, T), 1 on the tokens of a rollout, its end token included; 1 is returned elsewhere.
+
+    Returns:
+        Without a graph: the ratio is no part of the policy's gradient.
+    """
+    difference = (logprobs - sampler_logprobs).detach().float().clamp(-20, 20)
+    return (difference * mask).exp()
+
+
+def importance_weights(ratio: torch.Tensor, cap: float = 2.0) -> torch.Tensor:
+    """Truncate importance weights: the ratio of `sampler_ratio`, at most `cap`.
+
+    Source: Yao et al. (2025), "Your efficient RL framework secretly brings you off-policy RL training"; token level, as TRL
+    (`vllm_importance_sampling_cap`) and verl (`rollout_is`) apply it.
+    """
+    return ratio.clamp(max=cap)
+
+
+def ratio_figures(ratio: torch.Tensor, mask: torch.Tensor, epsilon: float, epsilon_high: float) -> dict[str, torch.Tensor]:
+    """Return scalars of a ratio (N, T) over the tokens of `mask`.
+
+    Returns:
+        `ratio`: its sum. `ratio_outside`: number of tokens whose ratio lies outside [1 - epsilon, 1 + epsilon_high].
+        `largest_ratio`: the largest one; 0 without tokens.
+    """
+    chosen = ratio * mask
+    outside = ((ratio < 1 - epsilon) | (ratio > 1 + epsilon_high)) * mask
+    largest = chosen.amax() if chosen.numel() else chosen.new_zeros(())
+    return {"ratio": chosen.sum(), "ratio_outside": outside.sum(), "largest_ratio": largest}
 
 
 def low_variance_kl(logprobs: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:

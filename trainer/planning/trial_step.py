@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from accelerate import Accelerator
 
-from descore.encode import collate, pad_token_id
 from descore.video import VideoClip
 from trainer.data.frames import FrameCache, PairReader
 from trainer.data.loader import PairLoader
@@ -115,12 +114,12 @@ def _clip(scene: Scene, trained: TrainableModel) -> VideoClip:
 def _judging(trained: TrainableModel, reader: PairReader, pairs: list[TrainingPair]) -> float:
     """Seconds for one pair of a batch; the first model call, which warms up, is not counted."""
     rows = [row for pair in pairs for row in reader.rows(pair)]
-    prompts, seeds = collate(rows, pad_token_id(trained.model.processor)), [str(index) for index in range(len(rows))]
+    seeds = [str(index) for index in range(len(rows))]
     limit = trained.manifest.max_thought_tokens
     with torch.inference_mode():
-        sample(trained.model, prompts, seeds, num_generations=1, max_tokens=min(limit, 4))
+        sample(trained.model, rows, seeds, num_generations=1, max_tokens=min(limit, 4))
         began = time.monotonic()
-        sample(trained.model, prompts, seeds, num_generations=1, max_tokens=limit)
+        sample(trained.model, rows, seeds, num_generations=1, max_tokens=limit)
     return (time.monotonic() - began) / len(pairs)
 
 

@@ -1,7 +1,7 @@
 """Rollouts by vLLM, behind the signature of `trainer.rollouts.sampling.sample`: an option for large backbones on GPUs.
 
     engine = VllmEngine(model, max_prompt_tokens=6200, max_tokens=4096)      # pip install vllm
-    thoughts = engine(model, prompts, seeds, num_generations=8, max_tokens=4096)
+    thoughts = engine(model, rows, seeds, num_generations=8, max_tokens=4096)
 
 vLLM runs in the training process on the same GPU. It starts from a copy of the backbone's configuration and weights and
 gets newly trained weights before each call that needs them, LoRA merged in. `descore.engines.vllm_prompts` makes its
@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING, Any
 
 from peft.tuners.tuners_utils import BaseTunerLayer
 
-from descore.engines.vllm_prompts import PLACEHOLDERS, check_prompt_tokens, request_of, rows_of
+from descore.engines.vllm_prompts import PLACEHOLDERS, check_prompt_tokens, request_of
 from descore.errors import EngineError
 from trainer.rollouts.sampling import SampledThoughts, grouped
 
 if TYPE_CHECKING:
     import torch
 
-    from descore.encode import Batch
+    from descore.encode import Row
     from descore.modeling.model import DeScoreModel, VisionOutputs
 
 _NEVER = -100.0  # as a bias of a logit: vLLM's own limit
@@ -60,6 +60,7 @@ class VllmEngine:
             enable_prefix_caching=False,
             limit_mm_per_prompt={"video": 1, "image": 0},
             generation_config="vllm",
+            logprobs_mode="processed_logprobs",
         )
         self._synced = _version(model)
         self._placeholder: str | None = None
@@ -67,7 +68,7 @@ class VllmEngine:
     def __call__(
         self,
         model: DeScoreModel,
-        prompts: Batch,
+        rows: Sequence[Row],
         seeds: Sequence[str],
         *,
         num_generations: int,
@@ -81,7 +82,6 @@ class VllmEngine:
             EngineError: vLLM's prompt is not the processor's, or it sampled what is never sampled.
         """
         self._sync(model)
-        rows = list(rows_of(prompts))
         if self._placeholder is None:
             self._placeholder = self._find_placeholder(model, rows[0])
         requests = [request_of(model.processor, row, self._placeholder) for row in rows]
@@ -102,9 +102,10 @@ class VllmEngine:
             texts=grouped(texts, num_generations),
             ended=grouped(ended, num_generations),
             ends=grouped(ends, num_generations),
+            log_probs=grouped([_log_probs(each) for each in completions], num_generations),
         )
 
-    def _find_placeholder(self, model: DeScoreModel, row: Batch) -> str:
+    def _find_placeholder(self, model: DeScoreModel, row: Row) -> str:
         """Find the placeholder of a video from which this release makes the processor's prompt.
 
         Raises:
@@ -130,6 +131,7 @@ class VllmEngine:
             seed=int.from_bytes(hashlib.sha256(seed.encode()).digest()[:4], "little") >> 1,
             stop_token_ids=sorted(model.end_ids),
             logit_bias=dict.fromkeys(model.never_sampled.nonzero().flatten().tolist(), _NEVER),
+            logprobs=0,
             detokenize=False,
         )
 
@@ -171,6 +173,11 @@ def _thought_and_end(model: DeScoreModel, ids: list[int]) -> tuple[list[int], in
     if forbidden:
         raise EngineError(f"vLLM sampled the control tokens {forbidden}, although they were ruled out")
     return ids, end
+
+
+def _log_probs(completion: Any) -> tuple[float, ...]:
+    """Return the log-probability of each token of a completion, its end token included."""
+    return tuple(each[token].logprob for token, each in zip(completion.token_ids, completion.logprobs, strict=True))
 
 
 def _version(model: DeScoreModel) -> int:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from torch import nn
 
 from descore.encode import Row
 from descore.modeling.lora import adapter_config, adapter_off
-from descore.modeling.model import DeScoreModel
+from descore.modeling.model import DeScoreModel, VisionOutputs
 from trainer.engine.loop import PreparedStep
 from trainer.objectives.dual_objective import (
     DualObjective,
@@ -24,9 +24,10 @@ from trainer.objectives.dual_objective import (
     RLPair,
     RolloutBatch,
     add_reference,
-    collect,
+    build_batch,
+    sample_pairs,
 )
-from trainer.rollouts.sampling import SampledThoughts, sample
+from trainer.rollouts.sampling import SampledThoughts, Sampler, sample
 from trainer.rollouts.shared_prefix import rollout_forward
 
 if TYPE_CHECKING:
@@ -97,13 +98,13 @@ class RLStage:
         precision: Precision,
         vision: VisionFeatures | None = None,
         seed: int = 0,
-        sampler: Callable[..., SampledThoughts] = sample,
+        sampler: Sampler = sample,
     ) -> None:
         """Make the stage.
 
         Args:
             vision: kept features of a frozen tower; None: the tower runs in each forward.
-            sampler: the rollout engine, with the signature of `trainer.rollouts.sampling.sample`.
+            sampler: the rollout engine.
         """
         self.model, self.settings, self.data, self.precision = model, settings, data, precision
         self.steps, self.optim, self.updates_per_step = settings.steps, settings.optim, settings.updates_per_step
@@ -115,7 +116,8 @@ class RLStage:
     def prepare(self, step: int) -> PreparedStep:
         """Sample and reward the rollouts of a step."""
         encoded = self.data.micro_batches(step, lambda pair: self.data.reader.rows(pair, self.settings.max_prompt_tokens))
-        micro_batches = [self._collect(each, step) for each in encoded]
+        sampled = self._sample(encoded, step)
+        micro_batches = [self._collect(each, sampled) for each in encoded]
         real = [each.batch for each in micro_batches if each.weight]
         tokens, comparisons = self.data.total(sum(batch.tokens for batch in real), sum(batch.comparisons for batch in real))
         for each in micro_batches:
@@ -165,11 +167,20 @@ class RLStage:
             "without_truth": sums["without_truth"],
         }
 
-    def _collect(self, encoded: MicroBatch[Rows], step: int) -> RolloutMicroBatch:
-        pairs = [self._rl_pair(pair, rows) for pair, rows in zip(encoded.pairs, encoded.read, strict=True)]
-        vision = None if self._vision is None else self._vision.of([row for rows in encoded.read for row in rows])
+    def _sample(self, encoded: Sequence[MicroBatch[Rows]], step: int) -> dict[str, SampledThoughts]:
+        """Sample the rollouts of all pairs of the step in one call: a pair's identity -> those of its two videos."""
+        rows = {pair.identity: self._rl_pair(pair, rows) for each in encoded for pair, rows in each.items()}
+        pairs = list(rows.values())
+        if not pairs:
+            return {}
         with self.precision.sampling():
-            batch = collect(self.model, pairs, step, self.config, vision, self._sampler)
+            sampled = sample_pairs(self.model, pairs, step, self.config, self._features(pairs), self._sampler)
+        return {identity: sampled.of_videos([2 * index, 2 * index + 1]) for index, identity in enumerate(rows)}
+
+    def _collect(self, encoded: MicroBatch[Rows], sampled: Mapping[str, SampledThoughts]) -> RolloutMicroBatch:
+        pairs = [self._rl_pair(pair, rows) for pair, rows in encoded.items()]
+        thoughts = SampledThoughts.joined([sampled[pair.identity] for pair in encoded.pairs])
+        batch = build_batch(self.model, pairs, thoughts, self.config, self._features(pairs))
         self._reward(batch, encoded.pairs)
         # In the numbers of the training forward, so that what differs is the policy and not the rounding.
         with self.precision.step(), self.precision.autocast():
@@ -178,11 +189,14 @@ class RLStage:
                 batch.old_logprobs = self._logprobs(batch)
         return RolloutMicroBatch(batch, encoded.weight)
 
+    def _features(self, pairs: Sequence[RLPair]) -> VisionOutputs | None:
+        return None if self._vision is None else self._vision.of([row for pair in pairs for row in pair.rows])
+
     def _rl_pair(self, pair: TrainingPair, rows: Rows) -> RLPair:
         return RLPair(f"{self._seed}/{pair.identity}", rows, pair.sub_scores, pair.label)
 
     def _reward(self, batch: RolloutBatch, pairs: tuple[TrainingPair, ...]) -> None:
-        """Replace the rewards of `collect`; here they stay."""
+        """Replace the rewards of `build_batch`; here they stay."""
 
     @torch.no_grad()
     def _logprobs(self, batch: RolloutBatch) -> torch.Tensor:

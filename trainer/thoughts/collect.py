@@ -22,7 +22,6 @@ from tqdm import tqdm
 
 from descore.answer import read_thoughts as read_answers
 from descore.checkpoints.folder import load_checkpoint
-from descore.encode import collate, pad_token_id
 from descore.errors import CheckpointError
 from descore.modeling.backbone import fingerprint
 from descore.video import FramePolicy, VideoClip, VideoError, read_clips
@@ -96,8 +95,7 @@ def own_thoughts(
             continue
         rows = [row for pair in good for row in encoded[pair.identity]]
         seeds = [f"thoughts/{seed}/{pair.identity}/{side}" for pair in good for side in "AB"]
-        prompts = collate(rows, pad_token_id(model.processor))
-        sampled = sample(model, prompts, seeds, num_generations=1, max_tokens=manifest.max_thought_tokens)
+        sampled = sample(model, rows, seeds, num_generations=1, max_tokens=manifest.max_thought_tokens)
         seconds = (time.monotonic() - began) / len(good)
         for index, pair in enumerate(good):
             a, b = 2 * index, 2 * index + 1

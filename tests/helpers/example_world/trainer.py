@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from descore.answer import render_answer
 from descore.calibration import Calibration, fit_mode
 from descore.checkpoints.folder import folder_fingerprint
-from descore.encode import pad_token_id
+from descore.encode import collate, pad_token_id
 from tests.helpers.example_world.base import ExampleWorld
 from tests.helpers.store_world import SETTINGS
 from tests.helpers.teacher_server import Answer, teacher_server
@@ -180,18 +180,18 @@ class FeaturesWorld(TrainerWorld):
 
 
 class RolloutWorld(TrainerWorld):
-    """Prompts as a batch, and sampled thoughts."""
+    """Prompts as rows and as a batch, and sampled thoughts."""
 
     seeds = ("step 0, pair 1, A", "step 0, pair 1, B")
     video = rollout = 0
 
     @property
     def prompts(self) -> Any:
-        return self.inputs
+        return collate(self.rows, self.pad)
 
     @cached_property
     def rollouts(self) -> Rollouts:
-        thoughts = sample(self.model, self.inputs, self.seeds, num_generations=2, max_tokens=6)
+        thoughts = sample(self.model, self.rows, self.seeds, num_generations=2, max_tokens=6)
         return pack_rollouts(thoughts.ids, thoughts.ends, self.device)
 
 

@@ -7,7 +7,16 @@ import math
 import pytest
 import torch
 
-from trainer.objectives.losses import bradley_terry, bradley_terry_ties, group_advantages, grpo, low_variance_kl
+from trainer.objectives.losses import (
+    bradley_terry,
+    bradley_terry_ties,
+    group_advantages,
+    grpo,
+    importance_weights,
+    low_variance_kl,
+    ratio_figures,
+    sampler_ratio,
+)
 
 
 def test_it_is_the_mean_negative_log_likelihood_of_the_preferences() -> None:
@@ -147,6 +156,53 @@ def test_equal_rewards_have_no_advantage_at_all() -> None:
         rewards = torch.linspace(0, 1, 301)[:, None].expand(-1, size)
         assert not group_advantages(rewards).any(), size
     assert group_advantages(torch.tensor([[0.0, 1.0]])).dtype == torch.float32
+
+
+# The engine that sampled against the model that is trained, token by token in plain Python.
+
+
+def by_hand(
+    logps: torch.Tensor, sampler: torch.Tensor, advantages: torch.Tensor, mask: torch.Tensor, cap: float
+) -> tuple[float, list[float]]:
+    """The loss where the policy has not moved since sampling, importance weights included; and all ratios."""
+    total, ratios = 0.0, []
+    for row in range(len(mask)):
+        for token in range(int(mask[row].sum())):
+            ratio = math.exp(float(logps[row, token]) - float(sampler[row, token]))
+            total -= min(ratio, cap) * float(advantages[row])
+            ratios.append(ratio)
+    return total / len(ratios), ratios
+
+
+def test_importance_weights_are_the_truncated_ratio_of_each_token() -> None:
+    logps, sampler, advantages, mask = rollouts(4)
+    sampler = sampler * mask  # as it is packed: zeros behind the last token
+    expected, ratios = by_hand(logps, sampler, advantages, mask, 2.0)
+    assert max(ratios) > 2 > 1 > min(ratios)
+    ratio = sampler_ratio(logps, sampler, mask)
+    found = grpo(logps, logps, advantages, mask, weights=importance_weights(ratio, 2.0))
+    assert found.loss.item() == pytest.approx(expected, rel=1e-5)
+    figures = ratio_figures(ratio, mask, 0.2, 0.3)
+    assert figures["ratio"].item() == pytest.approx(sum(ratios), rel=1e-5)
+    assert figures["largest_ratio"].item() == pytest.approx(max(ratios), rel=1e-5)
+    assert figures["ratio_outside"].item() == sum(not 0.8 <= each <= 1.3 for each in ratios)
+
+
+def test_an_engine_that_is_the_model_changes_nothing() -> None:
+    logps, old, advantages, mask = rollouts(5)
+    ratio = sampler_ratio(logps, logps * mask, mask)
+    assert torch.equal(ratio, torch.ones_like(ratio))
+    weighed = grpo(logps, old, advantages, mask, weights=importance_weights(ratio))
+    assert torch.equal(weighed.loss, grpo(logps, old, advantages, mask).loss)
+
+
+def test_the_gradient_takes_the_weights_for_constants() -> None:
+    logps, sampler, advantages, mask = rollouts(6)
+    trained = logps.clone().requires_grad_()
+    weights = importance_weights(sampler_ratio(trained, sampler, mask))
+    grpo(trained, logps, advantages, mask, weights=weights).loss.backward()
+    expected = -advantages[:, None] * weights * mask / mask.sum()
+    torch.testing.assert_close(trained.grad, expected)
 
 
 # Rao and Kupper against the probabilities themselves.

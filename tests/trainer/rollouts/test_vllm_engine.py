@@ -60,7 +60,12 @@ def stand_in(tokens_of: Callable[[dict[str, Any]], list[int]], thought: list[int
                 Things(
                     prompt_token_ids=tokens_of(request),
                     outputs=[
-                        Things(index=g, token_ids=thought[: some.max_tokens], finish_reason="stop" if g == 0 else "length")
+                        Things(
+                            index=g,
+                            token_ids=thought[: some.max_tokens],
+                            logprobs=[{token: Things(logprob=-1.0)} for token in thought[: some.max_tokens]],
+                            finish_reason="stop" if g == 0 else "length",
+                        )
                         for g in reversed(range(some.n))
                     ],
                 )
@@ -105,7 +110,7 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[ModuleType | 
 
 
 def sampled(engine: VllmEngine, model: DeScoreModel, rows: list[Row], seeds: list[str]) -> SampledThoughts:
-    return engine(model, collate(rows, pad_token_id(model.processor)), seeds, num_generations=2, max_tokens=20)
+    return engine(model, rows, seeds, num_generations=2, max_tokens=20)
 
 
 # what goes to vLLM
@@ -182,6 +187,7 @@ def test_thoughts_come_back_as_from_the_own_engine(model: DeScoreModel, rows: li
     assert found.ids == (((60, 61), (60, 61)), ((60, 61), (60, 61)))
     assert found.ended == ((True, False), (True, False))
     assert found.ends == ((end, end), (end, end))
+    assert found.log_probs == (((-1.0,) * 3,) * 2,) * 2
     assert found.texts[0][0] == model.processor.tokenizer.decode([60, 61])
     (_, first), (_, second) = served.requests[-2:]
     assert (first["n"], first["temperature"], first["max_tokens"]) == (2, 1.0, 20)

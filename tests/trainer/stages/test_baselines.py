@@ -48,13 +48,14 @@ def test_the_generative_baseline_trains_the_thoughts_and_not_the_head(tmp_path: 
     stage = tiny_stage("dual-rl", config, tiny_pairs(4), tmp_path / "frames", accelerator)
     assert isinstance(stage, GenerativeStage)
 
-    def sampler(model, _prompts, seeds, *, num_generations, **_):
+    def sampler(model, _rows, seeds, *, num_generations, **_):
         """Rollout 0 gives A more than B, rollout 1 the same to both."""
         texts = [[4.0 if seed.endswith("A") else 2.0, 3.0] for seed in seeds]
         ids = tuple(tuple(written(score, model.processor) for score in group) for group in texts)
         decoded = tuple(tuple(model.processor.tokenizer.batch_decode([list(one) for one in group])) for group in ids)
         ended, ends = ((value,) * num_generations for value in (True, min(model.end_ids)))
-        return SampledThoughts(ids, decoded, (ended,) * len(seeds), (ends,) * len(seeds))
+        log_probs = tuple(tuple((-1.0,) * (len(one) + 1) for one in group) for group in ids)
+        return SampledThoughts(ids, decoded, (ended,) * len(seeds), (ends,) * len(seeds), log_probs)
 
     stage._sampler = sampler
     [work] = stage.prepare(0).micro_batches
@@ -73,7 +74,8 @@ def test_the_generative_baseline_trains_the_thoughts_and_not_the_head(tmp_path: 
         low = written(1.0, args[0].processor)
         ids = tuple((group[0], low) for group in sampled.ids)
         texts = tuple((group[0], args[0].processor.tokenizer.decode(list(low))) for group in sampled.texts)
-        return replace(sampled, ids=ids, texts=texts)
+        log_probs = tuple(tuple((-1.0,) * (len(one) + 1) for one in group) for group in ids)
+        return replace(sampled, ids=ids, texts=texts, log_probs=log_probs)
 
     stage._sampler = uneven
     (tmp_path / "run").mkdir()
