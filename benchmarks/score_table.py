@@ -37,12 +37,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
 from descore.checkpoints.folder import BUNDLED, locate
 from descore.engines.engine import ROWS_AT_ONCE
 from descore.judge import DeScore
 from descore.scoring.config import ScoreConfig
+from descore.scoring.judge_source import JudgeSource
 from descore.scoring.score_table import results_path, score_table
 from descore.tables.pairs import PairTable, read_pairs
 from descore.video import TABLE_PROCESSES, TABLES, encode_h264, read_clip
@@ -159,8 +161,13 @@ def _memory(process: int) -> int:
         return 0
 
 
-def overlap(judge: DeScore, table: PairTable, folder: Path, turns: int) -> dict[str, float]:
-    """Compare decoding alone, the model alone and a whole run, in turn; medians of seconds."""
+def overlap(judge: DeScore, table: PairTable, folder: Path, turns: int, leave: int = 0) -> dict[str, float]:
+    """Compare decoding alone, the model alone and a whole run, in turn; medians of seconds.
+
+    Args:
+        leave: cores that the model leaves to decoding.
+    """
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) - leave))
     videos = list(dict.fromkeys((table.folder / p, row.prompt) for row in table.rows for p in (row.path_a, row.path_b)))
     whole: list[float] = []
     decoding: list[float] = []
@@ -168,13 +175,14 @@ def overlap(judge: DeScore, table: PairTable, folder: Path, turns: int) -> dict[
     for turn in range(turns):
         decoding.append(_seconds(lambda: _decode(judge, [path for path, _ in videos])))
         model.append(_model_seconds(judge, videos))
-        out, start = folder / f"turn-{turn}.csv", time.perf_counter()
-        summary = score_table(lambda: judge, locate(BUNDLED)[0], table, out, ScoreConfig("quick"))
+        out, start = folder / f"turn-{turn}-{leave}.csv", time.perf_counter()
+        summary = score_table(JudgeSource.of_folder(locate(BUNDLED)[0], lambda: judge), table, out, ScoreConfig("quick"))
         whole.append(time.perf_counter() - start)
         assert summary.judged == len(videos)
     ratios = [wall / max(a, b) for wall, a, b in zip(whole, decoding, model, strict=True)]
     return {
         "clips": len(videos),
+        "threads": torch.get_num_threads(),
         "decoding_seconds": round(statistics.median(decoding), 2),
         "model_seconds": round(statistics.median(model), 2),
         "run_seconds": round(statistics.median(whole), 2),
@@ -220,7 +228,8 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     counts = judged_counts(outs[0])
     pairs = read_pairs(make_table(folder / "sample", 5 * options.sample, options.sample))
     for turn in range(options.turns):
-        results_path(folder / f"turn-{turn}.csv").unlink(missing_ok=True)
+        for leave in (0, 1):
+            results_path(folder / f"turn-{turn}-{leave}.csv").unlink(missing_ok=True)
     return {
         "rows": options.rows,
         "clips": len(counts),
@@ -233,6 +242,8 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "same_file_after_kills": outs[0].read_bytes() == outs[1].read_bytes(),
         "judged_more_than_once_after_kills": sum(count > 1 for count in judged_counts(outs[1]).values()),
         "overlap": overlap(DeScore.from_pretrained(BUNDLED), pairs, folder, options.turns),
+        # All threads for the model leave no core for decoding: only beside fewer can the two overlap.
+        "overlap_with_a_core_left": overlap(DeScore.from_pretrained(BUNDLED), pairs, folder, options.turns, leave=1),
         "decoding_processes": TABLE_PROCESSES,
         "cores": os.cpu_count(),
     }

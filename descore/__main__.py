@@ -100,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     add_serve(commands)
 
     for parsed in (judge, score, evaluate):
-        parsed.add_argument("--checkpoint", default="bundled", help="folder, Hub id (owner/name@revision) or 'bundled'")
+        parsed.add_argument("--checkpoint", help="folder, Hub id (owner/name@revision) or 'bundled' (the default)")
         parsed.add_argument("--mode", choices=MODES, default="think", help="think (the default), quick, or k thoughts")
         parsed.add_argument(
             "--engine",
@@ -184,7 +184,7 @@ def _load(options: argparse.Namespace) -> DeScore:
     from descore.judge import DeScore
 
     _quiet()
-    return DeScore.from_pretrained(options.checkpoint, engine=options.engine)
+    return DeScore.from_pretrained(options.checkpoint or "bundled", engine=options.engine)
 
 
 def _quiet() -> None:

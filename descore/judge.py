@@ -395,6 +395,7 @@ class DeScore:
         mode: Mode = "think",
         k: int = 8,
         seed: int = 0,
+        cancel: Cancel | None = None,
     ) -> list[Judgement]:
         """Judge videos that were read before, as one batch; for callers that read ahead of the model.
 
@@ -402,6 +403,7 @@ class DeScore:
             clips: what `engine.read` returned, one for each video.
             videos: what the judgements call them.
             prompts: one for each video, checked by `check_prompt`.
+            cancel: ends the call when it is set; there are no judgements then.
 
         Raises:
             ValueError, RewardError: as `score`.
@@ -409,7 +411,7 @@ class DeScore:
         self._check(mode, k)
         start = time.monotonic()
         rows = [self.engine.encode(clip, prompt) for clip, prompt in zip(clips, prompts, strict=True)]
-        return self._judge_rows(list(enumerate(rows)), [str(video) for video in videos], mode, k, seed, start)
+        return self._judge_rows(list(enumerate(rows)), [str(video) for video in videos], mode, k, seed, start, cancel)
 
     def verdict(self, mode: Mode, prompt: str, judged: tuple[Judgement, ...]) -> Verdict:
         """Compare judgements of one prompt; see `verdict_of`."""
@@ -428,9 +430,18 @@ class DeScore:
             )
 
     def _judge_rows(
-        self, rows: Sequence[tuple[int, Any]], names: Sequence[str], mode: Mode, k: int, seed: int, start: float
+        self,
+        rows: Sequence[tuple[int, Any]],
+        names: Sequence[str],
+        mode: Mode,
+        k: int,
+        seed: int,
+        start: float,
+        cancel: Cancel | None = None,
     ) -> list[Judgement]:
-        thoughts = self._drain(self.engine.think([row for _, row in rows], mode, k, seed))
+        thoughts = self._drain(self.engine.think([row for _, row in rows], mode, k, seed, cancel))
+        if thoughts is None:
+            return []
         seconds = time.monotonic() - start
         return list(self._judgements(names, mode, thoughts, seconds))
 
@@ -441,12 +452,12 @@ class DeScore:
         return tuple(judgement_of(self.engine, name, mode, finished, seconds) for name, finished in each)
 
     @staticmethod
-    def _drain(thinking: Thinking) -> list[list[FinishedThought]]:
+    def _drain(thinking: Thinking) -> list[list[FinishedThought]] | None:
         while True:
             try:
                 next(thinking)
             except StopIteration as end:
-                thoughts: list[list[FinishedThought]] = end.value
+                thoughts: list[list[FinishedThought]] | None = end.value
                 return thoughts
 
 

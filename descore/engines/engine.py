@@ -90,6 +90,11 @@ class Engine(ABC):
     has_reward: bool
 
     @property
+    def batches_at_once(self) -> int:
+        """How many batches of a table, whose videos are decoded ahead, it gains from having under way."""
+        return self.at_once
+
+    @property
     @abstractmethod
     def prompt_tokens(self) -> int | None:
         """How many tokens a prompt may have beside the largest video; None where the backbone does not say."""
@@ -130,7 +135,11 @@ class Engine(ABC):
 
     @abstractmethod
     def encode(self, clip: Any, prompt: str) -> Any:
-        """Make a row of what `read` returned and a prompt; one call at a time."""
+        """Make a row of what `read` returned and a prompt; threads may call this at the same time."""
+
+    def count_tokens(self, text: str) -> int:  # noqa: ARG002 - an engine with a tokenizer reads it
+        """Count the tokens of a text; 0 where the tokenizer is elsewhere."""
+        return 0
 
     @abstractmethod
     def think(self, rows: Sequence[Any], mode: Mode, k: int = 8, seed: int = 0, cancel: Cancel | None = None) -> Thinking:

@@ -36,10 +36,16 @@ _MOST_ROWS = 64  # beyond that a GPU is no faster for it
 
 
 class ProcessorRows(Engine):
-    """Reading and encoding by the backbone's own processor, for engines that run where the videos are."""
+    """Reading and encoding by the backbone's own processor, for engines that run where the videos are.
 
-    processor: Any
-    context: int | None
+    Attributes:
+        processor: of the backbone. Its tokenizer serves one thread at a time, so that it is asked under a lock.
+        context: tokens that the backbone takes; None where it does not say.
+    """
+
+    def __init__(self, processor: Any, manifest: Manifest, context: int | None) -> None:
+        self.processor, self.manifest, self.context = processor, manifest, context
+        self._processing = threading.RLock()
 
     @cached_property
     def prompt_tokens(self) -> int | None:
@@ -66,9 +72,10 @@ class ProcessorRows(Engine):
                 `prompt_tokens` tokens.
         """
         check_prompt(prompt)
-        tokenizer = self.processor.tokenizer
-        check_special_tokens(tokenizer, prompt)
-        tokens, limit = len(tokenizer(prompt.strip(), add_special_tokens=False)["input_ids"]), self.prompt_tokens
+        with self._processing:
+            check_special_tokens(self.processor.tokenizer, prompt)
+            limit = self.prompt_tokens
+        tokens = self.count_tokens(prompt.strip())
         if limit is not None and tokens > limit:
             name = self.manifest.name
             raise PromptError(f"the prompt has {tokens:,} tokens; {name} has room for {limit:,} beside a video: shorten it")
@@ -84,7 +91,13 @@ class ProcessorRows(Engine):
     def encode(self, clip: VideoClip, prompt: str) -> Row:
         """Encode up to the opened assistant turn; see `descore.encode.encode_prompt`."""
         manifest = self.manifest
-        return encode_prompt(self.processor, clip, prompt, manifest.frame_policy, manifest.prompt_version)
+        with self._processing:
+            return encode_prompt(self.processor, clip, prompt, manifest.frame_policy, manifest.prompt_version)
+
+    def count_tokens(self, text: str) -> int:
+        """Count by the backbone's tokenizer."""
+        with self._processing:
+            return len(self.processor.tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
 class TransformersEngine(ProcessorRows):
@@ -96,10 +109,9 @@ class TransformersEngine(ProcessorRows):
     """
 
     def __init__(self, model: DeScoreModel, manifest: Manifest) -> None:
+        context = getattr(model.backbone.config.get_text_config(), "max_position_embeddings", None)
+        super().__init__(model.processor, manifest, context)
         self.model = model
-        self.manifest = manifest
-        self.processor = model.processor
-        self.context = getattr(model.backbone.config.get_text_config(), "max_position_embeddings", None)
         self.label = f"transformers {transformers.__version__}"
         self.lock = threading.Lock()
 
@@ -107,6 +119,11 @@ class TransformersEngine(ProcessorRows):
     def has_reward(self) -> bool:  # type: ignore[override]  # training puts the scoring module in later
         """False for a backbone without a trained scoring module: thoughts and sub-scores, but no reward."""
         return self.model.scoring is not None
+
+    @property
+    def batches_at_once(self) -> int:
+        """Two on a GPU, which computes one as the next is prepared; on a CPU they would share its cores."""
+        return 1 if self.model.device.type == "cpu" else 2
 
     def rows_at_once(self) -> int:
         """How many rows think well at the same time: on a GPU as many as its free memory holds, twice over."""

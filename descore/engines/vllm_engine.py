@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,9 +38,6 @@ from descore.errors import EngineError, NotEnoughMemoryError, RewardError
 from descore.judgement import Mode, ThoughtDelta
 from descore.modeling.text_streamer import TextStream
 from descore.video.types import VideoClip
-
-if TYPE_CHECKING:
-    from descore.checkpoints.manifest import Manifest
 
 log = logging.getLogger(__name__)
 
@@ -102,13 +99,13 @@ class VllmEngine(ProcessorRows):
             descore.errors.CheckpointError: the export is damaged.
         """
         self.export: ExportManifest = read_export(folder)
-        self.manifest: Manifest = self.export.checkpoint
         vllm = _import_vllm()
         from transformers import AutoConfig, AutoProcessor
 
-        self.processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
+        processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
-        self.context = getattr(config.get_text_config(), "max_position_embeddings", None)
+        context = getattr(config.get_text_config(), "max_position_embeddings", None)
+        super().__init__(processor, self.export.checkpoint, context)
         self.label = f"vllm {vllm.__version__}"
         self._sampling = vllm.SamplingParams
         self._delta = vllm.sampling_params.RequestOutputKind.DELTA
@@ -183,7 +180,8 @@ class VllmEngine(ProcessorRows):
     def _rollouts(self, rows: Sequence[Row], each: int) -> list[_Rollout]:
         rollouts = []
         for index, row in enumerate(rows):
-            request, ids = request_of(self.processor, row, self._placeholder)
+            with self._processing:
+                request, ids = request_of(self.processor, row, self._placeholder)
             rollouts += [_Rollout(index, request, ids, TextStream(self.processor.tokenizer)) for _ in range(each)]
         return rollouts
 
@@ -204,7 +202,8 @@ class VllmEngine(ProcessorRows):
     def _ask_reward(self, calls: Any, key: int, rollout: _Rollout) -> None:
         export = self.export
         text = rollout.request["prompt"]
-        ids = self.processor.tokenizer(text, add_special_tokens=False)["input_ids"]
+        with self._processing:
+            ids = self.processor.tokenizer(text, add_special_tokens=False)["input_ids"]
         request = {name: value for name, value in rollout.request.items() if name != "prompt"}
         request["prompt_token_ids"] = [*ids, *rollout.ids, export.query_id]
         one = self._sampling(

@@ -9,6 +9,7 @@ Attention is SDPA.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,16 @@ from descore.modeling.vision_attention import batch_equal_frames
 
 
 def default_device() -> torch.device:
-    """Return the first CUDA GPU, else the CPU."""
-    return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+    """Return this process's CUDA GPU, else the CPU: of several processes that a launcher started, each has its own.
+
+    `torchrun` and `accelerate launch` number them in LOCAL_RANK. A launcher that shows each process its own GPU alone has
+    numbered them otherwise, and the first one is meant.
+    """
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    rank = os.environ.get("LOCAL_RANK", "")
+    index = int(rank) if rank.isdecimal() else 0
+    return torch.device("cuda", index if index < torch.cuda.device_count() else 0)
 
 
 def check_device(device: str | torch.device) -> torch.device:
@@ -43,7 +52,7 @@ def check_device(device: str | torch.device) -> torch.device:
         count = torch.cuda.device_count()
         if (target.index or 0) >= count:
             raise DeviceError(f"{target} was asked for, and this machine has {count} GPU: use cuda:0 to cuda:{count - 1}")
-        return torch.device("cuda", target.index or 0)
+        return default_device() if target.index is None else target
     return target
 
 

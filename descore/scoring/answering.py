@@ -4,14 +4,17 @@
     run.compute()
     run.judged, run.failed
 
-Batches are cut by the numbers of the distinct questions, and a batch's answers are kept all or none. So a run that was
-killed makes the same batches again, and with them the very same rewards as one that was left alone.
+Batches are cut by the numbers of the distinct questions, and a batch's answers are kept all or none, in their order. So a
+run that was killed makes the same batches again, and with them the very same rewards as one that was left alone. As many
+batches are under way as the engine gains from.
 """
 
 from __future__ import annotations
 
+import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from descore.scoring.questions import Questions, Slot
 
 _BATCHES_AHEAD = 3
+_MOST_CALLS = 64
 _BYTES_AHEAD = 1 << 29  # of decoded frames: a clip of 64 frames of a megapixel has 200 MB
 Todo = tuple["Slot", str | None]  # a question, and what is wrong with it
 Read = tuple[Any, str | None]  # a clip, or why there is none
@@ -55,7 +59,7 @@ class Answering:
     ) -> None:
         self._load, self.questions, self.results, self._config = load, questions, results, config
         self._judge: DeScore | None = None
-        self._missing = 0
+        self._missing, self._cancelled = 0, threading.Event()
         self.size = items_at_once(config.batch_size, config.mode, config.k)
         self.distinct = self.judged = self.failed = 0
         self.progress = Progress(questions.last_positions(), len(questions), out)
@@ -69,6 +73,8 @@ class Answering:
         """Answer what has no answer yet, in batches; reading runs ahead."""
         hashing = ThreadPoolExecutor(2, thread_name_prefix="hash")
         reading = ThreadPoolExecutor(TABLE_PROCESSES, thread_name_prefix="read")
+        judging = ThreadPoolExecutor(_MOST_CALLS, thread_name_prefix="judge")
+        under_way: deque[tuple[int, Future[list[Answer]]]] = deque()
         try:
             depth = _BATCHES_AHEAD * max(self.size, TABLE_PROCESSES)
             ahead = read_ahead(reading, self._read, self._todo(hashing), depth, _bytes, _BYTES_AHEAD)
@@ -78,11 +84,16 @@ class Answering:
                     batch = next(((number, list(items)) for number, items in batches), None)
                 if batch is None:
                     break
-                with self.progress.waiting("model"):
-                    self.results.append(self._answers(batch[1]))
-                self.progress.reached(batch[1][-1][0][0].position + 1)
+                assert self._judge is not None
+                if len(under_way) >= min(self._judge.engine.batches_at_once, _MOST_CALLS):
+                    self._keep(*under_way.popleft())
+                items = batch[1]
+                under_way.append((items[-1][0][0].position + 1, judging.submit(self._answers, items)))
+            while under_way:
+                self._keep(*under_way.popleft())
         finally:
-            for threads in (hashing, reading):
+            self._cancelled.set()
+            for threads in (hashing, reading, judging):
                 threads.shutdown(wait=False, cancel_futures=True)
         if self._missing:
             raise ValueError(
@@ -90,6 +101,15 @@ class Answering:
             )
         self.progress.reached(len(self.questions))
         self.progress.finish()
+
+    def _keep(self, position: int, answers: Future[list[Answer]]) -> None:
+        """Wait for the answers of a batch, and keep them."""
+        with self.progress.waiting("model"):
+            kept = answers.result()
+        self.results.append(kept)
+        self.failed += sum(answer.error is not None for answer in kept)
+        self.judged += sum(answer.error is None for answer in kept)
+        self.progress.reached(position)
 
     def _todo(self, threads: ThreadPoolExecutor) -> Iterator[Todo]:
         """Walk through the questions and yield those that are this run's to answer, with what is known to be wrong."""
@@ -133,10 +153,7 @@ class Answering:
     def _answers(self, batch: Sequence[tuple[Todo, Read]]) -> list[Answer]:
         good = [(slot, clip) for (slot, _), (clip, error) in batch if error is None]
         answers = [_answer(slot, error=error) for (slot, _), (_, error) in batch if error is not None]
-        answers += self._judged(good)
-        self.failed += sum(answer.error is not None for answer in answers)
-        self.judged += sum(answer.error is None for answer in answers)
-        return answers
+        return answers + self._judged(good)
 
     def _judged(self, batch: Sequence[tuple[Slot, Any]]) -> list[Answer]:
         """Judge a batch; where that fails, one video after the other, so that a bad one costs itself alone."""
@@ -147,7 +164,7 @@ class Answering:
         slots, clips = [slot for slot, _ in batch], [clip for _, clip in batch]
         paths, prompts = [slot.video.path for slot in slots], [slot.prompt for slot in slots]
         try:
-            judgements = judge.score_clips(clips, paths, prompts, config.mode, config.k, config.seed)
+            judgements = judge.score_clips(clips, paths, prompts, config.mode, config.k, config.seed, self._cancelled)
         except (ValueError, RewardError) as error:
             if len(batch) == 1:
                 return [_answer(slots[0], error=str(error))]

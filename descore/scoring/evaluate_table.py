@@ -1,7 +1,7 @@
 """Evaluate a checkpoint on a table: agreement of rewards with people over all labelled rows.
 
     table = read_pairs(Path("pairs.csv"), labels=True)
-    evaluation = evaluate_table(lambda: DeScore.from_pretrained("bundled"), locate("bundled")[0], table, Path("scores.csv"))
+    evaluation = evaluate_table(JudgeSource.of_checkpoint("bundled"), table, Path("scores.csv"))
     print(evaluation.text())
 
 Rewards come from `score_table`, so that nothing is judged twice, and a run that was stopped goes on.
@@ -9,9 +9,8 @@ Rewards come from `score_table`, so that nothing is judged twice, and a run that
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -20,13 +19,13 @@ import numpy as np
 from descore.errors import RewardError, TableError
 from descore.metrics import PreferenceReport, preference_report
 from descore.scoring.published import benchmark_of_shape, published, published_benchmark
-from descore.scoring.score_table import DEFAULT, checkpoint_manifest, score_table
+from descore.scoring.score_table import DEFAULT, score_table
 from descore.tables.read_table import read_table
 from descore.video import VideoError
 
 if TYPE_CHECKING:
-    from descore.judge import DeScore
     from descore.scoring.config import ScoreConfig
+    from descore.scoring.judge_source import JudgeSource
     from descore.tables.pairs import PairRow, PairTable
 
 _MIRRORED = {"A": "B", "B": "A", "tie": "tie"}
@@ -123,8 +122,7 @@ class Evaluation:
 
 
 def evaluate_table(
-    load: Callable[[], DeScore],
-    checkpoint: Path,
+    source: JudgeSource,
     table: PairTable,
     out: Path,
     config: ScoreConfig = DEFAULT,
@@ -135,7 +133,7 @@ def evaluate_table(
     """Judge the labelled rows of a table and measure how well rewards agree with the labels.
 
     Args:
-        load, checkpoint, out, config, progress: as in `descore.scoring.score_table.score_table`.
+        source, out, config, progress: as in `descore.scoring.score_table.score_table`.
         table: pairs that were read with their labels.
         swaps: pairs that are judged once more as (B, A), spread over the table.
         name: of the benchmark; by default the table's name and shape say whether it is a published one.
@@ -145,18 +143,17 @@ def evaluate_table(
         RewardError: no labelled row has both rewards.
         ValueError, descore.errors.CheckpointError: as `score_table`.
     """
-    load = cache(load)
     labelled = replace(table, rows=tuple(row for row in table.rows if row.label is not None))
     if not labelled.rows:
         raise TableError(table.path.name, "has no labelled row", column=table.columns.label)
-    score_table(load, checkpoint, labelled, out, config, progress)
+    score_table(source, labelled, out, config, progress)
     scores = _scores(out)
     judged = [(row, *scores[row.row]) for row in labelled.rows if row.row in scores]
     if not judged:
         raise RewardError(
             f"none of the {len(labelled.rows):,} labelled rows has rewards; {out} says why in its column error"
         )
-    manifest = checkpoint_manifest(checkpoint)
+    manifest = source.manifest
     scale = manifest.calibration.for_mode(config.mode)
     labels = np.array([row.label for row, _, _ in judged], dtype=np.int64)
     report = preference_report(
@@ -171,7 +168,7 @@ def evaluate_table(
         unlabelled=len(table.rows) - len(labelled.rows),
         failed=len(labelled.rows) - len(judged),
         report=report,
-        swaps=_swap_consistency(load, table, judged, config, swaps),
+        swaps=_swap_consistency(source, table, judged, config, swaps),
         published=_published(table, name),
     )
 
@@ -187,7 +184,7 @@ def _fingerprint(out: Path) -> str:
 
 
 def _swap_consistency(
-    load: Callable[[], DeScore],
+    source: JudgeSource,
     table: PairTable,
     judged: Sequence[tuple[PairRow, float, float]],
     config: ScoreConfig,
@@ -198,7 +195,7 @@ def _swap_consistency(
     same, differences = 0, [0.0]
     count = 0
     for row, a, b in judged[::step][:swaps] if step else []:
-        judge = load()
+        judge = source.load()
         try:
             videos = [table.folder / row.path_b, table.folder / row.path_a]
             swapped = judge.judge(videos, row.prompt, config.mode, config.k, config.seed)

@@ -1,7 +1,7 @@
 """Score a table: compute what no earlier run has computed, then write a row for each pair.
 
     table = read_pairs(Path("pairs.csv"))
-    summary = score_table(lambda: DeScore.from_pretrained("bundled"), locate("bundled")[0], table, Path("scores.csv"))
+    summary = score_table(JudgeSource.of_checkpoint("bundled"), table, Path("scores.csv"))
     summary.sentence
 
 Answers are kept beside the output in a file that only grows (`results_file.py`). The next run with the same videos, prompts,
@@ -11,13 +11,11 @@ checkpoint and mode takes them, wherever in a table they stand; a changed clip o
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from descore.checkpoints.folder import MANIFEST_FILE, folder_fingerprint, read_manifest
-from descore.checkpoints.manifest import BaseModel, Manifest
 from descore.scoring.answering import Answering
 from descore.scoring.config import ScoreConfig
 from descore.scoring.output_rows import check_out
@@ -27,7 +25,7 @@ from descore.scoring.questions import QuestionConfig, Questions
 from descore.scoring.results_file import ResultsFile
 
 if TYPE_CHECKING:
-    from descore.judge import DeScore
+    from descore.scoring.judge_source import JudgeSource
     from descore.tables.pairs import PairTable
 
 
@@ -84,8 +82,7 @@ def results_path(out: Path, shard: tuple[int, int] | None = None) -> Path:
 
 
 def score_table(
-    load: Callable[[], DeScore],
-    checkpoint: Path,
+    source: JudgeSource,
     table: PairTable,
     out: Path,
     config: ScoreConfig = DEFAULT,
@@ -94,8 +91,7 @@ def score_table(
     """Score the pairs of a table into `out`.
 
     Args:
-        load: makes the judge; called only when something is to be computed.
-        checkpoint: its folder, whose content is part of each question.
+        source: the judge, loaded only when something is to be computed.
         table: the pairs.
         out: a file of this command, or none yet.
         config: how.
@@ -104,18 +100,19 @@ def score_table(
     Raises:
         ValueError: `out` or the file of answers is another's, or a merge lacks answers.
         descore.errors.CheckpointError, RewardError: the checkpoint can't be used in this mode.
+        descore.errors.EngineError: the engine can't go on; what was answered is kept.
     """
     check_out(out)
     others = _other_results(out, config)
-    questions = Questions(table, QuestionConfig(folder_fingerprint(checkpoint), config.mode, config.k, config.seed))
+    questions = Questions(table, QuestionConfig(source.fingerprint, config.mode, config.k, config.seed))
     with ResultsFile(results_path(out, config.shard), others) as results:
         if config.merge:
             results.take_over()
-        run = Answering(load, questions, results, config, progress)
+        run = Answering(source.load, questions, results, config, progress)
         run.compute()
         failed_rows = 0
         if config.shard is None:
-            failed_rows = write_pairs(questions, results, run.manifest or checkpoint_manifest(checkpoint), out)
+            failed_rows = write_pairs(questions, results, run.manifest or source.manifest, out)
     return ScoreSummary(
         out=out if config.shard is None else results.path,
         rows=len(table.rows),
@@ -139,10 +136,3 @@ def _other_results(out: Path, config: ScoreConfig) -> list[Path]:
 
 def _glob_escaped(name: str) -> str:
     return re.sub(r"([*?\[])", r"[\1]", name)
-
-
-def checkpoint_manifest(checkpoint: Path) -> Manifest:
-    """Read the manifest of a checkpoint that nothing is computed with; a bare backbone has none."""
-    if (checkpoint / MANIFEST_FILE).exists():
-        return read_manifest(checkpoint)
-    return Manifest(name=checkpoint.name, base_model=BaseModel(str(checkpoint)))

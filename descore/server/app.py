@@ -174,7 +174,7 @@ class JudgingServer:
     def _check_rows(self, served: Served, rows: JudgingRequest) -> None:
         with self.store.hold(rows.videos):
             for prompt in dict.fromkeys(rows.prompts):
-                served.check_prompt(prompt)
+                served.judge.check_prompt(prompt)
 
     async def score(self, body: ScoreRequest, request: Request) -> ScoreAnswer | None:
         """Judge rows; None for a client that left."""

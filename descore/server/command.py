@@ -31,6 +31,7 @@ def add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     serve.add_argument("--rows", type=int, default=256, help="videos of one request at most (default: %(default)d)")
     serve.add_argument("--at-once", type=int, help="requests judged at a time (default: what suits the engine)")
     serve.add_argument("--waiting", type=int, default=64, help="requests that may wait (default: %(default)d)")
+    serve.add_argument("--end-with-input", action="store_true", help="end when standard input does, with its writer")
     serve.set_defaults(run=run_serve)
 
 
@@ -63,5 +64,6 @@ def run_serve(options: argparse.Namespace) -> int:
             rows=options.rows,
             at_once=options.at_once,
             waiting=options.waiting,
-        )
+        ),
+        options.end_with_input,
     )

@@ -154,7 +154,7 @@ class Judging:
         good, clips = [], []
         for index in places:
             try:
-                self._served.check_prompt(request.prompts[index])
+                self._served.judge.check_prompt(request.prompts[index])
                 with self._store.hold([request.videos[index]]) as paths:
                     clips += self._read([index], request, paths)
                 good.append(index)
@@ -168,8 +168,7 @@ class Judging:
     ) -> Generator[ThoughtDelta, None, dict[int, Thoughts] | None]:
         """Yield the texts of some rows under their places in the request; return their thoughts, None once cancelled."""
         engine = self._served.judge.engine
-        with self._served.encoding:
-            rows = [engine.encode(clip, request.prompts[index]) for index, clip in zip(places, clips, strict=True)]
+        rows = [engine.encode(clip, request.prompts[index]) for index, clip in zip(places, clips, strict=True)]
         thinking = engine.think(rows, request.mode, request.k, request.seed, cancelled)
         try:
             while True:
@@ -192,11 +191,7 @@ class Judging:
     def _tokens(self, thought: FinishedThought) -> int:
         if thought.log_probs or not thought.text:
             return len(thought.log_probs)
-        tokenizer = getattr(getattr(self._served.judge.engine, "processor", None), "tokenizer", None)
-        if tokenizer is None:
-            return 0
-        with self._served.encoding:
-            return len(tokenizer(thought.text, add_special_tokens=False)["input_ids"])
+        return self._served.judge.engine.count_tokens(thought.text)
 
     def _kept(self, request: JudgingRequest) -> Iterator[tuple[int, Thoughts]]:
         for index in range(len(request.videos)):

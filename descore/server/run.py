@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import socket
 import sys
 import tempfile
+import threading
+import time
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -18,6 +21,7 @@ import uvicorn
 from descore.errors import EngineError
 from descore.server.app import JudgingServer, create_app
 from descore.server.config import ServerConfig
+from descore.server.local_servers import ANSWERS_AT
 from descore.server.served import Served
 from descore.server.video_store import VideoStore
 from descore.video import warm_up
@@ -28,6 +32,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 _IDLE_CHECK = 0.1  # seconds
+_DRAIN_SECONDS = 5.0
 _QUIET_CHECKS = 3  # idle so many times one after another: what was finished last is sent by then
 
 
@@ -96,23 +101,37 @@ def uvicorn_config(judging: JudgingServer) -> uvicorn.Config:
     )
 
 
-def serve(config: ServerConfig) -> int:
+def serve(config: ServerConfig, end_with_input: bool = False) -> int:
     """Serve until a signal; returns the exit code.
+
+    Args:
+        end_with_input: end when standard input does, so with the program that started it.
 
     Raises:
         As `judging_server`; OSError: the address is taken.
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     warm_up()
+    if end_with_input:
+        threading.Thread(target=_end_with_input, daemon=True).start()
     with judging_server(config) as judging:
         server = DrainingServer(uvicorn_config(judging), judging)
         with _bound(config) as listening:
             judge = judging.checkpoints.now.judge
             host, port = listening.getsockname()[:2]
             shown = f"[{host}]" if ":" in host else host
-            print(f"{judge.name} ({judge.engine.label}) answers at http://{shown}:{port}", flush=True)
+            print(f"{judge.name} ({judge.engine.label}){ANSWERS_AT}http://{shown}:{port}", flush=True)
             server.run([listening])
     return 0
+
+
+def _end_with_input() -> None:
+    """Wait for the end of standard input, then end this process whatever it does."""
+    while os.read(0, 1 << 16):  # not by sys.stdin, whose lock a thread may not hold when the interpreter ends
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)  # it drains, whose clients are gone
+    time.sleep(_DRAIN_SECONDS)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 @contextmanager

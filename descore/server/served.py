@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from descore.checkpoints.folder import BUNDLED, folder_fingerprint, locate
@@ -25,13 +25,11 @@ class Served:
         judge: thinks.
         location: as it was named: a folder, a Hub id or "bundled".
         fingerprint: changes with anything in the checkpoint.
-        encoding: held for each call of the engine's `encode`, of which there is one at a time.
     """
 
     judge: DeScore
     location: str
     fingerprint: str
-    encoding: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
     def load(cls, checkpoint: str, engine: EngineName) -> Served:
@@ -49,11 +47,6 @@ class Served:
         # Clients name it to other servers, which run in other folders.
         location = str(folder.absolute()) if checkpoint != BUNDLED and Path(checkpoint).is_dir() else checkpoint
         return cls(judge, location, fingerprint)
-
-    def check_prompt(self, prompt: str) -> None:
-        """Refuse what the checkpoint can't read as a prompt, as `DeScore.check_prompt`; the tokenizer serves one thread."""
-        with self.encoding:
-            self.judge.check_prompt(prompt)
 
     @property
     def at_once(self) -> int:

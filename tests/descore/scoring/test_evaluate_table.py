@@ -13,6 +13,7 @@ from descore.errors import RewardError, TableError
 from descore.metrics import preference_report
 from descore.scoring.config import ScoreConfig
 from descore.scoring.evaluate_table import Evaluation, evaluate_table
+from descore.scoring.judge_source import JudgeSource
 from descore.scoring.published import benchmark_of_shape, published, published_benchmark
 from descore.tables.pairs import read_pairs
 from tests.helpers.tiny import tiny_judge, tiny_video
@@ -40,7 +41,8 @@ class Judged:
             csv.writer(file).writerows([("path_A", "path_B", "prompt", "TA"), *cells])
         table = read_pairs(self.folder / "pairs.csv", labels=True)
         out = self.folder / "out.csv"
-        return evaluate_table(self.load, self.checkpoint, table, out, QUICK, swaps, name)
+        source = JudgeSource.of_folder(self.checkpoint, self.load)
+        return evaluate_table(source, table, out, QUICK, swaps, name)
 
     def load(self) -> DeScore:
         return self.judge

@@ -11,6 +11,7 @@ import pytest
 
 from descore.judge import DeScore
 from descore.scoring.config import ScoreConfig, parse_shard
+from descore.scoring.judge_source import JudgeSource
 from descore.scoring.output_rows import COLUMNS
 from descore.scoring.results_file import ResultsFile
 from descore.scoring.score_table import ScoreSummary, results_path, score_table
@@ -60,7 +61,8 @@ class Scored:
     def score(self, out: str = "out.csv", config: ScoreConfig = QUICK, checkpoint: Path | None = None) -> ScoreSummary:
         self.judged.clear()
         table = read_pairs(self.folder / "pairs.csv")
-        return score_table(self.load, checkpoint or self.checkpoint, table, self.folder / out, config)
+        source = JudgeSource.of_folder(checkpoint or self.checkpoint, self.load)
+        return score_table(source, table, self.folder / out, config)
 
     def rows(self, out: str = "out.csv") -> list[dict[str, str]]:
         with (self.folder / out).open(newline="", encoding="utf-8") as file:
