@@ -11,7 +11,9 @@ attention over [prefix, own tokens]; gradients reach the prefix.
     prefix = store.shared(inputs["attention_mask"], group)
     backbone.base_model(inputs_embeds=embeds, shared_prefix=prefix)    # V * group rows of own tokens
 
-It hooks into transformers' attention interface; the keyword arguments travel through the backbone's own forward.
+A decoded token has one query a row, so its scores are small and computed whole. Many queries a row, as in training, go
+through `merged_attention`, which keeps none. It hooks into transformers' attention interface; the keyword arguments travel
+through the backbone's own forward.
 
 Shapes: V videos, G rows a video, N = V * G, H heads of queries, K of keys, T own queries, S own keys, P slots of prefix,
 D channels a head.
@@ -28,6 +30,8 @@ from transformers import AttentionInterface, AttentionMaskInterface, Cache, PreT
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from descore.modeling.merged_attention import Part, merged_attention
+
 _NAME = "descore_shared_prefix"
 _Layer = tuple[torch.Tensor, torch.Tensor]
 
@@ -38,13 +42,17 @@ class SharedPrefix:
 
     Attributes:
         layers: layer -> keys and values, each (V, K, P, D).
-        mask: (V, P) bool, False where a slot is padding; None where none is.
+        mask: (V, P) bool, False where a slot is padding, which comes before all others; None where none is.
         group: rows a video.
+        earlier: layer -> keys and values (N, K, E, D) of the rows' own earlier slots; None where there are none.
+        first: the first slot of each video that is no padding; None where none is.
     """
 
     layers: dict[int, _Layer]
     mask: torch.Tensor | None
     group: int
+    earlier: dict[int, _Layer] | None = None
+    first: tuple[int, ...] | None = None
 
     @property
     def rows(self) -> int:
@@ -74,14 +82,21 @@ class PrefixStore:
         """
         if not self.layers:
             raise RuntimeError("the backbone's forward did not hand `prefix_store` on to its attention; update transformers")
-        return SharedPrefix(self.layers, _padding(mask), group)
+        return shared_prefix(self.layers, mask, group)
+
+
+def shared_prefix(layers: dict[int, _Layer], mask: torch.Tensor, group: int) -> SharedPrefix:
+    """Make a prefix of keys and values; mask: (V, P), 1 where a slot may be looked at."""
+    padding = _padding(mask)
+    first = None if padding is None else tuple(padding.long().argmax(-1).tolist())
+    return SharedPrefix(layers, padding, group, first=first)
 
 
 def prefix_of_cache(cache: Cache, mask: torch.Tensor, group: int) -> SharedPrefix:
     """Turn the keys and values of a prefilled cache into a prefix."""
     # As they were computed, heads lie between the slots, and each step would copy the whole prefix to multiply with it.
     layers = {index: (layer.keys.contiguous(), layer.values.contiguous()) for index, layer in enumerate(cache.layers)}
-    return SharedPrefix(layers, _padding(mask), group)
+    return shared_prefix(layers, mask, group)
 
 
 def enable_prefixes(backbone: PreTrainedModel) -> None:
@@ -130,11 +145,14 @@ def prefix_attention(
         )
         return plain
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    # Kernels that never write the scores to memory win wherever there are many queries; but on CPUs not in bfloat16, whose
-    # backward is slow.
-    by_kernel = query.shape[2] > 1 and (query.is_cuda or query.dtype == torch.float32)
-    attend = _joined if by_kernel else _folded
-    return attend(query, (key, value), shared_prefix.layers[layer], attention_mask, shared_prefix, scale), None
+    prefix = shared_prefix.layers[layer]
+    if query.shape[2] == 1 or attention_mask is not None:
+        return _folded(query, (key, value), prefix, attention_mask, shared_prefix, scale), None
+    parts = [Part(*prefix, first=shared_prefix.first), Part(key, value, causal=True)]
+    if shared_prefix.earlier is not None:
+        parts.insert(1, Part(*shared_prefix.earlier[layer]))
+    attended = merged_attention(query.unflatten(1, (key.shape[1], -1)), parts, scale)
+    return attended.flatten(1, 2).transpose(1, 2).contiguous(), None
 
 
 def _folded(
@@ -168,34 +186,6 @@ def _folded(
     mixed = mixed + (after.to(value.dtype).transpose(1, 2) @ value).transpose(1, 2)
     result = (mixed / total).to(query.dtype)
     return result.transpose(1, 2).reshape(rows, heads, length, size).transpose(1, 2).contiguous()
-
-
-def _joined(
-    query: torch.Tensor,
-    own: _Layer,
-    prefix: _Layer,
-    own_mask: torch.Tensor | None,
-    shared: SharedPrefix,
-    scale: float,
-) -> torch.Tensor:
-    """Join keys and values for the length of one layer, for kernels that never write the scores to memory."""
-    length, own_length = query.shape[2], own[0].shape[2]
-    repeats = query.shape[1] // own[0].shape[1]
-    key, value = (
-        torch.cat([kept.repeat_interleave(shared.group, dim=0), now], dim=2).repeat_interleave(repeats, dim=1)
-        for kept, now in zip(prefix, own, strict=True)
-    )
-    blocked = _blocked(own_mask, length, own_length, query.device)
-    if blocked is None:
-        blocked = torch.zeros(1, 1, length, own_length, dtype=torch.bool, device=query.device)
-    blocked = blocked.expand(len(query), -1, -1, -1)
-    if shared.mask is None:
-        padding = blocked.new_zeros(len(query), 1, length, prefix[0].shape[2])
-    else:
-        padding = ~shared.mask.repeat_interleave(shared.group, dim=0)[:, None, None].expand(-1, 1, length, -1)
-    mask = ~torch.cat([padding, blocked], dim=-1)
-    attended = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale)
-    return attended.transpose(1, 2).contiguous()
 
 
 def _blocked(mask: torch.Tensor | None, length: int, keys: int, device: torch.device) -> torch.Tensor | None:

@@ -1,12 +1,16 @@
-"""Attention over a shared prefix: the plain attention over [prefix, own tokens], in both of its forms."""
+"""Attention over a shared prefix: the plain attention over [prefix, own tokens], however it is computed."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
-from descore.modeling.prefix_attention import SharedPrefix, _folded, _joined, enable_prefixes, takes_prefixes
+from descore.modeling import merged_attention
+from descore.modeling.prefix_attention import SharedPrefix, enable_prefixes, prefix_attention, shared_prefix, takes_prefixes
 from tests.helpers.tiny import tiny_backbone
 
 VIDEOS, GROUP, HEADS, KV_HEADS, SIZE, WIDTH = 2, 3, 4, 2, 8, 5
@@ -30,8 +34,11 @@ def plain(
 
 @pytest.mark.parametrize("padded", [False, True])
 @pytest.mark.parametrize("case", ["training", "decoding", "decoding with ended rows"])
-@pytest.mark.parametrize("way", [_folded, _joined])
-def test_it_is_plain_attention(way, case: str, padded: bool) -> None:
+@pytest.mark.parametrize("products", [False, True])
+def test_it_is_plain_attention(monkeypatch: pytest.MonkeyPatch, case: str, padded: bool, products: bool) -> None:
+    if products:
+        monkeypatch.setattr(merged_attention, "_kernel", lambda _: merged_attention._Products())
+        monkeypatch.setattr(merged_attention, "_BLOCK", 40)  # so that it takes more than one
     generator = torch.Generator().manual_seed(0)
     rows = VIDEOS * GROUP
     length, keys = (4, 4) if case == "training" else (1, 4)
@@ -42,14 +49,13 @@ def test_it_is_plain_attention(way, case: str, padded: bool) -> None:
     query = draw(rows, HEADS, length, SIZE)
     own = (draw(rows, KV_HEADS, keys, SIZE), draw(rows, KV_HEADS, keys, SIZE))
     kept = (draw(VIDEOS, KV_HEADS, WIDTH, SIZE), draw(VIDEOS, KV_HEADS, WIDTH, SIZE))
-    prefix_mask = torch.tensor([[0, 0, 1, 1, 1], [1, 1, 1, 1, 1]]).bool() if padded else None
-    shared = SharedPrefix({0: kept}, prefix_mask, GROUP)
+    shared = shared_prefix({0: kept}, torch.tensor([[0, 0, 1, 1, 1] if padded else [1] * 5, [1] * 5]), GROUP)
     mask = None
     if case == "decoding with ended rows":
         mask = torch.ones(rows, 1, 1, keys, dtype=torch.bool)
         mask[1, ..., 2:] = mask[4, ..., 1:] = False
     expected = plain(query, own, shared, mask)
-    found = way(query, own, kept, mask, shared, 0.3)
+    found, _ = prefix_attention(nn.Module(), query, *own, mask, 0.3, shared_prefix=shared)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
     weights = torch.randn(expected.shape, generator=generator)
     inputs = [query, *own, *kept]
@@ -59,6 +65,22 @@ def test_it_is_plain_attention(way, case: str, padded: bool) -> None:
         strict=True,
     ):
         torch.testing.assert_close(other, one, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_own_tokens_may_come_piece_by_piece(padded: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    rows, length, cut = VIDEOS * GROUP, 7, 4
+    query, key, value = (
+        torch.randn(rows, heads, length, SIZE, generator=generator) for heads in (HEADS, KV_HEADS, KV_HEADS)
+    )
+    kept = (torch.randn(VIDEOS, KV_HEADS, WIDTH, SIZE, generator=generator),) * 2
+    shared = shared_prefix({0: kept}, torch.tensor([[0, 0, 1, 1, 1] if padded else [1] * 5, [1] * 5]), GROUP)
+    whole, _ = prefix_attention(nn.Module(), query, key, value, None, 0.3, shared_prefix=shared)
+    second = replace(shared, earlier={0: (key[:, :, :cut], value[:, :, :cut])})
+    later = (values[:, :, cut:] for values in (query, key, value))
+    found, _ = prefix_attention(nn.Module(), *later, None, 0.3, shared_prefix=second)
+    torch.testing.assert_close(found, whole[:, cut:], rtol=1e-5, atol=1e-6)
 
 
 def test_other_kinds_of_attention_stay_as_they_are() -> None:
