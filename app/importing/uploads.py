@@ -25,6 +25,7 @@ INCOMING, IMPORTS = "incoming", "imports"
 TABLES = (".csv", ".json", ".jsonl", ".parquet")
 LARGEST_UNPACKED = 32 << 30  # bytes
 MOST_FILES = 200_000
+_LONGEST_REASON = 300  # characters
 
 
 @dataclass(frozen=True)
@@ -130,4 +131,5 @@ def _unpack(file: Path, folder: Path) -> None:
     ) as error:
         if isinstance(error, ExchangeError) or (isinstance(error, OSError) and error.errno is not None):
             raise
-        raise ExchangeError(f"{file.name} can't be unpacked: {error}") from error
+        reason = str(error)[:_LONGEST_REASON] or type(error).__name__  # it may repeat a name of kilobytes
+        raise ExchangeError(f"{file.name} can't be unpacked: {reason}") from error

@@ -114,6 +114,14 @@ def test_a_damaged_archive_is_unpacked_or_refused_and_leaves_nothing(tmp_path: P
     holds_for(mutated([zipped(method) for method in METHODS], [b"PK\1\2", b"PK\3\4", b"\xff\xff", b"../"]), examples, check)
 
 
+def test_a_refusal_does_not_repeat_a_name_of_kilobytes(tmp_path: Path) -> None:
+    data = bytearray(zipped(zipfile.ZIP_STORED))
+    data[26:28] = (1000).to_bytes(2, "little")  # the length of the name before the file, other than in the directory
+    (tmp_path / "set.zip").write_bytes(data)
+    with pytest.raises(ExchangeError, match=r"^set\.zip can't be unpacked: File name in directory .{200,300}$"):
+        stage([tmp_path / "set.zip"], tmp_path / "home", owner=1)
+
+
 @pytest.mark.parametrize("method", METHODS[1:])
 def test_an_archive_with_damage_inside_of_a_file_is_refused(tmp_path: Path, method: int) -> None:
     data = bytearray(zipped(method))
