@@ -2,6 +2,7 @@
 
     python -m app import pairs.csv --source "winter models" --dry-run
     python -m app import clips/ --source "spring models"
+    python -m app import votes.csv --source "a crowd" --map prompt=title,label=winner --label "the left one=A"
     python -m app export --format hf-dataset --out out/ --source "winter models" --labels consensus --copy-videos
 
 The store is the one of the app: DATABASE_URL, else a SQLite file in DESCORE_HOME. Exit code 1: the file has problems, all
@@ -23,9 +24,12 @@ from tqdm import tqdm
 
 from app.clip_store import ClipStore
 from app.importing.import_file import ImportPlan, Progress, plan_import, run_import
+from descore.tables.labels import parse_words
+from descore.tables.pair_columns import parse_mapping
 from storage import StorageError, open_database
 from storage.campaigns.campaign import list_campaigns
 from storage.database import Database
+from storage.exchange.column_use import ROLES, ColumnUse
 from storage.exchange.exporting.export import export
 from storage.exchange.exporting.stored_pairs import Labels
 from storage.exchange.formats.detect import EXPORTS, FORMATS
@@ -63,6 +67,12 @@ def _parser() -> argparse.ArgumentParser:
     importing.add_argument("--source", required=True, help="a name for where the pairs come from")
     importing.add_argument("--format", choices=FORMATS, help="detected by default")
     importing.add_argument("--videos", type=Path, metavar="DIR", help="paths start from here (default: the file's folder)")
+    importing.add_argument(
+        "--map", action="append", default=[], metavar="ROLE=COLUMN", help=f"name a column; roles: {', '.join(ROLES)}"
+    )
+    importing.add_argument(
+        "--label", action="append", default=[], metavar="WORD=A", help="what a word in the labels means: A, B or tie"
+    )
     importing.add_argument("--dry-run", action="store_true", help="say what the import would bring, and write nothing")
     importing.set_defaults(run=_import)
 
@@ -82,7 +92,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def _import(database: Database, options: argparse.Namespace) -> int:
     clip_store = ClipStore(database)
+    try:
+        mapping, words = parse_mapping(options.map, ROLES), parse_words(options.label)
+    except ValueError as error:
+        raise StorageError(str(error)) from None
     chosen: dict[str, Any] = {"source": options.source, "format": options.format, "videos": options.videos}
+    chosen |= {"mapping": mapping, "words": words}
     with _bar() as progress:
         if options.dry_run:
             done: Any = plan_import(database, options.path, **chosen, progress=progress)
@@ -93,8 +108,16 @@ def _import(database: Database, options: argparse.Namespace) -> int:
         print(_json(done))
     else:
         _print_problems((*problems, *(Problem(one.file, one.line, f"note: {one.message}") for one in done.notes)))
+        _print_problems([Problem(done.file, None, f"note: {sentence}") for sentence in _columns(done.columns)])
         print(_planned(done) if isinstance(done, ImportPlan) else _imported(done))
     return _REFUSED if problems else 0
+
+
+def _columns(use: ColumnUse) -> list[str]:
+    """Say what the columns were taken for, and how to take them for something else."""
+    first = {role: column for column, role in reversed(tuple(use.guesses.items()))}  # two columns may speak for one role
+    hints = [f"name it by --map {','.join(f'{role}={column}' for role, column in first.items())}"] if first else []
+    return [*use.sentences(), *hints]
 
 
 def _planned(plan: ImportPlan) -> str:

@@ -1,7 +1,7 @@
 """Import of a file of pairs and labels, with its videos checked.
 
     plan = plan_import(database, Path("pairs.csv"), source="winter models")      # a dry run
-    plan.pairs_new, plan.labels_new, plan.problems
+    plan.pairs_new, plan.labels_new, plan.problems, plan.columns.unused
     report = run_import(clip_store, database, Path("pairs.csv"), source="winter models", created_by=lead.id)
 
 An import decodes every new video once in full before anything is kept, copies the videos into the managed folder, re-encodes
@@ -23,6 +23,7 @@ from app.clip_store import ClipStore
 from descore.video import IMPORTS, VideoError, VideoInfo, content_hash, probe
 from descore.video.worker_pool import PROCESSES
 from storage import Database
+from storage.exchange.column_use import ColumnUse
 from storage.exchange.exporting.stored_pairs import DIGITS
 from storage.exchange.formats.detect import read_file
 from storage.exchange.importing.dry_run import compare, video_by_prefix, video_ids
@@ -54,6 +55,7 @@ class ImportPlan:
         annotators: the names on the labels.
         problems: with any of them the import is refused.
         notes: messages that do not stop it.
+        columns: what the columns of its table are taken for.
     """
 
     file: str
@@ -69,11 +71,12 @@ class ImportPlan:
     annotators: tuple[str, ...]
     problems: tuple[Problem, ...]
     notes: tuple[Problem, ...]
+    columns: ColumnUse
 
 
 @dataclass(frozen=True)
 class ImportReport:
-    """The counts of an import."""
+    """The counts of an import, and what the columns of its table were taken for."""
 
     file: str
     format: str
@@ -83,6 +86,7 @@ class ImportReport:
     thoughts_added: int
     videos_added: int
     notes: tuple[Problem, ...]
+    columns: ColumnUse
 
 
 @dataclass(frozen=True)
@@ -120,6 +124,8 @@ def plan_import(
     source: str,
     format: str | None = None,
     videos: Path | None = None,
+    mapping: Mapping[str, str] | None = None,
+    words: Mapping[str, int] | None = None,
     progress: Progress | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> ImportPlan:
@@ -130,7 +136,7 @@ def plan_import(
         ImportCancelledError: `cancelled` returned True.
     """
     callbacks = _Callbacks(progress, cancelled)
-    read = _read(database, path, source, format, videos, callbacks)
+    read = _read(database, path, source, partial(read_file, path, format, videos, mapping, words), callbacks)
     _, problems = _check_videos(partial(probe, lane=IMPORTS), read, "probing videos", callbacks)
     with database.read() as session:
         changes = compare(session, read.resolved)
@@ -148,6 +154,7 @@ def plan_import(
         annotators=changes.annotators,
         problems=_in_order([*changes.problems, *read.problems, *problems]),
         notes=_in_order(changes.notes),
+        columns=read.resolved.parsed.columns,
     )
 
 
@@ -159,6 +166,8 @@ def run_import(
     source: str,
     format: str | None = None,
     videos: Path | None = None,
+    mapping: Mapping[str, str] | None = None,
+    words: Mapping[str, int] | None = None,
     created_by: int | None = None,
     progress: Progress | None = None,
     cancelled: Callable[[], bool] | None = None,
@@ -169,6 +178,8 @@ def run_import(
         source: names where the pairs come from; their labels go into the campaign "imported: SOURCE".
         format: one of `storage.exchange.formats.detect.FORMATS`, detected by default.
         videos: the folder that paths in the file start from, by default the file's own. Only with it may they be absolute.
+        mapping: which column has which role, where its name does not say so; `storage.exchange.column_use.ROLES`.
+        words: meanings (+1 A, -1 B, 0 a tie) of further words in the column of labels.
         progress: called with the present stage, how much of it is done, and how much there is.
         cancelled: called between videos; the import stops when it returns True.
 
@@ -179,7 +190,7 @@ def run_import(
         StorageError: the store can't be written.
     """
     callbacks = _Callbacks(progress, cancelled)
-    read = _read(database, path, source, format, videos, callbacks)
+    read = _read(database, path, source, partial(read_file, path, format, videos, mapping, words), callbacks)
     with database.write() as session:
         keep_for_good(session, read.resolved.hashes.values())
     checked, problems = _check_videos(partial(clip_store.check, lane=IMPORTS), read, "decoding videos", callbacks)
@@ -204,15 +215,16 @@ def _report(read: _ReadFile, taken: ImportCounts) -> ImportReport:
         thoughts_added=taken.thoughts,
         videos_added=taken.videos,
         notes=_in_order(taken.notes),
+        columns=read.resolved.parsed.columns,
     )
 
 
 def _read(
-    database: Database, path: Path, source: str, format: str | None, videos: Path | None, callbacks: _Callbacks
+    database: Database, path: Path, source: str, read_file: Callable[[], tuple[str, ParsedFile]], callbacks: _Callbacks
 ) -> _ReadFile:
     """Read the file, and find each of its videos on the disk or in the store."""
     source = clean_source(source)
-    name, parsed = read_file(path, format, videos)
+    name, parsed = read_file()
     firsts = {clip.path: (clip, pair) for clip, pair in _clips(parsed) if clip.path is not None}
     hashes: dict[Path, str] = {}
     problems: list[Problem] = []

@@ -15,11 +15,13 @@ from app.importing.import_file import ImportPlan, ImportReport, plan_import, run
 from app.importing.uploads import Staged, import_folders, import_path, stage
 from app.lead.context import LeadContext, LeadSection
 from app.lead.views.exchange import UPLOADED, import_form, plan_view, problem_table, report_view, running_view
+from app.lead.views.import_columns import chosen_columns, chosen_words, column_fields
 from app.ui.markup import joined
 from app.web.form_data import STALE_BUTTON, FormData, FormError
 from app.web.panel import QUIET, Reply
 from app.web.plain_errors import PLAIN_ERRORS
 from storage.accounts.users import User
+from storage.exchange.formats.detect import MAPPABLE
 from storage.exchange.parsed import ExchangeError, ImportRefusedError
 
 FOLLOW_SECONDS = 0.4
@@ -65,6 +67,7 @@ class ImportTab(LeadSection):
         super().__init__(context)
         self._staged: dict[int, Staged] = {}
         self._jobs: dict[int, Job] = {}
+        self._plans: dict[int, tuple[str, ImportPlan]] = {}  # the last dry run of each person, and of which file it was
 
     def build(self) -> None:
         """Put the button for uploads above the panel."""
@@ -77,6 +80,7 @@ class ImportTab(LeadSection):
         try:
             person = self.context.auth.require(request, "lead")
             self._staged.pop(person.id, None)
+            self._plans.pop(person.id, None)
             self._staged[person.id] = stage([Path(path) for path in paths or ()], self.context.database.home, person.id)
             reply = self._form(person, FormData("", "", {"place": UPLOADED}))
         except PLAIN_ERRORS as error:
@@ -109,13 +113,17 @@ class ImportTab(LeadSection):
         staged = self._staged.get(person.id)
         uploaded = staged.names if staged is not None else ()
         folders = import_folders(self.context.database.home)
-        form = import_form(folders, uploaded, fields.text("place"), fields.text("source"), fields.text("format"))
+        place, plan = self._plans.get(person.id, ("", None))
+        has_columns = plan is not None and place == fields.text("place") and plan.format in MAPPABLE and plan.columns.names
+        columns = column_fields(plan.columns, fields) if plan is not None and has_columns else ""
+        form = import_form(folders, uploaded, fields.text("place"), fields.text("source"), fields.text("format"), columns)
         return Reply(joined([form, below]), status)
 
     def _start(self, form: FormData, person: User) -> Job:
         path = self._path_of(form, person)
-        job = self._jobs[person.id] = Job(form)
         options: dict[str, Any] = {"source": form.text("source"), "format": form.text("format") or None}
+        options |= {"mapping": chosen_columns(form), "words": chosen_words(form)}
+        job = self._jobs[person.id] = Job(form)
         clip_store, database = self.context.clip_store, self.context.database
 
         def work(**callbacks: Any) -> ImportPlan | ImportReport:
@@ -139,8 +147,10 @@ class ImportTab(LeadSection):
         while not job.done.wait(FOLLOW_SECONDS):
             yield Reply(None, f"{job.stage}", running=True)
         if isinstance(job.result, ImportPlan):
+            self._plans[person.id] = (job.fields.text("place"), job.result)
             yield self._form(person, job.fields, plan_view(job.result))
         elif isinstance(job.result, ImportReport):
+            self._plans.pop(person.id, None)
             staged = self._staged.get(person.id)
             if staged is not None and job.fields.text("place") == UPLOADED:
                 staged.discard()

@@ -12,11 +12,12 @@ from collections.abc import Mapping, Sequence
 
 from descore.errors import TableError
 
+BOTH_BAD = ("bothbad_vote", "both_bad", "both bad", "bothbad")  # neither is better, and neither is good
 _MEANINGS = {"a": 1, "b": -1, "tie": 0}
 WORDS: dict[str, int | None] = {
     **dict.fromkeys(("a", "left", "leftvote", "first", "a is better", "a better", "a>b", "video a is better"), 1),
     **dict.fromkeys(("b", "right", "rightvote", "second", "b is better", "b better", "b>a", "video b is better"), -1),
-    **dict.fromkeys(("same", "tie", "tievote", "bothbad_vote", "both_bad", "both bad", "equal", "draw", "a=b"), 0),
+    **dict.fromkeys(("same", "tie", "tievote", "equal", "draw", "a=b", *BOTH_BAD), 0),
     **dict.fromkeys(("", "invalid", "null", "none", "nan", "n/a"), None),
 }
 _NUMBERED = re.compile(r"video[ _]?([12])( is)?( better)?")

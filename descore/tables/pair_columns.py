@@ -52,11 +52,15 @@ class PairColumns:
     @property
     def ordered_by_preference(self) -> bool:
         """Whether the first video is the better one by the names of the columns (chosen, rejected)."""
-        return _plain(self.video_a).startswith("chosen") and _plain(self.video_b).startswith("rejected")
+        return plain_name(self.video_a).startswith("chosen") and plain_name(self.video_b).startswith("rejected")
 
 
-def parse_mapping(texts: Sequence[str]) -> dict[str, str]:
+def parse_mapping(texts: Sequence[str], roles: Sequence[str] = ROLES) -> dict[str, str]:
     """Read `prompt=caption,video_a=video_0_path`, given once or in several texts.
+
+    Args:
+        texts: as they were typed.
+        roles: that may be named.
 
     Raises:
         ValueError: not of that form, or an unknown role.
@@ -64,8 +68,8 @@ def parse_mapping(texts: Sequence[str]) -> dict[str, str]:
     mapping: dict[str, str] = {}
     for part in (part for text in texts for part in text.split(",")):
         role, equals, column = (piece.strip() for piece in part.partition("="))
-        if not equals or role not in ROLES or not column or role in mapping:
-            raise ValueError(f"--map takes ROLE=COLUMN with the roles {', '.join(ROLES)}, each once (got {part.strip()!r})")
+        if not equals or role not in roles or not column or role in mapping:
+            raise ValueError(f"--map takes ROLE=COLUMN with the roles {', '.join(roles)}, each once (got {part.strip()!r})")
         mapping[role] = column
     return mapping
 
@@ -81,13 +85,7 @@ def pair_columns(columns: Sequence[str], name: str, mapping: Mapping[str, str] |
     Raises:
         TableError: columns are missing, or two could be meant; the message says how to name them.
     """
-    by_plain = {_plain(column): column for column in columns}
-    found = {role: _mapped(column, columns, by_plain, name) for role, column in (mapping or {}).items()}
-    if "video_a" not in found and "video_b" not in found:
-        found |= _videos(by_plain, name)
-    for role, names in (("prompt", PROMPT_NAMES), ("label", LABEL_NAMES)):
-        if role not in found and (guess := next((known for known in names if known in by_plain), None)):
-            found[role] = by_plain[guess]
+    found = found_columns(columns, name, mapping)
     missing = [role for role in ROLES[:3] if role not in found]
     if missing:
         usual = "path_A, path_B, prompt"
@@ -95,6 +93,34 @@ def pair_columns(columns: Sequence[str], name: str, mapping: Mapping[str, str] |
         hint = f"it has {has}; usual names are {usual}, others are named by --map {missing[0]}=COLUMN"
         raise TableError(name, f"lacks the columns {', '.join(missing)}; {hint}")
     return PairColumns(found["video_a"], found["video_b"], found["prompt"], found.get("label"))
+
+
+def found_columns(columns: Sequence[str], name: str, mapping: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return role -> column of those that are named or can be guessed; the others are left out.
+
+    Args:
+        columns: of the table.
+        name: of the file, for messages.
+        mapping: role to column, for those that are not to be guessed, "" where a role has no column; further roles are
+            looked up too.
+
+    Raises:
+        TableError: a named column is missing, or two could be the videos.
+    """
+    by_plain = {plain_name(column): column for column in columns}
+    mapping = mapping or {}
+    found = {role: _mapped(column, columns, by_plain, name) for role, column in mapping.items() if column}
+    if "video_a" not in mapping and "video_b" not in mapping:
+        found |= _videos(by_plain, name)
+    for role, names in (("prompt", PROMPT_NAMES), ("label", LABEL_NAMES)):
+        if role not in mapping and (guess := next((known for known in names if known in by_plain), None)):
+            found[role] = by_plain[guess]
+    return found
+
+
+def plain_name(column: str) -> str:
+    """Return a column's name without what doesn't matter in it: case, blanks, hyphens."""
+    return "_".join(column.lower().replace("-", " ").replace("_", " ").split())
 
 
 def _videos(by_plain: Mapping[str, str], name: str) -> dict[str, str]:
@@ -111,10 +137,6 @@ def _videos(by_plain: Mapping[str, str], name: str) -> dict[str, str]:
 def _mapped(column: str, columns: Sequence[str], by_plain: Mapping[str, str], name: str) -> str:
     if column in columns:
         return column
-    if _plain(column) in by_plain:
-        return by_plain[_plain(column)]
+    if plain_name(column) in by_plain:
+        return by_plain[plain_name(column)]
     raise TableError(name, f"has no column {column!r}, which --map names; it has {', '.join(columns)[:200]}")
-
-
-def _plain(column: str) -> str:
-    return "_".join(column.lower().replace("-", " ").replace("_", " ").split())

@@ -12,7 +12,7 @@ A problem never ends the reading: all of a file's problems are reported together
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,6 +22,7 @@ from descore.prompt import prompt_problem
 from descore.tables.csv_records import csv_records
 from descore.tables.read_table import TableRow
 from descore.tables.text_encoding import decode
+from storage.exchange.column_use import column_use
 from storage.exchange.parsed import (
     Clip,
     ExchangeError,
@@ -44,6 +45,8 @@ class PairColumns:
         a, b: the paths of the videos.
         generator_a, generator_b: the models that made them.
         own: every column with a meaning of its own; all others are kept as extra columns.
+        label: people's preference, "" where no single column has it.
+        annotator: who labelled.
     """
 
     a: str
@@ -51,6 +54,20 @@ class PairColumns:
     generator_a: str
     generator_b: str
     own: tuple[str, ...]
+    label: str = ""
+    annotator: str = "annotator"
+
+    def roles(self, prompt: str) -> dict[str, str]:
+        """Return role -> column, as `storage.exchange.column_use` names the roles."""
+        return {
+            "video_a": self.a,
+            "video_b": self.b,
+            "prompt": prompt,
+            "label": self.label,
+            "generator_a": self.generator_a,
+            "generator_b": self.generator_b,
+            "annotator": self.annotator,
+        }
 
 
 class FormatReader:
@@ -74,6 +91,10 @@ class FormatReader:
         self._pairs: list[ParsedPair] = []
         self._problems: list[Problem] = []
         self._notes: list[Problem] = []
+        self._names: dict[str, None] = {}
+        self._roles: dict[str, str] = {}
+        self._own: tuple[str, ...] = ()
+        self._keeps_unused = True
 
     def problem(self, line: int | None, message: str) -> None:
         """Keep a reason why the file can't be imported."""
@@ -82,6 +103,18 @@ class FormatReader:
     def note(self, line: int | None, message: str) -> None:
         """Keep something that the reader should know, and that does not stand in the way."""
         self._notes.append(Problem(self.name, line, message))
+
+    def read_as(self, names: Iterable[str], roles: Mapping[str, str], own: Sequence[str], *, kept: bool = True) -> None:
+        """Keep which columns there are, and what they are read as.
+
+        Args:
+            names: of the columns of a row.
+            roles: role -> column.
+            own: every column with a meaning of its own.
+            kept: whether all others stay with the pairs.
+        """
+        self._names.update(dict.fromkeys(names))
+        self._roles, self._own, self._keeps_unused = dict(roles), tuple(own), kept
 
     def add(self, pair: ParsedPair) -> None:
         """Keep a pair."""
@@ -101,6 +134,7 @@ class FormatReader:
             clips: the two videos, where the format does not name them in two columns.
             prompt: the column of the prompt.
         """
+        self.read_as(row.cells, columns.roles(prompt), columns.own)
         a, b = (self.clip(row, columns.a), self.clip(row, columns.b)) if clips is None else clips
         text = self.prompt(row, prompt)
         if a is None or b is None:
@@ -122,7 +156,8 @@ class FormatReader:
 
     def parsed(self) -> ParsedFile:
         """All that was found."""
-        return ParsedFile(self.name, tuple(self._pairs), tuple(self._problems), tuple(self._notes))
+        columns = column_use(self._names, self._roles, self._own, kept=self._keeps_unused)
+        return ParsedFile(self.name, tuple(self._pairs), tuple(self._problems), tuple(self._notes), columns)
 
     def clip(self, row: TableRow, column: str, sha256: str | None = None) -> Clip | None:
         """Resolve the video that a cell names; None and a problem where it names none that may be read."""
@@ -159,11 +194,13 @@ class FormatReader:
             return None
         return known[text]
 
-    def assignment(self, row: TableRow, label: ParsedLabel | None) -> tuple[ParsedAssignment, ...]:
+    def assignment(
+        self, row: TableRow, label: ParsedLabel | None, annotator: str = "annotator"
+    ) -> tuple[ParsedAssignment, ...]:
         """Make the assignment of a row with one label, by the person in the column `annotator` if there is one."""
         if label is None:
             return ()
-        return (ParsedAssignment((label,), annotator=row.text("annotator") or None, line=row.line),)
+        return (ParsedAssignment((label,), annotator=row.text(annotator) or None, line=row.line),)
 
     def table(self, required: Sequence[str], one_of: Sequence[str] = ()) -> Iterator[TableRow]:
         """Yield the rows of a CSV, with the separator and the encoding that it has.
@@ -177,9 +214,11 @@ class FormatReader:
         records = self._records(text)
         header = next(records, None)
         if header is None:
-            self.problem(None, f"there is no table in it; expected the columns {', '.join(required)}")
+            expected = f"; expected the columns {', '.join(required)}" if required else ""
+            self.problem(None, f"there is no table in it{expected}")
             return
         columns = [column.strip() for column in header[1]]
+        self._names.update(dict.fromkeys(column for column in columns if column))
         missing = [name for name in required if name not in columns]
         if one_of and not set(one_of) & set(columns):
             missing.append(" or ".join(one_of))

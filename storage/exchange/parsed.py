@@ -17,6 +17,7 @@ from typing import Any, get_args
 from descore.answer import DIMENSIONS, SUB_SCORES
 from storage.campaigns.label_schema import Answer
 from storage.errors import StorageError
+from storage.exchange.column_use import ColumnUse
 from storage.schema import Choice, Kind, PairState, Side
 
 CHOICES: tuple[Choice, ...] = get_args(Choice)
@@ -149,12 +150,14 @@ class ParsedFile:
         file: its name, for messages.
         problems: why it can't be imported.
         notes: what the person who imports it should know.
+        columns: what the columns of its table were read as.
     """
 
     file: str
     pairs: tuple[ParsedPair, ...]
     problems: tuple[Problem, ...] = ()
     notes: tuple[Problem, ...] = ()
+    columns: ColumnUse = field(default_factory=ColumnUse)
 
 
 def flipped(pair: ParsedPair) -> ParsedPair:

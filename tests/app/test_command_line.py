@@ -15,6 +15,11 @@ from storage.maintenance.integrity import check_store
 from tests.helpers.paths import ROOT
 from tests.helpers.studios import make_clip
 
+_ROLES = (
+    "app: --map takes ROLE=COLUMN with the roles video_a, video_b, prompt, label, generator_a, generator_b, annotator, "
+    "each once (got 'score=y')"
+)
+
 
 @pytest.fixture
 def pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -67,11 +72,52 @@ def test_problems_are_printed_and_the_exit_code_says_so(pairs: Path, capsys: pyt
     assert "has 3 problems and would be refused" in capsys.readouterr().out
 
 
+@pytest.mark.slow
+def test_columns_are_named_and_the_unused_ones_said(pairs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pairs.write_text("title,one,two,who,winner,seed\nA square.,a.mp4,b.mp4,anna,the red one,7\n", "utf-8")
+    command = ["import", str(pairs), "--source", "a crowd"]
+    assert main([*command, "--dry-run"]) == 1
+    assert "pairs.csv: lacks the columns video_a, video_b, prompt; it has title, one, two" in capsys.readouterr().err
+    named = [*command, "--map", "prompt=title,video_a=one,video_b=two", "--map", "label=winner", "--map", "annotator=who"]
+    assert main([*named, "--dry-run"]) == 1
+    assert "pairs.csv:2: winner is 'the red one'; A, B, tie, both_bad and the like are known" in capsys.readouterr().err
+    said = [
+        "pairs.csv: note: columns: video A from one, video B from two, prompt from title, label from winner, "
+        "annotator from who",
+        "pairs.csv: note: columns that are not used, and kept with the pairs: seed",
+    ]
+    for dry_run in (["--dry-run"], []):
+        assert main([*named, "--label", "the red one=A", *dry_run]) == 0
+        assert capsys.readouterr().err.splitlines() == said
+    assert main([*named, "--label", "the red one=A", "--dry-run", "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert (plan["format"], plan["labels_known"], plan["annotators"]) == ("table", 1, ["anna"])
+    assert (plan["columns"]["unused"], plan["columns"]["roles"]["label"]) == (["seed"], "winner")
+
+
+def test_a_column_that_may_be_the_label_is_named(pairs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pairs.write_text("path_A,path_B,prompt,choice,winner,generator_a\na.mp4,b.mp4,A square.,A,A,sora\n", "utf-8")
+    assert main(["import", str(pairs), "--source", "winter", "--dry-run"]) == 0
+    assert capsys.readouterr().err.splitlines() == [
+        "pairs.csv: note: columns: video A from path_A, video B from path_B, prompt from prompt",
+        "pairs.csv: note: columns that are not used, and kept with the pairs: choice, winner, generator_a",
+        "pairs.csv: note: column choice may be the label, and is not used",
+        "pairs.csv: note: column winner may be the label, and is not used",
+        "pairs.csv: note: column generator_a may be the generator of A, and is not used",
+        "pairs.csv: note: name it by --map generator_a=generator_a,label=choice",
+    ]
+
+
 @pytest.mark.usefixtures("pairs")
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["import", "nowhere.csv", "--source", "x"], "app: there is no file or folder nowhere.csv"),
+        (["import", "pairs.csv", "--source", "x", "--map", "score=y"], _ROLES),
+        (
+            ["import", "pairs.csv", "--source", "x", "--label", "y=z"],
+            "app: --label takes WORD=A, WORD=B or WORD=tie (got 'y=z')",
+        ),
         (["export", "--format", "csv", "--out", "out", "--campaign", "y"], "app: there is no campaign 'y'; there are: none"),
         (["export", "--format", "csv", "--out", "out"], "app: there are no pairs to export"),
     ],

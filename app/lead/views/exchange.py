@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from markupsafe import Markup
 
 from app.importing.import_file import ImportPlan, ImportReport
+from app.lead.views.import_columns import column_sentences
 from app.ui.markup import button, checkboxes, count, joined, options, table
 from storage.exchange.formats.detect import EXPORTS, FORMATS
 from storage.exchange.parsed import Problem
@@ -16,13 +17,16 @@ UPLOADED = "upload"
 EXPORT_PATH = "/api/lead/export"
 
 
-def import_form(folders: Sequence[str], uploaded: Sequence[str], origin: str, source: str, format: str) -> Markup:
+def import_form(
+    folders: Sequence[str], uploaded: Sequence[str], origin: str, source: str, format: str, columns: Markup | str = ""
+) -> Markup:
     """Return the form of an import.
 
     Args:
         folders: names in the folder for imports.
         uploaded: names of the uploaded files.
         origin, source, format: the values in the form.
+        columns: the fields of `column_fields`, after a dry run.
     """
     names = f"uploaded: {', '.join(uploaded[:3])}{' and more' if len(uploaded) > 3 else ''}"
     choices = {UPLOADED: names} if uploaded else {}
@@ -37,8 +41,8 @@ def import_form(folders: Sequence[str], uploaded: Sequence[str], origin: str, so
         '<label>From <select name="place">{}</select></label>'
         '<label>Name of the source <input name="source" required maxlength="150" value="{}"></label>'
         '<label>Format <select name="format">{}</select></label>'
-        '<button class="ds-button is-main">Check what would be imported</button></form>'
-    ).format(options(choices, origin), source, options({"": "detected"} | {name: name for name in FORMATS}, format))
+        '<button class="ds-button is-main">Check what would be imported</button>{}</form>'
+    ).format(options(choices, origin), source, options({"": "detected"} | {name: name for name in FORMATS}, format), columns)
 
 
 def plan_view(plan: ImportPlan) -> Markup:
@@ -53,7 +57,8 @@ def plan_view(plan: ImportPlan) -> Markup:
         for name, (new, known) in figures.items()
     )
     head = Markup('<h3>{} as {}</h3><dl class="ds-figures">{}</dl>').format(plan.file, plan.format, cells)
-    people = Markup("<p>Labels of {}.</p>").format(", ".join(plan.annotators)) if plan.annotators else ""
+    people = Markup("<p>Labels of {}.</p>").format(", ".join(plan.annotators)) if plan.annotators else Markup("")
+    people += column_sentences(plan.columns)
     if plan.problems:
         refusal = Markup('<p class="ds-status is-bad">Nothing is imported. Correct these problems first:</p>')
         return joined([head, people, refusal, problem_table(plan.problems), _notes(plan.notes)])
@@ -66,8 +71,8 @@ def plan_view(plan: ImportPlan) -> Markup:
 def report_view(report: ImportReport) -> Markup:
     """Report an import."""
     counts = f"{count(report.pairs_added)} pairs, {count(report.labels_added)} labels, {count(report.videos_added)} videos"
-    return Markup("<h3>Imported from {}</h3><p>{} came in as {}.</p>{}").format(
-        report.file, counts, report.source, _notes(report.notes)
+    return Markup("<h3>Imported from {}</h3><p>{} came in as {}.</p>{}{}").format(
+        report.file, counts, report.source, column_sentences(report.columns), _notes(report.notes)
     )
 
 

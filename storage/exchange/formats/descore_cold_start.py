@@ -23,7 +23,7 @@ REQUIRED = ("videos", "prompt", "CoT_A", "CoT_B", "GSB")
 INVALID = "invalid"
 _OWN = (*REQUIRED, PROBLEM)
 _USED = (*_OWN, "A_model", "B_model", "annotator")
-_COLUMNS = PairColumns("videos", "videos", "A_model", "B_model", _USED)
+_COLUMNS = PairColumns("videos", "videos", "A_model", "B_model", _USED, "GSB")
 
 
 def read(path: Path, videos: Path | None = None) -> ParsedFile:

@@ -41,7 +41,7 @@ _WORDS: tuple[tuple[re.Pattern[str], Choice], ...] = (
     (re.compile(r"(video 2 is (\w+ )*better\b.*|B|2)", re.IGNORECASE), "B"),
     (re.compile(r".*\b(same|ties?|tied|equal|equally|similar|no difference)\b.*", re.IGNORECASE), "tie"),
 )
-_COLUMNS = PairColumns("videos", "videos", "A_model", "B_model", _USED)
+_COLUMNS = PairColumns("videos", "videos", "A_model", "B_model", _USED, "answer")
 
 
 def read(path: Path, videos: Path | None = None) -> ParsedFile:

@@ -26,7 +26,7 @@ REQUIRED = ("prompt", "left_video", "right_video", "vote_type")
 READ: dict[str, Choice] = {"leftvote": "A", "rightvote": "B", "tievote": "tie", "bothbad_vote": "both_bad"}
 _WRITE: dict[Choice | None, str] = {choice: word for word, choice in READ.items()}
 _USED = (*REQUIRED, "left_model", "right_model", "annotator")
-_COLUMNS = PairColumns("left_video", "right_video", "left_model", "right_model", _USED)
+_COLUMNS = PairColumns("left_video", "right_video", "left_model", "right_model", _USED, "vote_type")
 
 
 def read(path: Path, videos: Path | None = None) -> ParsedFile:

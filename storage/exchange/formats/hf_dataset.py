@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from descore.answer import DIMENSIONS
+from storage.exchange.column_use import together
 from storage.exchange.format_reader import FormatReader
 from storage.exchange.format_writer import WriteReport, current_labels, text_file
 from storage.exchange.formats.studio_parquet import parquet_rows, write_parquet
@@ -92,6 +93,7 @@ def _together(name: str, parts: list[ParsedFile]) -> ParsedFile:
         pairs=tuple(pair for part in parts for pair in part.pairs),
         problems=tuple(problem for part in parts for problem in part.problems),
         notes=tuple(note for part in parts for note in part.notes),
+        columns=together([part.columns for part in parts]),
     )
 
 

@@ -28,8 +28,8 @@ NAMES = (("video_a", "video_b"), ("path_A", "path_B"))
 _LABELS: dict[str, Choice] = {choice: choice for choice in CHOICES} | {"same": "tie"}
 _STRENGTHS: dict[str, Strength] = {"slightly": "slightly", "clearly": "clearly"}
 _CELLS = {f"{name}_{side}": (side, name) for name in DIMENSIONS for side in ("A", "B")}
-_OF_LABEL = ("label", "strength", "note", *_CELLS)
-_USED = (*NAMES[0], *NAMES[1], "prompt", "A_model", "B_model", "annotator", *_OF_LABEL)
+OF_LABEL = ("strength", "note", *_CELLS)
+_USED = (*NAMES[0], *NAMES[1], "prompt", "A_model", "B_model", "annotator", "label", *OF_LABEL)
 
 
 def read(path: Path, videos: Path | None = None) -> ParsedFile:
@@ -41,13 +41,20 @@ def read(path: Path, videos: Path | None = None) -> ParsedFile:
     reading = FormatReader(path, videos)
     for row in reading.table(("prompt",), one_of=[first for first, _ in NAMES]):
         first, second = NAMES[0] if NAMES[0][0] in row.cells else NAMES[1]
-        pair = reading.pair(row, PairColumns(first, second, "A_model", "B_model", _USED))
-        reading.add_labelled(row, pair, _label(reading, row))
+        pair = reading.pair(row, PairColumns(first, second, "A_model", "B_model", _USED, "label"))
+        label = label_with_details(reading, row, reading.one_of(row, "label", _LABELS), "label")
+        reading.add_labelled(row, pair, label)
     return reading.parsed()
 
 
-def _label(reading: FormatReader, row: TableRow) -> ParsedLabel | None:
-    choice, strength = reading.one_of(row, "label", _LABELS), reading.one_of(row, "strength", _STRENGTHS)
+def label_with_details(reading: FormatReader, row: TableRow, choice: Choice | None, column: str) -> ParsedLabel | None:
+    """Make the label of a row with its strength, sub-scores and note; None and a problem where these can't be used.
+
+    Args:
+        choice: that the row makes, None for none.
+        column: of the choice.
+    """
+    strength = reading.one_of(row, "strength", _STRENGTHS)
     scores: dict[str, dict[str, str]] = {"A": {}, "B": {}}
     for column, (side, name) in _CELLS.items():
         scores[side][name] = row.text(column)
@@ -57,7 +64,7 @@ def _label(reading: FormatReader, row: TableRow) -> ParsedLabel | None:
         reading.problem(row.line, str(error))
         return None
     if choice is None:
-        if not row.text("label") and (strength or sub_scores or row.text("note")):
+        if not row.text(column) and (strength or sub_scores or row.text("note")):
             reading.problem(row.line, "has a strength, sub-scores or a note, and no label")
         return None
     return ParsedLabel(choice=choice, strength=strength, sub_scores=sub_scores, note=row.text("note"))
@@ -73,7 +80,7 @@ def write(pairs: Iterable[ParsedPair], folder: Path) -> WriteReport:
     common, further = used_columns(pairs, _USED)
     labels = (label for pair in pairs for _, label in current_labels(pair))
     used = {"label"} | {name for label in labels for name, cell in _label_cells(label).items() if cell}
-    of_label = tuple(name for name in _OF_LABEL if name in used)
+    of_label = tuple(name for name in ("label", *OF_LABEL) if name in used)
     columns = (*NAMES[0], "prompt", *common, *of_label, *further)
     written.rows = write_table(folder / FILE, columns, _rows(pairs))
     return written

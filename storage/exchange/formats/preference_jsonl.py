@@ -26,7 +26,7 @@ FILE = "preferences.jsonl"
 REQUIRED = ("prompt", "chosen", "rejected")
 _SIDES: dict[str, Side] = {"A": "A", "B": "B"}
 _USED = (*REQUIRED, "chosen_side", "chosen_model", "rejected_model", "annotator")
-_COLUMNS = PairColumns("chosen", "rejected", "chosen_model", "rejected_model", _USED)
+_COLUMNS = PairColumns("chosen", "rejected", "chosen_model", "rejected_model", _USED, "chosen")
 
 
 def read(path: Path, videos: Path | None = None) -> ParsedFile:

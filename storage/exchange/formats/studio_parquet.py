@@ -6,7 +6,7 @@ own. `created_at` is a timestamp in UTC with microseconds.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,12 +60,20 @@ def read(path: Path, videos: Path | None = None) -> ParsedFile:
     return reading.parsed()
 
 
-def parquet_rows(reading: FormatReader) -> Iterator[TableRow]:
-    """Yield the rows of a Parquet file, counted from 1 as its lines."""
+def column_names(path: Path) -> tuple[str, ...]:
+    """Return the names of a Parquet's columns; () where it can't be read."""
+    try:
+        return tuple(pq.read_schema(path).names)
+    except (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError):
+        return ()
+
+
+def parquet_rows(reading: FormatReader, required: Sequence[str] = REQUIRED) -> Iterator[TableRow]:
+    """Yield the rows of a Parquet file that has the required columns, counted from 1 as its lines."""
     line = 0
     try:
         with pq.ParquetFile(reading.path) as file:
-            missing = [name for name in REQUIRED if name not in file.schema_arrow.names]
+            missing = [name for name in required if name not in file.schema_arrow.names]
             if missing:
                 has = ", ".join(file.schema_arrow.names)
                 reading.problem(None, f"lacks the columns {', '.join(missing)}; it has {has}")

@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 
 _LONGEST = {"annotator": 80, "campaign": 150, "token": 64}
 _ROUNDS = (0, 1, 2)
+# The fields of a record that belong to a label, as `assignment_fields` and `label_fields` write them.
+OF_LABEL = (
+    *("campaign", "annotator", "kind", "round", "gold", "pair_state", "revision"),
+    *("action", "choice", "strength", "sub_scores", "marks", "note", "reason", "left_video", "visible"),
+    *("guideline_version", "seconds", "playback", "created_at", "token"),
+)
 
 
 def assignment_fields(assignment: ParsedAssignment) -> dict[str, Any]:

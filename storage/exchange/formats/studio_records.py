@@ -11,7 +11,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from storage.exchange.format_writer import json_text
-from storage.exchange.formats.studio_record_labels import LabelFields, assignment_fields, json_object, label_fields, label_of
+from storage.exchange.formats.studio_record_labels import (
+    OF_LABEL,
+    LabelFields,
+    assignment_fields,
+    json_object,
+    label_fields,
+    label_of,
+)
 from storage.exchange.parsed import Clip, ParsedAssignment, ParsedPair
 
 if TYPE_CHECKING:
@@ -20,6 +27,8 @@ if TYPE_CHECKING:
 
 REQUIRED = ("video_a", "video_b", "prompt")
 _PAIR_TEXTS = (*REQUIRED, "video_a_sha256", "video_b_sha256", "generator_a", "generator_b")
+_OF_PAIR = (*_PAIR_TEXTS, "facts")
+_ROLES = {**{role: role for role in (*REQUIRED, "generator_a", "generator_b", "annotator")}, "label": "choice"}
 
 
 def records(pair: ParsedPair) -> Iterator[dict[str, Any]]:
@@ -51,6 +60,7 @@ def read_records(reading: FormatReader, rows: Iterable[TableRow]) -> None:
     pairs: dict[tuple[str, str, str], ParsedPair] = {}
     assignments: dict[tuple[str, str, str], dict[tuple[Any, ...], LabelFields]] = {}
     for row in rows:
+        reading.read_as(row.cells, _ROLES, (*_OF_PAIR, *OF_LABEL), kept=False)
         pair = _pair(reading, row)
         if pair is None:
             continue

@@ -27,7 +27,7 @@ READ: dict[str, Choice] = {"A": "A", "B": "B", "same": "tie"}
 WRITE: dict[Choice | None, str] = {"A": "A", "B": "B", "tie": "same", "both_bad": "same"}
 _FRAMES = ("fps_A", "num_frames_A", "fps_B", "num_frames_B")
 _USED = (*REQUIRED, "A_model", "B_model", "TA", "annotator")
-_COLUMNS = PairColumns("path_A", "path_B", "A_model", "B_model", _USED)
+_COLUMNS = PairColumns("path_A", "path_B", "A_model", "B_model", _USED, "TA")
 
 
 def read(path: Path, videos: Path | None = None) -> ParsedFile:

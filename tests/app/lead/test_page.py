@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import secrets
 import zipfile
 from collections.abc import Iterator
+from html import unescape
 from typing import Any
 
 import httpx
@@ -407,6 +409,50 @@ def test_export_is_for_leads_and_imports_again(app: Running, desk: Desk) -> None
     plan = desk.act("import", "check", **form)
     assert "0 <small>new, 2 known" in plan["html"], plan
     assert desk.act("import", "check", **form | {"place": "folder:../.."})["bad"]
+
+
+def test_columns_of_an_import_are_chosen_on_the_page(app: Running, desk: Desk) -> None:
+    folder = app.studio.database.home / "imports" / "votes of others"
+    folder.mkdir(parents=True)
+    clips = sorted((app.studio.database.home / "videos").glob("*/*.mp4"))[:2]
+    for name, clip in zip(("one.mp4", "two.mp4"), clips, strict=True):
+        (folder / name).write_bytes(clip.read_bytes())
+    (folder / "votes.csv").write_text("title,first,second,winner,seed\nChosen columns,one.mp4,two.mp4,1,7\n")
+    form = {"place": "folder:votes of others", "source": "others", "format": ""}
+    desk.open("import")
+    shown = desk.act("import", "check", **form)["html"]
+    assert "lacks the columns video_a, video_b, prompt" in shown
+    assert 'data-act="import"' not in shown
+    columns = fields_of(shown)
+    assert columns["columns_of"] == form["place"]
+    assert all(
+        f'<select name="column_{role}"><option value="" selected' in shown for role in ("video_a", "video_b", "prompt")
+    )
+    assert '<option value="winner" selected>winner</option>' in shown
+    columns |= {"column_video_a": "first", "column_video_b": "second", "column_prompt": "title", "column_label": "winner"}
+    shown = desk.act("import", "check", **form, **columns)["html"]
+    assert "winner is &#39;1&#39;" in shown
+    assert fields_of(shown)["columns_found"] == columns["columns_found"]
+    assert "as WORD=A, WORD=B" in desk.act("import", "check", **form, **columns | {"words": "1=first"})["status"]
+    columns["words"] = "1=A, 2=B"
+    for act in ("check", "import"):
+        shown = desk.act("import", act, **form, **columns)["html"]
+        assert "Columns: video A from first, video B from second, prompt from title, label from winner." in shown
+        assert "Columns that are not used, and kept with the pairs: seed." in shown
+    with app.studio.database.read() as session:
+        (pair,) = (get_pair(session, number) for number in pair_ids_of(session, ["others"]))
+    assert pair.prompt == "Chosen columns"
+    # The choice belongs to its file alone.
+    other = desk.act("import", "check", **form | {"place": "folder:nowhere"}, **columns)
+    assert other["bad"]
+    assert "nowhere" in other["status"]
+
+
+def fields_of(html: str) -> dict[str, str]:
+    """The hidden fields of a form, and its choices as they are selected."""
+    hidden = re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)">', html)
+    selects = re.findall(r'<select name="(column_[^"]+)">.*?<option value="([^"]*)" selected>', html)
+    return {name: unescape(value) for name, value in (*hidden, *selects)}
 
 
 def test_import_shows_problems_by_line_then_takes_in_all(app: Running, desk: Desk) -> None:

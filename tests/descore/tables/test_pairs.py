@@ -10,7 +10,7 @@ import pytest
 
 from descore.errors import TableError
 from descore.tables.labels import LabelReader, parse_words
-from descore.tables.pair_columns import PairColumns, pair_columns, parse_mapping
+from descore.tables.pair_columns import PairColumns, found_columns, pair_columns, parse_mapping
 from descore.tables.pairs import PairRow, read_pairs
 
 
@@ -48,6 +48,16 @@ def test_a_mapping_comes_first(tmp_path: Path) -> None:
     rows = [{"caption": "p", "prompt": "not this", "first clip": "a", "second clip": "b", "who": "B"}]
     pairs = read_pairs(written(tmp_path, rows), mapping, labels=True)
     assert pairs.rows == (PairRow(1, 1, "a", "b", "p", -1),)
+
+
+def test_a_mapping_may_have_roles_of_its_caller_and_say_that_there_is_no_column() -> None:
+    assert parse_mapping(["annotator=who"], ("annotator",)) == {"annotator": "who"}
+    with pytest.raises(ValueError, match="--map takes ROLE=COLUMN with the roles annotator, each once"):
+        parse_mapping(["prompt=title"], ("annotator",))
+    columns = ("path_A", "path_B", "prompt", "TA", "who")
+    assert pair_columns(columns, "t.csv", {"label": ""}).label is None
+    found = found_columns(columns, "t.csv", {"annotator": "WHO", "label": ""})
+    assert found == {"annotator": "who", "video_a": "path_A", "video_b": "path_B", "prompt": "prompt"}
 
 
 @pytest.mark.parametrize("text", ["prompt", "prompt=", "title=x", "prompt=a,prompt=b", ""])

@@ -114,7 +114,12 @@ def test_damaged_tables_give_pairs_or_problems_with_their_lines(desk: Desk, form
 @EXAMPLES
 def test_any_bytes_are_recognised_or_refused(desk: Desk, examples: int) -> None:
     plain = [b"", b"path_A,path_B,prompt\na.mp4,b.mp4,p\n", b"[{}]", b"{}\n", b"PAR1"]
-    seeds = [*plain, desk.seed("csv"), desk.seed("studio-jsonl")]
+    others = [
+        b'{"caption": "p", "video_1": "a.mp4", "video_2": "b.mp4", "winner": "left"}',
+        b"text,left_video,right_video,ta\n",
+    ]
+    others += [b"[" + others[0] + b"]", others[1] + b"p,a.mp4,b.mp4,same\n"]
+    seeds = [*plain, *others, desk.seed("csv"), desk.seed("studio-jsonl")]
     holds_for(mutated(seeds, PIECES), examples, lambda data: desk.bring(data, None))
 
 

@@ -151,6 +151,11 @@ def test_json_lines_go_on_behind_a_broken_line(tmp_path: Path) -> None:
         ("a.jsonl", '{"prompt": "p", "chosen": "a", "rejected": "b"}\n', "preference-jsonl"),
         ("a.jsonl", '{"video_a": "p"}\n', "studio-jsonl"),
         ("a.bin", "PAR1...", "parquet"),
+        ("a.csv", "Path_A,path_B,prompt\n", "table"),
+        ("a.csv", "path_A,path_B,caption,TA\n", "table"),
+        ("a.json", '[{"prompt": "p", "video_left": "a", "video_right": "b"}]', "table"),
+        ("a.jsonl", '\n{"caption": "p", "chosen": "a", "rejected": "b"}\n', "table"),
+        ("a.jsonl", '{"caption": "p", "video_1": "a", "video_2": "b"}\n', "table"),
     ],
 )
 def test_the_format_is_seen_in_the_header(tmp_path: Path, name: str, content: str, format: str) -> None:
