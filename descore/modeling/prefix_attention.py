@@ -146,7 +146,7 @@ def prefix_attention(
         return plain
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     prefix = shared_prefix.layers[layer]
-    if query.shape[2] == 1 or attention_mask is not None:
+    if (query.shape[2] == 1 and shared_prefix.earlier is None) or attention_mask is not None:
         return _folded(query, (key, value), prefix, attention_mask, shared_prefix, scale), None
     parts = [Part(*prefix, first=shared_prefix.first), Part(key, value, causal=True)]
     if shared_prefix.earlier is not None:

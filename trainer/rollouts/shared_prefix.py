@@ -151,11 +151,11 @@ def _shared(
         prefix_store=store,
         **model.model_inputs(prompts, vision=vision),
     ).last_hidden_state
-    embeds, _, offsets, query_slots = _continuation(model, rollouts)
+    embeds, offsets, query_slots = continuation(model, rollouts)
     start = following.to(model.device).repeat_interleave(group)[:, None]
     hidden = model.backbone.base_model(
         inputs_embeds=embeds,
-        position_ids=_axes(model, start + offsets),
+        position_ids=axes(model, start + offsets),
         use_cache=False,
         shared_prefix=store.shared(prompts["attention_mask"].to(model.device), group),
     ).last_hidden_state
@@ -176,35 +176,37 @@ def _cached(
     ).last_hidden_state
     group = rollouts.group
     cache.batch_repeat_interleave(group)
-    embeds, mask, offsets, query_slots = _continuation(model, rollouts)
+    embeds, offsets, query_slots = continuation(model, rollouts)
+    mask = (offsets <= query_slots[:, None]).long()
     old = prompts["attention_mask"].to(model.device).repeat_interleave(group, dim=0)
     start = following.to(model.device).repeat_interleave(group)[:, None]
     hidden = model.backbone.base_model(
         inputs_embeds=embeds,
         attention_mask=torch.cat([old, mask], dim=1),
-        position_ids=_axes(model, start + offsets),
+        position_ids=axes(model, start + offsets),
         **model.cache_inputs(cache),
     ).last_hidden_state
     query = hidden[torch.arange(len(hidden), device=hidden.device), query_slots]
     return prefix[:, -1].repeat_interleave(group, dim=0), hidden, query
 
 
-def _continuation(model: DeScoreModel, rollouts: Rollouts) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Embed the continuation of each row: the thought, the query token right after it, then padding.
+def continuation(
+    model: DeScoreModel, rollouts: Rollouts, start: int = 0, end: int | None = None
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Embed the continuation of each row, or its slots from `start` to `end`: the thought, the query token, padding.
 
     Returns:
-        embeds (N, T, H), mask (N, T), offsets (N, T) from the next position, and the query token's slot (N,).
+        embeds (N, t, H), offsets (N, t) from the next position, and the query token's slot (N,).
     """
     scoring = model.require_scoring()
-    count, length = rollouts.tokens.shape
-    slots = torch.arange(length, device=rollouts.tokens.device)
-    query_slots = rollouts.lengths
-    embeds = model.backbone.get_input_embeddings()(rollouts.tokens)
-    is_query = (slots == query_slots[:, None])[..., None]
-    embeds = torch.where(is_query, scoring.query_embeds(count, embeds.dtype), embeds)
-    return embeds, (slots <= query_slots[:, None]).long(), slots.expand(count, -1), query_slots
+    tokens = rollouts.tokens[:, start:end]
+    slots = torch.arange(start, start + tokens.shape[1], device=tokens.device)
+    embeds = model.backbone.get_input_embeddings()(tokens)
+    is_query = (slots == rollouts.lengths[:, None])[..., None]
+    embeds = torch.where(is_query, scoring.query_embeds(len(tokens), embeds.dtype), embeds)
+    return embeds, slots.expand(len(tokens), -1), rollouts.lengths
 
 
-def _axes(model: DeScoreModel, positions: torch.Tensor) -> torch.Tensor:
+def axes(model: DeScoreModel, positions: torch.Tensor) -> torch.Tensor:
     """(N, T) positions on as many axes as the backbone has."""
     return positions.expand(3, -1, -1) if hasattr(model.backbone.base_model, "get_rope_index") else positions

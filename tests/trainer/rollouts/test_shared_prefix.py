@@ -2,42 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 import torch
 
-from descore.encode import Batch, collate, encode_prompt, pad_token_id, with_thought
-from descore.modeling.model import DeScoreModel
-from descore.modeling.scoring_head import ScoringModule
+from descore.encode import collate, pad_token_id, with_thought
 from descore.modeling.transformers_versions import checkpoint_activations
-from tests.helpers.tiny import POLICY, tiny_backbone, tiny_clip, tiny_processor
-from trainer.rollouts.shared_prefix import Rollouts, pack_rollouts, rollout_forward
+from tests.helpers.tiny_rollouts import ENDED, THOUGHTS, prompt_rows, tiny_rollouts
+from trainer.rollouts.shared_prefix import pack_rollouts, rollout_forward
 
-THOUGHTS = [
-    [[40, 41, 42, 43, 44], [50], []],
-    [[60, 61], [70, 71, 72, 73, 74, 75, 76, 77], [80, 81, 82]],
-]
-ENDED = [[True, False, True], [True, False, True]]
-
-
-@pytest.fixture
-def model() -> DeScoreModel:
-    torch.manual_seed(3)
-    scoring = ScoringModule(64)
-    torch.nn.init.normal_(scoring.query_token)
-    return DeScoreModel(tiny_backbone(1), tiny_processor(), scoring).eval()
-
-
-def prompt_rows() -> list[Batch]:
-    """Two videos of different length, so that one row is padded."""
-    processor = tiny_processor()
-    clips = [tiny_clip(1, frames=4), tiny_clip(2, frames=8)]
-    prompts = ["A red circle.", "A blue square that bounces on a checkerboard."]
-    return [encode_prompt(processor, clip, prompt, POLICY) for clip, prompt in zip(clips, prompts, strict=True)]
-
-
-def rollouts(model: DeScoreModel) -> Rollouts:
-    end = model.processor.tokenizer.eos_token_id
-    return pack_rollouts(THOUGHTS, [[end if one else None for one in some] for some in ENDED], model.device)
+if TYPE_CHECKING:
+    from descore.modeling.model import DeScoreModel
 
 
 def repeated(model: DeScoreModel) -> tuple[torch.Tensor, torch.Tensor]:
@@ -77,7 +53,7 @@ def test_values_and_gradients_are_those_of_the_repeated_prompt(
     plain_rewards, plain_logprobs = repeated(model)
     plain = gradients(model, plain_rewards, plain_logprobs)
     prompts = collate(prompt_rows(), pad_token_id(model.processor))
-    run = rollout_forward(model, prompts, rollouts(model))
+    run = rollout_forward(model, prompts, tiny_rollouts(model))
     torch.testing.assert_close(run.rewards, plain_rewards, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(run.logprobs, plain_logprobs, rtol=1e-4, atol=1e-5)
     shared = gradients(model, run.rewards, run.logprobs)
@@ -89,11 +65,11 @@ def test_values_and_gradients_are_those_of_the_repeated_prompt(
 @pytest.mark.slow
 def test_gradient_checkpointing_gives_the_same_gradients(model: DeScoreModel) -> None:
     prompts = collate(prompt_rows(), pad_token_id(model.processor))
-    plain = rollout_forward(model, prompts, rollouts(model))
+    plain = rollout_forward(model, prompts, tiny_rollouts(model))
     expected = gradients(model, plain.rewards, plain.logprobs)
     model.train()
     checkpoint_activations(model.backbone)
-    run = rollout_forward(model, prompts, rollouts(model))
+    run = rollout_forward(model, prompts, tiny_rollouts(model))
     found = gradients(model, run.rewards, run.logprobs)
     for name, gradient in expected.items():
         assert (found[name] - gradient).norm() <= 1e-4 * gradient.norm() + 1e-7, name
