@@ -17,7 +17,6 @@ import statistics
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,7 +28,7 @@ from benchmarks.helpers.plain_model import as_transformers_has_it
 from descore.encode import Row, collate, pad_token_id
 from descore.judge import DeScore
 from trainer.data.vision_features import VisionFeatures
-from trainer.objectives.dual_objective import DualObjective, DualObjectiveConfig, RolloutBatch, add_reference
+from trainer.objectives.dual_objective import DualObjective, DualObjectiveConfig, RolloutBatch, batch_logprobs
 from trainer.objectives.losses import bradley_terry, grpo, low_variance_kl
 from trainer.rollouts.sampling import SampledThoughts, grouped, sample, uniforms
 from trainer.rollouts.shared_prefix import Rollouts, pack_rollouts, rollout_forward
@@ -99,10 +98,10 @@ def plain_update(model: DeScoreModel, rows: Sequence[Row], batch: RolloutBatch, 
     (policy.loss + config.beta * kl + config.bt_weight * preference).backward()
 
 
-def shared_update(model: DeScoreModel, batch: RolloutBatch, config: DualObjectiveConfig) -> None:
-    """Forward and backward from the shared prefixes, the reference pass included."""
-    add_reference(model, batch, config, nullcontext())
-    DualObjective(model, config)(batch).loss.backward()
+def shared_update(model: DeScoreModel, batch: RolloutBatch, config: DualObjectiveConfig, budget: int) -> None:
+    """Forward and backward from the shared prefixes, in chunks of `budget` tokens, the reference pass included."""
+    batch.reference = batch_logprobs(model, batch, config, budget)
+    DualObjective(model, config).backward(batch, budget=budget)
 
 
 def build_rollouts(
@@ -134,6 +133,7 @@ def main() -> None:
     parser.add_argument("--generations", type=int, default=8)
     parser.add_argument("--thought", type=int, default=300, help="tokens of every thought")
     parser.add_argument("--frames", type=int, default=60, help="two frames are 64 tokens")
+    parser.add_argument("--forward-tokens", type=int, default=16384, help="that go forward and backward at a time")
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     judge = DeScore.from_pretrained("bundled")
@@ -153,7 +153,7 @@ def main() -> None:
             times["shared_sample"].append(time.monotonic() - start)
         batch = build_rollouts(model, rows, sampled, config)
         start = time.monotonic()
-        shared_update(model, replace(batch, vision=vision), config)
+        shared_update(model, replace(batch, vision=vision), config, options.forward_tokens)
         times["shared_update"].append(time.monotonic() - start)
         shared = gradients(model)
         start = time.monotonic()

@@ -156,6 +156,7 @@ class ColdStartConfig:
         strength_margin: lead, in reward, that a clearly preferred video is to have; half of it for a slight preference.
         anchor_weight: weight of a language-model loss on the thoughts, 0 for none.
         max_length: tokens of prompt, video and thought; a longer pair is left out.
+        forward_tokens: that go forward and backward at a time, though at least a pair; halved where memory is too small.
     """
 
     steps: int
@@ -168,8 +169,10 @@ class ColdStartConfig:
     anchor_weight: float = 0.0
     vision: Vision = "frozen"
     max_length: int = 6144
+    forward_tokens: int = 16384
 
     def __post_init__(self) -> None:
+        _at_least(1, forward_tokens=self.forward_tokens)
         _check_batch(self.steps, self.pairs_per_step, self.micro_batch_pairs)
         _within(0, 1, mask_probability=self.mask_probability)
         _at_least(0, strength_margin=self.strength_margin, anchor_weight=self.anchor_weight)
@@ -188,6 +191,8 @@ class DualRLConfig:
         updates_per_step: optimizer steps on the rollouts of one step.
         engine: samples the rollouts: this package's own code, or vLLM.
         max_prompt_tokens: tokens of prompt and video; a longer pair is left out.
+        forward_tokens: tokens of rollouts that go forward and backward at a time; halved where memory is too small. It
+            changes no gradient beyond rounding.
     """
 
     steps: int
@@ -199,8 +204,10 @@ class DualRLConfig:
     engine: Literal["own", "vllm"] = "own"
     vision: Vision = "frozen"
     max_prompt_tokens: int = 6200
+    forward_tokens: int = 16384
 
     def __post_init__(self) -> None:
+        _at_least(1, forward_tokens=self.forward_tokens)
         _check_batch(self.steps, self.pairs_per_step, self.micro_batch_pairs)
         _at_least(1, updates_per_step=self.updates_per_step, max_prompt_tokens=self.max_prompt_tokens)
         reward, limit = self.objective.reward, self.objective.max_tokens

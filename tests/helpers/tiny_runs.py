@@ -36,6 +36,7 @@ from trainer.stages.cold_start import ColdStartStage
 from trainer.stages.dual_rl import RLStage
 
 if TYPE_CHECKING:
+    from trainer.engine.memory import Guard
     from trainer.paradigm import StageName
 
 TRUTH = {"subject": "2", "dynamics": "1", "camera": "0", "environment": "N/A", "style": "2"}
@@ -132,10 +133,10 @@ def tiny_run(
     stop = StopSignals()
     prepare = stage.prepare
 
-    def prepare_and_stop(step: int):
+    def prepare_and_stop(step: int, together: Guard):
         if step == stop_after:
             stop.note(15)
-        return prepare(step)
+        return prepare(step, together)
 
     stage.prepare = prepare_and_stop  # type: ignore[method-assign]
     result = train(stage, config, folder / "run", accelerator, stop)

@@ -5,7 +5,7 @@
 A stage prepares the micro-batches of a step and computes their losses; the loop does the rest. A step is
     prepare     this process's micro-batches (rollouts are sampled here)
     gradients   over all micro-batches of all processes; a number that is not finite costs the step its update
-    update      of the weights
+    update      of the weights; a step that did not fit into memory is done again in smaller parts
     log, and a checkpoint every `save_every` steps
 Killed at any moment, it goes on from the newest whole checkpoint, on a CPU bit for bit as if nothing had happened.
 """
@@ -20,14 +20,17 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
 from accelerate import Accelerator, DistributedType
 from torch import nn
 
 from trainer.engine.checkpoints import RunCheckpoints
+from trainer.engine.gradients import mean_gradients
+from trainer.engine.memory import Guard, StepOutOfMemoryError, Together, TokenBudget, make_room
 from trainer.engine.metrics_log import RunLog, memory_gb
 from trainer.engine.optim import build_optimizers, rate_share, set_rates
 from trainer.engine.train_state import Progress, is_sharded, load_state, random_states, save_state, seed_everything
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SKIPPED_IN_ROW = 5
+Result = TypeVar("Result")
 
 
 class TrainingFailedError(RuntimeError):
@@ -69,9 +73,16 @@ class Stage(Protocol):
     objective: nn.Module
     optim: OptimConfig
     precision: Precision
+    budgets: Sequence[TokenBudget]
 
-    def prepare(self, step: int) -> PreparedStep:
-        """Prepare the micro-batches of a step."""
+    def prepare(self, step: int, together: Guard) -> PreparedStep:
+        """Prepare the micro-batches of a step; what takes much memory is done by `together`."""
+
+    def backward(self, work: Any) -> dict[str, torch.Tensor]:
+        """Add the gradients of one micro-batch's `loss` to those of the weights, and return its sums for the log.
+
+        It goes forward in parts as the budgets have it, and waits for no other process.
+        """
 
     def loss(self, objective: nn.Module, work: Any) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Compute the loss of one micro-batch and sums for the log, which always have the same names.
@@ -150,14 +161,21 @@ class _Loop:
         optimizers = build_optimizers(stage.model, stage.optim)
         if accelerator.distributed_type == DistributedType.DEEPSPEED and len(optimizers) > 1:
             raise ValueError("DeepSpeed takes one optimizer; set optim.optimizer to adamw, or run with DDP")
-        self._objective, *self._optimizers = accelerator.prepare(stage.objective, *optimizers)
+        if is_sharded(accelerator):
+            self._objective, *self._optimizers = accelerator.prepare(stage.objective, *optimizers)
+        else:  # gradients are summed over processes after the last backward, so nothing needs to wrap the model
+            self._objective, self._optimizers = stage.objective, [accelerator.prepare(each) for each in optimizers]
         self._weights = [parameter for parameter in self._objective.parameters() if parameter.requires_grad]
+        self._sharded = is_sharded(accelerator)
+        self._together = Together(accelerator, catches=not self._sharded)
         seed_everything(_stable_seed(config.seed, stage.name, accelerator.process_index))
         newest = self._checkpoints.newest()
         if newest is None:
             self.progress = Progress()
         else:
             self.progress = load_state(newest.folder, accelerator, stage.model, self._optimizers)
+            for budget in stage.budgets:
+                budget.restore(self.progress.budgets.get(budget.name))
         accelerator.wait_for_everyone()
 
     def step(self, step: int) -> dict[str, Any]:
@@ -166,13 +184,14 @@ class _Loop:
         share = rate_share(step, self.stage.steps, self.stage.optim)
         set_rates(self._optimizers, share)
         self._objective.train()
-        prepared = self.stage.prepare(step)
+        prepared = self._with_room(lambda: self.stage.prepare(step, self._together))
         sums, norm = dict(prepared.sums), 0.0
         # Where all of a step's videos are bad there is nothing to do, on every process.
         if not prepared.micro_batches:
             sums, _ = self._agree(sums, finite=True)
         for update in range(self.stage.updates_per_step if prepared.micro_batches else 0):
-            update_sums, norm = self._update(prepared if update == 0 else PreparedStep(prepared.micro_batches))
+            work = prepared if update == 0 else PreparedStep(prepared.micro_batches)
+            update_sums, norm = self._with_room(partial(self._update, work))
             sums |= update_sums
         self.progress.steps = step + 1
         seconds = time.monotonic() - started
@@ -184,11 +203,14 @@ class _Loop:
             "tokens_per_second": sums.get("tokens", 0.0) / seconds,
             "seconds": seconds,
             "memory_gb": memory_gb(self.accelerator.device),
+            "out_of_memory": self.progress.out_of_memory,
+            **{budget.name: budget.tokens for budget in self.stage.budgets},
         }
         return dict(self.last)
 
     def save(self) -> None:
         """Write a checkpoint; every process takes part."""
+        self.progress.budgets = {budget.name: budget.kept() for budget in self.stage.budgets}
         accelerator, states = self.accelerator, random_states()
         pieces = self._run_folder / ".sharded.partial"
         if is_sharded(accelerator):
@@ -209,6 +231,39 @@ class _Loop:
 
     def _update(self, prepared: PreparedStep) -> tuple[dict[str, float], float]:
         """Do one update of the weights; return the summed figures and the norm of the gradients."""
+        sums, finite = (self._sharded_gradients if self._sharded else self._gradients)(prepared)
+        norm = self._move() if finite else math.nan
+        self._count(math.isfinite(norm))
+        return sums, norm
+
+    def _gradients(self, prepared: PreparedStep) -> tuple[dict[str, float], bool]:
+        """Compute the gradients of all micro-batches of all processes; return the summed figures, and whether all is finite.
+
+        Raises:
+            StepOutOfMemoryError: a process ran out of memory; there are no gradients then.
+        """
+        sums = dict(prepared.sums)
+
+        def local() -> None:
+            for work in prepared.micro_batches:
+                with self.stage.precision.step():
+                    parts = self.stage.backward(work)
+                for name, value in parts.items():
+                    sums[name] = sums.get(name, 0.0) + float(value)
+
+        try:
+            self._together(local)
+        except StepOutOfMemoryError:
+            for optimizer in self._optimizers:
+                optimizer.zero_grad()
+            raise
+        sums, finite = self._agree(sums, math.isfinite(sums["loss"]))
+        if finite:
+            mean_gradients(self._weights, self.accelerator)
+        return sums, finite
+
+    def _sharded_gradients(self, prepared: PreparedStep) -> tuple[dict[str, float], bool]:
+        """`_gradients` where weights lie in pieces over the processes, which all go forward and backward together."""
         sums, finite = dict(prepared.sums), True
         for number, work in enumerate(prepared.micro_batches):
             last = number == len(prepared.micro_batches) - 1
@@ -227,9 +282,26 @@ class _Loop:
                 # wait for this one in it.
                 if finite or not last:
                     self.accelerator.backward(loss)
-        norm = self._move() if finite else math.nan
-        self._count(math.isfinite(norm))
-        return sums, norm
+        return sums, finite
+
+    def _with_room(self, work: Callable[[], Result]) -> Result:
+        """Do a part of a step, again with halved budgets as long as it does not fit into memory.
+
+        Raises:
+            TrainingFailedError: it does not fit however small its parts are.
+        """
+        while True:
+            try:
+                return work()
+            except StepOutOfMemoryError as error:
+                self.progress.out_of_memory += 1
+                try:
+                    make_room(self.stage.budgets, error)
+                except StepOutOfMemoryError as last:
+                    raise TrainingFailedError(
+                        f"there is not enough memory for this step, however small its parts are ({last}); the last good "
+                        "checkpoint is kept. Free memory, allow shorter prompts, or take a smaller model"
+                    ) from last
 
     def _move(self) -> float:
         """Clip the gradients and step; without the step, where they are not finite."""

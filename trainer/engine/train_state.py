@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +37,15 @@ class Progress:
         steps: all of them.
         skipped: those without an update, because a number was not finite.
         skipped_in_row: the skipped ones since the last update.
+        out_of_memory: how often a part of a step was done again because memory was too small.
+        budgets: tokens that go forward at a time, by name: as configured, and by now.
     """
 
     steps: int = 0
     skipped: int = 0
     skipped_in_row: int = 0
+    out_of_memory: int = 0
+    budgets: dict[str, tuple[int, int]] = field(default_factory=dict)
 
 
 def is_sharded(accelerator: Accelerator) -> bool:

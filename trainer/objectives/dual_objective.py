@@ -5,7 +5,8 @@ One step, as DeScore (arXiv 2605.05922) has it:
     1. sample      G thoughts of each video of the step, one prefill a video                  `sample_pairs`
     2. reward      each by rule: R = 0.7 R_qual + 0.1 R_fmt + 0.2 R_len; advantages within a video's group, zero where
                    no sub-score of the video is known                                         `build_batch`
-    3. forward     all rollouts of a pair from their shared prefixes, once, with gradient     `DualObjective`
+    3. forward     all rollouts of a pair from their shared prefixes, once, with gradient,
+                   in chunks that go backward at once                                        `DualObjective`
     4. loss        GRPO over the thoughts' tokens + beta KL to the reference
                    + 5e-3 Bradley-Terry over rollout i of A against rollout i of B
     5. update      backbone (or its adapter), query token and head
@@ -18,7 +19,8 @@ Rows of a batch are A, B, A, B, ... Shapes: P pairs, V = 2P videos, G rollouts e
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -29,8 +31,9 @@ from descore.encode import Batch, Row, collate, pad_token_id
 from descore.modeling.model import DeScoreModel, VisionOutputs
 from trainer.objectives.losses import bradley_terry, group_advantages, grpo, low_variance_kl
 from trainer.objectives.rollout_reward import RolloutReward, RolloutRewardConfig, rollout_reward
+from trainer.rollouts.in_chunks import backward_in_chunks, logprobs_in_chunks, plan_chunks
 from trainer.rollouts.sampling import SampledThoughts, Sampler, packed_log_probs, sample
-from trainer.rollouts.shared_prefix import RolloutForward, Rollouts, pack_rollouts, rollout_forward
+from trainer.rollouts.shared_prefix import Rollouts, pack_rollouts, rollout_forward
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -200,26 +203,26 @@ def collect(
 
 
 @torch.no_grad()
-def add_reference(
-    model: DeScoreModel, batch: RolloutBatch, config: DualObjectiveConfig, off: AbstractContextManager[object]
-) -> None:
-    """Add the log-probabilities of the rollouts under the reference.
+def batch_logprobs(
+    model: DeScoreModel, batch: RolloutBatch, config: DualObjectiveConfig, budget: int | None = None
+) -> torch.Tensor:
+    """Compute the log-probabilities (N, T) of the rollouts as the model has them now, without gradients.
 
     Args:
-        model: the model itself with `off` switching its adapter off, or a frozen copy with a context that does nothing.
+        budget: slots of rollouts that go forward at a time, see `trainer.rollouts.in_chunks`; None for all.
     """
     was_training = model.training
     model.eval()
     try:
-        with off:
-            batch.reference = _forward(model, batch, config).logprobs
+        chunks = plan_chunks(batch.rollouts, budget)
+        return logprobs_in_chunks(model, batch.prompts, batch.rollouts, chunks, batch.vision, config.temperature)
     finally:
         model.train(was_training)
 
 
 @dataclass
 class DualLosses:
-    """The loss to minimise, and its `parts`: detached figures for the log, each a scalar tensor."""
+    """The loss to minimise, and its `parts`: detached figures for the log, each a scalar tensor, sums over the batch."""
 
     loss: torch.Tensor
     parts: dict[str, torch.Tensor]
@@ -240,42 +243,94 @@ class DualObjective(nn.Module):
             tokens, comparisons: divisors of the two sums where this batch is a part of a larger one; by default those of
                 the batch itself.
         """
-        config, rollouts = self.config, batch.rollouts
-        run = _forward(self.model, batch, config)
-        old = run.logprobs.detach() if batch.old_logprobs is None else batch.old_logprobs
+        share = _Share(self.config, batch, tokens, comparisons)
+        config, rows = self.config, torch.arange(len(batch.advantages), device=batch.advantages.device)
+        run = rollout_forward(self.model, batch.prompts, batch.rollouts, batch.vision, temperature=config.temperature)
+        loss = share.of_tokens(run.logprobs, rows, slice(0, run.logprobs.shape[1])) + share.of_rewards(run.rewards, rows)
+        return DualLosses(loss, share.parts)
+
+    def backward(
+        self,
+        batch: RolloutBatch,
+        tokens: float | None = None,
+        comparisons: float | None = None,
+        budget: int | None = None,
+        scale: float = 1.0,
+        autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
+    ) -> dict[str, torch.Tensor]:
+        """Add the gradients of `forward`'s loss to those of the trained weights, in chunks; return its `parts`.
+
+        Args:
+            tokens, comparisons: as of `forward`.
+            budget: slots of rollouts that go forward and backward at a time, see `trainer.rollouts.in_chunks`; None for all.
+            scale: a factor of the loss.
+            autocast: entered for what goes forward.
+        """
+        share = _Share(self.config, batch, tokens, comparisons)
+        backward_in_chunks(
+            self.model,
+            batch.prompts,
+            batch.rollouts,
+            plan_chunks(batch.rollouts, budget),
+            lambda logprobs, rows, span: share.of_tokens(logprobs, rows, span) * scale,
+            lambda rewards, rows: share.of_rewards(rewards, rows) * scale,
+            batch.vision,
+            self.config.temperature,
+            autocast,
+        )
+        return share.parts
+
+
+class _Share:
+    """The losses of some of a batch's tokens and rewards, as shares of the step's sums.
+
+    Attributes:
+        parts: figures for the log, added up over the calls.
+    """
+
+    def __init__(
+        self, config: DualObjectiveConfig, batch: RolloutBatch, tokens: float | None, comparisons: float | None
+    ) -> None:
+        self._config, self._batch = config, batch
+        self._tokens = max(batch.tokens if tokens is None else tokens, 1)
+        self._comparisons = max(batch.comparisons if comparisons is None else comparisons, 1)
+        self.parts: dict[str, torch.Tensor] = {}
+
+    def of_tokens(self, logprobs: torch.Tensor, rows: torch.Tensor, span: slice) -> torch.Tensor:
+        """GRPO and the KL of tokens; logprobs (n, t), rows (n,) among the N, span among the T."""
+        config, batch, mask = self._config, self._batch, self._batch.rollouts.mask[rows, span]
         policy = grpo(
-            run.logprobs,
-            old,
-            batch.advantages,
-            rollouts.mask,
+            logprobs,
+            logprobs.detach() if batch.old_logprobs is None else batch.old_logprobs[rows, span],
+            batch.advantages[rows],
+            mask,
             epsilon=config.epsilon,
             epsilon_high=config.epsilon_high,
             dual_clip=config.dual_clip,
-            total=tokens,
+            total=self._tokens,
         )
-        reward_a, reward_b = run.rewards[::2], run.rewards[1::2]
-        labels = batch.labels[:, None].expand_as(reward_a)
-        preference = bradley_terry(reward_a, reward_b, labels, total=comparisons)
-        loss = policy.loss + config.bt_weight * preference
-        parts = {"policy": policy.loss, "bradley_terry": preference, "clip_share": policy.clip_share}
+        loss = policy.loss
+        self._add(policy=policy.loss, clip_share=policy.clip_share * mask.sum() / self._tokens)
         if batch.reference is not None:
-            divisor = max(tokens if tokens is not None else batch.tokens, 1)
-            kl = (low_variance_kl(run.logprobs, batch.reference) * rollouts.mask).sum() / divisor
+            kl = (low_variance_kl(logprobs, batch.reference[rows, span]) * mask).sum() / self._tokens
             loss = loss + config.beta * kl
-            parts["kl"] = kl
-        right = (labels * (reward_a - reward_b) > 0) & (labels != 0)
-        parts["right"] = right.sum()
-        parts["margin"] = (labels * (reward_a - reward_b)).sum()
-        parts["rewards"] = run.rewards.sum()
-        parts["squared_rewards"] = run.rewards.square().sum()
-        return DualLosses(loss, {name: value.detach().float() for name, value in parts.items()})
+            self._add(kl=kl)
+        self._add(loss=loss)
+        return loss
 
+    def of_rewards(self, rewards: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        """Bradley-Terry of rollout i of A against rollout i of B; rewards (V, g) of the rows (V * g,)."""
+        del rows  # labels are a pair's, whichever of its rollouts these are
+        reward_a, reward_b = rewards[::2], rewards[1::2]
+        labels = self._batch.labels[:, None].expand_as(reward_a)
+        preference = bradley_terry(reward_a, reward_b, labels, total=self._comparisons)
+        loss = self._config.bt_weight * preference
+        lead = labels * (reward_a - reward_b)
+        self._add(bradley_terry=preference, right=((lead > 0) & (labels != 0)).sum(), margin=lead.sum(), loss=loss)
+        self._add(rewards=rewards.sum(), squared_rewards=rewards.square().sum())
+        return loss
 
-def _forward(model: DeScoreModel, batch: RolloutBatch, config: DualObjectiveConfig) -> RolloutForward:
-    return rollout_forward(
-        model,
-        batch.prompts,
-        batch.rollouts,
-        batch.vision,
-        temperature=config.temperature,
-    )
+    def _add(self, **values: torch.Tensor) -> None:
+        for name, value in values.items():
+            found = value.detach().float()
+            self.parts[name] = self.parts[name] + found if name in self.parts else found

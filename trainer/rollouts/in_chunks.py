@@ -147,9 +147,9 @@ def logprobs_in_chunks(
             continue
         work = _ChunkWork(model, prefix, rollouts, chunk, temperature, nullcontext)
         for start, end in chunk.pieces:
-            run = work.forward(start, end, work.kept)
-            logprobs[rows, run.span] = run.logprobs
-            work.keep(run.own)
+            piece = work.forward(start, end, work.kept)
+            logprobs[rows, piece.span] = piece.logprobs
+            work.keep(piece.own)
     return logprobs
 
 

@@ -16,8 +16,8 @@ Rows of a batch are A, B, A, B, ... Shapes: P pairs, 2P rows.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -26,7 +26,9 @@ from torch import nn
 from descore.encode import Batch, Row, collate, pad_token_id
 from descore.modeling.model import DeScoreModel, VisionOutputs
 from storage.splits import stable_share
+from trainer.data.pairs import TrainingPair
 from trainer.engine.loop import PreparedStep
+from trainer.engine.memory import Guard, TokenBudget, unguarded
 from trainer.objectives.losses import bradley_terry, bradley_terry_ties
 from trainer.rollouts.shared_prefix import token_logprobs
 
@@ -35,7 +37,6 @@ if TYPE_CHECKING:
 
     from trainer.config import ColdStartConfig
     from trainer.data.loader import PairLoader
-    from trainer.data.pairs import TrainingPair
     from trainer.data.vision_features import VisionFeatures
     from trainer.engine.precision import Precision
 
@@ -54,6 +55,7 @@ class PairBatch:
         has_thought: (P,) bool.
         totals: comparisons and tokens of thoughts in the whole step, over all micro-batches and processes.
         weight: 0 for a repeated one, else 1.
+        parts: of which pairs and rows it was made.
     """
 
     inputs: Batch
@@ -63,6 +65,12 @@ class PairBatch:
     has_thought: torch.Tensor
     totals: tuple[float, float] = (1.0, 1.0)
     weight: float = 1.0
+    parts: tuple[tuple[TrainingPair, ...], tuple[_EncodedPair, ...]] = ((), ())
+
+    @property
+    def length(self) -> int:
+        """Slots of a row."""
+        return int(self.inputs["input_ids"].shape[1])
 
 
 class ColdStartObjective(nn.Module):
@@ -135,12 +143,14 @@ class ColdStartStage:
         self.model, self.settings, self.data, self.precision = model, settings, data, precision
         self.steps, self.optim = settings.steps, settings.optim
         self.objective = ColdStartObjective(model, settings)
+        self.budget = TokenBudget("forward_tokens", settings.forward_tokens)
+        self.budgets: Sequence[TokenBudget] = [self.budget]
         self._accelerator, self._vision, self._seed = accelerator, vision, seed
 
-    def prepare(self, step: int) -> PreparedStep:
+    def prepare(self, step: int, together: Guard = unguarded) -> PreparedStep:
         """Prepare the micro-batches of a step, with the totals that their losses are divided by."""
         micro_batches = self.data.micro_batches(step, lambda pair: self._encode(pair, step))
-        batches = [self._batch(each.pairs, each.read, each.weight) for each in micro_batches]
+        batches = together(lambda: [self._batch(each.pairs, each.read, each.weight) for each in micro_batches])
         real = [batch for batch in batches if batch.weight]
         comparisons = sum(self._comparisons(batch) for batch in real)
         thought_tokens = sum(int(batch.inputs["thought_mask"].sum()) for batch in real)
@@ -159,6 +169,26 @@ class ColdStartStage:
         """Compute the micro-batch's share of the step's loss, scaled for the mean that is taken over processes."""
         loss, sums = objective(work)
         return loss * self._accelerator.num_processes, sums
+
+    def backward(self, work: PairBatch) -> dict[str, torch.Tensor]:
+        """Add the gradients of the micro-batch's share, scaled as `loss`, as many pairs at a time as have room."""
+        sums: dict[str, torch.Tensor] = {}
+        for part in self._parts(work):
+            with self.precision.autocast():
+                loss, found = self.loss(self.objective, part)
+            loss.backward()
+            sums = {name: sums[name] + value for name, value in found.items()} if sums else found
+        return sums
+
+    def _parts(self, work: PairBatch) -> Iterator[PairBatch]:
+        size = max(1, self.budget.tokens // (2 * work.length))
+        pairs, encoded = work.parts
+        if size >= len(pairs):
+            yield work
+            return
+        for first in range(0, len(pairs), size):
+            part = self._batch(pairs[first : first + size], encoded[first : first + size], work.weight)
+            yield replace(part, totals=work.totals)
 
     def figures(self, sums: Mapping[str, float]) -> dict[str, float | None]:
         """Compute accuracy and margin over pairs with a preference, mean and spread of all rewards, for the log."""
@@ -201,6 +231,7 @@ class ColdStartStage:
             margins=torch.tensor(margins, device=device),
             has_thought=torch.tensor([each.has_thought for each in encoded]),
             weight=weight,
+            parts=(pairs, encoded),
         )
 
 

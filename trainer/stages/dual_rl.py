@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,20 +15,20 @@ import torch
 from torch import nn
 
 from descore.encode import Row
-from descore.modeling.lora import adapter_config, adapter_off
 from descore.modeling.model import DeScoreModel, VisionOutputs
 from trainer.engine.loop import PreparedStep
+from trainer.engine.memory import Guard, TokenBudget, unguarded
+from trainer.engine.train_state import is_sharded
 from trainer.objectives.dual_objective import (
     DualObjective,
     DualObjectiveConfig,
     RLPair,
     RolloutBatch,
-    add_reference,
+    batch_logprobs,
     build_batch,
     sample_pairs,
 )
 from trainer.rollouts.sampling import SampledThoughts, Sampler, sample
-from trainer.rollouts.shared_prefix import rollout_forward
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -63,25 +63,42 @@ class RolloutMicroBatch:
 
 
 class Reference:
-    """The policy that the KL term stays near: the model without its adapter, or a frozen copy of one that trains whole."""
+    """The policy that the KL term stays near: the one at the start of the stage.
 
-    def __init__(self, model: DeScoreModel, config: DualObjectiveConfig) -> None:
-        self._adapted = adapter_config(model.backbone) is not None
-        self._config = config
-        self._policy = model
-        self._copy = None
-        if config.beta > 0 and not self._adapted:
+    Its trained weights are kept and change places with the model's while it is asked; the frozen ones are the same. Where
+    weights lie in pieces over processes, which nobody may exchange, it is a frozen copy.
+    """
+
+    def __init__(self, model: DeScoreModel, config: DualObjectiveConfig, sharded: bool = False) -> None:
+        """Keep the model as it is now; does nothing without a KL term."""
+        self._model, self._config = model, config
+        self._start: list[tuple[nn.Parameter, torch.Tensor]] = []
+        if config.beta <= 0:
+            return
+        if sharded:
             backbone = copy.deepcopy(model.backbone).requires_grad_(False)
-            self._copy = DeScoreModel(backbone, model.processor, copy.deepcopy(model.scoring)).eval()
+            self._model = DeScoreModel(backbone, model.processor, copy.deepcopy(model.scoring)).eval()
+        else:
+            trained = (parameter for parameter in model.backbone.parameters() if parameter.requires_grad)
+            self._start = [(parameter, parameter.detach().clone()) for parameter in trained]
 
-    def add(self, batch: RolloutBatch) -> None:
-        """Add the reference's log-probabilities to `batch`; does nothing without a KL term."""
+    def add(self, batch: RolloutBatch, budget: int | None = None) -> None:
+        """Add the reference's log-probabilities to `batch`; `budget` as of `batch_logprobs`."""
         if self._config.beta <= 0:
             return
-        if self._copy is not None:
-            add_reference(self._copy, batch, self._config, nullcontext())
-        else:
-            add_reference(self._policy, batch, self._config, _switched_off(self._policy))
+        with self._at_start():
+            batch.reference = batch_logprobs(self._model, batch, self._config, budget)
+
+    @contextmanager
+    def _at_start(self) -> Iterator[None]:
+        now = [(parameter, parameter.data) for parameter, _ in self._start]
+        try:
+            for parameter, kept in self._start:
+                parameter.data = kept
+            yield
+        finally:
+            for parameter, value in now:
+                parameter.data = value
 
 
 class RLStage:
@@ -110,14 +127,20 @@ class RLStage:
         self.steps, self.optim, self.updates_per_step = settings.steps, settings.optim, settings.updates_per_step
         self.config = settings.objective
         self.objective = DualObjective(model, self.config)
-        self._reference = Reference(model, self.config)
+        self.budget = TokenBudget("forward_tokens", settings.forward_tokens)
+        self.budgets: Sequence[TokenBudget] = [self.budget]
+        self._reference = Reference(model, self.config, is_sharded(accelerator))
         self._accelerator, self._vision, self._seed, self._sampler = accelerator, vision, seed, sampler
 
-    def prepare(self, step: int) -> PreparedStep:
+    def prepare(self, step: int, together: Guard = unguarded) -> PreparedStep:
         """Sample and reward the rollouts of a step."""
         encoded = self.data.micro_batches(step, lambda pair: self.data.reader.rows(pair, self.settings.max_prompt_tokens))
-        sampled = self._sample(encoded, step)
-        micro_batches = [self._collect(each, sampled) for each in encoded]
+
+        def rolled_out() -> list[RolloutMicroBatch]:
+            sampled = self._sample(encoded, step)
+            return [self._collect(each, sampled) for each in encoded]
+
+        micro_batches = together(rolled_out)
         real = [each.batch for each in micro_batches if each.weight]
         tokens, comparisons = self.data.total(sum(batch.tokens for batch in real), sum(batch.comparisons for batch in real))
         for each in micro_batches:
@@ -127,11 +150,16 @@ class RLStage:
     def loss(self, objective: nn.Module, work: RolloutMicroBatch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Compute the micro-batch's share of the step's loss, scaled for the mean that is taken over processes."""
         losses = objective(work.batch, work.tokens, work.comparisons)
-        share = work.batch.tokens / work.tokens if work.tokens else 0.0
-        parts = losses.parts | {"loss": losses.loss.detach(), "clip_share": losses.parts["clip_share"] * share}
-        return losses.loss * work.weight * self._accelerator.num_processes, {
-            name: value * work.weight for name, value in parts.items()
-        }
+        parts = {name: value * work.weight for name, value in losses.parts.items()}
+        return losses.loss * work.weight * self._accelerator.num_processes, parts
+
+    def backward(self, work: RolloutMicroBatch) -> dict[str, torch.Tensor]:
+        """Add the gradients of the micro-batch's share, scaled as `loss`, in chunks under the budget of tokens."""
+        scale = work.weight * self._accelerator.num_processes
+        parts = self.objective.backward(
+            work.batch, work.tokens, work.comparisons, self.budget.tokens, scale, self.precision.autocast
+        )
+        return {name: value * work.weight for name, value in parts.items()}
 
     def figures(self, sums: Mapping[str, float]) -> dict[str, float | None]:
         """Compute the figures of the log.
@@ -184,9 +212,9 @@ class RLStage:
         self._reward(batch, encoded.pairs)
         # In the numbers of the training forward, so that what differs is the policy and not the rounding.
         with self.precision.step(), self.precision.autocast():
-            self._reference.add(batch)
+            self._reference.add(batch, self.budget.tokens)
             if self.updates_per_step > 1:
-                batch.old_logprobs = self._logprobs(batch)
+                batch.old_logprobs = batch_logprobs(self.model, batch, self.config, self.budget.tokens)
         return RolloutMicroBatch(batch, encoded.weight)
 
     def _features(self, pairs: Sequence[RLPair]) -> VisionOutputs | None:
@@ -197,23 +225,6 @@ class RLStage:
 
     def _reward(self, batch: RolloutBatch, pairs: tuple[TrainingPair, ...]) -> None:
         """Replace the rewards of `build_batch`; here they stay."""
-
-    @torch.no_grad()
-    def _logprobs(self, batch: RolloutBatch) -> torch.Tensor:
-        """Log-probabilities of the rollouts under the policy that sampled them, before it moves."""
-        was_training = self.model.training
-        self.model.eval()
-        try:
-            run = rollout_forward(
-                self.model,
-                batch.prompts,
-                batch.rollouts,
-                batch.vision,
-                temperature=self.config.temperature,
-            )
-        finally:
-            self.model.train(was_training)
-        return run.logprobs
 
     def _sums(self, real: list[RolloutBatch]) -> dict[str, float]:
         scores = [score for batch in real for score in batch.scores]
@@ -239,16 +250,3 @@ def _without_truth(batch: RolloutBatch) -> int:
     """Count the pairs without any known sub-score."""
     has_truth = torch.tensor([score.quality is not None for score in batch.scores])
     return int((~has_truth.reshape(len(batch.labels), -1).any(-1)).sum())
-
-
-@contextmanager
-def _switched_off(model: DeScoreModel) -> Iterator[None]:
-    """Switch the adapter off, and restore which weights train afterwards: peft makes all of an adapter's train again."""
-    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    off: AbstractContextManager[None] = adapter_off(model.backbone)
-    try:
-        with off:
-            yield
-    finally:
-        for parameter, flag in flags:
-            parameter.requires_grad_(flag)

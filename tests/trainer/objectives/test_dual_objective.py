@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -11,12 +10,12 @@ import torch
 from peft import LoraConfig
 
 from descore.encode import encode_prompt
-from descore.modeling.lora import adapter_off, add_adapter
+from descore.modeling.lora import add_adapter
 from descore.modeling.model import DeScoreModel, Thinking
 from descore.modeling.scoring_head import ScoringModule
 from tests.helpers.tiny import POLICY, tiny_backbone, tiny_clip, tiny_processor
 from trainer.data.vision_features import VisionFeatures
-from trainer.objectives.dual_objective import DualObjective, DualObjectiveConfig, RLPair, add_reference, collect
+from trainer.objectives.dual_objective import DualObjective, DualObjectiveConfig, RLPair, batch_logprobs, collect
 from trainer.objectives.rollout_reward import RolloutRewardConfig
 
 pytestmark = pytest.mark.training
@@ -149,16 +148,24 @@ def test_parts_of_a_batch_add_up_to_the_whole() -> None:
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
 
 
-def test_the_reference_is_the_model_without_its_adapter() -> None:
-    plain, adapted = make_model(), make_model(lora=True)
-    batch = collect(adapted, make_pairs(), 0, CONFIG)
-    add_reference(adapted, batch, CONFIG, adapter_off(adapted.backbone))
-    switched_off = batch.reference
-    add_reference(plain, batch, CONFIG, nullcontext())
-    torch.testing.assert_close(switched_off, batch.reference)
-    losses = DualObjective(adapted, CONFIG)(batch)
-    assert losses.parts["kl"] > 1e-3
-    assert all(p.requires_grad for name, p in adapted.named_parameters() if "lora_" in name)
+@pytest.mark.parametrize("budget", [None, 20, 4])
+def test_the_chunked_backward_gives_loss_and_gradients_of_the_whole(budget: int | None) -> None:
+    model = make_model()
+    objective, batch = DualObjective(model, CONFIG), collect(model, make_pairs(), 0, CONFIG)
+    batch.advantages = torch.linspace(-1, 1, 12)
+    batch.reference = batch_logprobs(model, batch, CONFIG) + 0.1
+    losses = objective(batch, 100.0, 10.0)
+    (3 * losses.loss).backward()
+    expected = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+    parts = objective.backward(batch, 100.0, 10.0, budget, scale=3.0)
+    assert parts.keys() == losses.parts.keys()
+    for name, value in losses.parts.items():
+        torch.testing.assert_close(parts[name], value, rtol=1e-4, atol=1e-5)
+    found = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    assert found.keys() == expected.keys()
+    for name, gradient in expected.items():
+        assert (found[name] - gradient).norm() <= 1e-5 * gradient.norm() + 1e-7, name
 
 
 def test_kept_vision_features_give_the_same_rollouts_and_losses(tmp_path: Path) -> None:

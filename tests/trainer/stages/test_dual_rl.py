@@ -11,7 +11,7 @@ import torch
 from accelerate import Accelerator
 
 from tests.helpers.tiny_runs import tiny_config, tiny_pairs, tiny_stage
-from trainer.stages.dual_rl import RLStage
+from trainer.stages.dual_rl import Reference, RLStage
 
 pytestmark = pytest.mark.training
 
@@ -64,10 +64,24 @@ def test_the_reference_stays_where_the_stage_began(lora: bool, tmp_path: Path) -
         for name, parameter in stage.model.named_parameters():
             if name in trained and ("lora_B" in name or not lora):
                 parameter.add_(0.05 * torch.randn_like(parameter))
+    now = {name: value.clone() for name, value in stage.model.state_dict().items()}
     work = stage.prepare(0).micro_batches[0]
+    assert all(torch.equal(value, now[name]) for name, value in stage.model.state_dict().items())
     assert {name for name, p in stage.model.named_parameters() if p.requires_grad} == trained
     _, sums = stage.loss(stage.objective, work)
     assert float(sums["kl"]) > 1e-4
+
+
+@pytest.mark.parametrize("lora", [True, False])
+def test_the_kl_starts_at_zero_whatever_the_adapter_has_learnt_before(lora: bool, tmp_path: Path) -> None:
+    stage = stage_of(tmp_path, lora, objective={"beta": 0.1})
+    with torch.no_grad():  # as after a cold start: the policy is not the backbone alone
+        for name, parameter in stage.model.named_parameters():
+            if "lora_B" in name:
+                parameter.add_(0.05 * torch.randn_like(parameter))
+    stage._reference = Reference(stage.model, stage.config)
+    _, sums = stage.loss(stage.objective, stage.prepare(0).micro_batches[0])
+    assert float(sums["kl"]) == pytest.approx(0, abs=1e-6)
 
 
 def test_without_a_kl_there_is_no_reference(tmp_path: Path) -> None:
