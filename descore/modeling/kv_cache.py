@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 from transformers import DynamicCache, PreTrainedConfig
 from transformers.cache_utils import DynamicLayer
 
+from descore.modeling.layer_states import own_states
+
 if TYPE_CHECKING:
     import torch
 
@@ -63,8 +65,8 @@ class GrowingLayer(DynamicLayer):
 
 
 def growing_cache(config: PreTrainedConfig) -> DynamicCache:
-    """Make a DynamicCache whose layers of full attention grow in place; layers of other kinds stay as they are."""
-    cache = DynamicCache(config=config)
+    """Make a DynamicCache whose layers of full attention grow in place, and whose states can be kept (`layer_states`)."""
+    cache = own_states(DynamicCache(config=config))
     cache.layers = [GrowingLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
     return cache
 

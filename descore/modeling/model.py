@@ -30,6 +30,7 @@ from descore.encode import SEQUENCE_KEYS, Batch
 from descore.errors import CheckpointError, RewardError
 from descore.modeling.decode_step import decode_step, text_model
 from descore.modeling.kv_cache import growing_cache
+from descore.modeling.layer_states import hold_rows, states_of, undo_step, unsupported_layers
 from descore.modeling.lora import adapter_config, merge_adapter
 from descore.modeling.prefill_pieces import PREFILL_SLOTS, pieces_of, takes_pieces, video_features
 from descore.modeling.prefix_attention import SharedPrefix, enable_prefixes, prefix_of_cache, takes_prefixes
@@ -100,11 +101,11 @@ class DeScoreModel(nn.Module):
         """Compose them; the scoring module moves to the backbone's device.
 
         Raises:
-            CheckpointError: backbone and scoring module differ in their number of channels, or the backbone has layers that
-                keep one state instead of a slot for each token.
+            CheckpointError: backbone and scoring module differ in their number of channels, or the backbone has layers on
+                which rewards can't be read exactly.
         """
         super().__init__()
-        _refuse_states(backbone)
+        _refuse_unsupported_layers(backbone)
         enable_prefixes(backbone)
         hidden = backbone.config.get_text_config().hidden_size
         if scoring is not None and scoring.hidden_size != hidden:
@@ -284,20 +285,20 @@ class DeScoreModel(nn.Module):
 
     @torch.inference_mode()
     def score(self, state: Thinking) -> torch.Tensor:
-        """Return rewards (B,) float32 on the CPU: one step of the query token on the cache, which is left as it was.
+        """Return rewards (B,) float32 on the CPU: one step of the query token on a fork of the state, which stays as it is.
 
         Raises:
             RewardError: there is no scoring module, or a reward is not finite.
         """
         scoring = self.require_scoring()
         query = scoring.query_embeds(len(state.mask), self.backbone.dtype)
-        text, mask = text_model(self.backbone), _append(state.mask, 1)
+        text, mask, kept = text_model(self.backbone), _append(state.mask, 1), states_of(state.cache)
         if text is not None:
             hidden = decode_step(text, query[:, 0], state.next_position, mask, state.cache, state.prefix)
         else:
             inputs = self._continued(state)
             hidden = self.backbone.base_model(inputs_embeds=query, attention_mask=mask, **inputs).last_hidden_state[:, -1]
-        state.cache.crop(-1)
+        undo_step(state.cache, kept)
         rewards = scoring(hidden.to(scoring.query_token.device)).cpu()  # the last layers may be on another GPU
         if not torch.isfinite(rewards).all():
             raise RewardError(f"the reward is not a finite number: {rewards.tolist()}")
@@ -409,9 +410,9 @@ class DeScoreModel(nn.Module):
         self._feed(state, torch.tensor([token or 0 for token in tokens], device=self.device), alive)
 
     def _feed(self, state: Thinking, ids: torch.Tensor, alive: torch.Tensor, looks: bool = True) -> None:
-        """Feed a token to each row, ids (B,); `looks` as in `decode_step`."""
+        """Feed a token to each row, ids (B,); rows that are not alive keep their states. `looks` as in `decode_step`."""
         state.mask = torch.cat([state.mask, alive[:, None].to(state.mask.dtype)], dim=1)
-        text = text_model(self.backbone)
+        text, kept = text_model(self.backbone), states_of(state.cache)
         if text is not None:
             embeds = text.embed_tokens(ids)
             hidden = decode_step(text, embeds, state.next_position, state.mask, state.cache, state.prefix, looks)
@@ -419,6 +420,8 @@ class DeScoreModel(nn.Module):
         else:
             inputs = self._continued(state)
             state.logits = self.backbone(input_ids=ids[:, None], attention_mask=state.mask, **inputs).logits[:, -1]
+        if kept and not (looks and bool(alive.all())):
+            hold_rows(kept, alive)
         state.next_position = state.next_position + alive
 
     # arguments of the backbone
@@ -464,14 +467,11 @@ def _append(values: torch.Tensor, value: int) -> torch.Tensor:
     return torch.nn.functional.pad(values, (0, 1), value=value)
 
 
-def _refuse_states(backbone: PreTrainedModel) -> None:
-    """Refuse linear attention and the like: a row's state there takes in what comes after its end, and can't forget it."""
-    text = backbone.config.get_text_config()
-    kinds = set(getattr(text, "layer_types", None) or ())
-    if others := sorted(kinds - {"full_attention", "sliding_attention", "chunked_attention"}):
+def _refuse_unsupported_layers(backbone: PreTrainedModel) -> None:
+    if kinds := unsupported_layers(backbone.config.get_text_config()):
         raise CheckpointError(
-            f"{type(backbone).__name__} has layers of {', '.join(others)}, on which rewards can't be read exactly: "
-            "choose a backbone with full attention, such as Qwen3-VL"
+            f"{type(backbone).__name__} has layers of {', '.join(kinds)}, on which rewards can't be read exactly: "
+            "choose a backbone with full or linear attention, such as Qwen3-VL or Qwen3.5"
         )
 
 

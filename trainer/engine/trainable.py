@@ -22,6 +22,7 @@ from descore.checkpoints.manifest import Manifest
 from descore.modeling.backbone import fingerprint
 from descore.modeling.lora import adapter_config, add_adapter
 from descore.modeling.model import DeScoreModel
+from descore.modeling.prefix_attention import takes_prefixes
 from descore.modeling.scoring_head import ScoringModule
 from descore.modeling.transformers_versions import checkpoint_activations
 from trainer.engine.precision import Precision
@@ -81,9 +82,15 @@ def set_trainable(model: DeScoreModel, config: TrainConfig, stage: StageName) ->
     """Make the weights of a stage require gradients, and no others; trained weights become float32.
 
     Raises:
-        ValueError: the stage is to train vision weights that the checkpoint's adapter does not hold.
+        ValueError: the stage is to train vision weights that the checkpoint's adapter does not hold, or keeps a cache that
+            gradient checkpointing drops.
     """
     backbone = model.backbone
+    if stage == "dual-rl" and config.model.gradient_checkpointing and not takes_prefixes(backbone):
+        raise ValueError(
+            f"rollouts of {type(backbone).__name__} go on from a cache, which gradient checkpointing drops; "
+            "set model.gradient_checkpointing to false for dual-rl"
+        )
     vision = config.cold_start.vision if stage == "cold-start" else config.dual_rl.vision
     adapted = adapter_config(backbone) is not None
     all_vision = vision_parts(backbone)

@@ -23,6 +23,7 @@ import torch
 from torch.utils.checkpoint import checkpoint
 from transformers import DynamicCache
 
+from descore.modeling.layer_states import own_states
 from descore.modeling.prefix_attention import PrefixStore, takes_prefixes
 
 if TYPE_CHECKING:
@@ -168,7 +169,7 @@ def _cached(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """As `_shared`, through a cache that is expanded to G rows a video."""
     positions, following = model.positions(prompts)
-    cache = DynamicCache(config=model.backbone.config.get_text_config())
+    cache = own_states(DynamicCache(config=model.backbone.config.get_text_config()))
     prefix = model.backbone.base_model(
         position_ids=positions.to(model.device),
         **model.cache_inputs(cache),

@@ -3,89 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from transformers import (
-    Qwen2_5_VLConfig,
-    Qwen2_5_VLForConditionalGeneration,
-    Qwen2_5_VLProcessor,
-    Qwen2VLImageProcessor,
-    Qwen2VLVideoProcessor,
-    Qwen3_5Config,
-    Qwen3_5ForConditionalGeneration,
-    Qwen3VLMoeConfig,
-    Qwen3VLMoeForConditionalGeneration,
-)
 
 from descore.encode import encode
 from descore.errors import CheckpointError
+from descore.modeling.backbone import load_backbone
 from descore.modeling.backbone_files import check_quantisation
 from descore.modeling.model import DeScoreModel
 from descore.modeling.scoring_head import ScoringModule
-from tests.helpers.tiny import (
-    CHAT_TEMPLATE,
-    MERGE,
-    PATCH,
-    POLICY,
-    SPECIAL,
-    tiny_backbone,
-    tiny_clip,
-    tiny_config,
-    tiny_processor,
-    tiny_tokenizer,
-)
+from tests.helpers.tiny import PATCH, POLICY, tiny_clip
+from tests.helpers.tiny_families import FAMILIES, qwen3_5
 
 PROMPTS = ["a circle", "a longer prompt, which pads the other"]
-
-
-def qwen3_vl() -> tuple[Any, Any]:
-    return tiny_backbone(), tiny_processor()
-
-
-def qwen3_vl_moe() -> tuple[Any, Any]:
-    values = tiny_config().to_dict()
-    experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "decoder_sparse_step": 1}
-    for part, extra in (("text_config", experts), ("vision_config", {})):
-        values[part] = {**{k: v for k, v in values[part].items() if k != "model_type"}, **extra}
-    values = {
-        key: value for key, value in values.items() if key not in ("model_type", "architectures", "transformers_version")
-    }
-    return Qwen3VLMoeForConditionalGeneration._from_config(
-        Qwen3VLMoeConfig(**values), attn_implementation="sdpa"
-    ), tiny_processor()
-
-
-def qwen2_5_vl() -> tuple[Any, Any]:
-    pieces = {"patch_size": PATCH, "merge_size": MERGE, "temporal_patch_size": 2}
-    tokenizer = tiny_tokenizer()
-    processor = Qwen2_5_VLProcessor(
-        image_processor=Qwen2VLImageProcessor(**pieces),
-        tokenizer=tokenizer,
-        video_processor=Qwen2VLVideoProcessor(**pieces),
-        chat_template=CHAT_TEMPLATE,
-    )
-    ids = {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIAL}
-    config = Qwen2_5_VLConfig(
-        text_config={
-            "vocab_size": len(tokenizer) + 5, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 3,
-            "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 4096,
-            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [4, 2, 2]},
-            "eos_token_id": ids["<|im_end|>"], "pad_token_id": ids["<|endoftext|>"],
-        },
-        vision_config={
-            "depth": 2, "hidden_size": 32, "intermediate_size": 64, "num_heads": 2, "patch_size": PATCH,
-            "spatial_merge_size": MERGE, "temporal_patch_size": 2, "out_hidden_size": 64, "window_size": 32,
-            "fullatt_block_indexes": [1],
-        },
-        image_token_id=ids["<|image_pad|>"], video_token_id=ids["<|video_pad|>"],
-        vision_start_token_id=ids["<|vision_start|>"], vision_end_token_id=ids["<|vision_end|>"],
-    )  # fmt: skip
-    return Qwen2_5_VLForConditionalGeneration._from_config(config, attn_implementation="sdpa"), processor
-
-
-FAMILIES = [qwen3_vl, qwen3_vl_moe, qwen2_5_vl]
 
 
 @pytest.fixture(params=FAMILIES, ids=lambda make: make.__name__)
@@ -120,6 +53,31 @@ def test_rewards_from_the_cache_are_those_of_clean_forwards(model: DeScoreModel,
     assert not torch.allclose(quick, think)
 
 
+@pytest.mark.parametrize("look_every", [1, 4])
+def test_a_row_that_has_ended_takes_in_nothing_of_the_others(model: DeScoreModel, look_every: int) -> None:
+    """An eighth of the vocabulary ends a thought here, so that rows end at different steps."""
+    model.end_ids |= set(range(0, len(model.never_sampled), 8))
+    model.end_tokens, model.look_every = torch.tensor(sorted(model.end_ids)), look_every
+    state = model.repeat(model.prefill(rows(model)), 3)
+    list(model.think(state, 20, torch.rand(6, 20, generator=torch.Generator().manual_seed(1), dtype=torch.float64)))
+    lengths = [len(thought) for thought in state.thoughts]
+    assert len(set(lengths)) > 2
+    rewards = model.score(state)
+    assert torch.equal(model.score(state), rewards)
+    with torch.inference_mode():
+        for index, thought in enumerate(state.thoughts):
+            clean = model.rewards(rows(model, (index // 3,), [thought])).item()
+            assert rewards[index].item() == pytest.approx(clean, abs=1e-4), (index, lengths)
+
+
+def test_a_saved_backbone_loads_and_gives_the_same_rewards(model: DeScoreModel, tmp_path: Path) -> None:
+    model.backbone.save_pretrained(tmp_path)
+    model.processor.save_pretrained(tmp_path)
+    backbone, processor = load_backbone(tmp_path, device="cpu", dtype=torch.float32, trained_here=True)
+    again = DeScoreModel(backbone, processor, model.scoring).eval()
+    torch.testing.assert_close(again.score(again.prefill(rows(again))), model.score(model.prefill(rows(model))))
+
+
 @pytest.mark.parametrize("frames", [4, 8])
 def test_the_pixel_budget_is_that_of_each_frame(model: DeScoreModel, frames: int) -> None:
     budget = replace(POLICY, max_pixels_per_frame=64 * 64, min_pixels_per_frame=16 * 16)
@@ -128,16 +86,11 @@ def test_the_pixel_budget_is_that_of_each_frame(model: DeScoreModel, frames: int
     assert 0.6 * 64 * 64 <= height * width <= 64 * 64
 
 
-def test_layers_that_keep_one_state_are_refused_by_name() -> None:
-    text = {
-        "vocab_size": 330, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2,
-        "num_key_value_heads": 1, "head_dim": 16, "layer_types": ["linear_attention", "full_attention"],
-        "linear_num_key_heads": 2, "linear_num_value_heads": 2, "linear_key_head_dim": 16, "linear_value_head_dim": 16,
-    }  # fmt: skip
-    vision = {"depth": 1, "hidden_size": 32, "intermediate_size": 32, "num_heads": 2, "out_hidden_size": 32}
-    backbone = Qwen3_5ForConditionalGeneration._from_config(Qwen3_5Config(text_config=text, vision_config=vision))
-    with pytest.raises(CheckpointError, match="Qwen3_5ForConditionalGeneration has layers of linear_attention"):
-        DeScoreModel(backbone, tiny_processor())
+def test_layers_of_other_kinds_are_refused_by_name() -> None:
+    backbone, processor = qwen3_5()
+    backbone.config.get_text_config().layer_types = ["conv", "full_attention", "hybrid"]
+    with pytest.raises(CheckpointError, match="Generation has layers of conv, hybrid, on which rewards can't be read"):
+        DeScoreModel(backbone, processor)
 
 
 @pytest.mark.parametrize(("method", "library"), [("bitsandbytes", "bitsandbytes"), ("awq", "gptqmodel")])

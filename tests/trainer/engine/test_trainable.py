@@ -14,7 +14,10 @@ from descore.calibration import Calibration
 from descore.checkpoints.folder import load_checkpoint
 from descore.encode import collate
 from descore.modeling.lora import adapter_off
+from descore.modeling.model import DeScoreModel
+from descore.modeling.scoring_head import ScoringModule
 from tests.helpers.tiny import tiny_backbone, tiny_judge, tiny_processor
+from tests.helpers.tiny_families import qwen3_5
 from tests.helpers.tiny_runs import TRUTH, tiny_config, tiny_pairs, tiny_reader
 from trainer.config import AdapterConfig, TrainConfig, Vision
 from trainer.engine.precision import Precision
@@ -114,6 +117,17 @@ def test_an_adapter_of_another_size_is_refused(parent: Path, tmp_path: Path) -> 
         load_for_training(other, CPU, str(saved))
     with pytest.raises(ValueError, match="holds no vision weights"):
         set_trainable(load_for_training(config, CPU, str(saved)).model, config_for(saved, "tuned"), "cold-start")
+
+
+def test_rollouts_that_go_on_from_a_cache_and_gradient_checkpointing_exclude_each_other() -> None:
+    torch.manual_seed(0)
+    model, config = DeScoreModel(*qwen3_5(), ScoringModule(64)), tiny_config()
+    checkpointing = replace(config, model=replace(config.model, gradient_checkpointing=True))
+    with pytest.raises(ValueError, match=r"set model\.gradient_checkpointing to false for dual-rl"):
+        set_trainable(model, checkpointing, "dual-rl")
+    set_trainable(model, checkpointing, "cold-start")
+    set_trainable(model, config, "dual-rl")
+    assert any("linear_attn.in_proj_qkv" in name for name in trained_names(model))
 
 
 def test_a_bare_backbone_gets_a_scoring_module_that_the_seed_decides(tmp_path: Path) -> None:

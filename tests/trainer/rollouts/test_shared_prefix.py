@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pytest
 import torch
 
 from descore.encode import collate, pad_token_id, with_thought
+from descore.modeling.model import DeScoreModel
 from descore.modeling.transformers_versions import checkpoint_activations
+from tests.helpers.tiny_families import qwen3_5
 from tests.helpers.tiny_rollouts import ENDED, THOUGHTS, prompt_rows, tiny_rollouts
 from trainer.rollouts.shared_prefix import pack_rollouts, rollout_forward
-
-if TYPE_CHECKING:
-    from descore.modeling.model import DeScoreModel
 
 
 def repeated(model: DeScoreModel) -> tuple[torch.Tensor, torch.Tensor]:
@@ -44,12 +41,14 @@ def gradients(model: DeScoreModel, rewards: torch.Tensor, logprobs: torch.Tensor
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("way", ["shared", "cache"])
+@pytest.mark.parametrize("way", ["shared", "cache", "states"])
 def test_values_and_gradients_are_those_of_the_repeated_prompt(
     model: DeScoreModel, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if way == "cache":
         monkeypatch.setattr("trainer.rollouts.shared_prefix.takes_prefixes", lambda _backbone: False)
+    if way == "states":
+        model = DeScoreModel(*qwen3_5(), model.scoring).eval()
     plain_rewards, plain_logprobs = repeated(model)
     plain = gradients(model, plain_rewards, plain_logprobs)
     prompts = collate(prompt_rows(), pad_token_id(model.processor))
@@ -58,8 +57,9 @@ def test_values_and_gradients_are_those_of_the_repeated_prompt(
     torch.testing.assert_close(run.logprobs, plain_logprobs, rtol=1e-4, atol=1e-5)
     shared = gradients(model, run.rewards, run.logprobs)
     assert shared.keys() == plain.keys() == {name for name, _ in model.named_parameters()}
+    tolerance = 1e-3 if way == "states" else 1e-4  # linear attention solves systems of equations in float32
     for name, gradient in plain.items():
-        assert (shared[name] - gradient).norm() <= 1e-4 * gradient.norm() + 1e-7, name
+        assert (shared[name] - gradient).norm() <= tolerance * gradient.norm() + 1e-7, name
 
 
 @pytest.mark.slow
