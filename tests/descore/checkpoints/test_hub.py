@@ -8,17 +8,43 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from peft import LoraConfig
 
 from descore.checkpoints.folder import load_checkpoint, read_manifest, save_checkpoint
 from descore.checkpoints.manifest import BaseModel
-from tests.helpers.hub_server import Hub, hub_server
+from descore.modeling.lora import add_adapter
+from tests.helpers.hub_server import TOKEN, Hub, hub_server
 from tests.helpers.paths import ROOT
 from tests.helpers.tiny import tiny_judge
 
 pytestmark = pytest.mark.slow  # each command is a process of its own, since the client reads its settings at import
 NAME = "our-lab/tiny"
+# A person's program, in a process without HF_TOKEN: the checkpoint is pushed, and opened again from the Hub.
+PUSHES = """
+import json, sys
+from descore import CheckpointError, DeScore
+folder, name, token, others = sys.argv[1:]
+judge = DeScore.from_pretrained(folder, device="cpu", token=token)
+said = []
+for wrong in (others, None):
+    try:
+        judge.push_to_hub(name, token=wrong)
+    except CheckpointError as error:
+        said.append(str(error))
+pushed = judge.push_to_hub(name, private=True, branch="trial", message="by hand", token=token)
+try:
+    DeScore.from_pretrained(name, revision=pushed.commit)
+except CheckpointError as error:
+    said.append(str(error))
+again = DeScore.from_pretrained(name, revision="trial", token=token, device="cpu")
+weights = [one.model.state_dict() for one in (judge, again)]
+same = weights[0].keys() == weights[1].keys() and all((weights[0][key] == weights[1][key]).all() for key in weights[0])
+found = {"same": bool(same), "name": again.manifest.name}
+print(json.dumps({"commit": pushed.commit, "url": pushed.url, "said": said, **found}))
+"""
 
 
 @pytest.fixture
@@ -72,6 +98,48 @@ def test_what_is_pushed_is_pulled_and_a_pinned_one_stays(hub: Hub, folder: Path,
     code, place, said = descore(hub, tmp_path / "cache", "pull", NAME, tmp_path / "pulled")
     assert code == 0, said
     assert read_manifest(Path(place)).name == "the second"
+
+
+def run_program(hub: Hub, cache: Path, *arguments: object) -> dict[str, Any]:
+    """Run `PUSHES` with arguments, the token first; what it prints."""
+    command = [sys.executable, "-c", PUSHES, *map(str, arguments), TOKEN, "hf_of_somebody_else"]
+    done = subprocess.run(command, cwd=ROOT, env=hub.environment(cache, None), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    printed: dict[str, Any] = json.loads(done.stdout)
+    return printed
+
+
+def test_python_pushes_and_opens_with_a_token_of_its_own(hub: Hub, folder: Path, tmp_path: Path) -> None:
+    done = run_program(hub, tmp_path / "cache", folder, NAME)
+    repository = hub.repositories[NAME]
+    assert repository.private
+    assert repository.branches["trial"] == done["commit"]
+    assert done["url"].endswith(f"/{NAME}/commit/{done['commit']}")
+    assert (done["same"], done["name"]) == (True, read_manifest(folder).name)
+    refused, without, private = done["said"]
+    assert "this token may not write to" in refused
+    assert "needs a token" in without or "may not write to" in without
+    assert f"{NAME} at {done['commit']} is no local folder and can't be fetched from the Hub" in private
+    pushed, kept = repository.commits[done["commit"]], files_of(folder)
+    assert pushed.keys() == kept.keys()
+    weights = [name for name in kept if name.endswith(".safetensors")]
+    assert [pushed[name] for name in weights] == [kept[name] for name in weights]
+
+
+def test_python_opens_a_private_base_model_with_its_token_and_pushes_the_adapter_on_it(
+    hub: Hub, folder: Path, tmp_path: Path
+) -> None:
+    code, pushed, said = descore(hub, tmp_path / "cache", "push", folder, "our-lab/base", "--private")
+    assert code == 0, said
+    model, manifest = load_checkpoint(folder)
+    name, _, commit = pushed.partition("@")
+    add_adapter(model.backbone, LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False))
+    adapted = save_checkpoint(tmp_path / "adapted", model, replace(manifest, base_model=BaseModel(name, commit)))
+    done = run_program(hub, tmp_path / "fresh", adapted, NAME)
+    assert done["same"]
+    kept = hub.repositories[NAME].commits[done["commit"]]
+    assert kept["adapter/adapter_model.safetensors"] == files_of(adapted)["adapter/adapter_model.safetensors"]
+    assert not [name for name in kept if name.startswith("backbone/")]
 
 
 @pytest.mark.endurance
