@@ -76,6 +76,11 @@ def export_checkpoint(path_or_hub_id: str | Path, out: str | Path, dtype: torch.
     _refuse_checkpoint(out)
     source, _ = locate(path_or_hub_id)
     model, manifest = load_checkpoint(path_or_hub_id, device="cpu", dtype=_dtype(dtype))
+    if getattr(model.backbone, "is_quantized", False):
+        raise CheckpointError(
+            f"the backbone of {manifest.name} is quantised, and the two rows of the vocabulary that an export adds are not: "
+            "export the checkpoint on a base model that is not, and let vLLM quantise it (quantization='fp8')"
+        )
     if model.scoring is None:
         raise CheckpointError(f"{manifest.name} has no scoring module, so there is no reward to export; train it first")
     with work_folder(out) as work:

@@ -6,7 +6,6 @@ its own code meets. Everything here is refused in one sentence, before it gets t
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections.abc import Collection
 from pathlib import Path
@@ -15,14 +14,13 @@ from typing import Any
 from transformers import CONFIG_MAPPING
 
 from descore.errors import CheckpointError
+from descore.modeling.quantised import check_quantisation
 
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 # Vocabularies are the largest files of text in real repositories (33 MB for 262k tokens).
 LARGEST_VOCABULARY, LARGEST_SETTINGS = 128 * 1024 * 1024, 16 * 1024 * 1024
 _VOCABULARIES = ("tokenizer.json", "vocab.json")
 _NAMED = 5
-# Methods of quantisation that transformers reads by a library of its own.
-QUANTISERS = {"bitsandbytes": "bitsandbytes", "awq": "gptqmodel", "gptq": "gptqmodel"}
 WEIGHTS, WEIGHTS_INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
@@ -30,8 +28,8 @@ def check_backbone_folder(folder: Path) -> None:
     """Check a backbone's folder before it is loaded.
 
     Raises:
-        CheckpointError: pickled weights, settings that are no JSON object, too large or too deep, or an architecture that
-            would need code of its own.
+        CheckpointError: pickled weights, settings that are no JSON object, too large or too deep, an architecture that
+            would need code of its own, or quantised weights that nothing here reads.
     """
     config = read_json(folder / "config.json")
     for path in sorted(folder.glob("*.json")):
@@ -57,22 +55,6 @@ def check_architecture(config: dict[str, Any]) -> None:
         raise CheckpointError(
             f"its model_type {str(kind)[:80]!r} is none of the installed transformers, and code from a checkpoint is never "
             "run: update transformers, or choose another backbone"
-        )
-
-
-def check_quantisation(config: dict[str, Any]) -> None:
-    """Check that the library which reads a quantised backbone's weights is installed.
-
-    Raises:
-        CheckpointError: it is not; the message says what to install.
-    """
-    settings = config.get("quantization_config")
-    method = settings.get("quant_method") if isinstance(settings, dict) else None
-    library = QUANTISERS.get(str(method))
-    if library is not None and importlib.util.find_spec(library) is None:
-        raise CheckpointError(
-            f"its weights are quantised ({method}), and the library that reads them is not installed: "
-            f"run `pip install {library}` on a machine with a GPU, or choose weights that are not quantised"
         )
 
 

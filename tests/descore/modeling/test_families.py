@@ -12,7 +12,6 @@ import torch
 from descore.encode import encode
 from descore.errors import CheckpointError
 from descore.modeling.backbone import load_backbone
-from descore.modeling.backbone_files import check_quantisation
 from descore.modeling.model import DeScoreModel
 from descore.modeling.scoring_head import ScoringModule
 from tests.helpers.tiny import PATCH, POLICY, tiny_clip
@@ -91,14 +90,3 @@ def test_layers_of_other_kinds_are_refused_by_name() -> None:
     backbone.config.get_text_config().layer_types = ["conv", "full_attention", "hybrid"]
     with pytest.raises(CheckpointError, match="Generation has layers of conv, hybrid, on which rewards can't be read"):
         DeScoreModel(backbone, processor)
-
-
-@pytest.mark.parametrize(("method", "library"), [("bitsandbytes", "bitsandbytes"), ("awq", "gptqmodel")])
-def test_a_quantised_base_says_what_to_install(method: str, library: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = {"quantization_config": {"quant_method": method}}
-    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    with pytest.raises(CheckpointError, match=f"pip install {library}"):
-        check_quantisation(config)
-    monkeypatch.setattr("importlib.util.find_spec", lambda _: object())
-    check_quantisation(config)
-    check_quantisation({})
