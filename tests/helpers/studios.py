@@ -23,6 +23,7 @@ from tests.helpers.tiny import POLICY, tiny_backbone, tiny_processor
 
 if TYPE_CHECKING:
     from app.judge.access import Access
+    from app.serving.judge_servers import JudgeServers
 
 PROMPTS = {"red": "A red square moves right.", "blue": "A blue square stays still on a dark ground."}
 LONG_THOUGHT, SHORT_THOUGHT = 1500, 40  # tokens; a long one can be watched and cancelled while it streams
@@ -95,17 +96,23 @@ def talkative_checkpoint(folder: Path, with_head: bool = True, thought_tokens: i
 
 @contextmanager
 def running_studio(
-    folder: Path, checkpoint: str | Path | None = None, gallery: Path | None = None, access: Access | None = None
+    folder: Path,
+    checkpoint: str | Path | None = None,
+    gallery: Path | None = None,
+    access: Access | None = None,
+    servers: JudgeServers | None = None,
 ) -> Iterator[Running]:
     """Serve an app on a free port until the block ends; its data lie in `folder`.
 
     gallery: the folder of the bundled pairs, two small ones by default.
+    servers: that judge, in the place of a checkpoint.
     """
     studio = Studio.open(
-        str(checkpoint or talkative_checkpoint(folder / "checkpoint")),
+        None if servers is not None else str(checkpoint or talkative_checkpoint(folder / "checkpoint")),
         home=folder / "home",
         gallery=gallery or make_gallery(folder / "gallery"),
         access=access,
+        servers=servers,
     )
     _, url, _ = studio.launch(prevent_thread_lock=True, quiet=True)
     try:
