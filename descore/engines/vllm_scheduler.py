@@ -13,11 +13,16 @@ import contextlib
 import itertools
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
+
+import torch
 
 from descore.errors import EngineError
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,8 @@ class Scheduler:
         self._owners: dict[str, Calls] = {}
         self._numbers = itertools.count()
         self._closed: BaseException | None = None
+        # A new thread would use the first GPU, whichever this process works on.
+        self._device = torch.cuda.current_device() if torch.cuda.is_available() else None
         self._thread = threading.Thread(target=self._run, name="vllm", daemon=True)
         self._thread.start()
 
@@ -88,6 +95,12 @@ class Scheduler:
             if self._closed is None:
                 self._orders.put(("abort", calls))
 
+    def run(self, work: Callable[[Any], Result]) -> Result:
+        """Let the thread call `work` with the `vllm.LLM`, between two steps; return or raise what that does."""
+        done: Future[Result] = Future()
+        self.put(("run", work, done))
+        return done.result()
+
     def close(self) -> None:
         """End the thread and let go of vLLM."""
         if self._closed is None:
@@ -101,6 +114,8 @@ class Scheduler:
 
     def _run(self) -> None:
         try:
+            if self._device is not None:
+                torch.cuda.set_device(self._device)
             while self._serve_orders():
                 for output in self._engine.step():
                     self._deliver(output)
@@ -120,6 +135,8 @@ class Scheduler:
                 return False
             if kind == "abort":
                 self._abort(*rest)
+            elif kind == "run":
+                self._work(*rest)
             else:
                 self._add(*rest)
 
@@ -132,6 +149,12 @@ class Scheduler:
             return
         calls.running[name] = key
         self._owners[name] = calls
+
+    def _work(self, work: Callable[[Any], Any], done: Future[Any]) -> None:
+        try:
+            done.set_result(work(self._llm))
+        except BaseException as error:  # it is the caller's
+            done.set_exception(error)
 
     def _abort(self, calls: Calls) -> None:
         names = list(calls.running)
@@ -169,3 +192,5 @@ class Scheduler:
                 return
             if kind == "add":
                 rest[0].tokens.put(error)
+            elif kind == "run":
+                rest[1].set_exception(error)

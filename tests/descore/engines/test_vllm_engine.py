@@ -71,13 +71,13 @@ def test_thoughts_and_rewards_are_the_reference_s(judge: DeScore, own: DeScore) 
 @needs_vllm
 def test_callers_at_the_same_time_share_a_batch(judge: DeScore, own: DeScore, monkeypatch: pytest.MonkeyPatch) -> None:
     engine: Any = judge.engine
-    step, running = engine._scheduler._engine.step, []
+    step, running = engine._served._scheduler._engine.step, []
 
     def counted() -> Any:
-        running.append(len({id(calls) for calls in engine._scheduler._owners.values()}))
+        running.append(len({id(calls) for calls in engine._served._scheduler._owners.values()}))
         return step()
 
-    monkeypatch.setattr(engine._scheduler._engine, "step", counted)
+    monkeypatch.setattr(engine._served._scheduler._engine, "step", counted)
     verdicts: dict[int, Verdict] = {}
     begin = threading.Barrier(len(PAIRS))
 
@@ -108,8 +108,8 @@ def test_who_leaves_ends_the_requests(judge: DeScore) -> None:
     next(stream)
     stream.close()  # type: ignore[attr-defined]
     assert judge.judge(*PAIRS[2]).verdict is not None
-    assert not engine._scheduler._owners
-    assert not engine._scheduler._engine.has_unfinished_requests()
+    assert not engine._served._scheduler._owners
+    assert not engine._served._scheduler._engine.has_unfinished_requests()
 
 
 @needs_vllm
