@@ -20,6 +20,7 @@ from descore.encode import Row, collate, content_digest, encode_prompt, largest_
 from descore.engines.engine import ROWS_AT_ONCE, Cancel, Engine, FinishedThought, Thinking, rollout_seeds
 from descore.errors import PromptError
 from descore.judgement import Mode, ThoughtDelta
+from descore.modeling.kv_cache import token_bytes
 from descore.modeling.text_streamer import TextStream
 from descore.prompt import check_prompt, check_special_tokens
 from descore.video import JUDGING, Frames, Lane, VideoClip, read_clip
@@ -135,11 +136,8 @@ class TransformersEngine(ProcessorRows):
 
     def _row_bytes(self) -> int:
         """Bytes of the keys and values of one row of the largest size."""
-        text = self.model.backbone.config.get_text_config()
-        heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
-        size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-        slots = self.largest_row + self.manifest.max_thought_tokens
-        return int(2 * text.num_hidden_layers * heads * size * slots * self.model.backbone.dtype.itemsize)
+        backbone, slots = self.model.backbone, self.largest_row + self.manifest.max_thought_tokens
+        return slots * token_bytes(backbone.config.get_text_config(), backbone.dtype.itemsize)
 
     def think(self, rows: Sequence[Row], mode: Mode, k: int = 8, seed: int = 0, cancel: Cancel | None = None) -> Thinking:
         """Take one batch from prefill to rewards."""

@@ -13,7 +13,7 @@ Shapes: B rows, H hidden channels, S slots in the cache with the new one.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -28,7 +28,15 @@ from transformers.models.qwen3_vl.modeling_qwen3_vl import (
 from descore.modeling.prefix_attention import SharedPrefix, prefix_attention, takes_prefixes
 
 if TYPE_CHECKING:
-    from transformers import Cache, PreTrainedModel
+    from transformers import PreTrainedModel
+
+
+class SlotCache(Protocol):
+    """What keeps keys and values, as transformers' `Cache` does."""
+
+    def update(self, key: torch.Tensor, value: torch.Tensor, layer: int, /) -> tuple[torch.Tensor, torch.Tensor]:
+        """Take those of one more slot of a layer, (B, K, 1, D); return those of all slots."""
+        ...
 
 
 def text_model(backbone: PreTrainedModel) -> Qwen3VLTextModel | None:
@@ -52,7 +60,7 @@ def decode_step(
     embeds: torch.Tensor,
     position: torch.Tensor,
     mask: torch.Tensor,
-    cache: Cache,
+    cache: SlotCache,
     prefix: SharedPrefix | None = None,
     looks: bool = True,
 ) -> torch.Tensor:
@@ -82,7 +90,7 @@ def _attend(
     hidden: torch.Tensor,
     rotation: tuple[torch.Tensor, torch.Tensor],
     seen: torch.Tensor | None,
-    cache: Cache,
+    cache: SlotCache,
     prefix: SharedPrefix | None,
 ) -> torch.Tensor:
     """Self-attention of one slot, (B, H) -> (B, H); heads (B, heads, 1, D)."""

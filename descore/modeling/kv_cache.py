@@ -76,3 +76,15 @@ def _with_slots(values: torch.Tensor, slots: int) -> torch.Tensor:
     room = values.new_empty(*values.shape[:-2], slots, values.shape[-1])
     room[..., : values.shape[-2], :] = values
     return room
+
+
+def token_bytes(config: PreTrainedConfig, itemsize: int) -> int:
+    """Bytes of the keys and values of one token over all layers.
+
+    Args:
+        config: of the text model.
+        itemsize: bytes of a number.
+    """
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return int(2 * config.num_hidden_layers * heads * size * itemsize)

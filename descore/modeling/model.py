@@ -333,7 +333,7 @@ class DeScoreModel(nn.Module):
     @torch.inference_mode()
     def _choose(self, state: Thinking, uniforms: torch.Tensor | None, temperature: float) -> list[int]:
         """Choose the next token of each row; rows that choose an end token stop running."""
-        tokens, log_probs = self._draw(state.logits, uniforms, temperature)
+        tokens, log_probs = self.draw(state.logits, uniforms, temperature)
         choices: list[int] = tokens.tolist()
         if log_probs is not None:
             for row, (on, log_prob) in enumerate(zip(state.running, log_probs.tolist(), strict=True)):
@@ -342,7 +342,7 @@ class DeScoreModel(nn.Module):
         state.running = [on and token not in self.end_ids for on, token in zip(state.running, choices, strict=True)]
         return choices
 
-    def _draw(
+    def draw(
         self, logits: torch.Tensor, uniforms: torch.Tensor | None, temperature: float
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Choose tokens of logits (B, V) without waiting for the device: ids (B,), and log P (B,) where they are sampled."""
@@ -394,7 +394,7 @@ class DeScoreModel(nn.Module):
         running = torch.tensor(state.running, device=self.device)
         tokens, runs, drawn = [], [], []
         for step in range(steps):
-            token, log_probs = self._draw(state.logits, None if uniforms is None else uniforms[:, step], temperature)
+            token, log_probs = self.draw(state.logits, None if uniforms is None else uniforms[:, step], temperature)
             running = running & ~(token[:, None] == self.end_tokens).any(-1)
             tokens.append(token)
             runs.append(running)

@@ -8,7 +8,7 @@ Shapes: B rows, S slots, F video tokens of all rows, H hidden channels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -36,6 +36,14 @@ def video_features(backbone: PreTrainedModel, inputs: Batch) -> dict[str, Any]:
     """Run the vision tower on the videos of a batch."""
     pixels, grid = inputs[_PIXELS].to(backbone.device), inputs[_GRID].to(backbone.device)
     return {"video": backbone.base_model.get_video_features(pixels, grid, return_dict=True)}
+
+
+def features_of(vision: dict[str, Any], videos: Sequence[int]) -> dict[str, Any]:
+    """Return the features of some videos of a batch, in the order of `videos`, where `vision` holds them video by video."""
+    features = vision["video"]
+    deep = [tuple(layer[video] for video in videos) for layer in features.deepstack_features]
+    pooled = tuple(features.pooler_output[video] for video in videos)
+    return {"video": type(features)(pooler_output=pooled, deepstack_features=deep)}
 
 
 def pieces_of(backbone: PreTrainedModel, inputs: Batch, vision: dict[str, Any], slots: int) -> Iterator[dict[str, Any]]:

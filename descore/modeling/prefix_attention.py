@@ -31,6 +31,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from descore.modeling.merged_attention import Part, merged_attention
+from descore.modeling.uneven_rows import UnevenRows, uneven_attention
 
 _NAME = "descore_shared_prefix"
 _Layer = tuple[torch.Tensor, torch.Tensor]
@@ -46,6 +47,8 @@ class SharedPrefix:
         group: rows a video.
         earlier: layer -> keys and values (N, K, E, D) of the rows' own earlier slots; None where there are none.
         first: the first slot of each video that is no padding; None where none is.
+        uneven: where the rows are, if some videos have fewer than `group`, or they do not stand together; only for single
+            decode steps without a gradient.
     """
 
     layers: dict[int, _Layer]
@@ -53,10 +56,13 @@ class SharedPrefix:
     group: int
     earlier: dict[int, _Layer] | None = None
     first: tuple[int, ...] | None = None
+    uneven: UnevenRows | None = None
 
     @property
     def rows(self) -> int:
         """Number of rows of all videos."""
+        if self.uneven is not None:
+            return len(self.uneven.places)
         return len(next(iter(self.layers.values()))[0]) * self.group
 
 
@@ -146,6 +152,8 @@ def prefix_attention(
         return plain
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     prefix = shared_prefix.layers[layer]
+    if (uneven := shared_prefix.uneven) is not None:
+        return uneven_attention(query, (key, value), prefix, attention_mask, shared_prefix.mask, uneven, scale), None
     if (query.shape[2] == 1 and shared_prefix.earlier is None) or attention_mask is not None:
         return _folded(query, (key, value), prefix, attention_mask, shared_prefix, scale), None
     parts = [Part(*prefix, first=shared_prefix.first), Part(key, value, causal=True)]
