@@ -35,7 +35,7 @@ VLLM_RUNS := $(shell uname -sm | grep -q '^Linux x86_64$$' && grep -qw avx2 /pro
 vllm: $(if $(VLLM_RUNS),$(VLLM)/.installed)
 test-vllm: vllm
 ifeq ($(VLLM_RUNS),yes)
-	OMP_NUM_THREADS=1 $(VLLM)/bin/python -m pytest tests/descore/engines --noconftest -o filterwarnings= -rs
+	OMP_NUM_THREADS=1 $(VLLM)/bin/python -m pytest tests/descore/engines tests/trainer/rollouts/test_vllm_sampler.py --noconftest -o filterwarnings= -rs
 else
 	@echo "test-vllm: left out, since vLLM's wheel for processors needs Linux on x86-64 with AVX2"
 endif

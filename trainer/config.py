@@ -47,7 +47,11 @@ Vision = Literal["frozen", "merger", "tuned"]
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterConfig:
-    """A LoRA adapter on the linear layers of the language model (never on the vision tower or the output layer)."""
+    """A LoRA adapter on the linear layers of the language model (never on the vision tower or the output layer).
+
+    Attributes:
+        dropout: of stage 1; in stage 2 the policy that is trained is the one that sampled, so there it is 0.
+    """
 
     r: int = 64
     alpha: int = 128
@@ -189,7 +193,10 @@ class DualRLConfig:
         micro_batch_pairs: as in stage 1.
         objective: settings of the losses.
         updates_per_step: optimizer steps on the rollouts of one step.
-        engine: samples the rollouts: this package's own code, or vLLM.
+        engine: samples the rollouts: this package's own code, or vLLM. "auto" is vLLM where it is installed, the device is
+            CUDA and the backbone is Qwen3-VL.
+        sampling_tokens: tokens that are cached at a time while sampling: prompts once for each video, thoughts for each
+            rollout. It changes no sample. None: what 1 GiB holds on a CPU, and half of the free memory on a GPU.
         max_prompt_tokens: tokens of prompt and video; a longer pair is left out.
         forward_tokens: tokens of rollouts that go forward and backward at a time; halved where memory is too small. It
             changes no gradient beyond rounding.
@@ -201,7 +208,8 @@ class DualRLConfig:
     optim: OptimConfig
     objective: DualObjectiveConfig = field(default_factory=DualObjectiveConfig)
     updates_per_step: int = 1
-    engine: Literal["own", "vllm"] = "own"
+    engine: Literal["auto", "own", "vllm"] = "auto"
+    sampling_tokens: int | None = None
     vision: Vision = "frozen"
     max_prompt_tokens: int = 6200
     forward_tokens: int = 16384
@@ -210,6 +218,8 @@ class DualRLConfig:
         _at_least(1, forward_tokens=self.forward_tokens)
         _check_batch(self.steps, self.pairs_per_step, self.micro_batch_pairs)
         _at_least(1, updates_per_step=self.updates_per_step, max_prompt_tokens=self.max_prompt_tokens)
+        if self.sampling_tokens is not None:
+            _at_least(1, sampling_tokens=self.sampling_tokens)
         reward, limit = self.objective.reward, self.objective.max_tokens
         if reward.length_weight > 0 and reward.length_high > limit:
             raise ValueError(

@@ -21,7 +21,6 @@ NOT_RUN = {
     "descore.engines.vllm_engine": "needs vLLM: make test-vllm",
     "descore.engines.vllm_prompts": "needs an answer of vLLM: make test-vllm",
     "descore.engines.vllm_scheduler": "needs vLLM: make test-vllm",
-    "trainer.rollouts.vllm_engine": "needs vLLM and a GPU",
 }
 # A served app, a training run, or a trainer that has to start first: only in `make endurance`.
 LONG = {

@@ -80,7 +80,7 @@ def test_a_number_without_a_point_before_its_exponent_is_a_number() -> None:
         ("cold_start.mask_probability=1.5", "mask_probability must lie between 0 and 1"),
         ("dual_rl.objective.num_generations=1", "num_generations must be at least 2"),
         ("dual_rl.objective.max_tokens=50", "length_high must be at most objective.max_tokens"),
-        ("dual_rl.engine=fast", "must be one of own, vllm"),
+        ("dual_rl.engine=fast", "must be one of auto, own, vllm"),
         ("data.held_out_share=1", "held_out_share must be at least 0 and below 1"),
         ("data.videos=clips", "without csv it means nothing"),
         ("data.frame_cache=maybe", "true or false"),

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SKIPPED_IN_ROW = 5
+LARGEST = "largest_"  # begins the names of figures of which the largest counts, and not the sum
 Result = TypeVar("Result")
 
 
@@ -86,6 +87,8 @@ class Stage(Protocol):
 
     def loss(self, objective: nn.Module, work: Any) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Compute the loss of one micro-batch and sums for the log, which always have the same names.
+
+        Of a figure whose name begins with `LARGEST` the largest is kept in the place of the sum.
 
         The losses of all micro-batches of all processes, averaged over the processes, are the loss of the step.
         """
@@ -249,7 +252,7 @@ class _Loop:
                 with self.stage.precision.step():
                     parts = self.stage.backward(work)
                 for name, value in parts.items():
-                    sums[name] = sums.get(name, 0.0) + float(value)
+                    sums[name] = combined(name, sums.get(name, 0.0), float(value))
 
         try:
             self._together(local)
@@ -274,7 +277,7 @@ class _Loop:
                 with self.stage.precision.autocast():
                     loss, parts = self.stage.loss(self._objective, work)
                 for name, value in parts.items():
-                    sums[name] = sums.get(name, 0.0) + float(value)
+                    sums[name] = combined(name, sums.get(name, 0.0), float(value))
                 finite = finite and bool(torch.isfinite(loss))
                 if last:
                     sums, finite = self._agree(sums, finite)
@@ -334,7 +337,16 @@ class _Loop:
         local = torch.tensor(values, dtype=torch.float64, device=self.accelerator.device)
         *whole, bad, stop = self.accelerator.reduce(local, "sum").tolist()
         self.stopping |= stop > 0
-        return dict(zip(names, whole, strict=True)), bad == 0
+        agreed = dict(zip(names, whole, strict=True))
+        if largest := [name for name in names if name.startswith(LARGEST)]:
+            own = torch.tensor([[sums[name] for name in largest]], dtype=torch.float64, device=self.accelerator.device)
+            agreed |= dict(zip(largest, self.accelerator.gather(own).amax(0).tolist(), strict=True))
+        return agreed, bad == 0
+
+
+def combined(name: str, one: float, other: float) -> float:
+    """Put a figure of two parts of a step together: the sum, and the larger one where its name says so."""
+    return max(one, other) if name.startswith(LARGEST) else one + other
 
 
 def _stable_seed(*parts: object) -> int:

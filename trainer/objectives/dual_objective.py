@@ -29,7 +29,15 @@ from torch import nn
 
 from descore.encode import Batch, Row, collate, pad_token_id
 from descore.modeling.model import DeScoreModel, VisionOutputs
-from trainer.objectives.losses import bradley_terry, group_advantages, grpo, low_variance_kl
+from trainer.objectives.losses import (
+    bradley_terry,
+    group_advantages,
+    grpo,
+    importance_weights,
+    low_variance_kl,
+    ratio_figures,
+    sampler_ratio,
+)
 from trainer.objectives.rollout_reward import RolloutReward, RolloutRewardConfig, rollout_reward
 from trainer.rollouts.in_chunks import backward_in_chunks, logprobs_in_chunks, plan_chunks
 from trainer.rollouts.sampling import SampledThoughts, Sampler, packed_log_probs, sample
@@ -52,6 +60,8 @@ class DualObjectiveConfig:
         dual_clip: bound of the loss for negative advantages.
         beta: weight of the KL to the reference.
         bt_weight: weight of the auxiliary Bradley-Terry loss; 0 is GRPO alone.
+        importance_cap: where the rollout engine is not the trained model, the loss of a token is weighed by the ratio of its
+            two probabilities, at most this; 0 leaves it as it is.
         reward: settings of the rule-based reward.
     """
 
@@ -63,6 +73,7 @@ class DualObjectiveConfig:
     dual_clip: float = 3.0
     beta: float = 1e-5
     bt_weight: float = 5e-3
+    importance_cap: float = 2.0
     reward: RolloutRewardConfig = field(default_factory=RolloutRewardConfig)
 
     def __post_init__(self) -> None:
@@ -70,6 +81,8 @@ class DualObjectiveConfig:
             raise ValueError("GRPO compares the rollouts of a video with each other: num_generations must be at least 2")
         if self.temperature <= 0 or self.max_tokens < 1:
             raise ValueError("temperature and max_tokens must be above 0")
+        if self.importance_cap < 0:
+            raise ValueError(f"importance_cap must be at least 0, not {self.importance_cap}")
 
 
 @dataclass(frozen=True)
@@ -104,6 +117,7 @@ class RolloutBatch:
         old_logprobs: (N, T); None where the policy has not moved since sampling, so that the ratio is 1.
         reference: (N, T) log-probabilities; None where there is no KL term.
         sampler_logprobs: (N, T) as the rollout engine gave them; None where it gave none.
+        by_trained_model: the rollout engine is the trained model, so that the two differ by rounding alone.
     """
 
     prompts: Batch
@@ -116,6 +130,7 @@ class RolloutBatch:
     old_logprobs: torch.Tensor | None = None
     reference: torch.Tensor | None = None
     sampler_logprobs: torch.Tensor | None = None
+    by_trained_model: bool = True
 
     @property
     def tokens(self) -> int:
@@ -135,6 +150,7 @@ def sample_pairs(
     config: DualObjectiveConfig,
     vision: VisionOutputs | None = None,
     sampler: Sampler = sample,
+    budget: int | None = None,
 ) -> SampledThoughts:
     """Sample the rollouts of some pairs, of their videos in the order A, B, A, B, ...
 
@@ -142,6 +158,7 @@ def sample_pairs(
         step: part of the sampling seeds.
         vision: features of the videos in this order; None: the tower runs.
         sampler: the rollout engine.
+        budget: tokens that it caches at a time, see `trainer.rollouts.sampling.sample`.
     """
     return sampler(
         model,
@@ -151,6 +168,7 @@ def sample_pairs(
         max_tokens=config.max_tokens,
         temperature=config.temperature,
         vision=vision,
+        budget=budget,
     )
 
 
@@ -299,15 +317,17 @@ class _Share:
     def of_tokens(self, logprobs: torch.Tensor, rows: torch.Tensor, span: slice) -> torch.Tensor:
         """GRPO and the KL of tokens; logprobs (n, t), rows (n,) among the N, span among the T."""
         config, batch, mask = self._config, self._batch, self._batch.rollouts.mask[rows, span]
+        old = logprobs.detach() if batch.old_logprobs is None else batch.old_logprobs[rows, span]
         policy = grpo(
             logprobs,
-            logprobs.detach() if batch.old_logprobs is None else batch.old_logprobs[rows, span],
+            old,
             batch.advantages[rows],
             mask,
             epsilon=config.epsilon,
             epsilon_high=config.epsilon_high,
             dual_clip=config.dual_clip,
             total=self._tokens,
+            weights=self._weights(old, rows, span),
         )
         loss = policy.loss
         self._add(policy=policy.loss, clip_share=policy.clip_share * mask.sum() / self._tokens)
@@ -317,6 +337,19 @@ class _Share:
             self._add(kl=kl)
         self._add(loss=loss)
         return loss
+
+    def _weights(self, old: torch.Tensor, rows: torch.Tensor, span: slice) -> torch.Tensor | None:
+        """Compare probabilities at the time of sampling with the rollout engine's; return weights where it needs any."""
+        config, batch, mask = self._config, self._batch, self._batch.rollouts.mask[rows, span]
+        if batch.sampler_logprobs is None:
+            return None
+        ratio = sampler_ratio(old, batch.sampler_logprobs[rows, span], mask)
+        figures = ratio_figures(ratio, mask, config.epsilon, config.epsilon_high)
+        largest = figures.pop("largest_ratio")
+        self._add(**figures)
+        self.parts["largest_ratio"] = torch.maximum(largest, self.parts.get("largest_ratio", largest))
+        corrects = not batch.by_trained_model and config.importance_cap > 0
+        return importance_weights(ratio, config.importance_cap) if corrects else None
 
     def of_rewards(self, rewards: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         """Bradley-Terry of rollout i of A against rollout i of B; rewards (V, g) of the rows (V * g,)."""

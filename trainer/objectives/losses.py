@@ -165,13 +165,14 @@ def ratio_figures(ratio: torch.Tensor, mask: torch.Tensor, epsilon: float, epsil
     """Return scalars of a ratio (N, T) over the tokens of `mask`.
 
     Returns:
-        `ratio`: its sum. `ratio_outside`: number of tokens whose ratio lies outside [1 - epsilon, 1 + epsilon_high].
-        `largest_ratio`: the largest one; 0 without tokens.
+        `ratio`: its sum. `ratio_tokens`: number of tokens. `ratio_outside`: of those whose ratio lies outside
+        [1 - epsilon, 1 + epsilon_high]. `largest_ratio`: the largest one; 0 without tokens.
     """
     chosen = ratio * mask
     outside = ((ratio < 1 - epsilon) | (ratio > 1 + epsilon_high)) * mask
     largest = chosen.amax() if chosen.numel() else chosen.new_zeros(())
-    return {"ratio": chosen.sum(), "ratio_outside": outside.sum(), "largest_ratio": largest}
+    figures = {"ratio": chosen.sum(), "ratio_tokens": mask.sum(), "ratio_outside": outside.sum(), "largest_ratio": largest}
+    return {name: value.float() for name, value in figures.items()}
 
 
 def low_variance_kl(logprobs: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:

@@ -2,13 +2,16 @@
 
 Memory of one GPU under data parallelism: weights, gradients and optimizer state of the trained weights (float32), the
 buckets for the exchange of gradients between several GPUs, and the larger of a training pass and the cache of the rollouts.
-Sampling is bound by memory: each step of decoding reads the language model and the cache once.
+Sampling is bound by memory: each step of decoding reads the language model and the cache once. All rollouts of a step decode
+in one batch, as far as the budget of cached tokens goes; vLLM, where it samples, holds weights of its own meanwhile.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from descore.modeling.kv_cache import token_bytes
 
 if TYPE_CHECKING:
     from torch import nn
@@ -147,30 +150,35 @@ def rl_estimate(
             + min(_LOGIT_ROWS, rows) * head * _LOGIT_BYTES
         )
 
-    def cached(prefix: float, tokens: float) -> float:
-        return videos * (prefix + group * tokens) * _cache_bytes(backbone)
-
+    pairs = settings.pairs_per_step / machine.gpus
     standing = _constant_memory(model, settings.optim, machine)
     if objective.beta > 0 and config.model.lora is None:
         standing["frozen copy for the KL term"] = sum(p.numel() for p in backbone.parameters()) * _FLOAT
-    memory = standing | {
-        "activations of a pass": kept(prompt, thought),
-        "or cache of the rollouts": cached(prompt, _LONGEST_SHARE * thought),
-    }
+    served = _served_bytes(backbone) if settings.engine == "vllm" else 0.0
+    free = (machine.memory_bytes - sum(standing.values()) - served) / 2
+    budget = free if settings.sampling_tokens is None else settings.sampling_tokens * _cache_bytes(backbone)
+
+    def cached(prefix: float, tokens: float) -> float:
+        wanted = 2 * pairs * (prefix + group * tokens) * _cache_bytes(backbone)
+        return max(min(wanted, budget), (prefix + tokens) * _cache_bytes(backbone))
+
+    memory = standing | {"activations of a pass": kept(prompt, thought)}
+    if served:
+        memory["or weights in vLLM"] = served
+    memory["or cache of the rollouts"] = cached(prompt, _LONGEST_SHARE * thought)
     longest = settings.max_prompt_tokens, objective.max_tokens
     attended = prompt**2 / 2 + group * (thought * prompt + thought**2 / 2)
     tokens = prompt + group * (thought + 1)
     predicted = 2 * backbone.config.get_text_config().hidden_size * head * group * thought
     forward = language.forward(tokens, attended) + predicted
     learning = _learning(language, tokens, attended, checkpointing) + 3 * predicted
-    pairs = settings.pairs_per_step / machine.gpus
-    micro_batches = pairs / settings.micro_batch_pairs
+    batches = max(1.0, 2 * pairs * (prompt + group * thought) * _cache_bytes(backbone) / cached(prompt, thought))
     read = _language_bytes(backbone) + cached(prompt, thought / 2)
-    prefill = videos * language.forward(prompt, prompt**2 / 2) / machine.flops
+    prefill = 2 * pairs * language.forward(prompt, prompt**2 / 2) / machine.flops
     steps = min(_LONGEST_SHARE * thought, objective.max_tokens)
     seconds = {
         "vision": 2 * pairs * _vision_work(vision, lengths, trains_vision, checkpointing) / machine.flops,
-        "sampling": micro_batches * (prefill + steps * max(read / machine.bandwidth, _DECODE_SECONDS)),
+        "sampling": prefill + batches * steps * max(read / machine.bandwidth, _DECODE_SECONDS),
         "reference": 2 * pairs * forward / machine.flops if objective.beta > 0 else 0.0,
         "learning": settings.updates_per_step * 2 * pairs * learning / machine.flops,
     }
@@ -179,8 +187,8 @@ def rl_estimate(
         steps=settings.steps,
         trainable=_trainable(model),
         memory=memory,
-        peak_bytes=sum(standing.values()) + max(kept(prompt, thought), cached(prompt, _LONGEST_SHARE * thought)),
-        longest_peak_bytes=sum(standing.values()) + max(kept(*longest), cached(*longest)),
+        peak_bytes=sum(standing.values()) + max(kept(prompt, thought), served + cached(prompt, _LONGEST_SHARE * thought)),
+        longest_peak_bytes=sum(standing.values()) + max(kept(*longest), served + cached(*longest)),
         seconds_per_step=seconds,
     )
 
@@ -218,9 +226,12 @@ def _vision_work(vision: LayerCosts, lengths: Lengths, trains: bool, checkpointi
 
 def _cache_bytes(backbone: PreTrainedModel) -> int:
     """Bytes of keys and values of one token over all layers, in bfloat16."""
-    text: Any = backbone.config.get_text_config()
-    size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    return int(text.num_hidden_layers * 2 * text.num_key_value_heads * size * _HALF)
+    return token_bytes(backbone.config.get_text_config(), _HALF)
+
+
+def _served_bytes(backbone: PreTrainedModel) -> float:
+    """Bytes of vLLM's weights, in bfloat16."""
+    return float(sum(parameter.numel() for parameter in backbone.parameters()) * _HALF)
 
 
 def _head(backbone: PreTrainedModel) -> int:

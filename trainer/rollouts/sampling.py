@@ -1,10 +1,10 @@
-"""Sampling of G thoughts for each video: one prefill a video, expanded to G rows, all videos in one batch.
+"""Sampling of G thoughts for each video: one prefill a video, all videos in one batch under a budget of tokens.
 
     thoughts = sample(model, rows, seeds, num_generations=8, max_tokens=64)
     thoughts.texts[video][rollout], thoughts.ended[video][rollout]
 
 The chance of each rollout comes from a stable hash of its seed text (step, pair, side) and its number, so it does not depend
-on what else is in the batch, on the number of processes, or on where a run was resumed.
+on what else is in the batch, on the budget, on the number of processes, or on where a run was resumed.
 """
 
 from __future__ import annotations
@@ -12,14 +12,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 import torch
 
-from descore.encode import Row, collate, pad_token_id
+from descore.modeling.decode_step import text_model
+from trainer.rollouts.default_tokens import default_tokens
+from trainer.rollouts.merged_adapter import AdapterMerge
+from trainer.rollouts.refill import SampledThought, refill, take_turns
 
 if TYPE_CHECKING:
+    from descore.encode import Row
     from descore.modeling.model import DeScoreModel, VisionOutputs
 
 
@@ -72,9 +76,45 @@ class Sampler(Protocol):
         max_tokens: int,
         temperature: float = 1.0,
         vision: VisionOutputs | None = None,
+        budget: int | None = None,
     ) -> SampledThoughts:
         """Sample `num_generations` thoughts for each row, as `sample` does."""
         ...
+
+
+class RolloutEngine(Sampler, Protocol):
+    """A sampler that a run keeps.
+
+    Attributes:
+        is_trained_model: it samples from the policy that is trained, up to rounding.
+    """
+
+    is_trained_model: bool
+
+    def close(self) -> None:
+        """Free what it holds."""
+        ...
+
+
+class OwnSampler:
+    """This package's own engine: the trained model itself, its adapter merged while it samples.
+
+    Attributes:
+        is_trained_model: it samples from the policy that is trained, up to rounding. False where merged weights are
+            rounded to half precision.
+    """
+
+    def __init__(self, model: DeScoreModel) -> None:
+        self._merge = AdapterMerge(model.backbone)
+        self.is_trained_model = self._merge.exact
+
+    def __call__(self, model: DeScoreModel, rows: Sequence[Row], seeds: Sequence[str], **settings: Any) -> SampledThoughts:
+        """Sample as `sample` does."""
+        with self._merge.merged():
+            return sample(model, rows, seeds, **settings)
+
+    def close(self) -> None:
+        """Do nothing: the model is the run's."""
 
 
 def sample(
@@ -86,6 +126,7 @@ def sample(
     max_tokens: int,
     temperature: float = 1.0,
     vision: VisionOutputs | None = None,
+    budget: int | None = None,
 ) -> SampledThoughts:
     """Sample `num_generations` thoughts for each row.
 
@@ -93,25 +134,35 @@ def sample(
         rows: prompts with their videos, of `descore.encode.encode_prompt`.
         seeds: one text a row, such as "12/pair-7/A".
         max_tokens: the limit of one thought.
-        vision: ready features of the rows' videos.
+        vision: ready features of the rows' videos, of `trainer.data.vision_features`.
+        budget: tokens that are cached at a time, prompts once for each video; None: `default_tokens`. It changes no sample.
     """
+    chances = torch.stack([uniforms(f"{seed}/{g}", max_tokens) for seed in seeds for g in range(num_generations)])
+    settings: dict[str, Any] = {
+        "max_tokens": max_tokens,
+        "budget": budget or default_tokens(model),
+        "temperature": temperature,
+        "vision": vision,
+    }
     was_training = model.training
     model.eval()
     try:
-        prompts = collate(rows, pad_token_id(model.processor))
-        state = model.repeat(model.prefill(prompts, vision), num_generations)
-        chances = torch.stack([uniforms(f"{seed}/{g}", max_tokens) for seed in seeds for g in range(num_generations)])
-        for _ in model.think(state, max_tokens, chances, temperature):
-            pass
+        refills = text_model(model.backbone) is not None
+        thoughts = refill(model, rows, chances, **settings) if refills else take_turns(model, rows, chances, **settings)
     finally:
         model.train(was_training)
-    texts = model.processor.tokenizer.batch_decode(state.thoughts, skip_special_tokens=False)
+    return group_thoughts(model, thoughts, num_generations)
+
+
+def group_thoughts(model: DeScoreModel, thoughts: Sequence[SampledThought], group: int) -> SampledThoughts:
+    """Put the thoughts of a call together, which come video by video, `group` of each."""
+    texts = model.processor.tokenizer.batch_decode([list(each.ids) for each in thoughts], skip_special_tokens=False)
     return SampledThoughts(
-        ids=grouped([tuple(ids) for ids in state.thoughts], num_generations),
-        texts=grouped(texts, num_generations),
-        ended=grouped([not on for on in state.running], num_generations),
-        ends=grouped(state.ends, num_generations),
-        log_probs=grouped([tuple(each) for each in state.log_probs], num_generations),
+        ids=grouped([each.ids for each in thoughts], group),
+        texts=grouped(texts, group),
+        ended=grouped([each.ended for each in thoughts], group),
+        ends=grouped([each.end for each in thoughts], group),
+        log_probs=grouped([each.log_probs for each in thoughts], group),
     )
 
 

@@ -15,9 +15,10 @@ from typing import Any, Literal
 import torch
 from accelerate import Accelerator, DistributedType
 
+from descore.errors import EngineError
 from storage.atomic import write_atomic
 from storage.training.run_folder import BEFORE, CHECKPOINT, REPORT
-from trainer.config import DualRLConfig, TrainConfig
+from trainer.config import TrainConfig
 from trainer.data.frames import PairReader
 from trainer.data.loader import PairLoader
 from trainer.data.pairs import LoadedPairs, TrainingPair
@@ -31,7 +32,7 @@ from trainer.engine.trainable import TrainableModel, load_for_training, set_trai
 from trainer.evaluation.held_out import JudgedPairs, OnProgress, judge_pairs
 from trainer.evaluation.monitors import AnchorMonitor, HeldOutMonitor, anchor_rows
 from trainer.paradigm import StageName
-from trainer.rollouts.sampling import SampledThoughts, sample
+from trainer.rollouts.choose_engine import choose_engine
 from trainer.runs.observer import Part, RunObserver
 from trainer.stages.baselines import GenerativeStage, without_scoring, without_thoughts
 from trainer.stages.cold_start import ColdStartStage
@@ -183,7 +184,12 @@ class StageRun:
             log.warning(warning)
         settings = config.dual_rl if config.paradigm != "generative" else without_scoring(config.dual_rl)
         kind = RLStage if config.paradigm != "generative" else GenerativeStage
-        return kind(model, settings, data, accelerator, precision, vision, config.seed, _sampler(settings, trained))
+        limits = {"max_prompt_tokens": settings.max_prompt_tokens, "max_tokens": settings.objective.max_tokens}
+        try:
+            engine = choose_engine(model, settings.engine, **limits)
+        except EngineError as error:
+            raise RunRefusedError(str(error)) from error
+        return kind(model, settings, data, accelerator, precision, vision, config.seed, engine)
 
     def _warnings(self) -> list[str]:
         """Warnings for the log and the report: why this stage teaches less than it could."""
@@ -292,20 +298,6 @@ class StageRun:
             "problems": list(problems),
         }
         write_json(self.folder / REPORT, report, self.accelerator)
-
-
-def _sampler(settings: DualRLConfig, trained: TrainableModel) -> Callable[..., SampledThoughts]:
-    """Choose the rollout engine."""
-    if settings.engine == "own":
-        return sample
-    from descore.errors import EngineError
-    from trainer.rollouts.vllm_engine import VllmEngine
-
-    limits = {"max_prompt_tokens": settings.max_prompt_tokens, "max_tokens": settings.objective.max_tokens}
-    try:
-        return VllmEngine(trained.model, **limits)
-    except EngineError as error:
-        raise RunRefusedError(str(error)) from error
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -28,7 +28,8 @@ from trainer.objectives.dual_objective import (
     build_batch,
     sample_pairs,
 )
-from trainer.rollouts.sampling import SampledThoughts, Sampler, sample
+from trainer.rollouts.default_tokens import default_tokens
+from trainer.rollouts.sampling import OwnSampler, RolloutEngine, SampledThoughts
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -115,22 +116,26 @@ class RLStage:
         precision: Precision,
         vision: VisionFeatures | None = None,
         seed: int = 0,
-        sampler: Sampler = sample,
+        sampler: RolloutEngine | None = None,
     ) -> None:
         """Make the stage.
 
         Args:
             vision: kept features of a frozen tower; None: the tower runs in each forward.
-            sampler: the rollout engine.
+            sampler: the rollout engine; None: this package's own.
         """
         self.model, self.settings, self.data, self.precision = model, settings, data, precision
         self.steps, self.optim, self.updates_per_step = settings.steps, settings.optim, settings.updates_per_step
         self.config = settings.objective
         self.objective = DualObjective(model, self.config)
         self.budget = TokenBudget("forward_tokens", settings.forward_tokens)
-        self.budgets: Sequence[TokenBudget] = [self.budget]
+        self.sampling_budget = TokenBudget("sampling_tokens", settings.sampling_tokens or default_tokens(model))
+        self.budgets: Sequence[TokenBudget] = [self.budget, self.sampling_budget]
         self._reference = Reference(model, self.config, is_sharded(accelerator))
-        self._accelerator, self._vision, self._seed, self._sampler = accelerator, vision, seed, sampler
+        self._accelerator, self._vision, self._seed = accelerator, vision, seed
+        self._sampler = sampler or OwnSampler(model)
+        self._is_trained_model = self._sampler.is_trained_model
+        without_dropout(model)
 
     def prepare(self, step: int, together: Guard = unguarded) -> PreparedStep:
         """Sample and reward the rollouts of a step."""
@@ -168,6 +173,8 @@ class RLStage:
             `reward`, `reward_quality`, `reward_format`, `reward_length`: by rule, means over rollouts. `reward_mean`,
             `reward_std`: of the scoring module's rewards. `accuracy`, `margin`: of the same, over comparisons of
             rollouts. `without_truth`: pairs with no known sub-score, whose rollouts the policy loss leaves alone.
+            `sampler_ratio`, `sampler_ratio_max`, `sampler_ratio_outside`: of a sampled token's probability under the trained
+            model to that of the rollout engine, mean, largest, and share of tokens outside the clip.
         """
         rollouts = sums["rollouts"]
         if not rollouts or "loss" not in sums:
@@ -193,6 +200,9 @@ class RLStage:
             "cut_off": sums["cut_off"] / rollouts,
             "pairs": sums["pairs"],
             "without_truth": sums["without_truth"],
+            "sampler_ratio": sums["ratio"] / max(sums["ratio_tokens"], 1),
+            "sampler_ratio_max": sums["largest_ratio"],
+            "sampler_ratio_outside": sums["ratio_outside"] / max(sums["ratio_tokens"], 1),
         }
 
     def _sample(self, encoded: Sequence[MicroBatch[Rows]], step: int) -> dict[str, SampledThoughts]:
@@ -202,13 +212,15 @@ class RLStage:
         if not pairs:
             return {}
         with self.precision.sampling():
-            sampled = sample_pairs(self.model, pairs, step, self.config, self._features(pairs), self._sampler)
+            features, budget = self._features(pairs), self.sampling_budget.tokens
+            sampled = sample_pairs(self.model, pairs, step, self.config, features, self._sampler, budget)
         return {identity: sampled.of_videos([2 * index, 2 * index + 1]) for index, identity in enumerate(rows)}
 
     def _collect(self, encoded: MicroBatch[Rows], sampled: Mapping[str, SampledThoughts]) -> RolloutMicroBatch:
         pairs = [self._rl_pair(pair, rows) for pair, rows in encoded.items()]
         thoughts = SampledThoughts.joined([sampled[pair.identity] for pair in encoded.pairs])
         batch = build_batch(self.model, pairs, thoughts, self.config, self._features(pairs))
+        batch.by_trained_model = self._is_trained_model
         self._reward(batch, encoded.pairs)
         # In the numbers of the training forward, so that what differs is the policy and not the rounding.
         with self.precision.step(), self.precision.autocast():
@@ -244,6 +256,13 @@ class RLStage:
             "tokens": sum(batch.thoughts.tokens for batch in real),
             "cut_off": sum(not end for batch in real for ends in batch.thoughts.ended for end in ends),
         }
+
+
+def without_dropout(model: nn.Module) -> None:
+    """Switch dropout off for good: with it, the policy whose gradient is taken would not be the one that sampled."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
 
 
 def _without_truth(batch: RolloutBatch) -> int:

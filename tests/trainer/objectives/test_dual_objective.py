@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import pytest
@@ -10,8 +10,9 @@ import torch
 from peft import LoraConfig
 
 from descore.encode import encode_prompt
+from descore.modeling.decode_batch import DecodeBatch, DecodedRow
 from descore.modeling.lora import add_adapter
-from descore.modeling.model import DeScoreModel, Thinking
+from descore.modeling.model import DeScoreModel
 from descore.modeling.scoring_head import ScoringModule
 from tests.helpers.tiny import POLICY, tiny_backbone, tiny_clip, tiny_processor
 from trainer.data.vision_features import VisionFeatures
@@ -52,21 +53,30 @@ def test_a_rollout_depends_on_nothing_else_in_the_batch() -> None:
     assert len({ids for one in together.ids for ids in one}) > 6  # rollouts of a group differ from each other
 
 
-def end_with(model: DeScoreModel, monkeypatch: pytest.MonkeyPatch, ends: Sequence[tuple[int, int]]) -> None:
+def end_with(monkeypatch: pytest.MonkeyPatch, ends: Sequence[tuple[int, int]]) -> None:
     """Let row i have a thought of ends[i][0] tokens and then the end token ends[i][1], whatever the model would say."""
-    choose, steps = model._choose, [0]
 
-    def choosing(state: Thinking, *args: object) -> list[int]:
-        state.logits = state.logits.clone()
-        for row, (length, end) in enumerate(ends):
-            state.logits[row, sorted(model.end_ids)] = -torch.inf
-            if steps[0] >= length:
-                state.logits[row] = -100.0
-                state.logits[row, end] = 100.0
-        steps[0] += 1
-        return choose(state, *args)
+    def forced(batch: DecodeBatch) -> None:
+        assert batch._logits is not None
+        batch._logits = batch._logits.clone()
+        for index, row in enumerate(batch.rows):
+            length, end = ends[row.row]
+            batch._logits[index, sorted(batch._model.end_ids)] = -torch.inf
+            if len(row.thought) >= length:
+                batch._logits[index] = -100.0
+                batch._logits[index, end] = 100.0
 
-    monkeypatch.setattr(model, "_choose", choosing)
+    def decoding(batch: DecodeBatch, steps: int) -> None:
+        forced(batch)
+        decode(batch, steps)
+
+    def stopping(batch: DecodeBatch, rows: Collection[DecodedRow]) -> list[bool]:
+        forced(batch)
+        return stop(batch, rows)
+
+    decode, stop = DecodeBatch.decode, DecodeBatch.stop
+    monkeypatch.setattr(DecodeBatch, "decode", decoding)
+    monkeypatch.setattr(DecodeBatch, "stop", stopping)
 
 
 def test_the_end_tokens_that_were_sampled_are_learnt_and_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,7 +86,7 @@ def test_the_end_tokens_that_were_sampled_are_learnt_and_no_others(monkeypatch: 
     model = DeScoreModel(backbone, tiny_processor(), ScoringModule(64)).eval()
     assert model.end_ids == {turn, text}
     # Row 2 would stop right at the limit, where nothing is sampled any more; row 4 goes on.
-    end_with(model, monkeypatch, [(1, turn), (2, text), (10, turn), (3, text), (99, turn), (4, turn)])
+    end_with(monkeypatch, [(1, turn), (2, text), (10, turn), (3, text), (99, turn), (4, turn)])
     batch = collect(model, make_pairs(1), 0, CONFIG)
     assert batch.thoughts.ends == ((turn, text, None), (text, None, turn))
     assert batch.thoughts.ended == ((True, True, True), (True, False, True))
@@ -88,7 +98,7 @@ def test_the_end_tokens_that_were_sampled_are_learnt_and_no_others(monkeypatch: 
 
 def test_a_group_without_truth_has_no_advantages(monkeypatch: pytest.MonkeyPatch) -> None:
     model = make_model()
-    end_with(model, monkeypatch, [(length, min(model.end_ids)) for length in (1, 5, 9, 1, 5, 9)])
+    end_with(monkeypatch, [(length, min(model.end_ids)) for length in (1, 5, 9, 1, 5, 9)])
     batch = collect(model, make_pairs(1), 0, CONFIG)  # of B no sub-score is known
     assert [score.length for score in batch.scores[3:]] == [0.0, pytest.approx(3 / 7), 1.0]
     assert batch.advantages[:3].all()

@@ -184,6 +184,7 @@ def test_importance_weights_are_the_truncated_ratio_of_each_token() -> None:
     assert found.loss.item() == pytest.approx(expected, rel=1e-5)
     figures = ratio_figures(ratio, mask, 0.2, 0.3)
     assert figures["ratio"].item() == pytest.approx(sum(ratios), rel=1e-5)
+    assert figures["ratio_tokens"].item() == len(ratios)
     assert figures["largest_ratio"].item() == pytest.approx(max(ratios), rel=1e-5)
     assert figures["ratio_outside"].item() == sum(not 0.8 <= each <= 1.3 for each in ratios)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import torch
 from accelerate import Accelerator
 
 from tests.helpers.tiny_runs import tiny_config, tiny_pairs, tiny_stage
+from trainer.engine.loop import combined
+from trainer.rollouts.sampling import OwnSampler, SampledThoughts
 from trainer.stages.dual_rl import Reference, RLStage
 
 pytestmark = pytest.mark.training
@@ -112,3 +115,61 @@ def test_a_pass_that_only_keeps_in_step_weighs_nothing(tmp_path: Path) -> None:
     assert all(float(value) == 0 for value in sums.values())
     gradients = [p.grad for p in stage.model.parameters() if p.requires_grad]
     assert all(gradient is not None and not gradient.any() for gradient in gradients)
+
+
+def logged(stage: RLStage) -> dict[str, float | None]:
+    """The figures of a step with several micro-batches, as the loop puts them together."""
+    prepared = stage.prepare(0)
+    sums = dict(prepared.sums)
+    for work in prepared.micro_batches:
+        for name, value in stage.backward(work).items():
+            sums[name] = combined(name, sums.get(name, 0.0), float(value))
+    return stage.figures(sums)
+
+
+def test_the_engine_that_is_the_trained_model_gives_tokens_its_probabilities(tmp_path: Path) -> None:
+    stage = stage_of(tmp_path, lora=True, micro_batch_pairs=2, sampling_tokens=300)  # its adapter has much dropout
+    for name, parameter in stage.model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.05)
+    stage.objective.train()
+    figures = logged(stage)
+    assert figures["sampler_ratio"] == pytest.approx(1, abs=1e-3)
+    assert figures["sampler_ratio_max"] == pytest.approx(1, abs=1e-3)
+    assert figures["sampler_ratio_outside"] == 0
+
+
+class Estranged(OwnSampler):
+    """An engine that is not the trained model: it found every token half as likely."""
+
+    is_trained_model = False
+
+    def __call__(self, *args: Any, **settings: Any) -> SampledThoughts:
+        sampled = super().__call__(*args, **settings)
+        halved = tuple(tuple(tuple(x - math.log(2) for x in row) for row in group) for group in sampled.log_probs)
+        return replace(sampled, log_probs=halved)
+
+
+@pytest.mark.parametrize(("cap", "factor"), [(2.0, 2.0), (1.5, 1.5), (0.0, 1.0)])
+def test_an_engine_that_is_not_the_trained_model_is_corrected_for(cap: float, factor: float, tmp_path: Path) -> None:
+    stage = stage_of(tmp_path, objective={"importance_cap": cap, "bt_weight": 0.0, "beta": 0.0})
+    work = stage.prepare(0).micro_batches[0]
+    work.batch.advantages = torch.linspace(-1, 1, 16)
+    plain, _ = stage.loss(stage.objective, work)
+    stage._sampler, stage._is_trained_model = Estranged(stage.model), False
+    work = stage.prepare(0).micro_batches[0]
+    work.batch.advantages = torch.linspace(-1, 1, 16)
+    weighed, sums = stage.loss(stage.objective, work)
+    assert float(weighed.detach()) == pytest.approx(factor * float(plain.detach()), rel=1e-3)
+    figures = stage.figures(stage.prepare(0).sums | {name: float(value) for name, value in sums.items()})
+    assert figures["sampler_ratio"] == pytest.approx(2, abs=1e-2)
+    assert figures["sampler_ratio_outside"] == 1
+
+
+def test_the_budget_of_sampling_is_one_that_is_halved(tmp_path: Path) -> None:
+    stage = stage_of(tmp_path, sampling_tokens=800)
+    before = stage.prepare(0).micro_batches[0].batch.thoughts.ids
+    assert [budget.name for budget in stage.budgets] == ["forward_tokens", "sampling_tokens"]
+    assert all(budget.halve() for budget in stage.budgets)
+    assert stage.sampling_budget.tokens == 400
+    assert stage.prepare(0).micro_batches[0].batch.thoughts.ids == before
