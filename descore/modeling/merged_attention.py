@@ -1,6 +1,8 @@
 """Attention over keys that lie in several places, as if they lay in one: exact, differentiable, nothing joined or repeated.
 
-    attended = merged_attention(query, [Part(prefix_key, prefix_value), Part(own_key, own_value, causal=True)], scale)
+    prefix, own = torch.randn(2, 4, 11, 16), torch.randn(6, 4, 5, 16)     # keys of two prefixes, and of six rows' own slots
+    query = torch.randn(6, 4, 2, 5, 16)                                   # eight heads, two of which share a key head
+    attended = merged_attention(query, [Part(prefix, prefix), Part(own, own, causal=True)], scale=0.25)
 
 Each part gives an output and the logarithm of its softmax's denominator; by these the outputs are weighted into the one of
 all keys together, as ring attention does it (Liu et al., arXiv 2310.01889). Backward, a kernel that is handed the merged

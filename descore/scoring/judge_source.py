@@ -1,7 +1,9 @@
 """Who answers the questions of a table: a checkpoint in this process, or judging servers.
 
 source = JudgeSource.of_checkpoint("bundled", engine="auto")        # nothing is loaded yet
-source = JudgeSource.of_judge(DeScore.from_server("http://gpu-1:8000,http://gpu-2:8000"))
+judge = source.load()
+
+`JudgeSource.of_judge` takes one that is there already, such as `DeScore.from_server(urls)`.
 """
 
 from __future__ import annotations

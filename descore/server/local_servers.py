@@ -1,8 +1,6 @@
 """One judging server for each device of this machine, for the length of a block.
 
-    with local_servers("our-lab/descore-8b", "auto", all_devices()) as servers:
-        judge = DeScore.from_server(servers.urls, servers.token)
-
+`descore score --devices all` hands their addresses and token to `DeScore.from_server`.
 Each is a process of its own, so that no two GPUs wait for one Python. Whoever has work for them shares it out
 (`descore.engines.server_engine`); they end with the block, and with this process however it ends.
 """

@@ -1,7 +1,4 @@
-"""Gradients of one step over several processes.
-
-mean_gradients(weights, accelerator)        # after the last backward, before clipping and the update
-"""
+"""Gradients of one step over several processes."""
 
 from __future__ import annotations
 

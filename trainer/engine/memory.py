@@ -1,13 +1,9 @@
 """Memory of a step: budgets of tokens, halved on all processes together where one of them ran out.
 
-    together = Together(accelerator)
-    while True:
-        try:
-            work = together(lambda: forward_and_backward(budget.tokens))
-            break
-        except StepOutOfMemoryError as error:
-            make_room([budget], error)                      # then the same step again
+    budget, together = TokenBudget("forward_tokens", 16384), Together(accelerator)
+    tokens = together(lambda: budget.tokens)                # in the place of a forward and backward under the budget
 
+Where that raises `StepOutOfMemoryError`, `make_room([budget], error)` halves the budget for another attempt.
 How much goes forward at a time changes no gradient beyond rounding, so a step that did not fit is done again in smaller
 parts instead of ending the run.
 """

@@ -1,9 +1,9 @@
 """Rollouts forward and backward in chunks under a budget of tokens, so that memory depends neither on G nor on the longest.
 
     chunks = plan_chunks(rollouts, budget=8192)
-    backward_in_chunks(model, prompts, rollouts, chunks, token_loss, reward_loss)       # gradients are in `.grad` then
-    logprobs = logprobs_in_chunks(model, prompts, rollouts, chunks)                     # without gradients
+    logprobs = logprobs_in_chunks(model, prompts, rollouts, chunks)                     # (N, T), without gradients
 
+`backward_in_chunks` adds the gradients of a loss on log-probabilities and rewards to those of the weights.
 The prefix of each video goes forward once; its keys and values are cut off from its graph as leaves. Each chunk of rollouts
 goes forward from them and backward at once, after which nothing of it is left but the gradients on the leaves; at the end
 these go backward through the prefix, once. A rollout that alone is over the budget is cut along its tokens in the same
