@@ -28,7 +28,7 @@ from tests.helpers.paths import ROOT
 from tests.helpers.waiting import wait_until
 from tests.helpers.zero_gpu_server import zero_gpu_server
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.endurance]
 
 PYTHONS = (os.environ.get("SPACE_PYTHONS") or sys.executable).split(":")
 GALLERY, PAIR = ROOT / "app" / "gallery", "pair-01"

@@ -73,6 +73,7 @@ def judged_by(context: BrowserContext, app: Running, pair: str) -> str:
     return f"{said} | {served}"
 
 
+@pytest.mark.endurance
 def test_label_retrain_prove_promote_judge_roll_back(browser: Browser, app: Running, lead: Page) -> None:
     before = app.studio.served.name
     lead.get_by_text("No label is newer than this checkpoint").wait_for()
