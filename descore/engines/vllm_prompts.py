@@ -14,7 +14,7 @@ Releases of vLLM differ in the placeholder that they replace by a video: some re
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -22,7 +22,7 @@ import torch
 from descore.errors import EngineError
 
 if TYPE_CHECKING:
-    from descore.encode import Batch
+    from descore.encode import Row
 
 _PIXELS, _GRID = "pixel_values_videos", "video_grid_thw"
 PLACEHOLDERS = ("<|vision_start|><|video_pad|><|vision_end|>", "<|video_pad|>")
@@ -31,16 +31,7 @@ _WRITTEN_OUT = re.compile(rf"(?:{_GROUP})+")
 _TICKS = 10  # the time stamps in a prompt have one decimal
 
 
-def rows_of(prompts: Batch) -> Iterator[Batch]:
-    """Yield the rows of a batch without their padding, each with its own video."""
-    bounds = prompts[_GRID].prod(-1).cumsum(0).tolist()
-    for row, (first, last) in enumerate(zip([0, *bounds], bounds, strict=False)):
-        kept = prompts["attention_mask"][row].bool()
-        ids = prompts["input_ids"][row][kept]
-        yield {"input_ids": ids, _PIXELS: prompts[_PIXELS][first:last], _GRID: prompts[_GRID][row : row + 1]}
-
-
-def request_of(processor: Any, row: Batch, placeholder: str) -> tuple[dict[str, Any], list[int]]:
+def request_of(processor: Any, row: Row, placeholder: str) -> tuple[dict[str, Any], list[int]]:
     """Build vLLM's request for one row (text with a placeholder, frames, times), and the tokens that it must become.
 
     Args:
@@ -77,7 +68,7 @@ def request_of(processor: Any, row: Batch, placeholder: str) -> tuple[dict[str, 
     return request, ids
 
 
-def frames_of(video_processor: Any, row: Batch) -> Any:
+def frames_of(video_processor: Any, row: Row) -> Any:
     """Restore the frames (T, H, W, 3) uint8 from the patches of a row, exactly."""
     time, height, width = row[_GRID][0].tolist()
     patch, merge, depth = video_processor.patch_size, video_processor.merge_size, video_processor.temporal_patch_size
