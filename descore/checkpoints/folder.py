@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from huggingface_hub import snapshot_download
 
 from descore.checkpoints.card_curves import curves_svg
+from descore.checkpoints.disk_space import is_without_room, no_room_sentence
 from descore.checkpoints.export_manifest import EXPORT_KEY
 from descore.checkpoints.listed_files import MANIFEST_FILE as MANIFEST_FILE
 from descore.checkpoints.listed_files import check_files, list_files
@@ -53,7 +54,8 @@ def save_checkpoint(folder: str | Path, model: DeScoreModel, manifest: Manifest)
     """Write a checkpoint folder, replacing the checkpoint that may be there.
 
     Raises:
-        CheckpointError: the model has no scoring module, or the folder holds something that is no checkpoint.
+        CheckpointError: the model has no scoring module, the folder holds something that is no checkpoint, or the disk is
+            full; what was there before stays.
     """
     if model.scoring is None:
         raise CheckpointError("there is no scoring module to save; save a bare backbone with transformers instead")
@@ -62,9 +64,14 @@ def save_checkpoint(folder: str | Path, model: DeScoreModel, manifest: Manifest)
             "the adapter was merged for judging and the base model is not embedded; copy the folder instead"
         )
     folder = Path(folder).absolute()
-    with work_folder(folder) as work:
-        _write_files(work, model, manifest)
-        put_in_place(work, folder)
+    try:
+        with work_folder(folder) as work:
+            _write_files(work, model, manifest)
+            put_in_place(work, folder)
+    except Exception as error:
+        if is_without_room(error):
+            raise CheckpointError(no_room_sentence(folder)) from error
+        raise
     return folder
 
 

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from descore.checkpoints.disk_space import is_without_room, no_room_sentence
 from storage.atomic import sha256_of, sync, write_atomic
 
 log = logging.getLogger(__name__)
@@ -26,6 +27,10 @@ MANIFEST = "manifest.json"
 LATEST = "LATEST"
 _NAME = re.compile(r"step-(\d{6,})")
 _PARTIAL = ".partial."
+
+
+class CheckpointNotSavedError(RuntimeError):
+    """The disk is full; the message says where and what to do."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,22 @@ class RunCheckpoints:
         self._keep = keep
 
     def save(self, step: int, write: Callable[[Path], None]) -> RunCheckpoint:
-        """Save the checkpoint of `step`; `write` puts its files into the folder that it is given."""
+        """Save the checkpoint of `step`; `write` puts its files into the folder that it is given.
+
+        Raises:
+            CheckpointNotSavedError: the disk is full; nothing half is left, and the checkpoints before stay.
+        """
+        try:
+            return self._save(step, write)
+        except Exception as error:
+            self._remove_partial()
+            if is_without_room(error):
+                raise CheckpointNotSavedError(
+                    f"the run's checkpoint after step {step} could not be saved: {no_room_sentence(self._folder)}"
+                ) from error
+            raise
+
+    def _save(self, step: int, write: Callable[[Path], None]) -> RunCheckpoint:
         self._folder.mkdir(parents=True, exist_ok=True)
         self._remove_partial()
         work = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=self._folder))

@@ -28,7 +28,7 @@ import torch
 from accelerate import Accelerator, DistributedType
 from torch import nn
 
-from trainer.engine.checkpoints import RunCheckpoints
+from trainer.engine.checkpoints import CheckpointNotSavedError, RunCheckpoints
 from trainer.engine.gradients import mean_gradients
 from trainer.engine.memory import Guard, StepOutOfMemoryError, Together, TokenBudget, make_room
 from trainer.engine.metrics_log import RunLog, memory_gb
@@ -130,7 +130,8 @@ def train(
         after_step: called after each step with its number, for further figures (none where they are not due).
 
     Raises:
-        TrainingFailedError: numbers were not finite several times in a row.
+        TrainingFailedError: numbers were not finite several times in a row, a step does not fit into memory, or the disk
+            is full. The last good checkpoint is kept, from which the next call goes on.
     """
     began = time.monotonic()
     loop = _Loop(stage, config, run_folder, accelerator, stop)
@@ -212,7 +213,11 @@ class _Loop:
         return dict(self.last)
 
     def save(self) -> None:
-        """Write a checkpoint; every process takes part."""
+        """Write a checkpoint; every process takes part.
+
+        Raises:
+            TrainingFailedError: on all processes, where the disk is full.
+        """
         self.progress.budgets = {budget.name: budget.kept() for budget in self.stage.budgets}
         accelerator, states = self.accelerator, random_states()
         pieces = self._run_folder / ".sharded.partial"
@@ -228,9 +233,15 @@ class _Loop:
                 shutil.move(pieces, folder / "sharded")
             save_state(folder, accelerator, self.stage.model, self._optimizers, self.progress, states)
 
+        problem = ""
         if accelerator.is_main_process:
-            self._checkpoints.save(self.progress.steps, write)
-        accelerator.wait_for_everyone()
+            try:
+                self._checkpoints.save(self.progress.steps, write)
+            except CheckpointNotSavedError as error:
+                problem = str(error)
+        failed = accelerator.reduce(torch.tensor(float(bool(problem)), device=accelerator.device), "sum")
+        if failed > 0:
+            raise TrainingFailedError(problem or "the main process could not save the run's checkpoint")
 
     def _update(self, prepared: PreparedStep) -> tuple[dict[str, float], float]:
         """Do one update of the weights; return the summed figures and the norm of the gradients."""

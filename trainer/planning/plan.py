@@ -21,6 +21,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
 from descore.errors import CheckpointError
+from descore.modeling.prefix_attention import enable_prefixes
 from descore.modeling.scoring_head import ScoringModule
 from descore.prompt import PROMPTS
 from trainer.config import ConfigError, TrainConfig, load_preset
@@ -71,6 +72,7 @@ class _Skeleton(nn.Module):
     def __init__(self, backbone: PreTrainedModel) -> None:
         super().__init__()
         self.backbone = backbone
+        enable_prefixes(backbone)
         with torch.device("meta"):
             self.scoring = ScoringModule(backbone.config.get_text_config().hidden_size)
 
