@@ -30,6 +30,7 @@ from storage import Database, StorageError
 from storage.data_home import data_home_id
 from storage.schema import RunState
 from storage.training.run_folder import LOG, is_held, run_holder, tail
+from storage.training.run_queue import next_queued
 from storage.training.runs import (
     Run,
     finish,
@@ -37,7 +38,6 @@ from storage.training.runs import (
     is_here,
     mark_lost,
     mark_running,
-    next_queued,
     request_cancel,
     requeue,
     runs_in,

@@ -13,6 +13,7 @@ from storage.schema.base import Base, UtcDateTime, at_most, utc_now
 RunKind = Literal["train", "score"]
 RunState = Literal["queued", "running", "finished", "failed", "cancelled", "lost"]
 Start = Literal["current", "base"]
+RunPlace = Literal["here", "slurm", "elsewhere"]
 Part = Literal["new", "replay", "held_out"]
 PromotionAction = Literal["start", "promote", "automatic", "roll_back"]
 
@@ -69,6 +70,8 @@ class RunRow(Base):
         counts: how many pairs of each part its snapshot has, with "labels" and "annotators".
         snapshot: how these were chosen, see `storage.training.snapshot_config`.
         progress: {"stage", "step", "steps", "done", "total", "seconds_left"}.
+        place: where it runs.
+        job: what names it there: SLURM's number of the job, or the folder of its pack; "" on this machine.
     """
 
     __tablename__ = "runs"
@@ -109,6 +112,8 @@ class RunRow(Base):
     progress: Mapped[dict[str, Any]] = mapped_column(JSON, info=at_most(100_000), default=dict)
     candidate_id: Mapped[int | None] = mapped_column(ForeignKey("checkpoints.id"))
     verdict: Mapped[str | None] = mapped_column(Text, info=at_most(10_000))
+    place: Mapped[RunPlace] = mapped_column(String(16), default="here", server_default="here")
+    job: Mapped[str] = mapped_column(Text, info=at_most(4_096), default="", server_default="")
 
 
 class RunPairRow(Base):

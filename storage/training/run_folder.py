@@ -16,16 +16,19 @@ import os
 import re
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from storage.data_home import ensure_folder
 from storage.errors import StorageError
+from storage.training.devices import lock_names
 
 # Files of a run, and of each of its stages.
 CONFIG, LOG, SAMPLES, GATE, LOCK = "config.yaml", "log.txt", "samples.jsonl", "gate.json", "lock"
+PROGRESS, PAIR_IDS = "progress.json", "pair-ids.json"
 METRICS, BEFORE, REPORT, CHECKPOINT = "metrics.jsonl", "before.json", "report.json", "checkpoint"
 # Somebody who only looks holds the lock for a moment; see `_is_held`.
 _PATIENCE_SECONDS = 0.5
@@ -100,19 +103,24 @@ def run_holder(folder: Path) -> dict[str, Any] | None:
     return _who_holds(folder / LOCK)
 
 
-def device_lock(home: Path, device: str, run_id: int | None = None) -> FileLock:
-    """Make the lock of a device ("cpu", "cuda:0"): one run at a time, whose number others can read from it."""
-    return FileLock(_device_file(home, device), f"the device {device}", {"run": run_id})
+@contextmanager
+def device_lock(home: Path, device: str, run_id: int | None = None) -> Iterator[None]:
+    """Hold the lock of a device ("cpu", "cuda:0", "cuda:0-7"): one run at a time, whose number others can read from it.
 
-
-def one_name(device: str) -> str:
-    """Normalise the name of a device: "cuda" is its first GPU."""
-    return "cuda:0" if device == "cuda" else device
+    Raises (on entering):
+        LockHeldError: another process has it, or one of several.
+        StorageError: its file can't be made.
+    """
+    with ExitStack() as locks:
+        for name in lock_names(device):
+            locks.enter_context(FileLock(_device_file(home, name), f"the device {name}", {"run": run_id}))
+        yield
 
 
 def device_holder(home: Path, device: str) -> dict[str, Any] | None:
-    """Who trains on a device now: {"run", "pid", "host"}; None if nobody does."""
-    return _who_holds(_device_file(home, device))
+    """Who trains on a device now, or on one of several: {"run", "pid", "host"}; None if nobody does."""
+    holders = (_who_holds(_device_file(home, name)) for name in lock_names(device))
+    return next((holder for holder in holders if holder is not None), None)
 
 
 def read_metrics(stage_folder: Path) -> list[dict[str, Any]]:
@@ -154,8 +162,7 @@ def disk_bytes(folder: Path) -> int:
     return total
 
 
-def _device_file(home: Path, device: str) -> Path:
-    name = one_name(device)
+def _device_file(home: Path, name: str) -> Path:
     return home / "locks" / f"{re.sub(r'[^a-z0-9]+', '-', name.lower())}.lock"
 
 

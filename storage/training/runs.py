@@ -10,7 +10,8 @@
     queued -> running -> finished | failed | cancelled | lost;  failed, cancelled, lost -> queued (resumed)
 
 A queued run that is cancelled never ran; a running one is asked to stop, and says itself when it has. "lost" is a run whose
-process is gone without a word.
+process is gone without a word. A run that was sent to another place (SLURM, a pack) is running from then on. Which queued
+run starts next: `storage.training.run_queue`.
 """
 
 from __future__ import annotations
@@ -26,11 +27,11 @@ from sqlalchemy import select
 
 from storage.data_home import data_home_id
 from storage.errors import NotInStoreError, StorageError
-from storage.schema import RunKind, RunPairRow, RunRow, RunState, Start, utc_now
+from storage.schema import RunKind, RunPairRow, RunPlace, RunRow, RunState, Start, utc_now
 from storage.sql import RUN_PAIRS
 from storage.text_limits import text_limit
+from storage.training.devices import one_name
 from storage.training.model_registry import get_checkpoint
-from storage.training.run_folder import one_name
 from storage.training.snapshots import Snapshot, SnapshotPair, keep_held_out
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class RunRequest:
         rival_id: the one to compare with.
         overrides: "name=value" as the trainer takes them.
         request: {"sources", "campaigns", "modes"} of a scoring, further settings of a training.
+        place: where it is to run; device names a device of this machine, and elsewhere is the name of the place.
     """
 
     kind: RunKind
@@ -65,6 +67,7 @@ class RunRequest:
     overrides: tuple[str, ...] = ()
     request: Mapping[str, Any] = field(default_factory=dict, hash=False)
     auto_promote: bool = False
+    place: RunPlace = "here"
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,7 @@ class Run:
         last_label_id: the newest label that it could know; all empty for a scoring.
         progress: {"stage", "step", "steps", "done", "total", "seconds_left"}, as far as it told.
         candidate_id: what it trained.
+        job: what names it at its place: SLURM's number of the job, the folder of its pack; "" on this machine.
     """
 
     id: int
@@ -110,6 +114,8 @@ class Run:
     progress: Mapping[str, Any] = field(hash=False)
     candidate_id: int | None
     verdict: str | None
+    place: RunPlace
+    job: str
 
 
 _FIELDS = tuple(column.name for column in fields(Run))
@@ -186,24 +192,10 @@ def snapshot_pairs(session: Session, run_id: int) -> Iterator[SnapshotPair]:
         )
 
 
-def next_queued(session: Session, device: str | None = None) -> Run | None:
-    """Return the oldest run that waits for a device on which nothing runs. It takes a writing session.
-
-    Args:
-        device: on this one only.
-    """
-    busy = select(RunRow.device).where(RunRow.state == "running")
-    statement = select(RunRow).where(RunRow.state == "queued", RunRow.device.not_in(busy)).order_by(RunRow.id).limit(1)
-    if device is not None:
-        statement = statement.where(RunRow.device == device)
-    row = session.scalars(statement.with_for_update()).one_or_none()
-    return None if row is None else _run(row)
-
-
 def mark_running(session: Session, run_id: int, pid: int, data_home: str) -> Run:
     """Mark a run as running in a process.
 
-    The supervisor calls it in the transaction of `next_queued`, the process itself once it has the run's lock.
+    The supervisor calls it in the transaction of `run_queue.next_queued`, the process itself once it has the run's lock.
 
     Args:
         data_home: the id of the data folder that it works in, see `data_home_id`.
@@ -216,6 +208,25 @@ def mark_running(session: Session, run_id: int, pid: int, data_home: str) -> Run
     if row.state != "running":
         row.started_at, row.ended_at, row.message = utc_now(), None, ""
     row.state, row.pid, row.host = "running", pid, data_home
+    return _saved(session, row)
+
+
+def mark_sent(session: Session, run_id: int, place: RunPlace, job: str, progress: Mapping[str, Any], data_home: str) -> Run:
+    """Mark a run as running at a place where it has no process of this machine.
+
+    Args:
+        job: what names it there.
+        data_home: as in `mark_running`.
+
+    Raises:
+        NotInStoreError: there is no such run.
+        StorageError: it is over.
+    """
+    row = _changing(session, run_id, ("queued", "running"), "send")
+    if row.state == "queued":
+        row.started_at, row.ended_at, row.message = utc_now(), None, ""
+    row.state, row.pid, row.host, row.progress = "running", None, data_home, dict(progress)
+    row.place, row.device, row.job = place, place, job
     return _saved(session, row)
 
 
@@ -286,6 +297,8 @@ def requeue(session: Session, run_id: int) -> Run:
         _usable(session, checkpoint_id)
     row.state, row.message = "queued", ""
     row.ended_at = row.exit_code = row.cancel_requested_at = row.pid = row.host = None
+    if row.place == "slurm":  # its job is over; a pack stays where it is
+        row.job = ""
     return _saved(session, row)
 
 
@@ -319,6 +332,8 @@ def is_here(run: Run, home: Path) -> bool:
 def _check(session: Session, request: RunRequest, snapshot: Snapshot | None) -> None:
     if not request.name.strip() or not request.device:
         raise StorageError("a run needs a name and a device")
+    if request.kind == "score" and request.place != "here":
+        raise StorageError("a scoring judges pairs of this store and runs on this machine")
     if request.kind == "train":
         if snapshot is None or not request.stages or not request.preset or request.rival_id is None:
             raise StorageError("a training needs its data, stages, a preset and the checkpoint to compare with")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from storage import Database, NotInStoreError, StorageError
 from storage.data_home import data_home_id
 from storage.maintenance.integrity import check_store, check_tables
 from storage.training.model_registry import mark_deleted, promote, register_checkpoint
+from storage.training.run_queue import next_queued
 from storage.training.runs import (
     Run,
     create_run,
@@ -24,8 +26,8 @@ from storage.training.runs import (
     list_runs,
     mark_lost,
     mark_running,
+    mark_sent,
     newest_trained_label,
-    next_queued,
     request_cancel,
     requeue,
     runs_in,
@@ -267,6 +269,50 @@ def test_a_run_belongs_to_its_data_folder_whatever_the_machine_is_called(
     assert is_here(run, database.home)
     assert not is_here(run, tmp_path / "elsewhere")
     assert data_home_id(database.home) == data_home_id(database.home) != data_home_id(tmp_path / "elsewhere")
+
+
+def test_a_run_of_several_gpus_waits_for_all_of_them_and_is_not_passed(database: Database, snapshot: Snapshot) -> None:
+    with database.write() as session:
+        base = serve_base(session)
+        devices = ("cuda:0", "cuda:0-3", "cuda:1", "cuda:5", "slurm", "elsewhere")
+        places = {"slurm": "slurm", "elsewhere": "elsewhere"}
+        one, four, second, fifth, job, pack = (
+            add_run(session, base, snapshot, device=device, place=places.get(device, "here")).id for device in devices
+        )
+
+        def following() -> int | None:
+            found = next_queued(session)
+            return None if found is None else found.id
+
+        started = []
+        while (run := next_queued(session)) is not None:
+            started.append(mark_running(session, run.id, 1, "here").id)
+        assert started == [one, fifth, job, pack]  # the second GPU is kept for the run that waits for four
+        mark_lost(session, one, "gone")
+        assert following() == four
+        mark_running(session, four, 1, "here")
+        assert following() is None
+        mark_lost(session, four, "gone")
+        assert following() == second
+
+
+def test_a_run_that_was_sent_away_keeps_its_place_and_what_names_it_there(database: Database, snapshot: Snapshot) -> None:
+    with database.write() as session:
+        run = add_run(session, serve_base(session), snapshot)
+        assert (run.place, run.job) == ("here", "")
+        mark_running(session, run.id, 42, "here")
+        sent = mark_sent(session, run.id, "slurm", "4711", {"stage": "slurm"}, "home")
+        assert (sent.state, sent.place, sent.job, sent.device, sent.pid) == ("running", "slurm", "4711", "slurm", None)
+        mark_lost(session, run.id, "gone")
+        assert requeue(session, run.id).job == ""  # another job
+        mark_sent(session, run.id, "elsewhere", "/packs/run-1", {"stage": "elsewhere"}, "home")
+        mark_lost(session, run.id, "gone")
+        again = requeue(session, run.id)
+        assert (again.place, again.job) == ("elsewhere", "/packs/run-1")  # the same pack
+        with pytest.raises(StorageError, match="it was cancelled"):
+            mark_sent(session, request_cancel(session, run.id).id, "slurm", "1", {}, "home")
+        with pytest.raises(StorageError, match="runs on this machine"):
+            create_run(session, replace(training(serve_base(session)), kind="score", place="slurm"), None, None)
 
 
 def test_a_gpu_has_one_name(database: Database, snapshot: Snapshot) -> None:
