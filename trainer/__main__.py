@@ -3,6 +3,8 @@
 python -m trainer run --preset tiny-cpu --out runs/first          # cold start, then dual-objective RL
 python -m trainer run --out runs/first                            # go on where it stopped
 python -m trainer run 7                                           # a run that was started on the Train page
+python -m trainer pack 7 run-7                                    # that run in one folder, for another machine:
+python -m trainer run run-7                                       # trains it there; `unpack run-7` takes it back
 python -m trainer evaluate --checkpoint runs/first/dual-rl/checkpoint
 """
 
@@ -42,8 +44,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, help_text in helps.items():
         training = commands.add_parser(name, help=help_text)
         if name == "run":
-            training.add_argument("id", nargs="?", type=int, metavar="ID", help="a run of the store, instead of --out")
+            where = "a run of the store, or the folder of a pack, instead of --out"
+            training.add_argument("id", nargs="?", metavar="ID|PACK", help=where)
         _training_arguments(training)
+    pack = commands.add_parser("pack", help="a run of the store in one folder, to be trained on any machine")
+    pack.add_argument("id", type=int, metavar="RUN", help="its number")
+    pack.add_argument("out", type=Path, metavar="OUT", help="the folder of the pack")
+    unpack = commands.add_parser("unpack", help="take the result of a pack back into the store, and compare it")
+    unpack.add_argument("out", type=Path, metavar="OUT", help="the folder of the finished pack")
     _evaluate_arguments(
         commands.add_parser("evaluate", help="agreement with labels: held-out pairs, or a split of ShapeWorld")
     )
@@ -66,13 +74,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from trainer.planning import preflight
 
         return preflight.run(options)
+    if options.command in ("pack", "unpack"):
+        return _pack(options) if options.command == "pack" else _unpack(options)
     if getattr(options, "id", None) is not None:
         given = [name for name in _NEW_RUN if getattr(options, name.replace("-", "_"))]
         if given:
-            parser.error(f"a run of the store has its settings; leave out --{' --'.join(given)}")
-        return _store_run(options.id)
+            parser.error(f"a run of the store, or a pack, has its settings; leave out --{' --'.join(given)}")
+        return _store_run(int(options.id)) if options.id.isdigit() else _run_pack(Path(options.id))
     if options.out is None:
-        parser.error("--out is needed: the run's folder" + (", or the ID of a run" if options.command == "run" else ""))
+        parser.error(
+            "--out is needed: the run's folder" + (", the ID of a run, or a pack" if options.command == "run" else "")
+        )
     return _train(options)
 
 
@@ -126,23 +138,89 @@ def _store_run(run_id: int) -> int:
         return 2
 
 
+def _pack(options: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from descore.errors import CheckpointError
+    from storage import StorageError, open_database
+    from trainer.packs.pack import pack_run
+
+    try:
+        database = open_database()
+        try:
+            with tqdm(desc="pack", unit=" files", disable=None) as bar:
+
+                def on_progress(done: int, total: int) -> None:
+                    bar.total, bar.n = total, done
+                    bar.refresh()
+
+                pack_run(database, options.id, options.out, on_progress)
+        finally:
+            database.close()
+    except (CheckpointError, StorageError, ValueError, OSError) as error:
+        print(f"pack: {error}", file=sys.stderr)
+        return 2
+    print(f"{options.out}: `python -m trainer run {options.out}` trains it on any machine that has this program")
+    return 0
+
+
+def _unpack(options: argparse.Namespace) -> int:
+    from descore.errors import CheckpointError
+    from storage import StorageError, open_database
+    from trainer.packs.unpack import unpack
+
+    try:
+        database = open_database()
+        try:
+            return unpack(database, options.out)
+        finally:
+            database.close()
+    except (CheckpointError, StorageError, ValueError, OSError) as error:
+        print(f"unpack: {error}", file=sys.stderr)
+        return 2
+
+
+def _run_pack(folder: Path) -> int:
+    from descore.errors import CheckpointError, RewardError
+    from storage import StorageError
+    from trainer.engine.loop import TrainingFailedError
+    from trainer.packs.run_pack import run_pack
+
+    try:
+        return run_pack(folder)
+    except TrainingFailedError as error:
+        print(f"run: {error}", file=sys.stderr)
+        return 1
+    except (CheckpointError, RewardError, StorageError, ValueError, OSError) as error:
+        print(f"run: {error}", file=sys.stderr)
+        return 2
+
+
 def _train(options: argparse.Namespace) -> int:
     from descore.errors import CheckpointError
     from storage import StorageError
     from trainer.engine.loop import TrainingFailedError
+    from trainer.engine.stop_signals import StopSignals
     from trainer.python_api import STAGES, settings_of
+    from trainer.runs.observer import FolderObserver
     from trainer.runs.pipeline import run, settle
+    from trainer.runs.tether import Refusal, Tether
 
-    try:
-        about = (options.preset, options.set, options.paradigm, options.checkpoint, options.csv, options.videos)
-        config = settle(settings_of(options.out, *about), options.out)
-        return run(STAGES[options.command], config, options.out)
-    except (CheckpointError, StorageError, ValueError) as error:
-        print(f"{options.command}: {error}", file=sys.stderr)
-        return 2
-    except TrainingFailedError as error:
-        print(f"{options.command}: {error}", file=sys.stderr)
-        return 1
+    stages = STAGES[options.command]
+    with StopSignals() as stop, Tether.from_environment(stop) as tether:
+        try:
+            about = (options.preset, options.set, options.paradigm, options.checkpoint, options.csv, options.videos)
+            config = settle(settings_of(options.out, *about), options.out)
+            observer = None if tether.notes is None else FolderObserver(options.out, stages)
+            code = run(stages, config, options.out, observer=observer, stop=stop)
+        except (CheckpointError, StorageError, ValueError, TrainingFailedError) as error:
+            print(f"{options.command}: {error}", file=sys.stderr)
+            failed = isinstance(error, TrainingFailedError)
+            if tether.notes is not None:
+                tether.notes.refuse(Refusal(str(error), failed))
+            return 1 if failed else 2
+    # The caller of a launched process knows that it wanted the stop; to the launcher another code would be a failure.
+    return code if tether.notes is None else 0
 
 
 def _evaluate(options: argparse.Namespace) -> int:

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
 CARD_FILE, BACKBONE_DIR, ADAPTER_DIR = "README.md", "backbone", "adapter"
 BUNDLED = "bundled"
+BESIDE = "../"  # begins the source of a base model that lies beside the checkpoint's folder and travels with it
 # Beside the weights of reward models of others; only an import opens it.
 HEAD_PICKLE = "rm_head.pth"
 _HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", CARD_FILE, CURVES_FILE, HEAD_PICKLE]
@@ -75,13 +76,22 @@ def save_checkpoint(folder: str | Path, model: DeScoreModel, manifest: Manifest)
     return folder
 
 
-def copy_checkpoint(source: Path, folder: Path, name: str, lineage: Mapping[str, Any]) -> Path:
-    """Copy a checkpoint to another folder, under another name. Files are linked where the disk allows it.
+def copy_checkpoint(
+    source: Path,
+    folder: Path,
+    name: str,
+    lineage: Mapping[str, Any],
+    base_model: BaseModel | None = None,
+    link: bool = True,
+) -> Path:
+    """Copy a checkpoint to another folder, under another name.
 
     Args:
         source: folder of the checkpoint.
         folder: where the copy goes; a checkpoint that is there is replaced.
         lineage: entries that the copy's manifest gets besides those of the source.
+        base_model: where the copy finds its base model, if that is not embedded; by default where the source does.
+        link: link the files where the disk allows it; otherwise both have files of their own.
 
     Raises:
         CheckpointError: the source is incomplete, or the folder exists and is no checkpoint.
@@ -91,8 +101,9 @@ def copy_checkpoint(source: Path, folder: Path, name: str, lineage: Mapping[str,
         for path in sorted(source.rglob("*")):
             relative = path.relative_to(source)
             if path.is_file() and str(relative) not in (MANIFEST_FILE, CARD_FILE, CURVES_FILE):
-                _link(path, work / relative)
-        _describe(work, replace(manifest, name=name, lineage={**manifest.lineage, **lineage}))
+                _copy(path, work / relative, link)
+        base = manifest.base_model if manifest.base_model is None or base_model is None else base_model
+        _describe(work, replace(manifest, name=name, base_model=base, lineage={**manifest.lineage, **lineage}))
         put_in_place(work, folder)
     return folder
 
@@ -219,6 +230,8 @@ def folder_fingerprint(folder: Path) -> str:
 def read_manifest(folder: Path) -> Manifest:
     """Read a checkpoint's manifest and check that every file it lists is there and whole.
 
+    A base model beside the checkpoint ("../base", as packs have it) is returned with its present path.
+
     Raises:
         CheckpointError: the manifest can't be read or is that of a stock export, or a file is missing or was changed.
     """
@@ -233,6 +246,9 @@ def read_manifest(folder: Path) -> Manifest:
     if not isinstance(listed, dict) or SCORING_FILE not in listed:
         raise CheckpointError(f"{MANIFEST_FILE} does not list {SCORING_FILE}, the query token and the head")
     check_files(folder, listed)
+    base = manifest.base_model
+    if base is not None and base.source.startswith(BESIDE):
+        manifest = replace(manifest, base_model=replace(base, source=str((folder / base.source).resolve())))
     return manifest
 
 
@@ -286,12 +302,16 @@ def put_in_place(work: Path, folder: Path) -> None:
     _swap_in(work, folder)
 
 
-def _link(source: Path, path: Path) -> None:
+def _copy(source: Path, path: Path, link: bool) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(source, path)
-    except OSError:  # another disk, or one without links
-        shutil.copy2(source, path)
+    if link:
+        try:
+            os.link(source, path)
+        except OSError:  # another disk, or one without links
+            pass
+        else:
+            return
+    shutil.copy2(source, path)
 
 
 def _write_files(work: Path, model: DeScoreModel, manifest: Manifest) -> None:

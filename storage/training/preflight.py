@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from storage.training.devices import process_count
+
 
 @dataclass(frozen=True)
 class PresetPreflight:
@@ -27,6 +29,8 @@ class PresetPreflight:
         seconds_per_step: by stage; without the stages whose speed is not known yet.
         seconds: by stage and "gate", judging of held-out pairs included; empty where not known yet.
         known_from: where the seconds come from: "runs", "trial", "plan", or "" without any.
+        device: the devices that it takes here, as "cuda:0-7"; "" as the machine's.
+        elsewhere: it suits the checkpoint, so that a machine with what it needs can run it.
     """
 
     name: str
@@ -39,6 +43,8 @@ class PresetPreflight:
     seconds_per_step: Mapping[str, float] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
     known_from: str = ""
+    device: str = ""
+    elsewhere: bool = True
 
 
 @dataclass(frozen=True)
@@ -71,8 +77,14 @@ class Preflight:
 
     @property
     def first(self) -> PresetPreflight | None:
-        """The first preset that can run here."""
-        return next((preset for preset in self.presets if not preset.why_not), None)
+        """The first preset that can run here; of a machine with several GPUs, one that takes them all."""
+        able = [preset for preset in self.presets if not preset.why_not]
+        return max(able, key=lambda preset: process_count(preset.device), default=None)
+
+    @property
+    def first_elsewhere(self) -> PresetPreflight | None:
+        """The preset to offer for another machine: the first here, else the first that suits the checkpoint."""
+        return self.first or next((preset for preset in self.presets if preset.elsewhere), None)
 
     def preset(self, name: str) -> PresetPreflight | None:
         """Find a preset by its name."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from descore.answer import DIMENSIONS
 from descore.checkpoints.folder import folder_fingerprint
@@ -24,6 +24,9 @@ from storage.training.snapshots import SnapshotConfig, make_snapshot
 from storage.video_files import store_video
 from tests.helpers.labelling import Team, answer, save, take
 from tests.helpers.tiny import tiny_judge, tiny_video
+
+if TYPE_CHECKING:
+    from storage.schema import RunPlace
 
 VIDEOS = 6
 SCORES = {side: dict.fromkeys(DIMENSIONS, "2") for side in "AB"}
@@ -66,7 +69,14 @@ class World:
                 choice = ("A", "B", "A", "tie", "B")[turn.pair.id % 5]
                 save(session, turn, answer(choice, sub_scores=SCORES))  # type: ignore[arg-type]
 
-    def ask(self, *overrides: str, stages: tuple[str, ...] = ("cold-start", "dual-rl"), **request: Any) -> Run:
+    def ask(
+        self,
+        *overrides: str,
+        stages: tuple[str, ...] = ("cold-start", "dual-rl"),
+        place: RunPlace = "here",
+        device: str = "cpu",
+        **request: Any,
+    ) -> Run:
         """Put a training into the queue, as the Train page does."""
         settings = SnapshotConfig(held_out_share=0.4)
         with self.database.write() as session:
@@ -74,7 +84,8 @@ class World:
             asked = RunRequest(
                 kind="train",
                 name="week 12",
-                device="cpu",
+                device=device if place == "here" else place,
+                place=place,
                 parent_id=self.base.id,
                 rival_id=self.base.id,
                 stages=stages,

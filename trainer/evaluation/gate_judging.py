@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 SPLIT = "test"
 BENCHMARK = "ShapeWorld's test split"
 FOLDER = "gate"
+BENCHMARKS = Path("training-cache") / "benchmarks"  # in the data folder
 
 Margins = npt.NDArray[np.float64]
 
@@ -128,6 +129,21 @@ def run_gate(
     return compare(new, old, benchmark, work.familiar)
 
 
+def rename_judgements(run_folder: Path, home: Path, before: str, after: str) -> None:
+    """Let the judgements of a checkpoint follow it when its manifest changes; nothing happens where there are none.
+
+    Args:
+        run_folder, home: as in `GateWork`.
+        before, after: the checkpoint's fingerprints.
+    """
+    if before == after:
+        return
+    old, new = before[:16], after[:16]
+    for folder, pattern in ((run_folder / FOLDER, f"{old}.jsonl"), (home / BENCHMARKS, f"{old}-*.json")):
+        for path in folder.glob(pattern):
+            path.replace(folder / path.name.replace(old, new, 1))
+
+
 def _shifted(on_progress: OnProgress, before: int, total: int, done: int) -> None:
     on_progress(before + done, total)
 
@@ -202,7 +218,7 @@ class _CheckpointJudging:
         """Margins r_A - r_B on the first pairs of the split, (n,)."""
         count, cache = self._work.benchmark_pairs, self._work.home / "training-cache"
         name = f"{self._checkpoint.fingerprint[:16]}-{SPLIT}-{count}-{code_version()}.json"
-        path = cache / "benchmarks" / name
+        path = self._work.home / BENCHMARKS / name
         if path.exists():
             self._on_progress(done + count)
             return np.array(json.loads(path.read_text("utf-8")), dtype=np.float64)

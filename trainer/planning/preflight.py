@@ -25,6 +25,7 @@ from descore.checkpoints.folder import folder_fingerprint, locate
 from descore.errors import CheckpointError
 from storage import Database, StorageError, open_database
 from storage.atomic import write_atomic
+from storage.training.devices import process_count, several
 from storage.training.preflight import Preflight, PresetPreflight
 from storage.training.run_folder import device_holder
 from trainer.config import PRESETS, TrainConfig, load_preset, preset_names
@@ -46,6 +47,7 @@ _NICE = 10
 # Of a process with PyTorch and transformers, before any weight.
 _PROCESS_BYTES = 1.0e9
 _USABLE = 0.9
+_SEVERAL_GPUS = "8gpu"  # ends the names of presets that take all GPUs of a machine, two or more
 _SMALL = 50_000_000  # parameters of a checkpoint that a trial on a CPU takes seconds with
 _VIDEO_SECONDS = 5.0
 _GPU_FLOPS, _GPU_BANDWIDTH = 400e12, 2.5e12  # an H100 at 40 %, as in `trainer plan`
@@ -66,6 +68,7 @@ class _Device:
     title: str
     total: float
     free: float
+    gpus: int = 0  # that a run may take together
 
     @property
     def is_gpu(self) -> bool:
@@ -80,7 +83,7 @@ def run_preflight(
     Args:
         checkpoint: the checkpoint that would be trained further.
         pairs, held_out: number of pairs to train on and to measure with.
-        device: "cpu" or "cuda:0"; None: the first GPU, or the CPU without one.
+        device: "cpu" or "cuda:0"; None: the GPUs, or the CPU without any.
         seconds: time limit, about ten by default.
 
     Raises:
@@ -114,10 +117,11 @@ class _PresetChecker:
             stages.append("dual-rl")
         mismatch = self._mismatch(made_for)
         why_not = mismatch or self._missing_hardware(name)
-        memory = self._memory(config, name) if mismatch is None else None
+        device = several("cuda", self._device.gpus) if name.endswith(_SEVERAL_GPUS) and not why_not else self._device.name
+        memory = self._memory(config, name, device) if mismatch is None else None
         if why_not is None and memory is not None and memory > _USABLE * self._device.total:
             why_not = f"needs {_size(memory)} of memory, and {self._device.title} has {_size(self._device.total)}"
-        speeds, judging, source = self._speeds(config) if why_not is None else ({}, None, "")
+        speeds, judging, source = self._speeds(config, device) if why_not is None else ({}, None, "")
         return PresetPreflight(
             name=name,
             title=_title(name),
@@ -129,6 +133,8 @@ class _PresetChecker:
             seconds_per_step={stage: round(seconds, 3) for stage, seconds in speeds.items()},
             seconds=_seconds(config, speeds, judging, held_out, pairs),
             known_from=source,
+            device=device,
+            elsewhere=mismatch is None,
         )
 
     def _mismatch(self, made_for: str) -> str | None:
@@ -140,13 +146,13 @@ class _PresetChecker:
     def _missing_hardware(self, name: str) -> str | None:
         if name.endswith("gpu") and not self._device.is_gpu:
             return "needs a CUDA GPU, and this machine shows none"
-        if name.endswith("8gpu"):
-            return "needs eight GPUs: start it by accelerate launch in a terminal, see docs/training.md"
+        if name.endswith(_SEVERAL_GPUS) and self._device.gpus < 2:
+            return "made for several GPUs, and this machine shows one"
         return None
 
-    def _memory(self, config: TrainConfig, name: str) -> float | None:
-        """Bytes that a run takes: measured on earlier runs, else planned."""
-        measured = memory_bytes(self._database, name, self._device.name)
+    def _memory(self, config: TrainConfig, name: str, device: str) -> float | None:
+        """Bytes that a run takes of each of its devices: measured on earlier runs, else planned."""
+        measured = memory_bytes(self._database, name, device)
         if measured is not None:
             return measured
 
@@ -157,14 +163,15 @@ class _PresetChecker:
         planned: float | None = self._cached("memory", config, plan, 1.0)
         return planned
 
-    def _speeds(self, config: TrainConfig) -> tuple[dict[StageName, float], float | None, str]:
+    def _speeds(self, config: TrainConfig, device: str) -> tuple[dict[StageName, float], float | None, str]:
         """Seconds of a step by stage, seconds of judging a pair, and the source of both."""
-        measured = seconds_per_step(self._database, config, self._device.name)
-        judging = seconds_per_judged_pair(self._database, config.preset, self._device.name)
+        measured = seconds_per_step(self._database, config, device)
+        judging = seconds_per_judged_pair(self._database, config.preset, device)
         if len(measured) == _stage_count(config) and judging is not None:
             return measured, judging, "runs"
         if self._device.is_gpu:
-            planned = make_plan(config, Machine(1, self._device.total, _GPU_FLOPS, _GPU_BANDWIDTH), _VIDEO_SECONDS)
+            machine = Machine(process_count(device), self._device.total, _GPU_FLOPS, _GPU_BANDWIDTH)
+            planned = make_plan(config, machine, _VIDEO_SECONDS)
             stage_names: dict[str, StageName] = {"cold start": "cold-start", "dual-objective RL": "dual-rl"}
             speeds = {stage_names[stage.name]: sum(stage.seconds_per_step.values()) for stage in planned.stages}
             return {**speeds, **measured}, judging, "plan"
@@ -227,6 +234,7 @@ def _device(name: str | None) -> _Device:
     Raises:
         ValueError: there is none of this name.
     """
+    gpus = torch.cuda.device_count() if name is None else 1
     if name is None:
         name = "cuda:0" if torch.cuda.is_available() else "cpu"
     if name == "cpu":
@@ -235,7 +243,8 @@ def _device(name: str | None) -> _Device:
     if not number.isdigit() or int(number) >= torch.cuda.device_count():
         raise ValueError(f"there is no device {name}; there are cpu and {torch.cuda.device_count()} GPUs")
     free, total = torch.cuda.mem_get_info(int(number))
-    return _Device(name, torch.cuda.get_device_name(int(number)), float(total), float(free))
+    title = torch.cuda.get_device_name(int(number))
+    return _Device(name, title if gpus == 1 else f"{gpus} x {title}", float(total), float(free), gpus)
 
 
 def _machine_memory() -> tuple[float, float]:

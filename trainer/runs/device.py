@@ -1,4 +1,4 @@
-"""The device of a run of the store, chosen before PyTorch looks for devices."""
+"""The devices of a run of the store, chosen before PyTorch looks for devices."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import os
 from pathlib import Path
 
 from storage import open_database
+from storage.training.devices import lock_names
 from storage.training.runs import get_run
 
 _NICE = 5
 
 
 def choose_device(run_id: int, home: Path | None = None) -> None:
-    """Let this process see the device of the run alone. To be called before anything asks PyTorch for devices.
+    """Let this process see the devices of the run alone. To be called before anything asks PyTorch for devices.
 
     Raises:
         StorageError: there is no such run.
@@ -23,8 +24,10 @@ def choose_device(run_id: int, home: Path | None = None) -> None:
             device = get_run(session, run_id).device
     finally:
         database.close()
-    if device == "cpu":
+    # A job of SLURM has its devices from SLURM.
+    names = lock_names(device)
+    if names == ("cpu",):
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
         os.nice(_NICE)  # labelling and judging go on beside it
     elif device.startswith("cuda:"):
-        os.environ["CUDA_VISIBLE_DEVICES"] = device.removeprefix("cuda:")
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(name.removeprefix("cuda:") for name in names)

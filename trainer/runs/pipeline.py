@@ -86,14 +86,14 @@ def run(
         RunRefusedError, ValueError, descore.errors.CheckpointError, storage.StorageError: the user has to change something.
         trainer.engine.loop.TrainingFailedError: the numbers were not finite.
     """
-    stages = _of_paradigm(stages, config)
+    stages = stages_to_train(stages, config)
     accelerator = _accelerator(config, folder)
     with nullcontext(stop) if stop is not None else StopSignals() as stop, _trackers_closed(accelerator):
         pairs = _begin(config, folder, home, accelerator, pairs)
         checkpoint = _first_checkpoint(stages, folder)
         for stage in stages:
             stage_folder = folder / stage
-            if not _is_finished(stage_folder):
+            if not is_finished(stage_folder):
                 listener = observer or RunObserver()
                 work = StageRun(stage, config, stage_folder, home or data_home(), pairs, accelerator, stop, listener)
                 code = work.run(checkpoint)
@@ -119,13 +119,13 @@ def _first_checkpoint(stages: Sequence[StageName], folder: Path) -> str | None:
         return None
     if not cold.exists():
         return None
-    if not _is_finished(cold):
+    if not is_finished(cold):
         raise RunRefusedError(f"the cold start in {folder.name} is not finished; finish it first, or use another --out")
     return str(cold / CHECKPOINT)
 
 
-def _of_paradigm(stages: Sequence[StageName], config: TrainConfig) -> list[StageName]:
-    """Choose the stages that the paradigm trains; the baselines have one each.
+def stages_to_train(stages: Sequence[StageName], config: TrainConfig) -> list[StageName]:
+    """Choose the stages that a run trains: those of its paradigm that have steps; the baselines have one each.
 
     Raises:
         RunRefusedError: it trains none of them.
@@ -154,20 +154,25 @@ def _accelerator(config: TrainConfig, folder: Path) -> Accelerator:
     return accelerator
 
 
+def write_run(config: TrainConfig, folder: Path, home: Path | None, pairs: LoadedPairs | None) -> None:
+    """Write settings and pairs into the run folder, once; arguments and errors as in `run`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / CONFIG).exists():
+        save_config(config, folder / CONFIG)
+    if read_pairs(folder) is None:
+        loaded = load_pairs(config.data, home) if pairs is None else pairs
+        save_pairs(loaded, folder)
+        log.info("%d pairs to train on, %d held out", len(loaded.train), len(loaded.held_out))
+        for problem in loaded.problems:
+            log.warning("%s", problem)
+
+
 def _begin(
     config: TrainConfig, folder: Path, home: Path | None, accelerator: Accelerator, pairs: LoadedPairs | None
 ) -> LoadedPairs:
-    """Write settings and pairs into the run folder, once; return the pairs."""
+    """Let the main process write settings and pairs into the run folder, once; return the pairs."""
     if accelerator.is_main_process:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not (folder / CONFIG).exists():
-            save_config(config, folder / CONFIG)
-        if read_pairs(folder) is None:
-            loaded = load_pairs(config.data, home) if pairs is None else pairs
-            save_pairs(loaded, folder)
-            log.info("%d pairs to train on, %d held out", len(loaded.train), len(loaded.held_out))
-            for problem in loaded.problems:
-                log.warning("%s", problem)
+        write_run(config, folder, home, pairs)
     accelerator.wait_for_everyone()
     kept = read_pairs(folder)
     if kept is None:
@@ -187,7 +192,8 @@ def _trackers_closed(accelerator: Accelerator) -> Iterator[None]:
             tracker.finish()
 
 
-def _is_finished(folder: Path) -> bool:
+def is_finished(folder: Path) -> bool:
+    """Whether a stage's folder holds a finished stage."""
     path = folder / REPORT
     return path.exists() and json.loads(path.read_text("utf-8"))["status"] == "finished"
 

@@ -35,7 +35,7 @@ from storage.training.run_folder import CHECKPOINT, GATE, disk_bytes
 from storage.training.runs import Run, finish
 from trainer.data.pairs import LoadedPairs
 from trainer.data.run_pairs import read_pairs
-from trainer.evaluation.gate_judging import SPLIT, GateWork, JudgedCheckpoint, run_gate
+from trainer.evaluation.gate_judging import SPLIT, GateWork, JudgedCheckpoint, rename_judgements, run_gate
 
 if TYPE_CHECKING:
     from trainer.config import TrainConfig
@@ -76,7 +76,10 @@ def publish(database: Database, run: Run, source: Path) -> Path:
         for leftover in folder.parent.glob(f".{folder.name}.*"):  # of a copy that was killed
             shutil.rmtree(leftover, ignore_errors=True)
         copy_checkpoint(source, folder, _free_name(database, run.name), {"run": run.id, "snapshot": run.snapshot_hash})
-    shutil.rmtree(source, ignore_errors=True)
+    if source.is_dir():  # of a run that was trained elsewhere the pairs are judged already
+        run_folder = database.home / run.folder
+        rename_judgements(run_folder, database.home, folder_fingerprint(source), folder_fingerprint(folder))
+        shutil.rmtree(source, ignore_errors=True)
     return folder
 
 

@@ -15,9 +15,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -26,18 +24,20 @@ import torch
 from descore.errors import CheckpointError, RewardError
 from storage import Database, StorageError, open_database
 from storage.data_home import data_home_id
+from storage.training.devices import process_count
 from storage.training.run_folder import CONFIG, LOG, RunLock, device_lock
 from storage.training.runs import Run, finish, get_run, mark_running, requeue
-from trainer.config import ModelConfig, TrainConfig, load_preset, preset_names
+from trainer.config import TrainConfig, save_config
 from trainer.data.frozen_pairs import frozen_pairs, pair_ids
 from trainer.engine.loop import TrainingFailedError
 from trainer.engine.stop_signals import StopSignals
 from trainer.evaluation.gate_judging import GateStoppedError
-from trainer.evaluation.sample_thoughts import save_samples
 from trainer.evaluation.score_pairs import score
 from trainer.planning.measured_runs import seconds_per_step
-from trainer.runs.observer import Part, RunObserver
+from trainer.runs.observer import FolderObserver, Part, RunProgress, save_pair_ids
+from trainer.runs.pipeline import is_finished, stages_to_train, write_run
 from trainer.runs.pipeline import run as train_stages
+from trainer.runs.processes import train_in_processes, useful_processes
 from trainer.runs.progress import Reporter, Schedule, SchedulePart
 from trainer.runs.publish import (
     benchmark_pairs,
@@ -49,18 +49,16 @@ from trainer.runs.publish import (
     rival_of,
     trained_folder,
 )
-from trainer.runs.stage import RunRefusedError
+from trainer.runs.run_log import logged_into
+from trainer.runs.run_settings import run_settings, stage_names
 
 if TYPE_CHECKING:
     from trainer.data.pairs import LoadedPairs
-    from trainer.evaluation.held_out import JudgedPairs
     from trainer.paradigm import StageName
 
 log = logging.getLogger(__name__)
 
 FAILED, REFUSED = 1, 2
-# Settings that a run of the store takes from its row: files, and the checkpoint that it starts from.
-_FIXED = ("data.", "model.checkpoint", "preset", "paradigm")
 
 
 def run_from_store(run_id: int, home: Path | None = None) -> int:
@@ -82,7 +80,11 @@ def run_from_store(run_id: int, home: Path | None = None) -> int:
         if run.state == "finished":
             raise StorageError(f"run {run_id} is finished; start a new run")
         folder = database.home / run.folder
-        with RunLock(folder), device_lock(database.home, run.device, run.id):
+        # SLURM gives a job its devices; the stages of a packed run were trained elsewhere.
+        device = device_lock(database.home, run.device, run.id) if run.place == "here" else nullcontext()
+        with RunLock(folder), device:
+            if run.place == "elsewhere":
+                _check_is_back(database, run, folder)
             return _StoreRun(database, _begin(database, run_id), folder).run()
     finally:
         database.close()
@@ -91,13 +93,25 @@ def run_from_store(run_id: int, home: Path | None = None) -> int:
 def _begin(database: Database, run_id: int) -> Run:
     """Mark the run as running in this process, which holds its lock."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise StorageError(
-            "a run of the store takes one process; give several GPUs their run by --out, see docs/training.md"
-        )
+        raise StorageError(f"start `python -m trainer run {run_id}` without a launcher: it starts its processes itself")
     with database.write() as session:
         if get_run(session, run_id).state in ("failed", "cancelled", "lost"):
             requeue(session, run_id)
         return mark_running(session, run_id, os.getpid(), data_home_id(database.home))
+
+
+def _check_is_back(database: Database, run: Run, folder: Path) -> None:
+    """Refuse a packed run whose stages are not trained: nobody may train them twice.
+
+    Raises:
+        StorageError: its result is not back.
+    """
+    stages = stages_to_train(stage_names(run), run_settings(database, run))
+    if not all(is_finished(folder / stage) for stage in stages):
+        raise StorageError(
+            f"run {run.id} is packed for another machine: `python -m trainer run {run.job or 'FOLDER'}` trains it there, "
+            "and `python -m trainer unpack` takes its result back"
+        )
 
 
 class _StoreRun:
@@ -108,7 +122,7 @@ class _StoreRun:
 
     def run(self) -> int:
         """Do the run, and write into its row how it ended."""
-        with _logged_into(self._folder / LOG):
+        with logged_into(self._folder / LOG):
             return self._done()
 
     def _done(self) -> int:
@@ -128,12 +142,11 @@ class _StoreRun:
 
     def _trained(self, stop: StopSignals) -> int:
         database, run, folder = self._database, self._run, self._folder
-        config, pairs = self._settings(), self._pairs()
+        config, pairs = run_settings(database, run), self._pairs()
         rival_of(database, run)  # refused now, not in the gate after hours of training
-        stages: list[StageName] = [_stage(name) for name in run.stages]
+        stages = stage_names(run)
         with Reporter(database, run.id, self._schedule(config, stages, pairs), stop) as reporter:
-            follower = _Follower(self, reporter, stages)
-            code = train_stages(stages, config, folder, database.home, pairs, follower, stop)
+            code = self._train(stages, config, pairs, reporter, stop)
             if code:
                 return code
             published = publish(database, run, trained_folder(folder, stages))
@@ -146,6 +159,27 @@ class _StoreRun:
         log.info("%s", gate.sentence)
         forget_steps(folder)
         return 0
+
+    def _train(
+        self, stages: list[StageName], config: TrainConfig, pairs: LoadedPairs, reporter: Reporter, stop: StopSignals
+    ) -> int:
+        """Train the stages in this process, or in one for each GPU that the run has."""
+        home, folder, run = self._database.home, self._folder, self._run
+        folder.mkdir(parents=True, exist_ok=True)
+        with self._database.read() as session:
+            save_pair_ids(folder, pair_ids(session, run.id))
+        devices = torch.cuda.device_count() if run.place == "slurm" else process_count(run.device)
+        processes = useful_processes(config, devices)
+        if processes == 1:
+            return train_stages(stages, config, folder, home, pairs, _Follower(folder, stages, reporter), stop)
+        write_run(config, folder, home, pairs)
+        save_config(config, folder / CONFIG)  # the data folder may have moved since
+
+        def on_progress(progress: RunProgress) -> None:
+            reporter.report(progress.stage, progress.part, progress.done, progress.total)
+
+        cpu = run.device.startswith("cpu")
+        return train_in_processes(stages, folder, processes, stop, on_progress, home, cpu)
 
     def _scored(self, stop: StopSignals) -> int:
         database, run = self._database, self._run
@@ -163,26 +197,6 @@ class _StoreRun:
             finish(session, run.id, "finished", 0, summary.sentence)
         log.info("%s", summary.sentence)
         return 0
-
-    def _settings(self) -> TrainConfig:
-        """Read the settings from the run folder, or for a new run from its row: preset, overrides, checkpoint."""
-        run, kept = self._run, self._folder / CONFIG
-        if run.parent_id is None:
-            raise StorageError(f"run {run.id} names no checkpoint to start from")
-        if run.preset not in preset_names():
-            raise RunRefusedError(f"there is no preset {run.preset}; presets are {', '.join(preset_names())}")
-        refused = [override for override in run.overrides if override.strip().startswith(_FIXED)]
-        if refused:
-            raise RunRefusedError(f"{', '.join(refused)}: data and checkpoint of a run come from its row")
-        config = load_preset(kept) if kept.exists() else load_preset(run.preset, run.overrides)
-        model: ModelConfig = replace(config.model, checkpoint=location(self._database, run.parent_id))
-        snapshot = run.snapshot or {}
-        data = replace(
-            config.data,
-            **{name: snapshot[name] for name in ("held_out_share", "min_labels", "consensus") if name in snapshot},
-            campaigns=tuple(snapshot.get("campaigns", ())),
-        )
-        return replace(config, model=model, data=data)
 
     def _pairs(self) -> LoadedPairs:
         with self._database.read() as session:
@@ -207,12 +221,6 @@ class _StoreRun:
         judged = 2 * (held_out + benchmark_pairs(self._database, self._run))
         return Schedule([*parts, SchedulePart("gate", "gate", "judging", judged)])
 
-    def keep_samples(self, stage: StageName, when: Literal["before", "after"], judged: JudgedPairs) -> None:
-        """Write some thoughts of held-out pairs into the run folder."""
-        with self._database.read() as session:
-            ids = pair_ids(session, self._run.id)
-        save_samples(self._folder, stage, when, judged.pairs, ids)
-
     def _failed(self, message: str, code: int) -> int:
         log.error("run %d: %s", self._run.id, message)
         self._end("failed", code, message)
@@ -223,42 +231,13 @@ class _StoreRun:
             finish(session, self._run.id, state, code, message)
 
 
-class _Follower(RunObserver):
-    """Hands progress on to the row of a run, and judged pairs to its samples."""
+class _Follower(FolderObserver):
+    """Hands progress on to the row of a run too."""
 
-    def __init__(self, work: _StoreRun, reporter: Reporter, stages: list[StageName]) -> None:
-        self._work, self._reporter, self._stages = work, reporter, stages
+    def __init__(self, folder: Path, stages: list[StageName], reporter: Reporter) -> None:
+        super().__init__(folder, stages)
+        self._reporter = reporter
 
     def progress(self, stage: StageName, part: Part, done: int, total: int) -> None:
+        super().progress(stage, part, done, total)
         self._reporter.report(stage, part, done, total)
-
-    def judged(self, stage: StageName, when: Literal["before", "after"], pairs: JudgedPairs) -> None:
-        self._work.keep_samples(stage, when, pairs)
-        following = self._stages[self._stages.index(stage) + 1 :]
-        if when == "after" and following:  # it starts with the same weights
-            self._work.keep_samples(following[0], "before", pairs)
-
-
-def _stage(name: str) -> StageName:
-    if name == "cold-start":
-        return "cold-start"
-    if name == "dual-rl":
-        return "dual-rl"
-    raise RunRefusedError(f"there is no stage {name}; stages are cold-start and dual-rl")
-
-
-@contextmanager
-def _logged_into(path: Path) -> Iterator[None]:
-    """Write log messages into the run's log too, unless stderr of this process goes there already."""
-    log_file = path.stat() if path.exists() else None
-    if log_file is not None and os.path.samestat(os.fstat(2), log_file):
-        yield
-        return
-    handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    logging.getLogger().addHandler(handler)
-    try:
-        yield
-    finally:
-        logging.getLogger().removeHandler(handler)
-        handler.close()

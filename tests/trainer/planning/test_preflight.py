@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from tests.helpers.retraining import make_checkpoint, training
 from tests.helpers.store_world import World, make_world
 from tests.helpers.tiny_runs import tiny_config
 from trainer.__main__ import main
-from trainer.config import load_preset, save_config
+from trainer.config import PRESETS, load_preset, save_config
 from trainer.planning import preflight
 from trainer.planning.measured_runs import seconds_per_judged_pair, seconds_per_step, work
 from trainer.planning.preflight import run_preflight
@@ -169,3 +170,25 @@ def test_the_command_prints_json_and_says_what_is_wrong(
     assert "preflight: there is no checkpoint folder nowhere" in capsys.readouterr().err
     assert main(["offer", "--device", "cuda:9"]) == 2
     assert "there is no device cuda:9" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_preset_for_several_gpus_takes_all_that_there_are(world: World, tmp_path: Path) -> None:
+    """Of a machine with eight GPUs, known by its description; what a checkpoint needs is planned as for any."""
+    for name in ("tiny-8gpu", "tiny-1gpu"):
+        for ending in ("", ".yaml"):  # settings are read by path, the title by name
+            shutil.copy(PRESETS / "tiny-cpu.yaml", tmp_path / f"{name}{ending}")
+
+    def checked(name: str, gpus: int) -> PresetPreflight:
+        device = preflight._Device("cuda:0" if gpus else "cpu", "H100", 80e9, 79e9, gpus)
+        checker = preflight._PresetChecker(world.database, "bundled", device, busy=False, deadline=0.0)
+        return checker.check(str(tmp_path / name), 100, 20)
+
+    several, one = checked("tiny-8gpu", 8), checked("tiny-1gpu", 8)
+    assert (several.why_not, several.device, one.why_not, one.device) == (None, "cuda:0-7", None, "cuda:0")
+    assert several.seconds_per_step["dual-rl"] < one.seconds_per_step["dual-rl"]
+    lonely = checked("tiny-8gpu", 1)
+    assert lonely.why_not == "made for several GPUs, and this machine shows one"
+    assert lonely.elsewhere
+    assert checked("tiny-8gpu", 0).why_not == "needs a CUDA GPU, and this machine shows none"
+    assert not presets(world)["qwen3-vl-8b-8gpu"].elsewhere

@@ -1,0 +1,1 @@
+"""A run taken elsewhere: packed into one folder, trained there with nothing else, taken back."""
