@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 
-from app.runs.supervisor import PROJECT
+from app.runs.places.run_processes import PROJECT
 from app.serving.zero_gpu import environment_of_children
 from storage import Database
 from storage.training.preflight import Preflight

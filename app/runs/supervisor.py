@@ -1,11 +1,11 @@
-"""Runs in processes of their own: started one a device, supervised, ended, found again after a restart of the app.
+"""Runs at their places: started one a device, supervised, ended, found again after a restart of the app.
 
     supervisor = RunSupervisor(database, serving)
     supervisor.start()                       # a thread that supervises the runs of the store until `close`
     supervisor.cancel(run_id); supervisor.resume(run_id)
 
-The state of a run is in the store and in its folder, never here. A run that holds the lock of its folder is alive; one that
-is running by the store and holds no lock has died, and is marked lost. A run outlives the app.
+The state of a run is in the store and in its folder, never here; where and how it works is its place's business
+(`app.runs.places`). A run that goes on by its row and is gone at its place is marked lost. A run outlives the app.
 """
 
 from __future__ import annotations
@@ -13,23 +13,18 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import signal
-import socket
-import subprocess
-import sys
 import threading
-from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Literal
 
+from app.runs.places.place import PlaceError, PlaceState
+from app.runs.places.places import Places
 from app.serving.follow_registry import RegistryFollower
-from app.serving.serving import Serving, offload_reason
-from app.serving.zero_gpu import environment_of_children
+from app.serving.serving import Serving
 from storage import Database, StorageError
 from storage.data_home import data_home_id
 from storage.schema import RunState
-from storage.training.run_folder import LOG, is_held, run_holder, tail
 from storage.training.run_queue import next_queued
 from storage.training.runs import (
     Run,
@@ -41,28 +36,27 @@ from storage.training.runs import (
     request_cancel,
     requeue,
     runs_in,
+    set_progress,
 )
 
 log = logging.getLogger(__name__)
 
-PROJECT = Path(__file__).resolve().parents[2]
-COMMAND = (sys.executable, "-m", "trainer", "run")
 TICK_SECONDS = 1.0
 # A run ends after the step that it is in, which can take minutes; then it is ended at once.
 GRACE_SECONDS = 600.0
-# The time that a started process may take until it holds the lock of its run.
-BEGIN_SECONDS = 180.0
-LAST_WORDS = 4000  # bytes
+ENDED_AT_ONCE = "ended at once; it can go on from its last checkpoint"
 
 
 class RunSupervisor:
-    """Supervises the runs of one store on this machine."""
+    """Supervises the runs of one store whose data folder this machine has.
 
-    def __init__(self, database: Database, serving: Serving, command: Sequence[str] = COMMAND) -> None:
-        """Set the command that does a run, given its number."""
-        self._database, self._serving, self._command = database, serving, tuple(command)
-        self._children: dict[int, subprocess.Popen[bytes]] = {}
-        self._signalled: set[int] = set()
+    Attributes:
+        places: where they run.
+    """
+
+    def __init__(self, database: Database, serving: Serving, places: Places | None = None) -> None:
+        """Set the places, by default those of this machine."""
+        self._database, self.places = database, places or Places(database, serving)
         self._follower = RegistryFollower(database, serving)
         self._wake, self._stop = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
@@ -103,11 +97,11 @@ class RunSupervisor:
         """End a running run without waiting for its step; the steps since its last checkpoint are done again.
 
         Raises:
-            StorageError: it does not run on this machine.
+            StorageError: there is nothing of it that could be ended from here.
         """
         with self._database.write() as session:
             run = request_cancel(session, run_id)
-        if not self._send(run, signal.SIGKILL):
+        if not is_here(run, self._database.home) or not self.places.of(run).end(run):
             raise StorageError(f"run {run_id} does not run on this machine")
         self.wake()
 
@@ -119,7 +113,18 @@ class RunSupervisor:
         """
         with self._database.write() as session:
             run = requeue(session, run_id)
-        self._signalled.discard(run_id)
+        self.places.of(run).resumed(run)
+        self.wake()
+        return run
+
+    def bring_back(self, run_id: int, folder: Path) -> Run:
+        """Start to take the result of a packed run back from a folder of this machine.
+
+        Raises:
+            StorageError: the run is not away, or the folder is not its finished pack.
+        """
+        run = self._run(run_id)
+        self.places.elsewhere.bring_back(run, folder)
         self.wake()
         return run
 
@@ -131,8 +136,7 @@ class RunSupervisor:
         """
         with self._one_tick:
             for step in (
-                self._reap,
-                self._mark_dead,
+                self._look,
                 self._end_cancelled,
                 self._begin,
                 self._follower.tick,
@@ -150,32 +154,30 @@ class RunSupervisor:
 
     # ---- what has ended ------------------------------------------------------------------------------------------
 
-    def _reap(self) -> None:
-        """Note which of our processes have ended. One with an exit code and no word in the store failed before it could."""
-        for run_id, process in list(self._children.items()):
-            code = process.poll()
-            if code is None:
-                continue
-            del self._children[run_id]
-            run = self._run(run_id)
-            if run.state == "running" and code > 0 and run.pid in (process.pid, None) and not is_held(self._folder(run)):
-                self._finish(run, "failed", code, last_words(self._folder(run)) or "it could not be started")
-
-    def _mark_dead(self) -> None:
+    def _look(self) -> None:
+        """Ask the places about the runs that go on by their rows."""
         for run in self._runs("running"):
-            # The lock first and the state after it: a run says that it has ended before it gives the lock back.
-            if not is_here(run, self._database.home) or run.id in self._children:
+            if not is_here(run, self._database.home):
                 continue
-            if is_held(self._folder(run)) or _is_starting(run):
-                continue
-            run = self._run(run.id)
-            if run.state != "running":
-                continue
-            if run.cancel_requested_at is not None:
-                self._finish(run, "cancelled", None, "ended at once; it can go on from its last checkpoint")
-            else:
-                with self._database.write() as session:
-                    mark_lost(session, run.id, "its process died without a word; it can go on from its last checkpoint")
+            # The place first and the row after it: a run says that it has ended before it is gone.
+            state = self.places.of(run).state(run)
+            if state.progress is not None:
+                with contextlib.suppress(StorageError), self._database.write() as session:
+                    set_progress(session, run.id, state.progress)
+            if state.ended is not None:
+                self._note_end(self._run(run.id), state)
+
+    def _note_end(self, run: Run, state: PlaceState) -> None:
+        """Write into a row that its run has ended, unless it did so itself."""
+        if run.state != "running":
+            return
+        if state.ended == "failed":
+            self._finish(run, "failed", state.exit_code, state.message)
+        elif run.cancel_requested_at is not None:
+            self._finish(run, "cancelled", None, state.message if run.place == "elsewhere" else ENDED_AT_ONCE)
+        else:
+            with self._database.write() as session:
+                mark_lost(session, run.id, state.message)
 
     def _finish(self, run: Run, state: Literal["failed", "cancelled"], exit_code: int | None, message: str) -> None:
         # It may have noted its own end meanwhile; that counts.
@@ -189,28 +191,10 @@ class RunSupervisor:
             asked_at = run.cancel_requested_at
             if asked_at is None or not is_here(run, self._database.home):
                 continue
-            if run.id not in self._signalled:
-                if self._send(run, signal.SIGTERM):
-                    self._signalled.add(run.id)
-            elif (datetime.now(timezone.utc) - asked_at).total_seconds() > GRACE_SECONDS:
-                self._send(run, signal.SIGKILL)
-
-    def _send(self, run: Run, number: signal.Signals) -> bool:
-        """Signal a run's process and its children; tell whether there was one."""
-        if run.pid in (None, os.getpid()) or not is_here(run, self._database.home):
-            return False
-        # A data folder can be shared: a process of another machine must not be taken for one of ours.
-        holder = run_holder(self._folder(run)) or {}
-        if run.id not in self._children and holder.get("host") != socket.gethostname():
-            return False
-        with contextlib.suppress(ProcessLookupError):
-            # A run that was started by hand may share its group with a shell.
-            if os.getpgid(run.pid) == run.pid:
-                os.killpg(run.pid, number)
-            else:
-                os.kill(run.pid, number)
-            return True
-        return False
+            place = self.places.of(run)
+            place.cancel(run)
+            if (datetime.now(timezone.utc) - asked_at).total_seconds() > GRACE_SECONDS:
+                place.end(run)
 
     # ---- what is to begin ----------------------------------------------------------------------------------------
 
@@ -222,32 +206,10 @@ class RunSupervisor:
                     return
                 # Taken, so that no other app takes it too; its own process says so again, with its own number.
                 run = mark_running(session, run.id, os.getpid(), data_home_id(self._database.home))
-            self._launch(run)
-
-    def _launch(self, run: Run) -> None:
-        """Start the process of a run that was taken from the queue."""
-        if run.request.get("steps_aside") and self._serving.now.model is not None and not self._serving.elsewhere:
-            self._serving.offload(offload_reason(run))
-        folder = self._folder(run)
-        folder.mkdir(parents=True, exist_ok=True)
-        environment = {**environment_of_children(), "DESCORE_HOME": str(self._database.home), "PYTHONUNBUFFERED": "1"}
-        try:
-            with (folder / LOG).open("ab") as output:
-                process = subprocess.Popen(
-                    [*self._command, str(run.id)],
-                    cwd=PROJECT,
-                    env=environment,
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=output,
-                    start_new_session=True,
-                )
-        except OSError as error:
-            self._finish(run, "failed", None, f"it could not be started: {error}")
-            return
-        self._children[run.id] = process
-        with contextlib.suppress(StorageError), self._database.write() as session:
-            mark_running(session, run.id, process.pid, data_home_id(self._database.home))
+            try:
+                self.places.of(run).start(run)
+            except PlaceError as error:
+                self._finish(run, "failed", None, str(error))
 
     # ---- runs ----------------------------------------------------------------------------------------------------
 
@@ -258,27 +220,3 @@ class RunSupervisor:
     def _run(self, run_id: int) -> Run:
         with self._database.read() as session:
             return get_run(session, run_id)
-
-    def _folder(self, run: Run) -> Path:
-        return self._database.home / run.folder
-
-
-def _is_starting(run: Run) -> bool:
-    """Tell whether a process was started for it a short while ago, and is alive."""
-    if run.pid is None or run.started_at is None:
-        return False
-    if (datetime.now(timezone.utc) - run.started_at).total_seconds() > BEGIN_SECONDS:
-        return False
-    try:
-        os.kill(run.pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def last_words(folder: Path) -> str:
-    """Return the last line that a process wrote, where it says why it ended."""
-    lines = [line.strip() for line in tail(folder, LAST_WORDS).splitlines()]
-    return next((line for line in reversed(lines) if line), "")

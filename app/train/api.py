@@ -3,7 +3,7 @@
     GET  /api/train/state?run=&have=     the parts of the page that the browser does not have yet; leads and viewers
     POST /api/train/plan                 what a run would use and take, as the form stands
     POST /api/train/form                 the form for another preset
-    POST /api/train/act  {"act", "id"}   retrain, cancel, end, resume, promote, roll_back, delete
+    POST /api/train/act  {"act", "id"}   retrain, cancel, end, resume, bring_back, promote, roll_back, delete
 
 Only leads change anything; each request is checked for who asks. A run is a process of its own (app/runs/supervisor.py), so
 no answer waits for it. Loading a promoted checkpoint takes seconds and has threads of its own.
@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from anyio import CapacityLimiter
@@ -23,7 +24,7 @@ from app.runs.preflight import Preflights
 from app.runs.supervisor import RunSupervisor
 from app.serving.serving import Serving
 from app.train.page_state import PageStateReader
-from app.train.run_form import check_form, newest_known_label, preview_of, queue_length, queue_run, read_draft
+from app.train.run_form import check_form, device_of, newest_known_label, preview_of, queue_length, queue_run, read_draft
 from app.train.views.run_form import FormDraft, preview_view, run_form_view
 from app.web.auth import Auth
 from app.web.form_data import STALE_BUTTON, FormData, FormError
@@ -96,28 +97,35 @@ class TrainApi:
 
     def form(self, _user: User, fields: Mapping[str, Any]) -> dict[str, Any]:
         """Return the form with the knobs of its preset, and the preview."""
-        draft = replace(read_draft(FormData.read(fields)), knobs={})
+        sent = FormData.read(fields)
+        draft = read_draft(sent)
+        if sent.text("changed") == "preset":
+            draft = replace(draft, knobs={})
         with self._database.read() as session:
             campaigns = [entry.config.name for kind in ("studio", "import") for entry in list_campaigns(session, kind)]
-        return {"form": str(run_form_view(self._state.preflight(), draft, campaigns)), "plan": str(self._preview(draft))}
+        form = run_form_view(self._state.preflight(), draft, campaigns, self._supervisor.places.choices())
+        return {"form": str(form), "plan": str(self._preview(draft))}
 
     def _preview(self, draft: FormDraft) -> str:
         preflight = self._state.preflight()
         if preflight is None or preflight.trouble:
             return ""
+        places = self._supervisor.places.choices()
         try:
-            form = check_form(draft, preflight)
+            form = check_form(draft, preflight, places)
             since = newest_known_label(self._database, self._serving, form.start)
             new_labels = self._state.new_labels(form.config, since)
             preflight = self._state.preflight(new_labels) or preflight
-            form = check_form(draft, preflight)
+            form = check_form(draft, preflight, places)
             with self._database.read() as session:
                 newest = list_runs(session, 1)
         except REFUSALS as error:
             return preview_view(None, str(error))
         next_id = newest[0].id + 1 if newest else 1
-        queue = queue_length(self._database, preflight.device)
-        return preview_view(preview_of(form, new_labels, preflight, next_id, queue, self._state.has_benchmark()))
+        queue = queue_length(self._database, device_of(form, preflight)) if form.place == "here" else 0
+        about = next((place.about for place in places if place.name == form.place), "")
+        benchmark = self._state.has_benchmark()
+        return preview_view(preview_of(form, new_labels, preflight, next_id, queue, benchmark, about))
 
     # ---- acting --------------------------------------------------------------------------------------------------
 
@@ -146,6 +154,8 @@ class TrainApi:
         if form.act == "resume":
             run = self._supervisor.resume(form.id)
             return f"{run.name} is in the queue and goes on from its last checkpoint.", run.id
+        if form.act == "bring_back":
+            return self._bring_back(form)
         if form.act in ("promote", "roll_back"):
             action: Any = form.act
             served = self._serving.promote(self._database, form.id, action, user.id)
@@ -159,11 +169,18 @@ class TrainApi:
         preflight = self._state.preflight()
         if preflight is None:
             raise FormError("The app is still finding out what this machine can train. Try again in a moment.")
-        form = check_form(read_draft(fields), preflight)
-        run = queue_run(self._database, self._serving, form, preflight.device, user.id)
+        form = check_form(read_draft(fields), preflight, self._supervisor.places.choices())
+        run = queue_run(self._database, self._serving, form, device_of(form, preflight), user.id)
         self._preflights.forget()
         self._supervisor.wake()
         return f"{run.name} is run {run.id}; its data is frozen.", run.id
+
+    def _bring_back(self, form: FormData) -> tuple[str, int | None]:
+        folder = form.text("folder")
+        if not folder:
+            raise FormError("Enter the folder of the finished pack, on the machine of this app.")
+        run = self._supervisor.bring_back(form.id, Path(folder).expanduser())
+        return f"{run.name} is brought back: its files are checked, then it is compared.", run.id
 
     def _delete(self, checkpoint_id: int) -> str:
         """Mark a checkpoint as deleted, then remove its files: a kill in between leaves files, never a row without them."""

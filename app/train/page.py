@@ -27,7 +27,7 @@ class TrainPage:
         self, database: Database, clip_store: ClipStore, serving: Serving, auth: Auth, supervisor: RunSupervisor
     ) -> None:
         preflights = Preflights(database)
-        state = PageStateReader(database, clip_store, serving, preflights)
+        state = PageStateReader(database, clip_store, serving, preflights, supervisor.places)
         self._api = TrainApi(database, state, serving, auth, supervisor, preflights)
 
     def build(self, _blocks: gr.Blocks) -> None:

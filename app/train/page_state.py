@@ -1,6 +1,6 @@
 """Content of the Train page in parts, each with a version, so that a browser is sent only the parts that have changed.
 
-    state = PageStateReader(database, clip_store, serving, preflights).read(may_act=True, run_id=None)
+    state = PageStateReader(database, clip_store, serving, preflights, places).read(may_act=True, run_id=None)
     state.run, state.parts["runs"].version, state.parts["runs"].html
 
 Results are kept for a moment, so however many browsers ask, the store is read once a second.
@@ -21,6 +21,8 @@ from cachetools import TLRUCache
 from markupsafe import Markup
 
 from app.clip_store import ClipStore
+from app.runs.places.elsewhere import is_away
+from app.runs.places.places import Places
 from app.runs.preflight import Preflights
 from app.serving.serving import Serving
 from app.train.run_files import figures_json, notes, samples
@@ -33,6 +35,7 @@ from app.train.summaries import (
     serving_history,
     with_run,
 )
+from app.train.views.away import away_view
 from app.train.views.checkpoints import checkpoint_list
 from app.train.views.gate import verdict_view
 from app.train.views.run_form import FormDraft, new_labels_view, run_form_view
@@ -43,8 +46,8 @@ from storage.labelling.krippendorff import krippendorff_alpha
 from storage.pairs import get_pair
 from storage.training.model_registry import usable_location
 from storage.training.new_labels import NewLabels, count_new_labels
+from storage.training.pack_folder import RESULT
 from storage.training.preflight import Preflight
-from storage.training.run_folder import tail
 from storage.training.runs import Run, newest_trained_label
 from storage.training.snapshot_config import SnapshotConfig
 from storage.training.snapshots import with_share_in_use
@@ -101,8 +104,11 @@ class _Kept:
 class PageStateReader:
     """Reads the store and the folders of runs."""
 
-    def __init__(self, database: Database, clip_store: ClipStore, serving: Serving, preflights: Preflights) -> None:
+    def __init__(
+        self, database: Database, clip_store: ClipStore, serving: Serving, preflights: Preflights, places: Places
+    ) -> None:
         self._database, self._clip_store, self._serving, self._preflights = database, clip_store, serving, preflights
+        self._places = places
         self._cache: TLRUCache[Any, _Kept] = TLRUCache(_MOST_KEPT, ttu=lambda _key, kept, now: now + kept.seconds)
         self._lock = threading.Lock()
 
@@ -156,10 +162,11 @@ class PageStateReader:
             **self._run_parts(opened, rows, may_act),
         }
         if may_act:
-            html["form"] = run_form_view(self.preflight(), FormDraft(), rows.campaigns)
+            html["form"] = run_form_view(self.preflight(), FormDraft(), rows.campaigns, self._places.choices())
         figures = ""
         if opened is not None:
-            figures = figures_json(self._database.home / opened.run.folder, opened.run.stages, str(opened.run.id))
+            folder = self._places.of(opened.run).folder(opened.run)
+            figures = figures_json(folder, opened.run.stages, str(opened.run.id))
         return PageState(
             run=None if opened is None else opened.run.id,
             parts={name: PagePart.of(str(text)) for name, text in html.items()},
@@ -169,18 +176,28 @@ class PageStateReader:
 
     def _run_parts(self, summary: RunSummary | None, rows: StoreRows, may_act: bool) -> dict[str, Markup | str]:
         if summary is None:
-            return dict.fromkeys(("run", "verdict", "samples", "log"), "")
-        run, folder = summary.run, self._database.home / summary.run.folder
+            return dict.fromkeys(("run", "away", "verdict", "samples", "log"), "")
+        run, place = summary.run, self._places.of(summary.run)
+        folder = place.folder(run)
         gate = None
         if run.candidate_id is not None and run.candidate_id in rows.checkpoints:
             gate = rows.checkpoints[run.candidate_id].gate
         open_log = run.state in ("failed", "lost") or (run.state == "running" and not run.progress.get("stage"))
         return {
             "run": run_head(summary, may_act, _rounded_now(run), notes(folder, run.stages)),
+            "away": self._away_html(run) if may_act else "",
             "verdict": verdict_view(gate, summary.candidate or "candidate", summary.rival or "rival") if gate else "",
             "samples": thoughts_view(self._sampled_pairs(folder)),
-            "log": log_view(tail(folder, LOG_BYTES), open_log),
+            "log": log_view(place.tail(run, LOG_BYTES), open_log),
         }
+
+    def _away_html(self, run: Run) -> Markup | str:
+        """Show what to do with a packed run, while it is away."""
+        elsewhere = self._places.elsewhere
+        if not is_away(run) or run.progress.get("part") or elsewhere.is_busy(run):
+            return ""
+        pack = elsewhere.pack(run)
+        return away_view(run, pack, (pack / RESULT).is_file(), str(run.progress.get("refused", "")))
 
     def _sampled_pairs(self, folder: Path) -> list[SampledPair]:
         by_pair: dict[int, list[Mapping[str, Any]]] = {}

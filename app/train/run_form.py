@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, cast
 
+from app.runs.places.places import PlaceChoice
 from app.serving.serving import Serving
-from app.train.views.run_form import KNOBS, STAGE_CHOICES, STAGE_OF, STARTS, FormDraft, RunPreview
+from app.train.views.run_form import (
+    KNOBS,
+    STAGE_CHOICES,
+    STAGE_OF,
+    STARTS,
+    FormDraft,
+    RunPreview,
+    can_run,
+    device_title,
+)
 from app.web.form_data import FormData, FormError
 from storage import Database
-from storage.schema import Start
+from storage.schema import RunPlace, Start
+from storage.training.devices import overlap
 from storage.training.model_registry import lineage
 from storage.training.new_labels import NewLabels
 from storage.training.preflight import Preflight, PresetPreflight
@@ -37,6 +48,7 @@ class RunForm:
         config: which labels the run trains on.
         benchmark_pairs: number of benchmark pairs in the comparison.
         auto_promote: whether a better checkpoint is promoted by itself.
+        place: where it runs.
     """
 
     name: str
@@ -48,6 +60,7 @@ class RunForm:
     config: SnapshotConfig
     benchmark_pairs: int
     auto_promote: bool
+    place: RunPlace = "here"
 
     @property
     def incremental(self) -> bool:
@@ -69,19 +82,24 @@ def read_draft(form: FormData) -> FormDraft:
         campaigns=form.many("campaigns"),
         benchmark_pairs=form.text("benchmark_pairs"),
         auto_promote=form.text("auto_promote") == "yes",
+        place=form.text("place"),
     )
 
 
-def check_form(draft: FormDraft, preflight: Preflight) -> RunForm:
-    """Check a form against what this machine can train.
+def check_form(draft: FormDraft, preflight: Preflight, places: Sequence[PlaceChoice]) -> RunForm:
+    """Check a form against what this machine, or the place that it names, can train.
 
     Raises:
         FormError: a field is missing or out of its bounds; the message says which.
         StorageError: the choice of labels is not possible.
     """
+    place = next((place for place in places if place.name == (draft.place or "here")), None)
+    if place is None or place.why_not:
+        raise FormError(f"Choose where it runs{f' (SLURM {place.why_not})' if place else ''}.")
     preset = preflight.preset(draft.preset)
-    if preset is None or preset.why_not:
-        raise FormError(f"Choose a preset that can run here{f' ({preset.why_not})' if preset else ''}.")
+    if preset is None or not can_run(preset, place.name):
+        reason = f" ({preset.why_not})" if preset else ""
+        raise FormError(f"Choose a preset that can run {'here' if place.name == 'here' else 'on this checkpoint'}{reason}.")
     if draft.stages not in STAGE_CHOICES or draft.start not in STARTS:
         raise FormError("Choose what to train, and from where.")
     stages = tuple(draft.stages.split(","))
@@ -108,6 +126,7 @@ def check_form(draft: FormDraft, preflight: Preflight) -> RunForm:
         config=config,
         benchmark_pairs=numbers.whole("benchmark_pairs"),
         auto_promote=draft.auto_promote,
+        place=place.name,
     )
 
 
@@ -133,7 +152,13 @@ def _values(draft: FormDraft, preset: PresetPreflight, stages: tuple[str, ...]) 
 
 
 def preview_of(
-    form: RunForm, new_labels: NewLabels, preflight: Preflight, next_id: int, queue: int, has_benchmark: bool
+    form: RunForm,
+    new_labels: NewLabels,
+    preflight: Preflight,
+    next_id: int,
+    queue: int,
+    has_benchmark: bool,
+    place_about: str = "",
 ) -> RunPreview:
     """Preview the run that a form asks for.
 
@@ -144,19 +169,25 @@ def preview_of(
         next_id: the id that the run will get.
         queue: number of runs before it.
         has_benchmark: whether the comparison has benchmark pairs.
+        place_about: what the place has, where it is not this machine.
     """
+    is_here, command = form.place == "here", f"python -m trainer run {next_id}"
+    if form.place == "elsewhere":
+        command = f"python -m trainer pack {next_id} run-{next_id}"
     return RunPreview(
         stages=form.stages,
         preset=form.preset,
-        device_name=preflight.device_name,
+        device_name=device_title(form.preset, preflight),
         free_bytes=preflight.memory_free,
         new=new_labels.new,
         replay=new_labels.replay if form.incremental else 0,
         held_out=new_labels.compared,
-        seconds=_seconds(form, new_labels.compared, form.benchmark_pairs if has_benchmark else 0),
-        command=f"python -m trainer run {next_id}",
+        seconds=_seconds(form, new_labels.compared, form.benchmark_pairs if has_benchmark else 0) if is_here else {},
+        command=command,
         overrides=form.overrides,
         queue=queue,
+        place=form.place,
+        place_about=place_about,
     )
 
 
@@ -196,6 +227,11 @@ def newest_known_label(database: Database, serving: Serving, start: Start) -> in
         return newest_trained_label(session, serving.checkpoint_id)
 
 
+def device_of(form: RunForm, preflight: Preflight) -> str:
+    """Return the device of a run: of this machine those that its preset takes, else the name of the place."""
+    return (form.preset.device or preflight.device) if form.place == "here" else form.place
+
+
 def queue_run(database: Database, serving: Serving, form: RunForm, device: str, by: int) -> Run:
     """Freeze the data and put the run into the queue.
 
@@ -221,7 +257,7 @@ def queue_run(database: Database, serving: Serving, form: RunForm, device: str, 
     further: dict[str, Any] = {
         "replay_share": form.config.replay_share,
         "benchmark_pairs": form.benchmark_pairs,
-        "steps_aside": form.preset.steps_aside,
+        "steps_aside": form.preset.steps_aside and form.place == "here",
         "seconds_per_step": _seconds_per_step(form),
     }
     request = RunRequest(
@@ -236,12 +272,14 @@ def queue_run(database: Database, serving: Serving, form: RunForm, device: str, 
         overrides=form.overrides,
         request=further,
         auto_promote=form.auto_promote,
+        place=form.place,
     )
     with database.write() as session:
         return create_run(session, request, snapshot, by)
 
 
 def queue_length(database: Database, device: str) -> int:
-    """Count the runs that a new one on this device would wait for."""
+    """Count the runs that a new one on these devices would wait for; SLURM and other machines let none wait here."""
     with database.read() as session:
-        return sum(run.device == device for run in runs_in(session, "queued", "running"))
+        runs = [run for run in runs_in(session, "queued", "running") if run.place == "here"]
+    return sum(overlap(run.device, device) for run in runs)

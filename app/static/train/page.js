@@ -78,7 +78,8 @@ class TrainPage {
     this.element.addEventListener("click", (event) => this.click(event));
     this.element.addEventListener("submit", (event) => {
       event.preventDefault();
-      this.act({ ...fields(this.parts.form), act: "retrain" }, event.target.querySelector("[type='submit']"));
+      const { act, id = "" } = event.target.dataset;
+      this.act({ ...fields(event.target), act, id }, event.target.querySelector("[type='submit']"));
     });
     this.element.addEventListener("input", (event) => {
       if (!this.parts.form.contains(event.target)) return;
@@ -86,7 +87,7 @@ class TrainPage {
       this.fitForm();
       this.askPlan();
     });
-    this.element.addEventListener("change", (event) => { if (event.target.dataset.change === "preset") this.changePreset(); });
+    this.element.addEventListener("change", (event) => { if (event.target.dataset.change) this.changeForm(event.target.dataset.change); });
     window.addEventListener("hashchange", () => {
       this.run = runInAddress();
       this.ask();
@@ -191,9 +192,10 @@ class TrainPage {
     }, delay);
   }
 
-  async changePreset() {
+  // Another preset has other knobs, another place other presets.
+  async changeForm(changed) {
     try {
-      const { form, plan } = await call("POST", "form", fields(this.parts.form));
+      const { form, plan } = await call("POST", "form", { ...fields(this.parts.form), changed });
       this.put("form", form);
       this.put("plan", plan);
       this.fitForm();

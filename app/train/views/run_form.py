@@ -8,9 +8,11 @@ from datetime import datetime
 
 from markupsafe import Markup
 
+from app.runs.places.places import PlaceChoice
 from app.ui.markup import DASH, NOTHING, checkboxes, count, empty, joined
 from app.ui.wording import day, duration, figures, plural, signed, size, stage_list
 from storage.labelling.krippendorff import Alpha
+from storage.training.devices import process_count
 from storage.training.new_labels import NewLabels
 from storage.training.preflight import Preflight, PresetPreflight
 
@@ -32,6 +34,7 @@ STARTS = {
     "current": "From the current checkpoint (incremental, with replay of older labels)",
     "base": "From the base, on all labels",
 }
+PLACES = {"here": "This machine", "slurm": "SLURM", "elsewhere": "Elsewhere"}
 SECONDS_FROM = {
     "runs": "as runs took here",
     "trial": "after a short trial",
@@ -54,6 +57,7 @@ class FormDraft:
         campaigns: names of those whose labels count; all by default.
         benchmark_pairs: number of benchmark pairs in the comparison.
         auto_promote: whether a better checkpoint is promoted by itself.
+        place: "here", "slurm" or "elsewhere"; "" where none was chosen yet.
     """
 
     name: str = ""
@@ -66,6 +70,7 @@ class FormDraft:
     campaigns: tuple[str, ...] = ()
     benchmark_pairs: str = "100"
     auto_promote: bool = False
+    place: str = ""
 
 
 def new_labels_view(labels: NewLabels, alpha: Alpha | None, checkpoint: str, since: datetime | None) -> Markup:
@@ -111,18 +116,34 @@ def _alpha(alpha: Alpha | None) -> Markup:
     )
 
 
-def run_form_view(preflight: Preflight | None, draft: FormDraft, campaigns: Sequence[str]) -> Markup:
+def can_run(preset: PresetPreflight, place: str) -> bool:
+    """Whether a preset can run at a place; of others than this machine only its fit to the checkpoint is known."""
+    return not preset.why_not if place == "here" else preset.elsewhere
+
+
+def device_title(preset: PresetPreflight, preflight: Preflight) -> str:
+    """Name the devices that a preset takes of this machine."""
+    processes = process_count(preset.device)
+    return f"all {processes} GPUs ({preflight.device_name})" if processes > 1 else preflight.device_name
+
+
+def run_form_view(
+    preflight: Preflight | None, draft: FormDraft, campaigns: Sequence[str], places: Sequence[PlaceChoice]
+) -> Markup:
     """Show the form; while the preflight runs, a note that it does."""
     title = Markup('<h2 class="train-title">Retrain</h2>')
     if preflight is None:
         return title + empty("Looking at what this machine can train ...")
-    chosen = preflight.preset(draft.preset) or preflight.first
+    place = draft.place if draft.place in _open_places(places, preflight) else ""
+    place = place or next(iter(_open_places(places, preflight)), "")
+    first = preflight.first if place == "here" else preflight.first_elsewhere
+    chosen = next((preset for preset in preflight.presets if preset.name == draft.preset and can_run(preset, place)), first)
     if preflight.trouble or chosen is None:
         trouble = preflight.trouble or " ".join(f"{preset.name}: {preset.why_not}." for preset in preflight.presets)
         return title + empty(trouble or "No preset can run on this machine.")
     return title + Markup(
         '<form class="ds-form train-form" data-act="retrain"><p class="ds-hint">{title}.</p>'
-        '<div class="train-choices">{stages}{starts}</div>'
+        '<div class="train-choices">{stages}{starts}{places}</div>'
         '<div class="ds-columns">{preset}{name}{knobs}{replay}</div>'
         '<details class="train-more" data-keep="data"><summary>Which labels, and the comparison</summary>'
         '<div class="ds-columns">{least}{benchmark}{campaigns}</div></details>'
@@ -132,8 +153,9 @@ def run_form_view(preflight: Preflight | None, draft: FormDraft, campaigns: Sequ
     ).format(
         stages=_radios("stages", {key: text for key, text in STAGE_CHOICES.items() if _has(chosen, key)}, draft.stages),
         starts=_radios("start", STARTS, draft.start),
+        places=_place_choice(preflight, chosen, places, place),
         title=chosen.title,
-        preset=_preset_choice(preflight, chosen),
+        preset=_preset_choice(preflight, chosen, place),
         name=_text("name", "Name", draft.name, "name of the checkpoint"),
         knobs=_knobs(chosen, draft),
         replay=_number("replay_share", "Replay, % of the training pairs", draft.replay_share, 0, 90),
@@ -148,16 +170,50 @@ def _has(preset: PresetPreflight, stages: str) -> bool:
     return set(stages.split(",")) <= set(preset.stages)
 
 
-def _preset_choice(preflight: Preflight, chosen: PresetPreflight) -> Markup:
+def _open_places(places: Sequence[PlaceChoice], preflight: Preflight) -> list[str]:
+    """List the places that can be chosen: this machine only where it can run a preset."""
+    return [place.name for place in places if not place.why_not and (place.name != "here" or preflight.first is not None)]
+
+
+def _place_choice(preflight: Preflight, chosen: PresetPreflight, places: Sequence[PlaceChoice], selected: str) -> Markup:
+    """Show the places; one that can't be chosen says why."""
+    open_places = _open_places(places, preflight)
+    abouts = {
+        "here": device_title(preflight.first or chosen, preflight),
+        "elsewhere": "packed into a folder, trained on any machine, brought back",
+    }
+    reasons = {"here": "no preset for this checkpoint can run here"}
+    lines = joined(
+        Markup(
+            '<label class="ds-radio{}"><input type="radio" name="place" value="{}" data-change="place"{}{}>'
+            "<span>{} <small>{}</small></span></label>"
+        ).format(
+            "" if place.name in open_places else " is-closed",
+            place.name,
+            Markup(" checked") if place.name == selected else "",
+            "" if place.name in open_places else Markup(" disabled"),
+            PLACES[place.name],
+            (place.about or abouts.get(place.name, ""))
+            if place.name in open_places
+            else place.why_not or reasons.get(place.name, ""),
+        )
+        for place in places
+    )
+    return Markup('<fieldset class="ds-choices"><legend class="train-legend">Where it runs</legend>{}</fieldset>').format(
+        lines
+    )
+
+
+def _preset_choice(preflight: Preflight, chosen: PresetPreflight, place: str) -> Markup:
     titles = {
-        preset.name: preset.name if not preset.why_not else f"{preset.name} ({preset.why_not})"
+        preset.name: preset.name if can_run(preset, place) else f"{preset.name} ({preset.why_not})"
         for preset in preflight.presets
     }
     inner = joined(
         Markup('<option value="{}"{}{}>{}</option>').format(
             preset.name,
             Markup(" selected") if preset is chosen else "",
-            Markup(" disabled") if preset.why_not else "",
+            "" if can_run(preset, place) else Markup(" disabled"),
             titles[preset.name],
         )
         for preset in preflight.presets
@@ -236,6 +292,8 @@ class RunPreview:
         command: that will run.
         overrides: "name=value" of each knob that differs from the preset.
         queue: number of runs before it.
+        place: where it runs.
+        place_about: what the place has, where it is not this machine.
     """
 
     stages: tuple[str, ...]
@@ -249,6 +307,8 @@ class RunPreview:
     command: str
     overrides: tuple[str, ...]
     queue: int
+    place: str = "here"
+    place_about: str = ""
 
 
 def preview_view(preview: RunPreview | None, trouble: str = "") -> Markup:
@@ -261,8 +321,10 @@ def preview_view(preview: RunPreview | None, trouble: str = "") -> Markup:
     total = sum(preview.seconds.values())
     times = ", ".join(f"{name} {duration(seconds)}" for name, seconds in _named(preview.seconds))
     preset = preview.preset
+    is_here = preview.place == "here"
     memory = NOTHING if preset.memory_bytes is None else Markup("{}").format(size(preset.memory_bytes))
-    memory += Markup(" <small>of {} free</small>").format(size(preview.free_bytes))
+    if is_here:
+        memory += Markup(" <small>of {} free</small>").format(size(preview.free_bytes))
     details = {
         "pairs": Markup("{} new, {} replayed; {} held out <small>to compare</small>").format(
             count(preview.new), count(preview.replay), count(preview.held_out)
@@ -271,19 +333,26 @@ def preview_view(preview: RunPreview | None, trouble: str = "") -> Markup:
             duration(total), times, SECONDS_FROM.get(preset.known_from, "roughly")
         )
         if total
-        else Markup("not known yet"),
+        else Markup("not known yet" if is_here else "as that machine takes"),
         "device": Markup("{}{}").format(
             preview.device_name, f", after {plural(preview.queue, 'other run')}" if preview.queue else ""
-        ),
+        )
+        if is_here
+        else Markup("{}").format(f"SLURM: {preview.place_about}" if preview.place == "slurm" else "of your choice"),
         "memory": memory,
     }
     lines = joined(Markup("<div><dt>{}</dt><dd>{}</dd></div>").format(name, value) for name, value in details.items())
     changed = "".join(f" \\\n    --set {override}" for override in preview.overrides)
-    consequence = (
-        "The device can't hold both models: the serving one is unloaded while it trains. Pairs judged before still open."
-        if preset.steps_aside
-        else "Labelling and judging go on while it trains."
-    )
+    consequence = {
+        "here": "Labelling and judging go on while it trains.",
+        "slurm": "It is handed in as one job, which waits in SLURM's queue. Labelling and judging go on.",
+        "elsewhere": "Everything that it needs is written into one folder. This page then says what to type on the other "
+        "machine, and takes the result back. Labelling and judging go on.",
+    }[preview.place]
+    if is_here and preset.steps_aside:
+        consequence = (
+            "The device can't hold both models: the serving one is unloaded while it trains. Pairs judged before still open."
+        )
     no_pairs = "" if preview.new + preview.replay else "There is no pair to train on yet. Label some first."
     return title + Markup(
         '<dl class="ds-settings train-plan">{}</dl><p class="ds-hint">{}</p>{}<p class="train-command-title">The command'

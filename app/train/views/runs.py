@@ -15,6 +15,9 @@ from storage.training.runs import Run
 
 TONES = {"running": "good", "queued": "warn", "failed": "bad", "lost": "bad"}
 RESUMABLE = ("failed", "cancelled", "lost")
+# Stages of the progress of a run that has no process yet, or none here.
+WAITING = {"slurm": "in SLURM's queue", "elsewhere": "elsewhere"}
+PLACES = {"slurm": "SLURM", "elsewhere": "elsewhere, packed"}
 # The parts of a stage, by their names in the progress of a run.
 PHASES = {
     "thoughts": "collecting thoughts",
@@ -71,17 +74,29 @@ def _card(summary: RunSummary, is_open: bool) -> Markup:
         id=run.id,
         pressed=str(is_open).lower(),
         name=run.name,
-        state=pill(_state(run), TONES.get(run.state, "")),
+        state=pill(_state(run), _tone(run)),
         verdict=verdict_pill(summary.verdict) + (pill("promoted", "good") if summary.promoted else ""),
-        bar=bar(progress_share(run), f"progress of {run.name}") if run.state == "running" else "",
+        bar=bar(progress_share(run), f"progress of {run.name}") if _works(run) else "",
         now=_activity(summary),
         when=day(run.ended_at or run.started_at or run.created_at),
     )
 
 
 def _state(run: Run) -> str:
-    ending = run.state == "running" and run.cancel_requested_at is not None
-    return "ending" if ending else {"lost": "process lost"}.get(run.state, run.state)
+    if run.state == "running" and run.cancel_requested_at is not None:
+        return "ending"
+    if run.state == "running" and not _works(run):
+        return WAITING[str(run.progress["stage"])]
+    return {"lost": "process lost"}.get(run.state, run.state)
+
+
+def _works(run: Run) -> bool:
+    """Whether a process works on the run, as far as this page can tell."""
+    return run.state == "running" and run.progress.get("stage") not in WAITING
+
+
+def _tone(run: Run) -> str:
+    return TONES.get(run.state, "") if run.state != "running" or _works(run) else "warn"
 
 
 def _activity(summary: RunSummary) -> str:
@@ -110,7 +125,11 @@ def doing(run: Run) -> str:
     """Say the stage, part, step and remaining time of a run, as far as they are known."""
     progress = run.progress
     if not progress.get("stage"):
-        return "starting"
+        return "packing" if run.place == "elsewhere" else "starting"
+    if progress["stage"] == "slurm":
+        return f"job {run.job} is {str(progress.get('part', '')).lower() or 'handed in'} in SLURM"
+    if progress["stage"] == "elsewhere":
+        return "its result is being checked" if progress.get("part") else "packed, waits for its result"
     stage, part = str(progress["stage"]), str(progress.get("part", ""))
     done, total = progress.get("done", 0), progress.get("total", 0)
     text = STEPS.get(stage, stage)
@@ -138,7 +157,7 @@ def run_head(summary: RunSummary, may_act: bool, now: datetime, notes: Sequence[
     ).format(
         name=run.name,
         id=run.id,
-        state=pill(_state(run), TONES.get(run.state, "")),
+        state=pill(_state(run), _tone(run)),
         verdict=verdict_pill(summary.verdict),
         acts=_buttons(summary) if may_act else "",
         progress=_progress(run),
@@ -156,6 +175,8 @@ def _buttons(summary: RunSummary) -> Markup:
     if run.state in ("queued", "running"):
         running = run.state == "running"
         question = f"Cancel {run.name}?" + (" It ends after its current step and can go on later." if running else "")
+        if running and run.progress.get("stage") == "elsewhere":
+            question = f"Cancel {run.name}? Its pack stays, and its result can be brought back after a resume."
         return button("Cancel", "cancel", run.id, confirm=question)
     if run.state in RESUMABLE:
         return button("Resume", "resume", run.id, kind="is-main")
@@ -168,7 +189,7 @@ def _buttons(summary: RunSummary) -> Markup:
 
 
 def _progress(run: Run) -> Markup:
-    if run.state != "running":
+    if not _works(run):
         return Markup("")
     return Markup('<div class="train-progress">{}<span>{}</span></div>').format(
         bar(progress_share(run), "progress of this part of the run"), doing(run)
@@ -180,6 +201,10 @@ def _sentence(summary: RunSummary) -> Markup:
     run = summary.run
     if run.state == "running" and run.cancel_requested_at is not None:
         text = "It is ending: it finishes its current step, keeps a checkpoint and stops."
+    elif run.state == "running" and run.progress.get("stage") == "slurm":
+        text = f"{doing(run)[0].upper()}{doing(run)[1:]}. It begins when SLURM gives it a machine."
+    elif run.state == "running" and run.progress.get("stage") == "elsewhere" and run.progress.get("part"):
+        text = "Its result is back and is being checked, file by file."
     elif run.state == "queued":
         text = f"It waits for the device {run.device}: {ordinal(summary.queue_position or 1)} in the queue."
     elif run.state == "lost":
@@ -201,6 +226,7 @@ def _details(summary: RunSummary, now: datetime) -> Markup:
         "started from": summary.parent or "",
         "compared with": summary.rival or "",
         "preset": run.preset,
+        "place": PLACES.get(run.place, "") + (f", job {run.job}" if run.place == "slurm" and run.job else ""),
         "changed": ", ".join(run.overrides),
         "data": _data(run),
         "asked for": Markup("{} {}").format(day(run.created_at), f"by {summary.created_by}" if summary.created_by else ""),

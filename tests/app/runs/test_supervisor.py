@@ -5,88 +5,20 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from app.runs.supervisor import RunSupervisor, last_words
-from app.serving.serving import Served, Serving
-from descore.checkpoints.manifest import Manifest
-from storage import Database, StorageError, open_database
-from storage.training.model_registry import promote, register_checkpoint
+from app.runs.places.places import Places
+from app.runs.places.run_processes import last_words
+from app.runs.supervisor import RunSupervisor
+from storage import Database, StorageError
 from storage.training.run_folder import LOG, is_held
-from storage.training.runs import Run, RunRequest, create_run, get_run, mark_running, request_cancel
-from storage.training.snapshots import Snapshot, SnapshotPair
-from tests.helpers.paths import ROOT
+from storage.training.runs import mark_running, request_cancel
+from tests.helpers.placed_runs import ask, goes_on, is_over, now, serving, supervise, until
 from tests.helpers.stand_in_run import HEARD
-from tests.helpers.stores import make_pair
 from tests.helpers.waiting import wait_until
 
 pytestmark = pytest.mark.training
-
-SCRIPT = ROOT / "tests" / "helpers" / "stand_in_run.py"
-
-
-@pytest.fixture
-def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
-    monkeypatch.delenv("DATABASE_URL", raising=False)
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    database = open_database(home=tmp_path)
-    with database.write() as session:
-        base = register_checkpoint(session, name="bundled v1", location="bundled", fingerprint="base")
-        promote(session, base.id, "start")
-        make_pair(session)
-    yield database
-    database.close()
-
-
-# Only looked at for its engine.
-MODEL = SimpleNamespace(engine=SimpleNamespace(at_once=2))
-
-
-def serving() -> Serving:
-    """What serves, known without its weights; `restore` is not asked of it."""
-    return Serving(Served("bundled v1", "bundled", Manifest(name="bundled v1"), True, "base", model=MODEL), 1)  # type: ignore[arg-type]
-
-
-def supervise(database: Database, mode: str) -> RunSupervisor:
-    return RunSupervisor(database, serving(), (sys.executable, str(SCRIPT), mode))
-
-
-def ask(database: Database, name: str = "week 12", device: str = "cpu", auto: bool = False) -> Run:
-    pair = SnapshotPair(1, "new", "abc", 1, 1.0, {}, ())
-    chosen = {"held_out_share": 0.2}
-    snapshot = Snapshot((pair,), "hash", 0, {"new": 1}, chosen)
-    request = RunRequest("train", name, device, 1, 1, ("cold-start",), "current", "tiny-cpu", auto_promote=auto)
-    with database.write() as session:
-        return create_run(session, request, snapshot, None)
-
-
-def now(database: Database, run: Run) -> Run:
-    with database.read() as session:
-        return get_run(session, run.id)
-
-
-def until(supervisor: RunSupervisor, database: Database, run: Run, reached: Callable[[Run], bool]) -> Run:
-    """Tick until a run has come so far."""
-
-    def has_reached() -> bool:
-        supervisor.tick()
-        return reached(now(database, run))
-
-    wait_until(has_reached, f"the awaited state of {run.name}")
-    return now(database, run)
-
-
-def goes_on(run: Run) -> bool:
-    return bool(run.progress) and run.state == "running"
-
-
-def is_over(run: Run) -> bool:
-    return run.state not in ("queued", "running")
 
 
 def test_one_run_a_device_at_a_time_and_the_others_wait(database: Database) -> None:
@@ -144,7 +76,8 @@ def test_what_refuses_at_once_says_why_in_the_runs_own_message(database: Databas
 
 def test_a_program_that_is_not_there_is_a_failed_run(database: Database) -> None:
     run = ask(database)
-    supervisor = RunSupervisor(database, serving(), (str(database.home / "no-such-program"),))
+    places = Places(database, serving(), (str(database.home / "no-such-program"),))
+    supervisor = RunSupervisor(database, serving(), places)
     assert "could not be started" in until(supervisor, database, run, is_over).message
 
 

@@ -37,7 +37,7 @@ FORM = {
     "min_labels": "1",
     "benchmark_pairs": "0",
 }
-ACTS = ("retrain", "cancel", "end", "resume", "promote", "roll_back", "delete")
+ACTS = ("retrain", "cancel", "end", "resume", "bring_back", "promote", "roll_back", "delete")
 
 
 class Page:

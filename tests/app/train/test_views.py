@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from app.runs.places.places import PlaceChoice
 from app.runs.preflight import about
+from app.train.run_form import check_form, device_of
+from app.train.views.away import away_view
 from app.train.views.checkpoints import CheckpointSummary, checkpoint_list
 from app.train.views.curves import MOST_POINTS, StageLog, run_figures
 from app.train.views.gate import verdict_view
@@ -17,6 +21,7 @@ from app.train.views.run_form import FormDraft, RunPreview, new_labels_view, pre
 from app.train.views.runs import RunSummary, run_head, run_list
 from app.train.views.thoughts import SampledPair, log_view, thoughts_view
 from app.ui.wording import duration, ordinal, size
+from app.web.form_data import FormError
 from storage.labelling.krippendorff import krippendorff_alpha
 from storage.training.model_registry import Checkpoint
 from storage.training.new_labels import NewLabels
@@ -25,6 +30,8 @@ from storage.training.runs import Run
 
 NOW = datetime(2026, 5, 4, 12, 0, tzinfo=timezone.utc)
 EVIL = "<img src=x onerror=alert(1)>"
+GPUS = {"1gpu": "cuda:0", "8gpu": "cuda:0-7"}
+PLACES = (PlaceChoice("here"), PlaceChoice("slurm", why_not="needs slurm.yaml"), PlaceChoice("elsewhere"))
 PREFLIGHT: dict[str, Any] = {
     "device": "cpu",
     "device_name": "2 CPU cores",
@@ -88,6 +95,8 @@ def a_run(**changes: Any) -> Run:
         },
         candidate_id=None,
         verdict=None,
+        place="here",
+        job="",
     )
     return replace(run, **changes)
 
@@ -212,8 +221,9 @@ def test_nothing_that_people_wrote_becomes_markup() -> None:
         run_head(line, True, NOW),
         thoughts_view([pair]),
         log_view(EVIL, True),
+        away_view(a_run(place="elsewhere"), Path(EVIL), False, EVIL),
         verdict_view(gate, EVIL, EVIL),
-        run_form_view(Preflight.from_dict(PREFLIGHT), FormDraft(name=EVIL), [EVIL]),
+        run_form_view(Preflight.from_dict(PREFLIGHT), FormDraft(name=EVIL), [EVIL], PLACES),
         checkpoint_list([CheckpointSummary(a_checkpoint(name=EVIL), EVIL, EVIL, {}, False, False, False)], True, []),
     ]
     assert all("<img src=x" not in str(one) and "&lt;img" in str(one) for one in shown)
@@ -294,14 +304,89 @@ def test_news_tell_what_can_be_used() -> None:
 
 def test_the_form_has_the_presets_knobs_and_says_why_others_cant_run() -> None:
     preflight = Preflight.from_dict(PREFLIGHT)
-    html = str(run_form_view(preflight, FormDraft(preset="tiny-cpu", knobs={"cold_start.steps": "3"}), ["First round"]))
+    html = str(
+        run_form_view(preflight, FormDraft(preset="tiny-cpu", knobs={"cold_start.steps": "3"}), ["First round"], PLACES)
+    )
     assert 'name="knob-cold_start.steps" value="3"' in html
     assert 'value="0.0001"' in html
     assert "large (no GPU here)" in html
     assert "disabled" in html
     assert "First round" in html
-    assert "Looking at what" in str(run_form_view(None, FormDraft(), []))
-    assert "no trainer" in str(run_form_view(Preflight(trouble="no trainer"), FormDraft(), []))
+    assert "Looking at what" in str(run_form_view(None, FormDraft(), [], PLACES))
+    assert "no trainer" in str(run_form_view(Preflight(trouble="no trainer"), FormDraft(), [], PLACES))
+
+
+def test_places_are_offered_with_what_they_have_or_why_not() -> None:
+    preflight = Preflight.from_dict(PREFLIGHT)
+    html = str(run_form_view(preflight, FormDraft(), [], PLACES))
+    assert 'value="here" data-change="place" checked' in html
+    assert 'value="slurm" data-change="place" disabled' in html
+    assert "needs slurm.yaml" in html
+    slurm = (PLACES[0], PlaceChoice("slurm", "partition gpu, 8 GPUs, 12 h"), PLACES[2])
+    html = str(run_form_view(preflight, FormDraft(place="slurm"), [], slurm))
+    assert 'value="slurm" data-change="place" checked' in html
+    assert "partition gpu, 8 GPUs, 12 h" in html
+
+
+def test_what_no_machine_here_can_train_is_trained_elsewhere() -> None:
+    """A preset whose only trouble is this machine's hardware can be packed; one for another model nowhere."""
+    large = PREFLIGHT["presets"][1]
+    preflight = Preflight.from_dict({**PREFLIGHT, "presets": [{**large, "name": "other", "elsewhere": False}, large]})
+    html = str(run_form_view(preflight, FormDraft(), [], PLACES))
+    assert 'value="here" data-change="place" disabled' in html
+    assert 'value="elsewhere" data-change="place" checked' in html
+    assert '<option value="large" selected>' in html
+    assert '<option value="other" disabled>' in html
+    draft = FormDraft(stages="cold-start", preset="large", place="elsewhere")
+    assert check_form(draft, preflight, PLACES).place == "elsewhere"
+    for changes, sentence in (
+        ({"place": "here"}, "can run here"),
+        ({"place": ""}, "can run here"),
+        ({"preset": "other"}, "can run on this checkpoint"),
+        ({"place": "slurm"}, "SLURM needs slurm.yaml"),
+        ({"place": "the moon"}, "Choose where"),
+    ):
+        with pytest.raises(FormError, match=sentence):
+            check_form(replace(draft, **changes), preflight, PLACES)
+
+
+def test_a_machine_with_eight_gpus_is_offered_all_of_them() -> None:
+    one, all_of_them = ({**PREFLIGHT["presets"][0], "name": name, "device": device} for name, device in GPUS.items())
+    preflight = Preflight.from_dict({**PREFLIGHT, "device_name": "8 x H100", "presets": [one, all_of_them]})
+    html = str(run_form_view(preflight, FormDraft(), [], PLACES))
+    assert '<option value="8gpu" selected>' in html
+    assert "all 8 GPUs (8 x H100)" in html
+    form = check_form(FormDraft(preset="8gpu"), preflight, PLACES)
+    assert device_of(form, preflight) == "cuda:0-7"
+    assert device_of(replace(form, place="elsewhere"), preflight) == "elsewhere"
+
+
+AWAY = {"place": "elsewhere", "job": "/data/packs/run-7", "progress": {"stage": "elsewhere"}, "pid": None}
+
+
+def test_a_packed_run_says_what_to_type_and_takes_its_result_back() -> None:
+    summary = a_summary(**AWAY)
+    head, row = str(run_head(summary, True, NOW)), str(run_list([summary], 7))
+    assert "elsewhere, packed" in head
+    assert "Its pack stays" in head
+    assert "packed, waits for its result" in row
+    html = str(away_view(summary.run, Path("/data/my packs/run-7"), False, "run-7 is damaged"))
+    there = "rsync -a &#39;/data/my packs/run-7&#39; MACHINE:"
+    for text in (there, "python -m trainer run ~/run-7", "run-7 is damaged."):
+        assert text in html
+    assert 'data-act="bring_back" data-id="7"' in html
+    assert 'value="/data/my packs/run-7"' in html
+    assert "is finished" not in html.replace("that it is finished", "")
+    assert "the pack here is finished" in str(away_view(summary.run, Path("/data/run-7"), True, ""))
+
+
+def test_a_job_says_what_slurm_does_with_it() -> None:
+    waiting = a_summary(place="slurm", job="4711", progress={"stage": "slurm", "part": "PENDING"}, pid=None)
+    head = str(run_head(waiting, True, NOW))
+    assert "in SLURM&#39;s queue" in head
+    assert "Job 4711 is pending in SLURM" in head
+    assert "SLURM, job 4711" in head
+    assert 'data-act="cancel"' in head
 
 
 def test_the_plan_tells_pairs_time_and_command() -> None:
@@ -332,6 +417,10 @@ def test_the_plan_tells_pairs_time_and_command() -> None:
     aside = replace(plan, preset=replace(preset, steps_aside=True))
     assert "is unloaded" in str(preview_view(aside))
     assert "There is no pair to train on" in str(preview_view(replace(plan, new=0, replay=0)))
+    packed = str(preview_view(replace(plan, place="elsewhere", seconds={})))
+    assert "as that machine takes" in packed
+    assert "written into one folder" in packed
+    assert "SLURM: 8 GPUs" in str(preview_view(replace(plan, place="slurm", place_about="8 GPUs")))
 
 
 def test_words_for_durations_sizes_and_places() -> None:

@@ -20,6 +20,7 @@ from app.clip_store import ClipStore
 from app.judge.access import JudgingAccess
 from app.judge.gallery import FOLDER, BundledPair, load_gallery
 from app.judge.shares import OWN_SOURCE
+from app.runs.places.places import Places
 from app.runs.preflight import Preflights
 from app.serving.judging_queue import Visitor
 from app.serving.serving import Serving
@@ -46,6 +47,10 @@ class AppWorld(ExampleWorld):
     @cached_property
     def serving(self) -> Serving:
         return Serving.open(self.database, None)
+
+    @cached_property
+    def places(self) -> Places:
+        return Places(self.database, self.serving)
 
     @cached_property
     def uploaded_path(self) -> Path:
