@@ -41,22 +41,34 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# How much goes through memory at a time, who samples, and what is kept and written: gradients stay what they are, up to the
+# order of float additions.
+MAY_CHANGE = frozenset({
+    "save_every", "keep", "log_every", "model.gradient_checkpointing", "data.frame_cache", "data.vision_cache",
+    "cold_start.micro_batch_pairs", "cold_start.forward_tokens",
+    "dual_rl.micro_batch_pairs", "dual_rl.forward_tokens", "dual_rl.sampling_tokens", "dual_rl.engine",
+})  # fmt: skip
+
 
 def settle(config: TrainConfig, folder: Path) -> TrainConfig:
     """Return the settings of the run in `folder`, or of a new one.
+
+    A run that has begun takes up changes of what does not change its mathematics (`MAY_CHANGE`).
 
     Raises:
         RunRefusedError: the run was begun with other settings, or the folder holds something else.
     """
     path = folder / CONFIG
     if path.exists():
-        kept = load_preset(path)
-        if kept != config:
-            changed = ", ".join(_differences(config_to_dict(kept), config_to_dict(config)))
+        differences = _differences(config_to_dict(load_preset(path)), config_to_dict(config))
+        if fixed := [name for name in differences if name not in MAY_CHANGE]:
             raise RunRefusedError(
-                f"{folder.name} was begun with other settings ({changed}); leave them out, or use another --out"
+                f"{folder.name} was begun with other settings ({', '.join(fixed)}); leave them out, or use another --out"
             )
-        return kept
+        if differences:
+            save_config(config, path)
+            log.info("%s goes on with another %s", folder.name, ", ".join(differences))
+        return config
     # A run that was killed in its first moment leaves a file that is not yet whole.
     if folder.exists() and not (folder.is_dir() and all(path.suffix == PARTIAL for path in folder.iterdir())):
         raise RunRefusedError(f"{folder} holds something else; use another --out")

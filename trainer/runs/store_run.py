@@ -132,7 +132,11 @@ class _StoreRun:
         except (TrainingFailedError, CheckpointError, RewardError, StorageError, ValueError) as error:
             return self._failed(str(error), FAILED if isinstance(error, TrainingFailedError) else REFUSED)
         except torch.OutOfMemoryError:
-            return self._failed("not enough memory on the device: lower micro_batch_pairs or num_generations", FAILED)
+            return self._failed(
+                "not enough memory on the device beside what else uses it: free some, or lower forward_tokens and "
+                "sampling_tokens, which may change in a run that has begun",
+                FAILED,
+            )
         except Exception as error:
             log.exception("run %d failed", self._run.id)
             return self._failed(f"{type(error).__name__}: {error}", FAILED)

@@ -56,8 +56,9 @@ def test_a_stopped_run_goes_on_to_its_end(stopped: Path) -> None:
 
 def test_its_settings_may_be_repeated_under_the_old_names(stopped: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert load_preset(stopped / "config.yaml").cold_start.micro_batch_pairs == 1
-    assert main(["run", "--out", str(stopped), "--set", "cold_start.pairs_per_pass=2"]) == 2
-    assert "begun with other settings (cold_start.micro_batch_pairs)" in capsys.readouterr().err
+    changed = ["--set", "cold_start.pairs_per_pass=2", "--set", "seed=7"]
+    assert main(["run", "--out", str(stopped), *changed]) == 2
+    assert "begun with other settings (seed)" in capsys.readouterr().err, "how many pass at a time may change"
 
 
 def test_the_pages_read_a_finished_run() -> None:
