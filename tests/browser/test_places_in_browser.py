@@ -55,6 +55,7 @@ def train(command: str, folder: Path) -> None:
     assert not (folder / "none").exists()
 
 
+@pytest.mark.endurance
 def test_retrain_by_pack_and_promote(browser: Browser, app: Running, lead: Page, tmp_path: Path) -> None:
     # Where it runs: this machine is chosen, SLURM says what it lacks.
     expect(lead.locator("[name=place][value=here]")).to_be_checked()
