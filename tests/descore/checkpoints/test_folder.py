@@ -89,7 +89,7 @@ def test_saving_again_replaces_and_a_failed_save_leaves_the_old_one(folder: Path
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(judge.model.processor, "save_pretrained", full_disk, raising=False)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(CheckpointError, match="no room left to write"):
         judge.save_pretrained(folder)
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
