@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Generator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -80,6 +81,7 @@ class ServerEngine(Engine):
         self._clients = [JudgingClient(url, token) for url in server_urls(urls)]
         self._down: dict[str, tuple[float, str]] = {}  # name -> until when it is left out, and why
         self._full: dict[str, float] = {}  # name -> until when its queue is taken to be full
+        self._turns: Counter[str] = Counter()  # name -> how often it was chosen
         self._lock = threading.Lock()
         try:
             self.description = self._agree(fingerprint)
@@ -125,14 +127,13 @@ class ServerEngine(Engine):
         return self.down
 
     def read(self, video: str | Path, lane: Lane = JUDGING) -> ServerClip:
-        """Hash a file, and send it to a server that lacks it, which decodes it.
+        """Hash a file. `think` sends it to the server that is to judge it, unless that one has it.
 
         Args:
             lane: of no use here: servers have decoders of their own.
 
         Raises:
             VideoError: it can't be used.
-            EngineError: no server answers.
         """
         del lane
         path = Path(video)
@@ -140,15 +141,7 @@ class ServerEngine(Engine):
         limit = int(self.description["limits"]["file_bytes"])
         if (size := path.stat().st_size) > limit:
             raise VideoTooLargeError(path, f"it has {size:,} bytes; the server takes {limit:,}: make it shorter or smaller")
-        attempts = _Attempts(None)
-        while True:
-            client = self._next()
-            try:
-                client.ensure(clip.video, clip.path)
-                return clip
-            except (ServerDownError, ServerBusyError) as error:
-                self._note(client, error)
-                attempts.failed(error, self._seconds_until_free())
+        return clip
 
     def encode(self, clip: ServerClip, prompt: str) -> ServerRow:
         """Put a video and its prompt together."""
@@ -256,6 +249,8 @@ class ServerEngine(Engine):
     def _next(self) -> JudgingClient:
         """Return the server with the fewest open requests, of those that are not left out; full ones come last.
 
+        Of equals it is the one that was chosen least often.
+
         Raises:
             ServerDownError: all are left out.
         """
@@ -264,7 +259,10 @@ class ServerEngine(Engine):
             up = [client for client in self._clients if self._down.get(client.name, _NEVER)[0] <= now]
             if not up:
                 raise ServerDownError("; ".join(reason for _, reason in self._down.values()))
-            return min(up, key=lambda client: (self._full.get(client.name, 0.0) > now, client.outstanding))
+            rank = lambda client: (self._full.get(client.name, 0.0) > now, client.outstanding, self._turns[client.name])  # noqa: E731
+            chosen = min(up, key=rank)
+            self._turns[chosen.name] += 1
+            return chosen
 
     def _seconds_until_free(self) -> float:
         """Return the seconds until a server that answers may have room; 0 where one may have it now."""

@@ -72,10 +72,14 @@ def merged_attention(query: torch.Tensor, parts: Sequence[Part], scale: float) -
         parts: where keys and values lie; each query sees one of them at least.
 
     Returns:
-        (N, K, R, T, D), differentiable in queries, keys and values.
+        (N, K, R, T, D), differentiable in queries, keys and values; by autocast in its type, as SDPA.
     """
-    tensors = [tensor for part in parts for tensor in (part.key, part.value)]
-    attended: torch.Tensor = _Merged.apply(query, scale, [(part.causal, part.first) for part in parts], *tensors)
+    device, kinds = query.device.type, [(part.causal, part.first) for part in parts]
+    tensors = [query, *(tensor for part in parts for tensor in (part.key, part.value))]
+    if torch.is_autocast_enabled(device):
+        tensors = [tensor.to(torch.get_autocast_dtype(device)) for tensor in tensors]
+    with torch.autocast(device, enabled=False):  # which would round the products that are float32 on purpose
+        attended: torch.Tensor = _Merged.apply(tensors[0], scale, kinds, *tensors[1:])
     return attended
 
 
@@ -88,7 +92,7 @@ class _Merged(torch.autograd.Function):
         out = total = torch.empty(0)
         for number, part in enumerate(_parts(kinds, tensors)):
             calls = zip(part.split(query), part.keys(part.key), part.keys(part.value), strict=False)
-            found = [kernel.forward(some, key, value, part.causal, scale) for some, key, value in calls]
+            found = [kernel.forward(some, _Keys(key, value, part.causal, scale)) for some, key, value in calls]
             attended, lse = (part.joined(pieces, query.shape) for pieces in zip(*found, strict=True))
             if number == 0:
                 out, total = attended, lse
@@ -107,13 +111,11 @@ class _Merged(torch.autograd.Function):
         of_query, of_tensors = torch.zeros_like(query), list[torch.Tensor]()
         for part in _parts(ctx.kinds, tensors):
             of_key, of_value = torch.zeros_like(part.key), torch.zeros_like(part.value)
-            given = (part.split(values) for values in (grad, query, out, total))
-            of_queries = []
+            given = zip(*(part.split(values) for values in (query, grad, out, total)), strict=True)
             taken = (part.keys(values) for values in (part.key, part.value, of_key, of_value))
-            for (got, some, attended, lse), key, value, to_key, to_value in zip(
-                zip(*given, strict=True), *taken, strict=False
-            ):
-                found = kernel.backward(got, some, attended, lse, key, value, part.causal, ctx.scale)
+            of_queries = []
+            for (some, *whole), key, value, to_key, to_value in zip(given, *taken, strict=False):
+                found = kernel.backward(some, _Keys(key, value, part.causal, ctx.scale), _Whole(*whole))
                 of_queries.append(found[0])
                 to_key += found[1]
                 to_value += found[2]
@@ -127,83 +129,77 @@ def _parts(kinds: Sequence[Any], tensors: Sequence[torch.Tensor]) -> Iterator[Pa
         yield Part(key, value, causal, first)
 
 
-class _Kernel(Protocol):
-    """Attention of (b, K, T, D) queries over (b, K, S, D) keys that also tells its denominators.
+@dataclass(frozen=True)
+class _Keys:
+    """What the queries of one call look at: key and value (b, K, S, D)."""
 
-    `forward` returns the output and log sum exp (b, K, T) float32. `backward` takes the gradient, queries, output and
-    denominators of the whole of which these keys are a part, and returns the gradients of queries, keys and values.
+    key: torch.Tensor
+    value: torch.Tensor
+    causal: bool
+    scale: float
+
+
+@dataclass(frozen=True)
+class _Whole:
+    """The attention of which some keys are a part, for its backward.
+
+    Attributes:
+        grad, out: (b, K, T, D), the gradient of the merged output, and this output.
+        total: (b, K, T) float32, log sum exp over all keys.
     """
 
-    def forward(
-        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, causal: bool, scale: float
-    ) -> tuple[torch.Tensor, torch.Tensor]: ...
+    grad: torch.Tensor
+    out: torch.Tensor
+    total: torch.Tensor
 
-    def backward(
-        self,
-        grad: torch.Tensor,
-        query: torch.Tensor,
-        out: torch.Tensor,
-        total: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        causal: bool,
-        scale: float,
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]: ...
+
+_Gradients = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # of queries, keys and values
+
+
+class _Kernel(Protocol):
+    """Attention of queries (b, K, T, D) that also tells its denominators."""
+
+    def forward(self, query: torch.Tensor, keys: _Keys) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the output, and log sum exp (b, K, T) float32."""
+        ...
+
+    def backward(self, query: torch.Tensor, keys: _Keys, whole: _Whole) -> _Gradients:
+        """Return the gradients that come through these keys."""
+        ...
 
 
 class _CpuFlash:
     """PyTorch's kernel of SDPA on CPUs."""
 
-    def forward(
-        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, causal: bool, scale: float
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, query: torch.Tensor, keys: _Keys) -> tuple[torch.Tensor, torch.Tensor]:
         attend = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-        out, lse = attend(query, key, value, 0.0, causal, scale=scale)
+        out, lse = attend(query, keys.key, keys.value, 0.0, keys.causal, scale=keys.scale)
         return out, lse
 
-    def backward(
-        self,
-        grad: torch.Tensor,
-        query: torch.Tensor,
-        out: torch.Tensor,
-        total: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        causal: bool,
-        scale: float,
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def backward(self, query: torch.Tensor, keys: _Keys, whole: _Whole) -> _Gradients:
         back = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
-        lse = total.transpose(1, 2).contiguous().transpose(1, 2)  # as the kernel itself lays it out
-        of_query, of_key, of_value = back(grad, query, key, value, out, lse, 0.0, causal, scale=scale)
+        lse = whole.total.transpose(1, 2).contiguous().transpose(1, 2)  # as the kernel itself lays it out
+        of_query, of_key, of_value = back(
+            whole.grad, query, keys.key, keys.value, whole.out, lse, 0.0, keys.causal, scale=keys.scale
+        )
         return of_query, of_key, of_value
 
 
 class _CudaFlash:
     """PyTorch's flash attention on GPUs, for types of two bytes."""
 
-    def forward(
-        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, causal: bool, scale: float
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, query: torch.Tensor, keys: _Keys) -> tuple[torch.Tensor, torch.Tensor]:
         attend = torch.ops.aten._scaled_dot_product_flash_attention
-        out, lse, *_ = attend(query, key, value, 0.0, causal, False, scale=scale)
+        out, lse, *_ = attend(query, keys.key, keys.value, 0.0, keys.causal, False, scale=keys.scale)
         return out, lse
 
-    def backward(
-        self,
-        grad: torch.Tensor,
-        query: torch.Tensor,
-        out: torch.Tensor,
-        total: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        causal: bool,
-        scale: float,
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def backward(self, query: torch.Tensor, keys: _Keys, whole: _Whole) -> _Gradients:
         back = torch.ops.aten._scaled_dot_product_flash_attention_backward
-        none = torch.zeros(2, dtype=torch.uint64, device=query.device)  # of dropout, which there is none of
+        lengths = query.shape[2], keys.key.shape[2]
+        chance = torch.zeros(2, dtype=torch.uint64, device=query.device)  # of dropout, which there is none of
         of_query, of_key, of_value = back(
-            grad, query, key, value, out, total.contiguous(), None, None, query.shape[2], key.shape[2], 0.0, causal,
-            none, none[:0], scale=scale,
+            whole.grad, query, keys.key, keys.value, whole.out, whole.total.contiguous(), None, None, *lengths, 0.0,
+            keys.causal, chance, chance[:0], scale=keys.scale,
         )  # fmt: skip
         return of_query, of_key, of_value
 
@@ -211,40 +207,29 @@ class _CudaFlash:
 class _Products:
     """Matrix products in float32, some queries at a time: for types and devices that have no kernel."""
 
-    def forward(
-        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, causal: bool, scale: float
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, query: torch.Tensor, keys: _Keys) -> tuple[torch.Tensor, torch.Tensor]:
         outs, totals = [], []
-        for first, some in self._blocks(query, key):
-            scores = self._scores(some, key, causal, scale, first)
+        for first, some in self._blocks(query, keys.key):
+            scores = self._scores(some, keys, first)
             total = scores.logsumexp(-1)
-            outs.append((scores - total[..., None]).exp() @ value.float())
+            outs.append((scores - total[..., None]).exp() @ keys.value.float())
             totals.append(total)
         return torch.cat(outs, dim=2), torch.cat(totals, dim=2)
 
-    def backward(
-        self,
-        grad: torch.Tensor,
-        query: torch.Tensor,
-        out: torch.Tensor,
-        total: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        causal: bool,
-        scale: float,
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def backward(self, query: torch.Tensor, keys: _Keys, whole: _Whole) -> _Gradients:
+        key, value = keys.key.float(), keys.value.float()
         of_query: list[torch.Tensor] = []
-        of_key, of_value = (torch.zeros_like(values, dtype=torch.float32) for values in (key, value))
-        along = (grad.float() * out.float()).sum(-1, keepdim=True)
+        of_key, of_value = torch.zeros_like(key), torch.zeros_like(value)
+        along = (whole.grad.float() * whole.out.float()).sum(-1, keepdim=True)
         for first, some in self._blocks(query, key):
             span = slice(first, first + some.shape[2])
-            weights = (self._scores(some, key, causal, scale, first) - total[:, :, span, None]).exp()
-            got = grad[:, :, span].float()
+            weights = (self._scores(some, keys, first) - whole.total[:, :, span, None]).exp()
+            got = whole.grad[:, :, span].float()
             of_value += weights.transpose(-1, -2) @ got
-            of_scores = weights * (got @ value.float().transpose(-1, -2) - along[:, :, span]) * scale
-            of_query.append(of_scores @ key.float())
+            of_scores = weights * (got @ value.transpose(-1, -2) - along[:, :, span]) * keys.scale
+            of_query.append(of_scores @ key)
             of_key += of_scores.transpose(-1, -2) @ some.float()
-        return torch.cat(of_query, dim=2).to(query.dtype), of_key.to(key.dtype), of_value.to(value.dtype)
+        return torch.cat(of_query, dim=2).to(query.dtype), of_key.to(keys.key.dtype), of_value.to(keys.value.dtype)
 
     @staticmethod
     def _blocks(query: torch.Tensor, key: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:
@@ -255,10 +240,10 @@ class _Products:
             first += some.shape[2]
 
     @staticmethod
-    def _scores(query: torch.Tensor, key: torch.Tensor, causal: bool, scale: float, first: int) -> torch.Tensor:
-        scores = query.float() @ key.float().transpose(-1, -2) * scale
-        if causal:
-            later = torch.ones(query.shape[2], key.shape[2], dtype=torch.bool, device=query.device).triu(first + 1)
+    def _scores(query: torch.Tensor, keys: _Keys, first: int) -> torch.Tensor:
+        scores = query.float() @ keys.key.float().transpose(-1, -2) * keys.scale
+        if keys.causal:
+            later = torch.ones(scores.shape[2:], dtype=torch.bool, device=query.device).triu(first + 1)
             scores = scores.masked_fill(later, -torch.inf)
         return scores
 

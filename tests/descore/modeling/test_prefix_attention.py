@@ -83,6 +83,34 @@ def test_own_tokens_may_come_piece_by_piece(padded: bool) -> None:
     torch.testing.assert_close(found, whole[:, cut:], rtol=1e-5, atol=1e-6)
 
 
+def test_by_autocast_it_is_computed_in_its_type_as_the_plain_one() -> None:
+    """Norms whose weights train are float32, so queries and keys come wider than values."""
+    generator = torch.Generator().manual_seed(0)
+    rows, length = VIDEOS * GROUP, 4
+
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=generator).requires_grad_()
+
+    query, key = draw(rows, HEADS, length, SIZE), draw(rows, KV_HEADS, length, SIZE)
+    value = draw(rows, KV_HEADS, length, SIZE)
+    prefix_key, prefix_value = draw(VIDEOS, KV_HEADS, WIDTH, SIZE), draw(VIDEOS, KV_HEADS, WIDTH, SIZE)
+    shared = SharedPrefix({0: (prefix_key, prefix_value)}, None, GROUP)
+    expected = plain(query, (key, value), shared, None)
+    half = SharedPrefix({0: (prefix_key, prefix_value.bfloat16())}, None, GROUP)
+    with torch.autocast("cpu", torch.bfloat16):
+        found, _ = prefix_attention(nn.Module(), query, key, value.bfloat16(), None, 0.3, shared_prefix=half)
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.float(), expected, rtol=0.03, atol=0.03)
+    inputs = [query, key, prefix_key, value, prefix_value]
+    weights = torch.randn(expected.shape, generator=generator)
+    for one, other in zip(
+        torch.autograd.grad((expected * weights).sum(), inputs),
+        torch.autograd.grad((found * weights).sum(), inputs),
+        strict=True,
+    ):
+        assert (one - other).norm() <= 0.02 * one.norm()
+
+
 def test_other_kinds_of_attention_stay_as_they_are() -> None:
     backbone = tiny_backbone()
     backbone.set_attn_implementation("eager")
