@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -113,6 +113,10 @@ class JudgingClient:
                     sent = self._http.post("/v1/videos", params={"sha256": video}, content=pieces, headers=headers)
                 self._refuse(sent, path)
         self._there.add(video)
+
+    def count(self, videos: Sequence[str]) -> int:
+        """Return how many of the videos, named by their hashes, are known to be there."""
+        return sum(video in self._there for video in videos)
 
     def forget_videos(self) -> None:
         """Ask again for each video whether it is there."""

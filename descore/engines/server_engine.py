@@ -127,13 +127,14 @@ class ServerEngine(Engine):
         return self.down
 
     def read(self, video: str | Path, lane: Lane = JUDGING) -> ServerClip:
-        """Hash a file. `think` sends it to the server that is to judge it, unless that one has it.
+        """Hash a file, and send it to a server that lacks it, which decodes it: a broken one is found before any batch.
 
         Args:
             lane: of no use here: servers have decoders of their own.
 
         Raises:
             VideoError: it can't be used.
+            EngineError: no server answers.
         """
         del lane
         path = Path(video)
@@ -141,7 +142,15 @@ class ServerEngine(Engine):
         limit = int(self.description["limits"]["file_bytes"])
         if (size := path.stat().st_size) > limit:
             raise VideoTooLargeError(path, f"it has {size:,} bytes; the server takes {limit:,}: make it shorter or smaller")
-        return clip
+        attempts = _Attempts(None)
+        while True:
+            client = self._next([clip.video])
+            try:
+                client.ensure(clip.video, clip.path)
+                return clip
+            except (ServerDownError, ServerBusyError) as error:
+                self._note(client, error)
+                attempts.failed(error, self._seconds_until_free())
 
     def encode(self, clip: ServerClip, prompt: str) -> ServerRow:
         """Put a video and its prompt together."""
@@ -169,7 +178,7 @@ class ServerEngine(Engine):
         }
         attempts = _Attempts(cancel)
         while attempts.may_go_on():
-            client, spoken = self._next(), False
+            client, spoken = self._next(body["videos"]), False
             try:
                 for row in rows:
                     client.ensure(row.clip.video, row.clip.path)
@@ -246,10 +255,10 @@ class ServerEngine(Engine):
         self._up(client)
         return described
 
-    def _next(self) -> JudgingClient:
+    def _next(self, videos: Sequence[str]) -> JudgingClient:
         """Return the server with the fewest open requests, of those that are not left out; full ones come last.
 
-        Of equals it is the one that was chosen least often.
+        Of equals it is the one that has most of the videos, and of those the one that was chosen least often.
 
         Raises:
             ServerDownError: all are left out.
@@ -259,7 +268,11 @@ class ServerEngine(Engine):
             up = [client for client in self._clients if self._down.get(client.name, _NEVER)[0] <= now]
             if not up:
                 raise ServerDownError("; ".join(reason for _, reason in self._down.values()))
-            rank = lambda client: (self._full.get(client.name, 0.0) > now, client.outstanding, self._turns[client.name])  # noqa: E731
+
+            def rank(client: JudgingClient) -> tuple[bool, int, int, int]:
+                is_full = self._full.get(client.name, 0.0) > now
+                return is_full, client.outstanding, -client.count(videos), self._turns[client.name]
+
             chosen = min(up, key=rank)
             self._turns[chosen.name] += 1
             return chosen

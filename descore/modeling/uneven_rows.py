@@ -10,6 +10,7 @@ channels.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -35,7 +36,7 @@ class UnevenRows:
 
 def largest_group(video_of_row: Sequence[int]) -> int:
     """Return the largest number of rows that a video has."""
-    return max(video_of_row.count(video) for video in set(video_of_row))
+    return max(Counter(video_of_row).values())
 
 
 def uneven_rows(video_of_row: Sequence[int], videos: int, device: torch.device) -> UnevenRows | None:

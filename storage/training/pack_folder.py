@@ -23,8 +23,11 @@ from typing import TYPE_CHECKING, Any
 from storage.atomic import sha256_of, write_atomic
 from storage.errors import StorageError
 from storage.foreign_json import read_json
+from storage.training.model_registry import get_checkpoint
 
 if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
     from storage.training.runs import Run
 
 PACK, RESULT, README, CONFIG = "pack.json", "result.json", "README.md", "config.yaml"
@@ -93,6 +96,13 @@ def run_key(run: Run, parent_fingerprint: str) -> str:
     """Name a run so that no other run has the same name, whatever the store."""
     about = [run.id, run.created_at.isoformat(), run.snapshot_hash, parent_fingerprint]
     return hashlib.sha256(json.dumps(about).encode()).hexdigest()
+
+
+def is_pack_of(session: Session, pack: Pack, run: Run) -> bool:
+    """Whether a pack is of this run of this store."""
+    if pack.run != run.id or run.parent_id is None:
+        return False
+    return run_key(run, get_checkpoint(session, run.parent_id).fingerprint) == pack.key
 
 
 def write_pack(folder: Path, pack: Pack) -> None:

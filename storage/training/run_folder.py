@@ -136,6 +136,15 @@ def read_samples(folder: Path) -> list[dict[str, Any]]:
     return [row for row in map(_row, lines) if row is not None]
 
 
+def is_finished(stage_folder: Path) -> bool:
+    """Whether a stage's folder holds a finished stage, by its report."""
+    try:
+        report = json.loads((stage_folder / REPORT).read_text("utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(report, dict) and report.get("status") == "finished"
+
+
 def tail(folder: Path, size: int = 16_000) -> str:
     """Read the end of a run's log: whole lines, at most `size` bytes, of a progress bar only its last state."""
     path = folder / LOG

@@ -165,12 +165,12 @@ class _Loop:
         optimizers = build_optimizers(stage.model, stage.optim)
         if accelerator.distributed_type == DistributedType.DEEPSPEED and len(optimizers) > 1:
             raise ValueError("DeepSpeed takes one optimizer; set optim.optimizer to adamw, or run with DDP")
-        if is_sharded(accelerator):
+        self._sharded = is_sharded(accelerator)
+        if self._sharded:
             self._objective, *self._optimizers = accelerator.prepare(stage.objective, *optimizers)
         else:  # gradients are summed over processes after the last backward, so nothing needs to wrap the model
             self._objective, self._optimizers = stage.objective, [accelerator.prepare(each) for each in optimizers]
         self._weights = [parameter for parameter in self._objective.parameters() if parameter.requires_grad]
-        self._sharded = is_sharded(accelerator)
         self._together = Together(accelerator, catches=not self._sharded)
         seed_everything(_stable_seed(config.seed, stage.name, accelerator.process_index))
         newest = self._checkpoints.newest()
@@ -221,7 +221,7 @@ class _Loop:
         self.progress.budgets = {budget.name: budget.kept() for budget in self.stage.budgets}
         accelerator, states = self.accelerator, random_states()
         pieces = self._run_folder / ".sharded.partial"
-        if is_sharded(accelerator):
+        if self._sharded:
             if accelerator.is_main_process:  # what a kill in the middle of this left behind
                 shutil.rmtree(pieces, ignore_errors=True)
             accelerator.wait_for_everyone()

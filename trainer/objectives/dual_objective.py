@@ -264,7 +264,7 @@ class DualObjective(nn.Module):
         share = _Share(self.config, batch, tokens, comparisons)
         config, rows = self.config, torch.arange(len(batch.advantages), device=batch.advantages.device)
         run = rollout_forward(self.model, batch.prompts, batch.rollouts, batch.vision, temperature=config.temperature)
-        loss = share.of_tokens(run.logprobs, rows, slice(0, run.logprobs.shape[1])) + share.of_rewards(run.rewards, rows)
+        loss = share.of_tokens(run.logprobs, rows, slice(0, run.logprobs.shape[1])) + share.of_rewards(run.rewards)
         return DualLosses(loss, share.parts)
 
     def backward(
@@ -291,7 +291,7 @@ class DualObjective(nn.Module):
             batch.rollouts,
             plan_chunks(batch.rollouts, budget),
             lambda logprobs, rows, span: share.of_tokens(logprobs, rows, span) * scale,
-            lambda rewards, rows: share.of_rewards(rewards, rows) * scale,
+            lambda rewards: share.of_rewards(rewards) * scale,
             batch.vision,
             self.config.temperature,
             autocast,
@@ -351,9 +351,8 @@ class _Share:
         corrects = not batch.by_trained_model and config.importance_cap > 0
         return importance_weights(ratio, config.importance_cap) if corrects else None
 
-    def of_rewards(self, rewards: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        """Bradley-Terry of rollout i of A against rollout i of B; rewards (V, g) of the rows (V * g,)."""
-        del rows  # labels are a pair's, whichever of its rollouts these are
+    def of_rewards(self, rewards: torch.Tensor) -> torch.Tensor:
+        """Bradley-Terry of rollout i of A against rollout i of B; rewards (V, g) of any g rollouts of each video."""
         reward_a, reward_b = rewards[::2], rewards[1::2]
         labels = self._batch.labels[:, None].expand_as(reward_a)
         preference = bradley_terry(reward_a, reward_b, labels, total=self._comparisons)

@@ -19,7 +19,7 @@ from descore.errors import CheckpointError
 from storage import Database, NotInStoreError
 from storage.data_home import data_home_id
 from storage.training.model_registry import Checkpoint, get_checkpoint
-from storage.training.pack_folder import AWAY, CACHE, RUN, Pack, PackError, check_files, read_pack, read_result, run_key
+from storage.training.pack_folder import AWAY, CACHE, RUN, Pack, PackError, check_files, is_pack_of, read_pack, read_result
 from storage.training.run_folder import CHECKPOINT, LOG, SAMPLES, RunLock
 from storage.training.runs import Run, get_run, mark_running, mark_sent, requeue, set_progress
 from trainer.evaluation.gate_judging import BENCHMARKS, FOLDER, rename_judgements
@@ -70,10 +70,10 @@ def _run_of(database: Database, pack: Pack, folder: Path) -> Run:
     try:
         with database.read() as session:
             run = get_run(session, pack.run)
-            parent = None if run.parent_id is None else get_checkpoint(session, run.parent_id)
+            is_of_run = is_pack_of(session, pack, run)
     except NotInStoreError as error:
         raise PackError(f"{other}; give the pack of a run of this one") from error
-    if parent is None or run_key(run, parent.fingerprint) != pack.key:
+    if not is_of_run:
         raise PackError(f"{other}; give the pack of a run of this one")
     if run.state == "finished":
         raise PackError(f"run {run.id} has its result already; start a new run")

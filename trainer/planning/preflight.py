@@ -130,7 +130,7 @@ class _PresetChecker:
             why_not=why_not,
             memory_bytes=memory,
             steps_aside=why_not is None and memory is not None and memory > _USABLE * self._device.free,
-            seconds_per_step={stage: round(seconds, 3) for stage, seconds in speeds.items()},
+            seconds_per_step={stage: round(seconds, 6) for stage, seconds in speeds.items()},
             seconds=_seconds(config, speeds, judging, held_out, pairs),
             known_from=source,
             device=device,

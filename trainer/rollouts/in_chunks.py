@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from descore.modeling.model import DeScoreModel, VisionOutputs
 
 TokenLoss = Callable[[torch.Tensor, torch.Tensor, slice], torch.Tensor]
-RewardLoss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+RewardLoss = Callable[[torch.Tensor], torch.Tensor]
 _KeysAndValues = dict[int, tuple[torch.Tensor, torch.Tensor]]
 
 
@@ -102,7 +102,7 @@ def backward_in_chunks(
         chunks: of `plan_chunks`.
         token_loss: called with log-probabilities (n, t), their rows (n,) among the N and their span among the T; it returns
             a scalar. The loss is the sum over all calls, each (row, token) once.
-        reward_loss: called with rewards (V, g) and their rows (V * g,); it returns a scalar. Each reward once.
+        reward_loss: called with rewards (V, g) of g rollouts of each video; it returns a scalar. Each reward once.
         autocast: entered for what goes forward.
 
     Raises:
@@ -113,7 +113,7 @@ def backward_in_chunks(
             rows = rows_of(chunk, rollouts)
             with autocast():
                 run = rollout_forward(model, prompts, chosen(rollouts, chunk), vision, temperature=temperature)
-                loss = token_loss(run.logprobs, rows, slice(0, chunk.width)) + reward_loss(run.rewards, rows)
+                loss = token_loss(run.logprobs, rows, slice(0, chunk.width)) + reward_loss(run.rewards)
             loss.backward()
         return
     with autocast():
@@ -232,14 +232,14 @@ class _ChunkWork:
         """Go forward and backward in one."""
         with self._autocast():
             run = self.forward(0, self._chunk.width, {})
-            loss = token_loss(run.logprobs, self._rows, run.span) + reward_loss(self._by_video(run.rewards), self._rows)
+            loss = token_loss(run.logprobs, self._rows, run.span) + reward_loss(self._by_video(run.rewards))
         loss.backward()
 
     def piece_by_piece(self, token_loss: TokenLoss, reward_loss: RewardLoss) -> None:
         """Go forward without a graph for keys, values and rewards, then in pieces, from the last to the first, backward."""
         rewards = self._first_pass()
         rewards.requires_grad_()
-        reward_loss(self._by_video(rewards), self._rows).backward()
+        reward_loss(self._by_video(rewards)).backward()
         of_rewards = rewards.grad if rewards.grad is not None else torch.zeros_like(rewards)
         collected = {layer: tuple(torch.zeros_like(kept) for kept in pair) for layer, pair in self.kept.items()}
         for start, end in reversed(self._chunk.pieces):

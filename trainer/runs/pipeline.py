@@ -12,7 +12,6 @@ Called again with the same folder it goes on where it stopped; finished stages a
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections.abc import Iterator, Sequence
@@ -25,7 +24,7 @@ from accelerate.utils import DistributedDataParallelKwargs
 
 from storage.atomic import PARTIAL
 from storage.data_home import data_home
-from storage.training.run_folder import CHECKPOINT, CONFIG, REPORT
+from storage.training.run_folder import CHECKPOINT, CONFIG, is_finished
 from trainer.config import TrainConfig, config_to_dict, load_preset, save_config
 from trainer.data.load_pairs import load_pairs
 from trainer.data.run_pairs import read_pairs, save_pairs
@@ -41,8 +40,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# How much goes through memory at a time, who samples, and what is kept and written: gradients stay what they are, up to the
-# order of float additions.
+# How much goes through memory at a time, who samples, and what is kept and written. The objective stays what it is:
+# gradients of the same rollouts differ by the order of float additions, and another engine samples other rollouts of the
+# same policy.
 MAY_CHANGE = frozenset({
     "save_every", "keep", "log_every", "model.gradient_checkpointing", "data.frame_cache", "data.vision_cache",
     "cold_start.micro_batch_pairs", "cold_start.forward_tokens",
@@ -202,12 +202,6 @@ def _trackers_closed(accelerator: Accelerator) -> Iterator[None]:
     finally:
         for tracker in accelerator.trackers:
             tracker.finish()
-
-
-def is_finished(folder: Path) -> bool:
-    """Whether a stage's folder holds a finished stage."""
-    path = folder / REPORT
-    return path.exists() and json.loads(path.read_text("utf-8"))["status"] == "finished"
 
 
 def _differences(kept: dict[str, Any], requested: dict[str, Any], where: str = "") -> list[str]:

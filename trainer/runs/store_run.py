@@ -25,7 +25,7 @@ from descore.errors import CheckpointError, RewardError
 from storage import Database, StorageError, open_database
 from storage.data_home import data_home_id
 from storage.training.devices import process_count
-from storage.training.run_folder import CONFIG, LOG, RunLock, device_lock
+from storage.training.run_folder import CONFIG, LOG, RunLock, device_lock, is_finished
 from storage.training.runs import Run, finish, get_run, mark_running, requeue
 from trainer.config import TrainConfig, save_config
 from trainer.data.frozen_pairs import frozen_pairs, pair_ids
@@ -35,8 +35,8 @@ from trainer.evaluation.gate_judging import GateStoppedError
 from trainer.evaluation.score_pairs import score
 from trainer.planning.measured_runs import seconds_per_step
 from trainer.runs.observer import FolderObserver, Part, RunProgress, save_pair_ids
-from trainer.runs.pipeline import is_finished, stages_to_train, write_run
 from trainer.runs.pipeline import run as train_stages
+from trainer.runs.pipeline import stages_to_train, write_run
 from trainer.runs.processes import train_in_processes, useful_processes
 from trainer.runs.progress import Reporter, Schedule, SchedulePart
 from trainer.runs.publish import (

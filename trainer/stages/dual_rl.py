@@ -134,7 +134,6 @@ class RLStage:
         self._reference = Reference(model, self.config, is_sharded(accelerator))
         self._accelerator, self._vision, self._seed = accelerator, vision, seed
         self._sampler = sampler or OwnSampler(model)
-        self._is_trained_model = self._sampler.is_trained_model
         without_dropout(model)
 
     def prepare(self, step: int, together: Guard = unguarded) -> PreparedStep:
@@ -220,7 +219,7 @@ class RLStage:
         pairs = [self._rl_pair(pair, rows) for pair, rows in encoded.items()]
         thoughts = SampledThoughts.joined([sampled[pair.identity] for pair in encoded.pairs])
         batch = build_batch(self.model, pairs, thoughts, self.config, self._features(pairs))
-        batch.by_trained_model = self._is_trained_model
+        batch.by_trained_model = self._sampler.is_trained_model
         self._reward(batch, encoded.pairs)
         # In the numbers of the training forward, so that what differs is the policy and not the rounding.
         with self.precision.step(), self.precision.autocast():

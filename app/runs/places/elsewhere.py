@@ -5,30 +5,28 @@ packs/run-7/       in the data folder, unless `python -m trainer pack 7 OUT` cho
 
 from __future__ import annotations
 
-import json
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from app.runs.places.place import THERE, PlaceError, PlaceState
-from app.runs.places.run_processes import RunProcesses
+from app.runs.places.run_processes import PlaceOfProcesses, RunProcesses
 from app.runs.places.this_machine import GONE
 from storage import Database
-from storage.training.model_registry import get_checkpoint
-from storage.training.pack_folder import AWAY, PACKS, RUN, read_pack, read_result, run_key
-from storage.training.run_folder import REPORT, tail
+from storage.training.pack_folder import AWAY, PACKS, RUN, is_pack_of, read_pack, read_result
+from storage.training.run_folder import is_finished, tail
 from storage.training.runs import Run
 
 TRAINER = (sys.executable, "-m", "trainer")
 
 
-class Elsewhere:
-    """Runs that are packed here and trained where nobody here sees them."""
+class Elsewhere(PlaceOfProcesses):
+    """Runs that are packed here and trained where nobody here sees them; one that is away needs no asking to end."""
 
     def __init__(self, database: Database, processes: RunProcesses, trainer: Sequence[str] = TRAINER) -> None:
         """Set the command whose `pack`, `unpack` and `run` do the work."""
-        self._database, self._processes, self._trainer = database, processes, tuple(trainer)
+        super().__init__(processes)
+        self._database, self._trainer = database, tuple(trainer)
 
     def start(self, run: Run) -> None:
         """Pack the run, or compare its result where that is back already.
@@ -36,7 +34,7 @@ class Elsewhere:
         Raises:
             PlaceError: the process can't be started.
         """
-        is_back = all(_is_trained(self._processes.folder(run) / stage) for stage in run.stages)
+        is_back = all(is_finished(self._processes.folder(run) / stage) for stage in run.stages)
         command = ("run", str(run.id)) if is_back else ("pack", str(run.id), str(self.pack(run)))
         self._processes.launch(run, (*self._trainer, *command))
 
@@ -52,18 +50,6 @@ class Elsewhere:
         if code is not None and code > 0:
             return PlaceState("failed", self._processes.last_words(run) or "it could not be packed", code)
         return PlaceState("lost", GONE)
-
-    def cancel(self, run: Run) -> None:
-        """End a process that works on the run; one that is away needs no asking."""
-        self._processes.ask_to_end(run)
-
-    def end(self, run: Run) -> bool:
-        """Kill a process that works on the run."""
-        return self._processes.send(run, signal.SIGKILL)
-
-    def resumed(self, run: Run) -> None:
-        """Forget an earlier wish to end a run."""
-        self._processes.forget_signals(run)
 
     def folder(self, run: Run) -> Path:
         """Return the run's folder in its pack, while it is away and the pack can be seen from here."""
@@ -98,8 +84,8 @@ class Elsewhere:
             raise PlaceError(f"a process works on run {run.id} just now; try again in a moment")
         pack = read_pack(folder)
         with self._database.read() as session:
-            parent = None if run.parent_id is None else get_checkpoint(session, run.parent_id)
-        if pack.run != run.id or parent is None or run_key(run, parent.fingerprint) != pack.key:
+            is_of_run = is_pack_of(session, pack, run)
+        if not is_of_run:
             raise PlaceError(f"{folder.name} is the pack of another run; give that of run {run.id}")
         if read_result(folder, pack) is None:
             raise PlaceError(
@@ -112,11 +98,3 @@ class Elsewhere:
 def is_away(run: Run) -> bool:
     """Whether a run is packed, and its result not back."""
     return run.place == "elsewhere" and run.state == "running" and run.progress.get("stage") == AWAY
-
-
-def _is_trained(stage_folder: Path) -> bool:
-    try:
-        report = json.loads((stage_folder / REPORT).read_text("utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(report, dict) and report.get("status") == "finished"

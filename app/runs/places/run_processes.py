@@ -106,6 +106,25 @@ class RunProcesses:
         return last_words(self.folder(run))
 
 
+class PlaceOfProcesses:
+    """The part of a place that all places have whose work is done by processes of this machine."""
+
+    def __init__(self, processes: RunProcesses) -> None:
+        self._processes = processes
+
+    def cancel(self, run: Run) -> None:
+        """Send SIGTERM, which a process takes for a wish to end after its step."""
+        self._processes.ask_to_end(run)
+
+    def end(self, run: Run) -> bool:
+        """Kill the process; tell whether there was one."""
+        return self._processes.send(run, signal.SIGKILL)
+
+    def resumed(self, run: Run) -> None:
+        """Forget an earlier wish to end a run."""
+        self._processes.forget_signals(run)
+
+
 def last_words(folder: Path) -> str:
     """Return the last line of the log in a run's folder."""
     lines = [line.strip() for line in tail(folder, LAST_WORDS).splitlines()]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Sequence
 from pathlib import Path
 
 from app.runs.places.place import THERE, PlaceState
-from app.runs.places.run_processes import RunProcesses
+from app.runs.places.run_processes import PlaceOfProcesses, RunProcesses
 from app.serving.serving import Serving, offload_reason
 from storage.training.run_folder import is_held, tail
 from storage.training.runs import Run
@@ -15,12 +14,13 @@ from storage.training.runs import Run
 GONE = "its process died without a word; it can go on from its last checkpoint"
 
 
-class ThisMachine:
+class ThisMachine(PlaceOfProcesses):
     """Runs as processes of their own, which outlive the app."""
 
     def __init__(self, processes: RunProcesses, serving: Serving, command: Sequence[str]) -> None:
         """Set the command that does a run, given its number; it starts further processes itself."""
-        self._processes, self._serving, self._command = processes, serving, tuple(command)
+        super().__init__(processes)
+        self._serving, self._command = serving, tuple(command)
 
     def start(self, run: Run) -> None:
         """Start the process; where the device can't hold both models, the serving one leaves it first.
@@ -38,18 +38,6 @@ class ThisMachine:
         if code is not None and code > 0 and not is_held(self.folder(run)):
             return PlaceState("failed", self._processes.last_words(run) or "it could not be started", code)
         return THERE if self._processes.is_alive(run) else PlaceState("lost", GONE)
-
-    def cancel(self, run: Run) -> None:
-        """Send SIGTERM, which the process takes for a wish to end after its step."""
-        self._processes.ask_to_end(run)
-
-    def end(self, run: Run) -> bool:
-        """Kill the process."""
-        return self._processes.send(run, signal.SIGKILL)
-
-    def resumed(self, run: Run) -> None:
-        """Forget an earlier wish to end a run."""
-        self._processes.forget_signals(run)
 
     def folder(self, run: Run) -> Path:
         """Return the run's folder."""

@@ -19,42 +19,44 @@ if TYPE_CHECKING:
 WIDTHS = (6, 9, 4)  # of the rollouts: the longer one of both videos, with its query token
 
 
-def weights_of(packed: Rollouts) -> tuple[torch.Tensor, torch.Tensor]:
-    """A weight of its own for each token and each reward."""
-    of_tokens = torch.linspace(-1, 1, packed.tokens.numel()).reshape(packed.tokens.shape)
-    return of_tokens, torch.linspace(-2, 1, len(packed.lengths))
+def weights_of(packed: Rollouts) -> torch.Tensor:
+    """A weight of its own for each token."""
+    return torch.linspace(-1, 1, packed.tokens.numel()).reshape(packed.tokens.shape)
+
+
+def loss_of_rewards(rewards: torch.Tensor) -> torch.Tensor:
+    """As Bradley-Terry does, it takes the rewards of both videos together; its gradient is another for each of them."""
+    return (rewards[0] * rewards[1] + rewards[0] ** 2).sum()
 
 
 def whole(model: DeScoreModel) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     packed = tiny_rollouts(model)
-    of_tokens, of_rewards = weights_of(packed)
+    of_tokens = weights_of(packed)
     run = rollout_forward(model, collate(prompt_rows(), pad_token_id(model.processor)), packed)
     model.zero_grad()
-    reward_loss = (run.rewards.flatten() * of_rewards).sum() + run.rewards[0].mul(run.rewards[1]).sum()
-    ((run.logprobs * of_tokens).sum() + reward_loss).backward()
+    ((run.logprobs * of_tokens).sum() + loss_of_rewards(run.rewards)).backward()
     return run.logprobs.detach(), {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
 def in_chunks(model: DeScoreModel, budget: int | None) -> dict[str, torch.Tensor]:
     packed = tiny_rollouts(model)
-    of_tokens, of_rewards = weights_of(packed)
-    seen, rewarded = torch.zeros_like(of_tokens), torch.zeros_like(of_rewards)
+    of_tokens, rewarded = weights_of(packed), list[int]()
+    seen = torch.zeros_like(of_tokens)
 
     def token_loss(logprobs: torch.Tensor, rows: torch.Tensor, span: slice) -> torch.Tensor:
         if logprobs.requires_grad:
             seen[rows, span] += 1
         return (logprobs * of_tokens[rows, span]).sum()
 
-    def reward_loss(rewards: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        rewarded[rows] += 1
-        # As Bradley-Terry does, it takes the rewards of both videos together.
-        return (rewards.flatten() * of_rewards[rows]).sum() + rewards[0].mul(rewards[1]).sum()
+    def reward_loss(rewards: torch.Tensor) -> torch.Tensor:
+        rewarded.append(rewards.numel())
+        return loss_of_rewards(rewards)
 
     model.zero_grad()
     prompts = collate(prompt_rows(), pad_token_id(model.processor))
     backward_in_chunks(model, prompts, packed, plan_chunks(packed, budget), token_loss, reward_loss)
     assert (seen[packed.mask.bool()] == 1).all()
-    assert (rewarded == 1).all()
+    assert sum(rewarded) == len(packed.lengths)
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 

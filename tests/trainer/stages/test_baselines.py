@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -16,6 +17,9 @@ from trainer.engine.metrics_log import read_metrics
 from trainer.engine.stop_signals import StopSignals
 from trainer.rollouts.sampling import SampledThoughts
 from trainer.stages.baselines import GenerativeStage, overall_score, preference_rewards, without_scoring
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def test_a_rollout_is_rewarded_where_its_score_orders_the_pair_as_people_did() -> None:
@@ -34,6 +38,18 @@ def test_swapping_the_videos_swaps_the_rewards() -> None:
 def test_the_score_is_read_from_the_thought() -> None:
     assert overall_score(render_answer("why", TRUTH, 3.25)) == 3.25
     assert overall_score("<think>no end") is None
+
+
+class Scripted:
+    """An engine that samples what a function says."""
+
+    is_trained_model = True
+
+    def __init__(self, sample: Callable[..., SampledThoughts]) -> None:
+        self._sample = sample
+
+    def __call__(self, *args: Any, **settings: Any) -> SampledThoughts:
+        return self._sample(*args, **settings)
 
 
 def written(score: float, processor):
@@ -57,7 +73,7 @@ def test_the_generative_baseline_trains_the_thoughts_and_not_the_head(tmp_path: 
         log_probs = tuple(tuple((-1.0,) * (len(one) + 1) for one in group) for group in ids)
         return SampledThoughts(ids, decoded, (ended,) * len(seeds), (ends,) * len(seeds), log_probs)
 
-    stage._sampler = sampler
+    stage._sampler = Scripted(sampler)
     [work] = stage.prepare(0).micro_batches
     order = stage.data.micro_batches(0, lambda pair: pair)[0].pairs
     # A's 4.0 and 3.0 against B's mean 2.5; B's 2.0 and 3.0 against A's mean 3.5
@@ -77,7 +93,7 @@ def test_the_generative_baseline_trains_the_thoughts_and_not_the_head(tmp_path: 
         log_probs = tuple(tuple((-1.0,) * (len(one) + 1) for one in group) for group in ids)
         return replace(sampled, ids=ids, texts=texts, log_probs=log_probs)
 
-    stage._sampler = uneven
+    stage._sampler = Scripted(uneven)
     (tmp_path / "run").mkdir()
     train(stage, config, tmp_path / "run", accelerator, StopSignals())
     [row] = read_metrics(tmp_path / "run")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -15,6 +15,9 @@ from tests.helpers.tiny_runs import tiny_config, tiny_pairs, tiny_stage
 from trainer.engine.loop import combined
 from trainer.rollouts.sampling import OwnSampler, SampledThoughts
 from trainer.stages.dual_rl import Reference, RLStage
+
+if TYPE_CHECKING:
+    from descore.modeling.model import DeScoreModel
 
 pytestmark = pytest.mark.training
 
@@ -142,7 +145,9 @@ def test_the_engine_that_is_the_trained_model_gives_tokens_its_probabilities(tmp
 class Estranged(OwnSampler):
     """An engine that is not the trained model: it found every token half as likely."""
 
-    is_trained_model = False
+    def __init__(self, model: DeScoreModel) -> None:
+        super().__init__(model)
+        self.is_trained_model = False
 
     def __call__(self, *args: Any, **settings: Any) -> SampledThoughts:
         sampled = super().__call__(*args, **settings)
@@ -156,7 +161,7 @@ def test_an_engine_that_is_not_the_trained_model_is_corrected_for(cap: float, fa
     work = stage.prepare(0).micro_batches[0]
     work.batch.advantages = torch.linspace(-1, 1, 16)
     plain, _ = stage.loss(stage.objective, work)
-    stage._sampler, stage._is_trained_model = Estranged(stage.model), False
+    stage._sampler = Estranged(stage.model)
     work = stage.prepare(0).micro_batches[0]
     work.batch.advantages = torch.linspace(-1, 1, 16)
     weighed, sums = stage.loss(stage.objective, work)
