@@ -4,7 +4,7 @@
     costs = language_costs(backbone)
     costs.forward(tokens=6000, attended=6000**2 / 2), costs.saved_bytes_per_token
 
-Nothing is downloaded but a configuration, and that of Qwen3-VL-8B comes with the program.
+Nothing is downloaded but a configuration, and those of Qwen3-VL-2B and 8B come with the program.
 """
 
 from __future__ import annotations
@@ -28,7 +28,10 @@ from descore.modeling.backbone_files import check_architecture, one_line, read_j
 from trainer.config import PRESETS
 from trainer.engine.trainable import language_model
 
-_KNOWN = {"Qwen/Qwen3-VL-8B-Instruct": PRESETS / "qwen3-vl-8b.json"}
+_KNOWN = {
+    "Qwen/Qwen3-VL-2B-Instruct": PRESETS / "qwen3-vl-2b.json",
+    "Qwen/Qwen3-VL-8B-Instruct": PRESETS / "qwen3-vl-8b.json",
+}
 _LENGTHS = (256, 512)
 
 

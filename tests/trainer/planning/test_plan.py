@@ -42,6 +42,12 @@ def test_the_plan_takes_seconds() -> None:
     assert time.process_time() - began < 20
 
 
+def test_the_2b_has_its_published_number_of_parameters() -> None:
+    backbone = meta_backbone("Qwen/Qwen3-VL-2B-Instruct", torch.bfloat16)
+    assert sum(parameter.numel() for parameter in backbone.parameters()) == 2_127_532_032
+    assert backbone.get_output_embeddings().weight is backbone.get_input_embeddings().weight
+
+
 def test_lora_lies_on_the_language_models_linear_layers_and_nowhere_else(large: Plan) -> None:
     blocks = {"self_attn": "qkvo", "mlp": ("gate", "up", "down")}
     wanted = {f"model.language_model.layers.*.{block}.{name}_proj": 36 for block, names in blocks.items() for name in names}
