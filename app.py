@@ -12,14 +12,12 @@ from typing import get_args
 with contextlib.suppress(ImportError):  # before torch: on a ZeroGPU Space it makes believe that there is a GPU
     import spaces  # noqa: F401
 
-from app.serving.judge_servers import JudgeServers
-from app.studio import Studio
 from app.web.deployment import SettingError
 from descore.engines.engine import EngineName
 from descore.errors import CheckpointError, EngineError
 from descore.server.config import read_token
 from descore.video import VideoError
-from storage import StorageError
+from storage import StorageError, open_database
 
 # Why the app can't start, in a sentence.
 START_ERRORS = (StorageError, CheckpointError, EngineError, VideoError, SettingError)
@@ -62,7 +60,13 @@ def main() -> int:
     # A container is stopped by SIGTERM, which would end the process on the spot: labels are pushed first.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        servers = JudgeServers(arguments.judge, read_token(arguments.judge_token_file)) if arguments.judge else None
+        token = read_token(arguments.judge_token_file)
+        open_database().close()
+        # Gradio and torch take many seconds to load: what is wrong with an option or the store is said before that.
+        from app.serving.judge_servers import JudgeServers
+        from app.studio import Studio
+
+        servers = JudgeServers(arguments.judge, token) if arguments.judge else None
         studio = Studio.open(arguments.checkpoint, access=arguments.access, servers=servers, engine=arguments.engine)
         try:
             studio.launch(host=arguments.host, port=arguments.port or None, api_docs=arguments.api_docs)

@@ -19,9 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.paradigm import PARADIGMS
-from trainer.planning import plan
 from trainer.shapeworld.pairs import SPLITS
-from trainer.thoughts import collect as thoughts
 
 # Options of a run in a folder alone.
 _NEW_RUN = ("out", "preset", "set", "paradigm", "checkpoint", "csv", "videos")
@@ -55,8 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _evaluate_arguments(
         commands.add_parser("evaluate", help="agreement with labels: held-out pairs, or a split of ShapeWorld")
     )
-    thoughts.add_arguments(commands.add_parser("collect-thoughts", help="thoughts for pairs that have none"))
-    plan.add_arguments(commands.add_parser("plan", help="parameters, memory and time of a run, without any weights"))
+    _thoughts_arguments(commands.add_parser("collect-thoughts", help="thoughts for pairs that have none"))
+    _plan_arguments(commands.add_parser("plan", help="parameters, memory and time of a run, without any weights"))
     preflight_help = "which presets this machine can run on a checkpoint, and how long they take"
     _preflight_arguments(commands.add_parser("preflight", aliases=["offer"], help=preflight_help))
     options = parser.parse_args(arguments)
@@ -67,9 +65,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.pairs < 1:
             parser.error("--pairs must be at least 1")
         return _evaluate(options)
-    if options.command in ("collect-thoughts", "plan"):
-        command = thoughts.run if options.command == "collect-thoughts" else plan.run
-        return command(options)
+    if options.command == "collect-thoughts":
+        from trainer.thoughts import collect as thoughts
+
+        return thoughts.run(options)
+    if options.command == "plan":
+        from trainer.planning import plan
+
+        return plan.run(options)
     if options.command in ("preflight", "offer"):
         from trainer.planning import preflight
 
@@ -113,6 +116,36 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
 def _data_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--csv", type=Path, help="a table of labelled pairs, instead of the store")
     parser.add_argument("--videos", type=Path, help="the folder that its paths start from (default: the table's own)")
+
+
+def _thoughts_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--preset", default="tiny-cpu", help="preset or YAML file: its checkpoint, frames and data (default: tiny-cpu)")
+    add("--set", action="append", default=[], metavar="NAME=VALUE", help="change a setting, as in data.csv=pairs.csv")
+    add("--home", type=Path, help="data folder of the store (default: the user's)")
+    add("--out", type=Path, default=Path("thoughts.jsonl"), help="file to append to (default: thoughts.jsonl)")
+    add("--pairs", type=int, help="number of pairs at most")
+    add("--batch", type=int, default=8, help="pairs at the same time (default 8)")
+    add("--teacher", metavar="URL", help="ask this OpenAI-compatible endpoint (.../v1) instead of the own backbone")
+    add("--model", help="the teacher's model name")
+    add("--key-variable", default="OPENAI_API_KEY", help="environment variable with the teacher's key")
+    add("--requests-per-minute", type=float, default=0.0, help="limit for the teacher (default: none)")
+    add("--max-tokens", type=int, default=4096, help="of one of the teacher's answers (default 4096)")
+    add("--price-in", type=float, default=0.0, help="price of a million prompt tokens, for the cost line")
+    add("--price-out", type=float, default=0.0, help="price of a million completion tokens")
+
+
+def _plan_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--preset", required=True, help="name of a preset, or a YAML file")
+    add("--set", action="append", default=[], metavar="NAME=VALUE", help="change a setting, as in model.lora.r=16")
+    add("--gpus", type=int, default=1, help="how many share the work (default 1)")
+    add("--gpu-memory", type=float, default=80.0, metavar="GB", help="of each GPU (default 80)")
+    add("--tflops", type=float, default=400.0, help="bf16 TFLOP/s that a GPU sustains (default 400, an H100 at 40 %%)")
+    add("--bandwidth", type=float, default=2.5, metavar="TB/S", help="of a GPU's memory, sustained (default 2.5)")
+    add("--video-seconds", type=float, default=5.0, help="length of a typical clip (default 5)")
+    add("--thought-tokens", type=float, help="of a typical thought (default: halfway between the bounds of R_len)")
+    add("--json", action="store_true", help="print one JSON object instead of lines to read")
 
 
 def _preflight_arguments(parser: argparse.ArgumentParser) -> None:

@@ -29,19 +29,19 @@ from descore.checkpoints.card_curves import curves_svg
 from descore.checkpoints.disk_space import is_without_room, no_room_sentence
 from descore.checkpoints.export_manifest import EXPORT_KEY
 from descore.checkpoints.listed_files import MANIFEST_FILE as MANIFEST_FILE
-from descore.checkpoints.listed_files import check_files, list_files
+from descore.checkpoints.listed_files import SCORING_FILE, check_files, list_files
 from descore.checkpoints.manifest import BaseModel, Manifest
 from descore.checkpoints.model_card import CURVES_FILE, render_card
 from descore.errors import CheckpointError, DeviceError
-from descore.modeling.backbone import fingerprint, load_backbone
 from descore.modeling.backbone_files import read_json
-from descore.modeling.lora import adapter_config, load_adapter, save_adapter, without_adapter
-from descore.modeling.model import DeScoreModel
-from descore.modeling.scoring_head import SCORING_FILE, ScoringModule
 
+# Torch, transformers and peft take seconds to import, so the functions that hold a model import what needs them: to push,
+# pull, copy and check a folder none of them is needed.
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
+
+    from descore.modeling.model import DeScoreModel
 
 CARD_FILE, BACKBONE_DIR, ADAPTER_DIR = "README.md", "backbone", "adapter"
 BUNDLED = "bundled"
@@ -136,6 +136,11 @@ def load_located(
     Raises:
         CheckpointError: as `load_checkpoint`.
     """
+    from descore.modeling.backbone import load_backbone
+    from descore.modeling.lora import load_adapter
+    from descore.modeling.model import DeScoreModel
+    from descore.modeling.scoring_head import ScoringModule
+
     if not (folder / MANIFEST_FILE).exists():
         if not (folder / "config.json").exists():
             raise CheckpointError(
@@ -271,6 +276,8 @@ def backbone_folder(folder: Path, manifest: Manifest, token: str | None = None) 
 
 
 def _check_base(backbone: PreTrainedModel, base: BaseModel | None) -> None:
+    from descore.modeling.backbone import fingerprint
+
     if base is not None and base.fingerprint not in (None, fingerprint(backbone.state_dict())):
         raise CheckpointError(
             f"its base model {base.source} is not the one it was trained on: the weights differ. "
@@ -315,6 +322,9 @@ def _copy(source: Path, path: Path, link: bool) -> None:
 
 
 def _write_files(work: Path, model: DeScoreModel, manifest: Manifest) -> None:
+    from descore.modeling.backbone import fingerprint
+    from descore.modeling.lora import adapter_config, save_adapter, without_adapter
+
     assert model.scoring is not None
     model.scoring.save(work / SCORING_FILE)
     weights = without_adapter(model.backbone)

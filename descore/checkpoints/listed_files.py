@@ -10,7 +10,7 @@ from typing import Any
 from descore.errors import CheckpointError
 from descore.modeling.backbone_files import PICKLES
 
-MANIFEST_FILE = "descore.json"
+MANIFEST_FILE, SCORING_FILE = "descore.json", "scoring.safetensors"
 # Larger files (an 8B's shards) are checked by size alone: hashing 16 GB at each start would take minutes.
 _HASHED_UP_TO = 64 * 1024 * 1024
 

@@ -11,8 +11,6 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from transformers import CONFIG_MAPPING
-
 from descore.errors import CheckpointError
 from descore.modeling.quantised import check_quantisation
 
@@ -50,6 +48,8 @@ def check_architecture(config: dict[str, Any]) -> None:
     Raises:
         CheckpointError: it names none, or one of its own code.
     """
+    from transformers import CONFIG_MAPPING  # takes seconds, and who only reads a manifest does not need it
+
     kind = config.get("model_type")
     if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
         raise CheckpointError(

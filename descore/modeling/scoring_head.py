@@ -19,8 +19,6 @@ from torch import nn
 
 from descore.errors import CheckpointError
 
-SCORING_FILE = "scoring.safetensors"
-
 
 class ScoringModule(nn.Module):
     """Query token and regression head of a backbone with `hidden_size` channels."""

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 @contextmanager
 def http_server(routes: Sequence[BaseRoute]) -> Iterator[str]:
     """Serve routes at a free port until the block ends; gives the address, without a slash at its end."""
-    server = uvicorn.Server(uvicorn.Config(Starlette(routes=list(routes)), port=0, log_level="warning"))
+    # Idle connections are kept: one that is closed in the moment of the client's next request is an error of its own.
+    application = Starlette(routes=list(routes))
+    server = uvicorn.Server(uvicorn.Config(application, port=0, log_level="warning", timeout_keep_alive=600))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     wait_until(lambda: server.started, "the server")

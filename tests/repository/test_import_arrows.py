@@ -37,3 +37,24 @@ def test_no_module_of_a_package_loads_what_it_must_not(package: str) -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.slow
+def test_no_command_loads_torch_or_gradio_to_read_its_options() -> None:
+    """They take many seconds, in which a mistake in an option would not be said."""
+    code = (
+        "import runpy, sys\n"
+        "def shown(run, name, words):\n"
+        "    sys.argv = [name, *words, '--help']\n"
+        "    try: run(name, run_name='__main__')\n"
+        "    except SystemExit as ended: assert ended.code == 0, words\n"
+        "shown(runpy.run_path, 'app.py', [])\n"
+        "for verb in ('run', 'evaluate', 'plan', 'collect-thoughts', 'preflight'):\n"
+        "    shown(runpy.run_module, 'trainer', [verb])\n"
+        "for verb in ('judge', 'score', 'serve', 'push', 'import'): shown(runpy.run_module, 'descore', [verb])\n"
+        "import descore.checkpoints.hub\n"  # a push and a pull copy files
+        "print([name for name in ('torch', 'transformers', 'gradio') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("[]\n")

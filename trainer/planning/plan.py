@@ -161,20 +161,6 @@ def _lengths(backbone: PreTrainedModel, config: TrainConfig, seconds: float, tho
     return Lengths(round(prompt), round(thought), groups * patches, patches)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of the command."""
-    add = parser.add_argument
-    add("--preset", required=True, help="name of a preset, or a YAML file")
-    add("--set", action="append", default=[], metavar="NAME=VALUE", help="change a setting, as in model.lora.r=16")
-    add("--gpus", type=int, default=1, help="how many share the work (default 1)")
-    add("--gpu-memory", type=float, default=80.0, metavar="GB", help="of each GPU (default 80)")
-    add("--tflops", type=float, default=400.0, help="bf16 TFLOP/s that a GPU sustains (default 400, an H100 at 40 %%)")
-    add("--bandwidth", type=float, default=2.5, metavar="TB/S", help="of a GPU's memory, sustained (default 2.5)")
-    add("--video-seconds", type=float, default=5.0, help="length of a typical clip (default 5)")
-    add("--thought-tokens", type=float, help="of a typical thought (default: halfway between the bounds of R_len)")
-    add("--json", action="store_true", help="print one JSON object instead of lines to read")
-
-
 def run(options: argparse.Namespace) -> int:
     """Run the command; 0, or 2 with one line on stderr where the user has to act."""
     try:

@@ -15,7 +15,6 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tqdm import tqdm
@@ -209,24 +208,6 @@ def keep(database: Database, thoughts: PairThoughts, prompt: str) -> None:
                 seconds=thoughts.seconds,
             )
             save_judgement(session, Question(video.id, prompt, by, "think"), record)
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of the command."""
-    add = parser.add_argument
-    add("--preset", default="tiny-cpu", help="preset or YAML file: its checkpoint, frames and data (default: tiny-cpu)")
-    add("--set", action="append", default=[], metavar="NAME=VALUE", help="change a setting, as in data.csv=pairs.csv")
-    add("--home", type=Path, help="data folder of the store (default: the user's)")
-    add("--out", type=Path, default=Path("thoughts.jsonl"), help="file to append to (default: thoughts.jsonl)")
-    add("--pairs", type=int, help="number of pairs at most")
-    add("--batch", type=int, default=8, help="pairs at the same time (default 8)")
-    add("--teacher", metavar="URL", help="ask this OpenAI-compatible endpoint (.../v1) instead of the own backbone")
-    add("--model", help="the teacher's model name")
-    add("--key-variable", default="OPENAI_API_KEY", help="environment variable with the teacher's key")
-    add("--requests-per-minute", type=float, default=0.0, help="limit for the teacher (default: none)")
-    add("--max-tokens", type=int, default=4096, help="of one of the teacher's answers (default 4096)")
-    add("--price-in", type=float, default=0.0, help="price of a million prompt tokens, for the cost line")
-    add("--price-out", type=float, default=0.0, help="price of a million completion tokens")
 
 
 def run(options: argparse.Namespace) -> int:

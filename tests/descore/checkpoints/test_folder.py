@@ -17,12 +17,13 @@ from safetensors.torch import load_file, save_file
 from descore.calibration import Calibration, ModeCalibration
 from descore.checkpoints import folder as checkpoint
 from descore.checkpoints.folder import MANIFEST_FILE, BaseModel, Manifest, load_checkpoint
+from descore.checkpoints.listed_files import SCORING_FILE
 from descore.encode import encode
 from descore.errors import CheckpointError
 from descore.judge import DeScore
 from descore.modeling.lora import add_adapter
 from descore.modeling.model import DeScoreModel
-from descore.modeling.scoring_head import SCORING_FILE, ScoringModule
+from descore.modeling.scoring_head import ScoringModule
 from tests.helpers.tiny import POLICY, tiny_backbone, tiny_clip, tiny_judge, tiny_processor
 
 

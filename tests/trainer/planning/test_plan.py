@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from dataclasses import replace
@@ -10,8 +9,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+from trainer.__main__ import main
 from trainer.config import TrainConfig, load_preset
-from trainer.planning import plan
 from trainer.planning.estimate import Machine, StageEstimate
 from trainer.planning.layer_costs import language_costs, meta_backbone
 from trainer.planning.plan import Plan, make_plan
@@ -104,20 +103,14 @@ def test_a_stage_that_is_left_out_is_not_planned() -> None:
     assert [one.name for one in stages(load_preset("tiny-cpu", ["cold_start.steps=0"]))] == ["dual-objective RL"]
 
 
-def run_command(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser()
-    plan.add_arguments(parser)
-    return plan.run(parser.parse_args(arguments))
-
-
 @pytest.mark.slow
 def test_the_command_prints_lines_or_json(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_command(["--preset", "tiny-cpu"]) == 0
+    assert main(["plan", "--preset", "tiny-cpu"]) == 0
     text = capsys.readouterr().out
     assert "2,961,888" in text
     assert "cold start: 2,213,280 trainable" in text
     assert "fits in 80.0 GB" in text
-    assert run_command(["--preset", "tiny-cpu", "--json", "--gpus", "2"]) == 0
+    assert main(["plan", "--preset", "tiny-cpu", "--json", "--gpus", "2"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["gpus"] == 2
     assert report["parameters"]["backbone"] == 2_961_888
@@ -126,5 +119,5 @@ def test_the_command_prints_lines_or_json(capsys: pytest.CaptureFixture[str]) ->
 
 @pytest.mark.parametrize("wrong", [["--gpus", "0"], ["--set", "model.checkpoint=no-such-folder"], ["--set", "sed=1"]])
 def test_the_command_says_what_is_wrong(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_command(["--preset", "tiny-cpu", *wrong]) == 2
+    assert main(["plan", "--preset", "tiny-cpu", *wrong]) == 2
     assert capsys.readouterr().err.startswith("plan: ")

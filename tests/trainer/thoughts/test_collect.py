@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import base64
 import json
 import time
@@ -20,6 +19,7 @@ from storage.errors import StorageError
 from tests.helpers.labelled_shapes import GOOD, THOUGHTS, write_videos
 from tests.helpers.teacher_server import Answer, teacher_server
 from tests.helpers.tiny import POLICY, tiny_judge
+from trainer.__main__ import main
 from trainer.data.frames import PairReader
 from trainer.data.pairs import TrainingPair, pair_identity
 from trainer.data.thought_file import PairThoughts, ThoughtFile, read_thoughts
@@ -225,12 +225,6 @@ def test_thoughts_that_were_cut_off_are_not_read(tmp_path: Path) -> None:
 # the command
 
 
-def run_command(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser()
-    thoughts.add_arguments(parser)
-    return thoughts.run(parser.parse_args(arguments))
-
-
 def table_of(folder: Path, pairs: list[TrainingPair], write: Callable[[TrainingPair], str]) -> Path:
     (folder / "pairs.csv").write_text("path_A,path_B,prompt,TA\n" + "".join(map(write, pairs)))
     return folder / "pairs.csv"
@@ -240,17 +234,18 @@ def test_the_command_collects_tells_the_cost_and_goes_on(tmp_path: Path, capsys:
     pairs = some_pairs(tmp_path, 2)
     table = table_of(tmp_path, pairs, lambda pair: f"{pair.videos[0].name},{pair.videos[1].name},{pair.prompt},A\n")
     with teacher_server(lambda *_: Answer(content=STRICT)) as server:
-        command = ["--set", f"data.csv={table}", "--set", "data.held_out_share=0", "--out", str(tmp_path / "t.jsonl")]
-        command += ["--teacher", server.url, "--model", "large-vlm", "--price-in", "1000"]
-        assert run_command([*command, "--pairs", "1"]) == 0
+        command = ["collect-thoughts", "--set", f"data.csv={table}", "--set", "data.held_out_share=0"]
+        command += ["--out", str(tmp_path / "t.jsonl"), "--price-in", "1000"]
+        command += ["--teacher", server.url, "--model", "large-vlm"]
+        assert main([*command, "--pairs", "1"]) == 0
         assert "cost 2.00" in capsys.readouterr().out
-        assert run_command(command) == 0
+        assert main(command) == 0
     assert "2 training pairs, 1 to think about, 1 already in" in capsys.readouterr().out
     assert set(read_thoughts(tmp_path / "t.jsonl")) == {pair.identity for pair in pairs}
 
 
 def test_the_command_says_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_command(["--teacher", "http://x/v1", "--out", str(tmp_path / "t")]) == 2
+    assert main(["collect-thoughts", "--teacher", "http://x/v1", "--out", str(tmp_path / "t")]) == 2
     assert "--model" in capsys.readouterr().err
-    assert run_command(["--set", "data.csv=no.csv", "--out", str(tmp_path / "t")]) == 2
+    assert main(["collect-thoughts", "--set", "data.csv=no.csv", "--out", str(tmp_path / "t")]) == 2
     assert "no.csv" in capsys.readouterr().err
