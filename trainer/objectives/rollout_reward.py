@@ -81,7 +81,7 @@ def rollout_reward(text: str, tokens: int, truth: Mapping[str, str], config: Rol
     """Compute all parts of the reward of one rollout of `tokens` tokens.
 
     Without any truth the weight of R_qual goes to the other two in proportion, so that the total still reaches 1; such
-    rollouts get no advantage (`trainer.objectives.dual_objective.collect`).
+    rollouts get no advantage (`trainer.objectives.group_rewards`).
     """
     quality = quality_reward(text, truth)
     form = format_reward(text)

@@ -57,6 +57,16 @@ class SampledThoughts:
         """Return the thoughts of some videos, in the order of `indices`."""
         return SampledThoughts(**{each.name: tuple(getattr(self, each.name)[i] for i in indices) for each in fields(self)})
 
+    def replaced(self, indices: Sequence[int], others: SampledThoughts) -> SampledThoughts:
+        """Return the thoughts with those of some videos replaced, in the order of `indices`."""
+        where = {index: number for number, index in enumerate(indices)}
+
+        def put(own: Sequence[Any], other: Sequence[Any]) -> tuple[Any, ...]:
+            return tuple(other[where[index]] if index in where else value for index, value in enumerate(own))
+
+        names = [each.name for each in fields(self)]
+        return SampledThoughts(**{name: put(getattr(self, name), getattr(others, name)) for name in names})
+
     @classmethod
     def joined(cls, parts: Sequence[SampledThoughts]) -> SampledThoughts:
         """Return the thoughts of all videos of `parts`, one after the other."""

@@ -14,17 +14,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import torch
-
 from descore.answer import AnswerError, parse_tolerant
-from trainer.objectives.losses import group_advantages
-from trainer.objectives.rollout_reward import RolloutReward, format_reward
+from trainer.objectives.group_rewards import GroupRewards
+from trainer.objectives.rollout_reward import RolloutReward, format_reward, length_reward
 from trainer.stages.dual_rl import RLStage
 
 if TYPE_CHECKING:
     from trainer.config import ColdStartConfig, DualRLConfig
     from trainer.data.pairs import TrainingPair
-    from trainer.objectives.dual_objective import RolloutBatch
+    from trainer.rollouts.sampling import SampledThoughts
 
 
 def without_thoughts(settings: ColdStartConfig) -> ColdStartConfig:
@@ -73,18 +71,20 @@ class GenerativeStage(RLStage):
 
     name = "generative RL"
 
-    def _reward(self, batch: RolloutBatch, pairs: tuple[TrainingPair, ...]) -> None:
-        texts = batch.thoughts.texts
-        rewards: list[float] = []
+    def _rewards(self, pairs: Sequence[TrainingPair], sampled: SampledThoughts) -> GroupRewards:
+        """Reward rollouts by the order of their scores; in the log, the preference stands in the place of the quality.
+
+        A tie rewards nothing, and other rollouts of its pair could not change that.
+        """
+        scores = []
         for index, pair in enumerate(pairs):
-            scores = [[overall_score(text) for text in texts[2 * index + side]] for side in (0, 1)]
-            for side in preference_rewards(scores[0], scores[1], pair.label):
-                rewards += side
-        flat = [text for group in texts for text in group]
-        # In the log, the preference stands in the place of the quality.
-        batch.scores = [
-            RolloutReward(reward, format_reward(text), score.length, reward)
-            for reward, text, score in zip(rewards, flat, batch.scores, strict=True)
-        ]
-        groups = torch.tensor(rewards).reshape(-1, batch.rollouts.group)
-        batch.advantages = group_advantages(groups).flatten().to(batch.advantages.device)
+            texts, ids = sampled.texts[2 * index : 2 * index + 2], sampled.ids[2 * index : 2 * index + 2]
+            overall = [[overall_score(text) for text in group] for group in texts]
+            for side, rewards in enumerate(preference_rewards(overall[0], overall[1], pair.label)):
+                scores.append(tuple(map(self._score, rewards, texts[side], ids[side])))
+        return GroupRewards(tuple(scores), tuple(pair.label != 0 for pair in pairs for _ in range(2)))
+
+    def _score(self, reward: float, text: str, ids: Sequence[int]) -> RolloutReward:
+        settings = self.config.reward
+        length = length_reward(len(ids), settings.length_low, settings.length_high)
+        return RolloutReward(reward, format_reward(text), length, reward)

@@ -1,12 +1,12 @@
 """Stage 2 for the loop: the pairs of a step, their rollouts, the reference, and the figures of the log.
 
-`trainer.objectives.dual_objective` computes rewards and losses.
+`trainer.objectives` has rewards and losses.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,14 +19,17 @@ from descore.modeling.model import DeScoreModel, VisionOutputs
 from trainer.engine.loop import PreparedStep
 from trainer.engine.memory import Guard, TokenBudget, unguarded
 from trainer.engine.train_state import is_sharded
-from trainer.objectives.dual_objective import (
-    DualObjective,
+from trainer.objectives.dual_objective import DualObjective
+from trainer.objectives.group_rewards import GroupRewards, rule_rewards
+from trainer.objectives.health import health_figures, health_sums
+from trainer.objectives.rollout_batch import (
     DualObjectiveConfig,
     RLPair,
     RolloutBatch,
     batch_logprobs,
     build_batch,
     sample_pairs,
+    sample_videos,
 )
 from trainer.rollouts.default_tokens import default_tokens
 from trainer.rollouts.sampling import OwnSampler, RolloutEngine, SampledThoughts
@@ -61,6 +64,19 @@ class RolloutMicroBatch:
     weight: float
     tokens: float = 1.0
     comparisons: float = 1.0
+
+
+@dataclass(frozen=True)
+class SampledStep:
+    """Rollouts of a step on this process.
+
+    Attributes:
+        thoughts: of the two videos of each pair, by its identity.
+        sums: `health_sums` of the first samples of its own pairs, and `sampled_again`: groups sampled after those.
+    """
+
+    thoughts: Mapping[str, SampledThoughts]
+    sums: Mapping[str, float]
 
 
 class Reference:
@@ -140,16 +156,16 @@ class RLStage:
         """Sample and reward the rollouts of a step."""
         encoded = self.data.micro_batches(step, lambda pair: self.data.reader.rows(pair, self.settings.max_prompt_tokens))
 
-        def rolled_out() -> list[RolloutMicroBatch]:
+        def rolled_out() -> tuple[list[RolloutMicroBatch], SampledStep]:
             sampled = self._sample(encoded, step)
-            return [self._collect(each, sampled) for each in encoded]
+            return [self._collect(each, sampled.thoughts) for each in encoded], sampled
 
-        micro_batches = together(rolled_out)
+        micro_batches, sampled = together(rolled_out)
         real = [each.batch for each in micro_batches if each.weight]
         tokens, comparisons = self.data.total(sum(batch.tokens for batch in real), sum(batch.comparisons for batch in real))
         for each in micro_batches:
             each.tokens, each.comparisons = tokens, comparisons
-        return PreparedStep(micro_batches, self._sums(real))
+        return PreparedStep(micro_batches, {**self._sums(real), **sampled.sums})
 
     def loss(self, objective: nn.Module, work: RolloutMicroBatch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Compute the micro-batch's share of the step's loss, scaled for the mean that is taken over processes."""
@@ -172,6 +188,8 @@ class RLStage:
             `reward`, `reward_quality`, `reward_format`, `reward_length`: by rule, means over rollouts. `reward_mean`,
             `reward_std`: of the scoring module's rewards. `accuracy`, `margin`: of the same, over comparisons of
             rollouts. `without_truth`: pairs with no known sub-score, whose rollouts the policy loss leaves alone.
+            `cut_off`, `entropy`, `repetition`, `no_spread`: of the first samples, see `trainer.objectives.health`.
+            `left_out`: share of groups that are in no token loss; `sampled_again`: groups sampled another time.
             `sampler_ratio`, `sampler_ratio_max`, `sampler_ratio_outside`: of a sampled token's probability under the trained
             model to that of the rollout engine, mean, largest, and share of tokens outside the clip.
         """
@@ -196,7 +214,9 @@ class RLStage:
             "reward_mean": mean,
             "reward_std": max(sums["squared_rewards"] / rollouts - mean**2, 0.0) ** 0.5,
             "thought_tokens": sums["tokens"] / rollouts,
-            "cut_off": sums["cut_off"] / rollouts,
+            **health_figures(sums),
+            "left_out": sums["groups_left_out"] / (2 * sums["pairs"]),
+            "sampled_again": sums["sampled_again"],
             "pairs": sums["pairs"],
             "without_truth": sums["without_truth"],
             "sampler_ratio": sums["ratio"] / max(sums["ratio_tokens"], 1),
@@ -204,23 +224,63 @@ class RLStage:
             "sampler_ratio_outside": sums["ratio_outside"] / max(sums["ratio_tokens"], 1),
         }
 
-    def _sample(self, encoded: Sequence[MicroBatch[Rows]], step: int) -> dict[str, SampledThoughts]:
-        """Sample the rollouts of all pairs of the step in one call: a pair's identity -> those of its two videos."""
-        rows = {pair.identity: self._rl_pair(pair, rows) for each in encoded for pair, rows in each.items()}
-        pairs = list(rows.values())
+    def _sample(self, encoded: Sequence[MicroBatch[Rows]], step: int) -> SampledStep:
+        """Sample the rollouts of all pairs of the step in one call, and again where the settings want other ones.
+
+        It waits for no other process, so each may need another number of samplings.
+        """
+        by_identity = {pair.identity: (pair, rows) for each in encoded for pair, rows in each.items()}
+        own = {pair.identity for each in encoded if each.weight for pair in each.pairs}
+        pairs = [pair for pair, _ in by_identity.values()]
+        rl_pairs = [self._rl_pair(pair, rows) for pair, rows in by_identity.values()]
         if not pairs:
-            return {}
+            return SampledStep({}, {**health_sums(SampledThoughts.joined([]), GroupRewards((), ())), "sampled_again": 0})
         with self.precision.sampling():
-            features, budget = self._features(pairs), self.sampling_budget.tokens
-            sampled = sample_pairs(self.model, pairs, step, self.config, features, self._sampler, budget)
-        return {identity: sampled.of_videos([2 * index, 2 * index + 1]) for index, identity in enumerate(rows)}
+            features, budget = self._features(rl_pairs), self.sampling_budget.tokens
+            sampled = sample_pairs(self.model, rl_pairs, step, self.config, features, self._sampler, budget)
+            videos = [2 * index + side for index, pair in enumerate(pairs) if pair.identity in own for side in (0, 1)]
+            first = sampled.of_videos(videos)
+            sums = health_sums(first, self._rewards([pair for pair in pairs if pair.identity in own], first))
+            again = 0
+            if self.config.groups_without_spread == "sample_again":
+                sampled, again = self._sampled_again(pairs, rl_pairs, set(videos), sampled, step)
+        thoughts = {pair.identity: sampled.of_videos([2 * index, 2 * index + 1]) for index, pair in enumerate(pairs)}
+        return SampledStep(thoughts, {**sums, "sampled_again": again})
+
+    def _sampled_again(
+        self,
+        pairs: Sequence[TrainingPair],
+        rl_pairs: Sequence[RLPair],
+        own: Collection[int],
+        sampled: SampledThoughts,
+        step: int,
+    ) -> tuple[SampledThoughts, int]:
+        """Replace groups without a spread by other rollouts, a few times at most; return how many groups were sampled too.
+
+        A group's seed is that of its step, pair and side with the number of the attempt, so nothing is to be remembered.
+
+        Args:
+            own: the videos that count on this process.
+        """
+        rows = [row for pair in rl_pairs for row in pair.rows]
+        again = 0
+        for attempt in range(1, self.config.extra_samplings + 1):
+            videos = [video for video in self._rewards(pairs, sampled).without_spread if video in own]
+            if not videos:
+                break
+            seeds = [f"{step}/{rl_pairs[video // 2].identity}/{'AB'[video % 2]}/again-{attempt}" for video in videos]
+            features = None if self._vision is None else self._vision.of([rows[video] for video in videos])
+            some, budget = [rows[video] for video in videos], self.sampling_budget.tokens
+            other = sample_videos(self.model, some, seeds, self.config, features, self._sampler, budget)
+            sampled, again = sampled.replaced(videos, other), again + len(videos)
+        return sampled, again
 
     def _collect(self, encoded: MicroBatch[Rows], sampled: Mapping[str, SampledThoughts]) -> RolloutMicroBatch:
         pairs = [self._rl_pair(pair, rows) for pair, rows in encoded.items()]
         thoughts = SampledThoughts.joined([sampled[pair.identity] for pair in encoded.pairs])
-        batch = build_batch(self.model, pairs, thoughts, self.config, self._features(pairs))
+        rewards = self._rewards(encoded.pairs, thoughts)
+        batch = build_batch(self.model, pairs, thoughts, self.config, self._features(pairs), rewards)
         batch.by_trained_model = self._sampler.is_trained_model
-        self._reward(batch, encoded.pairs)
         # In the numbers of the training forward, so that what differs is the policy and not the rounding.
         with self.precision.step(), self.precision.autocast():
             self._reference.add(batch, self.budget.tokens)
@@ -234,8 +294,9 @@ class RLStage:
     def _rl_pair(self, pair: TrainingPair, rows: Rows) -> RLPair:
         return RLPair(f"{self._seed}/{pair.identity}", rows, pair.sub_scores, pair.label)
 
-    def _reward(self, batch: RolloutBatch, pairs: tuple[TrainingPair, ...]) -> None:
-        """Replace the rewards of `build_batch`; here they stay."""
+    def _rewards(self, pairs: Sequence[TrainingPair], sampled: SampledThoughts) -> GroupRewards:
+        """Reward the rollouts of some pairs, whose videos come in the order A, B, A, B, ..."""
+        return rule_rewards(sampled, [truth for pair in pairs for truth in pair.sub_scores], self.config.reward)
 
     def _sums(self, real: list[RolloutBatch]) -> dict[str, float]:
         scores = [score for batch in real for score in batch.scores]
@@ -253,7 +314,7 @@ class RLStage:
             "length": sum(score.length for score in scores),
             "spread": sum(float(group.std(-1).sum()) * group.shape[1] for group in groups),
             "tokens": sum(batch.thoughts.tokens for batch in real),
-            "cut_off": sum(not end for batch in real for ends in batch.thoughts.ended for end in ends),
+            "groups_left_out": sum(batch.left_out for batch in real),
         }
 
 
