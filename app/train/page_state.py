@@ -25,7 +25,7 @@ from app.runs.places.elsewhere import is_away
 from app.runs.places.places import Places
 from app.runs.preflight import Preflights
 from app.serving.serving import Serving
-from app.train.run_files import figures_json, notes, samples
+from app.train.run_files import figures_json, notices, samples
 from app.train.summaries import (
     StoreRows,
     checkpoint_summaries,
@@ -184,7 +184,7 @@ class PageStateReader:
             gate = rows.checkpoints[run.candidate_id].gate
         open_log = run.state in ("failed", "lost") or (run.state == "running" and not run.progress.get("stage"))
         return {
-            "run": run_head(summary, may_act, _rounded_now(run), notes(folder, run.stages)),
+            "run": run_head(summary, may_act, _rounded_now(run), notices(folder, run.stages)),
             "away": self._away_html(run) if may_act else "",
             "verdict": verdict_view(gate, summary.candidate or "candidate", summary.rival or "rival") if gate else "",
             "samples": thoughts_view(self._sampled_pairs(folder)),

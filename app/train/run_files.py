@@ -11,6 +11,8 @@ from typing import Any
 import yaml
 
 from app.train.views.curves import StageLog, run_figures
+from app.train.views.notices import Notice, alarm_notice
+from storage.training.alarms import alarms
 from storage.training.run_folder import BEFORE, CONFIG, METRICS, REPORT, SAMPLES, read_metrics, read_samples
 
 PROBLEMS_SHOWN = 3
@@ -35,16 +37,14 @@ def samples(folder: Path) -> Sequence[Mapping[str, Any]]:
     return _samples(folder, _stamp(folder / SAMPLES))
 
 
-def notes(folder: Path, stages: Sequence[str]) -> tuple[str, ...]:
-    """List the warnings of the ended stages, and the pairs that they left out, each once; of many pairs the first few."""
-    reports = [_object(folder / stage / REPORT) for stage in stages]
-    warnings, left_out = (
-        list(dict.fromkeys(str(entry) for report in reports for entry in report.get(name) or ()))
-        for name in ("warnings", "problems")
+def notices(folder: Path, stages: Sequence[str]) -> tuple[Notice, ...]:
+    """List the alarms of a run so far, the warnings of its ended stages, and the pairs that those left out, each once.
+
+    Of many pairs the first few are named.
+    """
+    return _notices(
+        folder, tuple(stages), tuple(_stamp(folder / stage / name) for stage in stages for name in (METRICS, REPORT))
     )
-    more = len(left_out) - PROBLEMS_SHOWN
-    shown = [*warnings, *(f"left out: {problem}" for problem in left_out[:PROBLEMS_SHOWN])]
-    return (*shown, f"and {more} more pairs; report.json has them all") if more > 0 else tuple(shown)
 
 
 def stage_logs(folder: Path, stages: Sequence[str]) -> list[StageLog]:
@@ -68,6 +68,27 @@ def _figures(folder: Path, stages: tuple[str, ...], revision: str, _stamps: tupl
     if not any(log.rows or log.before for log in logs):
         return ""
     return json.dumps(run_figures(logs, revision), separators=(",", ":"), allow_nan=False)
+
+
+@lru_cache(maxsize=32)
+def _notices(folder: Path, stages: tuple[str, ...], _stamps: tuple[Stamp, ...]) -> tuple[Notice, ...]:
+    logs = {stage: rows for stage in stages if (rows := read_metrics(folder / stage))}
+    told = [
+        alarm_notice(stage, alarm, is_newest=stage == list(logs)[-1])
+        for stage, rows in logs.items()
+        for alarm in alarms(stage, rows)
+    ]
+    reports = [_object(folder / stage / REPORT) for stage in stages]
+    warnings, left_out = (
+        list(dict.fromkeys(str(entry) for report in reports for entry in report.get(name) or ()))
+        for name in ("warnings", "problems")
+    )
+    told += [Notice("warning", f"{warning[:1].upper()}{warning[1:]}.") for warning in warnings]
+    told += [Notice("note", f"left out: {problem}") for problem in left_out[:PROBLEMS_SHOWN]]
+    more = len(left_out) - PROBLEMS_SHOWN
+    if more > 0:
+        told.append(Notice("note", f"and {more} more pairs; report.json has them all"))
+    return tuple(told)
 
 
 @lru_cache(maxsize=32)

@@ -2,12 +2,14 @@
 
     run/metrics.jsonl     {"step": 12, "loss": 0.61, "accuracy": 0.75, ..., "tokens_per_second": 913.0, "memory_gb": 1.9}
 
-TensorBoard gets the same figures in run/trackers, where it is installed; trackio where that is.
+TensorBoard gets the same figures in run/trackers, where it is installed; trackio where that is. A figure that leaves its
+bounds (`storage.training.alarms`) is told in the run's log, and again when it is back.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import math
 import resource
 import sys
@@ -21,12 +23,15 @@ import torch
 from tqdm import tqdm
 
 from storage.atomic import write_atomic
+from storage.training.alarms import AlarmWatch
 from storage.training.run_folder import METRICS, read_metrics
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
 __all__ = ["METRICS", "RunLog", "memory_gb", "read_metrics", "trackers"]
+
+log = logging.getLogger(__name__)
 
 _SHOWN = ("loss", "accuracy", "reward", "lr")
 
@@ -51,6 +56,7 @@ class RunLog:
         if self._main:
             path = run_folder / METRICS
             _keep_before(path, first)
+            self._alarms = AlarmWatch(self._stage, read_metrics(run_folder))
             self._file = path.open("a", encoding="utf-8", buffering=1)
             interval = 0.5 if sys.stderr.isatty() else 10
             self._bar = tqdm(initial=first, total=steps, desc=title, mininterval=interval, dynamic_ncols=True)
@@ -72,6 +78,9 @@ class RunLog:
             return
         row = {"step": step, **{name: _plain(value) for name, value in figures.items()}}
         self._file.write(json.dumps(row, allow_nan=False) + "\n")
+        for alarm in self._alarms.add(row):
+            text = f"alarm, {alarm.when}" if alarm.is_on else f"back within bounds after {alarm.when}"
+            log.warning("%s: %s%s", text, alarm.sentence, f" {alarm.advice}" if alarm.is_on else "")
         self._bar.set_postfix({name: row[name] for name in _SHOWN if row.get(name) is not None}, refresh=False)
         if self._accelerator.trackers:
             numbers = {name: value for name, value in row.items() if isinstance(value, (int, float)) and name != "step"}

@@ -17,7 +17,8 @@ from accelerate import Accelerator, DistributedType
 
 from descore.errors import EngineError
 from storage.atomic import write_atomic
-from storage.training.run_folder import BEFORE, CHECKPOINT, REPORT
+from storage.training.alarms import alarms
+from storage.training.run_folder import BEFORE, CHECKPOINT, REPORT, read_metrics
 from trainer.config import TrainConfig
 from trainer.data.frames import PairReader
 from trainer.data.loader import PairLoader
@@ -108,9 +109,8 @@ class StageRun:
         try:
             result = train(stage, config, self.folder, self.accelerator, self.stop, after_step)
         except TrainingFailedError as error:
-            write_json(
-                self.folder / REPORT, {"status": "failed", "stage": self.stage, "error": str(error)}, self.accelerator
-            )
+            failed = {"status": "failed", "stage": self.stage, "error": str(error), "alarms": self._alarms()}
+            write_json(self.folder / REPORT, failed, self.accelerator)
             raise
         problems = [*self.pairs.problems, *data.problems()]
         if result.exit_code:
@@ -195,6 +195,10 @@ class StageRun:
         """Warnings for the log and the report: why this stage teaches less than it could."""
         without_truth = self.stage == "dual-rl" and self.config.paradigm == "think-then-score" and not self._with_sub_scores
         return [NO_TRUTH] if without_truth else []
+
+    def _alarms(self) -> list[dict[str, Any]]:
+        """Alarms for the report: figures of the log that left their bounds."""
+        return [asdict(alarm) for alarm in alarms(self.stage, read_metrics(self.folder))]
 
     @property
     def _with_sub_scores(self) -> int:
@@ -292,6 +296,7 @@ class StageRun:
             "with_thoughts": sum(pair.thoughts is not None for pair in self.pairs.train),
             "with_sub_scores": self._with_sub_scores,
             "warnings": self._warnings(),
+            "alarms": self._alarms(),
             **asdict(result),
             "before": before,
             "after": after,

@@ -34,23 +34,26 @@ export class Curves {
   }
 
   async drawAll(plotly, figures, names) {
-    for (const box of [...this.root.children]) {
+    for (const box of [...this.root.querySelectorAll("[data-figure]")]) {
       if (names.includes(box.dataset.figure)) continue;
       plotly.purge(box);
-      box.remove();
+      box.parentElement.remove();
     }
     for (const [index, name] of names.entries()) {
-      const { data, layout } = figures[name];
-      await plotly.react(this.boxOf(name, index), data.map((trace) => this.coloured(trace)), this.layoutOf(layout), OPTIONS);
+      const { data, layout, about } = figures[name];
+      await plotly.react(this.boxOf(name, index, about), data.map((trace) => this.coloured(trace)), this.layoutOf(layout), OPTIONS);
     }
   }
 
-  boxOf(name, index) {
+  // The box that Plotly draws into stands in a frame, above the words about it.
+  boxOf(name, index, about) {
     const box = this.root.querySelector(`[data-figure="${name}"]`);
     if (box) return box;
+    const frame = make("figure", "train-figure");
     const added = make("div", "train-curve");
     added.dataset.figure = name;
-    this.root.insertBefore(added, this.root.children[index] || null);
+    frame.append(added, make("figcaption", "", about));
+    this.root.insertBefore(frame, this.root.children[index] || null);
     return added;
   }
 

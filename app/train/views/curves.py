@@ -65,11 +65,13 @@ class CurvePanel:
         name: of the figure on the page.
         title: above it.
         curves: its lines.
+        about: what it shows and how to read it, below it.
         span: least and greatest value of the axis; None to fit the values.
     """
 
     name: str
     title: str
+    about: str
     curves: tuple[Curve, ...]
     span: tuple[float, float] | None = None
 
@@ -79,6 +81,7 @@ PANELS = (
     CurvePanel(
         "loss",
         "Losses",
+        "What training lowers. In dual RL the policy's loss hovers around zero whatever is learnt; watch the reward.",
         (
             Curve("loss", "whole", ACCENT, smooth=True),
             Curve("anchor_loss", "tokens", GREY),
@@ -89,6 +92,7 @@ PANELS = (
     CurvePanel(
         "reward",
         "Reward of the rollouts",
+        "What sampled thoughts earn by rule, from 0 to 1. Length alone should not be what rises.",
         (
             Curve("reward", "whole", ACCENT, smooth=True),
             Curve("reward_quality", "sub-scores", BLUE),
@@ -100,6 +104,7 @@ PANELS = (
     CurvePanel(
         "accuracy",
         "Accuracy, without ties",
+        "How often the reward orders a pair as people did. Diamonds are all held-out pairs, between the stages.",
         (
             Curve("accuracy", "pairs of the step", GREY, smooth=True),
             Curve("held_out_accuracy", "some held-out pairs", BLUE, dash="dot"),
@@ -109,17 +114,50 @@ PANELS = (
     CurvePanel(
         "drift",
         "Drift of the rewards",
+        "How far the rewards of the same few videos have moved. With a steady spread only their zero has moved.",
         (
             Curve("drift", "mean change", ACCENT),
             Curve("drift_abs", "mean size", ORANGE),
             Curve("anchor_spread", "spread", GREY, dash="dot"),
         ),
     ),
-    CurvePanel("length", "Length of the thoughts, tokens", (Curve("thought_tokens", "mean", ACCENT, smooth=True),)),
+    CurvePanel(
+        "length",
+        "Length of the thoughts, tokens",
+        "Mean of the rollouts. A rise up to the limit, with repetition, is length for its reward.",
+        (Curve("thought_tokens", "mean", ACCENT, smooth=True),),
+    ),
     CurvePanel(
         "margin",
         "Margin, chosen over rejected",
+        "How far the reward of the preferred video leads, beside how far rewards of all videos differ.",
         (Curve("margin", "mean margin", ACCENT, smooth=True), Curve("reward_std", "spread of rewards", GREY, dash="dot")),
+    ),
+    CurvePanel(
+        "health",
+        "Health of the rollouts, shares",
+        "Rollouts that the limit of tokens ended; groups whose rollouts all got the same reward, so that nothing is learnt "
+        "from them; 4-grams of a thought that stood in it before. All should stay low.",
+        (
+            Curve("cut_off", "cut off", ORANGE),
+            Curve("no_spread", "groups without spread", BLUE, smooth=True),
+            Curve("repetition", "repeated 4-grams", GREY),
+        ),
+        (0.0, 1.0),
+    ),
+    CurvePanel(
+        "entropy",
+        "Entropy of the policy, nats a token",
+        "How many ways to go on the model weighs while it thinks. It falls slowly; near zero all rollouts of a video are "
+        "the same.",
+        (Curve("entropy", "entropy", ACCENT, smooth=True),),
+    ),
+    CurvePanel(
+        "outside",
+        "Tokens outside the clip, share",
+        "Tokens that the trained model finds much likelier or unlikelier than the engine that sampled them, which should be "
+        "near zero, and tokens whose loss was clipped.",
+        (Curve("sampler_ratio_outside", "model against sampler", ORANGE), Curve("clip_share", "clipped", GREY)),
     ),
 )
 
@@ -158,7 +196,7 @@ def panel_figure(panel: CurvePanel, stages: Sequence[StageLog], revision: str) -
         "showlegend": len({trace["name"] for trace in data}) > 1,
         **_borders(stages),
     }
-    return {"data": data, "layout": layout}
+    return {"data": data, "layout": layout, "about": panel.about}
 
 
 def _traces(curve: Curve, stages: Sequence[StageLog]) -> list[dict[str, Any]]:

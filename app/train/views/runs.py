@@ -9,6 +9,7 @@ from datetime import datetime
 from markupsafe import Markup
 
 from app.train.views.gate import verdict_pill
+from app.train.views.notices import Notice, notices_view
 from app.ui.markup import bar, button, count, empty, joined, pill
 from app.ui.wording import STEPS, day, duration, ordinal, plural, stage_list
 from storage.training.runs import Run
@@ -141,19 +142,19 @@ def doing(run: Run) -> str:
     return text + (f", about {duration(left)} left" if isinstance(left, (int, float)) and left > 0 else "")
 
 
-def run_head(summary: RunSummary, may_act: bool, now: datetime, notes: Sequence[str] = ()) -> Markup:
+def run_head(summary: RunSummary, may_act: bool, now: datetime, notices: Sequence[Notice] = ()) -> Markup:
     """Show the open run.
 
     Args:
         summary: the run.
         may_act: whether the person may press its buttons.
         now: the time, to say how long it takes.
-        notes: warnings of its stages.
+        notices: alarms and warnings of its stages.
     """
     run = summary.run
     return Markup(
         '<header class="train-head"><h2 class="train-title">{name} <small>run {id}</small></h2>'
-        "<span>{state}{verdict}</span><span class='train-acts'>{acts}</span></header>{progress}{sentence}{details}{notes}"
+        "<span>{state}{verdict}</span><span class='train-acts'>{acts}</span></header>{progress}{sentence}{notices}{details}"
     ).format(
         name=run.name,
         id=run.id,
@@ -163,7 +164,7 @@ def run_head(summary: RunSummary, may_act: bool, now: datetime, notes: Sequence[
         progress=_progress(run),
         sentence=_sentence(summary),
         details=_details(summary, now),
-        notes=joined(Markup('<p class="train-message">{}</p>').format(note) for note in notes),
+        notices=notices_view(notices),
     )
 
 

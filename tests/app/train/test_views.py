@@ -17,6 +17,7 @@ from app.train.views.away import away_view
 from app.train.views.checkpoints import CheckpointSummary, checkpoint_list
 from app.train.views.curves import MOST_POINTS, StageLog, run_figures
 from app.train.views.gate import verdict_view
+from app.train.views.notices import Notice
 from app.train.views.run_form import FormDraft, RunPreview, new_labels_view, preview_view, run_form_view
 from app.train.views.runs import RunSummary, run_head, run_list
 from app.train.views.thoughts import SampledPair, log_view, thoughts_view
@@ -202,7 +203,7 @@ def test_a_run_offers_what_can_be_done_with_it_and_only_to_leads(changes: dict[s
     assert f'data-act="{act}"' in shown
     assert shown.count("data-act") == 1
     assert "data-act" not in str(run_head(line, False, NOW))
-    assert "<b>" not in str(run_head(line, True, NOW, ["a <b>bad</b> video"]))
+    assert "<b>" not in str(run_head(line, True, NOW, [Notice("note", "a <b>bad</b> video")]))
 
 
 def test_promoting_what_is_not_better_says_so_when_it_asks() -> None:

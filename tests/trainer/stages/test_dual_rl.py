@@ -11,6 +11,8 @@ import pytest
 import torch
 from accelerate import Accelerator
 
+from app.train.views.curves import PANELS
+from storage.training.alarms import BOUNDS
 from tests.helpers.tiny_runs import tiny_config, tiny_pairs, tiny_stage
 from trainer.engine.loop import combined
 from trainer.rollouts.sampling import OwnSampler, SampledThoughts
@@ -53,6 +55,22 @@ def test_the_log_tells_each_reward(tmp_path: Path) -> None:
     assert figures["thought_tokens"] == prepared.micro_batches[0].batch.thoughts.tokens / 16
     assert figures["kl"] == pytest.approx(0, abs=1e-5)
     assert figures["without_truth"] == 0
+    thoughts = prepared.micro_batches[0].batch.thoughts
+    log_probs = [x for group in thoughts.log_probs for row in group for x in row]
+    assert figures["entropy"] == pytest.approx(-sum(log_probs) / len(log_probs))
+    assert figures["cut_off"] == sum(not ended for group in thoughts.ended for ended in group) / 16
+    assert figures["no_spread"] == sum(len({s.total for s in scores[i : i + 2]}) == 1 for i in range(0, 16, 2)) / 8
+    assert (figures["left_out"], figures["sampled_again"]) == (0, 0)
+
+
+def test_every_bound_is_one_of_a_logged_figure_and_every_share_is_drawn(tmp_path: Path) -> None:
+    stage = stage_of(tmp_path, micro_batch_pairs=2)
+    figures = logged(stage)
+    drawn = {curve.key for panel in PANELS for curve in panel.curves}
+    shares = {bound.figure for bound in BOUNDS if bound.kind != "counted"}
+    assert shares <= figures.keys()
+    assert shares <= drawn
+    assert all(isinstance(figures[name], float) for name in shares)
 
 
 def test_the_log_counts_pairs_without_any_sub_score(tmp_path: Path) -> None:
