@@ -146,6 +146,24 @@ def test_stage_two_without_sub_scores_says_so_and_judges_as_the_checkpoint_will(
     assert set(limits) == {24}
 
 
+def test_a_figure_out_of_bounds_is_told_in_the_log_and_in_the_report(
+    world: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Thoughts of the preset end at 6 tokens, all of them cut off; a failed run reports it as well."""
+    more = [word for setting in ("dual_rl.steps=6", "anchors=0", "watched_pairs=0") for word in ("--set", setting)]
+    assert main(command(world, "dual-rl", tmp_path / "done", *more)) == 0
+    told = {alarm["figure"]: alarm for alarm in report(tmp_path / "done", "dual-rl")["alarms"]}
+    assert told["cut_off"]["is_on"]
+    assert told["cut_off"]["steps"] == [[5, 6]]
+    assert caplog.text.count("alarm, since step 5: Rollouts cut off at the limit") == 1
+    assert "Raise dual_rl.objective.max_tokens" in told["cut_off"]["advice"]
+    endless = ("--set", "dual_rl.objective.bt_weight=1e39")  # more than float32 has
+    assert main(command(world, "dual-rl", tmp_path / "failed", *more, *endless)) == 1
+    failed = report(tmp_path / "failed", "dual-rl")
+    assert failed["status"] == "failed"
+    assert [(alarm["figure"], alarm["is_on"], alarm["steps"]) for alarm in failed["alarms"]] == [("skipped", True, [[1, 4]])]
+
+
 def test_stage_two_alone_starts_from_the_given_checkpoint(world: Path, tmp_path: Path) -> None:
     out = tmp_path / "rl"
     assert main(command(world, "dual-rl", out, "--set", "dual_rl.steps=1", "--set", "anchors=0")) == 0

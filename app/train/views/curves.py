@@ -67,6 +67,7 @@ class CurvePanel:
         curves: its lines.
         about: what it shows and how to read it, below it.
         span: least and greatest value of the axis; None to fit the values.
+        from_zero: whether an axis that fits the values begins at 0.
     """
 
     name: str
@@ -74,6 +75,7 @@ class CurvePanel:
     about: str
     curves: tuple[Curve, ...]
     span: tuple[float, float] | None = None
+    from_zero: bool = False
 
 
 ACCENT, BLUE, ORANGE, GREY = "var(--accent)", "var(--a)", "var(--b)", "var(--faint)"
@@ -140,8 +142,8 @@ PANELS = (
         "from them; 4-grams of a thought that stood in it before. All should stay low.",
         (
             Curve("cut_off", "cut off", ORANGE),
-            Curve("no_spread", "groups without spread", BLUE, smooth=True),
-            Curve("repetition", "repeated 4-grams", GREY),
+            Curve("no_spread", "no spread", BLUE, smooth=True),
+            Curve("repetition", "repeated", GREY),
         ),
         (0.0, 1.0),
     ),
@@ -151,6 +153,7 @@ PANELS = (
         "How many ways to go on the model weighs while it thinks. It falls slowly; near zero all rollouts of a video are "
         "the same.",
         (Curve("entropy", "entropy", ACCENT, smooth=True),),
+        from_zero=True,
     ),
     CurvePanel(
         "outside",
@@ -158,6 +161,7 @@ PANELS = (
         "Tokens that the trained model finds much likelier or unlikelier than the engine that sampled them, which should be "
         "near zero, and tokens whose loss was clipped.",
         (Curve("sampler_ratio_outside", "model against sampler", ORANGE), Curve("clip_share", "clipped", GREY)),
+        from_zero=True,
     ),
 )
 
@@ -185,6 +189,8 @@ def panel_figure(panel: CurvePanel, stages: Sequence[StageLog], revision: str) -
         "dtick": _tick(total),
     }
     y_axis: dict[str, Any] = {"zeroline": panel.span is None, "nticks": 5}
+    if panel.from_zero:
+        y_axis["rangemode"] = "tozero"
     if panel.span is not None:
         low, high = panel.span
         y_axis["range"] = [low - 0.03 * (high - low), high + 0.03 * (high - low)]
