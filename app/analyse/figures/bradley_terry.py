@@ -1,10 +1,11 @@
-"""Bradley-Terry strengths of generators (Bradley and Terry 1952), fitted by scikit-learn's logistic regression.
+"""Bradley-Terry strengths of generators (Bradley and Terry 1952), fitted by Newton's method.
 
     wins = win_matrix(first, second, outcomes, len(names))       # ties count half for each
     strengths(wins)                                              # log-odds, mean 0; i beats j with sigmoid(s_i - s_j)
 
 P(i beats j) = sigmoid(s_i - s_j) is a logistic regression without intercept, whose features are +1 for i and -1 for j. A
-very weak ridge keeps the strength of a generator that never lost finite.
+very weak ridge keeps the strength of a generator that never lost finite. A leaderboard's intervals take hundreds of fits, so
+each is made from the matrix of wins and not from a row for each pair.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 from scipy.sparse.csgraph import connected_components
-from sklearn.linear_model import LogisticRegression
+from scipy.special import expit
 
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 
 # Weight of the data against the ridge: a generator that won n of n comes out near ln(n * C) at the most.
 _C = 100.0
+_MOST_STEPS, _CONVERGED = 100, 1e-9  # Newton's steps, each of which moves a strength by 1 to 2 at the most; log-odds
 
 
 def win_matrix(first: Indices, second: Indices, outcomes: Floats, generators: int, weights: Floats | None = None) -> Floats:
@@ -40,20 +42,30 @@ def win_matrix(first: Indices, second: Indices, outcomes: Floats, generators: in
 
 def strengths(wins: Floats) -> Floats:
     """Fit strengths in log-odds with mean 0, shape (generators,)."""
-    size = len(wins)
-    winners, losers = np.nonzero(wins)
-    if not len(winners):
-        return np.zeros(size)
-    features = np.zeros((len(winners), size))
-    features[np.arange(len(winners)), winners] = 1.0
-    features[np.arange(len(winners)), losers] = -1.0
-    weights = wins[winners, losers]
-    # Each win stands there from either side, so that there are two classes even where one generator won everything.
-    both, classes = np.concatenate([features, -features]), np.repeat([1, 0], len(winners))
-    model = LogisticRegression(C=_C / 2, fit_intercept=False, solver="newton-cholesky", tol=1e-6)
-    model.fit(both, classes, sample_weight=np.concatenate([weights, weights]))
-    log_odds: Floats = model.coef_[0] - model.coef_[0].mean()
+    played, fitted = wins + wins.T, np.zeros(len(wins))
+    for _ in range(_MOST_STEPS):
+        expected = _p_beats(fitted)
+        gradient = _C * (wins - played * expected).sum(axis=1) - fitted
+        curvature = _C * played * expected * expected.T
+        step = np.linalg.solve(np.diag(1 + curvature.sum(axis=1)) - curvature, gradient)
+        if np.abs(step).max() < _CONVERGED:
+            break
+        # A whole step may lead too far where some pairs of generators met far more often than others.
+        while _loss(wins, fitted + step) > _loss(wins, fitted) and np.abs(step).max() >= _CONVERGED:
+            step /= 2
+        fitted = fitted + step
+    log_odds: Floats = fitted - fitted.mean()
     return log_odds
+
+
+def _p_beats(fitted: Floats) -> Floats:
+    """Return the probability that the row's generator beats the column's, shape (generators, generators)."""
+    beats: Floats = expit(fitted[:, None] - fitted[None])
+    return beats
+
+
+def _loss(wins: Floats, fitted: Floats) -> float:
+    return float(_C * (wins * np.logaddexp(0, fitted[None] - fitted[:, None])).sum() + fitted @ fitted / 2)
 
 
 def comparable(wins: Floats) -> npt.NDArray[np.bool_]:

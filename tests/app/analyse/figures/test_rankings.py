@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 from scipy.stats import spearmanr
+from sklearn.linear_model import LogisticRegression
 
 from app.analyse.figures.bradley_terry import comparable, strengths, win_matrix
 from app.analyse.figures.finding import Estimate
@@ -146,6 +147,25 @@ def test_strengths_are_the_maximum_of_the_likelihood() -> None:
     result = strengths(win_matrix(first, second, outcomes, 4))
     assert result == pytest.approx(best - best.mean(), abs=0.005)
     assert result == pytest.approx(true, abs=0.2)
+
+
+def test_strengths_are_those_of_a_logistic_regression() -> None:
+    """Of scikit-learn's, with the same ridge: few and many generators, met rarely and often, one that wins or loses all."""
+    rng = np.random.default_rng(7)
+    for generators, most in ((2, 3), (5, 40), (12, 6), (8, 1000)):
+        for unbeaten in (False, True):
+            wins = np.floor(rng.random((generators, generators)) ** 3 * most) / 2  # a tie counts half for each
+            np.fill_diagonal(wins, 0)
+            wins[0, 1] += 1
+            if unbeaten:
+                wins[:, 0] = 0
+            winners, losers = np.nonzero(wins)
+            sides = np.eye(generators)[winners] - np.eye(generators)[losers]
+            features, classes = np.concatenate([sides, -sides]), np.repeat([1, 0], len(winners))
+            # Each win stands there from either side, since there have to be two classes.
+            model = LogisticRegression(C=50.0, fit_intercept=False, solver="newton-cholesky", tol=1e-10)
+            model.fit(features, classes, sample_weight=np.tile(wins[winners, losers], 2))
+            assert strengths(wins) == pytest.approx(model.coef_[0] - model.coef_[0].mean(), abs=1e-3)
 
 
 def test_only_generators_that_are_linked_are_ranked() -> None:
