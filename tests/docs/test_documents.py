@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 
 import pytest
@@ -33,8 +34,12 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
 @pytest.mark.slow
 @pytest.mark.parametrize("path", DOCUMENTS, ids=NAMES)
 def test_blocks_run_as_written(checkout: Checkout, path: Path) -> None:
-    for block in blocks(path):
-        if block.language in ("sh", "python") and block.mode != "endurance":
+    runnable = [block for block in blocks(path) if block.language in ("sh", "python") and block.mode != "endurance"]
+    for are_programs, group in groupby(runnable, key=lambda block: block.language == "python" and not block.mode):
+        if are_programs:
+            checkout.run_programs([*group], SECONDS)
+            continue
+        for block in group:
             checkout.run(block, SECONDS)
 
 
@@ -111,3 +116,9 @@ def test_a_block_without_fence_or_language_would_be_seen(tmp_path: Path, monkeyp
         (tmp_path / "x.md").write_text(text)
         with pytest.raises(ValueError, match=r"x\.md"):
             blocks(tmp_path / "x.md")
+
+
+def test_programs_that_share_a_process_share_no_names(tmp_path: Path) -> None:
+    programs = [Block("x.md", line, "python", text, "") for line, text in ((1, "made = 1\n"), (5, "print(made)\n"))]
+    with pytest.raises(AssertionError, match=r"(?s)-- x\.md:5.*NameError: name 'made'"):
+        Checkout(tmp_path).run_programs(programs, SECONDS)

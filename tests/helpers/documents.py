@@ -3,13 +3,14 @@
 A block is fenced and names its language. Blocks of `sh` and `python` are run unless a comment before them says otherwise:
 
     <!-- test: endurance -->               takes minutes: run by `make endurance` only
-    <!-- test: app -->                     talks to an app at 127.0.0.1:7860: run against one on another port
-    <!-- test: server -->                  its last line serves until it is stopped: started, asked once, stopped
+    <!-- test: app -->                     talks to an app at 127.0.0.1:7860: run against README's, on another port
+    <!-- test: server -->                  its last line serves until it is stopped: started, asked once, stopped in the end
     <!-- test: options only, REASON -->    can't be run here: each option is looked up in the command's help
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -18,6 +19,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -38,6 +40,14 @@ _INDENTED = re.compile(r" {4,}\S")
 _LIST = re.compile(r"\s*([-*]|\d+\.) ")
 _SERVER_SECONDS = 180
 _APP = "http://127.0.0.1:7860"  # as documents name it
+# Programs one after the other, each with names of its own: torch and transformers, which take most of the time of a short
+# program, are imported once.
+_PROGRAMS = """
+import json, sys
+for place, text in json.loads(sys.argv.pop()):
+    print(f"-- {place}", flush=True)
+    exec(compile(text, place, "exec", dont_inherit=True), {"__name__": "__main__"})
+"""
 
 
 @dataclass(frozen=True)
@@ -127,7 +137,7 @@ class Checkout:
         self.folder = folder
         self.done: set[Block] = set()
         self._running = ExitStack()
-        self._address: str | None = None
+        self._addresses: dict[Block, str] = {}
         for name in self.LINKS:
             (folder / name).symlink_to(ROOT / name)
         scripts = folder / ".venv" / "bin"
@@ -157,33 +167,46 @@ class Checkout:
         if block.mode == "options only":
             check_options(block)
         elif block.mode == "server":
-            with self._serving(block.text, block.place):
-                pass
-        elif block.mode == "app":
-            self._run(block, block.text.replace(_APP, self._app()), timeout)
+            self._address(block)
         else:
-            self._run(block, block.text, timeout)
+            text = block.text
+            if block.mode == "app":
+                text = text.replace(_APP, self._address(readme_server()))
+            self._finish([*self._interpreter(block.language), text], block.place, timeout)
         self.done.add(block)
+
+    def run_programs(self, programs: Sequence[Block], timeout: float) -> None:
+        """Run blocks of Python one after the other in one process; those that ran before are not run again.
+
+        Raises:
+            AssertionError: one failed; the text names it and says what it printed.
+        """
+        todo = [block for block in programs if block not in self.done]
+        if not todo:
+            return
+        given = json.dumps([(block.place, block.text) for block in todo])
+        self._finish([*self._interpreter("python"), _PROGRAMS, given], todo[0].place, timeout)
+        self.done.update(todo)
 
     def close(self) -> None:
         """Stop what still runs."""
         self._running.close()
 
-    def _app(self) -> str:
-        """The address of an app that serves the bundled checkpoint until `close`, started by the first block that asks."""
-        if self._address is None:
-            self._address = self._running.enter_context(self._serving("python app.py --checkpoint bundled", "the app"))
-        return self._address
+    def _address(self, server: Block) -> str:
+        """The address of what a block serves until `close`, started by the first who asks."""
+        if server not in self._addresses:
+            self._addresses[server] = self._running.enter_context(self._serving(server.text, server.place))
+        return self._addresses[server]
 
-    def _run(self, block: Block, text: str, timeout: float) -> None:
+    def _interpreter(self, language: str) -> list[str]:
         python, shell = [str(self.folder / ".venv" / "bin" / "python"), "-c"], ["bash", "-euo", "pipefail", "-c"]
-        self._finish([*(python if block.language == "python" else shell), text], block, timeout)
+        return python if language == "python" else shell
 
-    def _finish(self, command: list[str], block: Block, timeout: float) -> None:
+    def _finish(self, command: list[str], place: str, timeout: float) -> None:
         done = subprocess.run(
             command, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=timeout, check=False
         )
-        assert done.returncode == 0, f"{block.place} ends with exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+        assert done.returncode == 0, f"{place} ends with exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
 
     @contextmanager
     def _serving(self, command: str, place: str) -> Iterator[str]:
@@ -209,6 +232,11 @@ class Checkout:
         finally:
             os.killpg(process.pid, signal.SIGTERM)
             process.wait(30)
+
+
+def readme_server() -> Block:
+    """README's block that serves the app."""
+    return next(block for block in blocks(ROOT / "README.md") if block.mode == "server")
 
 
 def answers(url: str, process: subprocess.Popen[bytes], seconds: float) -> bool:
