@@ -16,7 +16,7 @@ from storage.maintenance.integrity import check_store
 from storage.pairs import list_pairs
 from tests.app.label.test_api import ANSWER, Desk, code_of
 from tests.helpers.campaigns import make_campaign
-from tests.helpers.mutations import EXAMPLES, holds_for, mutated, mutated_json
+from tests.helpers.mutations import FEWER_EXAMPLES, holds_for, mutated, mutated_json
 from tests.helpers.studios import Running
 
 pytestmark = pytest.mark.slow
@@ -37,7 +37,7 @@ def send(desk: Desk, name: str, body: bytes) -> httpx.Response:
     return answer
 
 
-@EXAMPLES
+@FEWER_EXAMPLES  # each is three requests
 def test_damaged_bodies_get_a_sentence_and_store_nothing_odd(running: Running, examples: int) -> None:
     campaign = make_campaign(running, f"damaged {examples}", number=examples, overlap=1)
     desk = Desk(running, f"Dan {examples}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import sys
@@ -24,7 +23,6 @@ from storage.data_home import data_home_id
 from storage.judgements import Question, find_judgement, save_judgement
 from storage.pairs import Pair, add_pair
 from storage.training.model_registry import Checkpoint, kept_location, promote, promotions, register_checkpoint, set_gate
-from storage.training.run_folder import RunLock
 from storage.training.runs import RunRequest, create_run, finish, mark_running
 from storage.training.snapshots import Snapshot, SnapshotPair
 from tests.helpers.paths import ROOT
@@ -34,14 +32,13 @@ from tests.helpers.studios import make_clip, talkative_checkpoint
 pytestmark = pytest.mark.slow
 
 ADA = Visitor("a tab", "192.0.2.1")
-OPEN_AND_TELL = """
-import json, sys
+HOLD_THE_RUN = """
+import sys
 from pathlib import Path
-from app.serving.serving import Serving
-from storage import open_database
-home = Path(sys.argv[1])
-now = Serving.open(open_database(home=home), None).now
-print(json.dumps([now.name, now.model is None, now.aside]))
+from storage.training.run_folder import RunLock
+with RunLock(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
 """
 
 
@@ -262,11 +259,14 @@ def test_an_app_that_starts_beside_a_run_that_needs_the_device_loads_nothing(
     with database.write() as session:
         run = create_run(session, request, None, None)
         mark_running(session, run.id, 1, data_home_id(database.home))
-    with RunLock(database.home / run.folder):
-        # The lock is this process's own, which a look from here would not see as held.
-        command = [sys.executable, "-c", OPEN_AND_TELL, str(database.home)]
-        told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert json.loads(told.splitlines()[-1]) == ["old", True, "week 1 trains, and the device can't hold both"]
+    # A lock of this process would not be seen as held from here.
+    command = [sys.executable, "-c", HOLD_THE_RUN, str(database.home / run.folder)]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        now = Serving.open(database, None).now
+        assert (now.name, now.model, now.aside) == ("old", None, "week 1 trains, and the device can't hold both")
+        other.communicate()
     assert Serving.open(database, None).now.model is not None
 
 
