@@ -4,7 +4,8 @@
 
 In exact arithmetic a video's reward is the same alone or beside others, and from the generation's cache or
 from a clean forward. Float32 keeps that to about 1e-6; bfloat16 rounds each step, and this says how far that
-carries, in raw reward and in units of the rewards' own spread. Thoughts are written by the float32 model and
+carries, in raw reward and in units of the rewards' own spread, and in the log-probabilities of the thoughts' tokens.
+Thoughts are written by the float32 model and
 then given to both, so that only the arithmetic differs; `same_thought` says how often bfloat16's own greedy
 thought is the same alone and beside others.
 """
@@ -39,6 +40,7 @@ def measure(checkpoint: str, videos: Sequence[str], prompt: str) -> dict[str, An
     result: dict[str, Any] = {"checkpoint": checkpoint, "videos": len(videos)}
     thoughts: list[list[int]] = []
     exact: list[float] = []
+    exact_log_probs = torch.empty(0)
     for dtype in (torch.float32, torch.bfloat16):
         # Loaded again, since casting a loaded model would also round its rotary frequencies.
         judge = DeScore.from_pretrained(checkpoint, dtype=dtype)
@@ -51,14 +53,17 @@ def measure(checkpoint: str, videos: Sequence[str], prompt: str) -> dict[str, An
         apart = [_greedy(model, [row], manifest.max_thought_tokens)[0] for row in bare]
         thoughts = thoughts or together
         rows = [with_thought(model.processor, row, ids) for row, ids in zip(bare, thoughts, strict=True)]
-        clean = _clean(model, rows)
-        exact = exact or clean
+        clean, log_probs = _clean(model, rows, thoughts)
+        if not exact:
+            exact, exact_log_probs = clean, log_probs
+        moved = (log_probs - exact_log_probs).abs()
         alone = [model.score(model.prefill(_batch(model, [row]))).item() for row in rows]
         beside = model.score(model.prefill(_batch(model, rows))).tolist()
         result[str(dtype).removeprefix("torch.")] = {
             "cache_against_forward": _largest(alone, clean),
             "beside_against_alone": _largest(beside, alone),
             "against_float32_forward": _largest(clean, exact),
+            "log_probs_against_float32": {"mean": moved.mean().item(), "largest": moved.max().item()},
             "same_thought": sum(a == b for a, b in zip(together, apart, strict=True)) / len(rows),
         }
     return {**result, "spread": statistics.pstdev(exact)}
@@ -69,10 +74,20 @@ def _batch(model: DeScoreModel, rows: Sequence[Row]) -> Row:
 
 
 @torch.inference_mode()
-def _clean(model: DeScoreModel, rows: Sequence[Row]) -> list[float]:
-    return [model.rewards(_batch(model, [row])).item() for row in rows]
+def _clean(model: DeScoreModel, rows: Sequence[Row], thoughts: Sequence[Sequence[int]]) -> tuple[list[float], torch.Tensor]:
+    """Return rewards, and log-probabilities of all tokens of the thoughts, by a forward of each row alone."""
+    rewards, log_probs = [], [torch.empty(0)]
+    for row, thought in zip(rows, thoughts, strict=True):
+        forward = model(_batch(model, [row]))
+        before = forward.hidden[0, -2 - len(thought) : -2]  # these slots predict the thought
+        tokens = torch.tensor(thought, dtype=torch.long, device=before.device)
+        chances = model.token_logits(before).float().log_softmax(-1).gather(-1, tokens[:, None])
+        rewards.append(forward.rewards.item())
+        log_probs.append(chances.flatten().cpu())
+    return rewards, torch.cat(log_probs)
 
 
+@torch.inference_mode()
 def _greedy(model: DeScoreModel, rows: Sequence[Row], limit: int) -> list[list[int]]:
     state = model.prefill(_batch(model, rows))
     for _ in model.think(state, limit):
