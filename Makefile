@@ -1,7 +1,7 @@
 # Two commands: `make app` serves the app, `make test` checks it. Both set up what is missing first. `make fast` and
 # `make endurance` are the shorter and the longer check.
 # PYTHON=/path/to/python3.11 chooses the interpreter of the environment; ARGS="--port 8000" goes to app.py.
-.PHONY: app test fast test-lowest test-vllm vllm endurance space setup lint types
+.PHONY: app test fast test-lowest test-vllm vllm gpu endurance space setup lint types
 .DEFAULT_GOAL := app
 
 VENV := .venv
@@ -20,7 +20,7 @@ app: $(VENV)/.app
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n 2 --dist loadfile --no-loadscope-reorder
 
 # Everything that needs no browser, no PostgreSQL, no training and no wheel, and takes no seconds: after each change.
-FAST := -m "not browser and not postgresql and not training and not slow and not endurance and not package"
+FAST := -m "not browser and not postgresql and not training and not slow and not endurance and not package and not gpu"
 fast: $(VENV)/.dev lint types
 	$(PYTEST) $(FAST)
 
@@ -39,6 +39,15 @@ ifeq ($(VLLM_RUNS),yes)
 else
 	@echo "test-vllm: left out, since vLLM's wheel for processors needs Linux on x86-64 with AVX2"
 endif
+
+# What only a GPU can show: its tests, then every figure of the report, into docs/measured-gpu.json; the same again goes on where
+# it stopped. Without a GPU it says so. GPU_PYTHON=python3 takes an environment that is there, such as one with vLLM.
+GPU_PYTHON :=
+gpu: $(if $(GPU_PYTHON),,$(VENV)/.dev)
+	@failed=0; \
+	$(or $(GPU_PYTHON),$(BIN)/python) -m pytest tests/gpu -m gpu --noconftest -o filterwarnings= -rs || failed=1; \
+	$(or $(GPU_PYTHON),$(BIN)/python) -m benchmarks.gpu_report --out docs/measured-gpu.json $(ARGS) || failed=1; \
+	exit $$failed
 
 # Everything but endurance: before each push, and in CI.
 test: $(VENV)/.dev lint types
