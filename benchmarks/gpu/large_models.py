@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,7 @@ from benchmarks.gpu.random_models import (
     policy_of,
     prompt_of,
     random_model,
+    renewed,
 )
 from benchmarks.gpu.setting import Figures, PeakMemory, Setting, dtype_name, gigabytes, needs_vllm, release, timed
 from descore.checkpoints.folder import save_checkpoint
@@ -81,7 +82,7 @@ def judge_by_vllm(setting: Setting, name: str) -> Figures:
     """Think about rows, and judge them without a thought, by vLLM with a stock export of the model, 64 rows at a time."""
     needs_vllm()
     dtype = default_dtype(setting.device)
-    with VllmEngine(_export(setting, name, dtype), **setting.size({}, {"max_model_len": 4096})) as engine:
+    with closing(VllmEngine(_export(setting, name, dtype))) as engine:
         count = setting.size(engine.rows_at_once(), 2)
         figures = {f"{count} rows": _judged(setting, engine, name, count)}
         return {**figures, **_about(setting, name), "dtype": dtype_name(dtype), "engine": engine.label}
@@ -131,18 +132,26 @@ def _judged_where_it_fits(setting: Setting, engine: Engine, name: str, count: in
 def _judged(setting: Setting, engine: Engine, name: str, count: int) -> Figures:
     """Measure both modes on some rows."""
     lengths = lengths_of(setting)
-    rows = long_rows(engine.processor, range(count), lengths)  # type: ignore[attr-defined]
+    processor: Any = engine.processor  # type: ignore[attr-defined]
+    rows, calls = long_rows(processor, range(count), lengths), iter(range(1, 1_000_000, count))
+
+    def fresh() -> list[Row]:
+        """Make other rows for each call: an engine's caches would spare it what it has read before."""
+        first = next(calls)
+        return [renewed(row, processor.tokenizer, first + index) for index, row in enumerate(rows)]
+
     planned = Planned(config_of(NAMES[name], setting), lengths)
     plans: dict[Mode, float] = {"quick": planned.quick_seconds(count), "think": planned.think_seconds(count)}
     figures: Figures = {}
     for mode, plan in plans.items():
         last: list[list[FinishedThought]] = []
 
-        def think(mode: Mode = mode, last: list[list[FinishedThought]] = last) -> None:
-            last[:] = _thoughts(engine, rows, mode)
+        def think(these: Sequence[Row], mode: Mode = mode, last: list[list[FinishedThought]] = last) -> None:
+            last[:] = _thoughts(engine, these, mode)
 
         with PeakMemory(setting.device) as memory:
-            measured = timed(setting.seconds(think, partial(_warm_up, engine, rows, mode)))
+            _warm_up(engine, fresh(), mode)
+            measured = timed(setting.seconds_of(think, (fresh() for _ in range(setting.repeats))))
         seconds = measured["seconds"]
         figures[mode] = {
             **measured,

@@ -10,6 +10,7 @@ tokens and the width of the vocabulary are Qwen's. Thoughts never end by themsel
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -55,9 +56,9 @@ _NAMED = {
 }  # fmt: skip
 _SMALL_TEXT = {
     "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2,
-    "head_dim": 16, "max_position_embeddings": 4096,
+    "head_dim": 32, "max_position_embeddings": 4096,
 }  # fmt: skip
-_SMALL_ROPE = {"mrope_section": [4, 2, 2]}
+_SMALL_ROPE = {"mrope_section": [6, 5, 5]}
 _SMALL_VISION = {
     "depth": 3, "hidden_size": 32, "intermediate_size": 48, "num_heads": 2, "out_hidden_size": 64,
     "deepstack_visual_indexes": [0, 1],
@@ -208,6 +209,25 @@ def long_rows(processor: Any, seeds: Sequence[int], lengths: Lengths) -> list[Ro
     """Encode clips of noise, each with a prompt that fills the row up to `lengths.prompt` tokens."""
     prompt = prompt_of(processor, lengths)
     return [_encoded(processor, seed, prompt, lengths) for seed in seeds]
+
+
+def renewed(row: Row, tokenizer: Any, seed: int) -> Row:
+    """Copy a row of `long_rows` with other words and another video, as long as before: engines keep what they have read."""
+    generator = torch.Generator().manual_seed(seed)
+    ids, words = row["input_ids"].clone(), _words(tokenizer)
+    filled = ids == tokenizer(WORD, add_special_tokens=False)["input_ids"][0]
+    ids[filled] = words[torch.randint(len(words), (int(filled.sum()),), generator=generator)]
+    pixels = row["pixel_values_videos"]
+    shift = int(torch.randint(1, len(pixels), (1,), generator=generator))
+    return {**row, "input_ids": ids, "pixel_values_videos": pixels.roll(shift, 0)}
+
+
+@cache
+def _words(tokenizer: Any) -> torch.Tensor:
+    """Return the ids of all words that are one token, with the space before them."""
+    texts = [token.replace("Ġ", " ") for token in tokenizer.get_vocab() if re.fullmatch("Ġ[a-z]+", token)]
+    ids = tokenizer(sorted(texts), add_special_tokens=False)["input_ids"]
+    return torch.tensor([each[0] for each in ids if len(each) == 1])
 
 
 def _encoded(processor: Any, seed: int, prompt: str, lengths: Lengths) -> Row:

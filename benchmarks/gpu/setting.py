@@ -17,7 +17,7 @@ import resource
 import statistics
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -54,20 +54,24 @@ class Setting:
         """Choose one of two sizes."""
         return smallest if self.smallest else usual
 
-    def seconds(self, work: Callable[[], object], warm_up: Callable[[], object] | None = None) -> list[float]:
-        """Measure the seconds of `work`, once a repeat, after a `warm_up` (by default the work) that does not count.
+    def seconds(self, work: Callable[[], object]) -> list[float]:
+        """Measure the seconds of `work`, once a repeat, after a call that does not count.
 
         Each measurement waits for the device.
         """
-        (warm_up or work)()
-        return [self._once(work) for _ in range(self.repeats)]
-
-    def _once(self, work: Callable[[], object]) -> float:
-        self.wait()
-        start = time.perf_counter()
         work()
-        self.wait()
-        return time.perf_counter() - start
+        return self.seconds_of(lambda _: work(), range(self.repeats))
+
+    def seconds_of(self, work: Callable[[Value], object], inputs: Iterable[Value]) -> list[float]:
+        """Measure the seconds of `work` for each of the inputs; what making an input takes is not counted."""
+        taken = []
+        for each in inputs:
+            self.wait()
+            start = time.perf_counter()
+            work(each)
+            self.wait()
+            taken.append(time.perf_counter() - start)
+        return taken
 
     def wait(self) -> None:
         """Wait until the device has computed everything."""

@@ -17,7 +17,7 @@ from accelerate.state import AcceleratorState, PartialState
 
 from benchmarks import gpu_report
 from benchmarks.gpu.parts import PARTS, Part
-from benchmarks.gpu.random_models import NAMES, Lengths, long_rows, processor_of, wide_tokenizer
+from benchmarks.gpu.random_models import NAMES, Lengths, long_rows, processor_of, renewed, wide_tokenizer
 from benchmarks.gpu.run_part import outcome_of
 from benchmarks.gpu.setting import Setting, needs_vllm
 from trainer.planning.layer_costs import backbone_config
@@ -76,6 +76,13 @@ def test_random_models_have_qwens_ids_and_rows_of_the_asked_length() -> None:
     (row,) = long_rows(processor_of(config, lengths), [3], lengths)
     assert len(row["input_ids"]) == 2000
     assert int((row["input_ids"] == config.video_token_id).sum()) == 8 * 14 * 14
+    one, other = (renewed(row, tokenizer, seed) for seed in (1, 2))
+    for new, old in ((one, row), (other, row), (one, other)):
+        assert len(new["input_ids"]) == 2000
+        assert int((new["input_ids"] != old["input_ids"]).sum()) > 300, "other words"
+        assert not new["pixel_values_videos"].equal(old["pixel_values_videos"]), "another video"
+    text = tokenizer.decode(one["input_ids"])
+    assert tokenizer(text, add_special_tokens=False)["input_ids"] == one["input_ids"].tolist()
 
 
 def test_without_a_gpu_it_says_so_lists_the_parts_and_writes_nothing(
