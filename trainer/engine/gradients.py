@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
     from torch import nn
 
-_BUCKET = 1 << 26  # numbers that travel in one message, 256 MB
+BUCKET = 1 << 26  # numbers that travel in one message, 256 MB
 
 
 def mean_gradients(weights: Sequence[nn.Parameter], accelerator: Accelerator) -> None:
@@ -39,7 +39,7 @@ def _buckets(weights: Sequence[nn.Parameter]) -> Iterator[list[nn.Parameter]]:
     bucket: list[nn.Parameter] = []
     for weight in weights:
         is_other = bucket and (weight.dtype, weight.device) != (bucket[0].dtype, bucket[0].device)
-        if is_other or sum(one.numel() for one in bucket) + weight.numel() > _BUCKET:
+        if is_other or sum(one.numel() for one in bucket) + weight.numel() > BUCKET:
             if bucket:
                 yield bucket
             bucket = []

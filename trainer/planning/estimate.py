@@ -1,9 +1,10 @@
 """Estimates of the memory and time of a stage, from the costs of its layers. Bytes, seconds, floating-point operations.
 
 Memory of one GPU under data parallelism: weights, gradients and optimizer state of the trained weights (float32), the
-buckets for the exchange of gradients between several GPUs, and the larger of a training pass and the cache of the rollouts.
-Sampling is bound by memory: each step of decoding reads the language model and the cache once. All rollouts of a step decode
-in one batch, as far as the budget of cached tokens goes; vLLM, where it samples, holds weights of its own meanwhile.
+trained weights of the KL term's reference, and the larger of a training pass (`trainer.planning.rollout_memory`) and of what
+sampling holds. Sampling is bound by memory: each step of decoding reads the language model and the cache once. All rollouts
+of a step decode in one batch, as far as the budget of cached tokens goes; vLLM, where it samples, holds weights of its own
+meanwhile. Gradients are summed over GPUs where they lie, in buckets of a bounded size.
 """
 
 from __future__ import annotations
@@ -12,6 +13,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from descore.modeling.kv_cache import token_bytes
+from trainer.engine.gradients import BUCKET
+from trainer.planning.rollout_memory import RolloutPass, RolloutShape, rollout_pass
+from trainer.rollouts.shared_prefix import ROWS_OF_LOGITS
+from trainer.rollouts.vllm_sampler import served_bytes
 
 if TYPE_CHECKING:
     from torch import nn
@@ -22,8 +27,7 @@ if TYPE_CHECKING:
 
 _FLOAT = 4
 _HALF = 2
-_LOGIT_ROWS = 1024  # whose logits exist at a time, see `trainer.rollouts.shared_prefix`
-_LOGIT_BYTES = _HALF + 3 * _FLOAT  # bfloat16, float32, masked, gradient
+_LOGIT_COPIES = 3  # in float32: as they come, masked, gradient
 _DECODE_SECONDS = 0.03  # of a step of any size: launching the kernels of all layers
 _LONGEST_SHARE = 1.5  # the longest of G thoughts against a typical one: a batch decodes until it ends
 
@@ -136,35 +140,33 @@ def rl_estimate(
     objective, prompt = settings.objective, min(lengths.prompt_tokens, settings.max_prompt_tokens)
     group, thought = objective.num_generations, min(lengths.thought_tokens, objective.max_tokens)
     videos, trains_vision = 2 * settings.micro_batch_pairs, settings.vision != "frozen"
-    head = _head(backbone)
+    head, cache_bytes = _head(backbone), _cache_bytes(backbone)
 
-    def kept(prefix: float, tokens: float) -> float:
-        rows = videos * (prefix + group * (tokens + 1))
-        joined = videos * group * (prefix + tokens) * _cache_bytes(backbone) / language.layers
-        layers = 1 if checkpointing else language.layers
-        patches = videos * lengths.patches if trains_vision else 0
-        return (
-            language.activation_bytes(rows, checkpointing)
-            + vision.activation_bytes(patches, checkpointing)
-            + layers * joined
-            + min(_LOGIT_ROWS, rows) * head * _LOGIT_BYTES
-        )
+    def held(prefix: float, tokens: float) -> RolloutPass:
+        shape = RolloutShape(videos, prefix, group, tokens, settings.forward_tokens)
+        logits = logit_bytes(backbone, shape.slots)
+        return rollout_pass(language, shape, cache_bytes=cache_bytes, logit_bytes=logits, checkpointing=checkpointing)
+
+    def passing(prefix: float, tokens: float) -> float:
+        patches = videos * lengths.patches * prefix / prompt if trains_vision else 0.0
+        return held(prefix, tokens).peak + vision.activation_bytes(patches, checkpointing)
 
     pairs = settings.pairs_per_step / machine.gpus
     standing = _constant_memory(model, settings.optim, machine)
-    if objective.beta > 0 and config.model.lora is None:
-        standing["frozen copy for the KL term"] = sum(p.numel() for p in backbone.parameters()) * _FLOAT
-    served = _served_bytes(backbone) if settings.engine == "vllm" else 0.0
+    if objective.beta > 0:
+        standing["policy at the start, for the KL term"] = _trained_bytes(backbone)
+    served = served_bytes(backbone) if settings.engine != "own" else 0.0
     free = (machine.memory_bytes - sum(standing.values()) - served) / 2
-    budget = free if settings.sampling_tokens is None else settings.sampling_tokens * _cache_bytes(backbone)
+    budget = free if settings.sampling_tokens is None else settings.sampling_tokens * cache_bytes
 
     def cached(prefix: float, tokens: float) -> float:
-        wanted = 2 * pairs * (prefix + group * tokens) * _cache_bytes(backbone)
-        return max(min(wanted, budget), (prefix + tokens) * _cache_bytes(backbone))
+        wanted = 2 * pairs * (prefix + group * tokens) * cache_bytes
+        return max(min(wanted, budget), (prefix + tokens) * cache_bytes)
 
-    memory = standing | {"activations of a pass": kept(prompt, thought)}
+    typical = held(prompt, thought)
+    memory = standing | {"prefixes of a micro-batch": typical.prefixes, "chunk of its rollouts": typical.chunk}
     if served:
-        memory["or weights in vLLM"] = served
+        memory["or vLLM, if it samples"] = served
     memory["or cache of the rollouts"] = cached(prompt, _LONGEST_SHARE * thought)
     longest = settings.max_prompt_tokens, objective.max_tokens
     attended = prompt**2 / 2 + group * (thought * prompt + thought**2 / 2)
@@ -172,7 +174,7 @@ def rl_estimate(
     predicted = 2 * backbone.config.get_text_config().hidden_size * head * group * thought
     forward = language.forward(tokens, attended) + predicted
     learning = _learning(language, tokens, attended, checkpointing) + 3 * predicted
-    batches = max(1.0, 2 * pairs * (prompt + group * thought) * _cache_bytes(backbone) / cached(prompt, thought))
+    batches = max(1.0, 2 * pairs * (prompt + group * thought) * cache_bytes / cached(prompt, thought))
     read = _language_bytes(backbone) + cached(prompt, thought / 2)
     prefill = 2 * pairs * language.forward(prompt, prompt**2 / 2) / machine.flops
     steps = min(_LONGEST_SHARE * thought, objective.max_tokens)
@@ -187,8 +189,8 @@ def rl_estimate(
         steps=settings.steps,
         trainable=_trainable(model),
         memory=memory,
-        peak_bytes=sum(standing.values()) + max(kept(prompt, thought), served + cached(prompt, _LONGEST_SHARE * thought)),
-        longest_peak_bytes=sum(standing.values()) + max(kept(*longest), served + cached(*longest)),
+        peak_bytes=sum(standing.values()) + max(passing(prompt, thought), served + cached(prompt, _LONGEST_SHARE * thought)),
+        longest_peak_bytes=sum(standing.values()) + max(passing(*longest), served + cached(*longest)),
         seconds_per_step=seconds,
     )
 
@@ -203,7 +205,10 @@ def _constant_memory(model: nn.Module, optim: OptimConfig, machine: Machine) -> 
         "gradients": float(count * _FLOAT),
         "optimizer": float((2 * count - small) * _FLOAT),
     }
-    return parts | ({"buckets for exchange": float(count * _FLOAT)} if machine.gpus > 1 else {})
+    parts["trained weights in bfloat16"] = float(count * _HALF)  # autocast's, from a pass's forward to its backward
+    if machine.gpus > 1:  # a message, and what comes back
+        parts["gradients on their way"] = float(2 * min(count, BUCKET) * _FLOAT)
+    return parts
 
 
 def _trainable(model: nn.Module) -> int:
@@ -229,13 +234,17 @@ def _cache_bytes(backbone: PreTrainedModel) -> int:
     return token_bytes(backbone.config.get_text_config(), _HALF)
 
 
-def _served_bytes(backbone: PreTrainedModel) -> float:
-    """Bytes of vLLM's weights, in bfloat16."""
-    return float(sum(parameter.numel() for parameter in backbone.parameters()) * _HALF)
-
-
 def _head(backbone: PreTrainedModel) -> int:
     return int(backbone.get_output_embeddings().weight.shape[0])
+
+
+def logit_bytes(backbone: PreTrainedModel, slots: float, itemsize: int = _HALF) -> float:
+    """Bytes of the logits over the vocabulary that exist at a time for so many slots, computed in `itemsize` bytes each."""
+    return min(ROWS_OF_LOGITS, slots) * _head(backbone) * (itemsize + _LOGIT_COPIES * _FLOAT)
+
+
+def _trained_bytes(backbone: PreTrainedModel) -> float:
+    return float(sum(p.numel() * p.element_size() for p in backbone.parameters() if p.requires_grad))
 
 
 def _language_bytes(backbone: PreTrainedModel) -> float:

@@ -32,7 +32,7 @@ _KNOWN = {
     "Qwen/Qwen3-VL-2B-Instruct": PRESETS / "qwen3-vl-2b.json",
     "Qwen/Qwen3-VL-8B-Instruct": PRESETS / "qwen3-vl-8b.json",
 }
-_LENGTHS = (256, 512)
+_LENGTHS = (251, 509)  # primes, which no width of a layer is: matrices of weights of attention are known by their shape
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,8 @@ class LayerCosts:
         backward_linear: likewise of the backward.
         backward_square: likewise of the backward.
         saved_bytes_per_token: kept for the backward, in one layer.
+        widest_bytes_per_token: of its widest state, whose gradient comes and goes in the backward.
+        itemsize: bytes of a number.
     """
 
     layers: int
@@ -56,6 +58,8 @@ class LayerCosts:
     backward_linear: float
     backward_square: float
     saved_bytes_per_token: float
+    widest_bytes_per_token: float
+    itemsize: int
 
     def forward(self, tokens: float, attended: float) -> float:
         """Compute the work of the forward.
@@ -71,10 +75,16 @@ class LayerCosts:
         return self.layers * (self.backward_linear * tokens + self.backward_square * attended)
 
     def activation_bytes(self, tokens: float, checkpointing: bool) -> float:
-        """Compute the bytes kept for the backward: everything, or each layer's input and one layer in full."""
-        if checkpointing:
-            return tokens * (self.layers * self.width * 2 + self.saved_bytes_per_token)
-        return tokens * self.layers * self.saved_bytes_per_token
+        """Compute the most bytes that a pass of all layers holds."""
+        return self.standing_bytes(tokens, checkpointing) + self.layer_bytes(tokens, checkpointing)
+
+    def standing_bytes(self, tokens: float, checkpointing: bool) -> float:
+        """Compute the bytes that wait for the backward: everything, or with checkpointing each layer's input."""
+        return tokens * self.layers * (self.width * self.itemsize if checkpointing else self.saved_bytes_per_token)
+
+    def layer_bytes(self, tokens: float, checkpointing: bool) -> float:
+        """Compute the bytes on top of these while one layer goes backward; with checkpointing it is computed again first."""
+        return tokens * (self.widest_bytes_per_token + (self.saved_bytes_per_token if checkpointing else 0.0))
 
 
 def meta_backbone(checkpoint: str, dtype: torch.dtype) -> PreTrainedModel:
@@ -100,30 +110,30 @@ def manifest_of(checkpoint: str) -> Manifest:
     return read_manifest(folder) if (folder / MANIFEST_FILE).exists() else Manifest(name=folder.name)
 
 
-def language_costs(backbone: PreTrainedModel) -> LayerCosts:
-    """Measure the costs of the text layers, an adapter included."""
+def language_costs(backbone: PreTrainedModel, dtype: torch.dtype = torch.bfloat16) -> LayerCosts:
+    """Measure the costs of the text layers, an adapter included; dtype: of their states."""
     decoder: Any = language_model(backbone)[1]
     text = backbone.config.get_text_config()
     size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
 
     def run(length: int, states: torch.Tensor) -> torch.Tensor:
-        angles = _empty(1, length, size)
+        angles = _empty(dtype, 1, length, size)
         return decoder.layers[0](states[None], position_embeddings=(angles, angles), attention_mask=None)[0]
 
-    return _costs(run, len(decoder.layers), text.hidden_size)
+    return _costs(run, len(decoder.layers), text.hidden_size, dtype)
 
 
-def vision_costs(backbone: PreTrainedModel) -> LayerCosts:
-    """Measure the costs of the vision tower's layers, in patches instead of tokens."""
+def vision_costs(backbone: PreTrainedModel, dtype: torch.dtype = torch.bfloat16) -> LayerCosts:
+    """Measure the costs of the vision tower's layers, in patches instead of tokens; dtype: of their states."""
     tower: Any = vision_tower(backbone)
     config = backbone.config.vision_config
     size = config.hidden_size // config.num_heads
 
     def run(length: int, states: torch.Tensor) -> torch.Tensor:
-        angles = _empty(length, size)
+        angles = _empty(dtype, length, size)
         return tower.blocks[0](states, cu_seqlens=torch.tensor([0, length]), position_embeddings=(angles, angles))
 
-    return _costs(run, len(tower.blocks), config.hidden_size)
+    return _costs(run, len(tower.blocks), config.hidden_size, dtype)
 
 
 def vision_tower(backbone: PreTrainedModel) -> nn.Module:
@@ -140,12 +150,24 @@ def vision_tower(backbone: PreTrainedModel) -> nn.Module:
     return tower
 
 
-def _costs(run: Callable[[int, torch.Tensor], torch.Tensor], layers: int, width: int) -> LayerCosts:
+def _costs(run: Callable[[int, torch.Tensor], torch.Tensor], layers: int, width: int, dtype: torch.dtype) -> LayerCosts:
     """Costs from two lengths, split into the parts that grow with the length and with its square."""
-    (fw1, bw1, _), (fw2, bw2, saved) = (_measured(run, length, width) for length in _LENGTHS)
-    (forward_linear, forward_square), (backward_linear, backward_square) = (_split(fw1, fw2), _split(bw1, bw2))
-    per_token = saved / _LENGTHS[1]
-    return LayerCosts(layers, width, forward_linear, forward_square, backward_linear, backward_square, per_token)
+    one, other = (_measured(run, _empty(dtype, length, width)) for length in _LENGTHS)
+    (forward_linear, forward_square), (backward_linear, backward_square) = (
+        _split(one.forward, other.forward),
+        _split(one.backward, other.backward),
+    )
+    return LayerCosts(
+        layers=layers,
+        width=width,
+        forward_linear=forward_linear,
+        forward_square=forward_square,
+        backward_linear=backward_linear,
+        backward_square=backward_square,
+        saved_bytes_per_token=sum(other.kept) / _LENGTHS[1],
+        widest_bytes_per_token=max(other.kept) / _LENGTHS[1],
+        itemsize=dtype.itemsize,
+    )
 
 
 def _split(short: float, long: float) -> tuple[float, float]:
@@ -154,9 +176,18 @@ def _split(short: float, long: float) -> tuple[float, float]:
     return short / a - square * a, square
 
 
-def _measured(run: Callable[[int, torch.Tensor], torch.Tensor], length: int, width: int) -> tuple[float, float, float]:
-    """Work of the forward and of the backward, and the bytes kept in between."""
+@dataclass(frozen=True)
+class _Measured:
+    """Work of the forward and of the backward, and the bytes of each state that is kept in between."""
+
+    forward: float
+    backward: float
+    kept: tuple[int, ...]
+
+
+def _measured(run: Callable[[int, torch.Tensor], torch.Tensor], states: torch.Tensor) -> _Measured:
     kept: dict[int, torch.UntypedStorage] = {}
+    length = len(states)
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
         base = tensor if tensor._base is None else tensor._base
@@ -166,17 +197,16 @@ def _measured(run: Callable[[int, torch.Tensor], torch.Tensor], length: int, wid
             kept[storage._cdata] = storage
         return tensor
 
-    states = _empty(length, width).requires_grad_()
     with FlopCounterMode(display=False) as counter:
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            result = run(length, states)
+            result = run(length, states.requires_grad_())
         forward = counter.get_total_flops()
         result.backward(torch.empty_like(result))
-    return forward, counter.get_total_flops() - forward, sum(storage.nbytes() for storage in kept.values())
+    return _Measured(forward, counter.get_total_flops() - forward, tuple(storage.nbytes() for storage in kept.values()))
 
 
-def _empty(*shape: int) -> torch.Tensor:
-    return torch.empty(*shape, dtype=torch.bfloat16, device="meta")
+def _empty(dtype: torch.dtype, *shape: int) -> torch.Tensor:
+    return torch.empty(*shape, dtype=dtype, device="meta")
 
 
 def backbone_config(checkpoint: str) -> Any:

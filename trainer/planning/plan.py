@@ -90,7 +90,7 @@ def make_plan(config: TrainConfig, machine: Machine, video_seconds: float, thoug
     Raises:
         CheckpointError: there is no such backbone, or it is of a family that no plan can be made for.
     """
-    backbone = _prepared(config)
+    backbone = prepared_backbone(config)
     parameters = _by_part(backbone)
     model = _Skeleton(backbone)
     reward = config.dual_rl.objective.reward
@@ -110,8 +110,12 @@ def make_plan(config: TrainConfig, machine: Machine, video_seconds: float, thoug
     return Plan(config.model.checkpoint, machine.gpus, parameters, _lora(backbone), asdict(lengths), tuple(estimates))
 
 
-def _prepared(config: TrainConfig) -> PreTrainedModel:
-    """Build the backbone as a run holds it on a GPU."""
+def prepared_backbone(config: TrainConfig) -> PreTrainedModel:
+    """Build the backbone of a configuration as a run holds it on a GPU, without weights.
+
+    Raises:
+        CheckpointError: there is none.
+    """
     frozen = config.model.lora is not None
     dtype = Precision.of(config.model.precision, torch.device("cuda")).stored(frozen=frozen)
     backbone = meta_backbone(config.model.checkpoint, dtype)

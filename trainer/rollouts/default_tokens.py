@@ -15,12 +15,16 @@ _CPU_BYTES = 2**30
 _ADAM_BYTES = 8  # of a trained weight, which come with the first update
 
 
-def default_tokens(model: DeScoreModel) -> int:
-    """Return how many tokens 1 GiB holds on a CPU, and half of the memory that training leaves free on a GPU."""
+def default_tokens(model: DeScoreModel, engine_bytes: float = 0.0) -> int:
+    """Return how many tokens 1 GiB holds on a CPU, and half of the memory that training leaves free on a GPU.
+
+    Args:
+        engine_bytes: of a GPU's memory, which the rollout engine takes besides.
+    """
     backbone, device = model.backbone, model.device
     room = float(_CPU_BYTES)
     if device.type == "cuda":
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-        room = (torch.cuda.mem_get_info(device)[0] + unused - _ADAM_BYTES * trained) / 2
+        room = (torch.cuda.mem_get_info(device)[0] + unused - _ADAM_BYTES * trained - engine_bytes) / 2
     return max(1, int(room) // token_bytes(backbone.config.get_text_config(), backbone.dtype.itemsize))

@@ -97,9 +97,11 @@ class RolloutEngine(Sampler, Protocol):
 
     Attributes:
         is_trained_model: it samples from the policy that is trained, up to rounding.
+        gpu_bytes: of the device's memory that it takes while it samples, the cache of tokens aside.
     """
 
     is_trained_model: bool
+    gpu_bytes: float
 
     def close(self) -> None:
         """Free what it holds."""
@@ -112,7 +114,10 @@ class OwnSampler:
     Attributes:
         is_trained_model: it samples from the policy that is trained, up to rounding. False where merged weights are
             rounded to half precision.
+        gpu_bytes: 0.
     """
+
+    gpu_bytes = 0.0
 
     def __init__(self, model: DeScoreModel) -> None:
         self._merge = AdapterMerge(model.backbone)

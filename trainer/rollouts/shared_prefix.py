@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from descore.encode import Batch
     from descore.modeling.model import DeScoreModel, VisionOutputs
 
-_ROWS_OF_LOGITS = 1024  # tokens whose logits over the vocabulary exist at a time
+ROWS_OF_LOGITS = 1024  # tokens whose logits over the vocabulary exist at a time
 
 
 @dataclass
@@ -127,7 +127,7 @@ def token_logprobs(
     states, targets = hidden[chosen], tokens[chosen]
     parts = [
         checkpoint(_selected_logprobs, model, some, those, temperature, use_reentrant=False)
-        for some, those in zip(states.split(_ROWS_OF_LOGITS), targets.split(_ROWS_OF_LOGITS), strict=True)
+        for some, those in zip(states.split(ROWS_OF_LOGITS), targets.split(ROWS_OF_LOGITS), strict=True)
     ]
     flat = torch.cat(parts) if parts else states.new_zeros(0, dtype=torch.float32)
     return torch.zeros(mask.shape, dtype=torch.float32, device=mask.device).masked_scatter(chosen, flat)

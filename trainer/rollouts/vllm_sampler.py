@@ -28,6 +28,8 @@ from trainer.rollouts.refill import SampledThought
 from trainer.rollouts.sampling import SampledThoughts, group_thoughts
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from descore.encode import Row
     from descore.modeling.model import DeScoreModel, VisionOutputs
 
@@ -40,6 +42,7 @@ class VllmSampler:
 
     Attributes:
         is_trained_model: False: it is the same weights in other kernels and maybe another dtype.
+        gpu_bytes: of its weights, of a step's activations, and of what CUDA and vLLM hold besides.
     """
 
     is_trained_model = False
@@ -59,6 +62,7 @@ class VllmSampler:
             import_vllm()
         except EngineError as error:
             raise EngineError(f"dual_rl.engine is vllm: {error}") from error
+        self.gpu_bytes = served_bytes(model.backbone)
         self._max_prompt, self._length = max_prompt_tokens, max_prompt_tokens + max_tokens
         self._served: ServedVllm | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
@@ -144,7 +148,7 @@ class VllmSampler:
 
     def _awake(self, model: DeScoreModel, budget: int | None) -> ServedVllm:
         """Start vLLM or wake it, with the weights that the model has now."""
-        budget = budget or self._budget or default_tokens(model)
+        budget = budget or self._budget or default_tokens(model, self.gpu_bytes)
         if budget < (self._budget or 0):
             self.close()
         version, cuda = _version(model), model.device.type == "cuda"
@@ -178,10 +182,9 @@ class VllmSampler:
             "kv_cache_memory_bytes": cached,
         }
         if cuda:
-            weights = sum(parameter.numel() for parameter in model.backbone.parameters()) * itemsize
             whole = torch.cuda.mem_get_info(model.device)[1]
             settings["enable_sleep_mode"] = True
-            settings["gpu_memory_utilization"] = min(0.95, (weights + cached + _WORK_BYTES) / whole)
+            settings["gpu_memory_utilization"] = min(0.95, (self.gpu_bytes + cached) / whole)
         ends, never = sorted(model.end_ids), model.never_sampled.nonzero().flatten().tolist()
         return ServedVllm(
             Path(self._folder.name),
@@ -191,6 +194,11 @@ class VllmSampler:
             weights=plain_weights(model),
             **settings,
         )
+
+
+def served_bytes(backbone: nn.Module) -> float:
+    """Return the bytes of a GPU that vLLM takes beside its cache: weights in bfloat16, and room for a step's work."""
+    return float(sum(parameter.numel() for parameter in backbone.parameters()) * 2 + _WORK_BYTES)
 
 
 def serves(model: DeScoreModel) -> bool:

@@ -145,11 +145,12 @@ class RLStage:
         self.config = settings.objective
         self.objective = DualObjective(model, self.config)
         self.budget = TokenBudget("forward_tokens", settings.forward_tokens)
-        self.sampling_budget = TokenBudget("sampling_tokens", settings.sampling_tokens or default_tokens(model))
-        self.budgets: Sequence[TokenBudget] = [self.budget, self.sampling_budget]
         self._reference = Reference(model, self.config, is_sharded(accelerator))
         self._accelerator, self._vision, self._seed = accelerator, vision, seed
         self._sampler = sampler or OwnSampler(model)
+        tokens = settings.sampling_tokens or default_tokens(model, self._sampler.gpu_bytes)
+        self.sampling_budget = TokenBudget("sampling_tokens", tokens)
+        self.budgets: Sequence[TokenBudget] = [self.budget, self.sampling_budget]
         without_dropout(model)
 
     def prepare(self, step: int, together: Guard = unguarded) -> PreparedStep:

@@ -43,7 +43,7 @@ def test_the_score_is_read_from_the_thought() -> None:
 class Scripted:
     """An engine that samples what a function says."""
 
-    is_trained_model = True
+    is_trained_model, gpu_bytes = True, 0.0
 
     def __init__(self, sample: Callable[..., SampledThoughts]) -> None:
         self._sample = sample
