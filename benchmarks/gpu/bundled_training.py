@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import signal
 import statistics
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file
 
-from benchmarks.gpu.limited_memory import growth, limited
+from benchmarks.gpu.limited_memory import Growth, limited
 from benchmarks.gpu.setting import Figures, PeakMemory, Setting, dtype_name, gigabytes, needs_vllm, timed
 from benchmarks.helpers.noise_pairs import noise_table
 from trainer.config import TrainConfig, load_preset
@@ -39,6 +40,29 @@ class _StopAfter(RunObserver):
     def progress(self, stage: StageName, part: Part, done: int, total: int) -> None:  # noqa: ARG002
         if part == "training" and done == self._steps:
             self._stop.note(signal.SIGTERM)
+
+
+class _AroundLastStep(RunObserver):
+    """Enters a block when the first of two steps of a run is done, and leaves it when the second one is.
+
+    What loads, and what is there from the first step on, is outside.
+    """
+
+    def __init__(self, block: AbstractContextManager[object]) -> None:
+        self._block = block
+        self._stack = ExitStack()
+
+    def __enter__(self) -> _AroundLastStep:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def progress(self, stage: StageName, part: Part, done: int, total: int) -> None:  # noqa: ARG002
+        if part == "training" and done < total:
+            self._stack.enter_context(self._block)
+        elif part == "training":
+            self._stack.close()
 
 
 def cold_start(setting: Setting) -> Figures:
@@ -91,22 +115,22 @@ def resume(setting: Setting) -> Figures:
 
 
 def out_of_memory(setting: Setting) -> Figures:
-    """Train stage 2 with enough memory, then with less than a step takes: budgets halve, and the weights come out as before.
+    """Train stage 2 with enough memory, then with too little for its last step: budgets halve, weights come out as before.
 
     Raises:
         AssertionError: no limit between a sixth and three quarters of a step's memory made the run halve its budgets.
     """
     sizes = [f"dual_rl.objective.{each}" for each in ("num_generations=8", f"max_tokens={setting.size(200, 48)}")]
-    config = _config(setting, "dual-rl", setting.size(2, 1), "dual_rl.engine=own", "model.precision=fp32", *sizes)
+    config = _config(setting, "dual-rl", 2, "dual_rl.engine=own", "model.precision=fp32", *sizes)
     roomy = setting.folder / "roomy"
-    _finish(setting, "dual-rl", config, setting.folder / "first")  # loads libraries, whose memory is not the step's
-    with growth(setting.device) as memory:
-        _finish(setting, "dual-rl", config, roomy)
+    memory = Growth(setting.device)
+    with _AroundLastStep(memory) as observer:
+        _finish(setting, "dual-rl", config, roomy, observer)
     before = read_metrics(roomy / "dual-rl")
     for share in _SHARES:
         tight = setting.folder / f"tight-{share}"
-        with limited(setting.device, share * memory.bytes):
-            _finish(setting, "dual-rl", config, tight)
+        with _AroundLastStep(limited(setting.device, share * memory.bytes)) as observer:
+            _finish(setting, "dual-rl", config, tight, observer)
         rows = read_metrics(tight / "dual-rl")
         if rows[-1]["out_of_memory"]:
             break
@@ -189,13 +213,15 @@ def _config(setting: Setting, stage: StageName, steps: int, *changes: str) -> Tr
     return load_preset("tiny-cpu", [*own, *changes])
 
 
-def _finish(setting: Setting, stage: StageName, config: TrainConfig, folder: Path) -> None:
+def _finish(
+    setting: Setting, stage: StageName, config: TrainConfig, folder: Path, observer: RunObserver | None = None
+) -> None:
     """Train a stage to its end.
 
     Raises:
         RuntimeError: it ended otherwise.
     """
-    if code := run([stage], config, folder, setting.folder / "home", stop=StopSignals()):
+    if code := run([stage], config, folder, setting.folder / "home", observer=observer, stop=StopSignals()):
         raise RuntimeError(f"{stage} ended with exit code {code}")
 
 

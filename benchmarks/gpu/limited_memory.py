@@ -1,6 +1,6 @@
 """How much memory a block takes, and a block with less: allocations beyond the limit fail as on a small machine.
 
-    with growth(device) as memory:
+    with Growth(device) as memory:
         train()
     with limited(device, 0.5 * memory.bytes):
         train()                                 # meets torch.OutOfMemoryError, or RuntimeError on a CPU
@@ -17,7 +17,6 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -30,43 +29,47 @@ _POLL_SECONDS = 0.002
 _PAGE = resource.getpagesize()
 
 
-@dataclass
 class Growth:
-    """Memory of a block: `bytes` at its peak, beyond those at its start."""
+    """How much more memory a block takes at its peak than there was in use before.
 
-    bytes: float = 0.0
-
-
-@contextmanager
-def growth(device: torch.device) -> Iterator[Growth]:
-    """Measure how much more memory the block takes at its peak than there was in use before.
-
-    Raises:
-        LeftOutError: this system can't tell.
+    Attributes:
+        bytes: known after the block.
     """
-    memory = Growth()
-    release()
-    if device.type == "cuda":
-        before = torch.cuda.memory_allocated(device)
-        torch.cuda.reset_peak_memory_stats(device)
-        yield memory
-        memory.bytes = float(torch.cuda.max_memory_allocated(device) - before)
-        return
-    _prepare_cpu()
-    before, highest, done = _addresses(), [0], threading.Event()
 
-    def watch() -> None:
-        while not done.wait(_POLL_SECONDS):
-            highest[0] = max(highest[0], _addresses())
+    def __init__(self, device: torch.device) -> None:
+        self.bytes = 0.0
+        self._device = device
+        self._before = self._highest = 0
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
 
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield memory
-    finally:
-        done.set()
-        thread.join()
-    memory.bytes = float(max(0, highest[0] - before))
+    def __enter__(self) -> Growth:
+        """Begin.
+
+        Raises:
+            LeftOutError: this system can't tell.
+        """
+        release()
+        if self._device.type == "cuda":
+            self._before = torch.cuda.memory_allocated(self._device)
+            torch.cuda.reset_peak_memory_stats(self._device)
+            return self
+        _prepare_cpu()
+        self._thread.start()
+        self._before = _addresses()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._device.type == "cuda":
+            self._highest = torch.cuda.max_memory_allocated(self._device)
+        else:
+            self._done.set()
+            self._thread.join()
+        self.bytes = float(max(0, self._highest - self._before))
+
+    def _watch(self) -> None:
+        while not self._done.wait(_POLL_SECONDS):
+            self._highest = max(self._highest, _addresses())
 
 
 @contextmanager
