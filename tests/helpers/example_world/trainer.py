@@ -28,7 +28,10 @@ from trainer.engine.trainable import TrainableModel, load_for_training
 from trainer.evaluation.gate import Benchmark, Candidate
 from trainer.evaluation.gate_judging import GateWork, JudgedCheckpoint
 from trainer.evaluation.held_out import JudgedPair, JudgedPairs, judge_pairs
-from trainer.rollouts.sampling import sample
+from trainer.objectives.group_rewards import GroupRewards, rule_rewards
+from trainer.objectives.rollout_batch import DualObjectiveConfig, RLPair
+from trainer.objectives.rollout_reward import RolloutRewardConfig
+from trainer.rollouts.sampling import SampledThoughts, sample
 from trainer.rollouts.shared_prefix import Rollouts, pack_rollouts
 from trainer.runs.progress import Schedule, SchedulePart
 from trainer.shapeworld.pairs import shape_pairs
@@ -195,6 +198,33 @@ class RolloutWorld(TrainerWorld):
         return pack_rollouts(thoughts.ids, thoughts.ends, self.device)
 
 
+class RewardWorld(RolloutWorld):
+    """Sampled thoughts of two videos, of one of which the sub-scores are known."""
+
+    config: Any = RolloutRewardConfig()
+    truths = (TRUTH, {})
+
+    @cached_property
+    def sampled(self) -> SampledThoughts:
+        return sample(self.model, self.rows, self.seeds, num_generations=2, max_tokens=6)
+
+    @property
+    def rewards(self) -> GroupRewards:
+        return rule_rewards(self.sampled, self.truths, self.config)
+
+
+class BatchWorld(RolloutWorld):
+    """A pair ready for rollouts."""
+
+    config: Any = DualObjectiveConfig(num_generations=2, max_tokens=6)
+
+    @property
+    def pairs(self) -> Any:
+        both = tiny_pairs(1)
+        [pair], reader = both, tiny_reader(both, self._top / "pair")
+        return [RLPair(pair.identity, reader.rows(pair), pair.sub_scores, pair.label)]
+
+
 class PrecisionWorld(RolloutWorld):
     """A model that learns, with its loss."""
 
@@ -344,6 +374,9 @@ WORLDS: dict[str, type[ExampleWorld]] = {
     "trainer.evaluation": EvaluationWorld,
     "trainer.evaluation.gate_judging": JudgingWorld,
     "trainer.evaluation.score_pairs": ScoringWorld,
+    "trainer.objectives.group_rewards": RewardWorld,
+    "trainer.objectives.health": RewardWorld,
+    "trainer.objectives.rollout_batch": BatchWorld,
     "trainer.recipe": RecipeWorld,
     "trainer.rollouts": RolloutWorld,
     "trainer.runs": RunsWorld,
