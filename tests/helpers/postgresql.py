@@ -17,9 +17,10 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
-from sqlalchemy import URL, create_engine, make_url, text
+from sqlalchemy import URL, Engine, NullPool, create_engine, make_url, text
 
 START_SECONDS = 60
 
@@ -37,7 +38,9 @@ class Server:
 
     def create(self, name: str, template: str = "template1") -> str:
         """A new database, as the URL that `open_database` takes. The template must not be in use."""
-        self._run(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+        # Copied as files a small template takes half the time; before PostgreSQL 15 there was no other way to copy one.
+        strategy = "STRATEGY FILE_COPY" if self._version >= 150_000 else ""
+        self._run(f'CREATE DATABASE "{name}" TEMPLATE "{template}" {strategy}')
         return self.url(name)
 
     def drop(self, name: str) -> None:
@@ -54,13 +57,20 @@ class Server:
             self._run(f"ALTER SYSTEM SET {setting} = off")
         self._run("SELECT pg_reload_conf()")
 
+    @cached_property
+    def _version(self) -> int:
+        """Such as 180004."""
+        with self._admin.connect() as connection:
+            return int(connection.execute(text("SHOW server_version_num")).scalar_one())
+
     def _run(self, statement: str) -> None:
-        engine = create_engine(self.admin_url, isolation_level="AUTOCOMMIT")
-        try:
-            with engine.connect() as connection:
-                connection.execute(text(statement))
-        finally:
-            engine.dispose()
+        with self._admin.connect() as connection:
+            connection.execute(text(statement))
+
+    @cached_property
+    def _admin(self) -> Engine:
+        """Connections that are closed after each use: a server that stops waits for none."""
+        return create_engine(self.admin_url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
 
 
 @contextmanager

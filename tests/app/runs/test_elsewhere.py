@@ -14,7 +14,10 @@ from app.runs.places.place import PlaceError
 from app.runs.places.places import Places
 from app.runs.supervisor import RunSupervisor
 from storage import StorageError
+from storage.data_home import data_home_id
+from storage.training.pack_folder import AWAY
 from storage.training.run_folder import read_metrics
+from storage.training.runs import mark_sent
 from tests.helpers.paths import ROOT
 from tests.helpers.placed_runs import is_over, now, serving, until
 from tests.helpers.store_world import World, make_world
@@ -66,7 +69,9 @@ def test_a_run_is_packed_taken_away_and_brought_back(world: World, tmp_path: Pat
         with pytest.raises(StorageError, match=sentence):
             supervisor.bring_back(run.id, folder)
     other = world.ask("cold_start.steps=1", stages=("cold-start",), place="elsewhere")
-    until(supervisor, database, other, lambda run: is_away(run) and not elsewhere.is_busy(run))
+    with database.write() as session:
+        mark_sent(session, other.id, "elsewhere", str(tmp_path / "of the other"), {"stage": AWAY}, data_home_id(world.home))
+    assert is_away(now(database, other))
     with pytest.raises(PlaceError, match=f"the pack of another run; give that of run {other.id}"):
         supervisor.bring_back(other.id, pack)
 
