@@ -30,6 +30,7 @@ LONG = {
     "app.train.page_state",
     "benchmarks.helpers.running_app",
     "trainer.planning.trial_step",
+    "trainer.python_api",
     "trainer.runs.store_run",
     "trainer.shapeworld.evaluate",
 }

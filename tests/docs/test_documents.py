@@ -43,6 +43,14 @@ def test_blocks_run_as_written(checkout: Checkout, path: Path) -> None:
             checkout.run(block, SECONDS)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("path", DOCUMENTS, ids=NAMES)
+def test_long_blocks_have_options_that_are_there(path: Path) -> None:
+    for block in blocks(path):
+        if block.mode == "endurance" and block.language == "sh":
+            check_options(block)
+
+
 @pytest.mark.endurance
 @pytest.mark.parametrize("path", DOCUMENTS, ids=NAMES)
 def test_long_blocks_run_as_written(checkout: Checkout, path: Path) -> None:

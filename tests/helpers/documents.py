@@ -2,7 +2,7 @@
 
 A block is fenced and names its language. Blocks of `sh` and `python` are run unless a comment before them says otherwise:
 
-    <!-- test: endurance -->               takes minutes: run by `make endurance` only
+    <!-- test: endurance -->               takes long: run by `make endurance`; `make test` looks its options up
     <!-- test: app -->                     talks to an app at 127.0.0.1:7860: run against README's, on another port
     <!-- test: server -->                  its last line serves until it is stopped: started, asked once, stopped in the end
     <!-- test: options only, REASON -->    can't be run here: each option is looked up in the command's help
