@@ -28,7 +28,7 @@ def test_every_preset_comes_back_from_its_file_as_it_was(name: str, tmp_path: Pa
 
 
 def test_the_three_presets_are_there() -> None:
-    assert preset_names() == ("qwen3-vl-8b-1gpu", "qwen3-vl-8b-8gpu", "tiny-cpu")
+    assert preset_names() == ("qwen3-vl-2b-1gpu", "qwen3-vl-8b-1gpu", "qwen3-vl-8b-8gpu", "tiny-cpu")
 
 
 @pytest.mark.parametrize("name", ["qwen3-vl-8b-1gpu", "qwen3-vl-8b-8gpu"])
@@ -102,7 +102,7 @@ def test_a_file_that_lacks_what_is_needed_says_what(tmp_path: Path) -> None:
     path.write_text("- a\n")
     with pytest.raises(ConfigError, match="holds no settings"):
         load_preset(path)
-    with pytest.raises(ConfigError, match="presets are qwen3-vl-8b-1gpu"):
+    with pytest.raises(ConfigError, match="presets are qwen3-vl-2b-1gpu"):
         load_preset("tiny-gpu")
 
 

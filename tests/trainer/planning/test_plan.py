@@ -83,6 +83,11 @@ def test_the_8b_fits_on_a_gpu_of_80_gb_at_the_longest_lengths(large: Plan) -> No
     assert all(stage.longest_peak_bytes < 0.9 * ONE.memory_bytes for stage in several.stages)
 
 
+def test_the_2b_fits_on_a_gpu_of_24_gb_at_the_longest_lengths() -> None:
+    small = Machine(1, 24e9, 80e12, 0.8e12)
+    assert all(stage.longest_peak_bytes < 0.9 * 24e9 for stage in stages(load_preset("qwen3-vl-2b-1gpu"), small))
+
+
 def test_more_rollouts_than_the_budget_holds_take_no_more_memory() -> None:
     held = []
     for count in (32, 64):

@@ -56,7 +56,7 @@ def pretend_run(world: World, seconds: float) -> None:
 
 def test_presets_for_other_models_are_refused_with_the_reason(world: World) -> None:
     found = presets(world)
-    assert set(found) == {"tiny-cpu", "qwen3-vl-8b-1gpu", "qwen3-vl-8b-8gpu"}
+    assert set(found) == {"tiny-cpu", "qwen3-vl-2b-1gpu", "qwen3-vl-8b-1gpu", "qwen3-vl-8b-8gpu"}
     tiny, large = found["tiny-cpu"], found["qwen3-vl-8b-1gpu"]
     assert tiny.why_not is None
     assert tiny.stages == ("cold-start", "dual-rl")
@@ -162,7 +162,7 @@ def test_the_command_prints_json_and_says_what_is_wrong(
     assert main(["preflight", "--checkpoint", "bundled", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["device"] == "cpu"
-    assert len(found["presets"]) == 3
+    assert len(found["presets"]) == 4
     assert not found["busy"]
     assert main(["preflight"]) == 0
     assert "tiny-cpu: The bundled checkpoint" in capsys.readouterr().out
