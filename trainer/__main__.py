@@ -259,12 +259,16 @@ def _train(options: argparse.Namespace) -> int:
 def _evaluate(options: argparse.Namespace) -> int:
     from descore.errors import CheckpointError, RewardError
     from storage import StorageError
+    from trainer.sharing.accelerator import make_accelerator
 
     try:
+        make_accelerator()  # joins the processes of a launcher, before any of them is busy
         report = _evaluated(options)
     except (CheckpointError, RewardError, StorageError, ValueError) as error:
         print(f"evaluate: {error}", file=sys.stderr)
         return 2
+    if not make_accelerator().is_main_process:  # the others have the same report
+        return 0
     if options.json:
         print(json.dumps(report))
     else:

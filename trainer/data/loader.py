@@ -4,6 +4,7 @@
     for batch in data.micro_batches(step, read):
         batch.pairs, batch.read, batch.weight
 
+The pairs of a step are divided by their expected cost, equally in number, so who has a pair follows from the pairs alone.
 Every process gets the same number of micro-batches, as collectives need it: one that has fewer repeats one with weight 0.
 """
 
@@ -21,7 +22,8 @@ from accelerate.utils import gather_object
 
 from storage.atomic import write_atomic
 from trainer.data.frames import BadPairError, PairReader
-from trainer.data.pairs import TrainingPair, step_order
+from trainer.data.pairs import TrainingPair, expected_cost, step_order
+from trainer.sharing.work_queue import even_shares, from_main
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -85,6 +87,8 @@ class PairLoader(Generic[Read]):
         self._accelerator = accelerator
         self._notes = notes
         self._per_step, self._micro_batch_pairs, self._seed = pairs_per_step, micro_batch_pairs, seed
+        # Settled by one process: files may look different from another machine.
+        self._costs = from_main(accelerator, lambda: {pair.identity: expected_cost(pair) for pair in self.pairs})
 
     def micro_batches(self, step: int, read: Callable[[TrainingPair], Read]) -> list[MicroBatch[Read]]:
         """Read the micro-batches of this process; an empty list where no process could read a pair of this step.
@@ -126,7 +130,10 @@ class PairLoader(Generic[Read]):
         return sorted(reasons)
 
     def _mine(self, order: Sequence[TrainingPair]) -> Sequence[TrainingPair]:
-        return order[self._accelerator.process_index :: self._accelerator.num_processes]
+        if self._accelerator.num_processes == 1:
+            return order
+        shares = even_shares([self._costs[pair.identity] for pair in order], self._accelerator.num_processes)
+        return [order[index] for index in shares[self._accelerator.process_index]]
 
     def _try(self, pair: TrainingPair, read: Callable[[TrainingPair], Read]) -> Read | None:
         if pair.identity in self.bad:

@@ -15,7 +15,10 @@ from pathlib import Path
 
 from storage.splits import is_held_out, pair_identity, stable_share
 
-__all__ = ["LoadedPairs", "TrainingPair", "is_held_out", "pair_identity", "step_order"]
+__all__ = ["LoadedPairs", "TrainingPair", "expected_cost", "is_held_out", "pair_identity", "step_order"]
+
+# Of an encoded video, for a token of its text that costs as much; only the order of pairs depends on it.
+_BYTES_PER_CHARACTER = 100
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,22 @@ def step_order(pairs: Sequence[TrainingPair], step: int, pairs_per_step: int, se
     count, first = len(pairs), step * pairs_per_step
     positions = range(first, first + pairs_per_step)
     return tuple(pairs[_permutation(identities, position // count, seed)[position % count]] for position in positions)
+
+
+def expected_cost(pair: TrainingPair) -> float:
+    """Estimate how long a pair takes compared with others, from the sizes of its files and the lengths of its texts.
+
+    Nothing is decoded for it. A file that can't be read counts as empty: it is left out soon enough.
+    """
+    texts = 2 * len(pair.prompt) + sum(len(thought) for thought in pair.thoughts or ())
+    return texts + sum(_file_size(path) for path in pair.videos) / _BYTES_PER_CHARACTER
+
+
+def _file_size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 @lru_cache(maxsize=4)

@@ -89,12 +89,20 @@ def read_thoughts(path: Path) -> dict[str, PairThoughts]:
     Raises:
         StorageError: the file can't be read, or holds something else.
     """
+    return {thoughts.identity: thoughts for thoughts in read_lines(path) if thoughts.whole}
+
+
+def read_lines(path: Path) -> list[PairThoughts]:
+    """Read all thoughts of a file, those that were cut off at the limit too; an unfinished last line is passed over.
+
+    Raises:
+        StorageError: as `read_thoughts`.
+    """
     try:
         written = path.read_bytes()
     except OSError as error:
         raise StorageError(f"can't read the thoughts in {path}: {error.strerror or error}") from error
-    lines = _parsed(path, written[: written.rfind(b"\n") + 1])
-    return {thoughts.identity: thoughts for thoughts in lines if thoughts.whole}
+    return _parsed(path, written[: written.rfind(b"\n") + 1])
 
 
 def _parsed(path: Path, written: bytes) -> list[PairThoughts]:

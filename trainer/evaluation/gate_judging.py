@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from accelerate import Accelerator
 
 from descore.checkpoints.folder import load_checkpoint
 from descore.judge import DeScore
@@ -39,6 +38,7 @@ from trainer.evaluation.held_out import JudgedPair, JudgedPairs, OnProgress, jud
 from trainer.shapeworld.pairs import shape_pairs
 from trainer.shapeworld.scene import SIGN
 from trainer.shapeworld.write_dataset import clip_names, write_split
+from trainer.sharing.accelerator import make_accelerator
 
 if TYPE_CHECKING:
     from descore.checkpoints.manifest import Manifest
@@ -175,7 +175,7 @@ class _CheckpointJudging:
         model, manifest = self._load()
         frames = self._work.home / "training-cache" / "frames" if self._work.frame_cache else None
         reader = PairReader(model.processor, manifest.frame_policy, manifest.prompt_version, frames)
-        accelerator, lines = Accelerator(), list[dict[str, Any]]()
+        accelerator, lines = make_accelerator(), list[dict[str, Any]]()
         size = self._work.pairs_at_once
         try:
             for first in range(0, len(pairs), size):

@@ -3,7 +3,7 @@
     judged = judge_pairs(model, reader, pairs, accelerator, precision, max_tokens=400)
     judged.report(), judged.calibration()
 
-In a run of many processes each judges its share of the pairs.
+Several processes share the pairs by a queue, in batches that don't depend on their number, so it changes no figure.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from accelerate.utils import gather_object
 
 from descore.answer import DIMENSIONS, AnswerError, parse_strict, parse_tolerant
@@ -26,11 +25,16 @@ from descore.metrics import preference_report
 from storage.data_home import data_home
 from trainer.data.frames import BadPairError, PairReader
 from trainer.data.load_pairs import load_pairs
+from trainer.data.pairs import expected_cost
 from trainer.engine.precision import Precision
 from trainer.paradigm import Paradigm
+from trainer.sharing.accelerator import make_accelerator
+from trainer.sharing.work_queue import WorkQueue, from_main, longest_first
 from trainer.stages.baselines import overall_score
 
 if TYPE_CHECKING:
+    from accelerate import Accelerator
+
     from descore.modeling.model import DeScoreModel
     from trainer.config import DataConfig
     from trainer.data.pairs import TrainingPair
@@ -39,6 +43,10 @@ if TYPE_CHECKING:
 OnProgress = Callable[[int, int], None]  # called with what is done and how much there is to do
 # Fewer pairs say nothing about a scale.
 LEAST_CALIBRATION_PAIRS = 10
+
+
+class JudgingStoppedError(Exception):
+    """The caller wanted no more pairs; raised on all processes."""
 
 
 @dataclass(frozen=True)
@@ -135,33 +143,43 @@ def judge_pairs(
     vision: VisionFeatures | None = None,
     pairs_at_once: int = 4,
     on_progress: OnProgress = lambda *_: None,
+    is_stopped: Callable[[], bool] = lambda: False,
 ) -> JudgedPairs:
     """Judge pairs greedily in both modes; pairs that can't be read are left out and named.
 
     Args:
         max_tokens: the limit of a thought; the discriminative paradigm thinks none.
         vision: kept features of a frozen tower.
-        on_progress: called with the number of pairs of this process that are done (judged or left out), and of all of them.
+        on_progress: called with the number of pairs that are done (judged or left out) by all processes, and of all pairs.
+        is_stopped: asked after each batch on every process; True on one of them ends the judging on all.
+
+    Raises:
+        JudgingStoppedError: `is_stopped` ended it.
+        trainer.sharing.shared_store.OtherProcessFailedError: another process failed.
     """
-    mine = pairs[accelerator.process_index :: accelerator.num_processes]
+    order = from_main(accelerator, lambda: longest_first([expected_cost(pair) for pair in pairs]))
+    batches = [
+        [pairs[index] for index in order[first : first + pairs_at_once]] for first in range(0, len(order), pairs_at_once)
+    ]
+    sizes = [len(batch) for batch in batches]
     problems: list[str] = []
     was_training = model.training
     model.eval()
     judged: list[JudgedPair] = []
-    # Rows hold every pixel of a video, so no more of them exist at a time than are judged together.
-    batch: list[tuple[TrainingPair, tuple[Row, Row]]] = []
     try:
-        for done, pair in enumerate(mine, start=1):
-            rows = _rows(reader, pair, problems)
-            batch += [] if rows is None else [(pair, rows)]
-            if len(batch) < pairs_at_once and done < len(mine):
-                continue
-            with precision.sampling():
-                judged += _judge(model, batch, 0 if paradigm == "discriminative" else max_tokens, vision)
-            batch = []
-            on_progress(done, len(mine))
+        with WorkQueue(range(len(batches), 0, -1), accelerator, sizes, on_progress) as queue:
+            for index in queue:
+                # Rows hold every pixel of a video, so no more of them exist at a time than are judged together.
+                read = [(pair, _rows(reader, pair, problems)) for pair in batches[index]]
+                readable = [(pair, rows) for pair, rows in read if rows is not None]
+                with precision.sampling():
+                    judged += _judge(model, readable, 0 if paradigm == "discriminative" else max_tokens, vision)
+                if is_stopped():
+                    queue.close()
     finally:
         model.train(was_training)
+    if not queue.complete:
+        raise JudgingStoppedError
     everything = sorted(gather_object(judged), key=lambda pair: pair.identity)
     return JudgedPairs(tuple(everything), paradigm, tuple(sorted(gather_object(problems))))
 
@@ -183,7 +201,7 @@ def evaluate_held_out(checkpoint: str, settings: DataConfig, home: Path | None =
     model.require_scoring()
     frames = (home or data_home()) / "training-cache" / "frames" if settings.frame_cache else None
     reader = PairReader(model.processor, manifest.frame_policy, manifest.prompt_version, frames)
-    accelerator = Accelerator()
+    accelerator = make_accelerator()
     judged = judge_pairs(
         model,
         reader,

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from accelerate import Accelerator
 
 from descore.video import VideoClip
 from trainer.data.frames import FrameCache, PairReader
@@ -29,10 +28,13 @@ from trainer.rollouts.sampling import sample
 from trainer.shapeworld.pairs import shape_pairs
 from trainer.shapeworld.render import frame_times, render
 from trainer.shapeworld.scene import SIGN, Scene
+from trainer.sharing.accelerator import make_accelerator
 from trainer.stages.cold_start import ColdStartStage
 from trainer.stages.dual_rl import RLStage
 
 if TYPE_CHECKING:
+    from accelerate import Accelerator
+
     from trainer.config import TrainConfig
 
 _PAIRS = 2
@@ -57,7 +59,7 @@ def trial(config: TrainConfig, checkpoint: str, seconds: float) -> Trial:
     Raises:
         descore.errors.CheckpointError, ValueError: the checkpoint can't be trained with these settings.
     """
-    accelerator, began = Accelerator(), time.monotonic()
+    accelerator, began = make_accelerator(), time.monotonic()
     trained = load_for_training(config, accelerator.device, checkpoint)
     with tempfile.TemporaryDirectory() as folder:
         pairs = _pairs(trained, Path(folder))

@@ -19,7 +19,6 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 
 from storage.atomic import PARTIAL
@@ -33,8 +32,11 @@ from trainer.engine.stop_signals import StopSignals
 from trainer.paradigm import STAGES_OF
 from trainer.runs.observer import RunObserver
 from trainer.runs.stage import RunRefusedError, StageRun
+from trainer.sharing.accelerator import make_accelerator
 
 if TYPE_CHECKING:
+    from accelerate import Accelerator
+
     from trainer.data.pairs import LoadedPairs
     from trainer.paradigm import StageName
 
@@ -155,11 +157,11 @@ def _accelerator(config: TrainConfig, folder: Path) -> Accelerator:
     sharded = any(os.environ.get(f"ACCELERATE_USE_{name}", "false").lower() == "true" for name in ("FSDP", "DEEPSPEED"))
     half = config.model.precision != "fp32"
     # Outside sharded training the loop sets autocast itself, around forwards only.
-    accelerator = Accelerator(
+    accelerator = make_accelerator(
+        [DistributedDataParallelKwargs(broadcast_buffers=False)],
         mixed_precision="bf16" if sharded and half else "no",
         log_with=trackers() or None,
         project_dir=str(folder / "trackers"),
-        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
     )
     if accelerator.state.deepspeed_plugin is not None:  # which wants to know, having no data loader of ours
         accelerator.state.deepspeed_plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = 1

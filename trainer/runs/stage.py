@@ -30,7 +30,7 @@ from trainer.engine.save_trained import save_trained
 from trainer.engine.stop_signals import StopSignals
 from trainer.engine.train_state import whole_weights
 from trainer.engine.trainable import TrainableModel, load_for_training, set_trainable
-from trainer.evaluation.held_out import JudgedPairs, OnProgress, judge_pairs
+from trainer.evaluation.held_out import JudgedPairs, JudgingStoppedError, OnProgress, judge_pairs
 from trainer.evaluation.monitors import AnchorMonitor, HeldOutMonitor, anchor_rows
 from trainer.paradigm import StageName
 from trainer.rollouts.choose_engine import choose_engine
@@ -45,10 +45,6 @@ log = logging.getLogger(__name__)
 
 class RunRefusedError(ValueError):
     """The run can't be started as asked; the message says what to change."""
-
-
-class _InterruptedError(Exception):
-    """A signal came while pairs were judged; they are judged again when the run goes on."""
 
 
 @dataclass
@@ -80,7 +76,8 @@ class StageRun:
         vision = VisionFeatures(trained.model, cache / "vision") if kept else None
         try:
             return self._trained(trained, reader, vision, checkpoint)
-        except _InterruptedError:
+        except JudgingStoppedError:  # the pairs are judged again when the run goes on
+            self.stop.agreed(self.accelerator)
             return self.stop.exit_code
         finally:
             reader.close()
@@ -249,11 +246,10 @@ class StageRun:
     ) -> JudgedPairs:
         def on_progress(done: int, total: int) -> None:
             self._tell(when, done, total)
-            # Alone, a process may leave at once; one of several would leave the others waiting.
-            if self.stop.received and self.accelerator.num_processes == 1:
-                raise _InterruptedError
 
-        judged = self._judged(self.pairs.held_out, trained, reader, precision, vision, on_progress)
+        judged = self._judged(
+            self.pairs.held_out, trained, reader, precision, vision, on_progress, lambda: self.stop.received
+        )
         if self.accelerator.is_main_process:
             self.observer.judged(self.stage, when, judged)
         return judged
@@ -266,7 +262,9 @@ class StageRun:
         precision: Precision,
         vision: VisionFeatures | None,
         on_progress: OnProgress = lambda *_: None,
+        is_stopped: Callable[[], bool] = lambda: False,
     ) -> JudgedPairs:
+        everyone_has_some = -(-len(pairs) // self.accelerator.num_processes) or 1
         return judge_pairs(
             trained.model,
             reader,
@@ -276,8 +274,9 @@ class StageRun:
             max_tokens=trained.manifest.max_thought_tokens,
             paradigm=self.config.paradigm,
             vision=vision,
-            pairs_at_once=self._pairs_at_once,
+            pairs_at_once=min(self._pairs_at_once, everyone_has_some),
             on_progress=on_progress,
+            is_stopped=is_stopped,
         )
 
     def _tell(self, part: Part, done: int, total: int) -> None:

@@ -2,13 +2,17 @@
 
 evaluation = evaluate(DeScore.from_pretrained("bundled"), "test", count=2)      # 400 for figures that tell
 evaluation.to_dict()["accuracy_without_ties"]
+
+Several processes share the videos by a queue, and each of them gets the whole evaluation.
 """
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,11 +26,16 @@ from descore.metrics import PreferenceReport, bootstrap_mean, preference_report,
 from trainer.shapeworld.pairs import ShapePair, shape_pairs
 from trainer.shapeworld.scene import SIGN
 from trainer.shapeworld.write_dataset import clip_names, write_split
+from trainer.sharing.accelerator import make_accelerator
+from trainer.sharing.work_queue import WorkQueue, from_main
 
 if TYPE_CHECKING:
+    from accelerate import Accelerator
+
     from descore.judge import DeScore
 
 _VIDEOS_AT_ONCE = 64
+_COSTS: dict[Mode, float] = {"think": 10.0, "quick": 1.0}  # of a video, compared with each other
 
 
 @dataclass(frozen=True)
@@ -59,7 +68,7 @@ class Evaluation:
         split: its name.
         pairs: the judged pairs, with their exact truth.
         results: by mode.
-        seconds: the judging took.
+        seconds: the judging took, on the main process.
     """
 
     checkpoint: str
@@ -122,29 +131,66 @@ def evaluate(
         ValueError: an unknown split.
         descore.errors.RewardError: the checkpoint has no trained scoring module.
     """
-    if folder is None:
-        with tempfile.TemporaryDirectory() as temporary:
-            return evaluate(judge, split, count, modes, Path(temporary), workers)
-    write_split(split, count, folder, workers=workers)
-    began = time.monotonic()
-    pairs = tuple(shape_pairs(split, count))
-    results: dict[str, ModeResult] = {mode: _judge_all(judge, pairs, mode, folder) for mode in modes}
+    accelerator = make_accelerator()
+    with _shared_folder(accelerator, folder) as clips:
+        if accelerator.is_local_main_process:
+            write_split(split, count, clips, workers=workers)
+        accelerator.wait_for_everyone()
+        began = time.monotonic()
+        pairs = tuple(shape_pairs(split, count))
+        judgements = _judge_all(judge, pairs, modes, clips, accelerator)
+    results: dict[str, ModeResult] = {mode: _result(judge, pairs, mode, judgements[mode]) for mode in modes}
     return Evaluation(judge.name, split, pairs, results, time.monotonic() - began)
 
 
-def _judge_all(judge: DeScore, pairs: Sequence[ShapePair], mode: Mode, folder: Path) -> ModeResult:
+@contextmanager
+def _shared_folder(accelerator: Accelerator, folder: Path | None) -> Iterator[Path]:
+    """Give the folder that was named, or a temporary one of the same name on each machine."""
+    if folder is not None:
+        yield folder
+        return
+    clips = Path(from_main(accelerator, lambda: tempfile.mkdtemp(prefix="shapeworld-")))
+    try:
+        yield clips
+    finally:
+        if accelerator.is_local_main_process:
+            shutil.rmtree(clips, ignore_errors=True)
+
+
+def _judge_all(
+    judge: DeScore, pairs: Sequence[ShapePair], modes: Sequence[Mode], folder: Path, accelerator: Accelerator
+) -> dict[Mode, tuple[Judgement, ...]]:
+    """Judge all videos in all modes; the batches are the same whatever the number of processes."""
     paths = [folder / name for pair in pairs for name in clip_names(pair)]
     prompts = [pair.prompt for pair in pairs for _ in range(2)]
-    judgements: list[Judgement] = []
-    with tqdm(total=len(paths), desc=f"judge ({mode})", mininterval=5) as progress:
-        for first in range(0, len(paths), _VIDEOS_AT_ONCE):
-            part = slice(first, first + _VIDEOS_AT_ONCE)
-            judgements += judge.score(paths[part], prompts[part], mode, batch_size=_VIDEOS_AT_ONCE)
-            progress.update(len(paths[part]))
+    parts = [slice(first, min(first + _VIDEOS_AT_ONCE, len(paths))) for first in range(0, len(paths), _VIDEOS_AT_ONCE)]
+    work = [(mode, part) for mode in modes for part in parts]
+    sizes = [part.stop - part.start for _, part in work]
+    costs = [_COSTS.get(mode, 1.0) * size for (mode, _), size in zip(work, sizes, strict=True)]
+    own: list[tuple[int, list[Judgement]]] = []
+    with (
+        tqdm(total=sum(sizes), desc="judge", mininterval=5, disable=not accelerator.is_main_process) as bar,
+        WorkQueue(costs, accelerator, sizes, lambda done, _: _show(bar, done)) as queue,
+    ):
+        for index in queue:
+            mode, part = work[index]
+            own.append((index, judge.score(paths[part], prompts[part], mode, batch_size=_VIDEOS_AT_ONCE)))
+    judged = queue.gathered(own)
+    return {
+        mode: tuple(each for (of, _), rows in zip(work, judged, strict=True) if of == mode for each in rows)
+        for mode in modes
+    }
+
+
+def _show(bar: Any, done: int) -> None:
+    bar.update(done - bar.n)
+
+
+def _result(judge: DeScore, pairs: Sequence[ShapePair], mode: Mode, judgements: tuple[Judgement, ...]) -> ModeResult:
     rewards = np.array([judgement.reward for judgement in judgements], dtype=np.float64).reshape(-1, 2)
     labels = np.array([SIGN[pair.label] for pair in pairs])
     fitted = judge.manifest.calibration.for_mode(mode)
     report = preference_report(
         rewards[:, 0], rewards[:, 1], labels, fitted_eps=None if fitted is None else fitted.tie_threshold
     )
-    return ModeResult(mode, rewards[:, 0], rewards[:, 1], labels, tuple(judgements), report)
+    return ModeResult(mode, rewards[:, 0], rewards[:, 1], labels, judgements, report)

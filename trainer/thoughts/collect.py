@@ -72,42 +72,60 @@ class CollectionSummary:
         return f"{self.pairs} pairs, {len(self.failed)} failed, {tokens}{priced}, {self.seconds:.0f} s"
 
 
-def own_thoughts(
-    model: DeScoreModel, manifest: Manifest, pairs: Sequence[TrainingPair], reader: PairReader, batch: int, seed: int = 0
-) -> Iterator[PairThoughts | FailedPair]:
-    """Sample one thought for each video, temperature 1, `batch` pairs at a time.
+class OwnThoughts:
+    """Samples one thought for each video by the backbone itself, temperature 1.
 
-    A pair's thoughts depend on seed, pair and weights alone, not on the rest of the batch.
+    A pair's thoughts depend on seed, pair and weights alone, not on the pairs beside it.
     """
-    by = f"{manifest.name} ({fingerprint(model.state_dict())}), sampled"
-    for first in range(0, len(pairs), batch):
-        chunk, began = pairs[first : first + batch], time.monotonic()
-        encoded = {}
-        for pair in chunk:
+
+    def __init__(self, model: DeScoreModel, manifest: Manifest, reader: PairReader, seed: int = 0) -> None:
+        self._model, self._reader, self._seed = model, reader, seed
+        self._max_tokens = manifest.max_thought_tokens
+        self._by = f"{manifest.name} ({fingerprint(model.state_dict())}), sampled"
+
+    def about(
+        self, pairs: Sequence[TrainingPair], upcoming: Sequence[TrainingPair] = ()
+    ) -> Iterator[PairThoughts | FailedPair]:
+        """Sample the thoughts about some pairs together.
+
+        Args:
+            upcoming: pairs that come next, whose videos are read meanwhile.
+        """
+        began, encoded = time.monotonic(), {}
+        for pair in pairs:
             try:
-                encoded[pair.identity] = reader.rows(pair)
+                encoded[pair.identity] = self._reader.rows(pair)
             except BadPairError as error:
                 yield FailedPair(pair.identity, str(error))
-        good = [pair for pair in chunk if pair.identity in encoded]
-        reader.expect(pairs[first + batch : first + 2 * batch])
+        good = [pair for pair in pairs if pair.identity in encoded]
+        self._reader.expect(upcoming)
         if not good:
-            continue
+            return
         rows = [row for pair in good for row in encoded[pair.identity]]
-        seeds = [f"thoughts/{seed}/{pair.identity}/{side}" for pair in good for side in "AB"]
-        sampled = sample(model, rows, seeds, num_generations=1, max_tokens=manifest.max_thought_tokens)
+        seeds = [f"thoughts/{self._seed}/{pair.identity}/{side}" for pair in good for side in "AB"]
+        sampled = sample(self._model, rows, seeds, num_generations=1, max_tokens=self._max_tokens)
         seconds = (time.monotonic() - began) / len(good)
         for index, pair in enumerate(good):
             a, b = 2 * index, 2 * index + 1
             yield PairThoughts(
                 identity=pair.identity,
                 contents=pair.contents,
-                by=by,
+                by=self._by,
                 thoughts=(sampled.texts[a][0], sampled.texts[b][0]),
                 whole=sampled.ended[a][0] and sampled.ended[b][0],
                 prompt_tokens=sum(len(row["input_ids"]) for row in rows[a : b + 1]),
                 completion_tokens=len(sampled.ids[a][0]) + len(sampled.ids[b][0]),
                 seconds=seconds,
             )
+
+
+def own_thoughts(
+    model: DeScoreModel, manifest: Manifest, pairs: Sequence[TrainingPair], reader: PairReader, batch: int, seed: int = 0
+) -> Iterator[PairThoughts | FailedPair]:
+    """Sample thoughts as `OwnThoughts`, `batch` pairs at a time, in the order of the pairs."""
+    own = OwnThoughts(model, manifest, reader, seed)
+    for first in range(0, len(pairs), batch):
+        yield from own.about(pairs[first : first + batch], pairs[first + batch : first + 2 * batch])
 
 
 def teacher_thoughts(
