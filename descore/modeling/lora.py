@@ -5,11 +5,13 @@ peft's layers are injected in place, so the backbone keeps its class and all tha
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from peft import (
     LoraConfig,
     PeftConfig,
@@ -25,7 +27,7 @@ from descore.errors import CheckpointError
 from descore.modeling.backbone_files import one_line, read_json, refuse_pickles
 
 if TYPE_CHECKING:
-    import torch
+    from torch import nn
     from transformers import PreTrainedModel
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
@@ -56,6 +58,9 @@ def save_adapter(backbone: PreTrainedModel, folder: Path) -> None:
 def load_adapter(backbone: PreTrainedModel, folder: Path) -> None:
     """Inject the adapter that `save_adapter` wrote.
 
+    Its low-rank weights keep the number format that they were saved in, whatever the backbone's: rounded to bfloat16, what
+    serves would not be what trained. Copies of whole modules (`modules_to_save`) compute in the backbone's format.
+
     Raises:
         CheckpointError: it is incomplete or damaged, or belongs to another backbone.
     """
@@ -67,12 +72,24 @@ def load_adapter(backbone: PreTrainedModel, folder: Path) -> None:
         weights = load_file(folder / ADAPTER_WEIGHTS)
         config.inference_mode = True
         add_adapter(backbone, config)
+        _store_as(backbone, weights)
         result: Any = set_peft_model_state_dict(backbone, weights, adapter_name=_NAME)
     except Exception as error:  # whatever peft's code meets in settings that don't belong together
         raise CheckpointError(f"the adapter in {folder} does not load into this backbone: {one_line(error)}") from error
     expected = set(get_peft_model_state_dict(backbone, adapter_name=_NAME))
     if result.unexpected_keys or expected != set(weights):
         raise CheckpointError(f"the adapter in {folder} belongs to another backbone or is incomplete")
+
+
+def _store_as(backbone: PreTrainedModel, saved: Mapping[str, torch.Tensor]) -> None:
+    """Give the low-rank weights the widest format of the saved ones."""
+    formats = {value.dtype for name, value in saved.items() if ".lora_" in name}
+    if not formats:
+        return
+    widest = reduce(torch.promote_types, formats)
+    for name, parameter in backbone.named_parameters():
+        if ".lora_" in name:
+            parameter.data = parameter.data.to(widest)
 
 
 def without_adapter(backbone: PreTrainedModel) -> dict[str, torch.Tensor]:
@@ -87,7 +104,7 @@ def without_adapter(backbone: PreTrainedModel) -> dict[str, torch.Tensor]:
 def merge_adapter(backbone: PreTrainedModel) -> None:
     """Add the adapter to the weights that it belongs to and take its layers out, in place; do nothing without one.
 
-    In half precision the sums are rounded to it, so rewards may move by what that dtype resolves.
+    Sums are made in float32 and rounded once to the dtype of the weights, so rewards may move by what that dtype resolves.
 
     Raises:
         CheckpointError: a kind of adapter that can't be merged, or a sum that is not finite.
@@ -99,7 +116,8 @@ def merge_adapter(backbone: PreTrainedModel) -> None:
             plain = module.modules_to_save[_NAME]
         else:
             try:
-                module.merge(safe_merge=True, adapter_names=[_NAME])
+                with _in_float32(module.get_base_layer()):
+                    module.merge(safe_merge=True, adapter_names=[_NAME])
             except Exception as error:  # whatever peft's code meets in a kind of adapter that has no sum
                 raise CheckpointError(f"the adapter of {name} can't be merged: {one_line(error)}") from error
             plain = module.get_base_layer()
@@ -108,6 +126,22 @@ def merge_adapter(backbone: PreTrainedModel) -> None:
     if hasattr(backbone, "peft_config"):
         del backbone.peft_config
     backbone._hf_peft_config_loaded = False
+
+
+@contextmanager
+def _in_float32(layer: nn.Module) -> Iterator[None]:
+    """Hold the layer's own weights in float32 for the length of the block."""
+    formats = {name: parameter.dtype for name, parameter in layer.named_parameters(recurse=False)}
+    halves = {name: dtype for name, dtype in formats.items() if dtype in (torch.bfloat16, torch.float16)}
+    for name in halves:
+        parameter = layer.get_parameter(name)
+        parameter.data = parameter.data.float()
+    try:
+        yield
+    finally:
+        for name, dtype in halves.items():
+            parameter = layer.get_parameter(name)
+            parameter.data = parameter.data.to(dtype)
 
 
 @contextmanager

@@ -25,16 +25,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from descore.checkpoints.folder import load_checkpoint
 from descore.judge import DeScore
 from descore.modeling.model import DeScoreModel
 from descore.modeling.scoring_head import ScoringModule
 from storage.atomic import write_atomic
 from trainer.data.frames import PairReader
-from trainer.engine.precision import Precision
 from trainer.engine.save_trained import code_version
 from trainer.evaluation.gate import Benchmark, Candidate, Gate, compare
-from trainer.evaluation.held_out import JudgedPair, JudgedPairs, OnProgress, judge_pairs
+from trainer.evaluation.held_out import AS_STORED, JudgedPair, JudgedPairs, OnProgress, judge_pairs, load_as_served
 from trainer.shapeworld.pairs import shape_pairs
 from trainer.shapeworld.scene import SIGN
 from trainer.shapeworld.write_dataset import clip_names, write_split
@@ -60,7 +58,7 @@ class JudgedCheckpoint:
     """A checkpoint that the gate judges.
 
     Attributes:
-        checkpoint: as `load_checkpoint` takes it.
+        checkpoint: a name, folder or Hub id.
         fingerprint: of its folder.
     """
 
@@ -186,7 +184,7 @@ class _CheckpointJudging:
                     reader,
                     batch,
                     accelerator,
-                    Precision.of("auto", accelerator.device),
+                    AS_STORED,
                     max_tokens=manifest.max_thought_tokens,
                     paradigm=_paradigm(model, manifest),
                     pairs_at_once=size,
@@ -251,7 +249,7 @@ class _CheckpointJudging:
 
     def _load(self) -> tuple[DeScoreModel, Manifest]:
         if self._loaded is None:
-            self._loaded = load_checkpoint(self._checkpoint.checkpoint)
+            self._loaded = load_as_served(self._checkpoint.checkpoint)
         model, manifest = self._loaded
         if model.scoring is None:  # a bare backbone: only its written score counts
             hidden = model.backbone.config.get_text_config().hidden_size

@@ -35,6 +35,7 @@ from trainer.stages.baselines import overall_score
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+    from descore.checkpoints.manifest import Manifest
     from descore.modeling.model import DeScoreModel
     from trainer.config import DataConfig
     from trainer.data.pairs import TrainingPair
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 OnProgress = Callable[[int, int], None]  # called with what is done and how much there is to do
 # Fewer pairs say nothing about a scale.
 LEAST_CALIBRATION_PAIRS = 10
+AS_STORED = Precision("cpu", half=False)  # no autocast on any device: as a served checkpoint computes
 
 
 class JudgingStoppedError(Exception):
@@ -197,7 +199,7 @@ def evaluate_held_out(checkpoint: str, settings: DataConfig, home: Path | None =
     pairs = load_pairs(settings, home)
     if not pairs.held_out:
         raise ValueError("there are no held-out pairs: label more pairs, or give a table with --csv")
-    model, manifest = load_checkpoint(checkpoint)
+    model, manifest = load_as_served(checkpoint)
     model.require_scoring()
     frames = (home or data_home()) / "training-cache" / "frames" if settings.frame_cache else None
     reader = PairReader(model.processor, manifest.frame_policy, manifest.prompt_version, frames)
@@ -207,7 +209,7 @@ def evaluate_held_out(checkpoint: str, settings: DataConfig, home: Path | None =
         reader,
         pairs.held_out,
         accelerator,
-        Precision.of("auto", accelerator.device),
+        AS_STORED,
         max_tokens=manifest.max_thought_tokens,
         paradigm=manifest.lineage.get("paradigm", "think-then-score"),
     )
@@ -218,6 +220,17 @@ def evaluate_held_out(checkpoint: str, settings: DataConfig, home: Path | None =
         **judged.report(),
         "problems": [*pairs.problems, *judged.problems],
     }
+
+
+def load_as_served(checkpoint: str) -> tuple[DeScoreModel, Manifest]:
+    """Load a checkpoint in the numbers that it serves in, its adapter merged; judge with `AS_STORED`.
+
+    Raises:
+        descore.errors.CheckpointError: it can't be loaded.
+    """
+    model, manifest = load_checkpoint(checkpoint)
+    model.merge_adapter()
+    return model, manifest
 
 
 def _judge(

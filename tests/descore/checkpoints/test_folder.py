@@ -301,6 +301,28 @@ def test_adapter_round_trip(saved: Path, tmp_path: Path, base: str) -> None:
     assert reward(DeScore.from_pretrained(tmp_path / "lora-2")) == pytest.approx(reward(judge), abs=1e-5)
 
 
+@pytest.mark.slow
+def test_a_float32_adapter_on_a_bfloat16_backbone_loads_and_merges_as_it_was_saved(tmp_path: Path) -> None:
+    judge = trained_adapter_judge(Manifest("lora", frame_policy=POLICY, prompt_version="compact-1"))
+    folder = judge.save_pretrained(tmp_path / "lora")
+    saved = {name: value for name, value in judge.model.backbone.state_dict().items() if ".lora_" in name}
+    loaded = load_checkpoint(folder, dtype=torch.bfloat16)[0]
+    found = {name: value for name, value in loaded.backbone.state_dict().items() if ".lora_" in name}
+    assert found.keys() == saved.keys()
+    assert all(torch.equal(found[name], saved[name]) for name in saved)
+    assert loaded.backbone.dtype == torch.bfloat16
+    unmerged = reward(DeScore(loaded, judge.manifest))
+    name = "model.language_model.layers.0.self_attn.q_proj"
+    layer = loaded.backbone.get_submodule(name)
+    expected = (layer.base_layer.weight.float() + layer.get_delta_weight("default")).bfloat16()
+    loaded.merge_adapter()
+    assert torch.equal(loaded.backbone.get_submodule(name).weight, expected)
+    served = DeScore.from_pretrained(folder, dtype=torch.bfloat16)
+    assert {parameter.dtype for parameter in served.model.backbone.parameters()} == {torch.bfloat16}
+    assert reward(served) == reward(DeScore(loaded, judge.manifest))
+    assert reward(served) == pytest.approx(unmerged, abs=0.1)
+
+
 def test_a_base_model_that_has_changed_since_is_refused(tmp_path: Path) -> None:
     tiny_processor().save_pretrained(tmp_path / "base")
     tiny_backbone(1).save_pretrained(tmp_path / "base")
