@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from peft import LoraConfig
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
 from descore.checkpoints.folder import load_checkpoint
@@ -174,6 +175,29 @@ def adapt(backbone: PreTrainedModel, lora: AdapterConfig | None, vision: Vision)
             f"the checkpoint's adapter has r {present.r} and alpha {present.lora_alpha}, "
             f"model.lora says {lora.r} and {lora.alpha}"
         )
+
+
+def experts_left_out(backbone: PreTrainedModel) -> str | None:
+    """Say that an adapter leaves the experts of a mixture alone; None where it does not, or there is no adapter.
+
+    transformers holds all experts of a layer in one weight. peft adapts such weights only without dropout, and makes the sum
+    with every expert anew in each forward, which a decode step can't afford.
+    """
+    if adapter_config(backbone) is None:
+        return None
+    decoder = language_model(backbone)[1]
+    experts, layers, everything = 0, 0, sum(p.numel() for name, p in decoder.named_parameters() if ".lora_" not in name)
+    for module in decoder.modules():
+        if isinstance(module, (BaseTunerLayer, nn.modules.conv._ConvNd)):
+            continue
+        if fused := [parameter.numel() for parameter in module.parameters(recurse=False) if parameter.ndim == 3]:
+            layers, experts = layers + 1, experts + sum(fused)
+    if not experts:
+        return None
+    return (
+        f"LoRA lies on attention alone: the experts of {layers} layers, {experts / everything:.0%} of the language model, "
+        "and their routers stay as they are"
+    )
 
 
 def widest_vision(config: TrainConfig) -> Vision:

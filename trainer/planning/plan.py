@@ -26,7 +26,7 @@ from descore.modeling.scoring_head import ScoringModule
 from descore.prompt import PROMPTS
 from trainer.config import ConfigError, TrainConfig, load_preset
 from trainer.engine.precision import Precision
-from trainer.engine.trainable import adapt, set_trainable, vision_parts, widest_vision
+from trainer.engine.trainable import adapt, experts_left_out, set_trainable, vision_parts, widest_vision
 from trainer.paradigm import STAGES
 from trainer.planning.estimate import Lengths, Machine, StageEstimate, cold_start_estimate, rl_estimate
 from trainer.planning.layer_costs import language_costs, manifest_of, meta_backbone, vision_costs
@@ -52,6 +52,7 @@ class Plan:
         lora: name of a layer with LoRA -> number of layers of that name.
         lengths: tokens and patches that the estimates are for.
         stages: estimate of each stage.
+        notes: sentences about what the run leaves alone.
     """
 
     checkpoint: str
@@ -60,6 +61,7 @@ class Plan:
     lora: dict[str, int]
     lengths: dict[str, float]
     stages: tuple[StageEstimate, ...]
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Convert to JSON types; bytes, seconds and numbers of parameters."""
@@ -107,7 +109,8 @@ def make_plan(config: TrainConfig, machine: Machine, video_seconds: float, thoug
             estimates.append(cold_start_estimate(config, model, *costs, lengths, machine))
         else:
             estimates.append(rl_estimate(config, backbone, model, *costs, lengths, machine))
-    return Plan(config.model.checkpoint, machine.gpus, parameters, _lora(backbone), asdict(lengths), tuple(estimates))
+    notes = tuple(filter(None, [experts_left_out(backbone)]))
+    return Plan(config.model.checkpoint, machine.gpus, parameters, _lora(backbone), asdict(lengths), tuple(estimates), notes)
 
 
 def prepared_backbone(config: TrainConfig) -> PreTrainedModel:
@@ -183,6 +186,7 @@ def _lines(plan: Plan, machine: Machine) -> list[str]:
     lines += [f"  {name:<24}{count:>16,}" for name, count in plan.parameters.items()]
     if plan.lora:
         lines += ["", "LoRA on", *(f"  {count:>3} x {name}" for name, count in plan.lora.items())]
+    lines += plan.notes
     sizes = ", ".join(f"{name.replace('_', ' ')} {value:,.0f}" for name, value in plan.lengths.items())
     lines += ["", f"estimated for: {sizes}"]
     for stage in plan.stages:

@@ -29,7 +29,7 @@ from trainer.engine.precision import Precision
 from trainer.engine.save_trained import save_trained
 from trainer.engine.stop_signals import StopSignals
 from trainer.engine.train_state import whole_weights
-from trainer.engine.trainable import TrainableModel, load_for_training, set_trainable
+from trainer.engine.trainable import TrainableModel, experts_left_out, load_for_training, set_trainable
 from trainer.evaluation.held_out import JudgedPairs, JudgingStoppedError, OnProgress, judge_pairs
 from trainer.evaluation.monitors import AnchorMonitor, HeldOutMonitor, anchor_rows
 from trainer.paradigm import StageName
@@ -65,6 +65,8 @@ class StageRun:
         config, accelerator = self.config, self.accelerator
         trained = load_for_training(config, accelerator.device, checkpoint)
         set_trainable(trained.model, config, self.stage)
+        if accelerator.is_main_process and (note := experts_left_out(trained.model.backbone)):
+            log.warning(note)
         self.folder.mkdir(parents=True, exist_ok=True)
         manifest, cache = trained.manifest, self.home / "training-cache"
         frames = cache / "frames" if config.data.frame_cache else None

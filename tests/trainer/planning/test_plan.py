@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
+from tests.helpers.tiny_families import qwen3_vl_moe
 from trainer.__main__ import main
 from trainer.config import TrainConfig, load_preset
+from trainer.engine.trainable import experts_left_out
 from trainer.planning.estimate import Machine, StageEstimate
 from trainer.planning.layer_costs import language_costs, meta_backbone
 from trainer.planning.plan import Plan, make_plan
@@ -125,6 +128,26 @@ def test_more_gpus_share_the_work_and_more_rollouts_make_more_of_it() -> None:
 
 def test_a_stage_that_is_left_out_is_not_planned() -> None:
     assert [one.name for one in stages(load_preset("tiny-cpu", ["cold_start.steps=0"]))] == ["dual-objective RL"]
+
+
+@pytest.mark.slow
+def test_a_mixture_of_experts_is_told_that_its_experts_get_no_adapter(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    backbone, processor = qwen3_vl_moe()
+    backbone.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    settings = [f"model.checkpoint={tmp_path}", "model.lora={r: 4, alpha: 8}", "model.precision=bf16"]
+    assert main(["plan", "--preset", "tiny-cpu", "--json", *(word for each in settings for word in ("--set", each))]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert set(plan["lora"]) == {f"model.language_model.layers.*.self_attn.{name}_proj" for name in "qkvo"}
+    text = backbone.model.language_model
+    share = sum(p.numel() for name, p in text.named_parameters() if ".experts." in name)
+    share /= sum(p.numel() for p in text.parameters())
+    [note] = plan["notes"]
+    assert experts_left_out(backbone) is None  # without an adapter all of it trains
+    assert "experts of 3 layers" in note
+    assert f"{share:.0%} of the language model" in note
 
 
 @pytest.mark.slow
