@@ -21,7 +21,7 @@ D channels a head.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -66,15 +66,17 @@ class SharedPrefix:
         return len(next(iter(self.layers.values()))[0]) * self.group
 
 
-@dataclass
 class PrefixStore:
     """A collector of keys and values while a prefix is computed, in its graph.
+
+    No dataclass: FSDP copies those among the arguments of a layer, and what a layer keeps in a copy is lost.
 
     Attributes:
         layers: layer -> keys and values, each (V, K, P, D).
     """
 
-    layers: dict[int, _Layer] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self.layers: dict[int, _Layer] = {}
 
     def keep(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> None:
         """Keep a layer's first keys and values: gradient checkpointing computes them a second time in the backward."""

@@ -42,7 +42,7 @@ def test_the_large_presets_carry_the_methods_settings(name: str) -> None:
     assert (cold.vision, cold.optim.lr, cold.optim.warmup_share, cold.optim.schedule) == ("tuned", 2e-6, 0.05, "constant")
     assert (cold.mask_probability, cold.max_length, cold.anchor_weight, cold.loss) == (0.5, 6144, 0, "bradley-terry")
     assert (cold.micro_batch_pairs, cold.pairs_per_step) == (1, 1 * 4 * 8)
-    assert (rl.vision, rl.optim.lr, rl.optim.weight_decay, rl.optim.optimizer) == ("frozen", 1e-6, 1e-2, "adamw")
+    assert (rl.vision, rl.optim.lr, rl.optim.weight_decay, rl.optim.optimizer) == ("frozen", 1e-5, 1e-2, "adamw")
     assert (rl.max_prompt_tokens, rl.objective.max_tokens, rl.objective.num_generations) == (6200, 4096, 8)
     objective, reward = rl.objective, rl.objective.reward
     assert (objective.temperature, objective.epsilon, objective.epsilon_high, objective.dual_clip) == (1.0, 0.2, 0.3, 3.0)

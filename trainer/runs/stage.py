@@ -34,6 +34,7 @@ from trainer.evaluation.held_out import JudgedPairs, JudgingStoppedError, OnProg
 from trainer.evaluation.monitors import AnchorMonitor, HeldOutMonitor, anchor_rows
 from trainer.paradigm import StageName
 from trainer.rollouts.choose_engine import choose_engine
+from trainer.rollouts.whole_copy import WholeCopy
 from trainer.runs.observer import Part, RunObserver
 from trainer.stages.baselines import GenerativeStage, without_scoring, without_thoughts
 from trainer.stages.cold_start import ColdStartStage
@@ -177,18 +178,17 @@ class StageRun:
         if self.stage == "cold-start":
             cold = config.cold_start if config.paradigm != "discriminative" else without_thoughts(config.cold_start)
             return ColdStartStage(model, cold, data, accelerator, precision, vision, config.seed)
-        if accelerator.distributed_type == DistributedType.FSDP:
-            raise RunRefusedError("rollouts need whole weights on each process: use trainer/accelerate/ddp.yaml for stage 2")
         for warning in self._warnings():
             log.warning(warning)
         settings = config.dual_rl if config.paradigm != "generative" else without_scoring(config.dual_rl)
         kind = RLStage if config.paradigm != "generative" else GenerativeStage
         limits = {"max_prompt_tokens": settings.max_prompt_tokens, "max_tokens": settings.objective.max_tokens}
         try:
-            engine = choose_engine(model, settings.engine, **limits)
+            whole = WholeCopy(model) if accelerator.distributed_type == DistributedType.FSDP else None
+            engine = choose_engine(model if whole is None else whole.model, settings.engine, **limits)
         except EngineError as error:
             raise RunRefusedError(str(error)) from error
-        return kind(model, settings, data, accelerator, precision, vision, config.seed, engine)
+        return kind(model, settings, data, accelerator, precision, vision, config.seed, engine, whole)
 
     def _warnings(self) -> list[str]:
         """Warnings for the log and the report: why this stage teaches less than it could."""

@@ -39,7 +39,8 @@ class SharedStore:
     """A store of one purpose, made by every process; alone, a process keeps it itself."""
 
     def __init__(self, accelerator: Accelerator) -> None:
-        self._processes, self._is_main = accelerator.num_processes, accelerator.is_main_process
+        self._processes: int = accelerator.num_processes
+        self._is_main: bool = accelerator.is_main_process
         self._own: dict[str, int] = {}
         name = f"descore/{next(_numbers)}"
         self._store = dist.PrefixStore(name, _get_default_store()) if self._processes > 1 else None

@@ -1,9 +1,8 @@
 """Work that the processes of a run share: whoever is free takes the next piece, and the longest come first.
 
-    with WorkQueue(costs, accelerator) as queue:
-        for index in queue:                        # each index on one process alone
-            results.append((index, do(work[index])))
-    everything = queue.gathered(results)           # on all processes, in the order of the work
+    with WorkQueue([3.0, 1.0], accelerator) as queue:                 # expected costs of two pieces
+        results = [(index, f"piece {index}") for index in queue]      # each index on one process alone
+    everything = queue.gathered(results)                              # on all processes, in the order of the pieces
 
 Who does a piece varies from run to run, so what comes out must depend on the piece alone. Work whose place must not vary, as
 the pairs of a training step, is divided ahead by `even_shares`.

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from trainer.data.pairs import TrainingPair
     from trainer.data.vision_features import VisionFeatures
     from trainer.engine.precision import Precision
+    from trainer.rollouts.whole_copy import WholeCopy
 
 Rows = tuple[Row, Row]
 NO_TRUTH = (
@@ -133,12 +134,14 @@ class RLStage:
         vision: VisionFeatures | None = None,
         seed: int = 0,
         sampler: RolloutEngine | None = None,
+        whole: WholeCopy | None = None,
     ) -> None:
         """Make the stage.
 
         Args:
             vision: kept features of a frozen tower; None: the tower runs in each forward.
             sampler: the rollout engine; None: this package's own.
+            whole: where the model's weights will lie in pieces, its copy; the engine is that of the copy.
         """
         self.model, self.settings, self.data, self.precision = model, settings, data, precision
         self.steps, self.optim, self.updates_per_step = settings.steps, settings.optim, settings.updates_per_step
@@ -147,7 +150,9 @@ class RLStage:
         self.budget = TokenBudget("forward_tokens", settings.forward_tokens)
         self._reference = Reference(model, self.config, is_sharded(accelerator))
         self._accelerator, self._vision, self._seed = accelerator, vision, seed
-        self._sampler = sampler or OwnSampler(model)
+        # The model that samples: the trained one, or its copy.
+        self._whole, self._policy = whole, model if whole is None else whole.model
+        self._sampler = sampler or OwnSampler(self._policy)
         tokens = settings.sampling_tokens or default_tokens(model, self._sampler.gpu_bytes)
         self.sampling_budget = TokenBudget("sampling_tokens", tokens)
         self.budgets: Sequence[TokenBudget] = [self.budget, self.sampling_budget]
@@ -155,6 +160,8 @@ class RLStage:
 
     def prepare(self, step: int, together: Guard = unguarded) -> PreparedStep:
         """Sample and reward the rollouts of a step."""
+        if self._whole is not None:
+            self._whole.refresh(self.model)
         encoded = self.data.micro_batches(step, lambda pair: self.data.reader.rows(pair, self.settings.max_prompt_tokens))
 
         def rolled_out() -> tuple[list[RolloutMicroBatch], SampledStep]:
@@ -238,7 +245,7 @@ class RLStage:
             return SampledStep({}, {**health_sums(SampledThoughts.joined([]), GroupRewards((), ())), "sampled_again": 0})
         with self.precision.sampling():
             features, budget = self._features(rl_pairs), self.sampling_budget.tokens
-            sampled = sample_pairs(self.model, rl_pairs, step, self.config, features, self._sampler, budget)
+            sampled = sample_pairs(self._policy, rl_pairs, step, self.config, features, self._sampler, budget)
             videos = [2 * index + side for index, pair in enumerate(pairs) if pair.identity in own for side in (0, 1)]
             first = sampled.of_videos(videos)
             sums = health_sums(first, self._rewards([pair for pair in pairs if pair.identity in own], first))
@@ -272,7 +279,7 @@ class RLStage:
             seeds = [f"{step}/{rl_pairs[video // 2].identity}/{'AB'[video % 2]}/again-{attempt}" for video in videos]
             features = None if self._vision is None else self._vision.of([rows[video] for video in videos])
             some, budget = [rows[video] for video in videos], self.sampling_budget.tokens
-            other = sample_videos(self.model, some, seeds, self.config, features, self._sampler, budget)
+            other = sample_videos(self._policy, some, seeds, self.config, features, self._sampler, budget)
             sampled, again = sampled.replaced(videos, other), again + len(videos)
         return sampled, again
 
@@ -286,7 +293,7 @@ class RLStage:
         with self.precision.step(), self.precision.autocast():
             self._reference.add(batch, self.budget.tokens)
             if self.updates_per_step > 1:
-                batch.old_logprobs = batch_logprobs(self.model, batch, self.config, self.budget.tokens)
+                batch.old_logprobs = batch_logprobs(self._policy, batch, self.config, self.budget.tokens)
         return RolloutMicroBatch(batch, encoded.weight)
 
     def _features(self, pairs: Sequence[RLPair]) -> VisionOutputs | None:
