@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 STAGES: tuple[StageName, ...] = ("cold-start", "dual-rl")
 _LAYERS = ["Qwen3VLTextDecoderLayer", "Qwen3VLVisionBlock"]
 
-pytestmark = pytest.mark.training
+pytestmark = [pytest.mark.training, pytest.mark.endurance]
 
 
 def two_steps() -> TrainConfig:
