@@ -1,10 +1,10 @@
 """How much memory a block takes, and a block with less: allocations beyond the limit fail as on a small machine.
 
-    with Growth(device) as memory:
-        train()
-    with limited(device, 0.5 * memory.bytes):
-        train()                                 # meets torch.OutOfMemoryError, or RuntimeError on a CPU
+    with Growth(torch.device("cpu")) as memory:
+        torch.ones(1024, 1024).sum()
+    memory.bytes
 
+In a block of `limited(device, 0.5 * memory.bytes)` the same meets torch.OutOfMemoryError, or a RuntimeError on a CPU.
 On a GPU PyTorch's own limit of a process is set. On a CPU it is that of the process's addresses, on Linux alone, where
 malloc is told to take larger blocks from the system and to give them back; what other threads take counts too.
 """

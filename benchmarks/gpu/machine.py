@@ -1,6 +1,6 @@
 """The machine that figures were measured on: the device, its driver, and the versions of all that computes.
 
-machine_of(torch.device("cuda"))    # {"device": "NVIDIA H100 80GB HBM3", "driver": "580.159.04", "torch": ...}
+machine_of(torch.device("cpu"))     # {"device": ..., "torch": ..., ...}
 """
 
 from __future__ import annotations

@@ -16,6 +16,8 @@ from tests.helpers.example_world import Stock, world_of
 NOT_RUN = {
     "app.runs.supervisor": "starts trainings in processes of their own, which outlive the example",
     "app.studio": "serves until somebody stops it",
+    "benchmarks.gpu.planned": "needs the settings of a part of the report; tests/benchmarks/test_gpu_report.py runs parts",
+    "benchmarks.gpu.random_models": "makes gigabytes of random weights; the report's tests make miniatures",
     "benchmarks.helpers.taste_clients": "labels through the endpoints of a served campaign; retrain_loop does it",
     "descore.checkpoints.hub": "needs the Hub; its tests push to a small one of their own",
     "descore.engines.vllm_engine": "needs vLLM: make test-vllm",

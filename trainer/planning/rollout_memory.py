@@ -1,8 +1,9 @@
 """What forward and backward of one micro-batch of rollouts hold, as `trainer.rollouts.in_chunks` does them. Bytes, tokens.
 
-    held = rollout_pass(costs, shape, cache_bytes=147_456, logit_bytes=2.1e9, checkpointing=True)
-    held.prefixes, held.chunk, held.peak
+    shape = RolloutShape(videos=2, prompt_tokens=1400, num_generations=8, thought_tokens=1250, forward_tokens=16384)
+    shape.slots, shape.is_cut       # 15012 slots at a time: six rollouts of each video; none is cut
 
+`rollout_pass` turns a shape and the costs of a backbone's layers into bytes.
 Prefixes stand while chunks of rollouts come and go: the states that their backward needs, their keys and values, and the
 gradients that gather on these. On top of them comes one chunk, and in it the larger of one layer's backward and the logits
 that exist at a time. At the end one layer of the prefixes goes backward when no chunk is left.

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from app.train.run_files import figures_json, notes, samples, stage_logs
+from app.train.run_files import figures_json, notices, samples, stage_logs
 from descore.checkpoints.folder import read_manifest
 from storage.training.run_folder import read_metrics
 from tests.helpers.tiny import tiny_judge, tiny_video
@@ -69,7 +69,7 @@ def test_the_pages_read_a_finished_run() -> None:
     assert [row["step"] for row in cold.rows] == [0, 1, 2, 3]
     assert rl.before == cold.after
     assert rl.after["pairs"] > 0
-    assert notes(folder, STAGES) == ()
+    assert notices(folder, STAGES) == ()
     assert {(row["stage"], row["when"]) for row in samples(folder)} == {
         (stage, when) for stage in STAGES for when in ("before", "after")
     } - {("dual-rl", "before")}
