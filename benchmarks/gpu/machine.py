@@ -1,6 +1,8 @@
 """The machine that figures were measured on: the device, its driver, and the versions of all that computes.
 
-machine_of(torch.device("cpu"))     # {"device": ..., "torch": ..., ...}
+    machine_of(torch.device("cpu"))     # {"device": ..., "torch": ..., ...}
+
+Figures of two machines are compared only where these are the same.
 """
 
 from __future__ import annotations

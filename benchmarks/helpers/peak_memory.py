@@ -1,8 +1,10 @@
 """The most bytes of tensors that exist at a time while a block runs, on any device: each storage counts from birth to end.
 
-with PeakBytes(known=[]) as peak:
-    torch.ones(1024, 1024).sum()
-peak.bytes      # 4 MiB and a number
+    with PeakBytes(known=[]) as peak:
+        torch.ones(1024, 1024).sum()
+    peak.bytes      # 4 MiB and a number
+
+What a kernel takes and gives back within itself is not seen.
 """
 
 from __future__ import annotations
