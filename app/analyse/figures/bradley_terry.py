@@ -1,4 +1,4 @@
-"""Bradley-Terry strengths of generators (Bradley and Terry 1952), fitted by Newton's method.
+"""Bradley-Terry strengths of generators (Bradley and Terry 1952), fitted by scipy.
 
     wins = win_matrix(first, second, outcomes, len(names))       # ties count half for each
     strengths(wins)                                              # log-odds, mean 0; i beats j with sigmoid(s_i - s_j)
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import minimize
 from scipy.sparse.csgraph import connected_components
 from scipy.special import expit
 
@@ -20,7 +21,6 @@ Indices = npt.NDArray[np.int64]
 
 # Weight of the data against the ridge: a generator that won n of n comes out near ln(n * C) at the most.
 _C = 100.0
-_MOST_STEPS, _CONVERGED = 100, 1e-9  # Newton's steps, each of which moves a strength by 1 to 2 at the most; log-odds
 
 
 def win_matrix(first: Indices, second: Indices, outcomes: Floats, generators: int, weights: Floats | None = None) -> Floats:
@@ -42,30 +42,22 @@ def win_matrix(first: Indices, second: Indices, outcomes: Floats, generators: in
 
 def strengths(wins: Floats) -> Floats:
     """Fit strengths in log-odds with mean 0, shape (generators,)."""
-    played, fitted = wins + wins.T, np.zeros(len(wins))
-    for _ in range(_MOST_STEPS):
-        expected = _p_beats(fitted)
-        gradient = _C * (wins - played * expected).sum(axis=1) - fitted
-        curvature = _C * played * expected * expected.T
-        step = np.linalg.solve(np.diag(1 + curvature.sum(axis=1)) - curvature, gradient)
-        if np.abs(step).max() < _CONVERGED:
-            break
-        # A whole step may lead too far where some pairs of generators met far more often than others.
-        while _loss(wins, fitted + step) > _loss(wins, fitted) and np.abs(step).max() >= _CONVERGED:
-            step /= 2
-        fitted = fitted + step
+    played = wins + wins.T
+
+    def loss(fitted: Floats) -> tuple[float, Floats]:
+        lead = fitted[:, None] - fitted[None]
+        gradient = fitted - _C * (wins - played * expit(lead)).sum(axis=1)
+        return float(_C * (wins * np.logaddexp(0, -lead)).sum() + fitted @ fitted / 2), gradient
+
+    def curvature(fitted: Floats) -> Floats:
+        beats = expit(fitted[:, None] - fitted[None])
+        between: Floats = _C * played * beats * beats.T
+        return np.diag(1 + between.sum(axis=1)) - between
+
+    start = np.zeros(len(wins))
+    fitted: Floats = minimize(loss, start, jac=True, hess=curvature, method="trust-exact", options={"gtol": 1e-8}).x
     log_odds: Floats = fitted - fitted.mean()
     return log_odds
-
-
-def _p_beats(fitted: Floats) -> Floats:
-    """Return the probability that the row's generator beats the column's, shape (generators, generators)."""
-    beats: Floats = expit(fitted[:, None] - fitted[None])
-    return beats
-
-
-def _loss(wins: Floats, fitted: Floats) -> float:
-    return float(_C * (wins * np.logaddexp(0, fitted[None] - fitted[:, None])).sum() + fitted @ fitted / 2)
 
 
 def comparable(wins: Floats) -> npt.NDArray[np.bool_]:
