@@ -17,13 +17,11 @@ import torch
 
 from benchmarks.gpu.random_models import Lengths, build_backbone
 from descore.modeling.kv_cache import token_bytes
-from trainer.engine.trainable import adapt, language_model, widest_vision
+from trainer.engine.trainable import adapt, widest_vision
 from trainer.planning import estimate
 from trainer.planning.layer_costs import language_costs, vision_costs
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
     from descore.modeling.model import DeScoreModel
     from trainer.config import TrainConfig
 
@@ -68,7 +66,7 @@ class Planned:
         """Return the seconds of that and of the thoughts, each step of which reads the weights and all keys and values."""
         prompt, thought = self.lengths.prompt_tokens, self.lengths.thought_tokens
         cached = rows * (prompt + thought / 2) * token_bytes(self._backbone.config.get_text_config(), _HALF)
-        return self.quick_seconds(rows) + thought * (_read_bytes(self._backbone) + cached) / MACHINE.bandwidth
+        return self.quick_seconds(rows) + thought * (estimate.language_bytes(self._backbone) + cached) / MACHINE.bandwidth
 
     def stage(self, name: str, model: DeScoreModel) -> estimate.StageEstimate:
         """Return the estimate of a stage.
@@ -86,10 +84,3 @@ class Planned:
 def beside(name: str, measured: float, planned: float) -> dict[str, float]:
     """Return a planned figure and the measured one over it."""
     return {f"planned_{name}": float(f"{planned:.4g}"), f"{name}_over_planned": float(f"{measured / planned:.4g}")}
-
-
-def _read_bytes(backbone: PreTrainedModel) -> float:
-    """Return the bytes of the text layers and the output layer, in half precision."""
-    layers: Any = language_model(backbone)[1]
-    weights = [*layers.layers.parameters(), *backbone.get_output_embeddings().parameters()]
-    return float(_HALF * sum(weight.numel() for weight in weights))

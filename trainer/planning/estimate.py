@@ -175,7 +175,7 @@ def rl_estimate(
     forward = language.forward(tokens, attended) + predicted
     learning = _learning(language, tokens, attended, checkpointing) + 3 * predicted
     batches = max(1.0, 2 * pairs * (prompt + group * thought) * cache_bytes / cached(prompt, thought))
-    read = _language_bytes(backbone) + cached(prompt, thought / 2)
+    read = language_bytes(backbone) + cached(prompt, thought / 2)
     prefill = 2 * pairs * language.forward(prompt, prompt**2 / 2) / machine.flops
     steps = min(_LONGEST_SHARE * thought, objective.max_tokens)
     seconds = {
@@ -247,7 +247,7 @@ def _trained_bytes(backbone: PreTrainedModel) -> float:
     return float(sum(p.numel() * p.element_size() for p in backbone.parameters() if p.requires_grad))
 
 
-def _language_bytes(backbone: PreTrainedModel) -> float:
+def language_bytes(backbone: PreTrainedModel) -> float:
     """Bytes that a step of decoding reads: the text layers and the output layer."""
     output = backbone.get_output_embeddings()
     decoder: Any = backbone.get_decoder()

@@ -20,6 +20,14 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+def frozen_copy(model: DeScoreModel) -> DeScoreModel:
+    """Copy a model that is whole, without gradients and in eval mode."""
+    copied = DeScoreModel(copy.deepcopy(model.backbone), model.processor, copy.deepcopy(model.scoring))
+    copied.requires_grad_(False)
+    copied.eval()
+    return copied
+
+
 class WholeCopy:
     """The copy; it costs each process the memory of all weights.
 
@@ -29,8 +37,7 @@ class WholeCopy:
 
     def __init__(self, model: DeScoreModel) -> None:
         """Copy a model that is whole."""
-        backbone = copy.deepcopy(model.backbone)
-        self.model = DeScoreModel(backbone, model.processor, copy.deepcopy(model.scoring)).requires_grad_(False).eval()
+        self.model = frozen_copy(model)
 
     @torch.no_grad()
     def refresh(self, model: nn.Module) -> None:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +14,6 @@ import torch
 from torch import nn
 
 from descore.encode import Row
-from descore.modeling.model import DeScoreModel, VisionOutputs
 from trainer.engine.loop import PreparedStep
 from trainer.engine.memory import Guard, TokenBudget, unguarded
 from trainer.engine.train_state import is_sharded
@@ -33,16 +31,17 @@ from trainer.objectives.rollout_batch import (
 )
 from trainer.rollouts.default_tokens import default_tokens
 from trainer.rollouts.sampling import OwnSampler, RolloutEngine, SampledThoughts
+from trainer.rollouts.whole_copy import WholeCopy, frozen_copy
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+    from descore.modeling.model import DeScoreModel, VisionOutputs
     from trainer.config import DualRLConfig
     from trainer.data.loader import MicroBatch, PairLoader
     from trainer.data.pairs import TrainingPair
     from trainer.data.vision_features import VisionFeatures
     from trainer.engine.precision import Precision
-    from trainer.rollouts.whole_copy import WholeCopy
 
 Rows = tuple[Row, Row]
 NO_TRUTH = (
@@ -94,8 +93,7 @@ class Reference:
         if config.beta <= 0:
             return
         if sharded:
-            backbone = copy.deepcopy(model.backbone).requires_grad_(False)
-            self._model = DeScoreModel(backbone, model.processor, copy.deepcopy(model.scoring)).eval()
+            self._model = frozen_copy(model)
         else:
             trained = (parameter for parameter in model.backbone.parameters() if parameter.requires_grad)
             self._start = [(parameter, parameter.detach().clone()) for parameter in trained]
