@@ -73,7 +73,7 @@ def _figures(folder: Path, stages: tuple[str, ...], revision: str, _stamps: tupl
 @lru_cache(maxsize=32)
 def _notices(folder: Path, stages: tuple[str, ...], _stamps: tuple[Stamp, ...]) -> tuple[Notice, ...]:
     logs = {stage: rows for stage in stages if (rows := read_metrics(folder / stage))}
-    told = [
+    found = [
         alarm_notice(stage, alarm, is_newest=stage == list(logs)[-1])
         for stage, rows in logs.items()
         for alarm in alarms(stage, rows)
@@ -83,12 +83,12 @@ def _notices(folder: Path, stages: tuple[str, ...], _stamps: tuple[Stamp, ...]) 
         list(dict.fromkeys(str(entry) for report in reports for entry in report.get(name) or ()))
         for name in ("warnings", "problems")
     )
-    told += [Notice("warning", f"{warning[:1].upper()}{warning[1:]}.") for warning in warnings]
-    told += [Notice("note", f"left out: {problem}") for problem in left_out[:PROBLEMS_SHOWN]]
+    found += [Notice("warning", f"{warning[:1].upper()}{warning[1:]}.") for warning in warnings]
+    found += [Notice("note", f"left out: {problem}") for problem in left_out[:PROBLEMS_SHOWN]]
     more = len(left_out) - PROBLEMS_SHOWN
     if more > 0:
-        told.append(Notice("note", f"and {more} more pairs; report.json has them all"))
-    return tuple(told)
+        found.append(Notice("note", f"and {more} more pairs; report.json has them all"))
+    return tuple(found)
 
 
 @lru_cache(maxsize=32)

@@ -2,8 +2,8 @@
 
     run/metrics.jsonl     {"step": 12, "loss": 0.61, "accuracy": 0.75, ..., "tokens_per_second": 913.0, "memory_gb": 1.9}
 
-TensorBoard gets the same figures in run/trackers, where it is installed; trackio where that is. A figure that leaves its
-bounds (`storage.training.alarms`) is told in the run's log, and again when it is back.
+TensorBoard gets the same figures in run/trackers, where it is installed; trackio where that is. The run's log
+says when a figure leaves its bounds (`storage.training.alarms`), and when it is back.
 """
 
 from __future__ import annotations
