@@ -126,7 +126,7 @@ PANELS = (
     CurvePanel(
         "length",
         "Length of the thoughts, tokens",
-        "Mean of the rollouts. A rise up to the limit, with repetition, is length for its reward.",
+        "Mean of the rollouts. Where it rises up to the limit and repetition with it, length is earning the reward.",
         (Curve("thought_tokens", "mean", ACCENT, smooth=True),),
     ),
     CurvePanel(
@@ -150,8 +150,7 @@ PANELS = (
     CurvePanel(
         "entropy",
         "Entropy of the policy, nats a token",
-        "How many ways to go on the model weighs while it thinks. It falls slowly; near zero all rollouts of a video are "
-        "the same.",
+        "How undecided the model is at each token. It falls slowly; near zero all rollouts of a video are the same.",
         (Curve("entropy", "entropy", ACCENT, smooth=True),),
         from_zero=True,
     ),
