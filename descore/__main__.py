@@ -197,10 +197,20 @@ def _quiet() -> None:
 
 def _readable(verdict: Verdict) -> str:
     blocks = [_block(chr(ord("A") + index), video) for index, video in enumerate(verdict.videos)]
-    if verdict.p_first_preferred is not None:
-        outcome = "too close to call" if verdict.verdict == "tie" else f"{verdict.verdict} is preferred"
-        blocks.append(f"{outcome} (P(A preferred) = {verdict.p_first_preferred:.2f})")
+    if verdict.verdict is not None:
+        blocks.append(_outcome(verdict))
     return "\n\n".join(blocks)
+
+
+def _outcome(verdict: Verdict) -> str:
+    p, outcome = verdict.p_first_preferred, verdict.verdict
+    if p is None:
+        higher = "equal rewards" if outcome == "tie" else f"{outcome} has the higher reward"
+        return f"{higher} (P(A preferred): {verdict.p_source})"
+    # Never shown as a certainty, which no model has.
+    shown = "over 0.99" if p >= 0.995 else "under 0.01" if p < 0.005 else f"{p:.2f}"
+    outcome_text = "too close to call" if outcome == "tie" else f"{outcome} is preferred"
+    return f"{outcome_text} (P(A preferred) = {shown}, {verdict.p_source})"
 
 
 def _block(letter: str, video: Judgement) -> str:

@@ -5,14 +5,16 @@
     think.standardise(1.7), think.p_first(1.7, 0.4), think.outcome(1.7, 0.4)
 
 A raw reward has no unit: only differences of one checkpoint's rewards mean something. The calibration travels
-in the checkpoint, one for each mode, since a reward without a thought has another scale than one with it.
+in the checkpoint, one for each mode, since a reward without a thought has another scale than one with it. Where a
+checkpoint has too few validation pairs to fit one, that of its parent is carried over (`carried_over`); where there is
+none at all, no probability is given.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -42,6 +44,8 @@ class ModeCalibration:
         tie_threshold: the largest |r_A - r_B| that is called a tie; fitted on the validation pairs.
         reference_videos: number of videos behind `mean` and `std`.
         validation_pairs: number of pairs behind `temperature` and `tie_threshold`.
+        source: name of the checkpoint whose temperature and tie threshold were carried over, rescaled, and on whose
+            validation pairs they were fitted; "" where they were fitted on this checkpoint's own rewards.
     """
 
     mean: float
@@ -50,6 +54,7 @@ class ModeCalibration:
     tie_threshold: float
     reference_videos: int
     validation_pairs: int
+    source: str = ""
 
     def __post_init__(self) -> None:
         for name in ("mean", "std", "temperature", "tie_threshold"):
@@ -62,6 +67,8 @@ class ModeCalibration:
                 raise CalibrationError(f"{name} must be a whole number from 1 on; found {value!r}")
         if self.std <= 0 or self.temperature <= 0 or self.tie_threshold < 0:
             raise CalibrationError("std and temperature must be above 0, the tie threshold not below")
+        if not isinstance(self.source, str):
+            raise CalibrationError(f"source must be a checkpoint's name; found {self.source!r}")
 
     def standardise(self, reward: float) -> float:
         """Express the reward in standard deviations of the reference videos."""
@@ -80,13 +87,14 @@ class ModeCalibration:
         margin = reward_a - reward_b
         if not math.isfinite(margin):
             raise CalibrationError(f"rewards {reward_a} and {reward_b} are not finite: they can't be compared")
-        if abs(margin) <= self.tie_threshold:
-            return "tie"
-        return "A" if margin > 0 else "B"
+        return "tie" if abs(margin) <= self.tie_threshold else higher_reward(reward_a, reward_b)
 
-    def to_dict(self) -> dict[str, float | int]:
-        """Return the fields as JSON types."""
-        return asdict(self)
+    def to_dict(self) -> dict[str, float | int | str]:
+        """Return the fields as JSON types; `source` only where there is one, so that earlier versions read the others."""
+        values = asdict(self)
+        if not self.source:
+            del values["source"]
+        return values
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ModeCalibration:
@@ -96,8 +104,9 @@ class ModeCalibration:
             CalibrationError: a key is missing or unknown, or a value is out of range.
         """
         names = {field.name for field in fields(cls)}
-        if set(data) != names:
-            raise CalibrationError(f"a mode's calibration has the keys {sorted(names)}; found {sorted(data)}")
+        required = {field.name for field in fields(cls) if field.default is MISSING}
+        if not required <= set(data) <= names:
+            raise CalibrationError(f"a mode's calibration has the keys {sorted(required)}; found {sorted(data)}")
         return cls(**data)
 
 
@@ -124,7 +133,7 @@ class Calibration(Mapping[str, ModeCalibration]):
         own = self.modes.get(mode)
         return self.modes.get("think") if own is None and mode == "k" else own
 
-    def to_dict(self) -> dict[str, dict[str, float | int]]:
+    def to_dict(self) -> dict[str, dict[str, float | int | str]]:
         """Return mode -> fields, as JSON types."""
         return {mode: scale.to_dict() for mode, scale in self.modes.items()}
 
@@ -168,18 +177,86 @@ def fit_mode(
         reference = margins_of(reference_rewards, np.zeros(np.shape(reference_rewards)))
     except MetricsError as error:
         raise CalibrationError(f"can't calibrate: {error}") from error
-    mean, std = float(reference.mean()), float(reference.std())
-    # Equal rewards leave a rounding error as their spread; dividing by it would blow up noise.
-    if std <= 1e-9 * max(1.0, abs(mean)):
-        std = 1.0
+    mean, std = float(reference.mean()), reward_std(reference)
     return ModeCalibration(
         mean=mean,
-        std=std,
+        std=std or 1.0,
         temperature=_fit_temperature(margins, np.asarray(labels, dtype=np.float64)),
         tie_threshold=threshold.eps,
         reference_videos=len(reference),
         validation_pairs=len(margins),
     )
+
+
+def carried_over(
+    parent: ModeCalibration, name: str, parent_rewards_std: float, rewards: npt.ArrayLike
+) -> ModeCalibration | None:
+    """Carry the scale of a parent over to a checkpoint that has too few validation pairs to fit its own.
+
+    Training stretches or shrinks all rewards. The videos that both judged show by how much, and temperature and tie
+    threshold are stretched with them: a margin that is typical for the new checkpoint then gives the probability that a
+    typical margin gave before. Mean and spread are the new checkpoint's own.
+
+    Args:
+        parent: scale of the parent in the same mode.
+        name: of the parent.
+        parent_rewards_std: standard deviation (`reward_std`) of the parent's rewards on the same videos.
+        rewards: raw rewards of the new checkpoint on these videos, shape (v,).
+
+    Returns:
+        None where either of the two gives all videos the same reward, which says nothing about a scale.
+
+    Raises:
+        CalibrationError: rewards that are not finite.
+    """
+    values = np.asarray(rewards, dtype=np.float64)
+    if not np.isfinite(values).all():
+        raise CalibrationError("can't calibrate: a reward is not finite")
+    std = reward_std(values)
+    if not std or not parent_rewards_std:
+        return None
+    stretch = std / parent_rewards_std
+    return replace(
+        parent,
+        mean=float(values.mean()),
+        std=std,
+        temperature=parent.temperature * stretch,
+        tie_threshold=parent.tie_threshold * stretch,
+        reference_videos=len(values),
+        source=parent.source or name,
+    )
+
+
+def reward_std(rewards: npt.ArrayLike) -> float:
+    """Return the population standard deviation of rewards; 0.0 where they are equal but for rounding, or there are none."""
+    values = np.asarray(rewards, dtype=np.float64)
+    if not len(values):
+        return 0.0
+    # Equal rewards leave a rounding error as their spread; dividing by it would blow up noise.
+    std = float(values.std())
+    return 0.0 if std <= 1e-9 * max(1.0, abs(float(values.mean()))) else std
+
+
+def higher_reward(reward_a: float, reward_b: float) -> Outcome:
+    """Return which video has the higher reward, "tie" where they are equal: all that can be said without a calibration.
+
+    Raises:
+        CalibrationError: a reward is NaN or infinite, which must not pass for a preference.
+    """
+    margin = reward_a - reward_b
+    if not math.isfinite(margin):
+        raise CalibrationError(f"rewards {reward_a} and {reward_b} are not finite: they can't be compared")
+    return "tie" if margin == 0 else "A" if margin > 0 else "B"
+
+
+def probability_source(scale: ModeCalibration | None) -> str:
+    """Say where P(A preferred) and the tie threshold come from; begins with "fitted", "carried over" or "none"."""
+
+    if scale is None:
+        return "none: the checkpoint has no calibration for this mode"
+    if scale.source:
+        return f"carried over from {scale.source}, rescaled (fitted there on {scale.validation_pairs} validation pairs)"
+    return f"fitted on {scale.validation_pairs} validation pairs"
 
 
 def _fit_temperature(margins: npt.NDArray[np.float64], labels: npt.NDArray[np.float64]) -> float:

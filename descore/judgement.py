@@ -86,15 +86,15 @@ class Judged:
 class Verdict:
     """The end of a call: all judgements, and for a pair which video is preferred.
 
-    Without a calibration, P is the plain sigmoid(r_A - r_B) and only equal rewards tie.
-
     Attributes:
         checkpoint: name of the checkpoint that judged.
         mode: how it judged.
         prompt: the prompt of the videos.
         videos: one judgement a video, in the order of the call.
-        p_first_preferred: P(A preferred), 0 .. 1; None unless there are two videos with rewards.
-        verdict: the outcome; "tie" means too close to call, within the checkpoint's tie threshold. None as above.
+        p_first_preferred: P(A preferred), 0 .. 1; None unless there are two videos with rewards and a calibration.
+        verdict: the outcome; "tie" means too close to call, within the checkpoint's tie threshold. Without a calibration the
+            video with the higher reward, "tie" only where they are equal. None unless there are two videos with rewards.
+        p_source: where P and the tie threshold come from, see `descore.calibration.probability_source`; "" without rewards.
     """
 
     checkpoint: str
@@ -103,6 +103,7 @@ class Verdict:
     videos: tuple[Judgement, ...]
     p_first_preferred: float | None
     verdict: Literal["A", "B", "tie"] | None
+    p_source: str = ""
 
     @property
     def engine(self) -> str:
@@ -110,7 +111,7 @@ class Verdict:
         return self.videos[0].engine if self.videos else ""
 
     def to_json_dict(self) -> dict[str, Any]:
-        """Return the verdict as the command line prints it; the last two keys only for a pair."""
+        """Return the verdict as the command line prints it; the last three keys only for a pair."""
         keys = ("path", "reward", "standardised_reward", "sub_scores", "overall_score", "thought", "seconds")
         result: dict[str, Any] = {
             "checkpoint": self.checkpoint,
@@ -120,7 +121,8 @@ class Verdict:
             "videos": [{key: getattr(video, key) for key in keys} for video in self.videos],
         }
         if len(self.videos) == 2:
-            result |= {"p_first_preferred": self.p_first_preferred, "verdict": self.verdict}
+            p = self.p_first_preferred
+            result |= {"p_first_preferred": p, "verdict": self.verdict, "p_source": self.p_source or None}
         return result
 
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from descore.judgement import Judgement, Mode, Verdict
 
 _NAME = "the table"
+_OF_PAIR = ("p_first_preferred", "verdict", "p_source")
 _NUMBERS = {"1": 1, "1.0": 1, "0": 0, "0.0": 0, "-1": -1, "-1.0": -1}
 
 
@@ -209,13 +210,13 @@ def load_pandas() -> Any:
 
 def _result_columns() -> list[str]:
     each = ("reward", "standardised_reward", "overall_score", *DIMENSIONS, "thought")
-    return ["p_first_preferred", "verdict", *(f"{name}_{side}" for name in each for side in "AB"), "error"]
+    return [*_OF_PAIR, *(f"{name}_{side}" for name in each for side in "AB"), "error"]
 
 
 def _results_frame(rows: PairRows, results: Sequence[dict[str, Any]]) -> pandas.DataFrame:
     names = _result_columns()
     before = [{key: value for key, value in record.items() if key not in names} for record in rows.records]
-    numbers = [name for name in names if not name.startswith(("verdict", "thought", "error"))]
+    numbers = [name for name in names if not name.startswith(("verdict", "p_source", "thought", "error"))]
     cells = [{**record, **dict.fromkeys(names), **result} for record, result in zip(before, results, strict=True)]
     frame: pandas.DataFrame = load_pandas().DataFrame(cells, index=rows.index)
     return frame.astype(dict.fromkeys(numbers, "float64"))
@@ -227,7 +228,7 @@ def _cells(judge: Judge, mode: Mode, prompt: str, pair: Sequence[Judgement | Exc
     if len(judged) < len(pair):
         return {"error": "; ".join(dict.fromkeys(str(video) for video in pair if isinstance(video, Exception)))}
     verdict = judge.verdict(mode, prompt, judged)
-    cells: dict[str, Any] = {"p_first_preferred": verdict.p_first_preferred, "verdict": verdict.verdict}
+    cells: dict[str, Any] = {name: getattr(verdict, name) for name in _OF_PAIR}
     for side, video in zip("AB", judged, strict=True):
         for name in ("reward", "standardised_reward", "overall_score", "thought"):
             cells[f"{name}_{side}"] = getattr(video, name)

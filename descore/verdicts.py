@@ -6,7 +6,7 @@ import statistics
 from typing import TYPE_CHECKING
 
 from descore.answer import read_thoughts
-from descore.calibration import ModeCalibration
+from descore.calibration import higher_reward, probability_source
 from descore.judgement import Judgement, Mode, Verdict
 
 if TYPE_CHECKING:
@@ -14,9 +14,6 @@ if TYPE_CHECKING:
 
     from descore.checkpoints.manifest import Manifest
     from descore.engines.engine import Engine, FinishedThought
-
-# Without a calibration: P = sigmoid(r_A - r_B), and only equal rewards tie.
-_PLAIN = ModeCalibration(mean=0.0, std=1.0, temperature=1.0, tie_threshold=0.0, reference_videos=1, validation_pairs=1)
 
 
 def judgement_of(engine: Engine, path: str, mode: Mode, thoughts: Sequence[FinishedThought], seconds: float) -> Judgement:
@@ -52,9 +49,15 @@ def judgement_of(engine: Engine, path: str, mode: Mode, thoughts: Sequence[Finis
 
 
 def verdict_of(manifest: Manifest, mode: Mode, prompt: str, judged: tuple[Judgement, ...]) -> Verdict:
-    """Compare judgements of one prompt, stored ones too; a pair gets P(A preferred) and an outcome."""
+    """Compare judgements of one prompt, stored ones too; a pair gets P(A preferred) and an outcome.
+
+    Without a calibration of the mode there is no P, and the outcome is which reward is higher.
+    """
     rewards = [judgement.reward for judgement in judged if judgement.reward is not None]
     if len(judged) != 2 or len(rewards) != 2:
         return Verdict(manifest.name, mode, prompt, judged, None, None)
-    scale = manifest.calibration.for_mode(mode) or _PLAIN
-    return Verdict(manifest.name, mode, prompt, judged, scale.p_first(*rewards), scale.outcome(*rewards))
+    scale = manifest.calibration.for_mode(mode)
+    if scale is None:
+        return Verdict(manifest.name, mode, prompt, judged, None, higher_reward(*rewards), probability_source(None))
+    p, outcome = scale.p_first(*rewards), scale.outcome(*rewards)
+    return Verdict(manifest.name, mode, prompt, judged, p, outcome, probability_source(scale))

@@ -229,7 +229,9 @@ class AnalyseContext:
         pairs = self._cached(self._pairs, key, read)
         calibrations: dict[str, ModeCalibration] = {mode: scale for mode, scale in scales.items() if scale is not None}
         # A run of this store fits the calibrations of its checkpoint on the held-out pairs (trainer/evaluation/held_out.py).
-        fitted_here = checkpoint.snapshot_hash is not None and bool(calibrations)
+        # One that was carried over was fitted on other pairs.
+        own = any(not scale.source for scale in calibrations.values())
+        fitted_here = checkpoint.snapshot_hash is not None and own
         return AnalysedCheckpoint(checkpoint.name, checkpoint.fingerprint, pairs, calibrations, fitted_here)
 
     def _cached(self, cache: LRUCache[Hashable, Any], key: Hashable, compute: Callable[[], Result]) -> Result:

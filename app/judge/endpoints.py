@@ -66,6 +66,7 @@ class PairJudgement(Source):
     videos: list[VideoJudgement]
     p_first_preferred: float | None
     verdict: Literal["A", "B", "tie"] | None
+    p_source: str | None
     pair: int
 
 
@@ -79,6 +80,7 @@ class Comparison(Source):
     rewards: list[float | None]
     p_first_preferred: float | None
     verdict: Literal["A", "B", "tie"] | None
+    p_source: str | None
     pair: int
 
 
@@ -192,6 +194,7 @@ class JudgeEndpoints:
             "rewards": [video["reward"] for video in judged["videos"]],
             "p_first_preferred": judged["p_first_preferred"],
             "verdict": judged["verdict"],
+            "p_source": judged["p_source"],
             "pair": judged["pair"],
             "from_store": judged["from_store"],
             "kept": judged["kept"],

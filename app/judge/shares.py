@@ -25,7 +25,7 @@ from app.serving.cached_judge import Recall, recalled_answer, stored_answer
 from app.serving.judging_queue import Visitor
 from app.serving.serving import Serving
 from app.web.auth import NotAllowedError
-from descore.calibration import ModeCalibration
+from descore.calibration import ModeCalibration, probability_source
 from descore.judgement import Judgement, Mode, Verdict
 from storage import Database, NotInStoreError
 from storage.errors import ShareError
@@ -115,13 +115,15 @@ class SharedPairs:
     def answer(self, shared: SharedPair) -> Answer | None:
         """Return the answer that was shared, from the checkpoint that gave it; None if the store has lost it."""
         shown = shared.share.shown
-        outcome, scale = shown.verdict, shown.verdict["scale"]
+        outcome, kept = shown.verdict, shown.verdict["scale"]
+        scale = None if kept is None else ModeCalibration(**kept)
 
         def compare(judged: tuple[Judgement, ...]) -> Verdict:
-            p, verdict = outcome["p_first_preferred"], outcome["verdict"]
-            return Verdict(outcome["checkpoint"], shown.mode, shared.pair.prompt, judged, p, verdict)
+            # Earlier versions gave a P without a calibration too.
+            p, source = (None if scale is None else outcome["p_first_preferred"]), probability_source(scale)
+            return Verdict(outcome["checkpoint"], shown.mode, shared.pair.prompt, judged, p, outcome["verdict"], source)
 
-        recall = Recall(shown.fingerprint, shown.mode, shown.k, None if scale is None else ModeCalibration(**scale), compare)
+        recall = Recall(shown.fingerprint, shown.mode, shown.k, scale, compare)
         return recalled_answer(self._database, shared.pair, recall)
 
     def view(self, shared: SharedPair) -> dict[str, Any]:

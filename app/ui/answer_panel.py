@@ -16,8 +16,9 @@ import gradio as gr
 from app.serving.answer import Answer, VideoAnswer
 from app.serving.judging_queue import Place
 from app.ui.assets import mount_script, read_static
-from app.ui.wording import duration, ordinal
+from app.ui.wording import duration, ordinal, probability
 from descore.answer import DIMENSIONS, NOT_ASKED
+from descore.calibration import probability_source
 from descore.judgement import Judgement
 
 LABELS = ("A", "B")
@@ -45,13 +46,15 @@ def answer_panel(elem_id: str = "verdict") -> gr.HTML:
 def answer_view(answer: Answer) -> dict[str, Any]:
     """Return the component's value."""
     headline, explanation = _headline(answer)
+    p = answer.comparison.p_first_preferred if answer.comparison else None
     return {
         "phase": answer.phase,
         "source": "store" if answer.from_store else "model",
         "headline": headline,
         "reason": explanation,
         "status": _waiting(answer.place) or answer.status,
-        "p": answer.comparison.p_first_preferred if answer.comparison else None,
+        "p": p,
+        "odds": None if p is None else [probability(p), probability(1 - p)],
         "verdict": answer.comparison.verdict if answer.comparison else None,
         "dimensions": list(DIMENSIONS),
         "differing": differing(answer.sides[0].judgement, answer.sides[1].judgement),
@@ -132,12 +135,12 @@ def _headline(answer: Answer) -> tuple[str, str]:
     why = reason(a, b, outcome)
     if a.reward is None or b.reward is None:
         return "No reward", f"This checkpoint has no trained scoring module. {why}"
-    if outcome is None or p is None:
-        higher = "A" if a.reward > b.reward else "B"
-        return f"{higher} has the higher reward", f"No calibration for this mode, so no probability. {why}"
+    if p is None or outcome is None:
+        higher = f"{outcome} has the higher reward" if outcome in LABELS else "Equal rewards"
+        return higher, f"No calibration for this mode, so no probability. {why}"
     if outcome == "tie":
         return "Too close to call", why
-    return f"{outcome} preferred, {p if outcome == 'A' else 1 - p:.0%}".replace("%", " %"), why
+    return f"{outcome} preferred, {probability(p if outcome == 'A' else 1 - p)}", why
 
 
 def _side_view(label: str, side: VideoAnswer, answer: Answer) -> dict[str, Any]:
@@ -233,7 +236,12 @@ def _how(judgement: Judgement, answer: Answer) -> list[str]:
         lines.append(
             f"P(A preferred) = sigmoid((reward A \N{MINUS SIGN} reward B) / {scale.temperature:.4f}); "
             f"too close to call when the rewards differ by {scale.tie_threshold:.4f} or less. "
-            f"Both fitted on {scale.validation_pairs} validation pairs."
+            f"Both {probability_source(scale)}."
+        )
+    elif judgement.reward is not None:
+        lines.append(
+            "This checkpoint has no calibration for this mode: no standardised reward, no P(A preferred) and no tie "
+            "threshold. The raw rewards of one prompt can be compared."
         )
     lines.append(f"Took {judgement.seconds:.1f} s" + (", read from the store now." if answer.from_store else "."))
     return lines

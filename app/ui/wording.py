@@ -37,6 +37,12 @@ def share(value: Any, digits: int = 1) -> str:
     return f"{100 * value:.{digits}f} %" if isinstance(value, (int, float)) else DASH
 
 
+def probability(p: float) -> str:
+    """Write a probability as "71 %"; never as a certainty, which no model has: "over 99 %", "under 1 %"."""
+    percent = round(100 * p)
+    return "over 99 %" if percent >= 100 else "under 1 %" if percent <= 0 else f"{percent} %"
+
+
 def signed(value: float, digits: int = 1) -> str:
     """Write a number with its sign, a real minus."""
     return f"{value:+.{digits}f}".replace("-", MINUS)

@@ -168,6 +168,12 @@ def _calibration_table(calibration: Mapping[str, Mapping[str, Any]]) -> str:
     lines = ["| mode | mean | std | temperature | tie threshold |", "|---|---|---|---|---|"]
     keys = ("mean", "std", "temperature", "tie_threshold")
     lines += [f"| {mode} | " + " | ".join(_cell(scale[key]) for key in keys) + " |" for mode, scale in calibration.items()]
+    sources = {mode: scale["source"] for mode, scale in calibration.items() if scale.get("source")}
+    for mode, source in sources.items():
+        lines.append(
+            f"\nTemperature and tie threshold of mode {mode} were carried over from {source}, stretched with the rewards: "
+            "this checkpoint had too few validation pairs of its own."
+        )
     return "\n".join(lines)
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 
+from descore.calibration import higher_reward, probability_source
 from descore.errors import RewardError, TableError
 from descore.metrics import PreferenceReport, preference_report
 from descore.scoring.published import benchmark_of_shape, published, published_benchmark
@@ -63,6 +64,7 @@ class Evaluation:
         report: the figures; its fitted eps is the tie threshold that the checkpoint carries from its own validation pairs.
         swaps: what becomes of swapped pairs.
         published: name of the benchmark and [(model, with ties, without ties)]; None for a table that is no known one.
+        eps_source: where the tie threshold comes from, see `descore.calibration.probability_source`.
     """
 
     table: str
@@ -75,6 +77,7 @@ class Evaluation:
     report: PreferenceReport
     swaps: SwapConsistency
     published: tuple[str, tuple[tuple[str, float | None, float | None], ...]] | None
+    eps_source: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values; the figures of the report stand at the top."""
@@ -100,7 +103,7 @@ class Evaluation:
         if report.fitted_eps is not None:
             lines.append(
                 _figure("accuracy with ties", report.accuracy_with_ties_at_fitted_eps, None)
-                + f"   eps {report.fitted_eps:.4g}, the checkpoint's own, from its validation pairs"
+                + f"   eps {report.fitted_eps:.4g}, the checkpoint's own, {self.eps_source}"
             )
         if swaps.judged:
             lines.append(
@@ -170,6 +173,7 @@ def evaluate_table(
         report=report,
         swaps=_swap_consistency(source, table, judged, config, swaps),
         published=_published(table, name),
+        eps_source=probability_source(scale),
     )
 
 
@@ -206,14 +210,10 @@ def _swap_consistency(
         assert new_a is not None
         assert new_b is not None
         outcome = judge.manifest.calibration.for_mode(config.mode)
-        before = _outcome(a, b) if outcome is None else outcome.outcome(a, b)
+        before = higher_reward(a, b) if outcome is None else outcome.outcome(a, b)
         same += swapped.verdict is not None and _MIRRORED[swapped.verdict] == before
         differences += [abs(new_a - a), abs(new_b - b)]
     return SwapConsistency(count, same, max(differences), len(both_ways), sum(a == -b for a, b in both_ways))
-
-
-def _outcome(reward_a: float, reward_b: float) -> str:
-    return "tie" if reward_a == reward_b else "A" if reward_a > reward_b else "B"
 
 
 def _both_ways(rows: Sequence[PairRow]) -> list[tuple[int, int]]:

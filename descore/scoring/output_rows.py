@@ -43,8 +43,11 @@ COLUMNS: dict[str, str] = {
     "thought_B": _TEXT,
     "engine": _TEXT,
     "error": _TEXT,
+    "p_source": _TEXT,
 }
-_HEADER = (",".join(COLUMNS) + "\r\n").encode()
+# Columns that came later: an output without them is gone on with, since all of its rows are written again.
+LATER = frozenset({"p_source"})
+_LONGEST_HEADER = 4096
 _OLD_HEADER = b"row,path_A,path_B,prompt,checkpoint,mode,"
 _ROWS_AT_ONCE = 1000
 Row = Mapping[str, Any]
@@ -63,13 +66,16 @@ def check_out(out: Path) -> None:
     if out.is_dir():
         raise ValueError(f"{out} is a folder; --out names a file")
     with out.open("rb") as file:
-        head = file.read(len(_HEADER))
+        head = file.read(_LONGEST_HEADER)
     if head.startswith(_OLD_HEADER):
         raise ValueError(
             f"{out} was begun by an earlier version, whose rows don't say which videos and checkpoint they were computed "
             "from, so they can't be gone on with; choose another --out, or move it away"
         )
-    if head and head != _HEADER and not (head.startswith(b"PAR1") and _parquet_columns(out) == list(COLUMNS)):
+    names = head.partition(b"\r\n")[0].decode(errors="replace").split(",")
+    if head.startswith(b"PAR1"):
+        names = _parquet_columns(out)
+    if head and names != [name for name in COLUMNS if name in names or name not in LATER]:
         raise ValueError(f"{out} exists and was not written by this command; choose another --out")
 
 

@@ -70,5 +70,5 @@ def pair_row(questions: Questions, results: ResultsFile, manifest: Manifest, ind
     cells["engine"] = "; ".join(dict.fromkeys(judgement.engine or "" for judgement in judged)) or None
     if len(judged) == 2:
         verdict = verdict_of(manifest, config.mode, pair.prompt, (judged[0], judged[1]))
-        cells |= {"p_first_preferred": verdict.p_first_preferred, "verdict": verdict.verdict}
+        cells |= {"p_first_preferred": verdict.p_first_preferred, "verdict": verdict.verdict, "p_source": verdict.p_source}
     return cells

@@ -11,7 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from descore.calibration import Calibration, CalibrationError, ModeCalibration, fit_mode
+from descore.calibration import (
+    Calibration,
+    CalibrationError,
+    ModeCalibration,
+    carried_over,
+    fit_mode,
+    higher_reward,
+    probability_source,
+    reward_std,
+)
 from descore.metrics import best_tie_threshold
 
 ONE = ModeCalibration(mean=2.0, std=0.5, temperature=1.5, tie_threshold=0.25, reference_videos=10, validation_pairs=20)
@@ -116,6 +125,40 @@ def test_probability_and_verdict_at_known_points() -> None:
     assert ONE.p_first(1e9, -1e9) == 1.0
 
 
+def test_a_scale_that_is_carried_over_gives_stretched_rewards_the_same_probability() -> None:
+    rewards = np.array([0.5, -1.0, 2.0, 1.5])
+    carried = carried_over(ONE, "parent", reward_std(rewards), 3 * rewards + 7)
+    assert carried is not None
+    assert carried.p_first(3 * 1.5, 3 * 0.5) == pytest.approx(ONE.p_first(1.5, 0.5))
+    assert carried.tie_threshold == pytest.approx(3 * ONE.tie_threshold)
+    assert carried.standardise(7 + 3 * float(rewards.mean())) == pytest.approx(0)
+    assert (carried.reference_videos, carried.validation_pairs) == (4, ONE.validation_pairs)
+    assert probability_source(carried).startswith("carried over from parent, rescaled")
+    grandchild = carried_over(carried, "child", carried.std, rewards)
+    assert grandchild is not None
+    assert grandchild.source == "parent", "what was fitted is named, not who handed it on"
+    assert Calibration.from_dict(json.loads(json.dumps(Calibration({"think": carried}).to_dict())))["think"] == carried
+
+
+def test_equal_rewards_carry_no_scale_over() -> None:
+    assert carried_over(ONE, "parent", 0.0, [1.0, 2.0]) is None
+    assert carried_over(ONE, "parent", 1.0, [0.1 + 0.2, 0.3, 0.3]) is None
+    with pytest.raises(CalibrationError, match="not finite"):
+        carried_over(ONE, "parent", 1.0, [1.0, float("nan")])
+
+
+def test_a_fitted_scale_is_written_as_earlier_versions_read_it() -> None:
+    assert "source" not in ONE.to_dict()
+    assert ModeCalibration.from_dict(ONE.to_dict()) == ONE
+    assert probability_source(ONE) == f"fitted on {ONE.validation_pairs} validation pairs"
+
+
+def test_without_a_scale_the_higher_reward_is_all_there_is() -> None:
+    assert [higher_reward(*rewards) for rewards in ((1.0, 0.0), (0.0, 1e-9), (2.0, 2.0))] == ["A", "B", "tie"]
+    with pytest.raises(CalibrationError, match="not finite"):
+        higher_reward(float("nan"), 0.0)
+
+
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_no_verdict_from_a_reward_that_is_no_number(bad: float) -> None:
     with pytest.raises(CalibrationError, match="not finite"):
@@ -143,6 +186,7 @@ def test_k_borrows_the_scale_of_think_and_quick_does_not() -> None:
         {"reference_videos": 0},
         {"validation_pairs": 2.5},
         {"surprise": 1},
+        {"source": 3},
     ],
 )
 def test_a_damaged_calibration_is_refused_with_its_mode(change: dict[str, object]) -> None:

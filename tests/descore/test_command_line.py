@@ -12,7 +12,7 @@ import pytest
 
 from descore.__main__ import main
 from descore.scoring.output_rows import COLUMNS
-from tests.helpers.tiny import tiny_judge, tiny_video
+from tests.helpers.tiny import calibrated, tiny_judge, tiny_video
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint, two videos, a file that is none, and a table of four pairs, the second and last of them
     bad."""
     room = tmp_path_factory.mktemp("room")
-    tiny_judge(thought_tokens=6).save_pretrained(room / "tiny")
+    calibrated(tiny_judge(thought_tokens=6)).save_pretrained(room / "tiny")
     tiny_video(room / "a.mp4", 1)
     tiny_video(room / "b.mp4", 2)
     (room / "text.mp4").write_text("not a video")

@@ -18,7 +18,15 @@ from descore.judgement import Judged, Judgement, Mode, ThoughtDelta, Verdict
 from descore.modeling.model import DeScoreModel
 from descore.modeling.text_streamer import TextStream
 from descore.video import VideoError
-from tests.helpers.tiny import reads_in_pieces, tiny_backbone, tiny_judge, tiny_processor, tiny_tokenizer, tiny_video
+from tests.helpers.tiny import (
+    calibrated,
+    reads_in_pieces,
+    tiny_backbone,
+    tiny_judge,
+    tiny_processor,
+    tiny_tokenizer,
+    tiny_video,
+)
 
 PROMPT = "A red circle bounces"
 
@@ -45,7 +53,7 @@ def same(first: Judgement, second: Judgement) -> bool:
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["think", "quick", "k"])
 def test_a_video_does_not_depend_on_its_neighbours(judge: DeScore, videos: list[str], mode: Mode) -> None:
-    a, b, c = videos
+    judge, (a, b, c) = calibrated(judge), videos
     alone = judge.judge([a], PROMPT, mode, k=3).videos[0]
     beside_b = judge.judge([a, b], PROMPT, mode, k=3)
     beside_c = judge.judge([a, c], PROMPT, mode, k=3)
@@ -243,6 +251,19 @@ def test_a_backbone_without_a_head_thinks_and_gives_no_reward(videos: list[str])
         bare.judge(videos[:2], PROMPT, "quick")
 
 
+def test_without_a_calibration_there_is_no_probability_and_the_verdict_is_the_higher_reward(
+    judge: DeScore, videos: list[str]
+) -> None:
+    plain = DeScore(judge.model, replace(judge.manifest, calibration=Calibration({})))
+    verdict = plain.judge(videos[:2], PROMPT, "quick")
+    a, b = (video.reward for video in verdict.videos)
+    assert a is not None
+    assert b is not None
+    assert (verdict.verdict, verdict.p_first_preferred) == ("A" if a > b else "B", None)
+    assert verdict.to_json_dict()["p_source"] == "none: the checkpoint has no calibration for this mode"
+    assert all(video.standardised_reward is None for video in verdict.videos)
+
+
 def test_what_is_wrong_is_said_before_any_event(judge: DeScore, videos: list[str], tmp_path: Path) -> None:
     with pytest.raises(VideoError):
         next(judge.stream([videos[0], str(tmp_path / "none.mp4")], PROMPT))
@@ -258,7 +279,7 @@ def test_what_is_wrong_is_said_before_any_event(judge: DeScore, videos: list[str
 
 def test_json_dict_has_the_documented_keys(judge: DeScore, videos: list[str]) -> None:
     pair, single = (judge.judge(videos[:n], PROMPT).to_json_dict() for n in (2, 1))
-    assert list(pair) == ["checkpoint", "mode", "engine", "prompt", "videos", "p_first_preferred", "verdict"]
+    assert list(pair) == ["checkpoint", "mode", "engine", "prompt", "videos", "p_first_preferred", "verdict", "p_source"]
     assert list(single) == ["checkpoint", "mode", "engine", "prompt", "videos"]
     assert list(pair["videos"][0]) == [
         "path", "reward", "standardised_reward", "sub_scores", "overall_score", "thought", "seconds",

@@ -10,14 +10,14 @@ import pandas
 import pytest
 
 from descore import DeScore, Evaluation, MissingLibraryError, TableError, evaluate
-from tests.helpers.tiny import tiny_judge, tiny_video
+from tests.helpers.tiny import calibrated, tiny_judge, tiny_video
 
 PROMPT = "A red circle bounces"
 
 
 @pytest.fixture(scope="module")
 def judge() -> DeScore:
-    return tiny_judge(thought_tokens=4)
+    return calibrated(tiny_judge(thought_tokens=4))
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ inputs.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from transformers import (
 )
 
 from descore.answer import DIMENSIONS, SUB_SCORES, render_answer
+from descore.calibration import Calibration, ModeCalibration
 from descore.checkpoints.folder import Manifest
 from descore.judge import DeScore
 from descore.modeling.model import DeScoreModel
@@ -153,6 +155,12 @@ def tiny_judge(thought_tokens: int = 24) -> DeScore:
         max_thought_tokens=thought_tokens,
     )
     return DeScore(DeScoreModel(tiny_backbone(1), tiny_processor(), scoring).eval(), manifest)
+
+
+def calibrated(judge: DeScore) -> DeScore:
+    """The same judge with a made-up scale in both modes, so that it gives P(A preferred)."""
+    scale = ModeCalibration(0.0, 1.0, 1.0, 0.0, reference_videos=8, validation_pairs=8)
+    return DeScore(judge.model, replace(judge.manifest, calibration=Calibration({"think": scale, "quick": scale})))
 
 
 def tiny_video(path: Path, seed: int, frames: int = 8, height: int = SIDE, width: int = SIDE) -> Path:

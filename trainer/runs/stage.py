@@ -30,7 +30,7 @@ from trainer.engine.save_trained import save_trained
 from trainer.engine.stop_signals import StopSignals
 from trainer.engine.train_state import whole_weights
 from trainer.engine.trainable import TrainableModel, experts_left_out, load_for_training, set_trainable
-from trainer.evaluation.held_out import JudgedPairs, JudgingStoppedError, OnProgress, judge_pairs
+from trainer.evaluation.held_out import JudgedPairs, JudgingStoppedError, OnProgress, ParentScale, judge_pairs
 from trainer.evaluation.monitors import AnchorMonitor, HeldOutMonitor, anchor_rows
 from trainer.paradigm import StageName
 from trainer.rollouts.choose_engine import choose_engine
@@ -122,13 +122,15 @@ class StageRun:
         after = judged.report()
         if self.accelerator.is_main_process:
             metrics = {"held-out": {**after, "before": before}} if after else {}
+            # A run that an earlier version began does not know how far the parent's rewards spread.
+            parent = ParentScale(trained.parent.name, trained.manifest.calibration, before.get("reward_std", {}))
             save_trained(
                 trained,
                 config,
                 self.stage,
                 self.pairs.train,
                 metrics,
-                judged.calibration(),
+                judged.calibration(parent),
                 self.folder / CHECKPOINT,
             )
         self._report("finished", result, [*problems, *judged.problems], before, after)

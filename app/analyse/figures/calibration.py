@@ -20,7 +20,7 @@ import plotly.graph_objects as go
 from app.analyse.figures.finding import Cell, Chart, Estimate, Finding, Floats, bootstrap, estimate, resample_count, share
 from app.analyse.figures.judged_pairs import MODE_TITLES, MODES, AnalysedCheckpoint, fitted_here_note, judged_pairs
 from app.analyse.figures.plot_style import ACCENT, COLOURS, FAINT, apply_style
-from descore.calibration import preference_probability
+from descore.calibration import preference_probability, probability_source
 
 BINS = 10
 HEAD = ("asked", "P(A preferred)", "pairs", "mean P", "people prefer A")
@@ -74,11 +74,18 @@ def calibration(checkpoint: AnalysedCheckpoint) -> tuple[Finding, Finding]:
         "Pairs that people call a tie are left out here. The Train page counts them as a half, so its Brier score and "
         "calibration error of the same pairs differ from these.",
         *fitted_here_note([checkpoint.name] if checkpoint.fitted_here else []),
+        *_carried_over(checkpoint),
     )
     return (
         Finding("calibration", title, notes, tuple(charts), SUMMARY, tuple(summary)),
         Finding("reliability", "Reliability by bin", (), (), HEAD, tuple(bins)),
     )
+
+
+def _carried_over(checkpoint: AnalysedCheckpoint) -> tuple[str, ...]:
+    """Name the modes whose temperature is not the checkpoint's own."""
+    carried = {mode: scale for mode, scale in checkpoint.calibrations.items() if scale.source}
+    return tuple(f"Mode {mode}: temperature and eps {probability_source(scale)}." for mode, scale in carried.items())
 
 
 def _summary(mode: str, p: Floats, outcomes: Floats, temperature: float) -> tuple[Cell, ...]:

@@ -24,6 +24,7 @@ Mode = Literal["think", "quick"]
 MODES: tuple[Mode, ...] = ("think", "quick")
 MODE_TITLES: dict[str, str] = {"think": "asked to think", "quick": "asked quickly"}
 SIGN = {"A": 1, "tie": 0, "B": -1}  # label of each choice
+NO_EPS = "This checkpoint has no calibration, so no tie threshold: it says tie only where the rewards are equal."
 FITTED_HERE = (
     "Its eps and temperature were fitted on the held-out pairs of this store. On these pairs its accuracy with ties and its "
     "calibration therefore look a little better than they are; the gate on the Train page cross-fits. Accuracy without ties "

@@ -14,7 +14,7 @@ import plotly.graph_objects as go
 from app.analyse.figures.bradley_terry import Indices, comparable, win_matrix
 from app.analyse.figures.bradley_terry import strengths as bradley_terry
 from app.analyse.figures.finding import Cell, Chart, Estimate, Finding, Floats, estimate, percentile_interval
-from app.analyse.figures.judged_pairs import AnalysedCheckpoint, JudgedPairs, Mode, judged_pairs
+from app.analyse.figures.judged_pairs import NO_EPS, AnalysedCheckpoint, JudgedPairs, Mode, judged_pairs
 from app.analyse.figures.plot_style import ACCENT, COLOURS, INK, apply_style, dot_trace, name_rows, plain_name, rows_height
 from app.analyse.figures.rank_correlation import correlations
 
@@ -73,7 +73,8 @@ def comparisons_of(judged: JudgedPairs, eps: float) -> Comparisons | None:
 def leaderboard(checkpoint: AnalysedCheckpoint, mode: Mode = "think") -> Finding:
     """Rank the generators by people and by the model, the strongest by people first, with the agreement of both orders."""
     judged = judged_pairs(checkpoint.pairs, mode)
-    comparisons = comparisons_of(judged, checkpoint.tie_threshold(mode) or 0.0)
+    eps = checkpoint.tie_threshold(mode)
+    comparisons = comparisons_of(judged, eps or 0.0)
     title = "Generators, by people and by the model"
     if comparisons is None:
         nothing = "No judged and labelled pair names two different generators. Import pairs with the generators' names."
@@ -87,7 +88,7 @@ def leaderboard(checkpoint: AnalysedCheckpoint, mode: Mode = "think") -> Finding
         (comparisons.names[i], int(matches[i]), people_ranks[i], people[i], model_ranks[i], model[i])
         for i in np.argsort(people_ranks)
     ]
-    notes = (_agreement(comparisons, fit), *NOTES, *_left_out(judged, comparisons))
+    notes = (_agreement(comparisons, fit), *NOTES, *(() if eps is not None else (NO_EPS,)), *_left_out(judged, comparisons))
     return Finding("generators", title, notes, (Chart("", _figure(rows)),), HEAD, tuple(rows))
 
 

@@ -6,7 +6,16 @@ import numpy as np
 import plotly.graph_objects as go
 
 from app.analyse.figures.finding import Cell, Chart, Finding, share
-from app.analyse.figures.judged_pairs import MODE_TITLES, MODES, SIGN, AnalysedCheckpoint, JudgedPairs, Mode, judged_pairs
+from app.analyse.figures.judged_pairs import (
+    MODE_TITLES,
+    MODES,
+    NO_EPS,
+    SIGN,
+    AnalysedCheckpoint,
+    JudgedPairs,
+    Mode,
+    judged_pairs,
+)
 from app.analyse.figures.plot_style import COLOURS, SIDE, apply_style
 
 NAMES = {"A": "people prefer A", "tie": "people say tie", "B": "people prefer B"}
@@ -38,6 +47,7 @@ def margin_distribution(checkpoint: AnalysedCheckpoint) -> Finding:
     notes = (
         "Margin: reward of A minus reward of B. The bars of each colour sum to 100 %; in the shaded band the model says "
         "tie. A good model has blue on the right and orange on the left.",
+        *(() if checkpoint.calibrations else (NO_EPS,)),
     )
     return Finding("margins", title, notes, tuple(charts), HEAD, tuple(rows))
 

@@ -8,7 +8,8 @@ from markupsafe import Markup
 
 from app.analyse.figures.disagreements import Disagreement
 from app.ui.label_table import labels_side_by_side
-from app.ui.markup import NOTHING, button, count, empty, joined, table
+from app.ui.markup import DASH, NOTHING, button, count, empty, joined, table
+from app.ui.wording import probability
 from descore.answer import DIMENSIONS
 from storage.analysis.judged_pairs import AnalysedPair
 from storage.labelling.labels import Label
@@ -38,7 +39,7 @@ def disagreement_list(rows: Sequence[Disagreement], labelled: int, start: int, s
         '<h3>{} of {} labelled pairs</h3><ol class="ds-queue analyse-queue">{}</ol><p class="analyse-steps">{}{}</p>'
         '<p class="ds-hint">The surest contradiction first. The percentage is the probability that the model '
         "gives to what "
-        "people chose.</p>"
+        "people chose; a dash stands for a checkpoint without a calibration, which gives none.</p>"
     ).format(count(len(rows)), count(labelled), lines, before, after)
 
 
@@ -52,7 +53,7 @@ def _line(row: Disagreement, opened: bool) -> Markup:
         row.pair.prompt,
         _side(CHOICES[row.pair.choice]),
         _side(row.model_outcome),
-        f"{100 * row.p_people:.0f}\N{NARROW NO-BREAK SPACE}%",
+        DASH if row.p_people is None else probability(row.p_people).replace(" %", "\N{NARROW NO-BREAK SPACE}%"),
     )
 
 

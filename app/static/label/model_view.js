@@ -4,11 +4,12 @@
 import { make } from "../shared/dom.js";
 import { COLOUR, LETTER, SIDES, badge, inWords } from "./markup.js";
 
-const percent = (share) => `${Math.round(share * 100)} %`;
+// Never a certainty, which no model has.
+const percent = (share) => (share >= 0.995 ? "over 99 %" : share < 0.005 ? "under 1 %" : `${Math.round(share * 100)} %`);
 
 function oddsBar(p) {
   const bar = make("div", "label-odds", make("i", "side-a"), make("i", "side-b"));
-  bar.style.setProperty("--share-a", percent(p).replace(" ", ""));
+  bar.style.setProperty("--share-a", `${(Math.min(0.99, Math.max(0.01, p)) * 100).toFixed(2)}%`);
   return make("div", "label-odds-line", make("span", "side-a", `A ${percent(p)}`), bar, make("span", "side-b", `B ${percent(1 - p)}`));
 }
 

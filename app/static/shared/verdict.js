@@ -91,11 +91,12 @@ function paintOdds(root, view) {
   setText(find(".odds-reason"), view.reason);
   setText(find(".odds-status"), view.status);
   const hasOdds = typeof view.p === "number";
-  const percent = hasOdds ? Math.round(view.p * 100) : null;
-  root.style.setProperty("--share-a", hasOdds ? `${(view.p * 100).toFixed(2)}%` : "50%");
-  setText(find(".odds-pa"), hasOdds ? `A ${percent} %` : "A –");
-  setText(find(".odds-pb"), hasOdds ? `B ${100 - percent} %` : "B –");
-  find(".odds-bar").setAttribute("aria-label", hasOdds ? `Probability that A is preferred: ${percent} percent` : "No probability yet");
+  // A full bar would be a certainty, which no model has.
+  const share = hasOdds ? Math.min(0.99, Math.max(0.01, view.p)) : 0.5;
+  root.style.setProperty("--share-a", `${(share * 100).toFixed(2)}%`);
+  setText(find(".odds-pa"), hasOdds ? `A ${view.odds[0]}` : "A –");
+  setText(find(".odds-pb"), hasOdds ? `B ${view.odds[1]}` : "B –");
+  find(".odds-bar").setAttribute("aria-label", hasOdds ? `Probability that A is preferred: ${view.odds[0]}` : "No probability");
   root.dataset.odds = hasOdds ? "known" : "unknown";
   root.dataset.verdict = view.verdict || "";
 }

@@ -77,6 +77,36 @@ def test_view_of_a_preference_and_of_a_tie() -> None:
     assert answer_view(answer(a, a, "tie", 0.5))["headline"] == "Too close to call"
 
 
+@pytest.mark.parametrize(
+    ("p", "headline", "ends"),
+    [
+        (1.0, "A preferred, over 99 %", ["over 99 %", "under 1 %"]),
+        (0.9951, "A preferred, over 99 %", ["over 99 %", "under 1 %"]),
+        (0.99, "A preferred, 99 %", ["99 %", "1 %"]),
+        (0.0, "B preferred, over 99 %", ["under 1 %", "over 99 %"]),
+    ],
+)
+def test_no_probability_is_shown_as_a_certainty(p: float, headline: str, ends: list[str]) -> None:
+    view = answer_view(answer(judgement("22222", 9.0), judgement("22022", -9.0), "A" if p > 0.5 else "B", p))
+    assert (view["headline"], view["odds"]) == (headline, ends)
+
+
+def test_without_a_calibration_no_probability_is_shown() -> None:
+    a, b = judgement("22222", 0.6), judgement("22022", -0.3)
+    view = answer_view(replace(answer(a, b, "A", None), scale=None))
+    assert (view["headline"], view["p"], view["odds"]) == ("A has the higher reward", None, None)
+    assert view["reason"].startswith("No calibration for this mode, so no probability.")
+    assert any("no P(A preferred)" in line for line in view["sides"][0]["how"])
+
+
+def test_a_scale_that_was_carried_over_is_named() -> None:
+    own = answer(judgement("22222", 0.6), judgement("22022", -0.3), "A", 0.8)
+    carried = replace(own, scale=replace(SCALE, source="bundled v2"))
+    how = [" ".join(answer_view(each)["sides"][0]["how"]) for each in (own, carried)]
+    assert "Both fitted on 50 validation pairs." in how[0]
+    assert "Both carried over from bundled v2, rescaled (fitted there on 50 validation pairs)." in how[1]
+
+
 def test_without_a_head_there_is_no_reward_and_the_page_says_so() -> None:
     a, b = judgement("22222", None), judgement("21222", None)
     view = answer_view(answer(a, b, None, None))

@@ -46,4 +46,5 @@ def test_it_judges_with_the_same_numbers(judge: DeScore, mode: Any, monkeypatch:
         assert video["standardised_reward"] == pytest.approx(before["standardised_reward"], abs=1e-3)
     assert judged.pop("p_first_preferred") == pytest.approx(expected.pop("p_first_preferred"), abs=1e-3)
     assert judged.pop("engine").startswith("transformers ")
+    assert judged.pop("p_source").startswith("fitted on ")
     assert judged == expected

@@ -12,7 +12,7 @@ import pytest
 from descore.judge import DeScore
 from descore.scoring.config import ScoreConfig, parse_shard
 from descore.scoring.judge_source import JudgeSource
-from descore.scoring.output_rows import COLUMNS
+from descore.scoring.output_rows import COLUMNS, LATER
 from descore.scoring.results_file import ResultsFile
 from descore.scoring.score_table import ScoreSummary, results_path, score_table
 from descore.tables.pairs import read_pairs
@@ -191,6 +191,16 @@ def test_parquet_has_the_same_rows(scored: Scored) -> None:
         assert {name: "" if value is None else str(value) for name, value in row.items()} == text
     scored.score("out.parquet")
     assert scored.judged == []
+
+
+def test_an_output_without_the_later_columns_is_gone_on_with(scored: Scored) -> None:
+    scored.score()
+    out = scored.folder / "out.csv"
+    whole = out.read_bytes()
+    earlier = [name for name in COLUMNS if name not in LATER]
+    out.write_bytes((",".join(earlier) + "\r\n").encode())
+    scored.score()
+    assert (out.read_bytes(), scored.judged) == (whole, [])
 
 
 @pytest.mark.parametrize(
