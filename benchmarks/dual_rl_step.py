@@ -29,8 +29,9 @@ from descore.encode import Row, collate, pad_token_id
 from descore.judge import DeScore
 from trainer.data.vision_features import VisionFeatures
 from trainer.objectives.dual_objective import DualObjective
+from trainer.objectives.dual_objective_config import DualObjectiveConfig
 from trainer.objectives.losses import bradley_terry, grpo, low_variance_kl
-from trainer.objectives.rollout_batch import DualObjectiveConfig, RolloutBatch, batch_logprobs
+from trainer.objectives.rollout_batch import RolloutBatch, batch_logprobs
 from trainer.rollouts.sampling import SampledThoughts, grouped, sample, uniforms
 from trainer.rollouts.shared_prefix import Rollouts, pack_rollouts, rollout_forward
 

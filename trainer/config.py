@@ -18,7 +18,7 @@ import yaml
 from descore.video.types import FramePolicy
 from storage.atomic import write_atomic
 from trainer.config_tree import OLD_NAME, ConfigError, from_mapping, to_mapping, with_override
-from trainer.objectives.rollout_batch import DualObjectiveConfig
+from trainer.objectives.dual_objective_config import DualObjectiveConfig
 from trainer.objectives.rollout_reward import self_check
 from trainer.paradigm import Paradigm
 

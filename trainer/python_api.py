@@ -68,7 +68,7 @@ def train(
         videos: the folder that the table's paths start from; by default the table's own.
 
     Raises:
-        ValueError: settings, table or folder that can't be used; among them trainer.runs.stage.RunRefusedError.
+        ValueError: settings, table or folder that can't be used; among them trainer.runs.errors.RunRefusedError.
         descore.errors.CheckpointError, storage.StorageError: checkpoint or pairs can't be read.
         trainer.engine.loop.TrainingFailedError: the numbers were not finite.
     """

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from trainer.engine.save_trained import code_version
+from trainer.code_version import code_version
 
 _LIBRARIES = ("torch", "transformers", "vllm", "peft", "accelerate", "triton")
 _HERE = Path(__file__).parents[1]

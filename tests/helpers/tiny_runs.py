@@ -29,7 +29,7 @@ from trainer.engine.loop import RunResult, train
 from trainer.engine.precision import Precision
 from trainer.engine.stop_signals import StopSignals
 from trainer.engine.trainable import set_trainable
-from trainer.objectives.rollout_batch import DualObjectiveConfig
+from trainer.objectives.dual_objective_config import DualObjectiveConfig
 from trainer.objectives.rollout_reward import RolloutRewardConfig
 from trainer.stages.baselines import GenerativeStage
 from trainer.stages.cold_start import ColdStartStage

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-import descore
 from descore.checkpoints.card_curves import PANELS
 from descore.judge import DeScore
 from descore.modeling.lora import adapter_config
+from trainer.code_version import code_version
 from trainer.config import TrainConfig, config_to_dict
 from trainer.engine.metrics_log import read_metrics
 
@@ -111,12 +111,3 @@ def data_hash(pairs: Sequence[TrainingPair]) -> str:
         seen = [pair.identity, pair.contents, pair.prompt, pair.label, pair.strength, pair.thoughts, scores]
         digest.update(json.dumps(seen, ensure_ascii=False).encode())
     return digest.hexdigest()
-
-
-def code_version() -> str:
-    """Hash the sources of `descore` and `trainer`."""
-    root = Path(descore.__file__).parents[1]
-    digest = hashlib.sha256()
-    for path in sorted(path for package in ("descore", "trainer") for path in (root / package).rglob("*.py")):
-        digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
-    return f"sources-{digest.hexdigest()[:12]}"

@@ -29,11 +29,11 @@ from descore.judge import DeScore
 from descore.modeling.model import DeScoreModel
 from descore.modeling.scoring_head import ScoringModule
 from storage.atomic import write_atomic
+from trainer.code_version import code_version
 from trainer.data.frames import PairReader
-from trainer.engine.save_trained import code_version
 from trainer.evaluation.gate import Benchmark, Candidate, Gate, compare
 from trainer.evaluation.held_out import AS_STORED, JudgedPair, JudgedPairs, OnProgress, judge_pairs, load_as_served
-from trainer.shapeworld.pairs import shape_pairs
+from trainer.shapeworld.pairs import BENCHMARK_SPLIT, shape_pairs
 from trainer.shapeworld.scene import SIGN
 from trainer.shapeworld.write_dataset import clip_names, write_split
 from trainer.sharing.accelerator import make_accelerator
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from trainer.engine.stop_signals import StopSignals
     from trainer.paradigm import Paradigm
 
-SPLIT = "test"
 BENCHMARK = "ShapeWorld's test split"
 FOLDER = "gate"
 BENCHMARKS = Path("training-cache") / "benchmarks"  # in the data folder
@@ -122,7 +121,7 @@ def run_gate(
     (old, old_margins), (new, new_margins) = results
     benchmark = None
     if work.benchmark_pairs:
-        labels = [SIGN[pair.label] for pair in shape_pairs(SPLIT, work.benchmark_pairs)]
+        labels = [SIGN[pair.label] for pair in shape_pairs(BENCHMARK_SPLIT, work.benchmark_pairs)]
         benchmark = Benchmark(BENCHMARK, np.array(labels, dtype=np.float64), old_margins, new_margins)
     return compare(new, old, benchmark, work.familiar)
 
@@ -215,14 +214,14 @@ class _CheckpointJudging:
     def _benchmark(self, done: int) -> Margins:
         """Margins r_A - r_B on the first pairs of the split, (n,)."""
         count, cache = self._work.benchmark_pairs, self._work.home / "training-cache"
-        name = f"{self._checkpoint.fingerprint[:16]}-{SPLIT}-{count}-{code_version()}.json"
+        name = f"{self._checkpoint.fingerprint[:16]}-{BENCHMARK_SPLIT}-{count}-{code_version()}.json"
         path = self._work.home / BENCHMARKS / name
         if path.exists():
             self._on_progress(done + count)
             return np.array(json.loads(path.read_text("utf-8")), dtype=np.float64)
         self._check()
-        folder = cache / f"shapes-{SPLIT}"
-        write_split(SPLIT, count, folder, workers=2)
+        folder = cache / f"shapes-{BENCHMARK_SPLIT}"
+        write_split(BENCHMARK_SPLIT, count, folder, workers=2)
         margins = self._margins(folder, done)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, json.dumps(margins))
@@ -232,7 +231,7 @@ class _CheckpointJudging:
         model, manifest = self._load()
         judge, paradigm = DeScore(model, manifest), _paradigm(model, manifest)
         mode: Mode = "quick" if paradigm == "discriminative" else "think"
-        pairs = tuple(shape_pairs(SPLIT, self._work.benchmark_pairs))
+        pairs = tuple(shape_pairs(BENCHMARK_SPLIT, self._work.benchmark_pairs))
         margins: list[float] = []
         size = self._work.pairs_at_once
         for first in range(0, len(pairs), size):

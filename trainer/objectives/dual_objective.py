@@ -42,7 +42,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from descore.modeling.model import DeScoreModel
-    from trainer.objectives.rollout_batch import DualObjectiveConfig, RolloutBatch
+    from trainer.objectives.dual_objective_config import DualObjectiveConfig
+    from trainer.objectives.rollout_batch import RolloutBatch
 
 
 @dataclass

@@ -36,12 +36,12 @@ from storage.training.pack_folder import (
 )
 from storage.training.run_folder import RunLock
 from storage.training.runs import Run, get_run, mark_sent, requeue
+from trainer.code_version import code_version
 from trainer.config import save_config
 from trainer.data.frozen_pairs import frozen_pairs, pair_ids
 from trainer.data.run_pairs import save_pairs
-from trainer.engine.save_trained import code_version
 from trainer.runs.observer import save_pair_ids
-from trainer.runs.publish import benchmark_pairs, location
+from trainer.runs.parent import benchmark_pairs, location
 from trainer.runs.run_settings import run_settings, stage_names
 
 if TYPE_CHECKING:

@@ -29,10 +29,10 @@ from storage.training.pack_folder import (
 )
 from storage.training.run_folder import CONFIG as RUN_CONFIG
 from storage.training.run_folder import GATE, LOG, SAMPLES, RunLock
+from trainer.code_version import code_version
 from trainer.config import TrainConfig, load_preset, save_config
 from trainer.data.pairs import LoadedPairs
 from trainer.data.run_pairs import read_pairs
-from trainer.engine.save_trained import code_version
 from trainer.engine.stop_signals import StopSignals
 from trainer.evaluation.gate_judging import BENCHMARKS, FOLDER, GateStoppedError, GateWork, JudgedCheckpoint, run_gate
 from trainer.runs.observer import FolderObserver, RunProgress

@@ -24,7 +24,8 @@ from storage.training.run_folder import CHECKPOINT, LOG, SAMPLES, RunLock
 from storage.training.runs import Run, get_run, mark_running, mark_sent, requeue, set_progress
 from trainer.evaluation.gate_judging import BENCHMARKS, FOLDER, rename_judgements
 from trainer.runs.observer import read_progress
-from trainer.runs.publish import location, trained_folder
+from trainer.runs.parent import location
+from trainer.runs.publish import trained_folder
 from trainer.runs.run_settings import stage_names
 from trainer.runs.store_run import run_from_store
 

@@ -28,8 +28,8 @@ from storage.atomic import write_atomic
 from storage.training.devices import process_count, several
 from storage.training.preflight import Preflight, PresetPreflight
 from storage.training.run_folder import device_holder
+from trainer.code_version import code_version
 from trainer.config import PRESETS, TrainConfig, load_preset, preset_names
-from trainer.engine.save_trained import code_version
 from trainer.planning.estimate import Machine
 from trainer.planning.layer_costs import backbone_config, manifest_of, meta_backbone
 from trainer.planning.measured_runs import memory_bytes, seconds_per_judged_pair, seconds_per_step

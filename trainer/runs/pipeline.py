@@ -30,8 +30,9 @@ from trainer.data.run_pairs import read_pairs, save_pairs
 from trainer.engine.metrics_log import trackers
 from trainer.engine.stop_signals import StopSignals
 from trainer.paradigm import STAGES_OF
+from trainer.runs.errors import RunRefusedError
 from trainer.runs.observer import RunObserver
-from trainer.runs.stage import RunRefusedError, StageRun
+from trainer.runs.stage import StageRun
 from trainer.sharing.accelerator import make_accelerator
 
 if TYPE_CHECKING:

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 from storage.training.run_folder import CONFIG, is_finished
 from trainer.config import load_preset
 from trainer.engine.loop import TrainingFailedError
+from trainer.runs.errors import RunRefusedError
 from trainer.runs.observer import RunProgress, read_progress
 from trainer.runs.pipeline import stages_to_train
-from trainer.runs.stage import RunRefusedError
 from trainer.runs.tether import TETHER, LaunchNotes
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from descore.checkpoints.folder import copy_checkpoint, folder_fingerprint, locate, read_manifest
+from descore.checkpoints.folder import copy_checkpoint, folder_fingerprint, read_manifest
 from descore.errors import CheckpointError
 from storage import Database, StorageError
 from storage.atomic import write_atomic
@@ -25,44 +25,22 @@ from storage.training.model_registry import (
     Checkpoint,
     get_checkpoint,
     kept_location,
-    lineage,
     list_checkpoints,
     register_checkpoint,
     set_gate,
-    usable_location,
 )
 from storage.training.run_folder import CHECKPOINT, GATE, disk_bytes
 from storage.training.runs import Run, finish
 from trainer.data.pairs import LoadedPairs
 from trainer.data.run_pairs import read_pairs
-from trainer.evaluation.gate_judging import SPLIT, GateWork, JudgedCheckpoint, rename_judgements, run_gate
+from trainer.evaluation.gate_judging import GateWork, JudgedCheckpoint, rename_judgements, run_gate
+from trainer.runs.parent import benchmark_pairs, location
 
 if TYPE_CHECKING:
     from trainer.config import TrainConfig
     from trainer.engine.stop_signals import StopSignals
     from trainer.evaluation.gate import Gate
     from trainer.evaluation.held_out import OnProgress
-
-BENCHMARK_PAIRS = 100
-
-
-def location(database: Database, checkpoint_id: int) -> str:
-    """Locate a registered checkpoint, for `load_checkpoint`.
-
-    Raises:
-        StorageError: its files are gone, or are not those that were registered.
-        CheckpointError: it can't be found.
-    """
-    with database.read() as session:
-        checkpoint = get_checkpoint(session, checkpoint_id)
-    if checkpoint.deleted_at is not None:
-        raise StorageError(f"the checkpoint {checkpoint.name} was deleted; start a new run from another one")
-    found = usable_location(checkpoint, database.home)
-    if folder_fingerprint(locate(found)[0]) != checkpoint.fingerprint:
-        raise StorageError(
-            f"the files of the checkpoint {checkpoint.name} have changed since; start a new run from another one"
-        )
-    return found
 
 
 def publish(database: Database, run: Run, source: Path) -> Path:
@@ -123,14 +101,6 @@ def familiar(pairs: LoadedPairs) -> frozenset[str]:
     """Find the held-out pairs whose videos both occur in training pairs, with another partner or another prompt."""
     trained = {content for pair in pairs.train for content in pair.contents}
     return frozenset(pair.identity for pair in pairs.held_out if trained.issuperset(pair.contents))
-
-
-def benchmark_pairs(database: Database, run: Run) -> int:
-    """Count the ShapeWorld pairs of the gate: none, unless a checkpoint of the lineage is of that world."""
-    with database.read() as session:
-        family = lineage(session, run.parent_id) if run.parent_id is not None else ()
-    count = run.request.get("benchmark_pairs", BENCHMARK_PAIRS)
-    return int(count) if any(SPLIT in checkpoint.metrics for checkpoint in family) else 0
 
 
 def register(database: Database, run: Run, folder: Path, candidate: JudgedCheckpoint, gate: Gate) -> Checkpoint:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from storage.errors import StorageError
 from storage.training.run_folder import CONFIG
 from trainer.config import ModelConfig, TrainConfig, load_preset, preset_names
-from trainer.runs.publish import location
-from trainer.runs.stage import RunRefusedError
+from trainer.runs.errors import RunRefusedError
+from trainer.runs.parent import location
 
 if TYPE_CHECKING:
     from storage import Database

@@ -35,6 +35,7 @@ from trainer.evaluation.monitors import AnchorMonitor, HeldOutMonitor, anchor_ro
 from trainer.paradigm import StageName
 from trainer.rollouts.choose_engine import choose_engine
 from trainer.rollouts.whole_copy import WholeCopy
+from trainer.runs.errors import RunRefusedError
 from trainer.runs.observer import Part, RunObserver
 from trainer.stages.baselines import GenerativeStage, without_scoring, without_thoughts
 from trainer.stages.cold_start import ColdStartStage
@@ -42,10 +43,6 @@ from trainer.stages.dual_rl import NO_TRUTH, RLStage
 from trainer.thoughts.for_run import with_own_thoughts
 
 log = logging.getLogger(__name__)
-
-
-class RunRefusedError(ValueError):
-    """The run can't be started as asked; the message says what to change."""
 
 
 @dataclass

@@ -35,15 +35,14 @@ from trainer.evaluation.gate_judging import GateStoppedError
 from trainer.evaluation.score_pairs import score
 from trainer.planning.measured_runs import seconds_per_step
 from trainer.runs.observer import FolderObserver, Part, RunProgress, save_pair_ids
+from trainer.runs.parent import benchmark_pairs, location
 from trainer.runs.pipeline import run as train_stages
 from trainer.runs.pipeline import stages_to_train, write_run
 from trainer.runs.processes import train_in_processes, useful_processes
 from trainer.runs.progress import Reporter, Schedule, SchedulePart
 from trainer.runs.publish import (
-    benchmark_pairs,
     compete,
     forget_steps,
-    location,
     publish,
     register,
     rival_of,

@@ -32,6 +32,7 @@ from trainer.shapeworld.scene import (
 )  # fmt: skip
 
 SPLITS = ("train", "validation", "test", "unseen-combinations", "unseen-phrasings", "unseen-rendering")
+BENCHMARK_SPLIT = "test"  # of which the gate judges some pairs where a checkpoint is of this world
 
 HELD_OUT_SUBJECTS = frozenset(
     {("red", "star"), ("yellow", "heart"), ("green", "circle"), ("blue", "cross"), ("purple", "square"),

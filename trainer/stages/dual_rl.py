@@ -21,7 +21,6 @@ from trainer.objectives.dual_objective import DualObjective
 from trainer.objectives.group_rewards import GroupRewards, rule_rewards
 from trainer.objectives.health import health_figures, health_sums
 from trainer.objectives.rollout_batch import (
-    DualObjectiveConfig,
     RLPair,
     RolloutBatch,
     batch_logprobs,
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
     from trainer.data.pairs import TrainingPair
     from trainer.data.vision_features import VisionFeatures
     from trainer.engine.precision import Precision
+    from trainer.objectives.dual_objective_config import DualObjectiveConfig
 
 Rows = tuple[Row, Row]
 NO_TRUTH = (

@@ -28,8 +28,9 @@ from trainer.engine.trainable import TrainableModel, load_for_training
 from trainer.evaluation.gate import Benchmark, Candidate
 from trainer.evaluation.gate_judging import GateWork, JudgedCheckpoint
 from trainer.evaluation.held_out import JudgedPair, JudgedPairs, judge_pairs
+from trainer.objectives.dual_objective_config import DualObjectiveConfig
 from trainer.objectives.group_rewards import GroupRewards, rule_rewards
-from trainer.objectives.rollout_batch import DualObjectiveConfig, RLPair
+from trainer.objectives.rollout_batch import RLPair
 from trainer.objectives.rollout_reward import RolloutRewardConfig
 from trainer.rollouts.sampling import SampledThoughts, sample
 from trainer.rollouts.shared_prefix import Rollouts, pack_rollouts

@@ -17,7 +17,8 @@ from descore.modeling.scoring_head import ScoringModule
 from tests.helpers.tiny import POLICY, tiny_backbone, tiny_clip, tiny_processor
 from trainer.data.vision_features import VisionFeatures
 from trainer.objectives.dual_objective import DualObjective
-from trainer.objectives.rollout_batch import DualObjectiveConfig, RLPair, batch_logprobs, collect
+from trainer.objectives.dual_objective_config import DualObjectiveConfig
+from trainer.objectives.rollout_batch import RLPair, batch_logprobs, collect
 from trainer.objectives.rollout_reward import RolloutRewardConfig
 
 pytestmark = pytest.mark.training

@@ -9,7 +9,8 @@ import pytest
 
 from tests.helpers.tiny_runs import tiny_config
 from trainer.config import TrainConfig, config_to_dict, load_preset, save_config
-from trainer.runs.pipeline import MAY_CHANGE, RunRefusedError, settle
+from trainer.runs.errors import RunRefusedError
+from trainer.runs.pipeline import MAY_CHANGE, settle
 
 
 def begun(folder: Path) -> TrainConfig:

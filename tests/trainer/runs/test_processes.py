@@ -22,8 +22,8 @@ from tests.helpers.waiting import wait_until
 from trainer.engine.loop import TrainingFailedError
 from trainer.engine.stop_signals import StopSignals
 from trainer.runs.device import choose_device
+from trainer.runs.errors import RunRefusedError
 from trainer.runs.processes import SETTINGS, launch_command, train_in_processes, useful_processes
-from trainer.runs.stage import RunRefusedError
 from trainer.runs.store_run import run_from_store
 from trainer.runs.tether import ORPHANED, TETHER, LaunchNotes, Refusal, Tether
 
