@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import partial
 from typing import Any, cast
 
 from app.runs.places.places import PlaceChoice
@@ -14,6 +15,7 @@ from app.train.views.run_form import (
     STAGE_CHOICES,
     STAGE_OF,
     STARTS,
+    WORD_KNOBS,
     FormDraft,
     RunPreview,
     can_run,
@@ -114,14 +116,15 @@ def check_form(draft: FormDraft, preflight: Preflight, places: Sequence[PlaceCho
     )
     if not 0 <= numbers.whole("benchmark_pairs") <= MOST_BENCHMARK_PAIRS:
         raise FormError(f"Enter 0 to {MOST_BENCHMARK_PAIRS} benchmark pairs.")
-    values = _values(draft, preset, stages)
-    overrides = tuple(f"{name}={value:g}" for name, value in values.items() if value != float(preset.knobs[name]))
+    values, words = _values(draft, preset, stages), _words(draft, preset, stages)
+    overrides = [f"{name}={value:g}" for name, value in values.items() if value != float(preset.knobs[name])]
+    overrides += [f"{name}={word}" for name, word in words.items() if word != preset.knobs[name]]
     return RunForm(
         name=draft.name or f"retrained {datetime.now(timezone.utc):%Y-%m-%d}",
         stages=stages,
         start=cast("Start", draft.start),
         preset=preset,
-        overrides=overrides,
+        overrides=tuple(overrides),
         values=values,
         config=config,
         benchmark_pairs=numbers.whole("benchmark_pairs"),
@@ -133,9 +136,7 @@ def check_form(draft: FormDraft, preflight: Preflight, places: Sequence[PlaceCho
 def _values(draft: FormDraft, preset: PresetPreflight, stages: tuple[str, ...]) -> dict[str, float]:
     """Read the knobs that the preset has for these stages, as numbers."""
     values = {}
-    for name in KNOBS:
-        if name not in preset.knobs or STAGE_OF[name.partition(".")[0]] not in stages:
-            continue
+    for name in filter(partial(_is_asked, preset, stages), KNOBS):
         default = preset.knobs[name]
         typed = draft.knobs.get(name, "")
         if not typed:
@@ -149,6 +150,21 @@ def _values(draft: FormDraft, preset: PresetPreflight, stages: tuple[str, ...]) 
             raise FormError(f"Enter {kind} for {title}.")
         values[name] = value
     return values
+
+
+def _words(draft: FormDraft, preset: PresetPreflight, stages: tuple[str, ...]) -> dict[str, str]:
+    """Read the knobs that are words."""
+    words = {}
+    for name in filter(partial(_is_asked, preset, stages), WORD_KNOBS):
+        title, known = WORD_KNOBS[name]
+        words[name] = draft.knobs.get(name) or preset.knobs[name]
+        if words[name] not in known:
+            raise FormError(f"Choose one of the answers for {title}.")
+    return words
+
+
+def _is_asked(preset: PresetPreflight, stages: tuple[str, ...], knob: str) -> bool:
+    return knob in preset.knobs and STAGE_OF[knob.partition(".")[0]] in stages
 
 
 def preview_of(

@@ -59,6 +59,7 @@ _KNOBS = (
     "dual_rl.optim.lr",
     "dual_rl.optim.scoring_lr",
     "dual_rl.objective.num_generations",
+    "dual_rl.objective.groups_without_spread",
 )
 
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from markupsafe import Markup
 
 from app.runs.places.places import PlaceChoice
-from app.ui.markup import DASH, NOTHING, checkboxes, count, empty, joined
+from app.ui.markup import DASH, NOTHING, checkboxes, count, empty, joined, options
 from app.ui.wording import day, duration, figures, plural, signed, size, stage_list
 from storage.labelling.krippendorff import Alpha
 from storage.training.devices import process_count
@@ -23,6 +23,13 @@ KNOBS = {
     "dual_rl.steps": "Dual RL, steps",
     "dual_rl.optim.lr": "Dual RL, learning rate",
     "dual_rl.objective.num_generations": "Rollouts a video",
+}
+# A knob that is one of several words: its title, and each word as the form says it.
+WORD_KNOBS = {
+    "dual_rl.objective.groups_without_spread": (
+        "Rollouts of a video that all got one reward",
+        {"keep": "count in the mean", "leave_out": "are left out", "sample_again": "are sampled again"},
+    )
 }
 STAGE_OF = {"cold_start": "cold-start", "dual_rl": "dual-rl"}
 STAGE_CHOICES = {
@@ -238,6 +245,14 @@ def _knobs(preset: PresetPreflight, draft: FormDraft) -> Markup:
                 'step="{}" required></label>'
             ).format(stage, title, key, typed.get(key, f"{default:g}"), "1" if whole else "any")
         )
+    for key, (title, words) in WORD_KNOBS.items():
+        if key in preset.knobs:
+            inner = options(words, typed.get(key, preset.knobs[key]))
+            fields.append(
+                Markup('<label class="ds-field" data-stage="{}">{}<select name="knob-{}">{}</select></label>').format(
+                    STAGE_OF[key.partition(".")[0]], title, key, inner
+                )
+            )
     return joined(fields)
 
 

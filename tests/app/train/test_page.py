@@ -178,6 +178,11 @@ def test_form_and_plan_follow_what_this_machine_can_do(page: Page) -> None:
     assert "cold_start.steps=2" in shown
     assert "whole number" in plan(**{"knob-cold_start.steps": "2.5"})
     assert "Cold start, learning rate" in plan(**{"knob-cold_start.optim.lr": "much"})
+    groups = "dual_rl.objective.groups_without_spread"
+    both = {"stages": "cold-start,dual-rl"}
+    assert f"{groups}=leave_out" in plan(**both, **{f"knob-{groups}": "leave_out"})
+    assert groups not in plan(**both, **{f"knob-{groups}": "keep"}), "as the preset has it"
+    assert "Choose one of the answers" in plan(**both, **{f"knob-{groups}": "burn"})
     assert "can run here" in plan(preset="qwen3-vl-8b-1gpu")
     assert "can run here" in plan(preset="../../etc/passwd")
     assert "replay" in plan(replay_share="95") or "between 0 and 0.9" in plan(replay_share="95")

@@ -43,7 +43,12 @@ PREFLIGHT: dict[str, Any] = {
             "title": "The bundled checkpoint on two CPU cores",
             "why_not": None,
             "stages": ["cold-start", "dual-rl"],
-            "knobs": {"cold_start.steps": 24, "cold_start.optim.lr": 1e-4, "dual_rl.steps": 10},
+            "knobs": {
+                "cold_start.steps": 24,
+                "cold_start.optim.lr": 1e-4,
+                "dual_rl.steps": 10,
+                "dual_rl.objective.groups_without_spread": "leave_out",
+            },
             "memory_bytes": 1.9e9,
             "steps_aside": False,
             "seconds": {"cold-start": 200, "dual-rl": 100, "gate": 60},
@@ -310,6 +315,7 @@ def test_the_form_has_the_presets_knobs_and_says_why_others_cant_run() -> None:
     )
     assert 'name="knob-cold_start.steps" value="3"' in html
     assert 'value="0.0001"' in html
+    assert '<option value="leave_out" selected>are left out</option>' in html
     assert "large (no GPU here)" in html
     assert "disabled" in html
     assert "First round" in html
