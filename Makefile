@@ -1,7 +1,7 @@
 # Two commands: `make app` serves the app, `make test` checks it. Both set up what is missing first. `make fast` and
 # `make endurance` are the shorter and the longer check.
 # PYTHON=/path/to/python3.11 chooses the interpreter of the environment; ARGS="--port 8000" goes to app.py.
-.PHONY: app test fast test-lowest test-vllm vllm gpu endurance space setup lint types
+.PHONY: app test fast test-lowest test-vllm vllm gpu endurance space setup lint types chromium
 .DEFAULT_GOAL := app
 
 VENV := .venv
@@ -50,13 +50,12 @@ gpu: $(if $(GPU_PYTHON),,$(VENV)/.dev)
 	exit $$failed
 
 # Everything but endurance: before each push, and in CI.
-test: $(VENV)/.dev lint types
-	$(BIN)/python -m tests.helpers.chromium
+test: $(VENV)/.dev
+	@$(MAKE) --no-print-directory -j3 lint types chromium
 	$(PYTEST) -m "not endurance"
 
 # Kills by the dozen, loads, long trainings, the long examples of the documents: before a release.
-endurance: $(VENV)/.dev
-	$(BIN)/python -m tests.helpers.chromium
+endurance: chromium
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -m endurance
 
 # The app as a Space starts it, by each Python that ZeroGPU has, with a Space's packages alone: on a CPU, and with the
@@ -82,6 +81,10 @@ lint: $(VENV)/.dev
 
 types: $(VENV)/.dev
 	$(BIN)/mypy
+
+# The browser of the tests.
+chromium: $(VENV)/.dev
+	$(BIN)/python -m tests.helpers.chromium
 
 setup: $(VENV)/.app
 

@@ -1,11 +1,16 @@
 """A dual-RL step from shared prefixes against the plain way: the prompt repeated for each rollout, its vision tower too.
 
     python -m benchmarks.dual_rl_step [--generations 8] [--thought 300] [--repeats 3]
+    python -m benchmarks.dual_rl_step --generations 32 --memory-limit 3
 
 Both ways do the whole step on the same pair and the same samples: sampling, reference log-probabilities, forward and
 backward of GRPO + KL + Bradley-Terry, in float32. The vision tower is frozen, as the method has it in this stage. The plain
 way samples with transformers' own layers, and for comparison (`plain_sample_own_steps`) with this project's decode step on
-repeated prompts. The last line is JSON: seconds, their ratios, and the relative difference of the gradients.
+repeated prompts. `whole_update` goes forward and backward over all rollouts of the shared prefixes at once, without chunks.
+The last line is JSON: seconds, their ratios, and the relative difference of the gradients.
+
+With a limit of memory, in GB beside what is in use before, the update in chunks and the whole one run once under it (on Linux): the JSON
+says which came to their end, and what each takes at its peak where it may.
 """
 
 from __future__ import annotations
@@ -16,27 +21,30 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
+from benchmarks.gpu.limited_memory import Growth, limited
 from benchmarks.helpers.long_prompts import long_row
 from benchmarks.helpers.plain_model import as_transformers_has_it
 from descore.encode import Row, collate, pad_token_id
 from descore.judge import DeScore
 from trainer.data.vision_features import VisionFeatures
 from trainer.objectives.dual_objective import DualObjective
-from trainer.objectives.dual_objective_config import DualObjectiveConfig
 from trainer.objectives.losses import bradley_terry, grpo, low_variance_kl
+from trainer.objectives.dual_objective_config import DualObjectiveConfig
 from trainer.objectives.rollout_batch import RolloutBatch, batch_logprobs
 from trainer.rollouts.sampling import SampledThoughts, grouped, sample, uniforms
 from trainer.rollouts.shared_prefix import Rollouts, pack_rollouts, rollout_forward
 
 if TYPE_CHECKING:
     from descore.modeling.model import DeScoreModel, VisionOutputs
+
+_ALL_AT_ONCE = 1 << 40  # a budget of tokens that every step fits into
 
 
 def shared_sample(
@@ -122,6 +130,28 @@ def build_rollouts(
     )
 
 
+def under_limit(
+    model: DeScoreModel, updates: dict[str, Callable[[], None]], gigabytes: float
+) -> dict[str, dict[str, object]]:
+    """Say for each way of updating whether it ends with so much memory more than is in use now, and what it takes."""
+    found: dict[str, dict[str, object]] = {}
+    for name, update in updates.items():
+        with Growth(model.device) as memory:
+            update()
+        gradients(model)
+        ended = True
+        with limited(model.device, gigabytes * 1e9):
+            try:
+                update()
+            except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
+                if not isinstance(error, MemoryError) and "memory" not in str(error):
+                    raise
+                ended = False
+        model.zero_grad(set_to_none=True)
+        found[name] = {"peak_gb": round(memory.bytes / 1e9, 2), "ends_under_limit": ended}
+    return found
+
+
 def gradients(model: DeScoreModel) -> torch.Tensor:
     """All gradients as one vector; they are cleared."""
     flat = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
@@ -137,6 +167,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=60, help="two frames are 64 tokens")
     parser.add_argument("--forward-tokens", type=int, default=16384, help="that go forward and backward at a time")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--memory-limit", type=float, help="GB that an update may take; no times are measured then")
     options = parser.parse_args()
     judge = DeScore.from_pretrained("bundled")
     model = judge.model
@@ -144,7 +175,24 @@ def main() -> None:
     model.end_ids = frozenset()  # thoughts of one length, so that both ways do the same work in every run
     config = DualObjectiveConfig(num_generations=options.generations, max_tokens=options.thought, beta=1e-5)
     rows = [long_row(judge, seed, options.frames) for seed in (1, 2)]
-    names = ("plain_sample", "plain_sample_own_steps", "plain_update", "shared_sample", "shared_update")
+    sizes: dict[str, object] = {
+        "prompt_tokens": len(rows[0]["input_ids"]),
+        "thought_tokens": options.thought,
+        "num_generations": options.generations,
+    }
+    if options.memory_limit:
+        with tempfile.TemporaryDirectory() as folder:
+            vision = VisionFeatures(model, Path(folder)).of(rows)
+            batch = build_rollouts(model, rows, shared_sample(model, rows, config, vision), config)
+            read = replace(batch, vision=vision)
+            updates: dict[str, Callable[[], None]] = {
+                "shared_update": lambda: shared_update(model, read, config, options.forward_tokens),
+                "whole_update": lambda: shared_update(model, read, config, _ALL_AT_ONCE),
+            }
+            found = under_limit(model, updates, options.memory_limit)
+        print(json.dumps({**sizes, "forward_tokens": options.forward_tokens, "limit_gb": options.memory_limit, **found}))
+        return
+    names = ("plain_sample", "plain_sample_own_steps", "plain_update", "shared_sample", "shared_update", "whole_update")
     times: dict[str, list[float]] = {name: [] for name in names}
     plain_model = as_transformers_has_it(model)
     for _ in range(options.repeats):
@@ -158,6 +206,10 @@ def main() -> None:
         shared_update(model, replace(batch, vision=vision), config, options.forward_tokens)
         times["shared_update"].append(time.monotonic() - start)
         shared = gradients(model)
+        start = time.monotonic()
+        shared_update(model, replace(batch, vision=vision), config, _ALL_AT_ONCE)
+        times["whole_update"].append(time.monotonic() - start)
+        gradients(model)
         start = time.monotonic()
         same = plain_sample(plain_model, rows, config)
         times["plain_sample"].append(time.monotonic() - start)
@@ -173,13 +225,12 @@ def main() -> None:
     print(
         json.dumps(
             {
-                "prompt_tokens": len(rows[0]["input_ids"]),
-                "thought_tokens": options.thought,
-                "num_generations": options.generations,
+                **sizes,
                 "threads": torch.get_num_threads(),
                 "cores": os.cpu_count(),
                 "seconds": {name: round(value, 2) for name, value in seconds.items()},
                 "update_ratio": round(seconds["plain_update"] / seconds["shared_update"], 2),
+                "whole_over_chunks": round(seconds["whole_update"] / seconds["shared_update"], 2),
                 "step_ratio": round(whole["plain"] / whole["shared"], 2),
                 "step_ratio_own_steps": round(
                     (seconds["plain_sample_own_steps"] + seconds["plain_update"]) / whole["shared"], 2

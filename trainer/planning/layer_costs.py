@@ -9,9 +9,10 @@ Nothing is downloaded but a configuration, and those of Qwen3-VL-2B and 8B come 
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -115,12 +116,22 @@ def language_costs(backbone: PreTrainedModel, dtype: torch.dtype = torch.bfloat1
     decoder: Any = language_model(backbone)[1]
     text = backbone.config.get_text_config()
     size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    layer, times = decoder.layers[0], 1
+    if _has_experts(layer) and next(layer.parameters()).dtype == torch.float32:
+        # Without values PyTorch multiplies by experts in bfloat16 alone; in float32 each state has twice the bytes.
+        layer, times = copy.deepcopy(layer).to(torch.bfloat16), 2
 
     def run(length: int, states: torch.Tensor) -> torch.Tensor:
         angles = _empty(dtype, 1, length, size)
-        return decoder.layers[0](states[None], position_embeddings=(angles, angles), attention_mask=None)[0]
+        return layer(states[None], position_embeddings=(angles, angles), attention_mask=None)[0]
 
-    return _costs(run, len(decoder.layers), text.hidden_size, dtype)
+    costs = _costs(run, len(decoder.layers), text.hidden_size, dtype)
+    kept, widest = times * costs.saved_bytes_per_token, times * costs.widest_bytes_per_token
+    return replace(costs, saved_bytes_per_token=kept, widest_bytes_per_token=widest)
+
+
+def _has_experts(layer: nn.Module) -> bool:
+    return any(name.rpartition(".")[2] == "experts" for name, _ in layer.named_modules())
 
 
 def vision_costs(backbone: PreTrainedModel, dtype: torch.dtype = torch.bfloat16) -> LayerCosts:

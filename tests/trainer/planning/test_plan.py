@@ -131,7 +131,7 @@ def test_a_stage_that_is_left_out_is_not_planned() -> None:
 
 
 @pytest.mark.slow
-def test_a_mixture_of_experts_is_told_that_its_experts_get_no_adapter(
+def test_a_mixture_of_experts_says_that_its_experts_get_no_adapter_and_trains_whole_in_float32(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     backbone, processor = qwen3_vl_moe()
@@ -148,6 +148,13 @@ def test_a_mixture_of_experts_is_told_that_its_experts_get_no_adapter(
     assert experts_left_out(backbone) is None  # without an adapter all of it trains
     assert "experts of 3 layers" in note
     assert f"{share:.0%} of the language model" in note
+
+    settings[1:] = ["model.precision=fp32"]
+    assert main(["plan", "--preset", "tiny-cpu", "--json", *(word for each in settings for word in ("--set", each))]) == 0
+    whole = json.loads(capsys.readouterr().out)
+    assert whole["lora"] == {}
+    assert whole["notes"] == []
+    assert whole["stages"][0]["trainable"] > plan["stages"][0]["trainable"]
 
 
 @pytest.mark.slow
