@@ -9,8 +9,8 @@ way samples with transformers' own layers, and for comparison (`plain_sample_own
 repeated prompts. `whole_update` goes forward and backward over all rollouts of the shared prefixes at once, without chunks.
 The last line is JSON: seconds, their ratios, and the relative difference of the gradients.
 
-With a limit of memory, in GB beside what is in use before, the update in chunks and the whole one run once under it (on Linux): the JSON
-says which came to their end, and what each takes at its peak where it may.
+With a limit of memory, in GB beside what is in use before, the update in chunks and the whole one run once under it (on
+Linux): the JSON says which came to their end, and what each takes at its peak where it may.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from descore.encode import Row, collate, pad_token_id
 from descore.judge import DeScore
 from trainer.data.vision_features import VisionFeatures
 from trainer.objectives.dual_objective import DualObjective
-from trainer.objectives.losses import bradley_terry, grpo, low_variance_kl
 from trainer.objectives.dual_objective_config import DualObjectiveConfig
+from trainer.objectives.losses import bradley_terry, grpo, low_variance_kl
 from trainer.objectives.rollout_batch import RolloutBatch, batch_logprobs
 from trainer.rollouts.sampling import SampledThoughts, grouped, sample, uniforms
 from trainer.rollouts.shared_prefix import Rollouts, pack_rollouts, rollout_forward
