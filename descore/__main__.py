@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from descore.engines.engine import EngineName
-from descore.judgement import MODES, Judgement, Verdict
+from descore.judgement import MODES, Judgement, Verdict, contradiction
 from descore.prompt import PROMPTS, check_prompt
 from descore.scoring import command
 from descore.server.command import add_serve
@@ -219,6 +219,8 @@ def _block(letter: str, video: Judgement) -> str:
         lines.append("  ".join(f"{name} {score}" for name, score in video.sub_scores.items()))
     if video.parse_note:
         lines.append(f"({video.parse_note})")
+    if note := contradiction(video):
+        lines.append(f"({note})")
     if video.reward is None:
         lines.append("no reward: this checkpoint has no trained scoring module")
     else:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from descore.answer import NOT_ASKED
+from descore.overall_score import OverallCheck, check_overall
 
 Mode = Literal["think", "quick", "k"]
 MODES: tuple[Mode, ...] = ("think", "quick", "k")
@@ -68,6 +69,41 @@ class Judgement:
             return None
         return {name: None if value == NOT_ASKED else int(value) for name, value in self.sub_scores.items()}
 
+    @property
+    def overall_check(self) -> OverallCheck | None:
+        """What the thought's sub-scores imply for its overall score, and whether it contradicts them.
+
+        None without sub-scores, and in mode k, where both are taken together over several thoughts.
+        """
+        if self.sub_scores is None or self.mode != "think":
+            return None
+        return check_overall(self.sub_scores, self.overall_score)
+
+    def to_json_dict(self) -> dict[str, Any]:
+        """Return what the command line prints of a video.
+
+        `implied_overall_score` is the band [low, high] that the sub-scores imply, `overall_contradicts` whether
+        `overall_score` lies outside it; both are None where `overall_check` is.
+        """
+        keys = ("path", "reward", "standardised_reward", "sub_scores", "overall_score")
+        check = self.overall_check
+        return {
+            **{key: getattr(self, key) for key in keys},
+            "implied_overall_score": None if check is None else [check.low, check.high],
+            "overall_contradicts": None if check is None else check.contradicts,
+            "thought": self.thought,
+            "seconds": self.seconds,
+        }
+
+
+def contradiction(judgement: Judgement) -> str | None:
+    """Say that a thought's overall score contradicts its own sub-scores; None where it does not."""
+    check = judgement.overall_check
+    if check is None or not check.contradicts:
+        return None
+    implied = f"{check.low:g}" if check.low == check.high else f"{check.low:g} to {check.high:g}"
+    return f"the overall score {judgement.overall_score:.2f} contradicts the thought's own sub-scores, which imply {implied}"
+
 
 @dataclass(frozen=True)
 class Judged:
@@ -112,13 +148,12 @@ class Verdict:
 
     def to_json_dict(self) -> dict[str, Any]:
         """Return the verdict as the command line prints it; the last three keys only for a pair."""
-        keys = ("path", "reward", "standardised_reward", "sub_scores", "overall_score", "thought", "seconds")
         result: dict[str, Any] = {
             "checkpoint": self.checkpoint,
             "mode": self.mode,
             "engine": self.engine,
             "prompt": self.prompt,
-            "videos": [{key: getattr(video, key) for key in keys} for video in self.videos],
+            "videos": [video.to_json_dict() for video in self.videos],
         }
         if len(self.videos) == 2:
             p = self.p_first_preferred

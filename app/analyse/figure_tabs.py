@@ -12,7 +12,7 @@ from app.analyse.figures.leaderboard import leaderboard
 from app.analyse.figures.margin_distribution import margin_distribution
 from app.analyse.figures.reward_hacking import reward_hacking
 from app.analyse.figures.slices import accuracy_by_slice
-from app.analyse.figures.sub_scores import sub_score_agreement
+from app.analyse.figures.sub_scores import overall_contradictions, sub_score_agreement
 from app.analyse.figures.think_vs_quick import think_vs_quick
 from app.analyse.section import AnalyseSection
 from app.analyse.selection import AnalyseContext, SelectedPairs, Selection
@@ -57,6 +57,7 @@ class AgreementTab(FigureTab):
             *calibration(checkpoint),
             margin_distribution(checkpoint),
             sub_score_agreement(checkpoint),
+            overall_contradictions(checkpoint),
             error_tolerance(checkpoint),
             accuracy_by_slice(checkpoint, selected.selection.mode),
         )

@@ -46,6 +46,8 @@ class VideoJudgement(TypedDict):
     standardised_reward: float | None
     sub_scores: dict[str, str] | None
     overall_score: float | None
+    implied_overall_score: list[float] | None
+    overall_contradicts: bool | None
     thought: str
     seconds: float
 

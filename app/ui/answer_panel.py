@@ -19,7 +19,7 @@ from app.ui.assets import mount_script, read_static
 from app.ui.wording import duration, ordinal, probability
 from descore.answer import DIMENSIONS, NOT_ASKED
 from descore.calibration import probability_source
-from descore.judgement import Judgement
+from descore.judgement import Judgement, contradiction
 
 LABELS = ("A", "B")
 SHOWN_AS = {
@@ -211,7 +211,7 @@ def _note(judgement: Judgement | None, unread: bool) -> str | None:
     if unread:
         return f"Raw text, {judgement.parse_note or 'no sub-scores found'}."
     cut = "cut off at the checkpoint's limit" if judgement.truncated else None
-    return "; ".join(filter(None, (cut, judgement.parse_note))) or None
+    return "; ".join(filter(None, (cut, judgement.parse_note, contradiction(judgement)))) or None
 
 
 def _how(judgement: Judgement, answer: Answer) -> list[str]:

@@ -38,6 +38,7 @@ class PairScore:
         thought_chars: its length.
         spread: standard deviation of the rewards over k sampled thoughts, where the pair was judged so too; with mode
             "think" only.
+        overall: the overall scores that the thoughts give; None where one gives none.
     """
 
     rewards: tuple[float, float]
@@ -45,6 +46,7 @@ class PairScore:
     strict: tuple[bool, bool]
     thought_chars: tuple[int, int]
     spread: tuple[float, float] | None = None
+    overall: tuple[float | None, float | None] = (None, None)
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,7 @@ class _VideoScore:
     sub_scores: Mapping[str, str] | None
     strict: bool
     chars: int
+    overall: float | None
 
 
 _Judged = dict[tuple[int, str, str], _VideoScore]
@@ -146,6 +149,7 @@ def _judged(session: Session, fingerprint: str, rows: Sequence[Row[Any]]) -> _Ju
     columns = (
         *(JudgementRow.video_id, JudgementRow.prompt_hash, JudgementRow.mode, JudgementRow.reward),
         *(JudgementRow.reward_spread, JudgementRow.strict_format, func.length(JudgementRow.thought)),
+        JudgementRow.overall_score,
     )
     statement: Any = (
         select(*columns, cast(JudgementRow.sub_scores, Text))
@@ -157,8 +161,10 @@ def _judged(session: Session, fingerprint: str, rows: Sequence[Row[Any]]) -> _Ju
         statement = statement.where(JudgementRow.video_id.in_(videos))
     read = cache(json.loads)  # most say the same few things
     return {
-        (video_id, prompt_hash, mode): _VideoScore(reward, spread, None if scores is None else read(scores), strict, chars)
-        for video_id, prompt_hash, mode, reward, spread, strict, chars, scores in session.execute(statement)
+        (video_id, prompt_hash, mode): _VideoScore(
+            reward, spread, None if scores is None else read(scores), strict, chars, overall
+        )
+        for video_id, prompt_hash, mode, reward, spread, strict, chars, overall, scores in session.execute(statement)
     }
 
 
@@ -203,4 +209,5 @@ def _scored(row: Row[Any], mode: str, judged: _Judged) -> PairScore | None:
         strict=(a.strict, b.strict),
         thought_chars=(a.chars, b.chars),
         spread=(spreads[0], spreads[1]) if len(spreads) == 2 else None,
+        overall=(a.overall, b.overall),
     )

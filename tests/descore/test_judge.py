@@ -282,7 +282,8 @@ def test_json_dict_has_the_documented_keys(judge: DeScore, videos: list[str]) ->
     assert list(pair) == ["checkpoint", "mode", "engine", "prompt", "videos", "p_first_preferred", "verdict", "p_source"]
     assert list(single) == ["checkpoint", "mode", "engine", "prompt", "videos"]
     assert list(pair["videos"][0]) == [
-        "path", "reward", "standardised_reward", "sub_scores", "overall_score", "thought", "seconds",
+        "path", "reward", "standardised_reward", "sub_scores", "overall_score", "implied_overall_score",
+        "overall_contradicts", "thought", "seconds",
     ]  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Sub-scores of the thought against those of people: confusion matrix, exact matches, Cohen's kappa.
+"""Sub-scores of the thought against those of people (confusion matrix, exact matches, Cohen's kappa) and its overall score.
 
 kappa = (p_o - p_e) / (1 - p_e): the observed agreement beyond what the marginals alone give (Cohen 1960). The same people
 score both videos of a pair at once, so intervals resample pairs, never single scores.
@@ -12,13 +12,15 @@ import numpy as np
 import numpy.typing as npt
 import plotly.graph_objects as go
 
-from app.analyse.figures.finding import Cell, Chart, Estimate, Finding, Floats, bootstrap, estimate
+from app.analyse.figures.finding import Cell, Chart, Estimate, Finding, Floats, bootstrap, estimate, share
 from app.analyse.figures.judged_pairs import AnalysedCheckpoint
 from app.analyse.figures.plot_style import COLOURS, apply_style
 from descore.answer import DIMENSIONS, SUB_SCORES
+from descore.overall_score import TOLERANCE, check_overall
 from storage.analysis.judged_pairs import AnalysedPair
 
 HEAD = ("dimension", "scores", "equal", "Cohen's kappa")
+OVERALL_HEAD = ("thoughts", "contradict themselves", "share")
 _INDEX = {value: index for index, value in enumerate(SUB_SCORES)}
 
 
@@ -65,6 +67,28 @@ def sub_score_agreement(checkpoint: AnalysedCheckpoint) -> Finding:
         "Intervals resample pairs.",
     )
     return Finding("sub_scores", title, notes, tuple(charts), HEAD, tuple(rows))
+
+
+def overall_contradictions(checkpoint: AnalysedCheckpoint) -> Finding:
+    """Count the thoughts whose overall score contradicts their own sub-scores."""
+    thoughts = contradicting = 0
+    for pair in checkpoint.pairs:
+        if pair.think is None:
+            continue
+        for sub_scores, overall in zip(pair.think.sub_scores, pair.think.overall, strict=True):
+            if sub_scores is not None and overall is not None:
+                thoughts += 1
+                contradicting += check_overall(sub_scores, overall).contradicts
+    title = "Overall score against the thought's own sub-scores"
+    if not thoughts:
+        return Finding("overall_score", title, ("No thought of this checkpoint gives sub-scores and an overall score.",))
+    notes = (
+        "The sub-scores choose a band for the overall score: subject and dynamics both 0, 1 to 2; one of the two 0, 2 to "
+        "3; one 1, 3 to 4; both 2, 4 to 5; all of them 2, 5. Counted are thoughts whose overall score lies outside their "
+        f"band by more than {TOLERANCE:g}. The reward does not come from the overall score.",
+    )
+    row = (thoughts, contradicting, share(contradicting, thoughts))
+    return Finding("overall_score", title, notes, (), OVERALL_HEAD, (row,))
 
 
 def _row(dimension: str, counts: npt.NDArray[np.int64]) -> tuple[Cell, ...]:

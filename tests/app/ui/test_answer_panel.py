@@ -107,6 +107,17 @@ def test_a_scale_that_was_carried_over_is_named() -> None:
     assert "Both carried over from bundled v2, rescaled (fitted there on 50 validation pairs)." in how[1]
 
 
+def test_an_overall_score_that_contradicts_its_sub_scores_is_marked() -> None:
+    odd = replace(judgement("20010"), overall_score=4.17)
+    view = answer_view(answer(odd, judgement("22022"), "B", 0.3))
+    assert view["sides"][0]["note"] == "the overall score 4.17 contradicts the thought's own sub-scores, which imply 2 to 3"
+    assert view["sides"][1]["note"] is None
+    marked = odd.to_json_dict()
+    assert (marked["implied_overall_score"], marked["overall_contradicts"]) == ([2.0, 3.0], True)
+    assert replace(odd, mode="k").to_json_dict()["overall_contradicts"] is None
+    assert replace(odd, sub_scores=None).to_json_dict()["implied_overall_score"] is None
+
+
 def test_without_a_head_there_is_no_reward_and_the_page_says_so() -> None:
     a, b = judgement("22222", None), judgement("21222", None)
     view = answer_view(answer(a, b, None, None))

@@ -16,7 +16,7 @@ from app.analyse.figures.finding import Estimate, Finding, csv_text, share
 from app.analyse.figures.judged_pairs import FITTED_HERE, judged_pairs
 from app.analyse.figures.margin_distribution import margin_distribution
 from app.analyse.figures.slices import accuracy_by_slice, ranges
-from app.analyse.figures.sub_scores import cohen_kappa, confusion, sub_score_agreement
+from app.analyse.figures.sub_scores import cohen_kappa, confusion, overall_contradictions, sub_score_agreement
 from app.analyse.figures.think_vs_quick import think_vs_quick
 from tests.helpers.analysed import GOOD, checkpoint, pair, pair_score
 
@@ -47,6 +47,22 @@ def test_accuracy_by_hand() -> None:
     assert cell(finding, 0, "with ties, eps from validation").value == 3 / 6
     assert cell(finding, 0, "with ties, best eps").value == pytest.approx(4 / 6)
     assert finding.rows[0][-1] == 0.1
+
+
+def test_thoughts_that_contradict_themselves_are_counted() -> None:
+    odd = {**GOOD, "dynamics": "0"}
+    two = replace(pair_score(1.0, GOOD, odd), overall=(5.0, 4.17))
+    unread = replace(pair_score(1.0, None, GOOD), overall=(None, None))
+    finding = overall_contradictions(checkpoint([pair(1, "A", think=two), pair(2, None, think=unread), pair(3, "B", 1.0)]))
+    assert finding.rows == ((2, 1, share(1, 2)),)
+    assert not overall_contradictions(checkpoint([pair(1, "A", think=unread)])).rows
+
+
+def test_a_checkpoint_without_calibration_gives_no_probability_of_a_disagreement() -> None:
+    calibrated, plain = (disagreements(checkpoint(SIX, calibrated=known)) for known in (True, False))
+    assert all(row.p_people is not None for row in calibrated)
+    assert [row.p_people for row in plain] == [None] * len(plain)
+    assert [row.pair.pair_id for row in plain][:2] == [5, 3], "the surest come first all the same"
 
 
 def test_a_checkpoint_without_calibration_has_no_honest_eps() -> None:
