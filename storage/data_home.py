@@ -14,10 +14,13 @@ _ID_FILE = "place"
 
 
 def data_home() -> Path:
-    """Return the data folder, which may not exist yet: `DESCORE_HOME` if set, else `~/.local/share/descore-studio`."""
+    """Return the data folder, which may not exist yet: `DESCORE_HOME` if set, else the default one."""
     configured = os.environ.get("DESCORE_HOME", "").strip()
-    if configured:
-        return Path(configured).expanduser().absolute()
+    return Path(configured).expanduser().absolute() if configured else default_data_home()
+
+
+def default_data_home() -> Path:
+    """Return the data folder of a user who has set none: `~/.local/share/descore-studio`."""
     return Path.home() / ".local" / "share" / "descore-studio"
 
 

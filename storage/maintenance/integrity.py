@@ -38,8 +38,8 @@ class Violation:
     """What is wrong.
 
     Attributes:
-        rule: file, tables, foreign keys, leases, gold, revisions, votes, labels, promotions, checkpoints, runs, totals,
-            videos.
+        rule: file, tables, foreign keys, leases, gold, revisions, votes, labels, promotions, run_notes, checkpoints, runs,
+            totals, videos.
     """
 
     rule: str

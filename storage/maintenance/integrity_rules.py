@@ -231,5 +231,5 @@ SQLITE_ROWS = tuple(
         f"SELECT last, missing FROM (SELECT max(id) AS last, max(id) - count(*) AS missing FROM {table}) AS n "
         "WHERE missing > 0",
     )
-    for table in ("labels", "votes", "promotions")
+    for table in ("labels", "votes", "promotions", "run_notes")
 )

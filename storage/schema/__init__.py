@@ -7,7 +7,7 @@
     people.py       accounts, invitations, signed-in browsers, failed attempts
     campaigns.py    campaigns, guidelines, their pairs, their members, running totals; imports
     labels.py       assignments with their leases, drafts, labels as append-only revisions
-    training.py     checkpoints, which one serves, runs with their data; scores of other models, facts of videos
+    training.py     checkpoints, which one serves, runs with their data and notes; scores of other models, facts of videos
 
 A change here needs a migration in `storage/migrations/versions`; a test compares the two.
 """
@@ -37,6 +37,7 @@ from storage.schema.training import (
     PromotionAction,
     PromotionRow,
     RunKind,
+    RunNoteRow,
     RunPairRow,
     RunPlace,
     RunRow,
@@ -76,6 +77,7 @@ __all__ = [
     "PromotionRow",
     "Role",
     "RunKind",
+    "RunNoteRow",
     "RunPairRow",
     "RunPlace",
     "RunRow",

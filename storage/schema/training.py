@@ -1,4 +1,4 @@
-"""Retraining: checkpoints, the serving one, runs with their frozen data; scores of other models; statistics of videos."""
+"""Retraining: checkpoints, the serving one, runs with their data and notes; scores of other models; statistics of videos."""
 
 from __future__ import annotations
 
@@ -139,6 +139,23 @@ class RunPairRow(Base):
     strength: Mapped[float] = mapped_column(Double)
     sub_scores: Mapped[dict[str, Any]] = mapped_column(JSON, info=at_most(10_000))
     label_ids: Mapped[list[int]] = mapped_column(JSON, info=at_most(100_000))
+
+
+class RunNoteRow(Base):
+    """What a lead wrote about a run; the newest row counts. The database refuses UPDATE and DELETE here.
+
+    Attributes:
+        text: "" where the note was taken away.
+    """
+
+    __tablename__ = "run_notes"
+    __table_args__ = (Index(None, "run_id"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id"))
+    text: Mapped[str] = mapped_column(Text, info=at_most(4_000))
+    by_id: Mapped[int] = mapped_column(ForeignKey("users.id"))
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utc_now)
 
 
 class ExternalScoreRow(Base):
