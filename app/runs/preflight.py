@@ -1,9 +1,9 @@
 """What this machine can train, and how long it takes, as `python -m trainer preflight` says it.
 
     preflights = Preflights(database)
-    preflights.ask("bundled", 400, 100)   # a Preflight, or None while it is being found out; ask again
+    preflights.ask("bundled", 400, 100)   # a Preflight, or None while it is being measured; ask again
 
-Finding out takes seconds (the trainer has to be loaded, perhaps a step to be tried), so it is done in the background, in a
+Measuring takes seconds (the trainer has to be loaded, perhaps a step to be tried), so it is done in the background, in a
 process of its own, and kept for the checkpoint and about that many pairs.
 """
 
@@ -38,7 +38,7 @@ class Preflights:
         self._busy = threading.Lock()
 
     def ask(self, checkpoint: str, pairs: int, held_out: int) -> Preflight | None:
-        """Return the preflight of a checkpoint; while it is being found out, the latest one or None.
+        """Return the preflight of a checkpoint; while it is being measured, the latest one or None.
 
         Args:
             checkpoint: as `--checkpoint` takes it.
