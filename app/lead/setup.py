@@ -6,13 +6,15 @@ import threading
 from collections.abc import Iterator, Mapping
 from typing import cast, get_args
 
+from markupsafe import Markup
+
 from app.lead.context import LeadContext, LeadSection
 from app.lead.progress import CHOOSE_ONE
 from app.lead.uncertainty_order import queue_scores
 from app.lead.views.setup import NUMBERS, Draft, Judged, campaign_form, gold_table, guidelines_form
 from app.serving.cached_judge import stream_answer
 from app.serving.judging_queue import Visitor
-from app.ui.markup import moment
+from app.ui.dates import day
 from app.web.form_data import STALE_BUTTON, FormData, FormError
 from app.web.panel import Reply
 from storage.accounts.users import User
@@ -188,7 +190,10 @@ class GuidelinesTab(LeadSection):
             if version is not None:
                 text = guidelines_of(session, campaign, version)
             versions = guideline_versions(session, campaign)
-        history = [(entry.version, f"{entry.author or 'the program'}, {moment(entry.created_at)}") for entry in versions]
+        history = [
+            (entry.version, Markup("{}, {}").format(entry.author or "the program", day(entry.created_at)))
+            for entry in versions
+        ]
         return Reply(guidelines_form(text, dimensions, version or newest, history))
 
 

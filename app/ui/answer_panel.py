@@ -194,7 +194,7 @@ def _reward_text(judgement: Judgement | None) -> str:
     if judgement is None:
         return ""
     if judgement.standardised_reward is not None:
-        return f"{judgement.standardised_reward:+.2f} sd".replace("-", "\N{MINUS SIGN}")
+        return f"{judgement.standardised_reward:+.2f} SD".replace("-", "\N{MINUS SIGN}")
     return "none" if judgement.reward is None else "raw only"
 
 
@@ -230,8 +230,8 @@ def _how(judgement: Judgement, answer: Answer) -> list[str]:
     if answer.scale is not None and judgement.reward is not None:
         scale = answer.scale
         lines.append(
-            f"Standardised: minus the mean {scale.mean:.4f}, divided by the spread {scale.std:.4f} "
-            f"of {scale.reference_videos} reference videos."
+            f"SD: standard deviations above the average video. The raw reward minus {scale.mean:.4f}, the mean of "
+            f"{scale.reference_videos} reference videos, divided by {scale.std:.4f}, their standard deviation."
         )
         lines.append(
             f"P(A preferred) = sigmoid((reward A \N{MINUS SIGN} reward B) / {scale.temperature:.4f}); "

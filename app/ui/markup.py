@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime
 
 from markupsafe import Markup
 
@@ -108,8 +107,3 @@ def proportion(hits: int, of: int, mark: str = "", title: str = "") -> Markup:
         percent(hits / of), f"{100 * low:.0f}", DASH, f"{100 * high:.0f}", count(of)
     )
     return Markup('<span class="ds-share {}" title="{}">{}</span>').format(mark, title, text)
-
-
-def moment(at: datetime) -> str:
-    """Write a moment in UTC, to the minute."""
-    return f"{at:%Y-%m-%d %H:%M} UTC"

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import gradio as gr
 
 from app.ui.assets import mount_script, read_static
+from app.ui.dates import moment
 
 ShareState = Literal["none", "link", "ready", "made", "open", "shared"]
 
@@ -31,7 +32,7 @@ def share_view(
         status: what happened, in a few words.
         query: what stays in the page's own address, so that a reload opens the link again.
     """
-    end = "" if until is None else f"{until:%Y-%m-%d}"
+    end = "" if until is None else moment(until)
     return {"state": state, "path": path, "until": end, "own": own, "status": status, "query": query}
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import gradio as gr
 
 from app.ui.assets import mount_script, read_static
+from app.ui.dates import moment
 from storage.votes import Vote
 
 
@@ -22,7 +23,7 @@ def vote_view(pair_id: int | None, vote: Vote | None, status: str = "") -> dict[
 
 def _saved(vote: Vote) -> str:
     name = f" as {vote.user_name}" if vote.user_name else ""
-    return f"saved {vote.created_at:%Y-%m-%d %H:%M} UTC{name}"
+    return f"saved {moment(vote.created_at)}{name}"
 
 
 def vote_bar(elem_id: str = "vote") -> gr.HTML:

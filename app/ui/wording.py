@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 
 from markupsafe import Markup
 
-from app.ui.markup import DASH, MINUS, NOTHING
+from app.ui.markup import DASH, MINUS
 
 STAGES = {"cold-start": "cold start", "dual-rl": "dual RL"}
 # The parts of a run's progress, beyond its stages.
@@ -55,13 +54,6 @@ def points(value: float, interval: Any = None) -> Markup:
         return text
     low, high = interval
     return text + Markup(" <small>{} to {}</small>").format(signed(100 * low), signed(100 * high))
-
-
-def day(at: datetime | None) -> Markup:
-    """Write a moment, to the minute; the browser may put it into its own time."""
-    if at is None:
-        return NOTHING
-    return Markup('<time datetime="{}">{}</time>').format(at.isoformat(), f"{at:%Y-%m-%d %H:%M} UTC")
 
 
 def stage_list(stages: Any) -> str:

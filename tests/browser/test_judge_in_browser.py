@@ -149,7 +149,7 @@ def test_both_thoughts_stream_before_either_ends_then_the_rewards_appear(watched
     assert all(one["rewards"] == ["–", "–"] for one in growing), "a reward came before its thought had ended"
     heights = {one["height"] for one in seen} | {page.evaluate("() => document.querySelector('#verdict').offsetHeight")}
     assert len(heights) == 1, "the page jumped"
-    assert all(re.search(r"\d\.\d\d sd", text) for text in page.locator(".reward-main").all_inner_texts())
+    assert all(re.search(r"\d\.\d\d SD", text) for text in page.locator(".reward-main").all_inner_texts())
     assert re.search(r"preferred|Too close", page.inner_text(".odds-headline"))
     expect(page.locator("#judge")).to_be_enabled()
     page.click("#judge")

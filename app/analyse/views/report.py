@@ -13,7 +13,8 @@ from app.analyse.figures.disagreements import Disagreement
 from app.analyse.figures.finding import Finding
 from app.analyse.views.findings import findings_view
 from app.ui.assets import colours_by_preference, read_static
-from app.ui.markup import joined, moment
+from app.ui.dates import day
+from app.ui.markup import joined
 
 REPORT_PATH = "/api/analyse/report"
 MOST_CASES = 25
@@ -54,7 +55,7 @@ def report_html(
     """
     title = f"DeScore: {checkpoints[0][0]} against people"
     lines = [(f"checkpoint {name}", f"sha256 {fingerprint}") for name, fingerprint in checkpoints]
-    lines += [*summary.items(), ("written", moment(at))]
+    lines += [*summary.items(), ("written", day(at))]
     about = joined(Markup("<div><dt>{}</dt><dd>{}</dd></div>").format(name, value) for name, value in lines)
     sections = [(name, findings_view(findings, folded=False)) for name, findings in parts]
     sections.insert(1, ("Disagreements", findings_view([cases], folded=False)))

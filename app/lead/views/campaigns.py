@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from app.ui.markup import bar, button, count, empty, joined, moment, percent, pill
+from app.ui.dates import day
+from app.ui.markup import bar, button, count, empty, joined, percent, pill
 from storage.campaigns.campaign import Campaign
 from storage.campaigns.progress import Progress
 
@@ -147,7 +148,7 @@ def _settings(campaign: Campaign) -> Markup:
         "qualification": entry,
         "lease": f"{settings.lease_seconds // 60} min",
         "guidelines": f"version {campaign.guideline_version}",
-        "made": moment(campaign.created_at),
+        "made": day(campaign.created_at),
     }
     lines = joined(Markup("<div><dt>{}</dt><dd>{}</dd></div>").format(name, value) for name, value in in_words.items())
     return Markup('<h3>Settings</h3><dl class="ds-settings">{}</dl>').format(lines)

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from app.ui.markup import button, joined, moment, options, pill, table
+from app.ui.dates import day
+from app.ui.markup import button, joined, options, pill, table
 from storage.accounts.attempts import Attack
 from storage.accounts.users import User
 
@@ -69,8 +70,8 @@ def _row(person: User, is_me: bool) -> list[Markup | str]:
     else:
         state = pill("can sign in", "good") if person.can_sign_in else pill("no password yet")
     if is_me:
-        return [Markup("<b>{}</b> (you)").format(person.name), person.role, state, moment(person.created_at), ""]
-    return [Markup("<b>{}</b>").format(person.name), _role(person), state, moment(person.created_at), _actions(person)]
+        return [Markup("<b>{}</b> (you)").format(person.name), person.role, state, day(person.created_at), ""]
+    return [Markup("<b>{}</b>").format(person.name), _role(person), state, day(person.created_at), _actions(person)]
 
 
 def _role(person: User) -> Markup:

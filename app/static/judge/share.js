@@ -1,14 +1,15 @@
 // The line with the link to the pair. `props.value` is what `share_view` returns. A click triggers 'make_link' or 'end_link'.
 
 import { addressOf } from "../shared/address.js";
+import { localText } from "../shared/dates.js";
 import { copyField, setText } from "../shared/dom.js";
 
 const TITLES = {
   link: () => "Link to this pair",
   ready: () => "Everybody with the link sees videos, prompt and verdict, for 30 days.",
-  made: ({ until }) => `Open to everybody with the link, until ${until}`,
-  open: ({ until }) => `You shared this pair; the link is open until ${until}.`,
-  shared: ({ until }) => `You shared this pair; the link is open until ${until}.`,
+  made: ({ until }) => `Open to everybody with the link, until ${localText(until)}`,
+  open: ({ until }) => `You shared this pair; the link is open until ${localText(until)}.`,
+  shared: ({ until }) => `You shared this pair; the link is open until ${localText(until)}.`,
 };
 
 // A link that was followed stays in the address as long as the page shows its pair.

@@ -1,6 +1,7 @@
 // The vote. `props.value` is {pair, choice, note, status}; a click triggers 'vote' with {choice, note, token}. The token is new for
 // each submission, so that one that arrives twice is saved once.
 
+import { localText } from "../shared/dates.js";
 import { newToken } from "../shared/dom.js";
 
 export function mount({ element, props, trigger, watch }) {
@@ -21,7 +22,7 @@ export function mount({ element, props, trigger, watch }) {
       button.disabled = vote.pair === null || vote.pair === undefined;
       button.setAttribute("aria-pressed", String(button.dataset.choice === vote.choice));
     });
-    form.querySelector(".vote-status").textContent = vote.status || "";
+    form.querySelector(".vote-status").textContent = localText(vote.status || "");
     if (vote.pair !== shownPair) { note.value = vote.note || ""; shownPair = vote.pair; }
   }
 

@@ -1,5 +1,6 @@
 // What opens over the Label page: the reason for a skip or flag, the last ten labels, the guidelines, the model's view, the keys.
 
+import { dateText } from "../shared/dates.js";
 import { make, setText } from "../shared/dom.js";
 import { button, inWords } from "./markup.js";
 import { comparison } from "./model_view.js";
@@ -18,8 +19,6 @@ const KEY_TABLE = [
   ["Go on", [["enter", "submit"], ["s", "skip"], ["f", "flag as broken"], ["z", "take the last one back"], ["h", "your last ten"],
     ["c", "your last label and the model"], ["t", "the model's thoughts, where open"], ["g", "guidelines"], ["?", "this list"]]],
 ];
-
-const shortTime = (text) => new Date(text).toLocaleString([], { dateStyle: "short", timeStyle: "short" });
 
 function keyTable() {
   return KEY_TABLE.map(([title, rows]) => make("section", "", make("h3", "", title), make("dl", "", ...rows.flatMap(([keys, text]) => [
@@ -124,7 +123,7 @@ export class Dialogs {
       if (!assignments.length) return [make("p", "label-faint", "Nothing yet.")];
       return [make("ol", "label-history", ...assignments.map(({ turn: token, label, at, prompt }) => {
         const open = button("", null, () => edit(token));
-        open.append(make("b", "", inWords(label)), make("time", "", shortTime(at)), make("span", "", prompt));
+        open.append(make("b", "", inWords(label)), make("time", "", dateText(new Date(at))), make("span", "", prompt));
         return make("li", "", open, label.action === "label" ? button("compare", null, () => this.compare(token)) : null);
       }))];
     });

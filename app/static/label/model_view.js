@@ -44,7 +44,7 @@ export function summary({ model, generators }) {
     parts.push(make("p", "label-headline", make("b", "", model.headline), " ", make("span", "label-faint", model.reason || "")));
   }
   if (model && typeof model.p_left === "number") parts.push(oddsBar(model.p_left));
-  if (model && model.rewards) parts.push(sideValues("reward", model.rewards));
+  if (model && model.rewards) parts.push(sideValues("reward", model.rewards), make("p", "label-faint", "SD: standard deviations above the average video"));
   if (generators) parts.push(sideValues("made by", Object.fromEntries(SIDES.map((side) => [side, generators[side] || "not known"]))));
   return parts;
 }

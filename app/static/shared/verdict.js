@@ -2,9 +2,11 @@
 // app/ui/verdict.py builds; every update patches the nodes that are there, so that nothing jumps while text streams:
 // text is appended, scroll positions and open tabs stay.
 
+import { localText } from "./dates.js";
 import { make, setText } from "./dom.js";
 
 const VIEWS = [["thought", "Thought"], ["json", "JSON"], ["raw", "Raw text"], ["how", "How this was computed"]];
+const SD = "SD: standard deviations above the average video (below it, with a minus)";
 const FOLLOW = 24;  // pixels from the end within which a box follows its text
 
 // ---- skeleton, built once ----------------------------------------------------------------------------------------
@@ -15,7 +17,10 @@ function buildTable(root, dimensions) {
   [...dimensions, "reward"].forEach((name) => {
     const cell = make("span", name === "reward" ? "scores-name scores-reward-name" : "scores-name", name);
     cell.setAttribute("role", "columnheader");
-    if (name === "reward") cell.append(rawToggle(root));
+    if (name === "reward") {
+      cell.title = SD;
+      cell.append(rawToggle(root));
+    }
     head.append(cell);
     rows.forEach((row) => {
       const value = make("span", name === "reward" ? "score-reward" : "score");
@@ -89,7 +94,7 @@ function paintOdds(root, view) {
   const find = (selector) => root.querySelector(selector);
   setText(find(".odds-headline"), view.headline);
   setText(find(".odds-reason"), view.reason);
-  setText(find(".odds-status"), view.status);
+  setText(find(".odds-status"), localText(view.status || ""));
   const hasOdds = typeof view.p === "number";
   // A full bar would be a certainty, which no model has.
   const share = hasOdds ? Math.min(0.99, Math.max(0.01, view.p)) : 0.5;
@@ -115,6 +120,7 @@ function paintScores(root, view) {
     });
     const reward = row.querySelector('[data-name="reward"]');
     setText(reward.querySelector(".reward-main"), side.reward || "–");
+    reward.title = side.reward ? SD : "";
     setText(reward.querySelector(".reward-raw"), side.raw_reward || "");
   });
 }

@@ -329,7 +329,7 @@ def test_compare_after_saving_shows_the_model_by_the_sides_of_the_page(running: 
         assert view["generators"] == {a: GENERATORS[0], b: GENERATORS[1]}
         assert model["thoughts"] == {a: THOUGHTS[0], b: THOUGHTS[1]}
         assert model["sub_scores"] == {a: MODEL_SCORES[0], b: MODEL_SCORES[1]}
-        assert model["rewards"][a] == "+731.25 sd"
+        assert model["rewards"][a] == "+731.25 SD"
         assert (model["p_left"] > 0.99) == (a == "left")
         shown_as = {"left": "A", "right": "B"}
         assert model["headline"].startswith(f"{shown_as[a]} preferred")

@@ -71,7 +71,7 @@ def test_view_of_a_preference_and_of_a_tie() -> None:
     view = answer_view(answer(a, b, "B", 0.29))
     assert view["headline"] == "B preferred, 71 %"
     assert view["differing"] == ["camera"]
-    assert [side["reward"] for side in view["sides"]] == ["+1.00 sd", "\N{MINUS SIGN}0.80 sd"]
+    assert [side["reward"] for side in view["sides"]] == ["+1.00 SD", "\N{MINUS SIGN}0.80 SD"]
     assert view["sides"][0]["thought"] == "I see a circle."
     assert '"camera": "2"' in view["sides"][0]["json"]
     assert answer_view(answer(a, a, "tie", 0.5))["headline"] == "Too close to call"
