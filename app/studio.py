@@ -35,7 +35,7 @@ from app.serving.judge_servers import LOOK_SECONDS, JudgeServers, ServerServing
 from app.serving.judging_queue import MOST_IN_ALL
 from app.serving.serving import Served, Serving
 from app.train.page import TrainPage
-from app.ui.assets import scripts_route, styles
+from app.ui.assets import STATIC, scripts_route, styles
 from app.ui.closed_page import ClosedPage
 from app.ui.header import ANALYSE, JUDGE, LABEL, LEAD, TRAIN, build_header, theme
 from app.ui.plotly_script import plotly_route
@@ -218,6 +218,7 @@ class Studio:
             server_port=port,
             theme=theme(),
             css=styles(),
+            favicon_path=STATIC / "favicon.svg",
             app_kwargs={
                 "routes": list(self.routes),
                 "middleware": [Middleware(SecurityHeaders, api_docs=api_docs), *self.middleware],

@@ -31,11 +31,12 @@ def build_header(here: PageLink) -> None:
 
 
 def header(here: PageLink) -> str:
-    """Return the head of a page; header.js fills in the checkpoint that answers and the person who is signed in."""
+    """Return the head of a page; header.js fills in the checkpoint that answers and the person, and names the tab."""
     current = ' aria-current="page"'
     links = "".join(f'<a href=".{page.path}"{current if page == here else ""}>{page.name}</a>' for page in PAGES)
     return (
-        f'<header class="page-head"><h1>DeScore</h1><nav aria-label="Pages">{links}</nav>'
+        '<a class="page-skip" href="#content">Skip to the content</a>'
+        f'<header class="page-head" data-title="{here.name} – DeScore"><h1>DeScore</h1><nav aria-label="Pages">{links}</nav>'
         f'<span class="served" role="status"></span><span class="person" data-here="{here.path}"></span></header>'
         '<p class="notice" role="status" hidden></p>'
     )

@@ -149,10 +149,16 @@ def test_header_leads_from_page_to_page_and_keeps_its_height(visitor: Page, runn
         visitor.get_by_role("navigation", name="Pages").get_by_role("link", name=name).click()
         visitor.wait_for_url(running.url + path)
         expect(visitor.locator(".page-head [aria-current=page]")).to_have_text(name)
+        expect(visitor).to_have_title(f"{name} – DeScore")
         expect(visitor.locator(".page-head .person b")).to_contain_text("Hanna")
         assert height() == heights[-1]
         assert no_sideways_scroll(visitor)
         expect(visitor.locator(".nav-holder")).to_be_hidden()
+    # The first press of Tab shows the way past the head.
+    visitor.keyboard.press("Tab")
+    visitor.keyboard.press("Enter")
+    assert not visitor.evaluate("document.querySelector('#page-head').contains(document.activeElement)")
+    assert visitor.evaluate("document.activeElement !== document.body && document.activeElement.tabIndex === -1")
 
 
 def test_a_name_is_shown_as_text(visitor: Page, running: Running) -> None:

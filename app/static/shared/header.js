@@ -4,6 +4,7 @@
 // checkpoint is asked for again and again while the page is in front: another one may be promoted, or the model may be unloaded.
 
 import { addressOf } from "./address.js";
+import { watchTimes } from "./dates.js";
 import { make } from "./dom.js";
 
 const SERVED_SECONDS = 10;
@@ -30,7 +31,7 @@ function signedIn(user, here) {
 }
 
 function showServed(label, { name, knows, aside }) {
-  const text = `${name} \u2013 ${aside ? `stepped aside: ${aside}` : knows}`;
+  const text = `${name} \u2013 ${aside ? `not loaded now: ${aside}` : knows}`;
   if (label.textContent === text) return;
   label.replaceChildren(make("b", "", name), text.slice(name.length));
   label.classList.toggle("is-aside", Boolean(aside));
@@ -43,7 +44,29 @@ function showNotice(line, text) {
   line.hidden = !text;
 }
 
+// Gradio gives all pages of an app one title and no icon.
+function nameTab(title) {
+  document.title = title;
+  const icon = Object.assign(document.createElement("link"), { rel: "icon", type: "image/svg+xml", href: addressOf("favicon.ico") });
+  document.head.append(icon);
+}
+
+// The content is whatever stands after the head. Its address alone would not do: a page of Gradio's has a base of its own.
+function skipTo(element) {
+  const content = element.nextElementSibling || element.parentElement.nextElementSibling;
+  if (!content) return;
+  content.tabIndex = -1;
+  content.focus();
+  content.scrollIntoView();
+}
+
 export function mount({ element }) {
+  nameTab(element.querySelector(".page-head").dataset.title);
+  element.querySelector(".page-skip").addEventListener("click", (event) => {
+    event.preventDefault();
+    skipTo(document.getElementById("page-head"));
+  });
+  watchTimes();
   const person = element.querySelector(".person");
   const { here } = person.dataset;
   getJson("session").then((session) => {
