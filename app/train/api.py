@@ -1,9 +1,10 @@
 """JSON endpoints of the Train page.
 
     GET  /api/train/state?run=&have=     the parts of the page that the browser does not have yet; leads and viewers
+    GET  /api/train/compare?runs=3,5     runs side by side; leads and viewers
     POST /api/train/plan                 what a run would use and take, as the form stands
     POST /api/train/form                 the form for another preset
-    POST /api/train/act  {"act", "id"}   retrain, cancel, end, resume, bring_back, promote, roll_back, delete
+    POST /api/train/act  {"act", "id"}   retrain, cancel, end, resume, bring_back, promote, roll_back, delete, note
 
 Only leads change anything; each request is checked for who asks. A run is a process of its own (app/runs/supervisor.py), so
 no answer waits for it. Loading a promoted checkpoint takes seconds and has threads of its own.
@@ -23,6 +24,8 @@ from starlette.routing import BaseRoute, Route
 from app.runs.preflight import Preflights
 from app.runs.supervisor import RunSupervisor
 from app.serving.serving import Serving
+from app.train.commands import terminal_command
+from app.train.compare import run_ids
 from app.train.page_state import PageStateReader
 from app.train.run_form import check_form, device_of, newest_known_label, preview_of, queue_length, queue_run, read_draft
 from app.train.views.run_form import FormDraft, preview_view, run_form_view
@@ -34,7 +37,7 @@ from storage import Database, StorageError
 from storage.accounts.users import User
 from storage.campaigns.campaign import list_campaigns
 from storage.training.model_registry import mark_deleted, remove_files
-from storage.training.runs import list_runs
+from storage.training.run_notes import write_note
 
 READING_THREADS = 2
 ACTING_THREADS = 2
@@ -67,6 +70,7 @@ class TrainApi:
 
         return [
             route("state", self.state, reading, "GET", "lead", "viewer"),
+            route("compare", self.compare, reading, "GET", "lead", "viewer"),
             route("plan", self.plan, reading, "POST", "lead"),
             route("form", self.form, reading, "POST", "lead"),
             route("act", self.act, acting, "POST", "lead"),
@@ -83,6 +87,7 @@ class TrainApi:
         changed = {name: part for name, part in state.parts.items() if versions.get(name) != part.version}
         answer: dict[str, Any] = {
             "run": state.run,
+            "live": state.live,
             "seconds": BUSY_SECONDS if state.busy else IDLE_SECONDS,
             "parts": {name: {"html": part.html, "version": part.version} for name, part in changed.items()},
         }
@@ -90,6 +95,16 @@ class TrainApi:
             figures = json.loads(state.figures.html) if state.figures.html else {}
             answer["figures"] = {"version": state.figures.version, "of": figures}
         return answer
+
+    def compare(self, _user: User, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the table and the curves of several runs."""
+        comparison = self._state.compare(run_ids(str(fields.get("runs", ""))))
+        return {
+            "runs": comparison.runs,
+            "html": comparison.html,
+            "figures": comparison.figures,
+            "live": comparison.live,
+        }
 
     def plan(self, _user: User, fields: Mapping[str, Any]) -> dict[str, Any]:
         """Return the preview of a run, or what is wrong with the form."""
@@ -117,15 +132,14 @@ class TrainApi:
             new_labels = self._state.new_labels(form.config, since)
             preflight = self._state.preflight(new_labels) or preflight
             form = check_form(draft, preflight, places)
-            with self._database.read() as session:
-                newest = list_runs(session, 1)
         except REFUSALS as error:
             return preview_view(None, str(error))
-        next_id = newest[0].id + 1 if newest else 1
         queue = queue_length(self._database, device_of(form, preflight)) if form.place == "here" else 0
         about = next((place.about for place in places if place.name == form.place), "")
         benchmark = self._state.has_benchmark()
-        return preview_view(preview_of(form, new_labels, preflight, next_id, queue, benchmark, about))
+        is_away = form.place == "elsewhere"  # where the store is not
+        command = "" if is_away else terminal_command(form, self._state.location(form.start), self._database.home)
+        return preview_view(preview_of(form, new_labels, preflight, command, queue, benchmark, about))
 
     # ---- acting --------------------------------------------------------------------------------------------------
 
@@ -163,12 +177,16 @@ class TrainApi:
             return f"{served.name} serves from now on. Judgements that have begun end on the one before.", None
         if form.act == "delete":
             return self._delete(form.id), None
+        if form.act == "note":
+            with self._database.write() as session:
+                write_note(session, form.id, form.text("text"), user.id)
+            return "The note is saved.", None
         raise FormError(STALE_BUTTON)
 
     def _retrain(self, fields: FormData, user: User) -> tuple[str, int | None]:
         preflight = self._state.preflight()
         if preflight is None:
-            raise FormError("The app is still finding out what this machine can train. Try again in a moment.")
+            raise FormError("The app is still measuring what this machine can train. Try again in a moment.")
         form = check_form(read_draft(fields), preflight, self._supervisor.places.choices())
         run = queue_run(self._database, self._serving, form, device_of(form, preflight), user.id)
         self._preflights.forget()

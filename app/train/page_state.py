@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -21,10 +21,13 @@ from cachetools import TLRUCache
 from markupsafe import Markup
 
 from app.clip_store import ClipStore
+from app.runs.hardware import read_hardware
 from app.runs.places.elsewhere import is_away
 from app.runs.places.places import Places
 from app.runs.preflight import Preflights
 from app.serving.serving import Serving
+from app.train.commands import run_command
+from app.train.compare import Comparison, compare_runs
 from app.train.run_files import figures_json, notices, samples
 from app.train.summaries import (
     StoreRows,
@@ -38,12 +41,16 @@ from app.train.summaries import (
 from app.train.views.away import away_view
 from app.train.views.checkpoints import checkpoint_list
 from app.train.views.gate import verdict_view
+from app.train.views.hardware import hardware_view
+from app.train.views.lineage import lineage_view
+from app.train.views.note import note_view
 from app.train.views.run_form import FormDraft, new_labels_view, run_form_view
 from app.train.views.runs import RunSummary, run_head, run_list
 from app.train.views.thoughts import SampledPair, log_view, thoughts_view
 from storage import Database, NotInStoreError
 from storage.labelling.krippendorff import krippendorff_alpha
 from storage.pairs import get_pair
+from storage.schema import Start
 from storage.training.model_registry import usable_location
 from storage.training.new_labels import NewLabels, count_new_labels
 from storage.training.pack_folder import RESULT
@@ -53,10 +60,12 @@ from storage.training.snapshot_config import SnapshotConfig
 from storage.training.snapshots import with_share_in_use
 
 SAMPLED_PAIRS = 3
+BUSY = ("queued", "running")  # states of a run that is not over
 BENCHMARK = "test"  # the split's name among the metrics of a checkpoint
 LOG_BYTES = 8000
 _MOST_KEPT = 64
 FRESH_SECONDS = 1.0
+HARDWARE_SECONDS = 4.0
 NEW_LABELS_SHARE = 1 / 50  # of the time may go into counting new labels,
 NEW_LABELS_SECONDS = 15.0  # but a count is shown no longer than this
 
@@ -85,12 +94,14 @@ class PageState:
         parts: HTML by name.
         figures: curves of the open run, as JSON in place of HTML.
         busy: whether a run waits or goes on.
+        live: whether the open run is one of these.
     """
 
     run: int | None
     parts: Mapping[str, PagePart]
     figures: PagePart
     busy: bool
+    live: bool
 
 
 @dataclass(frozen=True)
@@ -121,6 +132,10 @@ class PageStateReader:
         """Return the page with one run open: the one with this id, else the one that goes on, else the newest."""
         return self._cached(("page", may_act, run_id), lambda: self._read(may_act, run_id))
 
+    def compare(self, ids: Sequence[int]) -> Comparison:
+        """Put runs side by side."""
+        return self._cached(("compare", tuple(ids)), lambda: compare_runs(self._database, self._folder, self._rows(), ids))
+
     def new_labels(self, config: SnapshotConfig, since: int) -> NewLabels:
         """Count the labels that are newer than the label `since`; the count may be some seconds old."""
 
@@ -132,10 +147,16 @@ class PageStateReader:
 
     def preflight(self, new_labels: NewLabels | None = None) -> Preflight | None:
         """Return the preflight of the serving checkpoint on these labels; by default on all new ones."""
-        checkpoint = self._rows().checkpoints.get(self._serving.checkpoint_id or 0)
-        location = self._serving.now.location if checkpoint is None else usable_location(checkpoint, self._database.home)
         labels = self.new_labels(SnapshotConfig(), self._since()) if new_labels is None else new_labels
-        return self._preflights.ask(location, labels.new + labels.replay, labels.compared)
+        return self._preflights.ask(self.location("current"), labels.new + labels.replay, labels.compared)
+
+    def location(self, start: Start) -> str:
+        """Return the checkpoint that a run would start from, as `--checkpoint` takes it."""
+        checkpoints = self._rows().checkpoints
+        checkpoint = checkpoints.get(self._serving.checkpoint_id or 0)
+        while start == "base" and checkpoint is not None and (parent := checkpoints.get(checkpoint.parent_id or 0)):
+            checkpoint = parent
+        return self._serving.now.location if checkpoint is None else usable_location(checkpoint, self._database.home)
 
     def has_benchmark(self) -> bool:
         """Return whether the gate compares on ShapeWorld too: a checkpoint of the lineage was measured on its test pairs."""
@@ -158,6 +179,10 @@ class PageStateReader:
             "checkpoints": checkpoint_list(
                 checkpoint_summaries(rows, self._serving.checkpoint_id), may_act, serving_history(rows)
             ),
+            "lineage": lineage_view(
+                rows.checkpoints, self._serving.checkpoint_id, {promotion.checkpoint_id for promotion in rows.promotions}
+            ),
+            "hardware": self._hardware_html(summaries),
             "aside": self._offloaded_html(),
             **self._run_parts(opened, rows, may_act),
         }
@@ -165,31 +190,36 @@ class PageStateReader:
             html["form"] = run_form_view(self.preflight(), FormDraft(), rows.campaigns, self._places.choices())
         figures = ""
         if opened is not None:
-            folder = self._places.of(opened.run).folder(opened.run)
-            figures = figures_json(folder, opened.run.stages, str(opened.run.id))
+            figures = figures_json(self._folder(opened.run), opened.run.stages, str(opened.run.id))
         return PageState(
             run=None if opened is None else opened.run.id,
             parts={name: PagePart.of(str(text)) for name, text in html.items()},
             figures=PagePart.of(figures),
-            busy=any(summary.run.state in ("queued", "running") for summary in summaries),
+            busy=any(summary.run.state in BUSY for summary in summaries),
+            live=opened is not None and opened.run.state in BUSY,
         )
 
     def _run_parts(self, summary: RunSummary | None, rows: StoreRows, may_act: bool) -> dict[str, Markup | str]:
         if summary is None:
-            return dict.fromkeys(("run", "away", "verdict", "samples", "log"), "")
+            return dict.fromkeys(("run", "note", "away", "verdict", "samples", "log"), "")
         run, place = summary.run, self._places.of(summary.run)
         folder = place.folder(run)
         gate = None
         if run.candidate_id is not None and run.candidate_id in rows.checkpoints:
             gate = rows.checkpoints[run.candidate_id].gate
+        command = run_command(run, self._database.home) if may_act else ""
         open_log = run.state in ("failed", "lost") or (run.state == "running" and not run.progress.get("stage"))
         return {
-            "run": run_head(summary, may_act, _rounded_now(run), notices(folder, run.stages)),
+            "run": run_head(summary, may_act, _rounded_now(run), notices(folder, run.stages), command),
+            "note": note_view(summary, rows.notes.get(run.id), may_act),
             "away": self._away_html(run) if may_act else "",
             "verdict": verdict_view(gate, summary.candidate or "candidate", summary.rival or "rival") if gate else "",
             "samples": thoughts_view(self._sampled_pairs(folder)),
             "log": log_view(place.tail(run, LOG_BYTES), open_log),
         }
+
+    def _folder(self, run: Run) -> Path:
+        return self._places.of(run).folder(run)
 
     def _away_html(self, run: Run) -> Markup | str:
         """Show what to do with a packed run, while it is away."""
@@ -223,6 +253,12 @@ class PageStateReader:
             alpha = self._cached(key, lambda: krippendorff_alpha(patterns, "nominal"), NEW_LABELS_SECONDS)
         serving_since = rows.promotions[0].created_at if rows.promotions else None
         return new_labels_view(labels, alpha, self._serving.now.name, serving_since)
+
+    def _hardware_html(self, summaries: Sequence[RunSummary]) -> Markup:
+        here = [run for run in (summary.run for summary in summaries) if run.state == "running" and run.place == "here"]
+        hardware = self._cached("hardware", lambda: read_hardware(self._database.home, self.preflight()), HARDWARE_SECONDS)
+        now = self._serving.now
+        return hardware_view(hardware, here, "" if self._serving.elsewhere or now.aside else now.name)
 
     def _offloaded_html(self) -> Markup | str:
         reason = self._serving.now.aside

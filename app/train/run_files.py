@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -28,8 +28,7 @@ def figures_json(folder: Path, stages: Sequence[str], revision: str) -> str:
         stages: of the run, in order.
         revision: names the run, so that the browser keeps its zoom.
     """
-    stamps = tuple(_stamp(folder / stage / name) for stage in stages for name in (METRICS, BEFORE, REPORT))
-    return _figures(folder, tuple(stages), revision, (_stamp(folder / CONFIG), *stamps))
+    return _figures(folder, tuple(stages), revision, _log_stamps(folder, stages))
 
 
 def samples(folder: Path) -> Sequence[Mapping[str, Any]]:
@@ -47,10 +46,34 @@ def notices(folder: Path, stages: Sequence[str]) -> tuple[Notice, ...]:
     )
 
 
-def stage_logs(folder: Path, stages: Sequence[str]) -> list[StageLog]:
+def stage_logs(folder: Path, stages: Sequence[str]) -> Sequence[StageLog]:
     """Read the log of each stage so far."""
+    return _logs(folder, tuple(stages), _log_stamps(folder, stages))
+
+
+def run_settings(folder: Path) -> Mapping[str, Any]:
+    """Return all settings of a run by dotted name, such as "cold_start.optim.lr"; none before it has begun."""
+    return dict(_flat(_config(folder)))
+
+
+def _flat(values: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{path}{name}.")
+        else:
+            yield f"{path}{name}", value
+
+
+@lru_cache(maxsize=32)
+def _logs(folder: Path, stages: tuple[str, ...], _stamps: tuple[Stamp, ...]) -> tuple[StageLog, ...]:
     config = _config(folder)
-    return [_stage_log(folder / stage, stage, config) for stage in stages]
+    return tuple(_stage_log(folder / stage, stage, config) for stage in stages)
+
+
+def _log_stamps(folder: Path, stages: Sequence[str]) -> tuple[Stamp, ...]:
+    """Return stamps that change with the logs of the stages, or with the settings."""
+    stamps = (_stamp(folder / stage / name) for stage in stages for name in (METRICS, BEFORE, REPORT))
+    return _stamp(folder / CONFIG), *stamps
 
 
 def _stage_log(folder: Path, stage: str, config: Mapping[str, Any]) -> StageLog:

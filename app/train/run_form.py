@@ -171,7 +171,7 @@ def preview_of(
     form: RunForm,
     new_labels: NewLabels,
     preflight: Preflight,
-    next_id: int,
+    command: str,
     queue: int,
     has_benchmark: bool,
     place_about: str = "",
@@ -182,14 +182,12 @@ def preview_of(
         form: the checked form.
         new_labels: which it would train on.
         preflight: what this machine can train.
-        next_id: the id that the run will get.
+        command: that trains with these settings in a terminal.
         queue: number of runs before it.
         has_benchmark: whether the comparison has benchmark pairs.
         place_about: what the place has, where it is not this machine.
     """
-    is_here, command = form.place == "here", f"python -m trainer run {next_id}"
-    if form.place == "elsewhere":
-        command = f"python -m trainer pack {next_id} run-{next_id}"
+    is_here = form.place == "here"
     return RunPreview(
         stages=form.stages,
         preset=form.preset,

@@ -9,12 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from markupsafe import Markup
+
 from app.train.views.checkpoints import CheckpointSummary
 from app.train.views.runs import RunSummary
+from app.ui.dates import day
 from storage import Database, NotInStoreError
 from storage.accounts.users import list_users
 from storage.campaigns.campaign import list_campaigns
 from storage.training.model_registry import Checkpoint, Promotion, list_checkpoints, promotions
+from storage.training.run_notes import RunNote, run_notes
 from storage.training.runs import Run, get_run, list_runs, runs_in
 
 RUNS_SHOWN, SCORINGS_SHOWN = 30, 10
@@ -38,6 +42,7 @@ class StoreRows:
         promotions: the newest first.
         people: names by id.
         campaigns: names.
+        notes: of leads on runs, by the id of the run.
     """
 
     runs: tuple[Run, ...]
@@ -46,6 +51,7 @@ class StoreRows:
     promotions: tuple[Promotion, ...]
     people: Mapping[int, str]
     campaigns: tuple[str, ...]
+    notes: Mapping[int, RunNote]
 
 
 def read_store(database: Database) -> StoreRows:
@@ -60,6 +66,7 @@ def read_store(database: Database) -> StoreRows:
             promotions=promotions(session, PROMOTIONS_SHOWN),
             people={user.id: user.name for user in list_users(session)},
             campaigns=tuple(campaign.config.name for campaign in campaigns),
+            notes=run_notes(session),
         )
 
 
@@ -96,6 +103,7 @@ def _run_summary(run: Run, rows: StoreRows, queue_position: int | None, served: 
         candidate=None if candidate is None else candidate.name,
         verdict=None if candidate is None else (candidate.gate or {}).get("verdict"),
         promoted=run.candidate_id in served,
+        note=rows.notes[run.id].text if run.id in rows.notes else "",
     )
 
 
@@ -131,7 +139,7 @@ def checkpoint_summaries(rows: StoreRows, serving_id: int | None) -> list[Checkp
     return summaries
 
 
-def serving_history(rows: StoreRows) -> list[tuple[str, str, str]]:
+def serving_history(rows: StoreRows) -> list[tuple[Markup, str, str]]:
     """List which checkpoint served when: time, name, reason."""
     history = []
     for promotion in rows.promotions:
@@ -139,7 +147,7 @@ def serving_history(rows: StoreRows) -> list[tuple[str, str, str]]:
         person = None if promotion.by is None else rows.people.get(promotion.by)
         history.append(
             (
-                f"{promotion.created_at:%Y-%m-%d %H:%M} UTC",
+                day(promotion.created_at),
                 "?" if checkpoint is None else checkpoint.name,
                 ACTIONS[promotion.action] + (f" by {person}" if person else ""),
             )

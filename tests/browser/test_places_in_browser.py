@@ -65,7 +65,7 @@ def test_retrain_by_pack_and_promote(browser: Browser, app: Running, lead: Page,
     lead.get_by_label("Cold start, steps").fill("2")
     lead.get_by_label("Name").fill("from elsewhere")
     lead.locator("[name=place][value=elsewhere]").check()
-    expect(lead.locator(".train-plan-box")).to_contain_text("python -m trainer pack 1")
+    expect(lead.locator(".train-plan-box")).to_contain_text("the commands for the other machine")
     expect(lead.get_by_label("Cold start, steps")).to_have_value("2")  # another place leaves what was typed
     lead.get_by_text("Which labels, and the comparison").click()
     lead.get_by_label("Benchmark pairs").fill("0")

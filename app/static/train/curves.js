@@ -40,8 +40,10 @@ export class Curves {
       box.parentElement.remove();
     }
     for (const [index, name] of names.entries()) {
-      const { data, layout, about } = figures[name];
-      await plotly.react(this.boxOf(name, index, about), data.map((trace) => this.coloured(trace)), this.layoutOf(layout), OPTIONS);
+      const { data, layout, about, text } = figures[name];
+      const box = this.boxOf(name, index, about);
+      box.setAttribute("aria-label", text);
+      await plotly.react(box, data.map((trace) => this.coloured(trace)), this.layoutOf(layout), OPTIONS);
     }
   }
 
@@ -52,6 +54,7 @@ export class Curves {
     const frame = make("figure", "train-figure");
     const added = make("div", "train-curve");
     added.dataset.figure = name;
+    added.setAttribute("role", "img");
     frame.append(added, make("figcaption", "", about));
     this.root.insertBefore(frame, this.root.children[index] || null);
     return added;

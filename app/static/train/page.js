@@ -4,6 +4,7 @@
 import { addressOf } from "../shared/address.js";
 import { make } from "../shared/dom.js";
 import { fields } from "../shared/form_fields.js";
+import { Comparison, comparedInAddress } from "./comparison.js";
 import { Curves } from "./curves.js";
 
 const ASK_AGAIN = 3;        // seconds, where the server does not say
@@ -23,7 +24,7 @@ async function call(method, path, body) {
   throw Object.assign(new Error(message), { code, status: response.status });
 }
 
-const runInAddress = () => Number(/^#run-(\d+)$/.exec(location.hash)?.[1]) || null;
+const runInAddress = () => Number(/^#run-(\d+)/.exec(location.hash)?.[1]) || null;
 
 // Replaces the content of a part; what is open, scrolled or focused in it stays so.
 function replaceContent(part, html) {
@@ -32,7 +33,8 @@ function replaceContent(part, html) {
     .map((node) => [node.scrollTop, node.scrollHeight - node.scrollTop - node.clientHeight < AT_END]);
   const focused = part.contains(document.activeElement) ? document.activeElement.dataset : {};
   const same = focused.act ? `[data-act="${focused.act}"][data-id="${focused.id || ""}"]`
-    : focused.open ? `[data-open="${focused.open}"]` : "";
+    : focused.open ? `[data-open="${focused.open}"]`
+    : focused.compare ? `[data-compare="${focused.compare}"]` : "";
   part.innerHTML = html;
   for (const node of part.querySelectorAll("details[data-keep]")) {
     if (open.has(node.dataset.keep)) node.open = open.get(node.dataset.keep);
@@ -41,16 +43,35 @@ function replaceContent(part, html) {
     const [top, atEnd] = scrolled[index] || [0, true];
     node.scrollTop = node.dataset.end !== undefined && atEnd ? node.scrollHeight : top;
   }
-  for (const node of part.querySelectorAll("time[datetime]")) {
-    node.title = node.textContent;
-    node.textContent = new Date(node.dateTime).toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
-  }
   if (same) part.querySelector(same)?.focus();
 }
 
-function setHidden(label, hidden) {
-  label.hidden = hidden;
-  label.querySelector("input").required = !hidden;
+// Whether somebody writes in a part whose new content has the same field: that would be lost.
+function isBeingWritten(part, html) {
+  const text = part.querySelector("textarea");
+  return Boolean(text) && text.value !== text.defaultValue && html.includes(`data-id="${text.form.dataset.id}"`);
+}
+
+// A control, or a group of them, that is hidden need not be filled in.
+function setHidden(part, hidden) {
+  part.hidden = hidden;
+  for (const input of part.querySelectorAll("input")) input.required = !hidden && input.type === "number";
+}
+
+// The settings of the form, kept in this browser: all but what is meant for one run, its name and its promotion.
+const KEPT = "descore:retrain";
+const FOR_ONE_RUN = ["name", "auto_promote"];
+
+function keptSettings() {
+  try { return JSON.parse(localStorage.getItem(KEPT)); } catch { return null; }
+}
+
+function keepSettings(settings) {
+  const kept = settings && Object.fromEntries(Object.entries(settings).filter(([name]) => !FOR_ONE_RUN.includes(name)));
+  try {
+    if (kept) localStorage.setItem(KEPT, JSON.stringify(kept));
+    else localStorage.removeItem(KEPT);
+  } catch { /* a browser that keeps nothing */ }
 }
 
 class TrainPage {
@@ -62,7 +83,15 @@ class TrainPage {
     this.status = element.querySelector(".train-status");
     this.openRun = element.querySelector(".train-run");
     this.parts = Object.fromEntries([...element.querySelectorAll("[data-part]")].map((part) => [part.dataset.part, part]));
-    this.curves = new Curves(element.querySelector(".train-curves"), plotly);
+    this.curves = new Curves(this.openRun.querySelector(".train-curves"), plotly);
+    this.comparison = new Comparison(element, plotly, {
+      load: (runs) => call("GET", `compare?runs=${runs}`),
+      put: replaceContent,
+      changed: () => {
+        this.setAddress();
+        this.compare();
+      },
+    });
     this.versions = {};      // of the parts that this page has
     this.run = runInAddress();
     this.timer = null;
@@ -70,6 +99,7 @@ class TrainPage {
     this.asking = false;
     this.askAgain = false;
     this.wasEdited = false;  // whether somebody has filled in the form
+    this.startedHere = false;
     this.listen();
     this.ask();
   }
@@ -84,12 +114,14 @@ class TrainPage {
     this.element.addEventListener("input", (event) => {
       if (!this.parts.form.contains(event.target)) return;
       this.wasEdited = true;
+      keepSettings(fields(this.parts.form));
       this.fitForm();
       this.askPlan();
     });
     this.element.addEventListener("change", (event) => { if (event.target.dataset.change) this.changeForm(event.target.dataset.change); });
     window.addEventListener("hashchange", () => {
       this.run = runInAddress();
+      this.comparison.set(comparedInAddress());
       this.ask();
     });
   }
@@ -102,26 +134,43 @@ class TrainPage {
   // ---- state -----------------------------------------------------------------------------------------------------
 
   put(name, html) {
-    if (this.parts[name]) replaceContent(this.parts[name], html);
+    const part = this.parts[name];
+    if (!part || isBeingWritten(part, html)) return;
+    replaceContent(part, html);
+    if (name === "runs") this.comparison.fitBoxes();
   }
 
   show(state) {
     for (const [name, { html, version }] of Object.entries(state.parts)) {
+      this.versions[name] = version;
       if (name === "form" && this.wasEdited) continue;  // what was typed stays; the form is replaced after the next run begins
       this.put(name, html);
-      this.versions[name] = version;
-      if (name === "form") this.fitForm();
-      if (name === "form" || name === "news") this.askPlan(0);
+      if (name === "form") this.fillForm();
+      else if (name === "news") this.askPlan(0);
     }
     this.run = state.run;
     this.openRun.hidden = this.run === null;
+    this.placeRun(state.live);
     if (state.figures) {
       this.versions.figures = state.figures.version;
       this.curves.draw(state.figures.of);
     }
+    if (this.root.dataset.state !== "ready" || this.comparison.isLive) this.compare();
     this.root.dataset.state = "ready";
     this.gate.hidden = true;
     this.page.hidden = false;
+  }
+
+  async compare() {
+    try { await this.comparison.show(); } catch (error) { this.say(error.message, true); }
+  }
+
+  // A run that goes on comes first. What somebody looks at stays where it is: only a fresh page, or a run started on it, moves.
+  placeRun(isLive) {
+    if (!isLive || (this.root.dataset.state === "ready" && !this.startedHere)) return;
+    this.parts.aside.after(this.parts.runs, this.comparison.article, this.openRun);
+    if (this.startedHere) this.parts.runs.scrollIntoView({ block: "start" });
+    this.startedHere = false;
   }
 
   async ask() {
@@ -171,13 +220,26 @@ class TrainPage {
 
   // ---- the form --------------------------------------------------------------------------------------------------
 
+  // The settings that this browser has kept, in a form that the server has made for them.
+  fillForm() {
+    const settings = keptSettings();
+    this.fitForm();
+    if (settings && this.parts.form.querySelector("form")) {
+      this.wasEdited = true;
+      this.changeForm("", settings);
+    } else {
+      this.askPlan(0);
+    }
+  }
+
   // Only what counts for the chosen stages and start is asked for.
   fitForm() {
     const form = this.parts.form.querySelector("form");
     if (!form) return;
     const { stages = "", start = "" } = fields(form);
-    for (const label of form.querySelectorAll("[data-stage]")) setHidden(label, !stages.split(",").includes(label.dataset.stage));
-    for (const label of form.querySelectorAll("[data-for='replay_share']")) setHidden(label, start === "base");
+    const shown = [...stages.split(","), start === "base" ? "" : "replay"];
+    for (const group of form.querySelectorAll("[data-group]")) setHidden(group, !shown.includes(group.dataset.group));
+    form.querySelector("[data-reset]").hidden = !keptSettings();
   }
 
   askPlan(delay = PLAN_AFTER) {
@@ -193,15 +255,23 @@ class TrainPage {
   }
 
   // Another preset has other knobs, another place other presets.
-  async changeForm(changed) {
+  async changeForm(changed, settings = fields(this.parts.form)) {
     try {
-      const { form, plan } = await call("POST", "form", { ...fields(this.parts.form), changed });
+      const { form, plan } = await call("POST", "form", { ...settings, changed });
       this.put("form", form);
       this.put("plan", plan);
+      if (changed) keepSettings(fields(this.parts.form));
       this.fitForm();
     } catch (error) {
       this.say(error.message, true);
     }
+  }
+
+  forgetSettings() {
+    keepSettings(null);
+    this.wasEdited = false;
+    delete this.versions.form;
+    this.ask();
   }
 
   // ---- acts ------------------------------------------------------------------------------------------------------
@@ -210,7 +280,9 @@ class TrainPage {
     const line = event.target.closest("[data-open]");
     const copy = event.target.closest("[data-copy]");
     const button = event.target.closest("button[data-act]");
-    if (line) {
+    if (event.target.closest("[data-reset]")) {
+      this.forgetSettings();
+    } else if (line) {
       this.open(Number(line.dataset.open));
     } else if (copy) {
       this.copyText(copy);
@@ -226,10 +298,11 @@ class TrainPage {
       const result = await call("POST", "act", form);
       this.say(result.said, result.bad);
       if (result.run && !result.bad) this.open(result.run);
+      if (form.act === "note" && !result.bad) this.closeNote(form.text);
       if (form.act === "retrain" && !result.bad) {
         this.wasEdited = false;
+        this.startedHere = true;
         delete this.versions.form;
-        this.openRun.scrollIntoView({ block: "nearest" });
       }
       document.dispatchEvent(new Event("descore:serving"));
     } catch (error) {
@@ -240,11 +313,25 @@ class TrainPage {
     }
   }
 
+  // What was written is saved: the server's text may take its place.
+  closeNote(text) {
+    const field = this.parts.note.querySelector("textarea");
+    field.defaultValue = text;
+    field.closest("details").open = false;
+  }
+
   open(run) {
     this.run = run;
-    // The whole address: a page of Gradio's has a base of its own, which "#..." alone would lead to.
-    history.replaceState(null, "", `${location.pathname}${location.search}#run-${run}`);
+    this.setAddress(run);
     this.ask();
+  }
+
+  // The open run, and those that are compared. The whole address: a page of Gradio's has a base of its own, which "#..." alone
+  // would lead to.
+  setAddress(run = runInAddress()) {
+    const { runs } = this.comparison;
+    const parts = [run && `run-${run}`, runs.length && `compare=${runs.join(",")}`].filter(Boolean).join("&");
+    history.replaceState(null, "", `${location.pathname}${location.search}${parts && `#${parts}`}`);
   }
 
   async copyText(button) {

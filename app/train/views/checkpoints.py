@@ -10,8 +10,9 @@ from typing import Any
 from markupsafe import Markup
 
 from app.train.views.gate import verdict_pill
+from app.ui.dates import day
 from app.ui.markup import NOTHING, button, empty, joined, pill, table
-from app.ui.wording import STAGES, day, share, size
+from app.ui.wording import STAGES, share, size
 from storage.training.model_registry import BASE, Checkpoint
 
 HEAD = ("checkpoint", "made from", "held-out accuracy", "verdict", "disk", "made", "")
@@ -41,7 +42,7 @@ class CheckpointSummary:
 
 
 def checkpoint_list(
-    summaries: Sequence[CheckpointSummary], may_act: bool, history: Sequence[tuple[str, str, str]]
+    summaries: Sequence[CheckpointSummary], may_act: bool, history: Sequence[tuple[Markup, str, str]]
 ) -> Markup:
     """Show the checkpoints, and the history of serving: (time, name, reason)."""
     if not summaries:
@@ -117,7 +118,7 @@ def _lineage(summary: CheckpointSummary) -> Markup:
     )
     settings = _json(checkpoint.settings, "settings") + _json(checkpoint.metrics, "metrics")
     return Markup(
-        '<details class="train-more" data-keep="checkpoint-{}"><summary>lineage</summary><dl>{}</dl>{}</details>'
+        '<details class="train-more" data-keep="checkpoint-{}"><summary>how it was made</summary><dl>{}</dl>{}</details>'
     ).format(checkpoint.id, lines, settings)
 
 
@@ -128,7 +129,7 @@ def _json(values: Mapping[str, Any], title: str) -> Markup:
     return Markup('<p><small>{}</small></p><pre class="train-json">{}</pre>').format(title, text)
 
 
-def _history(history: Sequence[tuple[str, str, str]]) -> Markup:
+def _history(history: Sequence[tuple[Markup, str, str]]) -> Markup:
     if len(history) < 2:
         return Markup("")
     lines = joined(Markup("<li>{} <b>{}</b> <small>{}</small></li>").format(*entry) for entry in history)

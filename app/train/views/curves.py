@@ -177,10 +177,19 @@ def run_figures(stages: Sequence[StageLog], revision: str) -> dict[str, dict[str
 
 def panel_figure(panel: CurvePanel, stages: Sequence[StageLog], revision: str) -> dict[str, Any]:
     """Draw one figure; it has no lines where nothing was logged."""
-    data = [trace for curve in panel.curves for trace in _traces(curve, stages)]
+    data = [trace for curve in panel.curves for trace in curve_traces(curve, stages)]
     if panel.name == "accuracy":
-        data += _held_out(stages)
-    total = sum(stage.steps for stage in stages)
+        data += held_out_line(stages)
+    layout = {
+        **panel_layout(panel, sum(stage.steps for stage in stages), revision),
+        "showlegend": len({trace["name"] for trace in data}) > 1,
+        **_borders(stages),
+    }
+    return {"data": data, "layout": layout, "about": panel.about, "text": figure_text(panel.title, data)}
+
+
+def panel_layout(panel: CurvePanel, total: int, revision: str) -> dict[str, Any]:
+    """Return title and axes of a panel; total: number of steps on its axis."""
     edge = 0.02 * max(total, 1)  # half a marker stands beyond the first and the last step
     x_axis: dict[str, Any] = {
         "range": [-edge, max(total, 1) + edge],
@@ -193,18 +202,21 @@ def panel_figure(panel: CurvePanel, stages: Sequence[StageLog], revision: str) -
     if panel.span is not None:
         low, high = panel.span
         y_axis["range"] = [low - 0.03 * (high - low), high + 0.03 * (high - low)]
-    layout = {
-        "title": {"text": panel.title},
-        "xaxis": x_axis,
-        "yaxis": y_axis,
-        "uirevision": revision,
-        "showlegend": len({trace["name"] for trace in data}) > 1,
-        **_borders(stages),
-    }
-    return {"data": data, "layout": layout, "about": panel.about}
+    return {"title": {"text": panel.title}, "xaxis": x_axis, "yaxis": y_axis, "uirevision": revision}
 
 
-def _traces(curve: Curve, stages: Sequence[StageLog]) -> list[dict[str, Any]]:
+def figure_text(title: str, data: Sequence[Mapping[str, Any]]) -> str:
+    """Say in words what the lines of a figure do, for those who don't see it."""
+    lines = []
+    for trace in data:
+        values = [value for value in trace["y"] if value is not None]
+        if values and trace.get("hoverinfo") != "skip":
+            steps = trace["x"]
+            lines.append(f"{trace['name']} from {values[0]:.3g} at step {steps[0]} to {values[-1]:.3g} at step {steps[-1]}")
+    return f"{title}: {'; '.join(lines)}." if lines else title
+
+
+def curve_traces(curve: Curve, stages: Sequence[StageLog]) -> list[dict[str, Any]]:
     """Draw a line over all stages, broken between them, with a smoothed one above it where there are many points."""
     steps: list[float | None] = []
     values: list[float | None] = []
@@ -247,7 +259,7 @@ def _smoothed(values: Sequence[float]) -> list[float]:
     return means
 
 
-def _held_out(stages: Sequence[StageLog]) -> list[dict[str, Any]]:
+def held_out_line(stages: Sequence[StageLog]) -> list[dict[str, Any]]:
     """Draw the accuracy on held-out pairs, which is measured between the stages."""
     points: dict[int, float] = {}
     first = 0

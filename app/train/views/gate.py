@@ -48,7 +48,7 @@ def verdict_view(gate: Gate, candidate: str, rival: str) -> Markup:
         '<div class="train-verdict"><p class="train-sentence">{} {}</p>{}{}<p class="ds-hint">{}</p></div>'
     ).format(
         verdict_pill(str(gate.get("verdict", ""))),
-        gate.get("sentence", ""),
+        _reasons(gate),
         table(
             ("measured on held-out pairs", candidate, rival, "difference, points"),
             [row for row in rows if row],
@@ -57,6 +57,14 @@ def verdict_view(gate: Gate, candidate: str, rival: str) -> Markup:
         _dimensions(new, old),
         " ".join(filter(None, remarks)),
     )
+
+
+def _reasons(gate: Gate) -> str:
+    """Return the sentence behind the verdict without the verdict itself, which stands before it as a pill."""
+    verdict, sentence = str(gate.get("verdict", "")), str(gate.get("sentence", ""))
+    if verdict and sentence.lower().startswith(f"{verdict}: "):
+        sentence = sentence[len(verdict) + 2 :]
+    return f"{sentence[:1].upper()}{sentence[1:]}"
 
 
 def _side(gate: Gate, name: str) -> Mapping[str, Any]:

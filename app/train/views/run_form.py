@@ -5,24 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from markupsafe import Markup
 
 from app.runs.places.places import PlaceChoice
+from app.ui.dates import day
 from app.ui.markup import DASH, NOTHING, checkboxes, count, empty, joined, options
-from app.ui.wording import day, duration, figures, plural, signed, size, stage_list
+from app.ui.wording import duration, figures, plural, signed, size, stage_list
 from storage.labelling.krippendorff import Alpha
 from storage.training.devices import process_count
 from storage.training.new_labels import NewLabels
 from storage.training.preflight import Preflight, PresetPreflight
 
-# Knob -> its title in the form, which hides those of a stage that is not trained.
+# Knob -> its title: the heading of its group, and its name there.
 KNOBS = {
     "cold_start.steps": "Cold start, steps",
     "cold_start.optim.lr": "Cold start, learning rate",
     "dual_rl.steps": "Dual RL, steps",
     "dual_rl.optim.lr": "Dual RL, learning rate",
-    "dual_rl.objective.num_generations": "Rollouts a video",
+    "dual_rl.objective.num_generations": "Dual RL, rollouts a video",
 }
 # A knob that is one of several words: its title, and each word as the form says it.
 WORD_KNOBS = {
@@ -140,7 +142,7 @@ def run_form_view(
     """Show the form; while the preflight runs, a note that it does."""
     title = Markup('<h2 class="train-title">Retrain</h2>')
     if preflight is None:
-        return title + empty("Looking at what this machine can train ...")
+        return title + empty("Measuring what this machine can train ...")
     place = draft.place if draft.place in _open_places(places, preflight) else ""
     place = place or next(iter(_open_places(places, preflight)), "")
     first = preflight.first if place == "here" else preflight.first_elsewhere
@@ -151,25 +153,37 @@ def run_form_view(
     return title + Markup(
         '<form class="ds-form train-form" data-act="retrain"><p class="ds-hint">{title}.</p>'
         '<div class="train-choices">{stages}{starts}{places}</div>'
-        '<div class="ds-columns">{preset}{name}{knobs}{replay}</div>'
+        '<div class="train-groups">{run}{knobs}{labels}</div>'
         '<details class="train-more" data-keep="data"><summary>Which labels, and the comparison</summary>'
         '<div class="ds-columns">{least}{benchmark}{campaigns}</div></details>'
         '<div class="ds-submit"><button type="submit" class="ds-button is-main">Retrain</button>'
         '<label class="ds-check"><input type="checkbox" name="auto_promote" value="yes"{auto}>'
-        "Promote by itself if the comparison says better</label></div></form>"
+        "Promote by itself if the comparison says better</label>"
+        '<button type="button" class="ds-button train-reset" data-reset hidden>Back to the preset’s settings</button>'
+        "</div></form>"
     ).format(
         stages=_radios("stages", {key: text for key, text in STAGE_CHOICES.items() if _has(chosen, key)}, draft.stages),
         starts=_radios("start", STARTS, draft.start),
         places=_place_choice(preflight, chosen, places, place),
         title=chosen.title,
-        preset=_preset_choice(preflight, chosen, place),
-        name=_text("name", "Name", draft.name, "name of the checkpoint"),
+        run=_group(
+            "Run", [_text("name", "Name", draft.name, "name of the checkpoint"), _preset_choice(preflight, chosen, place)]
+        ),
         knobs=_knobs(chosen, draft),
-        replay=_number("replay_share", "Replay, % of the training pairs", draft.replay_share, 0, 90),
+        labels=_group(
+            "Older labels", [_number("replay_share", "Replay, % of the training pairs", draft.replay_share, 0, 90)], "replay"
+        ),
         least=_number("min_labels", "Labels that a pair needs", draft.min_labels, 1, 99),
         benchmark=_number("benchmark_pairs", "Benchmark pairs, where there is a benchmark", draft.benchmark_pairs, 0, 400),
         campaigns=_campaigns(campaigns, draft.campaigns),
         auto=Markup(" checked") if draft.auto_promote else "",
+    )
+
+
+def _group(legend: str, controls: Sequence[Markup], shown_for: str = "") -> Markup:
+    """Put controls under a heading. shown_for: stage without which, or "replay", the page hides them."""
+    return Markup('<fieldset class="train-group"{}><legend class="train-legend">{}</legend>{}</fieldset>').format(
+        Markup(' data-group="{}"').format(shown_for) if shown_for else "", legend, joined(controls)
     )
 
 
@@ -231,29 +245,41 @@ def _preset_choice(preflight: Preflight, chosen: PresetPreflight, place: str) ->
 
 
 def _knobs(preset: PresetPreflight, draft: FormDraft) -> Markup:
-    """Show the knobs of the preset; each is marked with its stage, so that the page can hide it."""
+    """Show the knobs of the preset by stage, so that the page can hide those of a stage that is not trained."""
     typed = draft.knobs if draft.preset == preset.name else {}
-    fields = []
-    for key, title in KNOBS.items():
-        if key not in preset.knobs:
-            continue
-        default, stage = preset.knobs[key], STAGE_OF[key.partition(".")[0]]
-        whole = float(default).is_integer()
-        fields.append(
-            Markup(
-                '<label class="ds-field" data-stage="{}">{}<input type="number" name="knob-{}" value="{}" min="0" '
-                'step="{}" required></label>'
-            ).format(stage, title, key, typed.get(key, f"{default:g}"), "1" if whole else "any")
-        )
-    for key, (title, words) in WORD_KNOBS.items():
-        if key in preset.knobs:
-            inner = options(words, typed.get(key, preset.knobs[key]))
-            fields.append(
-                Markup('<label class="ds-field" data-stage="{}">{}<select name="knob-{}">{}</select></label>').format(
-                    STAGE_OF[key.partition(".")[0]], title, key, inner
-                )
-            )
-    return joined(fields)
+    groups = []
+    for section, stage in STAGE_OF.items():
+        names = [name for name in KNOBS if name in preset.knobs and name.startswith(f"{section}.")]
+        if names:
+            title = KNOBS[names[0]].partition(",")[0]
+            knobs = [_knob(name, preset.knobs[name], typed) for name in names]
+            words = [name for name in WORD_KNOBS if name in preset.knobs and name.startswith(f"{section}.")]
+            knobs += [_word_knob(name, typed.get(name, preset.knobs[name])) for name in words]
+            groups.append(_group(title, knobs, stage))
+    return joined(groups)
+
+
+def _knob(name: str, default: Any, typed: Mapping[str, str]) -> Markup:
+    """Show one knob; its heading has the stage, so that it stands in the name alone."""
+    title = KNOBS[name]
+    short = title.partition(", ")[2] or title
+    return Markup(
+        '<label class="ds-field">{}<input type="number" name="knob-{}" value="{}" min="0" step="{}" '
+        'aria-label="{}" required></label>'
+    ).format(
+        f"{short[:1].upper()}{short[1:]}",
+        name,
+        typed.get(name, f"{default:g}"),
+        "1" if float(default).is_integer() else "any",
+        title,
+    )
+
+
+def _word_knob(name: str, chosen: str) -> Markup:
+    title, words = WORD_KNOBS[name]
+    return Markup('<label class="ds-field ds-wide">{}<select name="knob-{}">{}</select></label>').format(
+        title, name, options(words, chosen)
+    )
 
 
 def _radios(name: str, choices: Mapping[str, str], chosen: str) -> Markup:
@@ -304,7 +330,7 @@ class RunPreview:
         replay: number of replayed pairs.
         held_out: number of held-out pairs in the comparison.
         seconds: by stage; empty where unknown.
-        command: that will run.
+        command: that trains with these settings in a terminal; "" where the place needs another machine.
         overrides: "name=value" of each knob that differs from the preset.
         queue: number of runs before it.
         place: where it runs.
@@ -357,7 +383,6 @@ def preview_view(preview: RunPreview | None, trouble: str = "") -> Markup:
         "memory": memory,
     }
     lines = joined(Markup("<div><dt>{}</dt><dd>{}</dd></div>").format(name, value) for name, value in details.items())
-    changed = "".join(f" \\\n    --set {override}" for override in preview.overrides)
     consequence = {
         "here": "Labelling and judging go on while it trains.",
         "slurm": "It is handed in as one job, which waits in SLURM's queue. Labelling and judging go on.",
@@ -369,19 +394,27 @@ def preview_view(preview: RunPreview | None, trouble: str = "") -> Markup:
             "The device can't hold both models: the serving one is unloaded while it trains. Pairs judged before still open."
         )
     no_pairs = "" if preview.new + preview.replay else "There is no pair to train on yet. Label some first."
-    return title + Markup(
-        '<dl class="ds-settings train-plan">{}</dl><p class="ds-hint">{}</p>{}<p class="train-command-title">The command'
-        ' <button type="button" class="ds-button" data-copy="#train-command">Copy</button></p>'
-        '<pre class="train-command" id="train-command">{}</pre><p class="ds-hint">It trains preset {}, {}{}.</p>'
-    ).format(
+    return title + Markup('<dl class="ds-settings train-plan">{}</dl><p class="ds-hint">{}</p>{}{}').format(
         lines,
         consequence,
         Markup('<p class="train-message is-bad">{}</p>').format(no_pairs) if no_pairs else "",
-        preview.command,
-        preset.name,
-        stage_list(preview.stages),
-        Markup('<code class="train-overrides">{}</code>').format(changed) if changed else "",
+        _command(preview),
     )
+
+
+def _command(preview: RunPreview) -> Markup:
+    """Show the form's settings as a command, and where the command of the run itself will stand."""
+    changed = plural(len(preview.overrides), "setting")
+    settings = f"Preset {preview.preset.name}, {stage_list(preview.stages)}; {changed} changed."
+    if not preview.command:
+        text = "Retrain freezes the labels and gives the run a number; then the commands for the other machine stand below."
+        return Markup('<p class="ds-hint">{} {}</p>').format(settings, text)
+    return Markup(
+        '<p class="train-command-title">The same settings in a terminal <button type="button" class="ds-button" '
+        'data-copy="#train-command">Copy</button></p><pre class="train-command" id="train-command" tabindex="0">{}</pre>'
+        '<p class="ds-hint">{} It trains on all labelled pairs that are not held out, outside the queue; nothing is '
+        "compared or registered. Retrain gives the run a number; its own command then stands at the run.</p>"
+    ).format(preview.command, settings)
 
 
 def _named(seconds: Mapping[str, float]) -> list[tuple[str, float]]:

@@ -10,8 +10,9 @@ from markupsafe import Markup
 
 from app.train.views.gate import verdict_pill
 from app.train.views.notices import Notice, notices_view
+from app.ui.dates import day
 from app.ui.markup import bar, button, count, empty, joined, pill
-from app.ui.wording import STEPS, day, duration, ordinal, plural, stage_list
+from app.ui.wording import STEPS, duration, ordinal, plural, stage_list
 from storage.training.runs import Run
 
 TONES = {"running": "good", "queued": "warn", "failed": "bad", "lost": "bad"}
@@ -19,6 +20,7 @@ RESUMABLE = ("failed", "cancelled", "lost")
 # Stages of the progress of a run that has no process yet, or none here.
 WAITING = {"slurm": "in SLURM's queue", "elsewhere": "elsewhere"}
 PLACES = {"slurm": "SLURM", "elsewhere": "elsewhere, packed"}
+COPY = Markup(' <button type="button" class="ds-button" data-copy="#train-run-command">Copy</button>')
 # The parts of a stage, by their names in the progress of a run.
 PHASES = {
     "thoughts": "collecting thoughts",
@@ -41,6 +43,7 @@ class RunSummary:
         candidate: name of the checkpoint that it made.
         verdict: the gate's on the candidate.
         promoted: whether the candidate has ever served.
+        note: what a lead wrote about it.
     """
 
     run: Run
@@ -51,39 +54,50 @@ class RunSummary:
     candidate: str | None
     verdict: str | None
     promoted: bool
+    note: str = ""
 
 
 def run_list(summaries: Sequence[RunSummary], opened: int | None) -> Markup:
-    """Show the runs, with a mark on the open one. opened: its id."""
+    """Show the runs, those that go on or wait first, with a mark on the open one. opened: its id."""
     if not summaries:
-        return empty("No run yet. Start one with the form above.")
-    rows = joined(_card(summary, summary.run.id == opened) for summary in summaries)
-    return Markup('<h2 class="train-title">Runs</h2><div class="train-runs" role="list" aria-label="Runs">{}</div>').format(
-        rows
+        return empty("No run yet. Start one with the form Retrain.")
+    rows = joined(_card(summary, summary.run.id == opened) for summary in sorted(summaries, key=_order))
+    hint = Markup('<p class="ds-hint">Tick two or more runs to see their curves, verdicts and settings side by side.</p>')
+    return Markup('<h2 class="train-title">Runs</h2><ul class="train-runs" aria-label="Runs">{}</ul>{}').format(
+        rows, hint if len(summaries) > 1 else ""
     )
+
+
+def _order(summary: RunSummary) -> tuple[int, int]:
+    """Sort what runs first, then the queue in its order, then what is over, the newest first."""
+    run = summary.run
+    return ({"running": 0, "queued": 1}.get(run.state, 2), run.id if run.state == "queued" else -run.id)
 
 
 def _card(summary: RunSummary, is_open: bool) -> Markup:
     run = summary.run
     return Markup(
-        '<button type="button" class="train-run-row {chosen}" role="listitem" data-open="{id}" aria-pressed="{pressed}">'
+        '<li class="{chosen}"><input type="checkbox" data-compare="{id}" aria-label="compare {name}, run {id}">'
+        '<button type="button" class="train-run-row" data-open="{id}"{current}>'
         '<span class="train-name"><small>{id}</small> {name}</span><span class="train-state">{state}{verdict}</span>'
-        '<span class="train-bar">{bar}</span><small class="train-now">{now}</small>'
-        '<small class="train-when">{when}</small></button>'
+        '<span class="train-bar">{bar}</span><small class="train-now">{now}{note}</small>'
+        '<small class="train-when">{when}</small></button></li>'
     ).format(
         chosen="is-chosen" if is_open else "",
         id=run.id,
-        pressed=str(is_open).lower(),
+        current=Markup(' aria-current="true"') if is_open else "",
         name=run.name,
-        state=pill(_state(run), _tone(run)),
+        state=pill(run_state(run), _tone(run)),
         verdict=verdict_pill(summary.verdict) + (pill("promoted", "good") if summary.promoted else ""),
         bar=bar(progress_share(run), f"progress of {run.name}") if _works(run) else "",
         now=_activity(summary),
+        note=Markup('<em title="{0}">{0}</em>').format(summary.note) if summary.note else "",
         when=day(run.ended_at or run.started_at or run.created_at),
     )
 
 
-def _state(run: Run) -> str:
+def run_state(run: Run) -> str:
+    """Return the state of a run in words."""
     if run.state == "running" and run.cancel_requested_at is not None:
         return "ending"
     if run.state == "running" and not _works(run):
@@ -142,28 +156,28 @@ def doing(run: Run) -> str:
     return text + (f", about {duration(left)} left" if isinstance(left, (int, float)) and left > 0 else "")
 
 
-def run_head(summary: RunSummary, may_act: bool, now: datetime, notices: Sequence[Notice] = ()) -> Markup:
-    """Show the open run.
+def run_head(summary: RunSummary, may_act: bool, now: datetime, notices: Sequence[Notice] = (), command: str = "") -> Markup:
+    """Show the open run. Its verdict stands below, with the figures behind it.
 
     Args:
         summary: the run.
         may_act: whether the person may press its buttons.
         now: the time, to say how long it takes.
         notices: alarms and warnings of its stages.
+        command: that does the run, or goes on with it, in a terminal; "" without one.
     """
     run = summary.run
     return Markup(
         '<header class="train-head"><h2 class="train-title">{name} <small>run {id}</small></h2>'
-        "<span>{state}{verdict}</span><span class='train-acts'>{acts}</span></header>{progress}{sentence}{notices}{details}"
+        "<span>{state}</span><span class='train-acts'>{acts}</span></header>{progress}{sentence}{notices}{details}"
     ).format(
         name=run.name,
         id=run.id,
-        state=pill(_state(run), _tone(run)),
-        verdict=verdict_pill(summary.verdict),
+        state=pill(run_state(run), _tone(run)),
         acts=_buttons(summary) if may_act else "",
         progress=_progress(run),
         sentence=_sentence(summary),
-        details=_details(summary, now),
+        details=_details(summary, now, command),
         notices=notices_view(notices),
     )
 
@@ -183,9 +197,10 @@ def _buttons(summary: RunSummary) -> Markup:
         return button("Resume", "resume", run.id, kind="is-main")
     if run.candidate_id is not None and not summary.promoted:
         question = f"Let {summary.candidate} judge and label from now on?"
-        if summary.verdict != "better":
+        is_better = summary.verdict == "better"
+        if not is_better:
             question = f"The comparison says: {summary.verdict or 'nothing'}. {question}"
-        return button("Promote", "promote", run.candidate_id, confirm=question, kind="is-main")
+        return button("Promote", "promote", run.candidate_id, confirm=question, kind="is-main" if is_better else "")
     return Markup("")
 
 
@@ -218,7 +233,7 @@ def _sentence(summary: RunSummary) -> Markup:
     return Markup('<p class="train-message {}">{}</p>').format(tone, text) if text else Markup("")
 
 
-def _details(summary: RunSummary, now: datetime) -> Markup:
+def _details(summary: RunSummary, now: datetime, command: str) -> Markup:
     run = summary.run
     ended = run.ended_at or now
     took = "" if run.started_at is None else duration((ended - run.started_at).total_seconds())
@@ -233,6 +248,7 @@ def _details(summary: RunSummary, now: datetime) -> Markup:
         "asked for": Markup("{} {}").format(day(run.created_at), f"by {summary.created_by}" if summary.created_by else ""),
         "time": took if run.state != "queued" else "",
         "promotion": "automatic, if it is better" if run.auto_promote else "",
+        "in a terminal": Markup('<code id="train-run-command">{}</code>{}').format(command, COPY) if command else "",
     }
     lines = joined(
         Markup("<div><dt>{}</dt><dd>{}</dd></div>").format(name, value) for name, value in details.items() if value

@@ -37,7 +37,7 @@ FORM = {
     "min_labels": "1",
     "benchmark_pairs": "0",
 }
-ACTS = ("retrain", "cancel", "end", "resume", "bring_back", "promote", "roll_back", "delete")
+ACTS = ("retrain", "cancel", "end", "resume", "bring_back", "promote", "roll_back", "delete", "note")
 
 
 class Page:
@@ -118,6 +118,8 @@ def test_only_leads_act_and_only_leads_and_viewers_look(app: Running, role: str)
         assert client.post("/api/train/act", json={**FORM, "act": act, "id": "1", "role": "lead"}).status_code == refused
     for path in ("plan", "form"):
         assert client.post(f"/api/train/{path}", json=FORM).status_code == refused
+    compared = client.get("/api/train/compare", params={"runs": "1,2"})
+    assert compared.status_code == (200 if role == "viewer" else refused)
     looked = client.get("/api/train/state")
     assert looked.status_code == (200 if role == "viewer" else refused)
     if role == "viewer":
@@ -174,8 +176,12 @@ def test_form_and_plan_follow_what_this_machine_can_do(page: Page) -> None:
 
     shown = plan()
     assert "8 new, 0 replayed; 4 held out" in shown
-    assert "python -m trainer run" in shown
-    assert "cold_start.steps=2" in shown
+    assert "python -m trainer cold-start" in shown
+    assert "--set cold_start.steps=2" in shown
+    assert "--set cold_start.steps=3" in plan(**{"knob-cold_start.steps": "3"})
+    assert "trainer run" not in shown.replace("python -m trainer cold-start", ""), (
+        "the number of a run is known once it is queued"
+    )
     assert "whole number" in plan(**{"knob-cold_start.steps": "2.5"})
     assert "Cold start, learning rate" in plan(**{"knob-cold_start.optim.lr": "much"})
     groups = "dual_rl.objective.groups_without_spread"

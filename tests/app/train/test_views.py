@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -12,22 +14,27 @@ import pytest
 
 from app.runs.places.places import PlaceChoice
 from app.runs.preflight import about
+from app.train.commands import run_command, terminal_command
 from app.train.run_form import check_form, device_of
 from app.train.views.away import away_view
 from app.train.views.checkpoints import CheckpointSummary, checkpoint_list
 from app.train.views.curves import MOST_POINTS, StageLog, run_figures
 from app.train.views.gate import verdict_view
+from app.train.views.note import note_view
 from app.train.views.notices import Notice
 from app.train.views.run_form import FormDraft, RunPreview, new_labels_view, preview_view, run_form_view
 from app.train.views.runs import RunSummary, run_head, run_list
 from app.train.views.thoughts import SampledPair, log_view, thoughts_view
 from app.ui.wording import duration, ordinal, size
 from app.web.form_data import FormError
+from storage.data_home import default_data_home
 from storage.labelling.krippendorff import krippendorff_alpha
 from storage.training.model_registry import Checkpoint
 from storage.training.new_labels import NewLabels
 from storage.training.preflight import Preflight
+from storage.training.run_notes import RunNote
 from storage.training.runs import Run
+from trainer.config import load_preset
 
 NOW = datetime(2026, 5, 4, 12, 0, tzinfo=timezone.utc)
 EVIL = "<img src=x onerror=alert(1)>"
@@ -182,12 +189,19 @@ def test_a_figure_that_is_no_number_leaves_a_gap_and_the_rest_is_json() -> None:
 # ---- runs ----------------------------------------------------------------------------------------------------------
 
 
+def test_what_runs_comes_first_then_the_queue_in_its_order() -> None:
+    states = {9: "finished", 8: "queued", 7: "queued", 6: "running", 5: "failed"}
+    summaries = [a_summary(id=number, state=state, queue_position=1) for number, state in states.items()]
+    order = re.findall(r'data-open="(\d)"', str(run_list(summaries, 9)))
+    assert order == ["6", "7", "8", "9", "5"]
+
+
 def test_a_run_says_how_far_it_is_and_where_it_waits() -> None:
     lines = [a_summary(), a_summary(id=8, state="queued", queue_position=2, progress={})]
     html = str(run_list(lines, 7))
     assert "dual RL: training, step 3 of 4, about 75 s left" in html
     assert "2nd in the queue of cpu" in html
-    assert html.count('aria-pressed="true"') == 1
+    assert html.count('aria-current="true"') == 1
 
 
 @pytest.mark.parametrize(
@@ -213,9 +227,23 @@ def test_a_run_offers_what_can_be_done_with_it_and_only_to_leads(changes: dict[s
 
 def test_promoting_what_is_not_better_says_so_when_it_asks() -> None:
     worse = a_summary(state="finished", candidate_id=2, candidate="week 12", verdict="worse")
-    assert "The comparison says: worse." in str(run_head(worse, True, NOW))
+    shown = str(run_head(worse, True, NOW))
+    assert "The comparison says: worse." in shown
+    assert "is-main" not in shown
+    assert "is-main" in str(run_head(replace(worse, verdict="better"), True, NOW))
     promoted = replace(worse, promoted=True)
     assert "data-act" not in str(run_head(promoted, True, NOW))
+
+
+def test_a_note_says_who_wrote_it_and_only_leads_change_it() -> None:
+    note = RunNote(7, "too many steps", "Olu", NOW)
+    html = str(note_view(a_summary(), note, True))
+    assert "note by Olu" in html
+    assert 'data-act="note" data-id="7"' in html
+    assert 'datetime="2026-05-04T12:00:00+00:00">2026-05-04 12:00 UTC<' in html
+    assert "<form" not in str(note_view(a_summary(), note, False))
+    assert not note_view(a_summary(), None, False)
+    assert "too many steps" in str(run_list([replace(a_summary(), note="too many steps")], None))
 
 
 def test_nothing_that_people_wrote_becomes_markup() -> None:
@@ -225,6 +253,7 @@ def test_nothing_that_people_wrote_becomes_markup() -> None:
     shown = [
         run_list([line], None),
         run_head(line, True, NOW),
+        note_view(line, RunNote(7, EVIL, EVIL, NOW), True),
         thoughts_view([pair]),
         log_view(EVIL, True),
         away_view(a_run(place="elsewhere"), Path(EVIL), False, EVIL),
@@ -262,7 +291,17 @@ GATE = {
 
 def test_the_verdict_shows_both_checkpoints_with_differences_and_intervals() -> None:
     html = str(verdict_view(GATE, "week 12", "bundled v1"))
-    for text in ("Better: right on", "80.0 %", "60.0 %", "+20.0", "+5.0 to +33.0", "9 better, 2 worse", "the test split"):
+    assert html.lower().count("better: ") == 0, "the verdict stands once, as a pill"
+    for text in (
+        ">better<",
+        "Right on",
+        "80.0 %",
+        "60.0 %",
+        "+20.0",
+        "+5.0 to +33.0",
+        "9 better, 2 worse",
+        "the test split",
+    ):
         assert text in html
     assert "−4.0 to +2.0" in html
     assert "0.150" in html
@@ -319,7 +358,7 @@ def test_the_form_has_the_presets_knobs_and_says_why_others_cant_run() -> None:
     assert "large (no GPU here)" in html
     assert "disabled" in html
     assert "First round" in html
-    assert "Looking at what" in str(run_form_view(None, FormDraft(), [], PLACES))
+    assert "Measuring what" in str(run_form_view(None, FormDraft(), [], PLACES))
     assert "no trainer" in str(run_form_view(Preflight(trouble="no trainer"), FormDraft(), [], PLACES))
 
 
@@ -407,7 +446,7 @@ def test_the_plan_tells_pairs_time_and_command() -> None:
         180,
         56,
         {"dual-rl": 100.0, "gate": 60.0},
-        "python -m trainer run 8",
+        "python -m trainer dual-rl --preset tiny-cpu",
         (),
         1,
     )
@@ -415,7 +454,7 @@ def test_the_plan_tells_pairs_time_and_command() -> None:
     for text in (
         "224 new, 180 replayed; 56 held out",
         "about 3 min",
-        "python -m trainer run 8",
+        "python -m trainer dual-rl --preset tiny-cpu",
         "after 1 other run",
         "1.9 GB",
     ):
@@ -424,10 +463,37 @@ def test_the_plan_tells_pairs_time_and_command() -> None:
     aside = replace(plan, preset=replace(preset, steps_aside=True))
     assert "is unloaded" in str(preview_view(aside))
     assert "There is no pair to train on" in str(preview_view(replace(plan, new=0, replay=0)))
-    packed = str(preview_view(replace(plan, place="elsewhere", seconds={})))
+    packed = str(preview_view(replace(plan, place="elsewhere", seconds={}, command="")))
+    assert "python" not in packed
     assert "as that machine takes" in packed
     assert "written into one folder" in packed
     assert "SLURM: 8 GPUs" in str(preview_view(replace(plan, place="slurm", place_about="8 GPUs")))
+
+
+def test_commands_have_the_forms_settings_and_the_number_of_a_run_that_is_queued() -> None:
+    draft = FormDraft("Words & more", "cold-start", preset="tiny-cpu", knobs={"cold_start.steps": "3"}, min_labels="2")
+    form = check_form(replace(draft, campaigns=("First round",)), Preflight.from_dict(PREFLIGHT), PLACES)
+    lines = terminal_command(form, "/data/my checkpoints/run-7", default_data_home()).split(" \\\n    ")
+    assert lines == [
+        "python -m trainer cold-start",
+        "--preset tiny-cpu --checkpoint '/data/my checkpoints/run-7'",
+        "--set cold_start.steps=3",
+        "--set data.min_labels=2",
+        "--set 'data.campaigns=[\"First round\"]'",
+        "--out runs/words-more",
+    ]
+    overrides = [shlex.split(line)[1] for line in lines if line.startswith("--set")]
+    config = load_preset("tiny-cpu", overrides)
+    assert config.cold_start.steps == 3
+    assert config.data.campaigns == ("First round",)
+    both = replace(form, stages=("cold-start", "dual-rl"))
+    assert terminal_command(both, "bundled", Path("/else")).startswith("DESCORE_HOME=/else python -m trainer run \\\n")
+
+    queued = a_run(state="queued", progress={})
+    assert run_command(queued, default_data_home()) == "python -m trainer run 7"
+    assert run_command(queued, Path("/my data")) == "DESCORE_HOME='/my data' python -m trainer run 7"
+    assert run_command(a_run(state="finished"), Path("/else")) == run_command(a_run(**AWAY), Path("/else")) == ""
+    assert "python -m trainer run 7" in str(run_head(a_summary(state="queued"), True, NOW, (), "python -m trainer run 7"))
 
 
 def test_words_for_durations_sizes_and_places() -> None:
