@@ -2,24 +2,47 @@
 
 A vote is never changed or removed. A person who votes again on a pair adds a vote that replaces the former
 one, so the votes of one person on one pair form a chain whose end counts. A person is an account, in whatever browser, or
-else a browser in which nobody is signed in.
+else a browser in which nobody is signed in. Each vote is a label too, see `storage.labelling.vote_labels`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 from sqlalchemy import ColumnElement, Select, select
 from sqlalchemy.orm import Session, aliased
 
 from storage.errors import NotInStoreError, StorageError
+from storage.labelling.vote_labels import label_vote
 from storage.schema import Choice, PairRow, Side, UserRow, VoteRow
 from storage.text_limits import check_texts
 
 _later = aliased(VoteRow)
 _REPLACED = select(_later.id).where(_later.replaces_id == VoteRow.id).exists()
+
+
+@dataclass(frozen=True)
+class ShownAnswer:
+    """The model's answer that stood on the page when somebody voted.
+
+    Attributes:
+        mode: "think", "quick" or "k".
+        k: its number of thoughts, 0 in the other modes.
+        fingerprint: of the checkpoint; "" where the answer was not finished.
+        verdict: A, B or tie; None where the answer was not finished, or has none.
+        p_a: P(A preferred).
+    """
+
+    mode: str
+    k: int = 0
+    fingerprint: str = ""
+    verdict: str | None = None
+    p_a: float | None = None
+
+
+Seen: TypeAlias = "ShownAnswer | Literal['nothing', 'unknown']"
 
 
 @dataclass(frozen=True)
@@ -29,6 +52,7 @@ class Vote:
     Attributes:
         voter: the random id of the browser.
         user_id, user_name: who was signed in with it; None for nobody.
+        shown: the model's answer on the page.
     """
 
     id: int
@@ -41,6 +65,7 @@ class Vote:
     created_at: datetime
     user_id: int | None = None
     user_name: str | None = None
+    shown: Seen = "unknown"
 
 
 @dataclass(frozen=True)
@@ -61,14 +86,16 @@ def save_vote(
     left_video: Side = "A",
     note: str = "",
     user_id: int | None = None,
+    shown: Seen = "unknown",
 ) -> SavedVote:
-    """Save a vote, once for each token.
+    """Save a vote, once for each token, and with it a label.
 
     Args:
         voter: the random id of the browser.
         user_id: who is signed in with it. Their vote replaces their earlier one on this pair from any browser; else the vote
             of this browser from before they signed in.
         token: made new by the page for each submission. A retry or double click repeats it and saves nothing.
+        shown: the model's answer that stood on the page.
 
     Raises:
         NotInStoreError: there is no such pair.
@@ -99,9 +126,11 @@ def save_vote(
         token=token,
         replaces_id=None if replaced is None else replaced.id,
         user_id=user_id,
+        shown=asdict(shown) if isinstance(shown, ShownAnswer) else None if shown == "unknown" else {},
     )
     session.add(row)
     session.flush()
+    label_vote(session, row)
     return SavedVote(_vote(session, row), is_new=True)
 
 
@@ -146,4 +175,11 @@ def _vote(session: Session, row: VoteRow) -> Vote:
         created_at=row.created_at,
         user_id=row.user_id,
         user_name=None if user is None else user.name,
+        shown=_shown(row.shown),
     )
+
+
+def _shown(stored: dict[str, Any] | None) -> Seen:
+    if not stored:
+        return "unknown" if stored is None else "nothing"
+    return ShownAnswer(**stored)

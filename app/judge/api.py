@@ -31,7 +31,7 @@ from descore.video import Lane, VideoError, VideoMissingError
 from storage import Database, NotInStoreError
 from storage.pairs import Pair, Video, add_pair, find_pair, get_pair
 from storage.schema import Choice
-from storage.votes import SavedVote, Vote, current_vote, save_vote
+from storage.votes import SavedVote, Seen, Vote, current_vote, save_vote
 
 MODES: list[tuple[str, Mode]] = [("Think", "think"), ("Quick, no thought", "quick"), ("Several thoughts", "k")]
 # Who judges next is decided by `JudgingQueue`, so Gradio lets all of them in.
@@ -141,8 +141,13 @@ class JudgeApi:
         hidden = self.access.hidden(request, [video for pair in self.bundled.values() for video in (pair.a, pair.b)])
         return [pair for pair in self.bundled.values() if not {pair.a.id, pair.b.id} & hidden]
 
-    def save_vote(self, pair_id: int, choice: Any, token: Any, voter: Any, note: Any, request: Any) -> SavedVote:
+    def save_vote(
+        self, pair_id: int, choice: Any, token: Any, voter: Any, note: Any, request: Any, shown: Seen = "unknown"
+    ) -> SavedVote:
         """Save a vote (A, tie, B, both_bad) on a pair; the same token again saves nothing.
+
+        Args:
+            shown: the model's answer that stood on the page; of a program's vote nobody knows.
 
         Raises:
             ValueError: no such choice, or no voter of 32 hex digits.
@@ -153,8 +158,9 @@ class JudgeApi:
         if not texts or choice not in get_args(Choice) or not VOTER.fullmatch(voter):
             raise ValueError("A vote is A, tie, B or both_bad, from a voter id of 32 hex digits.")
         user_id = self.access.visitor(request).person
+        vote = {"pair_id": pair_id, "choice": choice, "voter": voter, "token": token, "note": note, "user_id": user_id}
         with self.database.write() as session:
-            return save_vote(session, pair_id=pair_id, choice=choice, voter=voter, token=token, note=note, user_id=user_id)
+            return save_vote(session, **vote, shown=shown)
 
     def current_vote(self, pair: Pair, voter: str, request: Any) -> Vote | None:
         """Return the vote of the person, else of the browser, on a pair."""

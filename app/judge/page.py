@@ -42,6 +42,7 @@ from storage import StorageError
 from storage.errors import ShareError
 from storage.pairs import Video
 from storage.uploads import KEPT_FOR
+from storage.votes import Seen, ShownAnswer
 
 log = logging.getLogger(__name__)
 
@@ -77,10 +78,17 @@ class Shown:
 
 @dataclass(frozen=True)
 class Answered:
-    """How the answer on the page was asked for."""
+    """The answer on the page, and how it was asked for.
+
+    Attributes:
+        pair: id of the pair that it is about; None where its link has ended.
+        seen: what a vote keeps of it.
+    """
 
     mode: Mode
     k: int
+    pair: int | None = None
+    seen: Seen = "unknown"
 
 
 class JudgePage:
@@ -170,7 +178,8 @@ class JudgePage:
             **quiet,
         )
         self.cancel.click(self._cancel, queue=False, **quiet)
-        self.votes.vote(plainly(self._vote), [self.selection, self.prompt, self.saved], self.votes, **quiet)
+        voting = [self.selection, self.prompt, self.answered, self.saved]
+        self.votes.vote(plainly(self._vote), voting, self.votes, **quiet)
         shown = [self.selection, self.prompt, self.answered, self.saved]
         self.share.make_link(plainly(self._make_link), shown, self.share, **quiet)
         self.share.end_link(plainly(self._end_link), shown, self.share, **quiet)
@@ -263,7 +272,7 @@ class JudgePage:
             gr.skip() if shown.answer is None else answer.mode,
             share,
             _notice(shown.notice, share["until"] if shown.shared is not None and not share["own"] else ""),
-            None if shown.answer is None else Answered(answer.mode, 0),
+            None if shown.answer is None else self._answered(selection, shown.prompt, answer, 0, request),
             _checked_state(saved),
         )
 
@@ -311,7 +320,20 @@ class JudgePage:
             return
         done = answer.comparison is not None and answer.kept
         share = self._share_view(selection, prompt, True, saved, request) if done else gr.skip()
-        yield answer_view(answer), *buttons, share, Answered(mode, int(k)) if done else None
+        answered = self._answered(selection, prompt, answer, int(k), request) if done else None
+        yield answer_view(answer), *buttons, share, answered
+
+    def _answered(self, selection: Selection | None, prompt: str, answer: Answer, k: int, request: gr.Request) -> Answered:
+        """Return what a vote and a link need to know of the answer on the page."""
+        try:
+            pair = self.api.pair_of(selection, prompt, request).id
+        except JUDGING_ERRORS:
+            return Answered(answer.mode, k)  # its link has ended meanwhile
+        verdict = answer.comparison
+        outcome, p = (None, None) if verdict is None else (verdict.verdict, verdict.p_first_preferred)
+        fingerprint = self.api.serving.now.fingerprint
+        seen = ShownAnswer(answer.mode, k if answer.mode == "k" else 0, fingerprint, outcome, p)
+        return Answered(answer.mode, k, pair, seen)
 
     def _begin(self, session: str | None) -> threading.Event:
         """Return the stop signal of a tab's new question, after stopping an older question of the same tab."""
@@ -334,16 +356,29 @@ class JudgePage:
     # ---- voting --------------------------------------------------------------------------------------------------
 
     def _vote(
-        self, selection: Selection | None, prompt: str, saved: dict[str, Any], event: gr.EventData, request: gr.Request
+        self,
+        selection: Selection | None,
+        prompt: str,
+        answered: Answered | None,
+        saved: dict[str, Any],
+        event: gr.EventData,
+        request: gr.Request,
     ) -> Any:
         saved = _checked_state(saved)
         try:
             pair = self.api.pair_of(selection, prompt, request)
             voter = str(saved.get("voter", ""))
-            self.api.save_vote(pair.id, str(event.choice), str(event.token), voter, str(event.note), request)
+            shown = self._shown_at_vote(pair.id, answered, request)
+            self.api.save_vote(pair.id, str(event.choice), str(event.token), voter, str(event.note), request, shown)
         except JUDGING_ERRORS as error:
             return self._vote_view(selection, prompt, saved, request) | {"status": f"not saved: {error}"}
         return self._vote_view(selection, prompt, saved, request)
+
+    def _shown_at_vote(self, pair: int, answered: Answered | None, request: gr.Request) -> Seen:
+        """Return what of the model stood on the page, which nobody but the server has to be believed about."""
+        if (request.session_hash or "") in self._running:
+            return ShownAnswer("think")  # it is being written
+        return answered.seen if answered is not None and answered.pair == pair else "nothing"
 
     def _vote_view(
         self, selection: Selection | None, prompt: str, saved: dict[str, Any], request: gr.Request

@@ -230,7 +230,7 @@ class LabelApi:
         if begun >= fresh_until:
             with self._database.read() as session:
                 counts = progress(session, campaign_id)
-            left, ended = max(0, counts.wanted - counts.labels), time.monotonic()
+            left, ended = counts.left, time.monotonic()
             self._labels_left_of[campaign_id] = (ended + min(COUNT_SECONDS, (ended - begun) / COUNT_SHARE), left)
         return left
 

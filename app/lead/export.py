@@ -26,6 +26,7 @@ from storage.campaigns.campaign import list_campaigns
 from storage.data_home import ensure_folder
 from storage.exchange.exporting.export import export
 from storage.exchange.exporting.stored_pairs import Labels
+from storage.labelling.vote_labels import votes_summary
 
 OUTGOING = "outgoing"
 ABANDONED_SECONDS = 24 * 3600
@@ -41,6 +42,9 @@ class ExportTab(LeadSection):
         with self.context.database.read() as session:
             sources = pair_sources(session)
             campaigns = {campaign.id: campaign.config.name for campaign in list_campaigns(session)}
+            votes = votes_summary(session)
+        if votes is not None:
+            campaigns[votes.campaign.id] = votes.campaign.config.name
         return Reply(export_form(sources, campaigns))
 
     def routes(self) -> list[BaseRoute]:

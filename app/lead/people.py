@@ -9,7 +9,7 @@ from app.lead.views.people import account_list
 from app.web.form_data import STALE_BUTTON, FormData, FormError
 from app.web.panel import Reply
 from storage.accounts.attempts import attacked_accounts
-from storage.accounts.invitations import invite
+from storage.accounts.invitations import invite, list_invitations, revoke
 from storage.accounts.users import User, get_user, list_users, set_active, set_role
 from storage.schema import Role
 
@@ -24,12 +24,16 @@ class AccountsTab(LeadSection):
         return self._list(person)
 
     def act(self, form: FormData, person: User, _campaign: int | None) -> Reply:
-        """Invite somebody, make a new password link, switch an account on or off, change a role."""
+        """Invite somebody, revoke a link, make a new password link, switch an account on or off, change a role."""
         if form.act == "invite":
-            role = cast("Role", form.text("role"))
+            role, days = cast("Role", form.text("role")), form.whole("days")
             with self.context.database.write() as session:
-                token = invite(session, role, created_by=person.id)
+                token = invite(session, role, created_by=person.id, days=days)
             return self._list(person, token, f"a new {role}")
+        if form.act == "revoke":
+            with self.context.database.write() as session:
+                revoke(session, form.id)
+            return self._list(person, status="The link was revoked; nobody can use it any more.")
         target = form.id
         if target == person.id:
             return Reply(None, "You can't change your own account. Ask another lead.", bad=True)
@@ -49,6 +53,7 @@ class AccountsTab(LeadSection):
 
     def _list(self, person: User, token: str = "", link_for: str = "", status: str = "") -> Reply:
         with self.context.database.read() as session:
-            people, attacks = list_users(session), attacked_accounts(session)
+            people = [user for user in list_users(session) if not user.is_visitor]
+            attacks, invitations = attacked_accounts(session), list_invitations(session)
         path = f"invite/{token}" if token else ""
-        return Reply(account_list(people, person.id, path, link_for, attacks), status)
+        return Reply(account_list(people, person.id, path, link_for, attacks, invitations), status)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from app.lead.context import LeadSection
 from app.lead.uncertainty_order import queue_scores
 from app.lead.views.agreement import Agreement, agreement_table
-from app.lead.views.campaigns import CampaignLine, campaign_list, campaign_progress
+from app.lead.views.campaigns import CampaignLine, campaign_list, campaign_progress, in_all, votes_line
 from app.lead.views.members import member_table
 from app.ui.markup import empty
 from app.web.form_data import STALE_BUTTON, FormData, FormError
@@ -20,6 +20,7 @@ from storage.campaigns.progress import labels_per_day, progress
 from storage.labelling.campaign_pairs import reorder
 from storage.labelling.krippendorff import krippendorff_alpha
 from storage.labelling.totals import agreement_patterns
+from storage.labelling.vote_labels import set_counted, votes_summary
 from storage.schema import CampaignStatus, Role
 
 CHOOSE_ONE = empty("Choose a campaign above.")
@@ -38,15 +39,21 @@ class CampaignList(LeadSection):
         """Show the list with its counts."""
         with self.context.database.read() as session:
             lines = [CampaignLine(entry, progress(session, entry.id)) for entry in list_campaigns(session)]
-        return Reply(campaign_list(lines, campaign, person.role == "lead"))
+            votes = votes_summary(session)
+        html = campaign_list(lines, campaign, person.role == "lead")
+        return Reply(html if votes is None else html + votes_line(votes, person.role == "lead"))
 
     def may_ask(self, act: str) -> tuple[Role, ...]:
         """Let readers choose; the other acts are for leads."""
         return self.readers if act == "choose" else ("lead",)
 
-    def act(self, form: FormData, person: User, _campaign: int | None) -> Reply:
-        """Choose, open, pause or close a campaign."""
+    def act(self, form: FormData, person: User, campaign: int | None) -> Reply:
+        """Choose, open, pause or close a campaign; let the votes of the Judge page count, or not."""
         selected = form.id
+        if form.act in ("count-votes", "leave-votes"):
+            with self.context.database.write() as session:
+                set_counted(session, selected, form.act == "count-votes")
+            return self.view(person, campaign)
         if form.act == "choose":
             with self.context.database.read() as session:
                 get_campaign(session, selected)
@@ -100,7 +107,7 @@ class AnnotatorsTab(LeadSection):
             return Reply(CHOOSE_ONE)
         with self.context.database.read() as session:
             pass_mark = get_campaign(session, campaign).config.qualification_pass
-            return Reply(member_table(members(session, campaign), pass_mark))
+            return Reply(member_table(members(session, campaign), pass_mark, in_all(progress(session, campaign))))
 
     def act(self, form: FormData, person: User, campaign: int | None) -> Reply:
         """Pause, resume or readmit an annotator."""

@@ -11,6 +11,7 @@ from markupsafe import Markup
 from app.lead.context import LeadContext, LeadSection
 from app.lead.progress import CHOOSE_ONE
 from app.lead.uncertainty_order import queue_scores
+from app.lead.views.campaigns import without_gold
 from app.lead.views.setup import NUMBERS, Draft, Judged, campaign_form, gold_table, guidelines_form
 from app.serving.cached_judge import stream_answer
 from app.serving.judging_queue import Visitor
@@ -105,7 +106,8 @@ class NewCampaignTab(LeadSection):
             campaign = create_campaign(
                 session, settings, pair_ids, DEFAULT_GUIDELINES, created_by=person.id, gold=gold, scores=scores
             )
-        return self._form(Draft(sources=draft.sources), f"{campaign.config.name} is open for labelling.", campaign.id)
+        status = f"{campaign.config.name} is open for labelling. {without_gold(settings.gold_share, len(gold))}"
+        return self._form(Draft(sources=draft.sources), status.strip(), campaign.id)
 
     def _judge(self, draft: Draft, person: User) -> Iterator[Reply]:
         """Judge the pairs without a reward, one after the other, until cancelled."""

@@ -28,6 +28,7 @@ from app.train.commands import terminal_command
 from app.train.compare import run_ids
 from app.train.page_state import PageStateReader
 from app.train.run_form import check_form, device_of, newest_known_label, preview_of, queue_length, queue_run, read_draft
+from app.train.summaries import read_campaigns
 from app.train.views.run_form import FormDraft, preview_view, run_form_view
 from app.web.auth import Auth
 from app.web.form_data import STALE_BUTTON, FormData, FormError
@@ -35,7 +36,6 @@ from app.web.json_api import Work, endpoint
 from descore.errors import CheckpointError
 from storage import Database, StorageError
 from storage.accounts.users import User
-from storage.campaigns.campaign import list_campaigns
 from storage.training.model_registry import mark_deleted, remove_files
 from storage.training.run_notes import write_note
 
@@ -117,7 +117,7 @@ class TrainApi:
         if sent.text("changed") == "preset":
             draft = replace(draft, knobs={})
         with self._database.read() as session:
-            campaigns = [entry.config.name for kind in ("studio", "import") for entry in list_campaigns(session, kind)]
+            campaigns = read_campaigns(session)
         form = run_form_view(self._state.preflight(), draft, campaigns, self._supervisor.places.choices())
         return {"form": str(form), "plan": str(self._preview(draft))}
 

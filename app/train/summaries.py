@@ -14,7 +14,7 @@ from markupsafe import Markup
 from app.train.views.checkpoints import CheckpointSummary
 from app.train.views.runs import RunSummary
 from app.ui.dates import day
-from storage import Database, NotInStoreError
+from storage import Database, NotInStoreError, Session
 from storage.accounts.users import list_users
 from storage.campaigns.campaign import list_campaigns
 from storage.training.model_registry import Checkpoint, Promotion, list_checkpoints, promotions
@@ -41,7 +41,7 @@ class StoreRows:
         checkpoints: by id, deleted ones too.
         promotions: the newest first.
         people: names by id.
-        campaigns: names.
+        campaigns: names of those whose labels count.
         notes: of leads on runs, by the id of the run.
     """
 
@@ -58,16 +58,21 @@ def read_store(database: Database) -> StoreRows:
     """Read the rows that the page shows."""
     with database.read() as session:
         runs = (*list_runs(session, RUNS_SHOWN, "train"), *list_runs(session, SCORINGS_SHOWN, "score"))
-        campaigns = [campaign for kind in ("studio", "import") for campaign in list_campaigns(session, kind)]
         return StoreRows(
             runs=tuple(sorted(runs, key=lambda run: -run.id)),
             queue=tuple((run.id, run.device) for run in runs_in(session, "queued")),
             checkpoints={checkpoint.id: checkpoint for checkpoint in list_checkpoints(session, deleted=True)},
             promotions=promotions(session, PROMOTIONS_SHOWN),
             people={user.id: user.name for user in list_users(session)},
-            campaigns=tuple(campaign.config.name for campaign in campaigns),
+            campaigns=read_campaigns(session),
             notes=run_notes(session),
         )
+
+
+def read_campaigns(session: Session) -> tuple[str, ...]:
+    """Name the campaigns and imports that a run can be limited to: those whose labels count."""
+    entries = [entry for kind in ("studio", "import") for entry in list_campaigns(session, kind)]
+    return tuple(entry.config.name for entry in entries if entry.counted)
 
 
 def with_run(database: Database, rows: StoreRows, run_id: int | None) -> StoreRows:

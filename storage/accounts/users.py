@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 LONGEST_NAME = 80
-GUESTS = "guests of a demo"  # in the place of an issuer, which is an address
+# In the place of an issuer, which is an address.
+GUESTS = "guests of a demo"
+VISITORS = "visitors of the Judge page"
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class User:
     Attributes:
         can_sign_in: has a password, or somebody who vouches for them, and is active.
         is_guest: of a demo, see `storage.accounts.guests`.
+        is_visitor: a browser that voted without an account, see `storage.accounts.visitors`.
     """
 
     id: int
@@ -42,6 +45,7 @@ class User:
     can_sign_in: bool
     created_at: datetime
     is_guest: bool = False
+    is_visitor: bool = False
 
 
 def add_user(session: Session, name: str, role: Role, password: str | None = None) -> User:
@@ -183,6 +187,7 @@ def as_user(row: UserRow) -> User:
         can_sign_in=row.active and _has_way_in(row),
         created_at=row.created_at,
         is_guest=row.issuer == GUESTS,
+        is_visitor=row.issuer == VISITORS,
     )
 
 
@@ -194,7 +199,7 @@ _IS_LEAD = (
 
 
 def _has_way_in(row: UserRow) -> bool:
-    return row.password_hash is not None or row.issuer is not None
+    return row.password_hash is not None or row.issuer not in (None, VISITORS)
 
 
 def _is_invisible(character: str) -> bool:

@@ -97,7 +97,12 @@ class Gold:
 
 @dataclass(frozen=True)
 class Campaign:
-    """A campaign. `seed` decides its random order and who gets a gold pair when: it stays on the server."""
+    """A campaign. `seed` decides its random order and who gets a gold pair when: it stays on the server.
+
+    Attributes:
+        counted: whether its labels take part where nobody names campaigns, see `storage.campaigns.counted`.
+        holds_votes: it is made of the votes of the Judge page, see `storage.labelling.vote_labels`.
+    """
 
     id: int
     config: CampaignConfig
@@ -107,6 +112,8 @@ class Campaign:
     created_at: datetime
     seed: str = field(repr=False)
     order_version: int = field(repr=False)
+    counted: bool = True
+    holds_votes: bool = False
 
 
 _VERSION = select(func.max(GUIDELINES.c.version)).where(GUIDELINES.c.campaign_id == CAMPAIGNS.c.id).scalar_subquery()
@@ -272,6 +279,8 @@ def _campaign(row: Row[Any]) -> Campaign:
         created_at=row.created_at,
         seed=row.seed,
         order_version=row.order_version,
+        counted=row.counted,
+        holds_votes=row.holds_votes,
     )
 
 

@@ -1,4 +1,10 @@
-"""Progress of a campaign, and label counts of one annotator."""
+"""Counts of labels: of a campaign, and of one annotator in it. All pages count by this module, so that they agree.
+
+A campaign asks for `wanted` labels, so many for each pair, and `given` of them are there. Besides, there are labels beyond
+what a pair needs (the overlap was made smaller), labels on pairs that became gold or were dropped later, and the answers
+that check people: gold pairs and repeats. `total` counts all of these; so do the counts of the annotators together, and
+each person's own.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +35,9 @@ class Progress:
         flagged: waiting for the lead.
         disputed: finished without a majority.
         gold: gold pairs.
+        given: of the labels that are wanted, those that are there: `labels` without those beyond what a pair needs.
+        on_gold, on_dropped: labels on pairs that are gold, or dropped, by now.
+        checks: answers to gold pairs, and repeats.
     """
 
     pairs: int
@@ -40,6 +49,25 @@ class Progress:
     dropped: int
     disputed: int
     gold: int
+    given: int
+    on_gold: int
+    on_dropped: int
+    checks: int
+
+    @property
+    def left(self) -> int:
+        """How many of the wanted labels are missing."""
+        return self.wanted - self.given
+
+    @property
+    def total(self) -> int:
+        """All labels in force."""
+        return self.labels + self.on_gold + self.on_dropped + self.checks
+
+    @property
+    def for_training(self) -> int:
+        """Labels that the common answers of pairs are made of."""
+        return self.labels + self.on_gold
 
 
 def progress(session: Session, campaign_id: int) -> Progress:
@@ -48,15 +76,19 @@ def progress(session: Session, campaign_id: int) -> Progress:
     Raises:
         NotInStoreError: there is no such campaign.
     """
-    overlap = session.scalar(select(CampaignRow.overlap).where(CampaignRow.id == campaign_id))
-    if overlap is None:
+    columns = (CampaignRow.overlap, CampaignRow.origin)
+    campaign = session.execute(select(*columns).where(CampaignRow.id == campaign_id)).one_or_none()
+    if campaign is None:
         raise NotInStoreError(f"there is no campaign {campaign_id}")
+    overlap = campaign.overlap
+    below = CampaignPairRow.labelled < overlap
     counts = (
         select(
             CampaignPairRow.state,
             CampaignPairRow.is_gold,
             func.count().label("pairs"),
             _sum(CampaignPairRow.labelled).label("labels"),
+            _sum(case((below, CampaignPairRow.labelled), else_=overlap)).label("given"),
             _sum(case((CampaignPairRow.labelled >= overlap, 1), else_=0)).label("finished"),
             _sum(case((CampaignPairRow.disputed, 1), else_=0)).label("disputed"),
         )
@@ -77,7 +109,22 @@ def progress(session: Session, campaign_id: int) -> Progress:
         dropped=sum(row.pairs for row in rows if row.state == "dropped"),
         disputed=sum(row.disputed for row in work),
         gold=sum(row.pairs for row in rows if row.is_gold),
+        given=sum(row.given for row in work),
+        on_gold=sum(row.labels for row in rows if row.is_gold and row.state != "dropped"),
+        on_dropped=sum(row.labels for row in rows if row.state == "dropped"),
+        checks=_checks(session, campaign_id, campaign.origin == "import"),
     )
+
+
+def _checks(session: Session, campaign_id: int, is_import: bool) -> int:
+    """Count the answers to gold pairs and the repeats."""
+    if is_import:  # its people have no totals of such labels as the file did not name a kind of
+        kinds = AssignmentRow.kind.in_(("repeat", "gold", "qualification"))
+        statement = select(func.count()).select_from(AssignmentRow).where(AssignmentRow.campaign_id == campaign_id, kinds)
+        return session.scalar(statement.where(AssignmentRow.state == "labelled")) or 0
+    theirs = select(_sum(MemberRow.labels)).where(MemberRow.campaign_id == campaign_id)
+    work = select(_sum(CampaignPairRow.labelled)).where(*_row_by_row(session, campaign_id))
+    return int(session.scalar(theirs) or 0) - int(session.scalar(work) or 0)
 
 
 def _row_by_row(session: Session, campaign_id: int) -> tuple[Any, ...]:
@@ -122,7 +169,7 @@ def guideline_versions(session: Session, campaign_id: int) -> tuple[GuidelineVer
 def labels_per_day(
     session: Session, campaign_id: int, days: int = 30, now: datetime | None = None
 ) -> tuple[tuple[date, int], ...]:
-    """Revisions saved in a campaign on each day (UTC), oldest first, today last.
+    """Revisions saved in a campaign on each day (UTC), oldest first, today last; skips, flags and changes are among them.
 
     Ids grow with time, so the first id of each day is found by bisection, and the days are counted in the index over
     campaign and id: a million labels are no scan of the table.
@@ -156,6 +203,8 @@ def _first_since(session: Session, moment: datetime, low: int, last: int) -> int
     return low
 
 
+# Kinds of assignments that the totals of a person count.
+PERSONAL_KINDS = ("work", "repeat", "gold", "qualification")
 # More assignments than a person has in a day: only these are looked at for `today`, however long somebody has been at it.
 _LATEST = 1500
 
@@ -165,9 +214,9 @@ class LabelCounts:
     """Counts over current labels.
 
     Attributes:
-        labels: all of them.
+        labels: all of them, as in `storage.campaigns.members.Member`.
         practised: pairs with a known answer among them.
-        today: those that were first saved since the given moment.
+        today: those that were first saved since the given moment. A lead's decisions are not among them, here and there.
     """
 
     labels: int = 0
@@ -184,6 +233,7 @@ def label_counts(session: Session, campaign_id: int, annotator_id: int, since: d
     latest = (
         select(AssignmentRow.state, AssignmentRow.finished_at)
         .where(AssignmentRow.campaign_id == campaign_id, AssignmentRow.annotator_id == annotator_id)
+        .where(AssignmentRow.kind.in_(PERSONAL_KINDS))
         .order_by(AssignmentRow.id.desc())
         .limit(_LATEST)
         .subquery()

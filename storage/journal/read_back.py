@@ -22,6 +22,7 @@ from storage.errors import JournalConflictError, JournalError
 from storage.journal.journal_file import Line, read_journal
 from storage.journal.kept_rows import KEPT, KeptTable, Name, Namer, Record, as_name, as_stored, before_it_was_there, referred
 from storage.labelling import totals
+from storage.labelling.vote_labels import label_votes
 from storage.sql import ASSIGNMENTS, CAMPAIGNS, LABELS, MEMBERS, VOTES
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ def read_back(database: Database, read: ReadBack) -> ReadBack:
             for kept in KEPT.values():
                 new[kept.name] = _bring(stock, kept, by_table[kept.name])
             _repair_assignments(session)
+            label_votes(session)
             for campaign_id in session.scalars(select(CAMPAIGNS.c.id)).all():
                 totals.rebuild(session, campaign_id)
                 _restart_cursors(session, campaign_id)

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from sqlalchemy import Row, select
 
 from descore.answer import DIMENSIONS
+from storage.campaigns.counted import counted_campaigns
 from storage.errors import StorageError
 from storage.labelling.dawid_skene import CHOICES, KnownLabels, annotator_weights, posterior
 from storage.labelling.labels import IS_LAST
@@ -73,7 +74,8 @@ def consensus(
     """Return the common answers of all pairs that have a label, by pair id.
 
     Args:
-        campaign_ids: whose labels count; None for all campaigns and imports. A pair of several campaigns gets one answer.
+        campaign_ids: whose labels count; None for all campaigns and imports that count. A pair of several campaigns gets one
+            answer.
 
     Raises:
         StorageError: unknown method.
@@ -97,6 +99,8 @@ def iterate_consensus(
     """
     if method not in ("majority", "weighted"):
         raise StorageError(f"a consensus is found by majority or weighted, not {method!r}")
+    if campaign_ids is None:
+        campaign_ids = counted_campaigns(session)
     weights = annotator_weights(_known_labels(session, campaign_ids)) if method == "weighted" else None
     columns = (LabelRow.strength, LabelRow.sub_scores)
     for pair_id, rows in _pair_by_pair(session, campaign_ids, *columns, among=pair_ids):

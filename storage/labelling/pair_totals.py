@@ -19,6 +19,7 @@ from typing import get_args
 
 from descore.answer import DIMENSIONS, SUB_SCORES
 from storage.campaigns.label_schema import SIDES
+from storage.campaigns.progress import PERSONAL_KINDS
 from storage.campaigns.slots import HOLDING_KINDS
 from storage.schema import AssignmentState, Choice, Kind, Side
 
@@ -38,7 +39,6 @@ COUNTS = (
     "compared",
     "agreed",
 )
-_PERSONAL_KINDS = ("work", "repeat", "gold", "qualification")
 _CHOICES = get_args(Choice)
 
 
@@ -113,7 +113,7 @@ def _members(entries: Sequence[Entry], gold_choice: Choice | None) -> dict[int, 
     members: dict[int, dict[str, int]] = defaultdict(lambda: dict.fromkeys(COUNTS, 0))
     work = {entry.annotator_id: entry for entry in entries if entry.kind == "work" and entry.state == "labelled"}
     for entry in entries:
-        if entry.kind not in _PERSONAL_KINDS:
+        if entry.kind not in PERSONAL_KINDS:
             continue
         counts = members[entry.annotator_id]
         if entry.state == "skipped":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -85,14 +86,25 @@ def saved_before(session: Session, annotator_id: int, submission: str) -> Label 
 
 
 def record(
-    session: Session, campaign: Campaign, assignment: Row[Any], answer: Answer, submission: str, now: datetime
+    session: Session,
+    campaign: Campaign,
+    assignment: Row[Any],
+    answer: Answer,
+    submission: str,
+    now: datetime,
+    visible: Sequence[str] | None = None,
 ) -> Label:
     """Add a revision to an assignment, as of `assignment_row`; the answer was checked, or is a withdrawal.
 
     The campaign has to be locked.
+
+    Args:
+        visible: what was open to the person; by default what the campaign opens, or all once it was revealed.
     """
+    if visible is None:
+        visible = campaign.config.visible if assignment.revealed_at is None else VISIBLE
     before = totals.entries_of(session, assignment.campaign_pair_id, assignment.annotator_id)
-    label = _insert(session, campaign, assignment, answer, submission, now)
+    label = _insert(session, campaign, assignment, answer, submission, now, visible)
     state = _STATE_AFTER[answer.action]
     session.execute(
         _CHANGE_ASSIGNMENT, {"assignment": assignment.id} | _assignment_values(campaign, assignment, answer, state, now)
@@ -121,7 +133,13 @@ def _assignment_values(
 
 
 def _insert(
-    session: Session, campaign: Campaign, assignment: Row[Any], answer: Answer, submission: str, now: datetime
+    session: Session,
+    campaign: Campaign,
+    assignment: Row[Any],
+    answer: Answer,
+    submission: str,
+    now: datetime,
+    visible: Sequence[str],
 ) -> Label:
     is_edit = assignment.state in FINISHED
     values = {
@@ -138,7 +156,7 @@ def _insert(
         "seconds": answer.seconds,
         "playback": answer.playback,
         "left_video": assignment.left_video,
-        "visible": list(campaign.config.visible if assignment.revealed_at is None else VISIBLE),
+        "visible": list(visible),
         "guideline_version": campaign.guideline_version if is_edit else assignment.guideline_version,
         "replaces_id": assignment.last_label_id,
         "created_at": now,

@@ -67,6 +67,7 @@ LEASES = (
         """
         SELECT id, kind, round FROM assignments
         WHERE round <> CASE kind WHEN 'repeat' THEN 1 WHEN 'adjudication' THEN 2 ELSE 0 END
+            AND NOT (kind = 'import' AND round = 1 AND left_video = 'B')
         """,
     ),
     Rule(
@@ -202,6 +203,17 @@ VOTES = (
         SELECT user_id, pair_id, count(*) AS times FROM votes
         WHERE user_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM votes AS later WHERE later.replaces_id = votes.id)
         GROUP BY user_id, pair_id HAVING count(*) > 1
+        """,
+    ),
+    Rule(
+        "votes",
+        "vote {id} counts and is no label of the votes' campaign",
+        """
+        SELECT votes.id FROM votes LEFT JOIN (
+            SELECT labels.token, labels.choice FROM labels JOIN campaigns ON campaigns.id = labels.campaign_id
+            WHERE campaigns.holds_votes AND labels.action = 'label'
+        ) AS labelled ON labelled.token = votes.token AND labelled.choice = votes.choice
+        WHERE labelled.token IS NULL AND NOT EXISTS (SELECT 1 FROM votes AS later WHERE later.replaces_id = votes.id)
         """,
     ),
 )

@@ -36,7 +36,9 @@ class CampaignRow(Base):
     """A labelling campaign. `dimensions` is empty where the overall preference alone is asked.
 
     `visible` lists what is open before a label is saved ("generators", "thoughts", "rewards"); empty means blind.
-    `origin` is "import" for the labels that came with a file: nobody is assigned there.
+    `origin` is "import" for the labels that came with a file: nobody is assigned there. The votes of the Judge page are such
+    a campaign too (`holds_votes`). `counted` says whether its labels take part where nobody names campaigns: in training,
+    agreement over all labels, figures.
     """
 
     __tablename__ = "campaigns"
@@ -64,6 +66,8 @@ class CampaignRow(Base):
     order_version: Mapped[int] = mapped_column(default=1)
     created_by_id: Mapped[int | None] = mapped_column(ForeignKey("users.id"))
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utc_now)
+    holds_votes: Mapped[bool] = mapped_column(default=False)
+    counted: Mapped[bool] = mapped_column(default=True)
 
 
 class GuidelineRow(Base):

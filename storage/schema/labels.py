@@ -35,7 +35,8 @@ class AssignmentRow(Base):
 
     Attributes:
         round: 0 for the first time (work, gold, qualification, import), 1 for the planned repeat, 2 for adjudication; with
-            it the constraint says that nobody gets a pair twice.
+            it the constraint says that nobody gets a pair twice. A vote of the Judge page is in 0 with video A on the left,
+            in 1 with video B.
         finished_at: when it was last labelled, skipped or flagged; it stays when that is taken back.
         seconds: time on task of the current label, none for an adjudication.
     """

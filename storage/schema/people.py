@@ -36,7 +36,11 @@ class UserRow(Base):
 
 
 class InvitationRow(Base):
-    """A one-time link: for a new account, or (with `user_id` from the start) for a new password."""
+    """A one-time link: for a new account, or (with `user_id` from the start) for a new password.
+
+    Attributes:
+        revoked_at: when a lead ended it before it was used.
+    """
 
     __tablename__ = "invitations"
     __table_args__ = (CheckConstraint("role IN ('lead', 'annotator', 'viewer')", name="role"),)
@@ -49,6 +53,7 @@ class InvitationRow(Base):
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utc_now)
     expires_at: Mapped[datetime] = mapped_column(UtcDateTime)
     used_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    revoked_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
 class SignInRow(Base):

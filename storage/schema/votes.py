@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, String, Text
+from sqlalchemy import JSON, CheckConstraint, ForeignKey, Index, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from storage.schema.base import Base, Choice, Side, UtcDateTime, at_most, utc_now
@@ -16,6 +17,7 @@ class VoteRow(Base):
     Attributes:
         voter: the random id of the browser.
         user_id: who was signed in with it; NULL for nobody.
+        shown: the model's answer on the page, see `storage.votes.ShownAnswer`; {} for none, NULL where it is not known.
     """
 
     __tablename__ = "votes"
@@ -36,3 +38,4 @@ class VoteRow(Base):
     replaces_id: Mapped[int | None] = mapped_column(ForeignKey("votes.id"), unique=True)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utc_now)
     user_id: Mapped[int | None] = mapped_column(ForeignKey("users.id"))
+    shown: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True), info=at_most(1_000))

@@ -9,9 +9,10 @@ from typing import Any
 from sqlalchemy import Select, func, or_, select
 from sqlalchemy.orm import Session, aliased
 
+from storage.campaigns.counted import counted_campaigns
 from storage.errors import StorageError
 from storage.labelling.consensus import COUNTED, Method
-from storage.schema import AssignmentRow, CampaignPairRow, CampaignRow, LabelRow, PairRow, VideoRow
+from storage.schema import AssignmentRow, CampaignPairRow, LabelRow, PairRow, VideoRow
 from storage.splits import pair_identity
 
 _AT_ONCE = 1000
@@ -64,16 +65,9 @@ def campaign_ids(session: Session, settings: SnapshotConfig) -> tuple[int, ...] 
     """Return the ids of the campaigns and imports whose labels count; None for all.
 
     Raises:
-        StorageError: one is unknown.
+        StorageError: one is unknown, or does not count.
     """
-    if not settings.campaigns:
-        return None
-    names = select(CampaignRow.name, CampaignRow.id).order_by(CampaignRow.id)
-    by_name = dict(session.execute(names).tuples().all())
-    unknown = [name for name in settings.campaigns if name not in by_name]
-    if unknown:
-        raise StorageError(f"there is no campaign {', '.join(unknown)}; there are {', '.join(by_name) or 'none'}")
-    return tuple(by_name[name] for name in settings.campaigns)
+    return counted_campaigns(session, settings.campaigns)
 
 
 def newest_label(session: Session) -> int:

@@ -389,6 +389,13 @@ def test_a_phone_labels_by_touch_with_submit_in_reach(enter: Enter, running: Run
         assert box["height"] >= 44
 
     submit_is_in_reach()
+    page.locator(".label-form .label-submit").tap()  # before anything is chosen
+    status = page.locator(".label-status")
+    expect(status).to_contain_text("overall preference is missing")
+    expect(status).to_be_in_viewport(ratio=1)
+    covers = "(node) => { const box = node.getBoundingClientRect();"
+    covers += " return document.elementFromPoint(box.x + box.width / 2, box.y + box.height / 2) === node; }"
+    assert status.evaluate(covers), "something lies over the message"
     page.get_by_role("button", name="B clearly").tap()
     for name in DIMENSIONS:
         for letter in "AB":

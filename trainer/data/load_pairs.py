@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from descore.video import VideoError, content_hash
 from storage import Database, StorageError, open_database
-from storage.campaigns.campaign import list_campaigns
+from storage.campaigns.counted import counted_campaigns
 from storage.exchange.format_writer import current_labels
 from storage.exchange.formats.detect import read_file
 from storage.exchange.parsed import ParsedPair, known_sub_scores
@@ -80,12 +80,7 @@ def from_store(database: Database, settings: DataConfig) -> LoadedPairs:
     """
     entries, problems = [], []
     with database.read() as session:
-        campaigns = (*list_campaigns(session), *list_campaigns(session, "import"))
-        ids = {campaign.config.name: campaign.id for campaign in campaigns}
-        unknown = [name for name in settings.campaigns if name not in ids]
-        if unknown:
-            raise StorageError(f"there is no campaign {', '.join(unknown)}; there are {', '.join(ids) or 'none'}")
-        campaign_ids = [ids[name] for name in settings.campaigns] or None
+        campaign_ids = counted_campaigns(session, settings.campaigns)
         thoughts = thoughts_of_pairs(session)
         for answer in iterate_consensus(session, campaign_ids, settings.consensus):
             pair = get_pair(session, answer.pair_id)

@@ -26,20 +26,26 @@ HEAD = (
 STANDING = {"active": ("active", "good"), "qualifying": ("qualifying", ""), "failed": ("not qualified", "bad")}
 
 
-def member_table(members: Sequence[Member], pass_mark: float) -> Markup:
+def member_table(members: Sequence[Member], pass_mark: float, in_all: str = "") -> Markup:
     """Return a table with one line for each annotator.
 
     Args:
         pass_mark: gold accuracy that the campaign asks for, 0..1.
+        in_all: a sentence about the labels of all of them.
     """
     if not members:
         return empty("Nobody has taken a pair yet. Annotators join when they open the Label page.")
     rows = (_row(member, pass_mark) for member in members)
-    return table(HEAD, rows, "lead-members") + Markup(
-        '<p class="ds-hint">Small figures: 95 % interval and number of cases. '
-        "<mark>Marked</mark>: the whole interval lies on the wrong side (gold and repeats below {}, left away from "
-        "50 %).</p>"
-    ).format(percent(pass_mark))
+    total = Markup('<p class="ds-hint">{}</p>').format(in_all) if in_all else Markup("")
+    return (
+        total
+        + table(HEAD, rows, "lead-members")
+        + Markup(
+            '<p class="ds-hint">Small figures: 95 % interval and number of cases. '
+            "<mark>Marked</mark>: the whole interval lies on the wrong side (gold and repeats below {}, left away from "
+            "50 %).</p>"
+        ).format(percent(pass_mark))
+    )
 
 
 def _row(member: Member, pass_mark: float) -> list[Markup | str]:

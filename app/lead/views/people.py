@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from markupsafe import Markup
 
 from app.ui.dates import day
 from app.ui.markup import button, joined, options, pill, table
 from storage.accounts.attempts import Attack
+from storage.accounts.invitations import MadeInvitation
 from storage.accounts.users import User
+from storage.schema import utc_now
 
 ROLES = {
     "annotator": "annotator: labels pairs",
     "viewer": "viewer: sees progress and agreement",
     "lead": "lead: everything on this page",
 }
+DAYS = {"1": "1 day", "7": "7 days", "30": "30 days"}
 
 
 def account_list(
-    people: Sequence[User], viewer_id: int, link: str = "", link_for: str = "", attacks: Sequence[Attack] = ()
+    people: Sequence[User],
+    viewer_id: int,
+    link: str = "",
+    link_for: str = "",
+    attacks: Sequence[Attack] = (),
+    invitations: Sequence[MadeInvitation] = (),
 ) -> Markup:
     """Return all accounts, the form that invites, and (once) a link that was just made.
 
@@ -28,20 +37,47 @@ def account_list(
         link: path of a one-time link, shown this one time.
         link_for: the person that it is for.
         attacks: accounts whose passwords are guessed at from many addresses.
+        invitations: links that were made, the newest first.
     """
     rows = [_row(person, person.id == viewer_id) for person in people]
-    return joined(
-        [_attacks(attacks), _invite_form(), _link(link, link_for), table(("name", "role", "state", "since", ""), rows)]
-    )
+    accounts = table(("name", "role", "state", "since", ""), rows)
+    return joined([_attacks(attacks), _invite_form(), _link(link, link_for), accounts, invitation_list(invitations)])
+
+
+def invitation_list(invitations: Sequence[MadeInvitation]) -> Markup:
+    """Return the one-time links: for whom, by whom, until when, what became of them; open ones can be revoked."""
+    if not invitations:
+        return Markup("")
+    now = utc_now()
+    rows = [_invitation(one, now) for one in invitations]
+    return Markup("<h3>One-time links</h3>") + table(("for", "made by", "made", "ends", "state", ""), rows)
+
+
+def _invitation(invitation: MadeInvitation, now: datetime) -> list[Markup | str]:
+    person, revoke = invitation.person, Markup("")
+    what = f"{person}, a new password" if invitation.for_password else f"a new {invitation.role}"
+    if invitation.used_at is not None:
+        state = pill(f"used by {person}" if person else "replaced by a newer one", "")
+    elif invitation.revoked_at is not None:
+        state = pill("revoked", "bad")
+    elif invitation.expires_at <= now:
+        state = pill("out of date", "")
+    else:
+        state = pill("open", "good")
+        ask = f"Revoke the link for {what}? Whoever has it can't use it any more."
+        revoke = button("Revoke", "revoke", invitation.id, confirm=ask)
+    by = invitation.created_by or "the console"
+    return [what, by, moment(invitation.created_at), moment(invitation.expires_at), state, revoke]
 
 
 def _invite_form() -> Markup:
     return Markup(
         '<form class="ds-form ds-inline" data-act="invite"><label>Invite <select name="role">{}</select></label>'
+        '<label>link works for <select name="days">{}</select></label>'
         '<button class="ds-button is-main">Make a one-time link</button>'
-        '<span class="ds-hint">The first person who opens the link chooses a name and a password. It works once, for 7 days.'
+        '<span class="ds-hint">The first person who opens the link chooses a name and a password. It works once.'
         "</span></form>"
-    ).format(options(ROLES, "annotator"))
+    ).format(options(ROLES, "annotator"), options(DAYS, "7"))
 
 
 def _attacks(attacks: Sequence[Attack]) -> Markup:

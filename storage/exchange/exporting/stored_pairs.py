@@ -133,7 +133,7 @@ class StoredPairs:
         return ParsedAssignment(
             labels=tuple(map(_parsed_label, rows)),
             annotator=None if first.annotator == self._unnamed else first.annotator,
-            campaign=_campaign_name(first.campaign, first.origin),
+            campaign=_campaign_name(first.campaign, first.origin, first.holds_votes),
             kind=first.kind,
             round=first.round,
             gold=first.gold,
@@ -202,6 +202,7 @@ def _labels() -> Any:
         UserRow.name.label("annotator"),
         CampaignRow.name.label("campaign"),
         CampaignRow.origin,
+        CampaignRow.holds_votes,
         CampaignPairRow.gold,
         CampaignPairRow.state.label("pair_state"),
     )
@@ -255,9 +256,9 @@ def _parsed_label(row: Row[Any]) -> ParsedLabel:
     )
 
 
-def _campaign_name(name: str, origin: str) -> str | None:
+def _campaign_name(name: str, origin: str, holds_votes: bool) -> str | None:
     """Return the campaign as a file names it: None for an import's own campaign; the source is not part of the name."""
-    if origin != "import":
+    if origin != "import" or holds_votes:
         return name
     _, between, rest = name.partition(BETWEEN)
     return rest if between else None

@@ -24,7 +24,7 @@ from storage.campaigns.guidelines import DEFAULT_GUIDELINES
 from storage.errors import ShareError
 from storage.pairs import Pair, find_pair
 from storage.schema import JudgementRow, ShareRow, utc_now
-from storage.votes import current_votes
+from storage.votes import ShownAnswer, current_vote, current_votes
 from tests.helpers.accounts import cookie_of, signed_in_client
 from tests.helpers.studios import PROMPTS, Running, make_clip, running_studio
 
@@ -367,7 +367,9 @@ def test_without_an_account_a_lab_shares_nothing_and_opens_what_was_shared(tmp_p
 
 def vote(tab: Tab, choice: str) -> dict[str, Any]:
     event = gr.EventData(None, {"choice": choice, "token": secrets.token_hex(16), "note": ""})
-    view: dict[str, Any] = tab.page._vote(tab.selection, tab.text, tab.saved, event, request("", tab.cookie))
+    view: dict[str, Any] = tab.page._vote(
+        tab.selection, tab.text, tab.shown["answered"], tab.saved, event, request("", tab.cookie)
+    )
     return view
 
 
@@ -386,3 +388,29 @@ def test_a_signed_in_persons_vote_has_their_name_and_follows_them(running: Runni
         votes = current_votes(session, pair_of(running, home).id)
         named = {(one.choice, one.user_name) for one in votes}
     assert named == {("B", "Ada"), ("tie", None)}
+
+
+def test_a_vote_keeps_what_of_the_model_stood_on_the_page(running: Running, page: JudgePage) -> None:
+    tab = Tab(page, query="pair=blue")
+    vote(tab, "A")
+    pair = pair_of(running, tab)
+
+    def seen() -> Any:
+        with running.studio.database.read() as session:
+            kept = current_vote(session, pair.id, str(tab.saved["voter"]))
+            assert kept is not None
+            return kept.shown
+
+    assert (tab.shown["answered"] is None) == (seen() == "nothing")
+    tab.shown["answered"] = Answered("k", 4, pair.id, ShownAnswer("k", 4, "f", "B", 0.2))
+    vote(tab, "B")
+    assert seen() == ShownAnswer("k", 4, "f", "B", 0.2)
+    tab.shown["answered"] = Answered("k", 4, pair.id + 1, ShownAnswer("k", 4, "f", "B", 0.2))  # of another prompt
+    vote(tab, "tie")
+    assert seen() == "nothing"
+    tab.judge()
+    vote(tab, "A")
+    answer = seen()
+    assert isinstance(answer, ShownAnswer)
+    assert answer.fingerprint == running.studio.served.fingerprint
+    assert answer.verdict in ("A", "B", "tie")

@@ -30,8 +30,10 @@ from storage.labelling.gold import gold_choices
 from storage.labelling.labels import Answer, labels_of_pair
 from storage.labelling.next_assignment import next_assignment
 from storage.labelling.submit import submit
+from storage.labelling.vote_labels import votes_summary
 from storage.pairs import Pair, get_pair
 from storage.schema import Choice
+from storage.votes import save_vote
 from tests.helpers.accounts import person, signed_in_client
 from tests.helpers.direct_calls import call, handlers
 from tests.helpers.stores import RECORD
@@ -347,14 +349,53 @@ def test_guidelines_get_a_new_version(app: Running, desk: Desk) -> None:
         assert current_guidelines(session, made.id)[1].dimensions["camera"].definition == "How it moves."
 
 
+def test_a_campaign_that_asks_for_gold_pairs_and_has_none_says_so(app: Running, desk: Desk) -> None:
+    made = desk.act("new", "create", **(FORM | {"name": "No gold", "gold_share": "5"}))
+    assert "gold pairs and has none" in made["status"]
+    row = desk.act("campaigns", "choose", made_campaign(app, "No gold").id)["html"]
+    assert row.count("gold pairs and has none") == 1
+    assert "has none" not in desk.act("new", "create", **(FORM | {"name": "No checks"}))["status"]
+    desk.act("campaigns", "close", made_campaign(app, "No gold").id)
+
+
+def made_campaign(app: Running, name: str) -> Campaign:
+    with app.studio.database.read() as session:
+        return next(entry for entry in list_campaigns(session) if entry.config.name == name)
+
+
+def test_votes_of_the_judge_page_count_once_a_lead_says_so(app: Running, desk: Desk) -> None:
+    pair = pairs_of(app)[0]
+    with app.studio.database.write() as session:
+        save_vote(session, pair_id=pair.id, choice="A", voter="ab" * 16, token="lead page")
+        votes = votes_summary(session)
+        assert votes is not None
+    listed = desk.act("campaigns", "leave-votes", votes.campaign.id)["html"]
+    assert "1 vote on 1 pair, by 1 visitor." in listed
+    assert "not counted" in listed
+    assert "visitor " not in desk.open("accounts")
+    assert f'value="campaign:{votes.campaign.id}"' in desk.open("export")
+    assert "Leave them out" in desk.act("campaigns", "count-votes", votes.campaign.id)["html"]
+    with app.studio.database.read() as session:
+        assert get_campaign(session, votes.campaign.id).counted
+    desk.act("campaigns", "leave-votes", votes.campaign.id)
+
+
 def test_invitation_is_shown_once_and_works(app: Running, desk: Desk) -> None:
     desk.open("accounts")
-    made = desk.act("accounts", "invite", role="annotator")["html"]
+    made = desk.act("accounts", "invite", role="annotator", days="30")["html"]
     path = made.split('data-path="')[1].split('"')[0]
     assert path.startswith("invite/")
     assert httpx.get(f"{app.url}/{path}").status_code == 200
     assert "invite/" not in desk.open("accounts")
-    assert desk.act("accounts", "invite", role="owner")["bad"]
+    assert desk.act("accounts", "invite", role="owner", days="7")["bad"]
+    assert desk.act("accounts", "invite", role="viewer", days="900")["bad"]
+    listed = desk.open("accounts")
+    assert "One-time links" in listed
+    revoke = re.search(r'data-act="revoke" data-id="(\d+)"', listed)
+    assert revoke is not None
+    assert "revoked" in desk.act("accounts", "revoke", revoke.group(1))["status"]
+    assert httpx.get(f"{app.url}/{path}").status_code == 410
+    assert "ended already" in desk.act("accounts", "revoke", revoke.group(1))["status"]
     ada = person(app, "Ada")
     assert "new password" in desk.act("accounts", "password", ada.id)["html"]
     desk.act("accounts", "role", ada.id, role="viewer")

@@ -23,6 +23,7 @@ from storage.accounts.attempts import (
     attacked_accounts,
     source_of,
 )
+from storage.accounts.invitations import list_invitations, revoke
 from storage.accounts.sessions import (
     SIGNED_IN_FOR,
     accept_invitation,
@@ -35,8 +36,8 @@ from storage.accounts.sessions import (
     user_of,
 )
 from storage.accounts.users import User, add_user, get_user, has_lead, set_active, set_role
-from storage.errors import InvitationError, NameTakenError, SignInRefusedError, WeakPasswordError
-from storage.schema import InvitationRow, SignInAttemptRow, SignInRow, UserRow
+from storage.errors import InvitationError, NameTakenError, NotInStoreError, SignInRefusedError, WeakPasswordError
+from storage.schema import InvitationRow, SignInAttemptRow, SignInRow, UserRow, utc_now
 
 PASSWORD, NEW_PASSWORD = "a good password", "another good one"
 NOON = datetime(2026, 1, 2, 12, tzinfo=timezone.utc)
@@ -388,6 +389,37 @@ def test_a_refused_name_or_password_leaves_the_invitation_good(database: Databas
         with pytest.raises(error):
             accept_invitation(database, token, name, password)
     assert accept_invitation(database, token, "Bea", PASSWORD).name == "Bea"
+
+
+def test_a_revoked_link_opens_nothing_and_the_list_says_what_became_of_each(database: Database, ann: User) -> None:
+    with database.write() as session:
+        used, revoked = (invite(session, "viewer", created_by=ann.id, days=days) for days in (1, 30))
+        invite(session, "annotator", created_by=None, user_id=ann.id)
+        invite(session, "lead", created_by=None, now=NOON)  # long ago
+    accept_invitation(database, used, "Vic", PASSWORD)
+    with database.write() as session:
+        late, password, open_one, accepted = list_invitations(session)
+        assert [(one.person, one.created_by, one.for_password) for one in (password, open_one, accepted)] == [
+            ("Ann", None, True),
+            (None, "Ann", False),
+            ("Vic", "Ann", False),
+        ]
+        now = utc_now()
+        assert [one.is_open(now) for one in (late, password, open_one, accepted)] == [False, True, True, False]
+        assert open_one.expires_at - open_one.created_at == timedelta(days=30)
+        revoke(session, open_one.id)
+        for ended in (late, open_one, accepted):
+            with pytest.raises(InvitationError, match="ended already"):
+                revoke(session, ended.id)
+        with pytest.raises(NotInStoreError):
+            revoke(session, 99)
+        assert [one.id for one in list_invitations(session, past=1)] == [late.id, password.id]
+    with database.read() as session, pytest.raises(InvitationError, match="was revoked"):
+        read_invitation(session, revoked)
+    with pytest.raises(InvitationError, match="was revoked"):
+        accept_invitation(database, revoked, "Vera", PASSWORD)
+    with database.write() as session, pytest.raises(StorageError, match="up to 90 days"):
+        invite(session, "viewer", created_by=None, days=91)
 
 
 def test_two_browsers_with_one_link_make_one_account(database: Database) -> None:

@@ -27,7 +27,7 @@ from storage.labelling.adjudication import adjudicate
 from storage.labelling.assignments import history, save_draft
 from storage.labelling.submit import undo
 from storage.maintenance.integrity import check_store
-from storage.schema import Base, LabelRow, UserRow, VoteRow
+from storage.schema import Base, CampaignRow, LabelRow, UserRow, VoteRow
 from storage.votes import save_vote
 from tests.helpers.labelling import Team, answer, flag, label_next, new_submission, save, skip, take
 from tests.helpers.stores import make_pair
@@ -115,7 +115,9 @@ def rows_of(database: Database) -> dict[str, list[Any]]:
 
 def tokens(database: Database) -> list[str]:
     with database.read() as session:
-        return [*session.scalars(select(LabelRow.token)), *session.scalars(select(VoteRow.token))]
+        is_vote = select(CampaignRow.id).where(CampaignRow.holds_votes)
+        labels = session.scalars(select(LabelRow.token).where(LabelRow.campaign_id.not_in(is_vote)))
+        return [*labels, *session.scalars(select(VoteRow.token))]
 
 
 def work(database: Database, team: Team) -> None:
@@ -268,15 +270,21 @@ def test_one_person_of_a_provider_is_one_account(space: Space, first: Database) 
         assert [key for key, _ in rows_of(restored)["users"]] == ["'ada'"]
 
 
+def of_vote(line: bytes, old: bytes, new: bytes) -> bytes:
+    """Change the record of a vote; its label stands in the same line."""
+    start = line.index(b'"in":"votes"')
+    return line[:start] + line[start:].replace(old, new, 1)
+
+
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
         (lambda lines: [lines[0], lines[1][:-5], *lines[2:]], "line 2: this line is damaged"),
         (lambda lines: [b"{}", *lines[1:]], "is no journal of this program"),
-        (lambda lines: [lines[0], *lines[2:]], "line 2: votes kept .* belongs to pairs|line 2: votes cut belongs to pairs"),
+        (lambda lines: [lines[0], *lines[2:]], "line 2: .* belongs to "),
         (lambda lines: [*lines[:2], lines[2].replace(b'"in":"votes"', b'"in":"moods"')], "moods, which this version"),
         (lambda lines: [*lines[:2], lines[2].replace(b'"note":', b'"mood":')], "with mood, which this version"),
-        (lambda lines: [*lines[:2], lines[2].replace(b'"choice":"B",', b"")], "it has no choice of votes"),
+        (lambda lines: [*lines[:2], of_vote(lines[2], b'"choice":"B",', b"")], "it has no choice of votes"),
     ],
 )
 def test_a_damaged_journal_is_refused_in_one_sentence(

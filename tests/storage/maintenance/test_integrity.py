@@ -128,6 +128,7 @@ DAMAGES = [
     ("totals", "should be tie", "UPDATE labels SET choice = 'tie', strength = NULL WHERE choice = 'A'"),
     ("votes", "of another pair or voter", "UPDATE votes SET voter = 'w' WHERE replaces_id IS NOT NULL"),
     ("votes", "has 2 current votes", "UPDATE votes SET replaces_id = NULL WHERE replaces_id IS NOT NULL"),
+    ("votes", "vote 2 counts and is no label", "UPDATE labels SET token = 'another' WHERE token = '2'"),
     ("votes", "user 1 has 2 current votes", "UPDATE votes SET user_id = 1, replaces_id = NULL"),
     ("tables", "they are at version 0001", "UPDATE alembic_version SET version_num = '0001'"),
 ]
