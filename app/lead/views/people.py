@@ -67,7 +67,7 @@ def _invitation(invitation: MadeInvitation, now: datetime) -> list[Markup | str]
         ask = f"Revoke the link for {what}? Whoever has it can't use it any more."
         revoke = button("Revoke", "revoke", invitation.id, confirm=ask)
     by = invitation.created_by or "the console"
-    return [what, by, moment(invitation.created_at), moment(invitation.expires_at), state, revoke]
+    return [what, by, day(invitation.created_at), day(invitation.expires_at), state, revoke]
 
 
 def _invite_form() -> Markup:
