@@ -17,6 +17,8 @@ from app.ui.markup import NOTHING, count, joined
 from app.ui.wording import duration, points, share, stage_list
 from storage.training.run_notes import RunNote
 
+# Rows that say nothing by differing.
+NEVER_THE_SAME = ("asked for", "took", "note")
 MOST_SETTINGS = 60  # rows; two presets for different models differ in about half as many
 # Lengths of lines and gaps of the patterns, in the units of the swatch.
 DASHES = ("", "6 4", "2 3", "6 3 2 3", "10 4", "10 3 2 3")
@@ -64,7 +66,7 @@ def _head(index: int, compared: ComparedRun) -> Markup:
 def _body(title: str, rows: Sequence[tuple[str, list[Markup | str]]], columns: int) -> Markup:
     lines = []
     for name, cells in rows:
-        differs = len({str(cell) for cell in cells}) > 1
+        differs = name not in NEVER_THE_SAME and len({str(cell) for cell in cells}) > 1
         lines.append(
             Markup('<tr{}><th scope="row">{}{}</th>{}</tr>').format(
                 Markup(' class="is-different"') if differs else "",

@@ -32,13 +32,12 @@ def compared_figures(runs: Sequence[tuple[str, Sequence[StageLog]]]) -> dict[str
 def _figure(panel: CurvePanel, runs: Sequence[tuple[str, Sequence[StageLog]]]) -> dict[str, Any]:
     data = [trace for index, (name, stages) in enumerate(runs) for trace in _lines(panel, index, name, stages)]
     total = max((sum(stage.steps for stage in stages) for _, stages in runs), default=0)
-    title = panel.title if len(panel.curves) == 1 or panel.name == "accuracy" else f"{panel.title}: {panel.curves[0].name}"
-    layout = panel_layout(panel, total, "compared")
+    is_one_of_many = len(panel.curves) > 1 and panel.name != "accuracy"
     return {
         "data": data,
-        "layout": {**layout, "title": {"text": title}, "showlegend": False},
-        "about": panel.about,
-        "text": figure_text(title, data),
+        "layout": {**panel_layout(panel, total, "compared"), "showlegend": False},
+        "about": f"Of each run: {panel.curves[0].name}. {panel.about}" if is_one_of_many else panel.about,
+        "text": figure_text(panel.title, data),
     }
 
 

@@ -404,7 +404,7 @@ def preview_view(preview: RunPreview | None, trouble: str = "") -> Markup:
 
 def _command(preview: RunPreview) -> Markup:
     """Show the form's settings as a command, and where the command of the run itself will stand."""
-    changed = plural(len(preview.overrides), "setting")
+    changed = plural(len(preview.overrides), "setting") if preview.overrides else "no setting"
     settings = f"Preset {preview.preset.name}, {stage_list(preview.stages)}; {changed} changed."
     if not preview.command:
         text = "Retrain freezes the labels and gives the run a number; then the commands for the other machine stand below."
