@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from storage.training.runs import list_runs
+from tests.helpers.accessibility import barriers
 from tests.helpers.analysed_studio import add_gallery_pairs, judge_pairs, label_pairs
 from tests.helpers.pages import PHONE, choose_tab, expect_refusal, signed_in_page
 from tests.helpers.studios import Running, running_studio
@@ -67,6 +68,7 @@ def test_every_tab_draws_its_figures(lead: Page) -> None:
     for name, least in FIGURES.items():
         open_tab(lead, name)
         see_figures(lead, least)
+        assert barriers(lead) == [], name
     open_tab(lead, "Report")
     expect(lead.get_by_role("button", name="Write the report")).to_be_visible()
 

@@ -15,6 +15,7 @@ from storage.labelling.assignments import history
 from storage.labelling.labels import Label, revisions
 from storage.pairs import list_pairs
 from tests.browser.conftest import Watched, watch
+from tests.helpers.accessibility import barriers
 from tests.helpers.accounts import person, sign_in_browser
 from tests.helpers.campaigns import GENERATORS, SECRETS, make_campaign
 
@@ -370,6 +371,7 @@ def test_everything_for_a_label_is_on_one_screen(enter: Enter, running: Running)
         assert box["y"] >= 0, selector
         assert box["y"] + box["height"] <= 900, selector
     assert page.evaluate("() => document.documentElement.scrollWidth") <= 1360
+    assert barriers(page) == []
 
 
 def test_a_phone_labels_by_touch_with_submit_in_reach(enter: Enter, running: Running) -> None:

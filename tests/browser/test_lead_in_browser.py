@@ -15,6 +15,7 @@ from storage.labelling.assignments import Assignment
 from storage.labelling.labels import current_labels
 from storage.labelling.next_assignment import next_assignment
 from storage.labelling.submit import submit
+from tests.helpers.accessibility import barriers
 from tests.helpers.accounts import person
 from tests.helpers.pages import PHONE, choose_tab, expect_refusal, overflow, signed_in_page
 from tests.helpers.studios import Running, running_studio
@@ -70,6 +71,7 @@ def test_create_watch_and_decide(lead: Page, app: Running) -> None:
     disagree(app, "First round")
     lead.get_by_role("tab", name="Annotators").click()
     expect(lead.locator("#lead-annotators tbody tr")).to_have_count(2)
+    assert barriers(lead) == []
     lead.get_by_role("tab", name="Agreement").click()
     expect(lead.locator("#lead-agreement")).to_contain_text("overall choice")
     lead.get_by_role("tab", name="Adjudicate").click()

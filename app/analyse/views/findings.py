@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from markupsafe import Markup
 
+from app.analyse.figures.figure_text import figure_text
 from app.analyse.figures.finding import Cell, Chart, Estimate, Finding, csv_text
 from app.ui.markup import DASH, MINUS, NOTHING, count, empty, joined, table
 
@@ -35,7 +36,7 @@ def finding_view(finding: Finding, folded: bool = True) -> Markup:
         key=finding.key,
         title=finding.title,
         save=save,
-        charts=_charts(finding.charts),
+        charts=_charts(finding),
         table=_table(finding, folded and len(finding.rows) > LONG),
         notes=joined(Markup('<p class="ds-hint">{}</p>').format(note) for note in (*finding.notes, *_few(finding))),
         numbers=_data("analyse-csv", json.dumps(csv_text(finding))) if finding.rows else "",
@@ -53,20 +54,22 @@ def _table(finding: Finding, folded: bool) -> Markup:
     )
 
 
-def _charts(charts: tuple[Chart, ...]) -> Markup:
+def _charts(finding: Finding) -> Markup:
+    charts = finding.charts
     if not charts:
         return Markup("")
     kind = "analyse-one-chart" if len(charts) == 1 else "analyse-large-charts" if len(charts) < 5 else "analyse-small-charts"
-    return Markup('<div class="analyse-charts {}">{}</div>').format(kind, joined(_chart(chart) for chart in charts))
+    return Markup('<div class="analyse-charts {}">{}</div>').format(kind, joined(_chart(chart, finding) for chart in charts))
 
 
-def _chart(chart: Chart) -> Markup:
+def _chart(chart: Chart, finding: Finding) -> Markup:
     return Markup(
         '<figure class="analyse-chart"><figcaption>{title}'
         '<button type="button" class="ds-button analyse-save" data-save="png">PNG</button></figcaption>'
-        '<div class="analyse-plot" style="height: {height}px" role="img" aria-label="{title}"></div>{figure}</figure>'
+        '<div class="analyse-plot" style="height: {height}px" role="img" aria-label="{text}"></div>{figure}</figure>'
     ).format(
         title=chart.title or Markup("&nbsp;"),
+        text=figure_text(": ".join(filter(None, [finding.title, chart.title])), chart.figure),
         height=chart.figure.layout.height or 300,
         figure=_data("analyse-figure", chart.figure.to_json()),
     )
