@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-import gradio as gr
-
 from app.clip_store import ClipStore
 from app.judge.access import JudgingAccess
 from app.judge.gallery import BundledPair
@@ -91,8 +89,14 @@ class JudgeApi:
             known = find_pair(session, a, b, prompt)
         if known is not None:
             return known
+        source = "bundled" if self.as_bundled(selection) else OWN_SOURCE
         with self.database.write() as session:
-            return add_pair(session, a, b, prompt, source="bundled" if selection.bundled else OWN_SOURCE)
+            return add_pair(session, a, b, prompt, source=source)
+
+    def as_bundled(self, selection: Selection) -> bool:
+        """Whether these are the videos of a pair of the gallery in its own order, not swapped."""
+        pair = self.bundled.get(selection.bundled or "")
+        return pair is not None and (pair.a.public_id, pair.b.public_id) == (selection.a, selection.b)
 
     def admit(self, selection: Selection | None, prompt: str, request: Any) -> tuple[Pair, Visitor]:
         """Return the stored pair and who asks about it, if they may have it judged.
@@ -119,10 +123,10 @@ class JudgeApi:
         with self._checks.of(visitor.origin):
             return self._take_in(path_a, "Video A", visitor), self._take_in(path_b, "Video B", visitor)
 
-    def take_in(self, path: str | None, visitor: Visitor) -> Video:
-        """Keep one uploaded file, with the errors of `take_in_pair`."""
+    def take_in(self, path: str | None, visitor: Visitor, label: str = "The video") -> Video:
+        """Keep one uploaded file, with the errors of `take_in_pair`; they call it by its label."""
         with self._checks.of(visitor.origin):
-            return self._take_in(path, "The video", visitor)
+            return self._take_in(path, label, visitor)
 
     def _take_in(self, path: str | None, label: str, visitor: Visitor) -> Video:
         if path is None:
@@ -168,9 +172,15 @@ class JudgeApi:
         with self.database.read() as session:
             return current_vote(session, pair.id, voter, None if person is None else person.id)
 
-    def answer_in_store(self, pair: Pair) -> Answer | None:
-        """Return the serving checkpoint's answer about a pair if the store has one: with a thought, else without."""
-        answers = (stored_answer(self.serving.now, self.database, pair, mode) for mode in ("think", "quick"))
+    def answer_in_store(self, pair: Pair, mode: Mode = "think", k: int = 0) -> Answer | None:
+        """Return the serving checkpoint's answer about a pair if the store has one.
+
+        Args:
+            mode, k: how it should have been asked for; else it is the answer with a thought, else the one without.
+        """
+        served = self.serving.now
+        modes: list[tuple[Mode, int]] = [(mode, k), ("think", 0), ("quick", 0)]
+        answers = (stored_answer(served, self.database, pair, mode, k) for mode, k in modes)
         return next((answer for answer in answers if answer is not None), None)
 
     def linked_pair(self, name: str, request: Any) -> tuple[Pair, str | None]:
@@ -203,17 +213,3 @@ class JudgeApi:
             raise missing
         self.access.refuse_blind(request, pair.videos)
         return pair, None if known is None else known.id
-
-
-def upload_box(label: str, visible: bool = True) -> gr.Video:
-    """Build a place to upload or record one video."""
-    # include_audio, no format, no mirror: anything else would call ffmpeg, which need not be there.
-    return gr.Video(
-        label=label,
-        sources=["upload", "webcam"],
-        include_audio=True,
-        webcam_options=gr.WebcamOptions(mirror=False),
-        height=280,
-        visible=visible,
-        elem_classes=["own-video", "side-a" if label.endswith("A") else "side-b"],
-    )

@@ -49,19 +49,26 @@ def load_gallery(clip_store: ClipStore, folder: Path = FOLDER) -> tuple[BundledP
     )
 
 
-def gallery_view(pairs: Sequence[BundledPair], clip_store: ClipStore, selected: str | None) -> dict[str, Any]:
-    """Return the value of the strip of cards; `selected` is the id of the marked one."""
+def gallery_view(
+    pairs: Sequence[BundledPair], clip_store: ClipStore, selected: str | None, own: bool = False
+) -> dict[str, Any]:
+    """Return the value of the strip of cards.
+
+    Args:
+        selected: the id of the marked one.
+        own: videos of one's own are chosen, so the card for them is marked.
+    """
     cards = [
         {"id": pair.id, "prompt": pair.prompt, "a": clip_store.poster_url(pair.a), "b": clip_store.poster_url(pair.b)}
         for pair in pairs
     ]
-    return {"pairs": cards, "selected": selected}
+    return {"pairs": cards, "selected": selected, "own": own}
 
 
 def gallery_strip(elem_id: str = "gallery") -> gr.HTML:
     """Build the strip of cards; choosing one triggers `select` with the pair's id."""
     return gr.HTML(
-        {"pairs": [], "selected": None},
+        {"pairs": [], "selected": None, "own": False},
         html_template=read_static("judge/gallery.html"),
         js_on_load=mount_script("judge/gallery.js", ["select"]),
         apply_default_css=False,

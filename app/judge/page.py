@@ -1,7 +1,7 @@
-"""The Judge page: choose or upload two videos, ask the model, see why, vote.
+"""The Judge page: choose a pair or bring two videos, ask the model, see why, vote.
 
 Handlers are thin: typed input, a call into `serving`, `clip_store` or `storage`, a view. The page keeps its selection in the
-browser too, so that a reload comes back to the same pair and to the vote that this browser gave.
+browser too, so that a reload comes back to the same pair, its verdict, and the vote that this browser gave.
 """
 
 from __future__ import annotations
@@ -10,50 +10,39 @@ import json
 import logging
 import secrets
 import threading
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial, wraps
 from typing import Any
 from urllib.parse import urlencode
 
 import gradio as gr
 
-from app.judge.api import (
-    MODEL_QUEUE,
-    MODES,
-    MOST_THOUGHTS,
-    VOTER,
-    JudgeApi,
-    Selection,
-    upload_box,
-)
+from app.judge.api import MODEL_QUEUE, MODES, MOST_THOUGHTS, JudgeApi, Selection
+from app.judge.browser_state import THOUGHTS, asked_in, checked_state
 from app.judge.gallery import gallery_strip, gallery_view
+from app.judge.history import history_entry, history_panel, history_view
+from app.judge.own import CLOSED, own_panel, own_view
 from app.judge.shares import SharedPair
 from app.serving.answer import Answer
 from app.ui.answer_panel import answer_panel, answer_view
 from app.ui.share import share_line, share_view
 from app.ui.synced_pair import synced_pair
-from app.ui.vote import vote_bar, vote_view
+from app.ui.vote import vote_bar, vote_first_switch, vote_view
 from app.web.auth import NotAllowedError
 from app.web.client_signal import ClientSignal
 from app.web.plain_errors import JUDGING_ERRORS, judging_error_text, plainly
+from app.web.uploads import uploaded_file
 from descore.judgement import Mode
 from descore.prompt import PROMPT_CHARACTERS, prompt_problem
-from storage import StorageError
+from storage import NotInStoreError, StorageError
 from storage.errors import ShareError
 from storage.pairs import Video
-from storage.uploads import KEPT_FOR
 from storage.votes import Seen, ShownAnswer
 
 log = logging.getLogger(__name__)
 
-_SAVED = ("voter", "a", "b", "bundled")  # and the prompt
-_LONGEST_ID = 100
-# Leads see the pairs of all sources, and can put them into a campaign; annotators see those of their campaigns.
-KEPT = (
-    f"Without an account, the videos that you use here are deleted after {KEPT_FOR.days} days, unless somebody votes on "
-    "them, they are put up for labelling, or a link to them is open. The people who run this app can see them and show them "
-    "to annotators. Of your address only a hash is kept, to share the room fairly."
-)
+Updates = dict[str, Any]  # new values of the page's parts, by name; the others stay as they are
 
 
 @dataclass(frozen=True)
@@ -61,19 +50,29 @@ class Shown:
     """What the page is to show.
 
     Attributes:
+        a, b: the videos; None for one of one's own that is still to come.
         bundled: the id of a pair of the gallery.
         shared: the link that the pair came by.
         answer: of the model, from the store.
         notice: a sentence about a link that leads nowhere.
+        errors: why a video of one's own could not be used, by side.
+        turn: of the browser's event about its own videos that this answers.
     """
 
-    a: Video
-    b: Video
+    a: Video | None
+    b: Video | None
     prompt: str
     bundled: Any = None
     shared: SharedPair | None = None
     answer: Answer | None = None
     notice: str = ""
+    errors: dict[str, str] = field(default_factory=dict)
+    turn: int = 0
+
+    @property
+    def videos(self) -> tuple[Video, ...]:
+        """The videos that are there."""
+        return tuple(video for video in (self.a, self.b) if video is not None)
 
 
 @dataclass(frozen=True)
@@ -91,12 +90,26 @@ class Answered:
     seen: Seen = "unknown"
 
 
+@dataclass
+class Question:
+    """What a tab has asked.
+
+    Attributes:
+        cancel: stops it.
+        instead: the answer that the page shows after it, once another pair came in its place.
+    """
+
+    cancel: threading.Event
+    instead: Answer = field(default_factory=Answer)
+
+
 class JudgePage:
     """Builds the page inside the current `gr.Blocks` and holds what its handlers need."""
 
     def __init__(self, api: JudgeApi) -> None:
         self.api, self.bundled = api, api.bundled
-        self._running: dict[str, threading.Event] = {}
+        self._running: dict[str, Question] = {}
+        self._left: dict[str, Question] = {}  # stopped, and not at their end yet
 
     # ---- layout --------------------------------------------------------------------------------------------------
 
@@ -109,7 +122,19 @@ class JudgePage:
         with gr.Column(elem_id="judge-page"):
             self.notice = gr.HTML(visible=False, elem_id="link-notice", apply_default_css=False)
             self.strip = gallery_strip()
-            self._build_own()
+            with gr.Column(elem_id="question"):
+                self.own = own_panel()
+                self._build_controls()
+            with gr.Column(elem_id="desk"):
+                self.player = synced_pair(tools=True)
+                self.panel = answer_panel()
+                self.votes = vote_bar()
+                self.share = share_line()
+            self.history = history_panel()
+        self._connect(blocks)
+
+    def _build_controls(self) -> None:
+        with gr.Row(elem_id="ask"):
             self.prompt = gr.Textbox(
                 label="Prompt",
                 placeholder="What were both videos asked to show?",
@@ -117,66 +142,56 @@ class JudgePage:
                 max_length=PROMPT_CHARACTERS,
                 elem_id="prompt",
             )
-            self.player = synced_pair()
-            self._build_controls()
-            self.panel = answer_panel()
-            self.votes = vote_bar()
-            self.share = share_line()
-        self._connect(blocks)
-
-    def _build_own(self) -> None:
-        with gr.Accordion("Two videos of your own", open=False, elem_id="own") as self.own:
-            with gr.Row():
-                self.own_a, self.own_b = (upload_box(label) for label in ("Video A", "Video B"))
-            gr.HTML(f'<p class="ds-hint">{KEPT}</p>', elem_id="own-kept", apply_default_css=False)
-            self.use_own = gr.Button("Use these two videos", size="sm", elem_id="use-own")
-            self.own_error = gr.HTML(visible=False, elem_id="own-error", apply_default_css=False)
-
-    def _build_controls(self) -> None:
-        with gr.Row(elem_id="ask"):
             self.mode = gr.Radio(MODES, value="think", label="How to ask", show_label=False, container=False, elem_id="mode")
-            self.k = gr.Slider(2, MOST_THOUGHTS, 8, step=1, label="thoughts", visible=False, container=False, elem_id="k")
+            self.k = gr.Slider(
+                2, MOST_THOUGHTS, THOUGHTS, step=1, label="thoughts", visible=False, container=False, elem_id="k"
+            )
+            vote_first_switch()
             self.judge = gr.Button("Judge", variant="primary", elem_id="judge")
             self.cancel = gr.Button("Cancel", interactive=False, elem_id="cancel")
 
     def _connect(self, blocks: gr.Blocks) -> None:
-        page = [
-            self.selection,
-            self.strip,
-            self.player,
-            self.prompt,
-            self.panel,
-            self.votes,
-            self.mode,
-            self.share,
-            self.notice,
-            self.answered,
-            self.saved,
-        ]
+        parts = {
+            "selection": self.selection,
+            "strip": self.strip,
+            "own": self.own,
+            "player": self.player,
+            "prompt": self.prompt,
+            "panel": self.panel,
+            "votes": self.votes,
+            "mode": self.mode,
+            "k": self.k,
+            "share": self.share,
+            "notice": self.notice,
+            "history": self.history,
+            "answered": self.answered,
+            "saved": self.saved,
+        }
+        page = list(parts.values())
+        named = partial(_by_part, parts)
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-        blocks.load(plainly(self._restore), self.saved, page, **quiet)
-        self.strip.select(plainly(self._choose), self.saved, page, **quiet)
-        self.use_own.click(
-            plainly(self._take_own),
-            [self.own_a, self.own_b, self.prompt, self.saved],
-            [*page, self.own_a, self.own_b, self.own, self.own_error],
-            show_progress="minimal",
-            api_visibility="private",
-            **MODEL_QUEUE,
-        )
+        blocks.load(plainly(named(self._restore)), self.saved, page, **quiet)
+        self.strip.select(plainly(named(self._choose)), self.saved, page, **quiet)
+        self.history.reopen(plainly(named(self._reopen)), self.saved, page, **quiet)
+        self.player.swap(plainly(named(self._swap)), [self.selection, self.prompt, self.saved], page, **quiet)
+        self.own.begin(plainly(named(self._begin_own)), self.saved, page, **quiet)
+        self.own.take(plainly(named(self._take_own)), [self.prompt, self.saved], page, **MODEL_QUEUE, **quiet)
         # An answer belongs to the prompt that was judged; clearing it takes no round trip, so it can't come late.
         nothing = json.dumps([answer_view(Answer()), share_view()])
         self.prompt.input(None, None, [self.panel, self.share], js=f"() => {nothing}", **quiet)
         # On blur, so also before a click on Judge: another prompt is another pair, with another vote.
         self.prompt.blur(plainly(self._reword), [self.selection, self.prompt, self.saved], [self.votes, self.saved], **quiet)
-        self.mode.change(lambda mode: gr.Slider(visible=mode == "k"), self.mode, self.k, queue=False, **quiet)
-        self.judge.click(
+        asked = [self.mode, self.k, self.saved]
+        gr.on([self.mode.input, self.k.release], self._keep_mode, asked, [self.k, self.saved], queue=False, **quiet)
+        question = [self.selection, self.prompt, self.mode, self.k, self.saved]
+        gr.on(
+            [self.judge.click, self.prompt.submit],
             self._judge,
-            [self.selection, self.prompt, self.mode, self.k, self.saved],
+            question,
             [self.panel, self.judge, self.cancel, self.share, self.answered],
             **MODEL_QUEUE,
             **quiet,
-        )
+        ).then(self._remember, [*question, self.answered], [self.history, self.saved], **quiet)
         self.cancel.click(self._cancel, queue=False, **quiet)
         voting = [self.selection, self.prompt, self.answered, self.saved]
         self.votes.vote(plainly(self._vote), voting, self.votes, **quiet)
@@ -186,9 +201,9 @@ class JudgePage:
 
     # ---- choosing a pair -----------------------------------------------------------------------------------------
 
-    def _restore(self, saved: dict[str, Any] | None, request: gr.Request) -> tuple[Any, ...]:
+    def _restore(self, saved: dict[str, Any] | None, request: gr.Request) -> Updates:
         """Show, on load, the pair of the link that was followed, else what this browser looked at last, else the first."""
-        saved = _checked_state(saved)
+        saved = checked_state(saved)
         saved.setdefault("voter", secrets.token_hex(16))
         notice = ""
         try:
@@ -198,17 +213,14 @@ class JudgePage:
         except (StorageError, NotAllowedError) as error:
             notice = str(error)
         try:
-            a, b = (self.api.clip_store.by_id(saved.get(side, "")) for side in ("a", "b"))
-            self.api.access.refuse_blind(request, (a, b))
-            shown = Shown(a, b, saved.get("prompt", ""), saved.get("bundled"), notice=notice)
-            return self._page(shown, saved, request)
+            return self._page(replace(self._last_shown(saved, request), notice=notice), saved, request)
         except (StorageError, NotAllowedError):
             first = next(iter(self.api.shown_pairs(request)), None)
         if first is None:
-            return None, *[gr.skip()] * 7, _notice(notice), None, saved
+            return self._page(Shown(None, None, "", notice=notice), saved, request)
         return self._page(Shown(first.a, first.b, first.prompt, first.id, notice=notice), saved, request)
 
-    def _linked(self, saved: dict[str, Any], request: gr.Request) -> tuple[Any, ...] | None:
+    def _linked(self, saved: dict[str, Any], request: gr.Request) -> Updates | None:
         """Return the page of the link in the address, with what the store has of the model's answer; None without one.
 
         Raises:
@@ -220,14 +232,41 @@ class JudgePage:
             shared = self.api.shares.open(query["share"], request)
             a, b = shared.pair.videos
             shown = Shown(a, b, shared.pair.prompt, shared=shared, answer=self.api.shares.answer(shared))
-            return self._page(shown, saved, request)
-        if "pair" in query:
+        elif "pair" in query:
             pair, bundled = self.api.linked_pair(query["pair"], request)
             shown = Shown(pair.video_a, pair.video_b, pair.prompt, bundled, answer=self.api.answer_in_store(pair))
-            return self._page(shown, saved, request)
-        return None
+        else:
+            return None
+        page = self._page(shown, saved, request)
+        return page if shown.answer is None else page | {"mode": shown.answer.mode}
 
-    def _choose(self, saved: dict[str, Any], event: gr.EventData, request: gr.Request) -> tuple[Any, ...]:
+    def _last_shown(self, saved: dict[str, Any], request: gr.Request) -> Shown:
+        """Return what a browser showed when its state was saved, with the answer that the store has.
+
+        Raises:
+            StorageError: it showed nothing, or a video is not here any more.
+            NotAllowedError: the videos are being labelled blind.
+        """
+        a, b = (self.api.clip_store.by_id(saved[side]) if side in saved else None for side in ("a", "b"))
+        shown = Shown(a, b, saved.get("prompt", ""), saved.get("bundled"))
+        if "own" not in saved and len(shown.videos) < 2:
+            raise NotInStoreError("this browser has shown no pair yet")
+        return self._with_answer(shown, saved, request)
+
+    def _with_answer(self, shown: Shown, saved: dict[str, Any], request: gr.Request) -> Shown:
+        """Add what the store has of the model's answer: asked for as this browser did last, else as links show it.
+
+        Raises:
+            NotAllowedError: the videos are being labelled blind.
+        """
+        self.api.access.refuse_blind(request, shown.videos)
+        selection = self._selection(shown)
+        if selection is None or prompt_problem(shown.prompt) is not None:
+            return shown
+        pair = self.api.pair_of(selection, shown.prompt, request)
+        return replace(shown, answer=self.api.answer_in_store(pair, *asked_in(saved)))
+
+    def _choose(self, saved: dict[str, Any], event: gr.EventData, request: gr.Request) -> Updates:
         self._abandon(request.session_hash)
         pair = self.bundled.get(str(event.id))
         if pair is None:
@@ -235,56 +274,128 @@ class JudgePage:
         self.api.access.refuse_blind(request, (pair.a, pair.b))
         return self._page(Shown(pair.a, pair.b, pair.prompt, pair.id), saved, request)
 
-    def _take_own(
-        self, path_a: str | None, path_b: str | None, prompt: str, saved: dict[str, Any], request: gr.Request
-    ) -> tuple[Any, ...]:
-        try:
-            a, b = self.api.take_in_pair(path_a, path_b, self.api.access.visitor(request))
-            self.api.access.refuse_blind(request, (a, b))
-        except JUDGING_ERRORS as error:
-            # The saved state is given back as it is: a browser state can't skip an update.
-            same = [gr.skip()] * 10
-            return *same, _checked_state(saved), *same[:3], gr.HTML(_error_line(str(error)), visible=True)
+    def _reopen(self, saved: dict[str, Any], event: gr.EventData, request: gr.Request) -> Updates:
+        """Show a pair of the browser's history, with the answer that it is about."""
         self._abandon(request.session_hash)
-        page = self._page(Shown(a, b, prompt), saved, request)
-        return *page, None, None, gr.Accordion(open=False), gr.HTML(visible=False)
+        entry = {name: getattr(event, name, None) for name in ("a", "b", "bundled", "prompt", "mode", "k")}
+        saved = checked_state(checked_state(saved) | entry)
+        try:
+            return self._page(self._last_shown(saved, request), saved, request)
+        except NotInStoreError:
+            raise gr.Error("The videos of this pair are not here any more.", print_exception=False) from None
 
-    def _page(self, shown: Shown, saved: dict[str, Any], request: gr.Request) -> tuple[Any, ...]:
-        """Return all outputs that depend on the pair, in the order of `page` in `_connect`."""
+    def _swap(self, selection: Selection | None, prompt: str, saved: dict[str, Any], request: gr.Request) -> Updates:
+        """Make A of B and B of A: another pair, of the same judgements."""
+        if selection is None or selection.share is not None:
+            raise gr.Error("Only a pair of the gallery or of your own videos can be swapped.", print_exception=False)
+        self._abandon(request.session_hash)
+        a, b = (self.api.clip_store.by_id(name) for name in (selection.b, selection.a))
+        shown = self._with_answer(Shown(a, b, prompt, selection.bundled), checked_state(saved), request)
+        return self._page(shown, saved, request)
+
+    # ---- videos of one's own -------------------------------------------------------------------------------------
+
+    def _begin_own(self, saved: dict[str, Any], event: gr.EventData, request: gr.Request) -> Updates:
+        """Make room for two videos: nothing of the pair before stays, its prompt least of all."""
+        self._abandon(request.session_hash)
+        return self._page(Shown(None, None, "", turn=_turn(event)), saved, request)
+
+    def _take_own(self, prompt: str, saved: dict[str, Any], event: gr.EventData, request: gr.Request) -> Updates:
+        """Take the videos in that came, keep those that were there, and show what there is."""
+        self._abandon(request.session_hash)
+        sides: dict[str, Video | None] = {}
+        errors: dict[str, str] = {}
+        for side in ("a", "b"):
+            named = getattr(event, side, None)
+            sides[side] = self._own_video(side, named if isinstance(named, dict) else {}, errors, request)
+        shown = Shown(sides["a"], sides["b"], prompt, errors=errors, turn=_turn(event))
+        try:
+            page = self._page(self._with_answer(shown, checked_state(saved), request), saved, request)
+        except JUDGING_ERRORS as error:  # an answer all the same, or the browser would wait for it
+            own = own_view(self.api.clip_store, None, None, {"a": judging_error_text(error)}, shown.turn)
+            return {"own": own, "saved": checked_state(saved)}
+        del page["prompt"]  # somebody may be writing there
+        return page
+
+    def _own_video(self, side: str, named: dict[str, Any], errors: dict[str, str], request: gr.Request) -> Video | None:
+        """Return the video that a browser names: a new file, else the one that was there; note why a file is of no use."""
+        if "path" in named:
+            try:
+                path = str(uploaded_file(named["path"]))
+                return self.api.take_in(path, self.api.access.visitor(request), f"Video {side.upper()}")
+            except JUDGING_ERRORS as error:
+                errors[side] = judging_error_text(error)
+            except Exception:
+                log.exception("a video could not be taken in")
+                errors[side] = "This did not work. The app's log says why."
+        try:
+            return self.api.clip_store.by_id(str(named["id"])) if "id" in named else None
+        except StorageError as error:
+            errors.setdefault(side, judging_error_text(error))
+            return None
+
+    # ---- the page of a pair --------------------------------------------------------------------------------------
+
+    def _selection(self, shown: Shown) -> Selection | None:
+        """Return the pair on the page; None while a video is missing."""
+        if shown.a is None or shown.b is None:
+            return None
         bundled = str(shown.bundled) if shown.bundled in self.bundled else None
         token = None if shown.shared is None else shown.shared.token
-        selection = Selection(shown.a.public_id, shown.b.public_id, bundled, token)
-        saved = _checked_state(saved)
+        return Selection(shown.a.public_id, shown.b.public_id, bundled, token)
+
+    def _page(self, shown: Shown, saved: dict[str, Any], request: gr.Request) -> Updates:
+        """Return all that depends on the pair."""
+        selection = self._selection(shown)
+        bundled = None if selection is None else selection.bundled
+        is_own = shown.shared is None and bundled is None
+        saved = checked_state(saved)
         if shown.shared is None:
-            player = {"a": self.api.clip_store.view(shown.a), "b": self.api.clip_store.view(shown.b)}
-            saved |= {"a": selection.a, "b": selection.b, "prompt": shown.prompt, "bundled": bundled}
+            player = {
+                side: None if video is None else self.api.clip_store.view(video)
+                for side, video in (("a", shown.a), ("b", shown.b))
+            }
+            saved |= {"prompt": shown.prompt, "bundled": bundled, "own": is_own}
+            saved |= {side: video and video.public_id for side, video in (("a", shown.a), ("b", shown.b))}
         else:  # of a shared pair a browser keeps no more than the link
             player = self.api.shares.view(shown.shared)
+        saved = checked_state(saved)
         answer = shown.answer or Answer()
+        if left := self._left.get(request.session_hash or ""):
+            left.instead = answer
         share = self._share_view(selection, shown.prompt, shown.answer is not None, saved, request)
-        return (
-            selection,
-            gallery_view(self.api.shown_pairs(request), self.api.clip_store, bundled),
-            player,
-            gr.Textbox(shown.prompt, interactive=shown.shared is None),
-            answer_view(answer),
-            self._vote_view(selection, shown.prompt, saved, request),
-            gr.skip() if shown.answer is None else answer.mode,
-            share,
-            _notice(shown.notice, share["until"] if shown.shared is not None and not share["own"] else ""),
-            None if shown.answer is None else self._answered(selection, shown.prompt, answer, 0, request),
-            _checked_state(saved),
-        )
+        mode, k = asked_in(saved)
+        own = own_view(self.api.clip_store, shown.a, shown.b, shown.errors, shown.turn) if is_own else CLOSED
+        return {
+            "selection": selection,
+            "strip": gallery_view(self.api.shown_pairs(request), self.api.clip_store, bundled, is_own),
+            "own": own,
+            "player": player,
+            "prompt": gr.Textbox(shown.prompt, interactive=shown.shared is None),
+            "panel": answer_view(answer),
+            "votes": self._vote_view(selection, shown.prompt, saved, request),
+            "mode": mode,
+            "k": gr.Slider(value=k, visible=mode == "k"),
+            "share": share,
+            "notice": _notice(shown.notice, share["until"] if shown.shared is not None and not share["own"] else ""),
+            "history": history_view(self.api.access.person(request)),
+            "answered": None if shown.answer is None else self._answered(selection, shown.prompt, answer, answer.k, request),
+            "saved": saved,
+        }
 
     def _reword(
         self, selection: Selection | None, prompt: str, saved: dict[str, Any], request: gr.Request
     ) -> tuple[Any, ...]:
-        kept = _checked_state(saved)
+        kept = checked_state(saved)
         if selection is None or selection.share is None:
-            kept = _checked_state(kept | {"prompt": prompt})
+            kept = checked_state(kept | {"prompt": prompt})
         return self._vote_view(selection, prompt, saved, request), kept
 
     # ---- asking the model ----------------------------------------------------------------------------------------
+
+    def _keep_mode(self, mode: Any, k: Any, saved: dict[str, Any]) -> tuple[Any, ...]:
+        """Keep in the browser how it asks, and show the number of thoughts where there are several."""
+        return gr.Slider(visible=mode == "k"), checked_state(checked_state(saved) | {"mode": mode, "k": _whole(k)})
 
     def _judge(
         self,
@@ -296,7 +407,8 @@ class JudgePage:
         request: gr.Request,
     ) -> Iterator[tuple[Any, ...]]:
         """Stream the answer for both videos; end cleanly when it is cancelled or the page goes away."""
-        cancel = self._begin(request.session_hash)
+        question = self._begin(request.session_hash)
+        tab, cancel = request.session_hash or "", question.cancel
         answer = Answer(phase="running", mode=mode)
         rest = gr.Button(interactive=False), gr.Button(interactive=True), gr.skip(), None
         try:
@@ -311,12 +423,13 @@ class JudgePage:
             answer = replace(answer, phase="error", status="The model failed. The app's log says why.")
         finally:
             cancel.set()
-            current = self._running.get(request.session_hash or "") is cancel
-            if current:
-                del self._running[request.session_hash or ""]
+            current = self._running.get(tab) is question
+            for questions in (self._running, self._left):
+                if questions.get(tab) is question:
+                    del questions[tab]
         buttons = gr.Button(interactive=True), gr.Button(interactive=False)
         if not current:  # the page shows another pair by now
-            yield answer_view(Answer()), *buttons, gr.skip(), gr.skip()
+            yield answer_view(question.instead), *buttons, gr.skip(), gr.skip()
             return
         done = answer.comparison is not None and answer.kept
         share = self._share_view(selection, prompt, True, saved, request) if done else gr.skip()
@@ -335,23 +448,47 @@ class JudgePage:
         seen = ShownAnswer(answer.mode, k if answer.mode == "k" else 0, fingerprint, outcome, p)
         return Answered(answer.mode, k, pair, seen)
 
-    def _begin(self, session: str | None) -> threading.Event:
-        """Return the stop signal of a tab's new question, after stopping an older question of the same tab."""
+    def _remember(
+        self,
+        selection: Selection | None,
+        prompt: str,
+        mode: Mode,
+        k: int,
+        saved: dict[str, Any],
+        answered: Answered | None,
+        request: gr.Request,
+    ) -> tuple[Any, ...]:
+        """Note a judgement that has just ended in the browser's history, and how it was asked for."""
+        saved = checked_state(saved)
+        if selection is None or selection.share is not None or answered is None:
+            return gr.skip(), saved
+        saved = checked_state(saved | {"prompt": prompt, "mode": mode, "k": _whole(k)})
+        try:
+            pair = self.api.pair_of(selection, prompt, request)
+            answer = self.api.answer_in_store(pair, answered.mode, answered.k)
+        except JUDGING_ERRORS:
+            answer = None
+        entry = None if answer is None else history_entry(selection, prompt, answer)
+        return history_view(self.api.access.person(request), entry), saved
+
+    def _begin(self, session: str | None) -> Question:
+        """Return a tab's new question, after stopping an older one of the same tab."""
         self._abandon(session)
-        cancel = self._running[session or ""] = ClientSignal()
-        return cancel
+        question = self._running[session or ""] = Question(ClientSignal())
+        return question
 
     def _abandon(self, session: str | None) -> None:
         """Stop a tab's question and forget it: nobody needs its answer."""
         running = self._running.pop(session or "", None)
         if running is not None:
-            running.set()
+            running.cancel.set()
+            self._left[session or ""] = running
 
     def _cancel(self, request: gr.Request) -> None:
         """Stop a tab's question; its last answer says so."""
         running = self._running.get(request.session_hash or "")
         if running is not None:
-            running.set()
+            running.cancel.set()
 
     # ---- voting --------------------------------------------------------------------------------------------------
 
@@ -364,7 +501,7 @@ class JudgePage:
         event: gr.EventData,
         request: gr.Request,
     ) -> Any:
-        saved = _checked_state(saved)
+        saved = checked_state(saved)
         try:
             pair = self.api.pair_of(selection, prompt, request)
             voter = str(saved.get("voter", ""))
@@ -401,7 +538,7 @@ class JudgePage:
     def _make_link(
         self, selection: Selection | None, prompt: str, answered: Answered | None, saved: dict[str, Any], request: gr.Request
     ) -> dict[str, Any]:
-        browser = str(_checked_state(saved).get("voter", ""))
+        browser = str(checked_state(saved).get("voter", ""))
         try:
             if selection is None or selection.share is not None or answered is None or not browser:
                 raise ShareError("Judge two videos of your own first, then share them.")
@@ -415,7 +552,7 @@ class JudgePage:
     def _end_link(
         self, selection: Selection | None, prompt: str, answered: Answered | None, saved: dict[str, Any], request: gr.Request
     ) -> dict[str, Any]:
-        browser = str(_checked_state(saved).get("voter", ""))
+        browser = str(checked_state(saved).get("voter", ""))
         pair = self.api.pair_of(selection, prompt, request)
         ended = self.api.shares.end(pair, browser)
         status = "The link has ended; nobody can open it any more." if ended else "This browser made no link to this pair."
@@ -430,12 +567,12 @@ class JudgePage:
         Args:
             judged: the page shows an answer of the model.
         """
-        browser = str(_checked_state(saved).get("voter", ""))
+        browser = str(checked_state(saved).get("voter", ""))
         if selection is None or prompt_problem(prompt) is not None:
             return share_view()
         if selection.bundled is not None:
-            own_prompt = prompt.strip() == self.bundled[selection.bundled].prompt.strip()
-            return share_view("link", f"judge?{urlencode({'pair': selection.bundled})}") if own_prompt else share_view()
+            is_its_own = prompt.strip() == self.bundled[selection.bundled].prompt.strip() and self.api.as_bundled(selection)
+            return share_view("link", f"judge?{urlencode({'pair': selection.bundled})}") if is_its_own else share_view()
         try:
             if selection.share is not None:
                 share = self.api.shares.open(selection.share, request).share
@@ -449,17 +586,23 @@ class JudgePage:
         return share_view("ready" if judged else "none")
 
 
-def _checked_state(saved: Any) -> dict[str, Any]:
-    """Return what may be kept of a browser's state, which anybody can send: nothing unknown, nothing endless."""
-    state = saved if isinstance(saved, dict) else {}
-    texts = {name: value for name in _SAVED if isinstance(value := state.get(name), str)}
-    kept = {name: value for name, value in texts.items() if len(value) <= _LONGEST_ID}
-    if "voter" in kept and not VOTER.fullmatch(kept["voter"]):
-        del kept["voter"]
-    prompt = state.get("prompt")
-    if isinstance(prompt, str) and prompt_problem(prompt) is None:
-        kept["prompt"] = prompt
-    return kept
+def _by_part(parts: Mapping[str, Any], handler: Callable[..., Updates]) -> Callable[..., dict[Any, Any]]:
+    """Let a handler name the parts of the page that it changes."""
+
+    @wraps(handler)
+    def answer(*args: Any, **keywords: Any) -> dict[Any, Any]:
+        return {parts[name]: value for name, value in handler(*args, **keywords).items()}
+
+    return answer
+
+
+def _turn(event: gr.EventData) -> int:
+    """Return which of the browser's events about its own videos this is."""
+    return _whole(getattr(event, "turn", 0))
+
+
+def _whole(value: Any) -> int:
+    return int(value) if isinstance(value, (int, float)) and abs(value) < 1e9 else 0
 
 
 def _notice(text: str, until: str = "") -> gr.HTML:

@@ -32,6 +32,7 @@ class Answer:
     Attributes:
         phase: where the question stands.
         mode: how the model was asked.
+        k: the number of thoughts in mode k, else 0.
         sides: the parts of video A and video B.
         comparison: of both videos, once the answer is finished.
         scale: the calibration in use; None where the checkpoint has none for this mode.
@@ -50,3 +51,4 @@ class Answer:
     kept: bool = True
     status: str = ""
     place: Place = ITS_TURN
+    k: int = 0

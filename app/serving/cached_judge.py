@@ -124,7 +124,7 @@ def stream_answer(
     serving.now.require_model()
     with serving.queue.enter(visitor, large=mode == "k") as ticket:
         while not ticket.wait(PLACE_SECONDS, cancel.is_set) and not cancel.is_set():
-            yield Answer(phase="running", mode=mode, scale=serving.now.scale(mode), place=ticket.place)
+            yield Answer(phase="running", mode=mode, scale=serving.now.scale(mode), place=ticket.place, k=_thoughts(mode, k))
         if cancel.is_set():
             yield Answer(phase="cancelled", mode=mode, status=CANCELLED)
             return
@@ -138,7 +138,7 @@ def stream_answer(
             lane = Lane("judging", visitor.origin)
             turns = _Turns(ticket, cancel)
             events = served.require_model().stream(paths, subject.prompt, mode, k=k, cancel=turns, lane=lane)
-            begun = Answer(phase="running", mode=mode, scale=served.scale(mode))
+            begun = Answer(phase="running", mode=mode, scale=served.scale(mode), k=_thoughts(mode, k))
             yield from _growing(begun, events, partial(_remember, served, database, subject, k))
 
 
@@ -198,6 +198,10 @@ def _grown(answer: Answer, event: Event) -> Answer:
     return replace(answer, sides=(sides[0], sides[1]))
 
 
+def _thoughts(mode: Mode, k: int) -> int:
+    return k if mode == "k" else 0
+
+
 def _questions(fingerprint: str, subject: Subject, mode: Mode, k: int) -> list[Question]:
     return [Question(video.id, subject.prompt, fingerprint, mode, k) for video in subject.videos]
 
@@ -228,4 +232,5 @@ def _from_store(recall: Recall, subject: Subject, stored: list[StoredJudgement])
         scale=recall.scale,
         from_store=True,
         status=f"from the store, judged {judged_on:%Y-%m-%d %H:%M} UTC" + (f" ({engines})" if engines else ""),
+        k=_thoughts(recall.mode, recall.k),
     )

@@ -9,6 +9,7 @@ Everything here is text in, plain values out; static/judge/verdict.js draws them
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 import gradio as gr
@@ -59,7 +60,35 @@ def answer_view(answer: Answer) -> dict[str, Any]:
         "dimensions": list(DIMENSIONS),
         "differing": differing(answer.sides[0].judgement, answer.sides[1].judgement),
         "sides": [_side_view(label, side, answer) for label, side in zip(LABELS, answer.sides, strict=True)],
+        "made": made(answer),
+        "whole": whole_answer(answer),
     }
+
+
+def made(answer: Answer) -> str:
+    """Say how a verdict was made and how long that took, such as "with a thought \N{MIDDLE DOT} 3.2 s"; "" before there is one."""
+    if answer.comparison is None:
+        return ""
+    thoughts = f"{answer.k} thoughts of each" if answer.k else "several thoughts of each"
+    mode = {"think": "with a thought", "quick": "without a thought", "k": thoughts}[answer.comparison.mode]
+    seconds = max(video.seconds for video in answer.comparison.videos)
+    return f"{mode} \N{MIDDLE DOT} {seconds:.1f} s"
+
+
+def whole_answer(answer: Answer) -> dict[str, Any] | None:
+    """Return all that is known of a verdict, for a file; None before there is one.
+
+    What is in it says nothing of files on the server: the videos are A and B.
+    """
+    if answer.comparison is None:
+        return None
+    result = answer.comparison.to_json_dict() | {"from_store": answer.from_store}
+    videos = []
+    for label, judgement in zip(LABELS, answer.comparison.videos, strict=True):
+        fields = asdict(judgement)
+        del fields["path"], fields["mode"], fields["engine"]  # the last two stand over both
+        videos.append({"video": label} | fields)
+    return result | {"videos": videos, "calibration": None if answer.scale is None else asdict(answer.scale)}
 
 
 def differing(a: Judgement | None, b: Judgement | None) -> list[str]:

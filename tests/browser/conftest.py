@@ -20,6 +20,14 @@ QUIET = [
     "--mute-audio",
 ]
 
+# Counts how far what stands on a page was moved by what came later, from the first moment on.
+_COUNT_SHIFTS = """(() => {
+  window.shifted = 0;
+  const count = (list) => list.getEntries().forEach((entry) => { if (!entry.hadRecentInput) window.shifted += entry.value; });
+  new PerformanceObserver(count).observe({type: "layout-shift", buffered: true});
+})()"""
+SHIFTED = "() => window.shifted"
+
 PATIENCE = 180_000  # milliseconds, for what takes a second on a machine of one's own: machines are shared
 
 
@@ -68,8 +76,9 @@ def watched(browser: Browser, running: Running) -> Iterator[Watched]:
 
 
 def watch(watched: Watched, url: str) -> None:
-    """Record console errors, script errors and requests that leave this machine."""
+    """Record console errors, script errors, requests that leave this machine, and in the page what moves."""
     page = watched.page
+    page.add_init_script(_COUNT_SHIFTS)
     page.set_default_timeout(PATIENCE)
     page.on("console", lambda message: watched.faults.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: watched.faults.append(str(error)))

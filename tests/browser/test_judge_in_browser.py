@@ -7,7 +7,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.conftest import Watched, open_page, watch
+from tests.browser.conftest import SHIFTED, Watched, open_page, watch
 from tests.helpers.studios import PROMPTS, Running, make_clip
 
 TIMES = "() => [...document.querySelectorAll('.pair video')].map((video) => video.currentTime)"
@@ -22,6 +22,7 @@ PLAYED = """async () => {
   }
   return samples;
 }"""
+HEIGHTS = "() => [...document.querySelectorAll('.odds, .scores, .thoughts')].map((box) => [box.offsetTop, box.offsetHeight]).join()"
 # One entry for each state that the page shows while an answer comes in.
 WATCH = """() => {
   window.seen = [];
@@ -29,11 +30,12 @@ WATCH = """() => {
     phase: document.querySelector('.verdict').dataset.phase,
     lengths: [...document.querySelectorAll('.view-raw')].map((box) => box.textContent.length),
     rewards: [...document.querySelectorAll('.reward-main')].map((cell) => cell.textContent.trim()),
-    height: document.querySelector('#verdict').offsetHeight,
+    height: ($HEIGHTS)(),
   });
   const all = {childList: true, subtree: true, characterData: true};
   new MutationObserver(look).observe(document.querySelector('#verdict'), all);
-}"""
+}""".replace("$HEIGHTS", HEIGHTS)
+MOST_SHIFTED = 0.05  # layout shift while the page loads, as browsers count it
 PHASE = "() => document.querySelector('.verdict').dataset.phase"
 
 
@@ -76,6 +78,7 @@ def ask(page: Page, prompt: str) -> None:
 
 def test_pair_plays_in_sync_and_the_shorter_clip_holds_its_last_frame(watched: Watched) -> None:
     page = watched.page
+    assert page.evaluate(SHIFTED) < MOST_SHIFTED
     page.click(".pair-loop")
     page.click(".pair-play")
     samples = page.evaluate(PLAYED)
@@ -147,7 +150,7 @@ def test_both_thoughts_stream_before_either_ends_then_the_rewards_appear(watched
         assert seen[0]["lengths"][side] < seen[len(seen) // 2]["lengths"][side] < seen[-1]["lengths"][side]
     growing = [one for one in seen if one["lengths"] != seen[-1]["lengths"]]
     assert all(one["rewards"] == ["–", "–"] for one in growing), "a reward came before its thought had ended"
-    heights = {one["height"] for one in seen} | {page.evaluate("() => document.querySelector('#verdict').offsetHeight")}
+    heights = {one["height"] for one in seen} | {page.evaluate(HEIGHTS)}
     assert len(heights) == 1, "the page jumped"
     assert all(re.search(r"\d\.\d\d SD", text) for text in page.locator(".reward-main").all_inner_texts())
     assert re.search(r"preferred|Too close", page.inner_text(".odds-headline"))
@@ -215,29 +218,76 @@ def test_vote_survives_a_reload_and_belongs_to_its_pair(watched: Watched, runnin
     expect(page.locator("[data-choice='A']")).to_have_attribute("aria-pressed", "false")
 
 
-def test_own_videos_play_and_are_judged_and_a_bad_one_is_refused(watched: Watched, tmp_path: Path) -> None:
+def test_own_videos_play_and_are_judged_and_a_bad_one_is_refused(watched: Watched, running: Running, tmp_path: Path) -> None:
     page = watched.page
     good = make_clip(tmp_path / "good.mp4", (200, 200, 40), seconds=1.5)
     other = make_clip(tmp_path / "other.mp4", (40, 200, 200), seconds=1.0)
+    third = make_clip(tmp_path / "third.mp4", (40, 90, 200), seconds=0.8)
     bad = tmp_path / "bad.mp4"
     bad.write_bytes(good.read_bytes()[:900])
-    page.fill("#prompt textarea", "A yellow square.")
-    page.click("#own > button")
-    files = page.locator("#own input[type=file]")
-    files.nth(0).set_input_files(good)
-    page.locator("#own video").first.wait_for()
-    page.locator("#own input[type=file]").last.set_input_files(bad)
-    expect(page.locator("#own video")).to_have_count(2)
-    page.click("#use-own")
-    expect(page.locator("#own-error")).to_contain_text("Video B can't be used")
-    page.locator("#own [aria-label='Clear']").last.click()
-    expect(page.locator("#own video")).to_have_count(1)
-    page.locator("#own input[type=file]").last.set_input_files(other)
-    expect(page.locator("#own video")).to_have_count(2)
-    page.click("#use-own")
+    page.click(".gallery-own")
+    expect(page.locator("#prompt textarea")).to_have_value("")
+    a, b = (page.locator(f".own-box.side-{side}") for side in "ab")
+    a.locator("input").set_input_files(good)
+    expect(a).to_contain_text("1.5 s, 128 × 128")
+    b.locator("input").set_input_files(bad)
+    expect(b).to_contain_text("Video B can't be used")
+    b.locator("input").set_input_files(other)
+    expect(b).to_contain_text("1.0 s")
     page.wait_for_function("() => Math.abs(document.querySelector('.pair video').duration - 1.5) < 0.1")
+    page.fill("#prompt textarea", "A yellow square.")
     judge_quickly(page)
-    watched.faults.clear()  # the browser itself complains about the damaged preview
+    shown = page.locator(".pair-side.side-a video").get_attribute("src")
+    b.locator("input").set_input_files(third)  # B alone: A and the prompt stay
+    expect(b).to_contain_text("0.8 s")
+    wait_for_phase(page, "idle")
+    assert page.locator(".pair-side.side-a video").get_attribute("src") == shown
+    assert page.input_value("#prompt textarea") == "A yellow square."
+    judge_quickly(page)
+    headline = page.inner_text(".odds-headline")
+    open_page(page, running.url)
+    wait_for_phase(page, "done")  # again, without a click
+    assert page.inner_text(".odds-headline") == headline
+    expect(page.locator("#mode label.selected")).to_have_text("Quick, no thought")
+    page.keyboard.press("h")
+    expect(page.locator(".history-entry")).to_have_count(2)
+    page.fill(".history-search", "no such words")
+    expect(page.locator(".history-entry")).to_have_count(0)
+    page.fill(".history-search", "YELLOW")
+    page.locator(".history-entry").last.click()
+    expect(b).to_contain_text("1.0 s")
+    wait_for_phase(page, "done")
+
+
+def test_a_pair_is_wiped_zoomed_swapped_and_covered_until_the_vote(watched: Watched) -> None:
+    page = watched.page
+    page.keyboard.press("w")
+    boxes = [page.locator(f".side-{side} .pair-frame").bounding_box() for side in "ab"]
+    assert boxes[0] == boxes[1], "both stand in one frame"
+    page.locator(".pair-edge").fill("20")
+    assert "20%" in page.evaluate("() => getComputedStyle(document.querySelector('.side-b .pair-frame')).clipPath")
+    page.keyboard.press("w")
+    page.keyboard.press("z")
+    frame = page.locator(".side-b .pair-frame").bounding_box()
+    assert frame is not None
+    page.mouse.move(frame["x"] + 50, frame["y"] + 50)
+    page.mouse.down()
+    page.mouse.move(frame["x"] + 90, frame["y"] + 70, steps=3)
+    page.mouse.up()
+    shifts = page.evaluate("() => [...document.querySelectorAll('.pair video')].map((v) => getComputedStyle(v).transform)")
+    assert shifts[0] == shifts[1] != "none"
+    expect(page.locator(".pair")).not_to_have_class(re.compile("is-playing"))  # a drag is no click
+    sources = "() => [...document.querySelectorAll('.pair video')].map((video) => video.getAttribute('src'))"
+    before = page.evaluate(sources)
+    page.click(".pair-swap")
+    page.wait_for_function(f"([a, b]) => String(({sources})()) === String([b, a])", arg=before)
+    page.locator(".vote-first input").check()
+    expect(page.locator(".odds-headline")).to_be_hidden()
+    page.keyboard.press("2")
+    expect(page.locator("[data-choice='tie']")).to_have_attribute("aria-pressed", "true")
+    expect(page.locator(".odds-headline")).to_be_visible()
+    page.keyboard.press("n")
+    expect(page.locator("[data-id='blue']")).to_have_attribute("aria-pressed", "true")
 
 
 def test_phone_has_no_sideways_scroll_and_keeps_the_transport_in_reach(browser: Browser, running: Running) -> None:
@@ -246,6 +296,7 @@ def test_phone_has_no_sideways_scroll_and_keeps_the_transport_in_reach(browser: 
     watch(watched, running.url)
     page = watched.page
     open_page(page, running.url)
+    assert page.evaluate(SHIFTED) < MOST_SHIFTED
     assert page.evaluate("() => document.documentElement.scrollWidth") <= 390
     a, b = (page.locator(f".pair-side.side-{side}").bounding_box() for side in "ab")
     assert a is not None, "the videos are not stacked"
@@ -331,13 +382,9 @@ def test_a_link_to_a_bundled_pair_is_copied_and_opens_it(watched: Watched, runni
 
 
 def bring(page: Page, a: Path, b: Path, prompt: str) -> None:
-    """Use two videos of one's own."""
+    """Use two videos of one's own, chosen at once."""
+    page.click(".gallery-own")
+    expect(page.locator("#prompt textarea")).to_have_value("")
+    page.locator(".own input[type=file]").first.set_input_files([a, b])
     page.fill("#prompt textarea", prompt)
-    page.click("#own > button")
-    files = page.locator("#own input[type=file]")
-    files.nth(0).set_input_files(a)
-    page.locator("#own video").first.wait_for()
-    page.locator("#own input[type=file]").last.set_input_files(b)
-    expect(page.locator("#own video")).to_have_count(2)
-    page.click("#use-own")
-    expect(page.locator("#own video")).to_have_count(0)
+    expect(page.locator(".own-poster:visible")).to_have_count(2)

@@ -1,7 +1,8 @@
-// The strip of bundled pairs. `props.value` is {pairs: [{id, prompt, a, b}], selected: id}, where a and b are addresses of pictures.
-// A click on a card triggers 'select' with its id.
+// The strip of pairs. `props.value` is {pairs: [{id, prompt, a, b}], selected: id, own}, where a and b are addresses of pictures and
+// own says that videos of one's own are chosen. A click on a card triggers 'select' with its id; the first card opens the panel for
+// one's own videos.
 
-import { make } from "../shared/dom.js";
+import { isFreeKey, listen, make } from "../shared/dom.js";
 
 function picture(address) {
   const image = new Image();
@@ -23,14 +24,40 @@ function card(pair, select) {
 
 export function mount({ element, props, trigger, watch }) {
   const strip = element.querySelector(".gallery");
+  const own = strip.querySelector(".gallery-own");
+  const random = element.querySelector(".gallery-random");
   const select = (id) => trigger("select", { id });
+  const cards = () => [...strip.querySelectorAll("[data-id]")];
 
-  function show() {
-    const { pairs = [], selected = null } = props.value || {};
-    if (strip.childElementCount !== pairs.length) strip.replaceChildren(...pairs.map((pair) => card(pair, select)));
-    [...strip.children].forEach((button) => button.setAttribute("aria-pressed", String(button.dataset.id === selected)));
+  // A pair that a person has not just seen, if there is another one.
+  function selectRandom() {
+    const others = cards().filter((button) => button.getAttribute("aria-pressed") !== "true");
+    if (!others.length) return;
+    const chosen = others[Math.floor(Math.random() * others.length)];
+    chosen.scrollIntoView({ block: "nearest", inline: "center" });
+    select(chosen.dataset.id);
   }
 
+  function show() {
+    const { pairs = [], selected = null, own: isOwn = false } = props.value || {};
+    if (cards().length !== pairs.length) strip.replaceChildren(own, ...pairs.map((pair) => card(pair, select)));
+    cards().forEach((button) => button.setAttribute("aria-pressed", String(button.dataset.id === selected)));
+    own.setAttribute("aria-pressed", String(isOwn));
+    random.disabled = pairs.length < 2;
+  }
+
+  const openHistory = () => document.dispatchEvent(new CustomEvent("descore:history"));
+
+  own.addEventListener("click", () => document.dispatchEvent(new CustomEvent("descore:own")));
+  random.addEventListener("click", selectRandom);
+  element.querySelector(".gallery-history").addEventListener("click", openHistory);
+  const keys = { n: selectRandom, h: openHistory, j: () => document.querySelector("#judge")?.click() };
+  listen(element, "keydown", (event) => {
+    const act = isFreeKey(event) && keys[event.key.toLowerCase()];
+    if (!act) return;
+    event.preventDefault();
+    act();
+  });
   watch("value", show);
   show();
 }

@@ -31,3 +31,29 @@ export async function copyField(field) {
 export function newToken() {
   return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }
+
+// Listens to an event of the whole page as long as a component stands on it.
+export function listen(element, name, act) {
+  const on = (event) => {
+    if (element.isConnected) act(event);
+    else document.removeEventListener(name, on);
+  };
+  document.addEventListener(name, on);
+}
+
+// Whether a key is nobody else's: not held with another, not written into a field, no dialog open.
+export function isFreeKey(event) {
+  if (event.defaultPrevented || event.repeat || event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return false;
+  const focus = event.target;
+  if (document.querySelector("dialog[open]") || focus.isContentEditable || focus.closest?.("textarea, select, [role=dialog]")) return false;
+  return !(focus.tagName === "INPUT" && !["radio", "checkbox", "range", "button"].includes(focus.type));
+}
+
+// Lets the browser save a text as a file.
+export function saveFile(name, text, type) {
+  const link = make("a");
+  link.href = URL.createObjectURL(new Blob([text], { type }));
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+}

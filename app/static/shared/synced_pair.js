@@ -9,6 +9,8 @@
 // still while either is not, and each clip is steered towards it. Small drift is taken out through playbackRate, large
 // drift by a seek. A clip that is shorter than the clock holds its last frame.
 
+import { PairTools } from "./pair_tools.js";
+
 const SEEK_DRIFT = 0.2;        // seconds; beyond this a clip is moved by a seek
 const RATE_GAIN = 1.5;         // share of the drift taken out per second through playbackRate
 const RATE_LIMIT = 0.25;       // at most so much faster or slower than the chosen speed
@@ -45,6 +47,7 @@ export class SyncedPair {
     this.speedButtons = [...root.querySelectorAll(".pair-speed button")];
     this.tickBox = root.querySelector(".pair-ticks");
     this.ticks = [];
+    this.tools = null;  // see pair_tools.js; not on every page
     this.clock = { time: 0, duration: 0, rate: 1, playing: false, loop: true, seekVersion: 0, loops: 0, last: 0 };
     this.clips = ["a", "b"].map((side) => clipOf(root, side));
     this.listen();
@@ -95,7 +98,8 @@ export class SyncedPair {
       // A focused button, radio or slider keeps the keys that drive it.
       if (event.key === " " && (kind || focus.closest("button, summary, a, [role=button]"))) return;
       if (/^(Arrow|Home|End)/.test(event.key) && (kind || focus.closest("[role=tablist]"))) return;
-      const act = keys[event.key.length === 1 ? event.key.toLowerCase() : event.key];
+      const name = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+      const act = keys[name] || (this.tools && this.tools.acts[name]);
       if (!act || !this.alive().length) return;
       event.preventDefault();
       act();
@@ -149,7 +153,10 @@ export class SyncedPair {
     this.pause();
     this.clock.time = 0;
     this.clock.seekVersion += 1;
-    this.clips.forEach((clip, index) => this.load(clip, sources[index]));
+    this.clips.forEach((clip, index) => {
+      if (clip.url === (sources[index] ? sources[index].url : "")) this.serveSeek(clip);
+      else this.load(clip, sources[index]);
+    });
     this.root.dataset.state = sources.some(Boolean) ? "ready" : "empty";
     this.measure();
   }
@@ -294,8 +301,9 @@ export class SyncedPair {
   }
 }
 
-export function mount({ element, props, watch }) {
+export function mount({ element, props, trigger, watch }) {
   const pair = new SyncedPair(element.querySelector(".pair"));
+  if (element.querySelector(".pair-tools")) pair.tools = new PairTools(pair.root, () => trigger("swap", {}));
   watch("value", () => pair.show(props.value || {}));
   pair.show(props.value || {});
 }

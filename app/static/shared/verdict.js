@@ -3,7 +3,7 @@
 // text is appended, scroll positions and open tabs stay.
 
 import { localText } from "./dates.js";
-import { make, setText } from "./dom.js";
+import { make, saveFile, setText } from "./dom.js";
 
 const VIEWS = [["thought", "Thought"], ["json", "JSON"], ["raw", "Raw text"], ["how", "How this was computed"]];
 const SD = "SD: standard deviations above the average video (below it, with a minus)";
@@ -95,6 +95,8 @@ function paintOdds(root, view) {
   setText(find(".odds-headline"), view.headline);
   setText(find(".odds-reason"), view.reason);
   setText(find(".odds-status"), localText(view.status || ""));
+  setText(find(".odds-made"), view.made || "");
+  find(".odds-download").hidden = !view.whole;
   const hasOdds = typeof view.p === "number";
   // A full bar would be a certainty, which no model has.
   const share = hasOdds ? Math.min(0.99, Math.max(0.01, view.p)) : 0.5;
@@ -150,6 +152,9 @@ function paint(root, view) {
 export function mount({ element, props, watch }) {
   const root = element.querySelector(".verdict");
   root.querySelectorAll(".thought").forEach((article, index) => buildThought(article, "AB"[index]));
+  root.querySelector(".odds-download").addEventListener("click", () => {
+    saveFile("judgement.json", JSON.stringify(props.value.whole, null, 2), "application/json");
+  });
   watch("value", () => paint(root, props.value));
   paint(root, props.value);
 }

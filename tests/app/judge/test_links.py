@@ -13,11 +13,10 @@ import gradio as gr
 import httpx
 import pytest
 from sqlalchemy import func, select, update
-from starlette.requests import Request
 
 from app.judge.api import JudgeApi, Selection
 from app.judge.page import Answered, JudgePage
-from app.web.auth import COOKIE, NotAllowedError
+from app.web.auth import NotAllowedError
 from descore.calibration import Calibration
 from storage.campaigns.campaign import CampaignConfig, create_campaign, set_status
 from storage.campaigns.guidelines import DEFAULT_GUIDELINES
@@ -26,9 +25,8 @@ from storage.pairs import Pair, find_pair
 from storage.schema import JudgementRow, ShareRow, utc_now
 from storage.votes import ShownAnswer, current_vote, current_votes
 from tests.helpers.accounts import cookie_of, signed_in_client
+from tests.helpers.judge_tab import PROMPT, Tab, request
 from tests.helpers.studios import PROMPTS, Running, make_clip, running_studio
-
-PROMPT = "A shared square."
 
 
 @pytest.fixture(scope="module")
@@ -46,53 +44,6 @@ def page(running: Running) -> JudgePage:
 @pytest.fixture(scope="module")
 def api(page: JudgePage) -> JudgeApi:
     return page.api
-
-
-def request(query: str = "", cookie: str | None = None) -> gr.Request:
-    headers = [] if cookie is None else [(b"cookie", f"{COOKIE}={cookie}".encode())]
-    scope = {"type": "http", "headers": headers, "query_string": query.encode(), "client": ("127.0.0.1", 1)}
-    return gr.Request(Request(scope), session_hash="tab")
-
-
-class Tab:
-    """A browser's tab: what its page shows and keeps, by the page's own handlers."""
-
-    NAMES = ("selection", "strip", "player", "prompt", "panel", "votes", "mode", "share", "notice", "answered", "saved")
-
-    def __init__(self, page: JudgePage, saved: dict[str, Any] | None = None, query: str = "", cookie: str | None = None):
-        self.page, self.cookie = page, cookie
-        self.show(page._restore(saved or {}, request(query, cookie)))
-
-    def show(self, outputs: tuple[Any, ...]) -> None:
-        self.shown: dict[str, Any] = dict(zip(self.NAMES, outputs, strict=True))
-
-    def __getattr__(self, name: str) -> Any:
-        return self.shown[name]
-
-    @property
-    def text(self) -> str:
-        return str(self.shown["prompt"].value)
-
-    def bring(self, a: Path, b: Path, prompt: str = PROMPT) -> None:
-        """Use two videos of one's own."""
-        outputs = self.page._take_own(str(a), str(b), prompt, self.saved, request("", self.cookie))
-        self.show(outputs[: len(self.NAMES)])
-
-    def judge(self, mode: Any = "quick") -> None:
-        asked = (self.selection, self.text, mode, 8, self.saved, request("", self.cookie))
-        *_, (panel, _, _, share, answered) = self.page._judge(*asked)
-        assert panel["phase"] == "done", panel
-        self.shown |= {"panel": panel, "share": share, "answered": answered}
-
-    def make_link(self) -> str:
-        """Share the pair; the token, or "" if it was refused."""
-        asked = (self.selection, self.text, self.answered, self.saved, request("", self.cookie))
-        self.shown["share"] = self.page._make_link(*asked)
-        return str(self.share["path"]).removeprefix("judge?share=")
-
-    def end_link(self) -> None:
-        asked = (self.selection, self.text, self.answered, self.saved, request("", self.cookie))
-        self.shown["share"] = self.page._end_link(*asked)
 
 
 @pytest.fixture

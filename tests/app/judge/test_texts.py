@@ -126,7 +126,7 @@ def test_a_long_note_is_refused_through_the_endpoint_with_its_limit(client: Clie
     ],
 )
 def test_of_a_browsers_state_only_what_belongs_there_is_kept(page: JudgePage, sent: Any) -> None:
-    *_, state = page._restore(sent, REQUEST)
+    state = page._restore(sent, REQUEST)["saved"]
     assert set(state) <= {"voter", "a", "b", "prompt", "bundled"}
     assert all(isinstance(value, str) and len(value) <= PROMPT_CHARACTERS for value in state.values())
     assert state["prompt"] == PROMPTS["red"]

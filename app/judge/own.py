@@ -1,0 +1,63 @@
+"""Two videos of one's own: a box for each, dropped together or one after the other, and replaced one by one.
+
+    panel = own_panel()                                    # the component; it triggers `take` with a and b
+    own_view(clip_store, a, None, {"b": "too short"})      # its value: A is there, B could not be used
+
+The browser uploads the files itself and names each side by the path that the upload was given, or by the id of a video that
+is here already. So two files that come at about the same time can't undo each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import gradio as gr
+
+from app.clip_store import ClipStore
+from app.ui.assets import mount_script, read_static
+from storage.pairs import Video
+from storage.uploads import KEPT_FOR
+
+# Leads see the pairs of all sources, and can put them into a campaign; annotators see those of their campaigns.
+KEPT = (
+    f"Without an account, the videos that you use here are deleted after {KEPT_FOR.days} days, unless somebody votes on "
+    "them, they are put up for labelling, or a link to them is open. The people who run this app can see them and show them "
+    "to annotators. Of your address only a hash is kept, to share the room fairly."
+)
+PLACE_OF_NOTE = "<!-- what is kept -->"
+CLOSED: dict[str, Any] = {"open": False, "a": None, "b": None, "errors": {}, "turn": 0}
+NOTHING: Mapping[str, str] = {}
+
+
+def own_view(
+    clip_store: ClipStore, a: Video | None, b: Video | None, errors: Mapping[str, str] = NOTHING, turn: int = 0
+) -> dict[str, Any]:
+    """Return the value of the open panel.
+
+    Args:
+        a, b: the videos that are there.
+        errors: why a file could not be used, by side.
+        turn: of the event that this answers; the browser counts them.
+    """
+    sides = {side: None if video is None else _side(clip_store, video) for side, video in (("a", a), ("b", b))}
+    return {"open": True, **sides, "errors": dict(errors), "turn": turn}
+
+
+def _side(clip_store: ClipStore, video: Video) -> dict[str, Any]:
+    facts = f"{video.duration:.1f} s, {video.width} \N{MULTIPLICATION SIGN} {video.height}"
+    return {"id": video.public_id, "poster": clip_store.poster_url(video), "facts": facts}
+
+
+def own_panel(elem_id: str = "own") -> gr.HTML:
+    """Build the component.
+
+    Its events: `begin` opens the panel, `take` names a and b, each {"path": ...}, {"id": ...} or None; both have a turn.
+    """
+    return gr.HTML(
+        CLOSED,
+        html_template=read_static("judge/own.html").replace(PLACE_OF_NOTE, KEPT),
+        js_on_load=mount_script("judge/own.js", ["begin", "take"]),
+        apply_default_css=False,
+        elem_id=elem_id,
+    )
