@@ -45,6 +45,8 @@ class Judgement:
         truncated: a thought was cut off at the checkpoint's limit.
         seconds: from the call to this judgement.
         engine: which engine answered, with its version; "" for a judgement kept by a version that did not say.
+        thoughts: mode k only: each sampled thought in its order, {"text", "reward", "truncated"}, the reward raw; None for a
+            judgement kept by a version that kept the first one alone.
     """
 
     path: str
@@ -61,6 +63,7 @@ class Judgement:
     truncated: bool
     seconds: float
     engine: str = ""
+    thoughts: list[dict[str, Any]] | None = None
 
     @property
     def sub_score_values(self) -> dict[str, int | None] | None:

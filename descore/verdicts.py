@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from descore.answer import read_thoughts
 from descore.calibration import higher_reward, probability_source
@@ -45,7 +45,12 @@ def judgement_of(engine: Engine, path: str, mode: Mode, thoughts: Sequence[Finis
         truncated=any(thought.truncated for thought in thoughts),
         seconds=seconds,
         engine=engine.label,
+        thoughts=[_kept(thought) for thought in thoughts] if mode == "k" else None,
     )
+
+
+def _kept(thought: FinishedThought) -> dict[str, Any]:
+    return {"text": thought.text, "reward": thought.reward, "truncated": thought.truncated}
 
 
 def verdict_of(manifest: Manifest, mode: Mode, prompt: str, judged: tuple[Judgement, ...]) -> Verdict:

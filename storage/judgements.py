@@ -63,6 +63,7 @@ class JudgementRecord:
         reward_spread, sub_score_votes: over the sampled thoughts, in mode "k" only.
         seconds: time that the judgement took when it was made.
         engine: which engine answered, with its version; "" where that was not kept.
+        thoughts: in mode "k", each sampled thought: text, reward, truncated; None where the first one alone was kept.
 
     Raises:
         StorageError: a number that is not finite, or sub-scores outside the grammar.
@@ -81,12 +82,15 @@ class JudgementRecord:
     truncated: bool
     seconds: float
     engine: str = ""
+    thoughts: list[dict[str, Any]] | None = None
 
     def __post_init__(self) -> None:
         for name in ("overall_score", "reward", "standardised_reward", "reward_spread", "seconds"):
             value = getattr(self, name)
             if value is not None and not math.isfinite(value):
                 raise StorageError(f"{name} is {value}: only finite numbers are kept")
+        if not all(thought["reward"] is None or math.isfinite(thought["reward"]) for thought in self.thoughts or ()):
+            raise StorageError("a thought has a reward that is not finite: only finite numbers are kept")
         scores, votes = self.sub_scores, self.sub_score_votes
         if scores is not None and not _is_complete(scores, [[value] for value in scores.values()]):
             raise StorageError(f"sub-scores outside the grammar: {scores}")
@@ -158,6 +162,7 @@ def _judgement(row: JudgementRow) -> StoredJudgement:
         truncated=row.truncated,
         seconds=row.seconds,
         engine=row.engine,
+        thoughts=row.thoughts,
     )
     return StoredJudgement(id=row.id, question=question, record=record, created_at=row.created_at)
 

@@ -17,6 +17,7 @@ import gradio as gr
 from app.serving.answer import Answer, VideoAnswer
 from app.serving.judging_queue import Place
 from app.ui.assets import mount_script, read_static
+from app.ui.thought_samples import reward_range, samples_view
 from app.ui.wording import duration, ordinal, probability
 from descore.answer import DIMENSIONS, NOT_ASKED
 from descore.calibration import probability_source
@@ -48,6 +49,7 @@ def answer_view(answer: Answer) -> dict[str, Any]:
     """Return the component's value."""
     headline, explanation = _headline(answer)
     p = answer.comparison.p_first_preferred if answer.comparison else None
+    between = reward_range(side.judgement for side in answer.sides)
     return {
         "phase": answer.phase,
         "source": "store" if answer.from_store else "model",
@@ -59,7 +61,7 @@ def answer_view(answer: Answer) -> dict[str, Any]:
         "verdict": answer.comparison.verdict if answer.comparison else None,
         "dimensions": list(DIMENSIONS),
         "differing": differing(answer.sides[0].judgement, answer.sides[1].judgement),
-        "sides": [_side_view(label, side, answer) for label, side in zip(LABELS, answer.sides, strict=True)],
+        "sides": [_side_view(label, side, answer, between) for label, side in zip(LABELS, answer.sides, strict=True)],
         "made": made(answer),
         "whole": whole_answer(answer),
     }
@@ -172,7 +174,7 @@ def _headline(answer: Answer) -> tuple[str, str]:
     return f"{outcome} preferred, {probability(p if outcome == 'A' else 1 - p)}", why
 
 
-def _side_view(label: str, side: VideoAnswer, answer: Answer) -> dict[str, Any]:
+def _side_view(label: str, side: VideoAnswer, answer: Answer, between: tuple[float, float] | None) -> dict[str, Any]:
     judgement = side.judgement
     unread = judgement is not None and judgement.mode != "quick" and judgement.sub_scores is None
     return {
@@ -182,6 +184,7 @@ def _side_view(label: str, side: VideoAnswer, answer: Answer) -> dict[str, Any]:
         "json": _json_of(judgement),
         "scores": judgement.sub_scores if judgement else None,
         "votes": _vote_shares(judgement),
+        "samples": samples_view(judgement, answer.scale, between),
         "reward": _reward_text(judgement),
         "raw_reward": _raw_reward_text(judgement),
         "note": _note(judgement, unread),

@@ -30,6 +30,7 @@ _JUDGEMENT: dict[str, Any] = {
     "truncated": False,
     "seconds": 0.4,
     "engine": "vllm 0.32.0",
+    "thoughts": None,
 }
 # One character more than a prompt may have is enough to refuse it with the sentence that all ways in have.
 Prompt = Annotated[str, Field(max_length=8 * PROMPT_CHARACTERS)]

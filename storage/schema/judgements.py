@@ -46,3 +46,4 @@ class JudgementRow(Base):
     seconds: Mapped[float] = mapped_column(Double)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utc_now)
     engine: Mapped[str] = mapped_column(String(128), default="", server_default="")
+    thoughts: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON(none_as_null=True), info=at_most(16_000_000))

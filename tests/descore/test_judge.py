@@ -198,6 +198,9 @@ def test_k_mode_votes(judge: DeScore, videos: list[str], monkeypatch: pytest.Mon
     assert video.overall_score == 3.0
     assert video.sub_score_votes is not None
     assert video.sub_score_votes["style"] == {"0": 1, "1": 2}
+    assert video.thoughts is not None
+    assert [thought["text"] for thought in video.thoughts] == [*answers, "nothing"]
+    assert statistics.fmean(thought["reward"] for thought in video.thoughts) == pytest.approx(video.reward)
     assert video.parse_note is not None
     assert video.parse_note.startswith("1 of 4 thoughts: not readable")
     assert video.thought == answers[0]

@@ -157,7 +157,8 @@ def test_the_first_answer_stays(database: Database) -> None:
 
 def test_a_judgement_of_k_thoughts_and_one_without_scores_come_back_whole(database: Database) -> None:
     votes_of_k = {name: {"2": 5, "N/A": 3} for name in DIMENSIONS}
-    sampled = replace(RECORD, reward_spread=0.2, sub_score_votes=votes_of_k)
+    thoughts = [{"text": f"thought {n}", "reward": n / 8, "truncated": False} for n in range(8)]
+    sampled = replace(RECORD, reward_spread=0.2, sub_score_votes=votes_of_k, thoughts=thoughts)
     unread = replace(RECORD, sub_scores=None, overall_score=None, parse_note="no JSON")
     unscored = replace(unread, reward=None, standardised_reward=None)
     with database.write() as session:

@@ -5,7 +5,7 @@
 import { localText } from "./dates.js";
 import { make, saveFile, setText } from "./dom.js";
 
-const VIEWS = [["thought", "Thought"], ["json", "JSON"], ["raw", "Raw text"], ["how", "How this was computed"]];
+const VIEWS = [["thought", "Thought"], ["all", "All thoughts"], ["json", "JSON"], ["raw", "Raw text"], ["how", "How this was computed"]];
 const SD = "SD: standard deviations above the average video (below it, with a minus)";
 const FOLLOW = 24;  // pixels from the end within which a box follows its text
 
@@ -55,6 +55,7 @@ function buildThought(article, label) {
     const button = make("button", "", title);
     button.type = "button";
     button.dataset.view = view;
+    button.hidden = view === "all";  // until there are several
     button.addEventListener("click", () => chooseView(article, view));
     tabs.append(button);
   });
@@ -127,7 +128,33 @@ function paintScores(root, view) {
   });
 }
 
+// One line for each of the k thoughts: its reward and place among all, its sub-scores, and the text once it is opened.
+function sampleLine(sample, index) {
+  const dot = make("i", "sample-dot");
+  const line = make("span", "sample-line", dot);
+  if (sample.at === null) dot.hidden = true;
+  else line.style.setProperty("--at", sample.at);
+  const summary = make(
+    "summary", "", make("b", "", `${index + 1}`), make("span", "sample-reward", sample.reward), line,
+    make("span", "sample-scores", sample.scores || "not readable"),
+  );
+  const text = make("p", "", sample.text + (sample.truncated ? " [cut off]" : ""));
+  return make("details", "sample", summary, text);
+}
+
+function paintSamples(article, samples) {
+  const tab = article.querySelector('.thought-tabs [data-view="all"]');
+  const box = article.querySelector(".view-all");
+  const drawn = samples ? JSON.stringify(samples) : "";
+  tab.hidden = !samples;
+  if ((box.drawn || "") === drawn) return;
+  box.drawn = drawn;
+  if (article.dataset.view === (samples ? "thought" : "all")) chooseView(article, samples ? "all" : "thought");
+  box.replaceChildren(...(samples ? [make("p", "sample-facts", samples.line), ...samples.thoughts.map(sampleLine)] : []));
+}
+
 function paintThought(article, side, phase) {
+  paintSamples(article, side.samples);
   streamInto(article.querySelector(".view-thought"), side.thought);
   streamInto(article.querySelector(".view-raw"), side.raw);
   setText(article.querySelector(".view-json"), side.json || (side.finished ? "No JSON could be read from this answer." : ""));

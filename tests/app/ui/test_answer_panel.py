@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from itertools import pairwise
 
@@ -146,3 +147,32 @@ def test_votes_over_sampled_thoughts_are_shown_as_shares() -> None:
     assert side["votes"] == dict.fromkeys(DIMENSIONS, "6/8")
     assert "0.120" in side["raw_reward"]
     assert differing(sampled, sampled) == []
+
+
+def test_each_of_several_thoughts_is_shown_with_its_reward() -> None:
+    cells = dict.fromkeys(DIMENSIONS, "2") | {"style": "N/A"}
+    kept = [
+        {"text": render_answer("First.", cells, 4.0), "reward": 0.1, "truncated": False},
+        {"text": "<think>cut", "reward": 0.6, "truncated": True},
+        {"text": render_answer("Third.", cells, 4.0), "reward": 1.1, "truncated": False},
+    ]
+    a = replace(judgement("2222-"), mode="k", reward_spread=0.5, thoughts=kept)
+    b = replace(a, thoughts=[one | {"reward": one["reward"] - 1.0} for one in kept])
+    left, right = (side["samples"] for side in answer_view(answer(a, b, "A", 0.9))["sides"])
+    assert left["line"] == "3 thoughts, rewards from +0.00 to +2.00; standard deviation among them 1.00."
+    assert [one["text"] for one in left["thoughts"]] == ["First.", "<think>cut", "Third."]
+    assert [one["scores"] for one in left["thoughts"]] == ["2 2 2 2 \N{EN DASH}", "", "2 2 2 2 \N{EN DASH}"]
+    assert [one["at"] for one in left["thoughts"]] == [0.5, 0.75, 1.0]
+    assert [one["at"] for one in right["thoughts"]] == [0.0, 0.25, 0.5]
+    assert answer_view(answer(judgement("22222"), a, None, None))["sides"][0]["samples"] is None
+
+
+def test_a_verdict_says_how_it_was_made_and_all_of_it_can_be_had() -> None:
+    a, b = judgement("22222", 0.6), judgement("22022", -0.3)
+    view = answer_view(answer(a, b, "B", 0.29))
+    assert view["made"] == "with a thought \N{MIDDLE DOT} 1.2 s"
+    whole = json.loads(json.dumps(view["whole"]))
+    assert (whole["verdict"], whole["prompt"], whole["calibration"]["std"]) == ("B", "a circle", 0.5)
+    assert [video["reward"] for video in whole["videos"]] == [0.6, -0.3]
+    assert not any("path" in video for video in whole["videos"])
+    assert answer_view(Answer(phase="running"))["whole"] is None
