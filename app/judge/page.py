@@ -19,6 +19,7 @@ from urllib.parse import urlencode
 import gradio as gr
 
 from app.judge.api import MODEL_QUEUE, MODES, MOST_THOUGHTS, JudgeApi, Selection
+from app.judge.batch import batch_panel, table_view
 from app.judge.browser_state import THOUGHTS, asked_in, checked_state
 from app.judge.gallery import gallery_strip, gallery_view
 from app.judge.history import history_entry, history_panel, history_view
@@ -130,6 +131,7 @@ class JudgePage:
                 self.panel = answer_panel()
                 self.votes = vote_bar()
                 self.share = share_line()
+            self.batch = batch_panel()
             self.history = history_panel()
         self._connect(blocks)
 
@@ -173,6 +175,8 @@ class JudgePage:
         blocks.load(plainly(named(self._restore)), self.saved, page, **quiet)
         self.strip.select(plainly(named(self._choose)), self.saved, page, **quiet)
         self.history.reopen(plainly(named(self._reopen)), self.saved, page, **quiet)
+        self.batch.reopen(plainly(named(self._reopen)), self.saved, page, **quiet)
+        self.batch.table(plainly(self._read_table), None, self.batch, **quiet)
         self.player.swap(plainly(named(self._swap)), [self.selection, self.prompt, self.saved], page, **quiet)
         self.own.begin(plainly(named(self._begin_own)), self.saved, page, **quiet)
         self.own.take(plainly(named(self._take_own)), [self.prompt, self.saved], page, **MODEL_QUEUE, **quiet)
@@ -292,6 +296,12 @@ class JudgePage:
         a, b = (self.api.clip_store.by_id(name) for name in (selection.b, selection.a))
         shown = self._with_answer(Shown(a, b, prompt, selection.bundled), checked_state(saved), request)
         return self._page(shown, saved, request)
+
+    def _read_table(self, event: gr.EventData, request: gr.Request) -> dict[str, Any]:
+        """Read the pairs of a table that the browser has uploaded; the videos are named by the browser."""
+        self.api.access.visitor(request)
+        name = str(getattr(event, "name", ""))[:200] or "The table"
+        return table_view(uploaded_file(getattr(event, "path", None)), name, _turn(event))
 
     # ---- videos of one's own -------------------------------------------------------------------------------------
 

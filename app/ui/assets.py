@@ -31,6 +31,7 @@ COMPONENT_SHEETS = (
 PAGE_SHEETS = (
     "judge/judge.css",
     "judge/vote.css",
+    "judge/batch.css",
     "lead/lead.css",
     "lead/adjudication.css",
     "label/label.css",

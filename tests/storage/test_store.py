@@ -179,6 +179,7 @@ def test_a_judgement_of_k_thoughts_and_one_without_scores_come_back_whole(databa
         {"sub_scores": {"subject": "2"}},
         {"sub_scores": dict.fromkeys(DIMENSIONS, "3")},
         {"sub_score_votes": {name: {"good": 1} for name in DIMENSIONS}},
+        {"thoughts": [{"text": "", "reward": float("nan"), "truncated": False}]},
     ],
 )
 def test_a_judgement_that_means_nothing_is_refused(change: dict[str, object]) -> None:

@@ -51,7 +51,9 @@ export function mount({ element, props, trigger, watch }) {
   own.addEventListener("click", () => document.dispatchEvent(new CustomEvent("descore:own")));
   random.addEventListener("click", selectRandom);
   element.querySelector(".gallery-history").addEventListener("click", openHistory);
-  const keys = { n: selectRandom, h: openHistory, j: () => document.querySelector("#judge")?.click() };
+  const openBatch = () => document.dispatchEvent(new CustomEvent("descore:batch"));
+  element.querySelector(".gallery-batch").addEventListener("click", openBatch);
+  const keys = { n: selectRandom, h: openHistory, m: openBatch, j: () => document.querySelector("#judge")?.click() };
   listen(element, "keydown", (event) => {
     const act = isFreeKey(event) && keys[event.key.toLowerCase()];
     if (!act) return;
