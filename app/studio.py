@@ -37,7 +37,7 @@ from app.serving.serving import Served, Serving
 from app.train.page import TrainPage
 from app.ui.assets import STATIC, scripts_route, styles
 from app.ui.closed_page import ClosedPage
-from app.ui.header import ANALYSE, JUDGE, LABEL, LEAD, TRAIN, build_header, theme
+from app.ui.header import ANALYSE, JUDGE, LABEL, LEAD, TRAIN, PagedBlocks, build_header, theme
 from app.ui.plotly_script import plotly_route
 from app.web.auth import Auth
 from app.web.deployment import is_demo, public_url, render_in_browsers, trust_no_proxy_unasked
@@ -142,7 +142,7 @@ class Studio:
         if demo:
             train, lead = ClosedPage(NO_TRAINING, tuple(train.routes())), ClosedPage(NO_LEAD, tuple(lead.routes()))
         analyse = AnalysePage(database, clip_store, serving, auth, supervisor)
-        blocks = gr.Blocks(title="DeScore", analytics_enabled=False, fill_width=True, delete_cache=DELETE_CACHE)
+        blocks = PagedBlocks(title="DeScore", analytics_enabled=False, fill_width=True, delete_cache=DELETE_CACHE)
         with blocks:
             build_header(JUDGE)
             judge.build(blocks)

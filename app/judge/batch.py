@@ -3,9 +3,9 @@
     panel = batch_panel()                                  # the component; it triggers `table` and `reopen`
     table_view(path, turn)                                 # its value: the pairs that a table names
 
-The browser does the work (`static/judge/batch.js`): it uploads two videos, asks for a judgement as any program would
-(docs/api.md), and goes on. So a batch has the place in the queue, the quota and the limits of its visitor, it ends when its page
-is left, and every judgement that was made is kept.
+The browser does the work (`static/judge/batch.js`): it uploads two videos, asks for a judgement as programs do
+(docs/api.md), and goes on. So a batch has the place in the queue, the quota and the limits of its visitor. It ends when its
+page is left, and every judgement that was made is kept.
 """
 
 from __future__ import annotations
@@ -53,8 +53,7 @@ def table_view(path: Path, name: str, turn: int) -> dict[str, Any]:
 def batch_panel(elem_id: str = "batch") -> gr.HTML:
     """Build the component.
 
-    Its events: `table` has the path and name of an uploaded table and a turn; `reopen` a judged pair's a, b, prompt, mode and
-    k.
+    Its events: `table` has path and name of an uploaded table and a turn; `reopen` has a, b, prompt, mode and k of a pair.
     """
     return gr.HTML(
         NO_TABLE,

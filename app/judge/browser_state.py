@@ -1,7 +1,7 @@
 """What the Judge page keeps in a browser: the pair it showed last, its prompt, and how it was asked.
 
-    state = checked_state(saved)              # nothing unknown, nothing endless: anybody can send anything
-    mode, k = asked_in(state)                 # ("think", 8) for a browser that never asked
+state = checked_state(saved)              # nothing unknown, nothing endless: anybody can send anything
+mode, k = asked_in(state)                 # ("think", 8) for a browser that never asked
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _MODES = tuple(mode for _, mode in MODES)
 def checked_state(saved: Any) -> dict[str, Any]:
     """Return what may be kept of a browser's state.
 
-    Keys, all of them optional: voter (32 hex digits), a and b (public ids of the videos), bundled (an id of the gallery), own
+    Its keys, all optional: voter (32 hex digits), a and b (public ids of the videos), bundled (an id of the gallery), own
     (True while videos of one's own are shown or chosen), prompt, mode, k.
     """
     state = saved if isinstance(saved, dict) else {}

@@ -68,7 +68,7 @@ def answer_view(answer: Answer) -> dict[str, Any]:
 
 
 def made(answer: Answer) -> str:
-    """Say how a verdict was made and how long that took, such as "with a thought \N{MIDDLE DOT} 3.2 s"; "" before there is one."""
+    """Say how a verdict was made and how long that took; "" before there is one."""
     if answer.comparison is None:
         return ""
     thoughts = f"{answer.k} thoughts of each" if answer.k else "several thoughts of each"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import gradio as gr
 
@@ -25,8 +26,21 @@ ANALYSE, TRAIN = PageLink("Analyse", "/analyse"), PageLink("Train", "/train")
 PAGES = (JUDGE, LABEL, ANALYSE, TRAIN, LEAD)
 
 
+class PagedBlocks(gr.Blocks):
+    """Blocks whose pages have a head of their own in the place of Gradio's bar of pages.
+
+    The bar would stand there until the style sheets come, and then move the whole page.
+    """
+
+    def get_config_file(self) -> Any:
+        """Return what a browser gets: with the first page alone in the list that the bar is made from."""
+        config = super().get_config_file()
+        config["pages"] = config["pages"][:1]
+        return config
+
+
 def build_header(here: PageLink) -> None:
-    """Put the head of a page into the current `gr.Blocks`; header.css hides Gradio's own navigation."""
+    """Put the head of a page into the current `gr.Blocks`."""
     gr.HTML(header(here), js_on_load=mount_script("shared/header.js"), apply_default_css=False, elem_id="page-head")
 
 

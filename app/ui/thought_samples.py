@@ -1,6 +1,6 @@
 """The thoughts of a judgement in mode k, each with its reward, as the answer's panel lists them.
 
-    samples_view(judgement, scale, (low, high))      # {"line": "8 thoughts: ...", "thoughts": [...]}, or None
+samples_view(judgement, scale, (low, high))      # {"line": "8 thoughts: ...", "thoughts": [...]}, or None
 """
 
 from __future__ import annotations

@@ -23,8 +23,9 @@ QUIET = [
 # Counts how far what stands on a page was moved by what came later, from the first moment on.
 _COUNT_SHIFTS = """(() => {
   window.shifted = 0;
-  const count = (list) => list.getEntries().forEach((entry) => { if (!entry.hadRecentInput) window.shifted += entry.value; });
-  new PerformanceObserver(count).observe({type: "layout-shift", buffered: true});
+  new PerformanceObserver((list) => {
+    list.getEntries().forEach((entry) => { if (!entry.hadRecentInput) window.shifted += entry.value; });
+  }).observe({type: "layout-shift", buffered: true});
 })()"""
 SHIFTED = "() => window.shifted"
 

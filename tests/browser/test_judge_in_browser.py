@@ -22,7 +22,8 @@ PLAYED = """async () => {
   }
   return samples;
 }"""
-HEIGHTS = "() => [...document.querySelectorAll('.odds, .scores, .thoughts')].map((box) => [box.offsetTop, box.offsetHeight]).join()"
+HEIGHTS = """() => [...document.querySelectorAll(".odds, .scores, .thoughts")]
+  .map((box) => [box.offsetTop, box.offsetHeight]).join()"""
 # One entry for each state that the page shows while an answer comes in.
 WATCH = """() => {
   window.seen = [];

@@ -23,7 +23,7 @@ def test_pairs_of_a_table_come_with_the_lines_that_they_stand_on(tmp_path: Path)
 
 @pytest.mark.parametrize(
     ("text", "reason"),
-    [("", "is empty"), ("prompt\nA cat.\n", "pairs.csv"), ("video_a,video_b,prompt\n", "no pairs"), ("a\0b", "zero byte")],
+    [("", "is empty"), ("prompt\nA cat.\n", "pairs.csv"), ("video_a,video_b,prompt\n", "no pairs"), ("a\0b", "UTF-8")],
 )
 def test_a_table_of_no_use_says_why_by_its_own_name(tmp_path: Path, text: str, reason: str) -> None:
     (tmp_path / "x7.csv").write_text(text, "utf-8")
