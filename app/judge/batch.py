@@ -1,7 +1,7 @@
 """Many pairs at once: a table and its videos, dropped together, judged one pair after the other.
 
     panel = batch_panel()                                  # the component; it triggers `table` and `reopen`
-    table_view(path, turn)                                 # its value: the pairs that a table names
+    table_view(Path("pairs.csv"), "pairs.csv", turn=1)     # its value: the pairs that a table names, or why not
 
 The browser does the work (`static/judge/batch.js`): it uploads two videos, asks for a judgement as programs do
 (docs/api.md), and goes on. So a batch has the place in the queue, the quota and the limits of its visitor. It ends when its

@@ -1,7 +1,7 @@
 """What the Judge page keeps in a browser: the pair it showed last, its prompt, and how it was asked.
 
-state = checked_state(saved)              # nothing unknown, nothing endless: anybody can send anything
-mode, k = asked_in(state)                 # ("think", 8) for a browser that never asked
+state = checked_state({"mode": "k", "k": 5, "voter": "me"})     # {"mode": "k", "k": 5}: anybody can send anything
+mode, k = asked_in(state)                                       # ("think", 8) for a browser that never asked
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What was judged in this browser: pairs with their verdicts, searched by prompt, opened again by a click.
 
     panel = history_panel()                                # the component; it triggers `reopen` with an entry
-    history_view(owner, history_entry(selection, prompt, answer))    # its value: one judgement more
+    history_view(None)                                     # its value for nobody in particular, with nothing new
 
 The list lives in the browser (`static/judge/history.js`); the app keeps no record of who asked for what. A browser that
 several people sign in with keeps a list for each of them.

@@ -1,7 +1,7 @@
 """Two videos of one's own: a box for each, dropped together or one after the other, and replaced one by one.
 
     panel = own_panel()                                    # the component; it triggers `take` with a and b
-    own_view(clip_store, a, None, {"b": "too short"})      # its value: A is there, B could not be used
+    own_view(clip_store, None, None, {"b": "too short"})   # its value: nothing is there, and a file was of no use
 
 The browser uploads the files itself and names each side by the path that the upload was given, or by the id of a video that
 is here already. So two files that come at about the same time can't undo each other.

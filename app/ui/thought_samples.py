@@ -1,6 +1,6 @@
 """The thoughts of a judgement in mode k, each with its reward, as the answer's panel lists them.
 
-samples_view(judgement, scale, (low, high))      # {"line": "8 thoughts: ...", "thoughts": [...]}, or None
+samples_view(None, scale=None, between=reward_range([]))      # None: there are not several thoughts
 """
 
 from __future__ import annotations
