@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.conftest import SHIFTED, Watched, open_page, watch
@@ -36,6 +37,9 @@ WATCH = """() => {
   const all = {childList: true, subtree: true, characterData: true};
   new MutationObserver(look).observe(document.querySelector('#verdict'), all);
 }""".replace("$HEIGHTS", HEIGHTS)
+# How the pictures are enlarged and moved: [2, 0, 0, 2, x, y] is twice as large, moved by x and y pixels.
+SHIFTS = """() => [...document.querySelectorAll(".pair video")]
+  .map((video) => getComputedStyle(video).transform.match(/[-\\d.]+/g).map(Number))"""
 MOST_SHIFTED = 0.05  # layout shift while the page loads, as browsers count it
 PHASE = "() => document.querySelector('.verdict').dataset.phase"
 
@@ -246,6 +250,7 @@ def test_own_videos_play_and_are_judged_and_a_bad_one_is_refused(watched: Watche
     assert page.input_value("#prompt textarea") == "A yellow square."
     judge_quickly(page)
     headline = page.inner_text(".odds-headline")
+    page.wait_for_function("() => JSON.parse(localStorage.getItem('descore-history')).length === 2")
     open_page(page, running.url)
     wait_for_phase(page, "done")  # again, without a click
     assert page.inner_text(".odds-headline") == headline
@@ -275,8 +280,9 @@ def test_a_pair_is_wiped_zoomed_swapped_and_covered_until_the_vote(watched: Watc
     page.mouse.down()
     page.mouse.move(frame["x"] + 90, frame["y"] + 70, steps=3)
     page.mouse.up()
-    shifts = page.evaluate("() => [...document.querySelectorAll('.pair video')].map((v) => getComputedStyle(v).transform)")
-    assert shifts[0] == shifts[1] != "none"
+    shifts = page.evaluate(SHIFTS)
+    assert shifts[0] == pytest.approx(shifts[1], abs=0.1)
+    assert shifts[0] == pytest.approx([2, 0, 0, 2, 40, 20], abs=0.1)
     expect(page.locator(".pair")).not_to_have_class(re.compile("is-playing"))  # a drag is no click
     sources = "() => [...document.querySelectorAll('.pair video')].map((video) => video.getAttribute('src'))"
     before = page.evaluate(sources)
