@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks import decide
+from benchmarks.decide import simulation as decide
 from storage.training.sequential_test import SequentialTest
 
 
