@@ -18,6 +18,8 @@ from storage.sql import insert_or_get
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
+OWN_SOURCE = "judge page"  # of pairs that somebody put together there
+
 
 @dataclass(frozen=True)
 class Video:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Literal
+
+# What is held out from training: single pairs, or whole prompts with all their pairs.
+SplitBy = Literal["pairs", "prompts"]
 
 _BITS = 53  # all that a float holds exactly
 
@@ -20,6 +24,15 @@ def pair_identity(content_a: str, content_b: str, prompt: str) -> str:
     return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()
 
 
-def is_held_out(identity: str, share: float) -> bool:
-    """Whether a pair is kept from training: once held out, always; a larger share only adds pairs."""
-    return stable_share("held-out", identity) < share
+def is_held_out(key: str, share: float) -> bool:
+    """Whether a pair is kept from training: once held out, always; a larger share only adds pairs.
+
+    Args:
+        key: its identity, or `split_key` where whole prompts are held out.
+    """
+    return stable_share("held-out", key) < share
+
+
+def split_key(by: SplitBy, identity: str, prompt: str) -> str:
+    """Return what decides whether a pair is held out: the pair itself, or its prompt and so all pairs of it together."""
+    return identity if by == "pairs" else f"prompt {hashlib.sha256(prompt.strip().encode()).hexdigest()}"

@@ -120,6 +120,8 @@ class DataConfig:
 
     Attributes:
         held_out_share: share of the pairs that no run trains on, chosen by a stable hash.
+        held_out_by: whether single pairs or whole prompts are held out; by prompts, pairs to train on that share a video
+            with a held-out pair are left out.
         min_labels: people who must have labelled a pair.
         consensus: how several labels of a pair become one.
         campaigns: names of campaigns; empty means all.
@@ -139,6 +141,7 @@ class DataConfig:
     thoughts: str | None = None
     frame_cache: bool = True
     vision_cache: bool = True
+    held_out_by: Literal["pairs", "prompts"] = "pairs"
 
     def __post_init__(self) -> None:
         if not 0 <= self.held_out_share < 1:
@@ -240,6 +243,10 @@ class TrainConfig:
         keep: checkpoints of the run that stay on disk.
         anchors: number of fixed videos whose rewards are measured for drift.
         watched_pairs: held-out pairs that are judged a few times while a stage trains; 0 for none.
+        early_stopping: evaluations on validation pairs that may pass without a better one before a stage ends; the weights
+            of the best one are kept. 0 trains all steps and keeps the last ones.
+        validation_share: share of the training pairs that are validated on, and not trained on, where a stage may stop
+            early.
         log_every: steps between two lines of the log.
     """
 
@@ -254,10 +261,15 @@ class TrainConfig:
     keep: int = 3
     anchors: int = 8
     watched_pairs: int = 16
+    early_stopping: int = 0
+    validation_share: float = 0.1
     log_every: int = 1
 
     def __post_init__(self) -> None:
-        _at_least(0, anchors=self.anchors, watched_pairs=self.watched_pairs, seed=self.seed)
+        _at_least(
+            0, anchors=self.anchors, watched_pairs=self.watched_pairs, seed=self.seed, early_stopping=self.early_stopping
+        )
+        _within(0.01, 0.5, validation_share=self.validation_share)
         _at_least(1, save_every=self.save_every, keep=self.keep, log_every=self.log_every)
 
 

@@ -10,12 +10,12 @@ from app.analyse.figures.judged_pairs import pair_score
 from app.analyse.section import AnalyseSection
 from app.analyse.selection import AnalyseContext, Selection
 from app.analyse.views.scoring import JudgedCounts, scoring_view
+from app.runs.scoring import queue_scoring
 from app.runs.supervisor import RunSupervisor
 from app.web.form_data import STALE_BUTTON, FormData, FormError
 from app.web.panel import Reply
 from storage.accounts.users import User
-from storage.training.model_registry import get_checkpoint
-from storage.training.runs import Run, RunRequest, create_run, list_runs
+from storage.training.runs import Run, list_runs
 
 SHOWN_RUNS = 3
 _SEARCHED_RUNS = 50  # newest scoring runs among which a button may name one
@@ -76,25 +76,8 @@ class ScoringPanel(AnalyseSection):
         return self.view(person, selection)
 
     def _score(self, checkpoint_id: int, person: User, selection: Selection) -> None:
-        with self.context.database.write() as session:
-            checkpoint = get_checkpoint(session, checkpoint_id)
-            request = RunRequest(
-                kind="score",
-                name=f"score {checkpoint.name}",
-                device=self._device(),
-                parent_id=checkpoint.id,
-                request=_score_request(selection),
-            )
-            create_run(session, request, None, person.id)
+        queue_scoring(self.context.database, self.context.serving, checkpoint_id, _score_request(selection), person.id)
         self._supervisor.wake()
-
-    def _device(self) -> str:
-        """Return the device of the app's own model; while that is offloaded, the device of the last run."""
-        model = self.context.serving.now.model
-        if model is not None and not self.context.serving.elsewhere:
-            return str(model.model.device.type)
-        with self.context.database.read() as session:
-            return next((run.device for run in list_runs(session, 1)), "cpu")
 
     def _run(self, run_id: int) -> Run:
         """Return a scoring run.

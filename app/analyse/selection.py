@@ -30,7 +30,8 @@ from storage.analysis.reward_margins import pair_sources
 from storage.campaigns.campaign import list_campaigns
 from storage.training.model_registry import BASE, Checkpoint, list_checkpoints, usable_location
 from storage.training.model_registry import serving as serving_checkpoint
-from storage.training.snapshots import held_out_share_in_use
+from storage.training.snapshots import held_out_by_in_use, held_out_share_in_use
+from storage.training.trained_pairs import trained_identities
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -184,7 +185,7 @@ class AnalyseContext:
         options = self.options()
         by_id = {checkpoint.id: checkpoint for checkpoint in options.checkpoints}
         with self.database.read() as session:
-            stamp = (*last_changes(session), str(held_out_share_in_use(session)))
+            stamp = (*last_changes(session), str(held_out_share_in_use(session)), held_out_by_in_use(session))
         rows = tuple(by_id[key] for key in (selection.checkpoint, *selection.beside) if key in by_id)
         checkpoints = tuple(self._analysed(row, selection, stamp) for row in rows)
         return SelectedPairs(selection, checkpoints, rows, options.scopes.get(selection.scope, selection.scope), stamp)
@@ -221,6 +222,7 @@ class AnalyseContext:
                     sources=selection.sources,
                     campaign_ids=selection.campaign_ids,
                     held_out_share=held_out_share_in_use(session) if selection.held_out else None,
+                    held_out_by=held_out_by_in_use(session),
                 )
 
         key = (checkpoint.fingerprint, selection.scope, selection.held_out, stamp)
@@ -232,7 +234,9 @@ class AnalyseContext:
         # One that was carried over was fitted on other pairs.
         own = any(not scale.source for scale in calibrations.values())
         fitted_here = checkpoint.snapshot_hash is not None and own
-        return AnalysedCheckpoint(checkpoint.name, checkpoint.fingerprint, pairs, calibrations, fitted_here)
+        with self.database.read() as session:
+            trained_on = trained_identities(session, checkpoint.id)
+        return AnalysedCheckpoint(checkpoint.name, checkpoint.fingerprint, pairs, calibrations, fitted_here, trained_on)
 
     def _cached(self, cache: LRUCache[Hashable, Any], key: Hashable, compute: Callable[[], Result]) -> Result:
         with self._lock:

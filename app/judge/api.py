@@ -17,7 +17,7 @@ from typing import Any, get_args
 from app.clip_store import ClipStore
 from app.judge.access import JudgingAccess
 from app.judge.gallery import BundledPair
-from app.judge.shares import OWN_SOURCE, SharedPairs
+from app.judge.shares import SharedPairs
 from app.serving.answer import Answer
 from app.serving.cached_judge import Subject, stored_answer, stream_answer
 from app.serving.judging_queue import Visitor
@@ -27,7 +27,7 @@ from descore.judgement import Mode
 from descore.prompt import check_prompt
 from descore.video import Lane, VideoError, VideoMissingError
 from storage import Database, NotInStoreError
-from storage.pairs import Pair, Video, add_pair, find_pair, get_pair
+from storage.pairs import OWN_SOURCE, Pair, Video, add_pair, find_pair, get_pair
 from storage.schema import Choice
 from storage.votes import SavedVote, Seen, Vote, current_vote, save_vote
 

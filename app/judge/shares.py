@@ -30,12 +30,11 @@ from descore.judgement import Judgement, Mode, Verdict
 from storage import Database, NotInStoreError
 from storage.errors import ShareError
 from storage.labelling.blind import blind_videos
-from storage.pairs import Pair, Video, get_pair, sources_of
+from storage.pairs import OWN_SOURCE, Pair, Video, get_pair, sources_of
 from storage.shares import Share, SharedVerdict, end_shares, make_share, open_share, own_share
 from storage.uploads import origin_key
 
 JUDGE_PATH = "/judge"
-OWN_SOURCE = "judge page"  # of pairs that somebody put together there
 LONGEST_TOKEN = 64
 _PARAMETERS = ("pair", "share")
 _NOT_KEPT = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}

@@ -4,7 +4,8 @@
     GET  /api/train/compare?runs=3,5     runs side by side; leads and viewers
     POST /api/train/plan                 what a run would use and take, as the form stands
     POST /api/train/form                 the form for another preset
-    POST /api/train/act  {"act", "id"}   retrain, cancel, end, resume, bring_back, promote, roll_back, delete, note
+    POST /api/train/act  {"act", "id"}   retrain, cancel, end, resume, bring_back, promote, roll_back, delete, note,
+                                         decide_judge, decide_open, decide_add
 
 Only leads change anything; each request is checked for who asks. A run is a process of its own (app/runs/supervisor.py), so
 no answer waits for it. Loading a promoted checkpoint takes seconds and has threads of its own.
@@ -26,6 +27,7 @@ from app.runs.supervisor import RunSupervisor
 from app.serving.serving import Serving
 from app.train.commands import terminal_command
 from app.train.compare import run_ids
+from app.train.decide import DECIDE_ACTS, act_on_decision
 from app.train.page_state import PageStateReader
 from app.train.run_form import check_form, device_of, newest_known_label, preview_of, queue_length, queue_run, read_draft
 from app.train.summaries import read_campaigns
@@ -175,6 +177,10 @@ class TrainApi:
             served = self._serving.promote(self._database, form.id, action, user.id)
             self._preflights.forget()
             return f"{served.name} serves from now on. Judgements that have begun end on the one before.", None
+        if form.act in DECIDE_ACTS:
+            sentence = act_on_decision(self._database, self._serving, form, user)
+            self._supervisor.wake()
+            return sentence, None
         if form.act == "delete":
             return self._delete(form.id), None
         if form.act == "note":

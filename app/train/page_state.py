@@ -28,6 +28,7 @@ from app.runs.preflight import Preflights
 from app.serving.serving import Serving
 from app.train.commands import run_command
 from app.train.compare import Comparison, compare_runs
+from app.train.decide import DecideReader
 from app.train.run_files import figures_json, notices, samples
 from app.train.summaries import (
     StoreRows,
@@ -40,20 +41,23 @@ from app.train.summaries import (
 )
 from app.train.views.away import away_view
 from app.train.views.checkpoints import checkpoint_list
+from app.train.views.decide import decide_view
 from app.train.views.gate import verdict_view
 from app.train.views.hardware import hardware_view
 from app.train.views.lineage import lineage_view
 from app.train.views.note import note_view
+from app.train.views.power import power_view
 from app.train.views.run_form import FormDraft, new_labels_view, run_form_view
 from app.train.views.runs import RunSummary, run_head, run_list
 from app.train.views.thoughts import SampledPair, log_view, thoughts_view
 from storage import Database, NotInStoreError
-from storage.labelling.krippendorff import krippendorff_alpha
+from storage.labelling.krippendorff import Alpha, krippendorff_alpha
 from storage.pairs import get_pair
 from storage.schema import Start
 from storage.training.model_registry import usable_location
 from storage.training.new_labels import NewLabels, count_new_labels
 from storage.training.pack_folder import RESULT
+from storage.training.power import comparison_power
 from storage.training.preflight import Preflight
 from storage.training.runs import Run, newest_trained_label
 from storage.training.snapshot_config import SnapshotConfig
@@ -119,7 +123,7 @@ class PageStateReader:
         self, database: Database, clip_store: ClipStore, serving: Serving, preflights: Preflights, places: Places
     ) -> None:
         self._database, self._clip_store, self._serving, self._preflights = database, clip_store, serving, preflights
-        self._places = places
+        self._places, self._decide = places, DecideReader(database, serving)
         self._cache: TLRUCache[Any, _Kept] = TLRUCache(_MOST_KEPT, ttu=lambda _key, kept, now: now + kept.seconds)
         self._lock = threading.Lock()
 
@@ -187,6 +191,7 @@ class PageStateReader:
             **self._run_parts(opened, rows, may_act),
         }
         if may_act:
+            html["power"] = self._power_html()
             html["form"] = run_form_view(self.preflight(), FormDraft(), rows.campaigns, self._places.choices())
         figures = ""
         if opened is not None:
@@ -201,7 +206,7 @@ class PageStateReader:
 
     def _run_parts(self, summary: RunSummary | None, rows: StoreRows, may_act: bool) -> dict[str, Markup | str]:
         if summary is None:
-            return dict.fromkeys(("run", "note", "away", "verdict", "samples", "log"), "")
+            return dict.fromkeys(("run", "note", "away", "verdict", "decide", "samples", "log"), "")
         run, place = summary.run, self._places.of(summary.run)
         folder = place.folder(run)
         gate = None
@@ -214,6 +219,7 @@ class PageStateReader:
             "note": note_view(summary, rows.notes.get(run.id), may_act),
             "away": self._away_html(run) if may_act else "",
             "verdict": verdict_view(gate, summary.candidate or "candidate", summary.rival or "rival") if gate else "",
+            "decide": self._decide_html(run, rows, may_act),
             "samples": thoughts_view(self._sampled_pairs(folder)),
             "log": log_view(place.tail(run, LOG_BYTES), open_log),
         }
@@ -228,6 +234,19 @@ class PageStateReader:
             return ""
         pack = elsewhere.pack(run)
         return away_view(run, pack, (pack / RESULT).is_file(), str(run.progress.get("refused", "")))
+
+    def _decide_html(self, run: Run, rows: StoreRows, may_act: bool) -> Markup | str:
+        """Show how the candidate of a run can be decided with few labels."""
+        candidate = rows.checkpoints.get(run.candidate_id or 0)
+        if candidate is None:
+            return ""
+
+        def read() -> Markup | str:
+            summary = self._decide.read(candidate, rows.runs)
+            return "" if summary is None else decide_view(summary, may_act)
+
+        key = ("decide", candidate.id, self._serving.checkpoint_id, may_act)
+        return self._cached(key, read, NEW_LABELS_SECONDS, NEW_LABELS_SHARE)
 
     def _sampled_pairs(self, folder: Path) -> list[SampledPair]:
         by_pair: dict[int, list[Mapping[str, Any]]] = {}
@@ -246,13 +265,30 @@ class PageStateReader:
 
     def _new_labels_html(self, rows: StoreRows) -> Markup:
         labels = self.new_labels(SnapshotConfig(), self._since())
-        alpha = None
-        if labels.alpha_patterns:
-            key = ("alpha", tuple(sorted(labels.alpha_patterns.items())))
-            patterns = labels.alpha_patterns
-            alpha = self._cached(key, lambda: krippendorff_alpha(patterns, "nominal"), NEW_LABELS_SECONDS)
         serving_since = rows.promotions[0].created_at if rows.promotions else None
-        return new_labels_view(labels, alpha, self._serving.now.name, serving_since)
+        return new_labels_view(labels, self._alpha(labels), self._serving.now.name, serving_since)
+
+    def _alpha(self, labels: NewLabels) -> Alpha | None:
+        """Return the agreement of people on pairs with news; None where no pair has two labels."""
+        patterns = labels.alpha_patterns
+        if not patterns:
+            return None
+        key = ("alpha", tuple(sorted(patterns.items())))
+        return self._cached(key, lambda: krippendorff_alpha(patterns, "nominal"), NEW_LABELS_SECONDS)
+
+    def _power_html(self) -> Markup | str:
+        """Show what the next comparison can show."""
+        labels = self.new_labels(SnapshotConfig(), self._since())
+        if not labels.total_pairs:
+            return ""
+
+        def read() -> Markup:
+            with self._database.read() as session:
+                split = with_share_in_use(session, SnapshotConfig())
+                power = comparison_power(session, labels.compared, split.held_out_share)
+            return power_view(power, self._alpha(labels), split.held_out_by)
+
+        return self._cached(("power", labels.compared), read, NEW_LABELS_SECONDS, NEW_LABELS_SHARE)
 
     def _hardware_html(self, summaries: Sequence[RunSummary]) -> Markup:
         here = [run for run in (summary.run for summary in summaries) if run.state == "running" and run.place == "here"]

@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session, aliased
 from storage.analysis.video_stats import VideoStats, stats_of
 from storage.labelling.consensus import Consensus, iterate_consensus
 from storage.schema import CampaignPairRow, JudgementRow, PairRow, VideoRow, VideoStatsRow
-from storage.splits import is_held_out, pair_identity
+from storage.splits import SplitBy, is_held_out, pair_identity, split_key
 
 Preference = Literal["A", "B", "tie"]
 _CHOICE: dict[str | None, Preference | None] = {"A": "A", "B": "B", "tie": "tie", "both_bad": "tie", None: None}
@@ -85,6 +85,7 @@ def analysed_pairs(
     sources: Sequence[str] | None = None,
     campaign_ids: Sequence[int] | None = None,
     held_out_share: float | None = None,
+    held_out_by: SplitBy = "pairs",
 ) -> tuple[AnalysedPair, ...]:
     """Pairs by id, with or without labels and judgements.
 
@@ -92,12 +93,13 @@ def analysed_pairs(
         fingerprint: of the checkpoint whose judgements are wanted, as in `storage.judgements.Question`; None for none.
         sources: pairs that came from there. campaign_ids: pairs in one of these, and the labels given there; without
             them all labels count.
-        held_out_share: the held-out pairs only.
+        held_out_share: the held-out pairs only. held_out_by: as in `storage.training.snapshot_config`.
     """
     rows = _pairs(session, sources, campaign_ids)
     identities = {row.id: pair_identity(row.sha_a, row.sha_b, row.prompt) for row in rows}
     if held_out_share is not None:
-        rows = [row for row in rows if is_held_out(identities[row.id], held_out_share)]
+        keys = {row.id: split_key(held_out_by, identities[row.id], row.prompt) for row in rows}
+        rows = [row for row in rows if is_held_out(keys[row.id], held_out_share)]
     narrowed = sources is not None or held_out_share is not None
     among = [row.id for row in rows] if narrowed else None
     common = (

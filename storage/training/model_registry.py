@@ -210,6 +210,15 @@ def set_gate(session: Session, checkpoint_id: int, gate: Mapping[str, Any]) -> N
     session.flush()
 
 
+def lock_gate(session: Session, checkpoint_id: int) -> Mapping[str, Any]:
+    """Return the comparison of a checkpoint, empty without one; nobody else changes it until the end of the transaction.
+
+    Raises:
+        NotInStoreError: there is no such checkpoint.
+    """
+    return _row(session, checkpoint_id, lock=True).gate or {}
+
+
 def mark_deleted(session: Session, checkpoint_id: int) -> Checkpoint:
     """Take a checkpoint out of use; its row stays, since others descend from it. Then `remove_files`.
 

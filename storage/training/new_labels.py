@@ -73,7 +73,7 @@ def count_new_labels(session: Session, settings: SnapshotConfig, since_label_id:
     pairs = select(CampaignPairRow.pair_id).where(CampaignPairRow.id.in_(changed))
     pairs_by_use = _sorted_out(session, settings, campaigns, pairs)
     labels, annotators = _given(session, since_label_id, campaigns)
-    held_out = _held_out(session, sorted(pairs_by_use.usable), settings.held_out_share)
+    held_out = _held_out(session, sorted(pairs_by_use.usable), settings)
     new = len(pairs_by_use.usable) - held_out
     limit = replay_wanted(new, settings.replay_share) if since_label_id > 0 else 0
     total = session.scalar(_common_answers(func.count(CampaignPairRow.pair_id.distinct()), campaigns)) or 0
@@ -194,8 +194,9 @@ def _patterns(session: Session, since: int, campaigns: Sequence[int] | None, cha
     return dict(sorted(Counter(",".join(map(str, counts.values())) for counts in several).items()))
 
 
-def _held_out(session: Session, pair_ids: Sequence[int], share: float) -> int:
-    return sum(is_held_out(key.identity, share) for key in pair_keys(session, pair_ids).values())
+def _held_out(session: Session, pair_ids: Sequence[int], settings: SnapshotConfig) -> int:
+    by, share = settings.held_out_by, settings.held_out_share
+    return sum(is_held_out(key.split_key(by), share) for key in pair_keys(session, pair_ids).values())
 
 
 def _older(
@@ -212,7 +213,7 @@ def _older(
         last = ids[-1]
         older = [candidate for candidate in ids if candidate not in changed]
         usable = sorted(_sorted_out(session, settings, campaigns, older).usable)
-        count += len(usable) - _held_out(session, usable, settings.held_out_share)
+        count += len(usable) - _held_out(session, usable, settings)
     return limit
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from sqlalchemy import Select, func, or_, select
 from sqlalchemy.orm import Session, aliased
@@ -13,7 +13,7 @@ from storage.campaigns.counted import counted_campaigns
 from storage.errors import StorageError
 from storage.labelling.consensus import COUNTED, Method
 from storage.schema import AssignmentRow, CampaignPairRow, LabelRow, PairRow, VideoRow
-from storage.splits import pair_identity
+from storage.splits import SplitBy, pair_identity, split_key
 
 _AT_ONCE = 1000
 
@@ -26,6 +26,8 @@ class SnapshotConfig:
         campaigns: names, none for all labels.
         min_labels: people that have to stand behind a pair, unless a lead decided.
         held_out_share: of the pairs, kept from training for ever.
+        held_out_by: whether single pairs or whole prompts are held out. By prompts, pairs to train on that share a video
+            with a held-out pair are left out.
         replay_share: of the training pairs of an incremental run, those that are older than its checkpoint, so that nothing
             is forgotten.
 
@@ -38,12 +40,15 @@ class SnapshotConfig:
     consensus: Method = "majority"
     held_out_share: float = 0.2
     replay_share: float = 0.5
+    held_out_by: SplitBy = "pairs"
 
     def __post_init__(self) -> None:
         if self.min_labels < 1 or self.consensus not in ("majority", "weighted"):
             raise StorageError("a pair needs at least 1 label, and a consensus by majority or weighted")
         if not 0 < self.held_out_share <= 0.5:
             raise StorageError("the held-out share is above 0 and at most 0.5: without it nothing can be proved")
+        if self.held_out_by not in get_args(SplitBy):
+            raise StorageError(f"what is held out is {' or '.join(get_args(SplitBy))}, not {self.held_out_by!r}")
         if not 0 <= self.replay_share <= 0.9:
             raise StorageError("the share of older pairs lies between 0 and 0.9")
 
@@ -55,10 +60,17 @@ class PairKey:
     Attributes:
         identity: `pair_identity`.
         first: sha256 of video A, which tells two orders apart.
+        second: sha256 of video B.
     """
 
     identity: str
     first: str
+    second: str
+    prompt: str
+
+    def split_key(self, by: SplitBy) -> str:
+        """Return what decides whether it is held out."""
+        return split_key(by, self.identity, self.prompt)
 
 
 def campaign_ids(session: Session, settings: SnapshotConfig) -> tuple[int, ...] | None:
@@ -112,7 +124,7 @@ def pair_keys(session: Session, pair_ids: Sequence[int]) -> dict[int, PairKey]:
         rows = session.execute(statement.where(PairRow.id.in_(pair_ids[start : start + _AT_ONCE])))
         keys.update(
             {
-                pair_id: PairKey(pair_identity(sha256_a, sha256_b, prompt), sha256_a)
+                pair_id: PairKey(pair_identity(sha256_a, sha256_b, prompt), sha256_a, sha256_b, prompt)
                 for pair_id, prompt, sha256_a, sha256_b in rows
             }
         )

@@ -6,7 +6,8 @@
 
 A pair is new where a label of it changed after `since_label_id`, the newest label that the current checkpoint could know.
 Older pairs come along as replay, drawn by a stable hash, others each time. Pairs that are held out are in every snapshot
-and never trained on. Several pairs of the store with the same two videos and prompt, in either order, become one.
+and never trained on: single pairs, or whole prompts, and then no video of theirs either. Several pairs of the store with the
+same two videos and prompt, in either order, become one.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from storage.errors import StorageError
 from storage.labelling.consensus import Consensus, iterate_consensus
-from storage.schema import CampaignPairRow, CheckpointRow, Part, RunRow
-from storage.splits import is_held_out, stable_share
+from storage.schema import CampaignPairRow, CheckpointRow, PairRow, Part, RunRow
+from storage.splits import SplitBy, is_held_out, stable_share
 from storage.training.snapshot_config import (
     PairKey,
     SnapshotConfig,
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Snapshot", "SnapshotConfig", "SnapshotPair", "make_snapshot", "replay_wanted", "snapshot_hash"]
 
+# Of a store with fewer prompts, a share of whole prompts would be much larger or smaller than asked.
+LEAST_PROMPTS = 30
 _SIGN = {"A": 1, "B": -1, "tie": 0, "both_bad": 0}
 _OTHER = {"A": "B", "B": "A"}
 
@@ -69,7 +72,8 @@ class Snapshot:
     Attributes:
         sha256: over the content of all pairs.
         last_label_id: the newest label that the run could know.
-        counts: {"new", "replay", "held_out", "labels", "annotators"}.
+        counts: {"new", "replay", "held_out", "labels", "annotators"}, and "known_videos" where training pairs are left out
+            since a video of theirs is in a held-out pair.
         chosen_by: the config, with since_label_id and incremental.
     """
 
@@ -86,12 +90,12 @@ class _Answer:
 
     Attributes:
         decided: there is one.
-        first: sha256 of its video A.
+        key: the pair by content.
     """
 
     pair: SnapshotPair
     decided: bool
-    first: str
+    key: PairKey
     people: int
     adjudicated: bool
     annotators: tuple[int, ...]
@@ -116,11 +120,16 @@ def make_snapshot(session: Session, settings: SnapshotConfig, since_label_id: in
         groups[answer.pair.identity].append(answer)
     merged = {identity: pair for identity, group in groups.items() if (pair := _common(group, settings)) is not None}
     fresh = {identity for identity in merged if any(answer.pair.pair_id in changed for answer in groups[identity])}
-    parts = _parts(merged, fresh, settings, since)
+    keys = {identity: groups[identity][0].key for identity in merged}
+    parts = _parts(keys, fresh, settings, since)
+    known = _known_videos(keys, parts) if settings.held_out_by == "prompts" else set()
+    parts = {identity: part for identity, part in parts.items() if identity not in known}
     pairs = tuple(replace(merged[identity], part=part) for identity, part in sorted(parts.items()))
     annotators = {person for pair in pairs for answer in groups[pair.identity] for person in answer.annotators}
     counts = {part: sum(pair.part == part for pair in pairs) for part in ("new", "replay", "held_out")}
     counts |= {"labels": sum(len(pair.label_ids) for pair in pairs), "annotators": len(annotators)}
+    if known:
+        counts["known_videos"] = len(known)
     chosen_by = asdict(settings) | {"campaigns": list(settings.campaigns)}
     return Snapshot(
         pairs=pairs,
@@ -166,9 +175,7 @@ def _answer(consensus: Consensus, key: PairKey) -> _Answer:
         sub_scores=consensus.sub_scores,
         label_ids=consensus.label_ids,
     )
-    return _Answer(
-        pair, consensus.choice is not None, key.first, consensus.labels, consensus.adjudicated, consensus.annotators
-    )
+    return _Answer(pair, consensus.choice is not None, key, consensus.labels, consensus.adjudicated, consensus.annotators)
 
 
 def _common(group: Sequence[_Answer], settings: SnapshotConfig) -> SnapshotPair | None:
@@ -184,7 +191,8 @@ def _common(group: Sequence[_Answer], settings: SnapshotConfig) -> SnapshotPair 
         return decided[0].pair
     first = decided[0]
     voices = [
-        answer.pair if answer.first == first.first else _exchanged(answer.pair) for answer in adjudicated[-1:] or decided
+        answer.pair if answer.key.first == first.key.first else _exchanged(answer.pair)
+        for answer in adjudicated[-1:] or decided
     ]
     label, votes = Counter(pair.label for pair in voices).most_common(1)[0]
     if 2 * votes <= len(voices):
@@ -219,12 +227,12 @@ def _majority_cells(sub_scores: Sequence[Mapping[str, Mapping[str, str]]]) -> di
     return cells
 
 
-def _parts(merged: Mapping[str, SnapshotPair], fresh: set[str], settings: SnapshotConfig, since: int) -> dict[str, Part]:
+def _parts(keys: Mapping[str, PairKey], fresh: set[str], settings: SnapshotConfig, since: int) -> dict[str, Part]:
     """Which part each identity belongs to; older pairs that are not drawn are missing."""
     parts: dict[str, Part] = {}
     older = []
-    for identity in merged:
-        if is_held_out(identity, settings.held_out_share):
+    for identity, key in keys.items():
+        if is_held_out(key.split_key(settings.held_out_by), settings.held_out_share):
             parts[identity] = "held_out"
         elif identity in fresh:
             parts[identity] = "new"
@@ -236,42 +244,84 @@ def _parts(merged: Mapping[str, SnapshotPair], fresh: set[str], settings: Snapsh
     return parts | dict.fromkeys(drawn, "replay")
 
 
+def _known_videos(keys: Mapping[str, PairKey], parts: Mapping[str, Part]) -> set[str]:
+    """Find the pairs to train on that share a video with a held-out one."""
+    held_out = {
+        content
+        for identity, part in parts.items()
+        if part == "held_out"
+        for content in (keys[identity].first, keys[identity].second)
+    }
+    return {
+        identity
+        for identity, part in parts.items()
+        if part != "held_out" and not held_out.isdisjoint((keys[identity].first, keys[identity].second))
+    }
+
+
 def held_out_share_in_use(session: Session) -> float:
     """Return the smallest held-out share of the runs behind checkpoints in use; the default without any."""
-    return min(_shares_in_use(session), default=SnapshotConfig().held_out_share)
+    return min((share for share, _ in _splits_in_use(session)), default=SnapshotConfig().held_out_share)
+
+
+def held_out_by_in_use(session: Session) -> SplitBy:
+    """Return what is held out: as for the checkpoints in use; without any whole prompts, where there are enough of them."""
+    used = {by for _, by in _splits_in_use(session)}
+    if used:
+        return "pairs" if "pairs" in used else "prompts"
+    prompts = (
+        select(func.count(PairRow.prompt_hash.distinct()))
+        .join(CampaignPairRow, CampaignPairRow.pair_id == PairRow.id)
+        .where(CampaignPairRow.consensus.is_not(None))
+    )
+    return "prompts" if (session.scalar(prompts) or 0) >= LEAST_PROMPTS else "pairs"
 
 
 def with_share_in_use(session: Session, settings: SnapshotConfig) -> SnapshotConfig:
-    """Lower the held-out share to the one that checkpoints in use were trained with; see `keep_held_out`."""
+    """Hold out as the checkpoints in use did: whole prompts or pairs, and no larger share; see `keep_held_out`."""
     share = held_out_share_in_use(session)
+    settings = replace(settings, held_out_by=held_out_by_in_use(session))
     return replace(settings, held_out_share=share) if 0 < share < settings.held_out_share else settings
 
 
 def keep_held_out(session: Session, snapshot: Snapshot) -> None:
-    """Refuse a larger share: it would hold out pairs that a former run trained on, and its checkpoint would look too good.
+    """Refuse another split: it would hold out pairs that a former run trained on, and its checkpoint would look too good.
 
     Raises:
-        StorageError: checkpoints in use were trained with a smaller share.
+        StorageError: checkpoints in use were trained with a smaller share, or held out single pairs and not whole prompts,
+            or the other way round.
     """
-    smallest = min(_shares_in_use(session), default=1.0)
+    splits = _splits_in_use(session)
+    smallest = min((share for share, _ in splits), default=1.0)
     if float(snapshot.chosen_by["held_out_share"]) > smallest:
         raise StorageError(
             f"checkpoints in use were trained with {smallest:.0%} of the pairs held out; with a larger share pairs that "
             "they learnt would count as held out. Choose a share that is not larger, or delete those checkpoints"
         )
+    by, used = snapshot.chosen_by.get("held_out_by", "pairs"), {by for _, by in splits}
+    if used and by not in used:
+        raise StorageError(
+            f"checkpoints in use were trained with held-out {' and '.join(sorted(used))}, not {by}; pairs that they learnt "
+            "would count as held out. Hold out the same, or delete those checkpoints"
+        )
 
 
-def _shares_in_use(session: Session) -> list[float]:
+def _splits_in_use(session: Session) -> list[tuple[float, SplitBy]]:
+    """Held-out share and kind of split of each checkpoint that is not deleted; those of earlier versions held out pairs."""
     used = (
         select(RunRow.snapshot)
         .join(CheckpointRow, CheckpointRow.run_id == RunRow.id)
         .where(CheckpointRow.deleted_at.is_(None), RunRow.snapshot.is_not(None))
     )
-    shares = [float(settings["held_out_share"]) for settings in session.scalars(used) if settings is not None]
-    # Checkpoints that `python -m trainer run --out` made from a store, and that the app was told to serve.
+    splits: list[tuple[float, SplitBy]] = [
+        (float(settings["held_out_share"]), settings.get("held_out_by", "pairs"))
+        for settings in session.scalars(used)
+        if settings is not None
+    ]
+    # Checkpoints that `python -m trainer run --out` made from a store, and that the app was asked to serve.
     others = select(CheckpointRow.settings).where(CheckpointRow.deleted_at.is_(None), CheckpointRow.run_id.is_(None))
     for settings in session.scalars(others):
         data = (settings or {}).get("data") or {}
         if data.get("csv") is None and "held_out_share" in data:
-            shares.append(float(data["held_out_share"]))
-    return shares
+            splits.append((float(data["held_out_share"]), data.get("held_out_by", "pairs")))
+    return splits

@@ -29,6 +29,9 @@ from storage.exchange.parsed import ParsedPair, known_sub_scores
 from storage.judgements import thoughts_of_pairs
 from storage.labelling.consensus import COUNTED, iterate_consensus
 from storage.pairs import get_pair
+from storage.splits import split_key
+from storage.training.snapshot_config import SnapshotConfig
+from storage.training.snapshots import with_share_in_use
 from storage.video_files import video_path
 from trainer.data.pairs import LoadedPairs, TrainingPair, is_held_out, pair_identity
 from trainer.data.thought_file import read_thoughts
@@ -107,6 +110,23 @@ def from_store(database: Database, settings: DataConfig) -> LoadedPairs:
     return _loaded(entries, problems, settings)
 
 
+def split_of_store(settings: DataConfig, home: Path | None = None) -> DataConfig:
+    """Hold out what the checkpoints of the store hold out; settings that name a file stay as they are.
+
+    Raises:
+        StorageError: the store can't be opened.
+    """
+    if settings.csv is not None:
+        return settings
+    database = open_database(home=home)
+    try:
+        with database.read() as session:
+            used = with_share_in_use(session, SnapshotConfig(held_out_share=settings.held_out_share))
+    finally:
+        database.close()
+    return replace(settings, held_out_share=used.held_out_share, held_out_by=used.held_out_by)
+
+
 def from_csv(path: Path, videos: Path | None, settings: DataConfig) -> LoadedPairs:
     """Load the labelled pairs of a file.
 
@@ -182,12 +202,17 @@ def _loaded(entries: Iterable[_Entry], problems: list[str], settings: DataConfig
             if pair.thoughts is None and thoughts is not None:
                 pair = replace(pair, thoughts=thoughts.about(pair.contents))
             pairs.append(pair)
-    held = [is_held_out(pair.identity, settings.held_out_share) for pair in pairs]
-    return LoadedPairs(
-        train=tuple(pair for pair, out in zip(pairs, held, strict=True) if not out),
-        held_out=tuple(pair for pair, out in zip(pairs, held, strict=True) if out),
-        problems=tuple(problems),
-    )
+    by = settings.held_out_by
+    held = [is_held_out(split_key(by, pair.identity, pair.prompt), settings.held_out_share) for pair in pairs]
+    held_out = tuple(pair for pair, out in zip(pairs, held, strict=True) if out)
+    known = {content for pair in held_out for content in pair.contents} if by == "prompts" else set()
+    train = []
+    for pair, out in zip(pairs, held, strict=True):
+        if not out and known.isdisjoint(pair.contents):
+            train.append(pair)
+        elif not out:
+            problems.append(f"pair {pair.identity[:12]}: a video of its is in a held-out pair")
+    return LoadedPairs(tuple(train), held_out, tuple(problems))
 
 
 def _common(group: list[_Entry]) -> TrainingPair | None:

@@ -24,7 +24,7 @@ from descore.encode import Row, collate, pad_token_id
 from descore.metrics import preference_report
 from storage.data_home import data_home
 from trainer.data.frames import BadPairError, PairReader
-from trainer.data.load_pairs import load_pairs
+from trainer.data.load_pairs import load_pairs, split_of_store
 from trainer.data.pairs import expected_cost
 from trainer.engine.precision import Precision
 from trainer.paradigm import Paradigm
@@ -245,7 +245,7 @@ def evaluate_held_out(checkpoint: str, settings: DataConfig, home: Path | None =
         descore.errors.CheckpointError, storage.StorageError: checkpoint or pairs can't be read.
         ValueError: no pair is held out.
     """
-    pairs = load_pairs(settings, home)
+    pairs = load_pairs(split_of_store(settings, home), home)
     if not pairs.held_out:
         raise ValueError("there are no held-out pairs: label more pairs, or give a table with --csv")
     model, manifest = load_as_served(checkpoint)

@@ -3,9 +3,10 @@
     summary = score(database, run, "bundled", on_progress, stop)
     summary.sentence
 
-The run's request selects the pairs: {"sources": [names] or null, "campaigns": [ids] or null, "modes": ["think",
-"quick"]}; without sources and campaigns all pairs. Each answer is kept as it comes, so a run that is stopped or killed goes
-on where it was, and pairs that the app has judged before are not judged again. A video that can't be read costs its pair.
+The run's request selects the pairs: {"sources": [names] or null, "campaigns": [ids] or null, "pairs": [ids] or null,
+"modes": ["think", "quick"]}; without sources, campaigns and pairs all of them. Each answer is kept as it comes, so a run
+that is stopped or killed goes on where it was, and pairs that the app has judged before are not judged again. A video that
+can't be read costs its pair.
 """
 
 from __future__ import annotations
@@ -82,8 +83,12 @@ def score(database: Database, run: Run, checkpoint: str, on_progress: OnProgress
     """
     modes, fingerprint = _modes(run), folder_fingerprint(locate(checkpoint)[0])
     with database.read() as session:
-        selection = {"sources": run.request.get("sources"), "campaign_ids": run.request.get("campaigns")}
-        pairs = analysed_pairs(session, fingerprint, **selection)
+        sources, campaigns = run.request.get("sources"), run.request.get("campaigns")
+        pairs = analysed_pairs(session, fingerprint, sources=sources, campaign_ids=campaigns)
+    named = run.request.get("pairs")
+    if named is not None:
+        wanted = set(named)
+        pairs = tuple(pair for pair in pairs if pair.pair_id in wanted)
     todo = [pair.pair_id for pair in pairs if None in pair.video_stats or any(getattr(pair, mode) is None for mode in modes)]
     known, done = len(pairs) - len(todo), 0
     on_progress(known, len(pairs))

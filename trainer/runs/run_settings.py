@@ -41,7 +41,9 @@ def run_settings(database: Database, run: Run) -> TrainConfig:
     snapshot = run.snapshot or {}
     data = replace(
         config.data,
-        **{name: snapshot[name] for name in ("held_out_share", "min_labels", "consensus") if name in snapshot},
+        **{
+            name: snapshot[name] for name in ("held_out_share", "held_out_by", "min_labels", "consensus") if name in snapshot
+        },
         campaigns=tuple(snapshot.get("campaigns", ())),
     )
     return replace(config, model=model, data=data)

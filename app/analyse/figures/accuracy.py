@@ -23,6 +23,7 @@ from app.analyse.figures.judged_pairs import (
     Mode,
     fitted_here_note,
     judged_pairs,
+    trained_on_note,
 )
 from app.analyse.figures.plot_style import ACCENT, COLOURS, apply_style, dot_trace, name_rows, plain_name
 from descore.metrics import accuracy_with_ties_at, best_tie_threshold, bootstrap_with_ties
@@ -104,21 +105,25 @@ def accuracy_by_checkpoint(checkpoints: Sequence[AnalysedCheckpoint]) -> Finding
     """Tabulate the accuracy of each checkpoint and mode with at least one judged and labelled pair."""
     rows = [row for checkpoint in checkpoints for mode in MODES if (row := _row(checkpoint, mode)) is not None]
     if not rows:
-        return Finding("accuracy", "Agreement with people", ("No labelled pair has been judged by these checkpoints yet.",))
+        return Finding(
+            "accuracy",
+            "Agreement with people",
+            ("No labelled pair has been judged by these checkpoints yet.", *trained_on_note(checkpoints)),
+        )
     fitted_here = [checkpoint.name for checkpoint in checkpoints if checkpoint.fitted_here]
-    notes = (*NOTES, *_unequal(checkpoints), *fitted_here_note(fitted_here))
+    notes = (*NOTES, *trained_on_note(checkpoints), *_unequal(checkpoints), *fitted_here_note(fitted_here))
     return Finding("accuracy", "Agreement with people", notes, (Chart("", _figure(rows)),), HEAD, tuple(rows))
 
 
 def _unequal(checkpoints: Sequence[AnalysedCheckpoint]) -> tuple[str, ...]:
     """Return a warning where two rows of the table count different pairs."""
-    judged = [judged_pairs(checkpoint.pairs, mode).pairs for checkpoint in checkpoints for mode in MODES]
+    judged = [judged_pairs(checkpoint.fair_pairs, mode).pairs for checkpoint in checkpoints for mode in MODES]
     different = {frozenset(pair.pair_id for pair in pairs) for pairs in judged if pairs}
     return UNEQUAL if len(different) > 1 else ()
 
 
 def _row(checkpoint: AnalysedCheckpoint, mode: Mode) -> tuple[Cell, ...] | None:
-    judged, eps = judged_pairs(checkpoint.pairs, mode), checkpoint.tie_threshold(mode)
+    judged, eps = judged_pairs(checkpoint.fair_pairs, mode), checkpoint.tie_threshold(mode)
     if not len(judged):
         return None
     measured = accuracy_of(judged, eps)

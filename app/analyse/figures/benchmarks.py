@@ -77,12 +77,14 @@ class Benchmark:
         pairs: number of its pairs, labelled or not.
         labels: +1 for A, -1 for B, 0 for a tie, by pair id.
         scorers: of at least one labelled pair.
+        trained_on: number of labelled pairs that are left out, since a checkpoint was trained on them.
     """
 
     source: str
     pairs: int
     labels: Mapping[int, int]
     scorers: tuple[Scorer, ...]
+    trained_on: int = 0
 
     @property
     def compared(self) -> tuple[Scorer, ...]:
@@ -114,13 +116,17 @@ def collect_benchmark(
 ) -> Benchmark:
     """Collect the scorers of one source; those of none of its labelled pairs are left out.
 
+    So are labelled pairs that one of the checkpoints was trained on: all scorers are compared on the same pairs.
+
     Args:
         source: name of the source.
         checkpoints: with the selected pairs.
         imported: other models' rewards, by name and pair id.
     """
     pairs = [pair for pair in checkpoints[0].pairs if pair.source == source] if checkpoints else []
-    labels = {pair.pair_id: SIGN[pair.choice] for pair in pairs if pair.choice is not None}
+    trained = frozenset().union(*(checkpoint.trained_on for checkpoint in checkpoints))
+    fair = [pair for pair in pairs if pair.choice is not None and pair.identity not in trained]
+    labels = {pair.pair_id: SIGN[pair.choice] for pair in fair if pair.choice is not None}
     scorers = []
     for checkpoint in checkpoints:
         for mode in MODES:
@@ -129,13 +135,16 @@ def collect_benchmark(
             scorers.append(Scorer(checkpoint.name, mode, rewards, checkpoint.tie_threshold(mode), checkpoint.fitted_here))
     for name, by_pair in imported.items():
         scorers.append(Scorer(name, "imported", {key: value for key, value in by_pair.items() if key in labels}))
-    return Benchmark(source, len(pairs), labels, tuple(scorer for scorer in scorers if scorer.rewards))
+    left_out = sum(pair.choice is not None for pair in pairs) - len(labels)
+    return Benchmark(source, len(pairs), labels, tuple(scorer for scorer in scorers if scorer.rewards), left_out)
 
 
 def benchmark_table(benchmark: Benchmark) -> Finding:
     """Tabulate the accuracy of each compared scorer on the common pairs; the others come last, without figures."""
     title, key = f"Measured on {benchmark.source}", f"benchmark {benchmark.source}"
     size = f"{benchmark.pairs} pairs, {len(benchmark.labels)} of them labelled"
+    if benchmark.trained_on:
+        size += f" and trained on by no checkpoint here ({benchmark.trained_on} more were, and are left out)"
     if not benchmark.scorers:
         return Finding(key, title, (f"{size}; no model has scored them yet.",))
     if not benchmark.common:

@@ -18,7 +18,14 @@ import numpy.typing as npt
 import plotly.graph_objects as go
 
 from app.analyse.figures.finding import Cell, Chart, Estimate, Finding, Floats, bootstrap, estimate, resample_count, share
-from app.analyse.figures.judged_pairs import MODE_TITLES, MODES, AnalysedCheckpoint, fitted_here_note, judged_pairs
+from app.analyse.figures.judged_pairs import (
+    MODE_TITLES,
+    MODES,
+    AnalysedCheckpoint,
+    fitted_here_note,
+    judged_pairs,
+    trained_on_note,
+)
 from app.analyse.figures.plot_style import ACCENT, COLOURS, FAINT, apply_style
 from descore.calibration import preference_probability, probability_source
 
@@ -50,7 +57,7 @@ def calibration(checkpoint: AnalysedCheckpoint) -> tuple[Finding, Finding]:
     """Compute ECE and Brier score of each mode, and the reliability diagram with its bins."""
     summary, bins, charts = [], [], []
     for mode in MODES:
-        judged = judged_pairs(checkpoint.pairs, mode)
+        judged = judged_pairs(checkpoint.fair_pairs, mode)
         judged = judged.where(judged.decided)
         temperature = checkpoint.temperature(mode)
         if not len(judged) or temperature is None:
@@ -73,6 +80,7 @@ def calibration(checkpoint: AnalysedCheckpoint) -> tuple[Finding, Finding]:
         "perfect, 0.25 is what 50 % for every pair gives.",
         "Pairs that people call a tie are left out here. The Train page counts them as a half, so its Brier score and "
         "calibration error of the same pairs differ from these.",
+        *trained_on_note([checkpoint]),
         *fitted_here_note([checkpoint.name] if checkpoint.fitted_here else []),
         *_carried_over(checkpoint),
     )

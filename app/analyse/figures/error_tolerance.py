@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 
 from app.analyse.figures.accuracy import accuracy_of
 from app.analyse.figures.finding import Cell, Chart, Estimate, Finding
-from app.analyse.figures.judged_pairs import AnalysedCheckpoint, judged_pairs
+from app.analyse.figures.judged_pairs import AnalysedCheckpoint, judged_pairs, trained_on_note
 from app.analyse.figures.plot_style import apply_style, dot_trace, name_rows, rows_height
 from descore.answer import DIMENSIONS
 from storage.analysis.judged_pairs import AnalysedPair
@@ -40,7 +40,7 @@ def wrong_sub_scores(pair: AnalysedPair) -> int | None:
 def error_tolerance(checkpoint: AnalysedCheckpoint) -> Finding:
     """Tabulate the accuracy by the number of wrong sub-scores: none, one, two, three or more."""
     title = "Error tolerance"
-    judged = judged_pairs(checkpoint.pairs, "think")
+    judged = judged_pairs(checkpoint.fair_pairs, "think")
     counts = [wrong_sub_scores(pair) for pair in judged.pairs]
     wrong = np.array([-1 if count is None else min(count, len(GROUPS) - 1) for count in counts], dtype=np.int64)
     if not (wrong >= 0).any():
@@ -55,6 +55,7 @@ def error_tolerance(checkpoint: AnalysedCheckpoint) -> Finding:
     notes = (
         "Accuracy of the reward by the number of sub-scores, of ten in the two thoughts, that differ from people's. A "
         "tolerant model stays well above 50 % where its thought is wrong; one that only adds up its sub-scores does not.",
+        *trained_on_note([checkpoint]),
     )
     charts = (Chart("", _figure([row for row in rows if row[0] != ANY])),)
     return Finding("error_tolerance", title, notes, charts, HEAD, tuple(rows))

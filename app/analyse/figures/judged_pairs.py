@@ -42,6 +42,7 @@ class AnalysedCheckpoint:
         pairs: the selected pairs.
         calibrations: by mode.
         fitted_here: whether the calibrations were fitted on held-out pairs of this store.
+        trained_on: identities of the pairs that it, or a checkpoint that it descends from, was trained on.
     """
 
     name: str
@@ -49,6 +50,12 @@ class AnalysedCheckpoint:
     pairs: tuple[AnalysedPair, ...]
     calibrations: Mapping[str, ModeCalibration] = field(default_factory=dict)
     fitted_here: bool = False
+    trained_on: frozenset[str] = frozenset()
+
+    @property
+    def fair_pairs(self) -> tuple[AnalysedPair, ...]:
+        """The selected pairs that it was not trained on: only these say how often it agrees with people."""
+        return tuple(pair for pair in self.pairs if pair.identity not in self.trained_on)
 
     def tie_threshold(self, mode: Mode) -> float | None:
         """Return the eps that was fitted on its own validation pairs; None without a calibration."""
@@ -100,6 +107,18 @@ def fitted_here_note(names: Iterable[str]) -> tuple[str, ...]:
     """Return a note on checkpoints whose calibrations were fitted on held-out pairs of this store; () without names."""
     listed = ", ".join(dict.fromkeys(names))
     return (f"Trained here: {listed}. {FITTED_HERE}",) if listed else ()
+
+
+def trained_on_note(checkpoints: Iterable[AnalysedCheckpoint]) -> tuple[str, ...]:
+    """Return a note on labelled pairs that are left out since a checkpoint was trained on them; () without any."""
+    left_out = []
+    for checkpoint in checkpoints:
+        number = sum(pair.identity in checkpoint.trained_on and pair.choice is not None for pair in checkpoint.pairs)
+        if number:
+            left_out.append(f"{checkpoint.name} on {number}")
+    if not left_out:
+        return ()
+    return (f"Labelled pairs that a checkpoint was trained on are left out: {', '.join(left_out)}.",)
 
 
 def pair_score(pair: AnalysedPair, mode: Mode) -> PairScore | None:

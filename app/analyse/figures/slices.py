@@ -16,6 +16,7 @@ from app.analyse.figures.judged_pairs import (
     Mode,
     fitted_here_note,
     judged_pairs,
+    trained_on_note,
 )
 from app.analyse.figures.plot_style import ACCENT, COLOURS, FAINT, apply_style, dot_trace, name_rows, plain_name, rows_height
 from storage.analysis.judged_pairs import AnalysedPair
@@ -29,7 +30,7 @@ Grouping = dict[str, list[int]]  # name of the group -> indices of its pairs
 
 def accuracy_by_slice(checkpoint: AnalysedCheckpoint, mode: Mode = "think") -> Finding:
     """Draw a dot plot for each property of the pairs, with the accuracy over all pairs as a line."""
-    judged = judged_pairs(checkpoint.pairs, mode)
+    judged = judged_pairs(checkpoint.fair_pairs, mode)
     title = f"Accuracy by kind of pair, {MODE_TITLES[mode]}"
     if not len(judged):
         return Finding("slices", title, ("No labelled pair has been judged by this checkpoint yet.",))
@@ -43,6 +44,7 @@ def accuracy_by_slice(checkpoint: AnalysedCheckpoint, mode: Mode = "think") -> F
     notes = (
         "Accuracy without ties; the dotted line is the accuracy over all pairs. A group differs from it when its whiskers "
         "(95 %) do not reach the line; of twenty groups one does so by chance. A pair counts for both of its generators.",
+        *trained_on_note([checkpoint]),
         *fitted_here_note([checkpoint.name] if checkpoint.fitted_here else []),
     )
     return Finding("slices", title, notes, tuple(charts), HEAD, tuple(rows))

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from app.analyse.figures.accuracy import accuracy_of
 from app.analyse.figures.finding import Cell, Chart, Finding, Floats, bootstrap, estimate
-from app.analyse.figures.judged_pairs import AnalysedCheckpoint, judged_pairs, pair_score
+from app.analyse.figures.judged_pairs import AnalysedCheckpoint, judged_pairs, pair_score, trained_on_note
 from app.analyse.figures.plot_style import ACCENT, COLOURS, apply_style, name_rows, plain_name, rows_height
 
 HEAD = (
@@ -40,12 +40,13 @@ def think_vs_quick(checkpoints: Sequence[AnalysedCheckpoint]) -> Finding:
     notes = (
         "Pairs that were judged in both modes and that people do not call a tie. The difference is in percentage points, "
         "with its paired interval: the thought helps where the whole interval is above 0.",
+        *trained_on_note(checkpoints),
     )
     return Finding("ways", title, notes, (Chart("", _figure(rows)),), HEAD, tuple(rows))
 
 
 def _row(checkpoint: AnalysedCheckpoint) -> tuple[Cell, ...] | None:
-    both = [pair for pair in checkpoint.pairs if pair_score(pair, "think") and pair_score(pair, "quick")]
+    both = [pair for pair in checkpoint.fair_pairs if pair_score(pair, "think") and pair_score(pair, "quick")]
     think, quick = judged_pairs(both, "think"), judged_pairs(both, "quick")
     if not think.decided.any():
         return None

@@ -42,8 +42,9 @@ def selection_warnings(*, trained_here: bool, held_out: bool, labelled: int) -> 
     warnings = Markup("")
     if trained_here and not held_out:
         warnings += Markup(
-            '<p class="ds-hint"><mark>A selected checkpoint was trained on labels of this store.</mark> On pairs that it '
-            "was trained on it looks better than it is. Choose the held-out pairs for a fair figure.</p>"
+            '<p class="ds-hint"><mark>A selected checkpoint was trained on labels of this store.</mark> Figures of '
+            "agreement leave out the pairs that it was trained on; other pairs of their videos or prompts may still favour "
+            "it. The held-out pairs are the fairest.</p>"
         )
     elif trained_here:
         warnings += Markup('<p class="ds-hint"><mark>A selected checkpoint was trained here.</mark> {}</p>').format(

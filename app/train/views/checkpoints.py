@@ -9,10 +9,12 @@ from typing import Any
 
 from markupsafe import Markup
 
+from app.train.views.decide import decision_pill
 from app.train.views.gate import verdict_pill
 from app.ui.dates import day
 from app.ui.markup import NOTHING, button, empty, joined, pill, table
 from app.ui.wording import STAGES, share, size
+from storage.training.decide import decisions_of
 from storage.training.model_registry import BASE, Checkpoint
 
 HEAD = ("checkpoint", "made from", "held-out accuracy", "verdict", "disk", "made", "")
@@ -61,7 +63,7 @@ def _row(summary: CheckpointSummary, may_act: bool) -> list[Markup | str]:
         ),
         _origin(summary),
         _accuracy(checkpoint),
-        verdict_pill((checkpoint.gate or {}).get("verdict")) or NOTHING,
+        verdict_pill((checkpoint.gate or {}).get("verdict")) + _decided(checkpoint) or NOTHING,
         size(checkpoint.disk_bytes) if checkpoint.disk_bytes else NOTHING,
         day(checkpoint.created_at),
         _buttons(summary) if may_act else "",
@@ -76,6 +78,12 @@ def _origin(summary: CheckpointSummary) -> Markup | str:
     return Markup("{}<small> {} {}{}</small>").format(
         summary.parent or "", stage, f"in {summary.run}" if summary.run else "", f", {pairs} pairs" if pairs else ""
     )
+
+
+def _decided(checkpoint: Checkpoint) -> Markup:
+    """Show the last outcome of asking people."""
+    outcomes = [each.recorded["outcome"] for each in decisions_of(checkpoint) if each.recorded]
+    return decision_pill(outcomes[-1]) if outcomes else Markup("")
 
 
 def _accuracy(checkpoint: Checkpoint) -> Markup | str:

@@ -19,20 +19,20 @@ from app.analyse.selection import AnalyseContext
 from app.clip_store import ClipStore
 from app.judge.access import JudgingAccess
 from app.judge.gallery import FOLDER, BundledPair, load_gallery
-from app.judge.shares import OWN_SOURCE
 from app.runs.places.places import Places
 from app.runs.preflight import Preflights
 from app.serving.judging_queue import Visitor
 from app.serving.serving import Serving
 from app.web.auth import COOKIE, Auth
+from app.web.form_data import FormData
 from descore.checkpoints.folder import folder_fingerprint
 from storage.accounts.sessions import open_sign_in
 from storage.judgements import Question, save_judgement
-from storage.pairs import Video, add_pair, list_pairs
-from storage.training.model_registry import kept_location, register_checkpoint
+from storage.pairs import OWN_SOURCE, Video, add_pair, list_pairs
+from storage.training.model_registry import get_checkpoint, kept_location, register_checkpoint
 from tests.helpers.analysed import pair
 from tests.helpers.example_world.base import ExampleWorld
-from tests.helpers.stores import RECORD
+from tests.helpers.stores import RECORD, make_pair
 from tests.helpers.studios import running_studio
 from tests.helpers.tiny import tiny_judge
 
@@ -147,6 +147,27 @@ class RunsWorld(AppWorld):
         return Preflights(self.database)
 
 
+class DecideWorld(AppWorld):
+    """A candidate, and a form with a field that the act needs."""
+
+    runs: Any = ()
+
+    @property
+    def candidate(self) -> Any:
+        with self.database.read() as session:
+            return get_checkpoint(session, self.form.id)
+
+    @cached_property
+    def form(self) -> FormData:
+        place = tiny_judge(thought_tokens=7).save_pretrained(self.home / "second")
+        with self.database.write() as session:
+            location, fingerprint = kept_location(place, self.home), folder_fingerprint(place)
+            second = register_checkpoint(session, name="second", location=location, fingerprint=fingerprint)
+            new = make_pair(session, "new a", "new b", "a new prompt")
+            assert new.id
+        return FormData("decide_judge", str(second.id), {"pairs": "1"})
+
+
 def join_preflight() -> None:
     """Wait until the trainer has answered."""
     for thread in threading.enumerate():
@@ -227,5 +248,6 @@ WORLDS: dict[str, type[ExampleWorld]] = {
     "app.runs": RunsWorld,
     "app.train.page_state": RunsWorld,
     "app.serving.serving": ServingWorld,
+    "app.train.decide": DecideWorld,
     "app.web": WebWorld,
 }

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
@@ -13,6 +14,7 @@ from storage import pairs, votes
 from storage.campaigns.label_schema import Answer
 from storage.exchange.formats.detect import read_file
 from storage.journal.journal_file import JournalFile
+from storage.judgements import Question, save_judgement
 from storage.labelling.assignments import Assignment
 from storage.labelling.next_assignment import next_assignment
 from storage.pairs import NewVideo
@@ -23,7 +25,11 @@ from storage.training.snapshot_config import SnapshotConfig
 from storage.video_files import file_sha256
 from tests.helpers.example_world.base import SUB_SCORES, ExampleWorld
 from tests.helpers.exchange_world import arrive
-from tests.helpers.stores import RECORD
+from tests.helpers.retraining import make_checkpoint
+from tests.helpers.stores import RECORD, make_pair
+
+if TYPE_CHECKING:
+    from storage.training.model_registry import Checkpoint
 
 MOMENT = "2026-01-31T12:00:00+00:00"
 
@@ -152,6 +158,29 @@ class RegistryWorld(StorageWorld):
         return self.home / "base"
 
 
+class DecideWorld(StorageWorld):
+    """A candidate beside the checkpoint that serves; they prefer different videos on two new pairs."""
+
+    held_out, held_out_share = 58, 0.2
+
+    @cached_property
+    def candidate(self) -> Checkpoint:
+        with self.database.write() as session:
+            candidate = make_checkpoint(session, "candidate", parent_id=self.checkpoint.id)
+            for number in range(2):
+                new = make_pair(session, f"new {number} a", f"new {number} b", f"new {number}")
+                for checkpoint, reward in ((candidate, 1.0), (self.checkpoint, -1.0)):
+                    for video, value in ((new.video_a, reward), (new.video_b, 0.0)):
+                        question = Question(video.id, new.prompt, checkpoint.fingerprint, "think")
+                        save_judgement(session, question, replace(RECORD, reward=value))
+        return candidate
+
+    @cached_property
+    def session(self) -> Any:
+        assert self.candidate  # before the transaction begins
+        return super().session
+
+
 class RunFolderWorld(StorageWorld):
     """The folder of a run that has begun."""
 
@@ -167,7 +196,10 @@ WORLDS: dict[str, type[ExampleWorld]] = {
     "storage.database": DatabaseWorld,
     "storage.exchange": ExchangeWorld,
     "storage.journal": JournalWorld,
+    "storage.training.decide": DecideWorld,
+    "storage.training.decide_pairs": DecideWorld,
     "storage.training.model_registry": RegistryWorld,
+    "storage.training.power": DecideWorld,
     "storage.training.preflight": PreflightWorld,
     "storage.training.run_folder": RunFolderWorld,
     "storage.uploads": UploadsWorld,

@@ -25,10 +25,19 @@ from storage.labelling.labels import revisions
 from storage.labelling.next_assignment import next_assignment
 from storage.labelling.submit import submit, undo
 from storage.pairs import add_pair
+from storage.training.model_registry import mark_deleted
 from storage.training.new_labels import NewLabels, count_new_labels
 from storage.training.runs import newest_trained_label
-from storage.training.snapshot_config import SnapshotConfig, newest_label
-from storage.training.snapshots import Snapshot, SnapshotPair, snapshot_hash
+from storage.training.snapshot_config import SnapshotConfig, newest_label, pair_keys
+from storage.training.snapshots import (
+    LEAST_PROMPTS,
+    Snapshot,
+    SnapshotPair,
+    held_out_by_in_use,
+    make_snapshot,
+    snapshot_hash,
+    with_share_in_use,
+)
 from tests.helpers.labelling import NOW, SCORES, Team, label_all, make_team, new_submission
 from tests.helpers.opinions import opine
 from tests.helpers.retraining import add_run, held_out_pairs, let_say, make_checkpoint, serve_base, snapshot_of
@@ -321,3 +330,58 @@ def test_settings_out_of_range_are_refused() -> None:
     for wrong in ({"held_out_share": 0.0}, {"held_out_share": 0.6}, {"replay_share": 0.95}, {"min_labels": 0}):
         with pytest.raises(StorageError):
             SnapshotConfig(**wrong)  # type: ignore[arg-type]
+
+
+def prompt_pairs(database: Database, prompts: int, each: int = 1, shared: bool = False) -> Team:
+    """A campaign of some pairs for each prompt; with `shared`, a pair's video B is another prompt's video A."""
+    with database.write() as session:
+        pairs = []
+        for index in range(each * prompts):
+            second = f"{(index + each) % (each * prompts)}a" if shared else f"{index}b"
+            pairs.append(make_pair(session, f"{index}a", second, f"prompt {index // each}").id)
+        people = tuple(add_user(session, f"annotator {index}", "annotator").id for index in range(2))
+        config = CampaignConfig("prompts", dimensions=(), overlap=1, gold_share=0.0, repeat_share=0.0)
+        campaign = create_campaign(session, config, pairs, DEFAULT_GUIDELINES, created_by=None)
+    return Team(campaign, people, tuple(pairs))
+
+
+def test_whole_prompts_are_held_out_and_none_of_their_videos_is_trained_on(database: Database) -> None:
+    team = prompt_pairs(database, prompts=12, each=2, shared=True)
+    let_say(database, team, 0, "AB" * 12)
+    snapshot = snapshot_of(database, held_out_by="prompts")
+    with database.read() as session:
+        keys = pair_keys(session, [pair.pair_id for pair in snapshot.pairs])
+    held, trained = (
+        [keys[pair.pair_id] for pair in snapshot.pairs if (pair.part == "held_out") == out] for out in (True, False)
+    )
+    assert len({key.prompt for key in held}) * 2 == len(held)
+    assert 2 <= len(held) <= 10
+    assert {key.prompt for key in held}.isdisjoint(key.prompt for key in trained)
+    videos = {content for key in held for content in (key.first, key.second)}
+    assert all(videos.isdisjoint((key.first, key.second)) for key in trained)
+    assert snapshot.counts["known_videos"] == 24 - len(held) - len(trained) > 0
+    assert "known_videos" not in snapshot_of(database).counts
+    with pytest.raises(StorageError, match="pairs or prompts"):
+        SnapshotConfig(held_out_by="videos")  # type: ignore[arg-type]
+
+
+def test_new_stores_hold_out_prompts_and_others_go_on_as_they_began(database: Database) -> None:
+    team = prompt_pairs(database, prompts=LEAST_PROMPTS)
+    let_say(database, team, 0, "A" * (LEAST_PROMPTS - 1) + ".")
+    with database.read() as session:
+        assert held_out_by_in_use(session) == "pairs"  # one prompt too few has an answer
+    let_say(database, team, 1, "." * (LEAST_PROMPTS - 1) + "B")
+    with database.write() as session:
+        base = serve_base(session)
+        assert held_out_by_in_use(session) == "prompts"
+        config = with_share_in_use(session, SnapshotConfig())
+        by_prompts = make_snapshot(session, config, 0, incremental=False)
+        news = count_new_labels(session, config, 0)
+        assert (news.held_out, news.new) == (by_prompts.counts["held_out"], by_prompts.counts["new"])
+        by_pairs = make_snapshot(session, SnapshotConfig(), 0, incremental=False)
+        made = make_checkpoint(session, "by pairs", run_id=add_run(session, base, by_pairs).id)
+        assert held_out_by_in_use(session) == "pairs"
+        with pytest.raises(StorageError, match="held-out pairs, not prompts"):
+            add_run(session, base, by_prompts)
+        assert mark_deleted(session, made.id).deleted_at is not None
+        assert add_run(session, base, by_prompts).snapshot["held_out_by"] == "prompts"  # type: ignore[index]

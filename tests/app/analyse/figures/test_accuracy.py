@@ -270,3 +270,22 @@ def test_csv_has_every_number_in_full() -> None:
     assert lines[1].startswith('"a, b",0.3333333333333333,0.06')
     assert lines[1].endswith(",3")
     assert lines[2] == "none,,,,"
+
+
+def test_pairs_that_a_checkpoint_was_trained_on_are_left_out_and_counted() -> None:
+    both = [replace(each, quick=each.think) for each in SIX]
+    trained = replace(checkpoint(both), trained_on=frozenset({"identity 3", "identity 5", "identity of nobody"}))
+    accuracy = accuracy_by_checkpoint([trained])
+    assert accuracy.rows[0][HEAD.index("pairs")] == 4
+    note = "Labelled pairs that a checkpoint was trained on are left out: one on 2."
+    for finding in (
+        accuracy,
+        calibration(trained)[0],
+        accuracy_by_slice(trained),
+        think_vs_quick([trained]),
+    ):
+        assert note in finding.notes
+    assert think_vs_quick([trained]).rows[0][1] == 3
+    everything = replace(trained, trained_on=frozenset(each.identity for each in both))
+    assert "one on 6" in accuracy_by_checkpoint([everything]).notes[-1]
+    assert not any("trained on are left out" in text for text in accuracy_by_checkpoint([checkpoint(both)]).notes)

@@ -107,3 +107,11 @@ def test_measured_figures_stand_in_the_published_columns() -> None:
     assert table.rows[-1][table.head.index("VideoGen-Bench, with ties")] is None
     assert table.rows[0][2] == Estimate(0.552, None, None, 0, percent=True)
     assert ",0.552,,,," in csv_text(table)
+
+
+def test_pairs_that_a_checkpoint_was_trained_on_count_for_no_scorer() -> None:
+    trained = replace(checkpoint(PAIRS), trained_on=frozenset({"identity 2"}))
+    benchmark = collect_benchmark("test", [trained], {"VideoScore": {1: (3.0, 1.0), 2: (1.0, 4.0), 3: (2.0, 2.0)}})
+    assert benchmark.common == (1, 3)
+    assert benchmark.trained_on == 1
+    assert "1 more were, and are left out" in benchmark_table(benchmark).notes[0]
