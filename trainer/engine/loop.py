@@ -123,11 +123,13 @@ def train(
     accelerator: Accelerator,
     stop: StopSignals,
     after_step: Callable[[int], dict[str, float]] | None = None,
+    is_over: Callable[[], bool] = lambda: False,
 ) -> RunResult:
     """Train the stage's model in place, from the newest whole checkpoint of `run_folder` on if there is one.
 
     Args:
         after_step: called after each step with its number, for further figures (none where they are not due).
+        is_over: asked before each step; True ends the stage as if all steps were done.
 
     Raises:
         TrainingFailedError: numbers were not finite several times in a row, a step does not fit into memory, or the disk
@@ -138,11 +140,13 @@ def train(
     first = loop.progress.steps
     with RunLog(run_folder, accelerator, stage.name, first, stage.steps, config.log_every) as metrics:
         for step in range(first, stage.steps):
+            if is_over():
+                break
             figures = loop.step(step)
             if after_step is not None:
                 figures |= after_step(step)
             metrics.write(step, figures)
-            if loop.stopping or (step + 1) % config.save_every == 0 or step + 1 == stage.steps:
+            if loop.stopping or (step + 1) % config.save_every == 0 or step + 1 == stage.steps or is_over():
                 loop.save()
             if loop.stopping:
                 break

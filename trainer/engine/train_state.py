@@ -67,7 +67,7 @@ def save_state(
         states: `random_states` of every process.
     """
     if not is_sharded(accelerator):
-        save_file(_trained(model), folder / "weights.safetensors")
+        save_weights(folder / "weights.safetensors", model)
         torch.save([_plain(optimizer).state_dict() for optimizer in optimizers], folder / "optimizer.pt")
     torch.save(states, folder / "random.pt")
     (folder / "state.json").write_text(json.dumps(asdict(progress)), "utf-8")
@@ -82,7 +82,7 @@ def load_state(folder: Path, accelerator: Accelerator, model: nn.Module, optimiz
     if is_sharded(accelerator):
         accelerator.load_state(str(folder / "sharded"))
     else:
-        _load_weights(folder / "weights.safetensors", model)
+        load_weights(folder / "weights.safetensors", model)
         saved = torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True)
         for optimizer, state in zip(optimizers, saved, strict=True):
             _plain(optimizer).load_state_dict(state)
@@ -136,7 +136,17 @@ def _trained(model: nn.Module) -> dict[str, torch.Tensor]:
     return {name: p.detach().cpu().contiguous() for name, p in model.named_parameters() if p.requires_grad}
 
 
-def _load_weights(path: Path, model: nn.Module) -> None:
+def save_weights(path: Path, model: nn.Module) -> None:
+    """Write the trained weights of a model that lies in one piece."""
+    save_file(_trained(model), path)
+
+
+def load_weights(path: Path, model: nn.Module) -> None:
+    """Load what `save_weights` wrote.
+
+    Raises:
+        ValueError: the file holds other weights than the model trains.
+    """
     saved = load_file(path)
     own = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     if set(saved) != set(own):

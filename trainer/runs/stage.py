@@ -30,6 +30,7 @@ from trainer.engine.save_trained import save_trained
 from trainer.engine.stop_signals import StopSignals
 from trainer.engine.train_state import whole_weights
 from trainer.engine.trainable import TrainableModel, experts_left_out, load_for_training, set_trainable
+from trainer.evaluation.early_stopping import EarlyStopping, split_validation
 from trainer.evaluation.held_out import JudgedPairs, JudgingStoppedError, OnProgress, ParentScale, judge_pairs
 from trainer.evaluation.monitors import AnchorMonitor, HeldOutMonitor, anchor_rows
 from trainer.paradigm import StageName
@@ -57,9 +58,12 @@ class StageRun:
     accelerator: Accelerator
     stop: StopSignals
     observer: RunObserver = field(default_factory=RunObserver)
+    validation: tuple[TrainingPair, ...] = ()
+    _best_step: int | None = None
 
     def run(self, checkpoint: str | None) -> int:
         """Load, measure, train, measure again, save."""
+        self._hold_validation()
         config, accelerator = self.config, self.accelerator
         trained = load_for_training(config, accelerator.device, checkpoint)
         set_trainable(trained.model, config, self.stage)
@@ -102,9 +106,11 @@ class StageRun:
         )
         before = self._before(trained, reader, precision, vision)
         stage = self._stage(trained, data, precision, vision)
-        after_step = self._monitors(trained, reader, precision, vision, stage.steps)
+        early = self._early_stopping(trained, reader, precision, vision, stage.steps)
+        after_step = self._monitors(trained, reader, precision, vision, stage.steps, early)
+        is_over = (lambda: False) if early is None else early.is_over
         try:
-            result = train(stage, config, self.folder, self.accelerator, self.stop, after_step)
+            result = train(stage, config, self.folder, self.accelerator, self.stop, after_step, is_over)
         except TrainingFailedError as error:
             failed = {"status": "failed", "stage": self.stage, "error": str(error), "alarms": self._alarms()}
             write_json(self.folder / REPORT, failed, self.accelerator)
@@ -113,6 +119,7 @@ class StageRun:
         if result.exit_code:
             self._report("stopped", result, problems, before, {})
             return result.exit_code
+        self._best_step = None if early is None else early.restore_best()
         if self.accelerator.distributed_type == DistributedType.FSDP:
             trained = self._whole(trained, checkpoint)
         judged = self._judge(trained, reader, precision, vision, "after")
@@ -203,10 +210,16 @@ class StageRun:
         return sum(any(pair.sub_scores) for pair in self.pairs.train)
 
     def _monitors(
-        self, trained: TrainableModel, reader: PairReader, precision: Precision, vision: VisionFeatures | None, steps: int
+        self,
+        trained: TrainableModel,
+        reader: PairReader,
+        precision: Precision,
+        vision: VisionFeatures | None,
+        steps: int,
+        early: EarlyStopping | None,
     ) -> Callable[[int], dict[str, float]]:
         """Build the function that is called after each step: it tells the observer and runs the monitors."""
-        monitors: list[Callable[[int], dict[str, float]]] = []
+        monitors: list[Callable[[int], dict[str, float]]] = [] if early is None else [early]
         if self.accelerator.distributed_type != DistributedType.FSDP:  # sharded weights can't judge
             watched = [pair for pair in self.pairs.held_out if pair.label][: self.config.watched_pairs]
             if watched:
@@ -222,6 +235,26 @@ class StageRun:
             return {name: value for monitor in monitors for name, value in monitor(step).items()}
 
         return after_step
+
+    def _hold_validation(self) -> None:
+        """Take the validation pairs out of the training pairs, where the stage may stop early."""
+        if not self.config.early_stopping or self.accelerator.distributed_type == DistributedType.FSDP:
+            return
+        train, self.validation = split_validation(self.pairs.train, self.config.validation_share)
+        if not train or not self.validation:
+            log.warning("too few pairs to validate on: the stage trains all its steps")
+            self.validation = ()
+            return
+        self.pairs = replace(self.pairs, train=train)
+
+    def _early_stopping(
+        self, trained: TrainableModel, reader: PairReader, precision: Precision, vision: VisionFeatures | None, steps: int
+    ) -> EarlyStopping | None:
+        if not self.validation:
+            return None
+        judge = lambda: self._judged(self.validation, trained, reader, precision, vision)  # noqa: E731
+        patience = self.config.early_stopping
+        return EarlyStopping(judge, trained.model, self.folder, self.accelerator, steps=steps, patience=patience)
 
     def _before(
         self, trained: TrainableModel, reader: PairReader, precision: Precision, vision: VisionFeatures | None
@@ -293,6 +326,8 @@ class StageRun:
             "paradigm": self.config.paradigm,
             "train_pairs": len(self.pairs.train),
             "held_out_pairs": len(self.pairs.held_out),
+            "validation_pairs": len(self.validation),
+            "best_step": self._best_step,
             "with_thoughts": sum(pair.thoughts is not None for pair in self.pairs.train),
             "with_sub_scores": self._with_sub_scores,
             "warnings": self._warnings(),
