@@ -14,7 +14,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from storage.training.run_folder import METRICS, RunLock
-from storage.training.runs import Run, RunRequest, create_run, finish, mark_running
+from storage.training.runs import Run, RunRequest, create_run, finish, mark_running, request_cancel
 from storage.training.snapshots import Snapshot, SnapshotPair
 from tests.helpers.pages import PHONE, overflow, signed_in_page
 from tests.helpers.tiny_runs import tiny_config, tiny_pairs, tiny_run
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.training
 
 STEPS = 6
+FROZEN = Snapshot((SnapshotPair(1, "new", "abc", 1, 1.0, {}, ()),), "hash", 0, {"new": 1}, {"held_out_share": 0.2})
+REQUEST = RunRequest("train", "week 12", "another machine", 1, 1, ("dual-rl",), "current", "tiny-cpu")
+COMES_FIRST = "document.querySelector('.train-run').compareDocumentPosition(document.querySelector('.train-news')) & 4"
 
 
 @pytest.fixture
@@ -33,10 +36,8 @@ def run(running: Running, tmp_path: Path) -> Iterator[Run]:
     config = tiny_config(save_every=STEPS)
     tiny_run("dual-rl", replace(config, dual_rl=replace(config.dual_rl, steps=STEPS)), tiny_pairs(4), tmp_path)
     database = running.studio.database
-    frozen = Snapshot((SnapshotPair(1, "new", "abc", 1, 1.0, {}, ()),), "hash", 0, {"new": 1}, {"held_out_share": 0.2})
-    request = RunRequest("train", "week 12", "another machine", 1, 1, ("dual-rl",), "current", "tiny-cpu")
     with database.write() as session:
-        made = create_run(session, request, frozen, None)
+        made = create_run(session, REQUEST, FROZEN, None)
     folder = database.home / made.folder
     (folder / "dual-rl").mkdir(parents=True)
     (folder / "dual-rl" / METRICS).write_bytes((tmp_path / "run" / METRICS).read_bytes())
@@ -72,6 +73,22 @@ def test_an_alarm_comes_and_goes_while_the_run_goes_on(browser: Browser, running
         expect(past.filter(has_text="cut off at the limit")).to_contain_text("steps 5 to")
         expect(alarm).to_have_count(0)
         expect(past.filter(has_text="Memory ran out once; sequences now go through in pieces of 512 tokens")).to_be_visible()
+
+        # What runs stands on top. Ticked beside another run it stands beside that one, after a reload too; so does a note.
+        assert page.evaluate(COMES_FIRST)
+        with running.studio.database.write() as session:
+            other = create_run(session, replace(REQUEST, name="week 13"), FROZEN, None)
+            request_cancel(session, other.id)
+        page.get_by_text("Write a note").click()
+        page.get_by_label("Note on week 12").fill("too many are cut off")
+        page.get_by_role("button", name="Save note").click()
+        for number in (run.id, other.id):
+            page.locator(f"[data-compare='{number}']").check()
+        for _ in range(2):
+            expect(page.locator(".train-comparison")).to_contain_text("2 runs compared")
+            page.locator(".train-compare [data-figure=entropy] .main-svg").first.wait_for()
+            expect(page.locator(".train-note-text")).to_have_text("too many are cut off")
+            page.reload()
 
 
 def test_alarms_fit_on_a_phone(browser: Browser, running: Running, run: Run) -> None:
