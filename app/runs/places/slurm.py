@@ -44,8 +44,8 @@ _LOST = {
     "NODE_FAIL": "the node of its job failed; resume it, and a new job goes on from its last checkpoint",
     "CANCELLED": "its job was cancelled in SLURM; it can go on from its last checkpoint",
     "REVOKED": "its job was taken back by SLURM; it can go on from its last checkpoint",
-    "COMPLETED": "its job ended without a word; it can go on from its last checkpoint",
-    _GONE: "SLURM knows its job no longer, and it ended without a word; it can go on from its last checkpoint",
+    "COMPLETED": "its job ended without a message; it can go on from its last checkpoint",
+    _GONE: "SLURM no longer lists its job, and the run left no message; it can go on from its last checkpoint",
 }
 
 

@@ -11,7 +11,7 @@ from app.serving.serving import Serving, offload_reason
 from storage.training.run_folder import is_held, tail
 from storage.training.runs import Run
 
-GONE = "its process died without a word; it can go on from its last checkpoint"
+GONE = "its process ended without a message; it can go on from its last checkpoint"
 
 
 class ThisMachine(PlaceOfProcesses):

@@ -140,7 +140,7 @@ def test_a_job_that_slurm_has_forgotten_is_lost_and_one_that_it_does_not_answer_
     slurm.forget(job)
     ended = until(supervisor, database, run, is_over)
     assert ended.state == "lost"
-    assert "knows its job no longer" in ended.message
+    assert "no longer lists its job" in ended.message
 
 
 def test_a_job_whose_program_can_not_start_fails_with_its_last_words(database: Database, slurm: FakeSlurm) -> None:

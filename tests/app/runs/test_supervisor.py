@@ -55,7 +55,7 @@ def test_a_killed_process_is_noticed_and_its_run_resumed(database: Database) -> 
     os.kill(found.pid, signal.SIGKILL)
     lost = until(supervisor, database, run, is_over)
     assert lost.state == "lost"
-    assert "died" in lost.message
+    assert "ended without a message" in lost.message
     supervisor.resume(run.id)
     until(supervisor, database, run, goes_on)
     supervisor.cancel(run.id)
