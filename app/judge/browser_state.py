@@ -22,7 +22,8 @@ def checked_state(saved: Any) -> dict[str, Any]:
     """Return what may be kept of a browser's state.
 
     Its keys, all optional: voter (32 hex digits), a and b (public ids of the videos), bundled (an id of the gallery), own
-    (True while videos of one's own are shown or chosen), prompt, mode, k.
+    (True while videos of one's own are shown or chosen), prompt, mode, k, vote_first
+    (True while the model's answer waits for a vote).
     """
     state = saved if isinstance(saved, dict) else {}
     texts = {name: value for name in _TEXTS if isinstance(value := state.get(name), str)}
@@ -36,9 +37,7 @@ def checked_state(saved: Any) -> dict[str, Any]:
         kept["mode"] = mode
     if isinstance(k, int) and not isinstance(k, bool) and 2 <= k <= MOST_THOUGHTS:
         kept["k"] = k
-    if state.get("own") is True:
-        kept["own"] = True
-    return kept
+    return kept | {name: True for name in ("own", "vote_first") if state.get(name) is True}
 
 
 def asked_in(state: dict[str, Any]) -> tuple[Mode, int]:

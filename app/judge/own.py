@@ -9,15 +9,22 @@ is here already. So two files that come at about the same time can't undo each o
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
 import gradio as gr
 
 from app.clip_store import ClipStore
+from app.judge.api import JudgeApi
 from app.ui.assets import mount_script, read_static
+from app.web.plain_errors import JUDGING_ERRORS, judging_error_text
+from app.web.uploads import uploaded_file
+from storage import StorageError
 from storage.pairs import Video
 from storage.uploads import KEPT_FOR
+
+log = logging.getLogger(__name__)
 
 # Leads see the pairs of all sources, and can put them into a campaign; annotators see those of their campaigns.
 KEPT = (
@@ -61,3 +68,23 @@ def own_panel(elem_id: str = "own") -> gr.HTML:
         apply_default_css=False,
         elem_id=elem_id,
     )
+
+
+def own_video(
+    api: JudgeApi, side: str, named: Mapping[str, Any], errors: dict[str, str], request: gr.Request
+) -> Video | None:
+    """Return the video that a browser names: a new file, else the one that was there; note why a file is of no use."""
+    if "path" in named:
+        try:
+            path = str(uploaded_file(named["path"]))
+            return api.take_in(path, api.access.visitor(request), f"Video {side.upper()}")
+        except JUDGING_ERRORS as error:
+            errors[side] = judging_error_text(error)
+        except Exception:
+            log.exception("a video could not be taken in")
+            errors[side] = "This did not work. The app's log says why."
+    try:
+        return api.clip_store.by_id(str(named["id"])) if "id" in named else None
+    except StorageError as error:
+        errors.setdefault(side, judging_error_text(error))
+        return None

@@ -9,12 +9,10 @@ from __future__ import annotations
 import json
 import logging
 import secrets
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from functools import partial, wraps
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 from typing import Any
-from urllib.parse import urlencode
 
 import gradio as gr
 
@@ -23,13 +21,14 @@ from app.judge.batch import batch_panel, table_view
 from app.judge.browser_state import THOUGHTS, asked_in, checked_state
 from app.judge.gallery import gallery_strip, gallery_view
 from app.judge.history import history_entry, history_panel, history_view
-from app.judge.own import CLOSED, own_panel, own_view
-from app.judge.shares import SharedPair
-from app.serving.answer import Answer
+from app.judge.own import CLOSED, own_panel, own_video, own_view
+from app.judge.share_line import ShareLine
+from app.judge.shown import Answered, Question, Shown, Updates, by_part, notice, turn_of, whole
+from app.serving.answer import Answer, cover
 from app.ui.answer_panel import answer_panel, answer_view
 from app.ui.share import share_line, share_view
 from app.ui.synced_pair import synced_pair
-from app.ui.vote import vote_bar, vote_first_switch, vote_view
+from app.ui.vote import vote_bar, vote_view
 from app.web.auth import NotAllowedError
 from app.web.client_signal import ClientSignal
 from app.web.plain_errors import JUDGING_ERRORS, judging_error_text, plainly
@@ -43,66 +42,6 @@ from storage.votes import Seen, ShownAnswer
 
 log = logging.getLogger(__name__)
 
-Updates = dict[str, Any]  # new values of the page's parts, by name; the others stay as they are
-
-
-@dataclass(frozen=True)
-class Shown:
-    """What the page is to show.
-
-    Attributes:
-        a, b: the videos; None for one of one's own that is still to come.
-        bundled: the id of a pair of the gallery.
-        shared: the link that the pair came by.
-        answer: of the model, from the store.
-        notice: a sentence about a link that leads nowhere.
-        errors: why a video of one's own could not be used, by side.
-        turn: of the browser's event about its own videos that this answers.
-    """
-
-    a: Video | None
-    b: Video | None
-    prompt: str
-    bundled: Any = None
-    shared: SharedPair | None = None
-    answer: Answer | None = None
-    notice: str = ""
-    errors: dict[str, str] = field(default_factory=dict)
-    turn: int = 0
-
-    @property
-    def videos(self) -> tuple[Video, ...]:
-        """The videos that are there."""
-        return tuple(video for video in (self.a, self.b) if video is not None)
-
-
-@dataclass(frozen=True)
-class Answered:
-    """The answer on the page, and how it was asked for.
-
-    Attributes:
-        pair: id of the pair that it is about; None where its link has ended.
-        seen: what a vote keeps of it.
-    """
-
-    mode: Mode
-    k: int
-    pair: int | None = None
-    seen: Seen = "unknown"
-
-
-@dataclass
-class Question:
-    """What a tab has asked.
-
-    Attributes:
-        cancel: stops it.
-        instead: the answer that the page shows after it, once another pair came in its place.
-    """
-
-    cancel: threading.Event
-    instead: Answer = field(default_factory=Answer)
-
 
 class JudgePage:
     """Builds the page inside the current `gr.Blocks` and holds what its handlers need."""
@@ -110,6 +49,7 @@ class JudgePage:
     def __init__(self, api: JudgeApi) -> None:
         self.api, self.bundled = api, api.bundled
         self._running: dict[str, Question] = {}
+        self.links = ShareLine(api)
         self._left: dict[str, Question] = {}  # stopped, and not at their end yet
 
     # ---- layout --------------------------------------------------------------------------------------------------
@@ -148,7 +88,11 @@ class JudgePage:
             self.k = gr.Slider(
                 2, MOST_THOUGHTS, THOUGHTS, step=1, label="thoughts", visible=False, container=False, elem_id="k"
             )
-            vote_first_switch()
+            self.vote_first = gr.Checkbox(
+                label="vote first",
+                container=False,
+                elem_id="vote-first",
+            )
             self.judge = gr.Button("Judge", variant="primary", elem_id="judge")
             self.cancel = gr.Button("Cancel", interactive=False, elem_id="cancel")
 
@@ -163,6 +107,7 @@ class JudgePage:
             "votes": self.votes,
             "mode": self.mode,
             "k": self.k,
+            "vote_first": self.vote_first,
             "share": self.share,
             "notice": self.notice,
             "history": self.history,
@@ -170,7 +115,7 @@ class JudgePage:
             "saved": self.saved,
         }
         page = list(parts.values())
-        named = partial(_by_part, parts)
+        named = partial(by_part, parts)
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         blocks.load(plainly(named(self._restore)), self.saved, page, **quiet)
         self.strip.select(plainly(named(self._choose)), self.saved, page, **quiet)
@@ -198,10 +143,15 @@ class JudgePage:
         ).then(self._remember, [*question, self.answered], [self.history, self.saved], **quiet)
         self.cancel.click(self._cancel, queue=False, **quiet)
         voting = [self.selection, self.prompt, self.answered, self.saved]
-        self.votes.vote(plainly(self._vote), voting, self.votes, **quiet)
+        shown_by_vote = [self.votes, self.panel, self.answered]
+        self.votes.vote(plainly(named(self._vote)), voting, shown_by_vote, **quiet)
+        uncovering = [self.vote_first, *voting]
+        self.vote_first.input(
+            plainly(named(self._keep_vote_first)), uncovering, [self.panel, self.answered, self.saved], **quiet
+        )
         shown = [self.selection, self.prompt, self.answered, self.saved]
-        self.share.make_link(plainly(self._make_link), shown, self.share, **quiet)
-        self.share.end_link(plainly(self._end_link), shown, self.share, **quiet)
+        self.share.make_link(plainly(self.links.make), shown, self.share, **quiet)
+        self.share.end_link(plainly(self.links.end), shown, self.share, **quiet)
 
     # ---- choosing a pair -----------------------------------------------------------------------------------------
 
@@ -301,14 +251,14 @@ class JudgePage:
         """Read the pairs of a table that the browser has uploaded; the videos are named by the browser."""
         self.api.access.visitor(request)
         name = str(getattr(event, "name", ""))[:200] or "The table"
-        return table_view(uploaded_file(getattr(event, "path", None)), name, _turn(event))
+        return table_view(uploaded_file(getattr(event, "path", None)), name, turn_of(event))
 
     # ---- videos of one's own -------------------------------------------------------------------------------------
 
     def _begin_own(self, saved: dict[str, Any], event: gr.EventData, request: gr.Request) -> Updates:
         """Make room for two videos: nothing of the pair before stays, its prompt least of all."""
         self._abandon(request.session_hash)
-        return self._page(Shown(None, None, "", turn=_turn(event)), saved, request)
+        return self._page(Shown(None, None, "", turn=turn_of(event)), saved, request)
 
     def _take_own(self, prompt: str, saved: dict[str, Any], event: gr.EventData, request: gr.Request) -> Updates:
         """Take the videos in that came, keep those that were there, and show what there is."""
@@ -317,8 +267,8 @@ class JudgePage:
         errors: dict[str, str] = {}
         for side in ("a", "b"):
             named = getattr(event, side, None)
-            sides[side] = self._own_video(side, named if isinstance(named, dict) else {}, errors, request)
-        shown = Shown(sides["a"], sides["b"], prompt, errors=errors, turn=_turn(event))
+            sides[side] = own_video(self.api, side, named if isinstance(named, dict) else {}, errors, request)
+        shown = Shown(sides["a"], sides["b"], prompt, errors=errors, turn=turn_of(event))
         try:
             page = self._page(self._with_answer(shown, checked_state(saved), request), saved, request)
         except JUDGING_ERRORS as error:  # an answer all the same, or the browser would wait for it
@@ -326,23 +276,6 @@ class JudgePage:
             return {"own": own, "saved": checked_state(saved)}
         del page["prompt"]  # somebody may be writing there
         return page
-
-    def _own_video(self, side: str, named: dict[str, Any], errors: dict[str, str], request: gr.Request) -> Video | None:
-        """Return the video that a browser names: a new file, else the one that was there; note why a file is of no use."""
-        if "path" in named:
-            try:
-                path = str(uploaded_file(named["path"]))
-                return self.api.take_in(path, self.api.access.visitor(request), f"Video {side.upper()}")
-            except JUDGING_ERRORS as error:
-                errors[side] = judging_error_text(error)
-            except Exception:
-                log.exception("a video could not be taken in")
-                errors[side] = "This did not work. The app's log says why."
-        try:
-            return self.api.clip_store.by_id(str(named["id"])) if "id" in named else None
-        except StorageError as error:
-            errors.setdefault(side, judging_error_text(error))
-            return None
 
     # ---- the page of a pair --------------------------------------------------------------------------------------
 
@@ -370,10 +303,11 @@ class JudgePage:
         else:  # of a shared pair a browser keeps no more than the link
             player = self.api.shares.view(shown.shared)
         saved = checked_state(saved)
-        answer = shown.answer or Answer()
+        covered = shown.answer is not None and self._is_covered(selection, shown.prompt, saved, request)
+        answer = cover(shown.answer or Answer()) if covered else shown.answer or Answer()
         if left := self._left.get(request.session_hash or ""):
             left.instead = answer
-        share = self._share_view(selection, shown.prompt, shown.answer is not None, saved, request)
+        share = self.links.view(selection, shown.prompt, shown.answer is not None, saved, request)
         mode, k = asked_in(saved)
         own = own_view(self.api.clip_store, shown.a, shown.b, shown.errors, shown.turn) if is_own else CLOSED
         return {
@@ -386,10 +320,13 @@ class JudgePage:
             "votes": self._vote_view(selection, shown.prompt, saved, request),
             "mode": mode,
             "k": gr.Slider(value=k, visible=mode == "k"),
+            "vote_first": "vote_first" in saved,
             "share": share,
-            "notice": _notice(shown.notice, share["until"] if shown.shared is not None and not share["own"] else ""),
+            "notice": notice(shown.notice, share["until"] if shown.shared is not None and not share["own"] else ""),
             "history": history_view(self.api.access.person(request)),
-            "answered": None if shown.answer is None else self._answered(selection, shown.prompt, answer, answer.k, request),
+            "answered": None
+            if shown.answer is None
+            else self._answered(selection, shown.prompt, shown.answer, shown.answer.k, covered, request),
             "saved": saved,
         }
 
@@ -405,7 +342,7 @@ class JudgePage:
 
     def _keep_mode(self, mode: Any, k: Any, saved: dict[str, Any]) -> tuple[Any, ...]:
         """Keep in the browser how it asks, and show the number of thoughts where there are several."""
-        return gr.Slider(visible=mode == "k"), checked_state(checked_state(saved) | {"mode": mode, "k": _whole(k)})
+        return gr.Slider(visible=mode == "k"), checked_state(checked_state(saved) | {"mode": mode, "k": whole(k)})
 
     def _judge(
         self,
@@ -423,8 +360,9 @@ class JudgePage:
         rest = gr.Button(interactive=False), gr.Button(interactive=True), gr.skip(), None
         try:
             pair, visitor = self.api.admit(selection, prompt, request)
+            question.covered = self._is_covered(selection, prompt, saved, request)
             for answer in self.api.answers(pair, mode, int(k), cancel, visitor):
-                yield answer_view(answer), *rest
+                yield answer_view(cover(answer) if question.covered else answer), *rest
                 rest = (gr.skip(),) * 4
         except JUDGING_ERRORS as error:
             answer = replace(answer, phase="error", status=judging_error_text(error))
@@ -442,16 +380,21 @@ class JudgePage:
             yield answer_view(question.instead), *buttons, gr.skip(), gr.skip()
             return
         done = answer.comparison is not None and answer.kept
-        share = self._share_view(selection, prompt, True, saved, request) if done else gr.skip()
-        answered = self._answered(selection, prompt, answer, int(k), request) if done else None
-        yield answer_view(answer), *buttons, share, answered
+        share = self.links.view(selection, prompt, True, saved, request) if done else gr.skip()
+        covered = question.covered and done  # what the store could not keep can't be shown later
+        answered = self._answered(selection, prompt, answer, int(k), covered, request) if done else None
+        yield answer_view(cover(answer) if covered else answer), *buttons, share, answered
 
-    def _answered(self, selection: Selection | None, prompt: str, answer: Answer, k: int, request: gr.Request) -> Answered:
+    def _answered(
+        self, selection: Selection | None, prompt: str, answer: Answer, k: int, covered: bool, request: gr.Request
+    ) -> Answered:
         """Return what a vote and a link need to know of the answer on the page."""
         try:
             pair = self.api.pair_of(selection, prompt, request).id
         except JUDGING_ERRORS:
-            return Answered(answer.mode, k)  # its link has ended meanwhile
+            return Answered(answer.mode, k, covered=covered)  # its link has ended meanwhile
+        if covered:
+            return Answered(answer.mode, k, pair, "nothing", covered)
         verdict = answer.comparison
         outcome, p = (None, None) if verdict is None else (verdict.verdict, verdict.p_first_preferred)
         fingerprint = self.api.serving.now.fingerprint
@@ -472,13 +415,13 @@ class JudgePage:
         saved = checked_state(saved)
         if selection is None or selection.share is not None or answered is None:
             return gr.skip(), saved
-        saved = checked_state(saved | {"prompt": prompt, "mode": mode, "k": _whole(k)})
+        saved = checked_state(saved | {"prompt": prompt, "mode": mode, "k": whole(k)})
         try:
             pair = self.api.pair_of(selection, prompt, request)
             answer = self.api.answer_in_store(pair, answered.mode, answered.k)
         except JUDGING_ERRORS:
             answer = None
-        entry = None if answer is None else history_entry(selection, prompt, answer)
+        entry = None if answer is None else history_entry(selection, prompt, cover(answer) if answered.covered else answer)
         return history_view(self.api.access.person(request), entry), saved
 
     def _begin(self, session: str | None) -> Question:
@@ -510,7 +453,7 @@ class JudgePage:
         saved: dict[str, Any],
         event: gr.EventData,
         request: gr.Request,
-    ) -> Any:
+    ) -> Updates:
         saved = checked_state(saved)
         try:
             pair = self.api.pair_of(selection, prompt, request)
@@ -518,13 +461,55 @@ class JudgePage:
             shown = self._shown_at_vote(pair.id, answered, request)
             self.api.save_vote(pair.id, str(event.choice), str(event.token), voter, str(event.note), request, shown)
         except JUDGING_ERRORS as error:
-            return self._vote_view(selection, prompt, saved, request) | {"status": f"not saved: {error}"}
-        return self._vote_view(selection, prompt, saved, request)
+            return {"votes": self._vote_view(selection, prompt, saved, request) | {"status": f"not saved: {error}"}}
+        uncovered = self._uncovered(selection, prompt, answered, request)
+        return uncovered | {"votes": self._vote_view(selection, prompt, saved, request)}
+
+    def _keep_vote_first(
+        self,
+        on: Any,
+        selection: Selection | None,
+        prompt: str,
+        answered: Answered | None,
+        saved: dict[str, Any],
+        request: gr.Request,
+    ) -> Updates:
+        """Keep in the browser whether a vote comes before the model's answer."""
+        kept = checked_state(checked_state(saved) | {"vote_first": on is True})
+        return ({} if on is True else self._uncovered(selection, prompt, answered, request)) | {"saved": kept}
+
+    def _is_covered(self, selection: Selection | None, prompt: str, saved: dict[str, Any], request: gr.Request) -> bool:
+        """Whether the model's answer about a pair is kept back, since there is no vote yet."""
+        state = checked_state(saved)
+        if "vote_first" not in state or selection is None:
+            return False
+        pair = self.api.pair_of(selection, prompt, request)
+        return self.api.current_vote(pair, str(state.get("voter", "")), request) is None
+
+    def _uncovered(
+        self, selection: Selection | None, prompt: str, answered: Answered | None, request: gr.Request
+    ) -> Updates:
+        """Return the answer that was kept back, and what is shown of it from now on."""
+        running = self._running.get(request.session_hash or "")
+        if running is not None:
+            running.covered = False
+        if answered is None or not answered.covered or selection is None:
+            return {}
+        if selection.share is not None:
+            answer = self.api.shares.answer(self.api.shares.open(selection.share, request))
+        else:
+            pair = self.api.pair_of(selection, prompt, request)
+            answer = self.api.answer_in_store(pair, answered.mode, answered.k)
+        if answer is None:
+            return {}
+        shown = self._answered(selection, prompt, answer, answered.k, False, request)
+        return {"panel": answer_view(answer), "answered": shown}
 
     def _shown_at_vote(self, pair: int, answered: Answered | None, request: gr.Request) -> Seen:
         """Return what of the model stood on the page, which nobody but the server has to be believed about."""
-        if (request.session_hash or "") in self._running:
-            return ShownAnswer("think")  # it is being written
+        running = self._running.get(request.session_hash or "")
+        if running is not None:
+            return "nothing" if running.covered else ShownAnswer("think")  # it is being written
         return answered.seen if answered is not None and answered.pair == pair else "nothing"
 
     def _vote_view(
@@ -542,87 +527,3 @@ class JudgePage:
         except (ShareError, NotAllowedError) as error:
             return vote_view(None, None, str(error))
         return vote_view(pair.id, self.api.current_vote(pair, str(saved.get("voter", "")), request))
-
-    # ---- sharing -------------------------------------------------------------------------------------------------
-
-    def _make_link(
-        self, selection: Selection | None, prompt: str, answered: Answered | None, saved: dict[str, Any], request: gr.Request
-    ) -> dict[str, Any]:
-        browser = str(checked_state(saved).get("voter", ""))
-        try:
-            if selection is None or selection.share is not None or answered is None or not browser:
-                raise ShareError("Judge two videos of your own first, then share them.")
-            pair, visitor = self.api.admit(selection, prompt, request)
-            token = self.api.shares.make(pair, answered.mode, answered.k, browser, visitor)
-            share = self.api.shares.open(token, request).share
-        except JUDGING_ERRORS as error:
-            return share_view("ready", status=f"Not shared: {judging_error_text(error)}")
-        return share_view("made", f"judge?share={token}", share.expires_at, own=True)
-
-    def _end_link(
-        self, selection: Selection | None, prompt: str, answered: Answered | None, saved: dict[str, Any], request: gr.Request
-    ) -> dict[str, Any]:
-        browser = str(checked_state(saved).get("voter", ""))
-        pair = self.api.pair_of(selection, prompt, request)
-        ended = self.api.shares.end(pair, browser)
-        status = "The link has ended; nobody can open it any more." if ended else "This browser made no link to this pair."
-        here = selection is not None and selection.share is None
-        return share_view("ready" if here and answered is not None else "none", status=status)
-
-    def _share_view(
-        self, selection: Selection | None, prompt: str, judged: bool, saved: dict[str, Any], request: gr.Request
-    ) -> dict[str, Any]:
-        """Return what the line of the link shows.
-
-        Args:
-            judged: the page shows an answer of the model.
-        """
-        browser = str(checked_state(saved).get("voter", ""))
-        if selection is None or prompt_problem(prompt) is not None:
-            return share_view()
-        if selection.bundled is not None:
-            is_its_own = prompt.strip() == self.bundled[selection.bundled].prompt.strip() and self.api.as_bundled(selection)
-            return share_view("link", f"judge?{urlencode({'pair': selection.bundled})}") if is_its_own else share_view()
-        try:
-            if selection.share is not None:
-                share = self.api.shares.open(selection.share, request).share
-                query, own = f"?{urlencode({'share': selection.share})}", share.is_made_by(browser)
-                return share_view("shared", until=share.expires_at, own=own, query=query)
-            made = self.api.shares.own(self.api.pair_of(selection, prompt, request), browser)
-        except (StorageError, NotAllowedError) as error:
-            return share_view(status=str(error))
-        if made is not None:
-            return share_view("open", until=made.expires_at, own=True)
-        return share_view("ready" if judged else "none")
-
-
-def _by_part(parts: Mapping[str, Any], handler: Callable[..., Updates]) -> Callable[..., dict[Any, Any]]:
-    """Let a handler name the parts of the page that it changes."""
-
-    @wraps(handler)
-    def answer(*args: Any, **keywords: Any) -> dict[Any, Any]:
-        return {parts[name]: value for name, value in handler(*args, **keywords).items()}
-
-    return answer
-
-
-def _turn(event: gr.EventData) -> int:
-    """Return which of the browser's events about its own videos this is."""
-    return _whole(getattr(event, "turn", 0))
-
-
-def _whole(value: Any) -> int:
-    return int(value) if isinstance(value, (int, float)) and abs(value) < 1e9 else 0
-
-
-def _notice(text: str, until: str = "") -> gr.HTML:
-    """Return the line on top of the page: about a link that leads nowhere, or one that is open until a day."""
-    if until:
-        line = f"Somebody shared this pair. Everybody with the link can open it until {until}."
-        return gr.HTML(f'<p class="shared-line" role="status">{line}</p>', visible=True)
-    return gr.HTML(_error_line(text) if text else "", visible=bool(text))
-
-
-def _error_line(text: str) -> str:
-    escaped = text.replace("&", "&amp;").replace("<", "&lt;")
-    return f'<p class="error-line" role="alert">{escaped}</p>'

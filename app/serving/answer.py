@@ -52,3 +52,8 @@ class Answer:
     status: str = ""
     place: Place = ITS_TURN
     k: int = 0
+
+
+def cover(answer: Answer) -> Answer:
+    """Return an answer without anything that the model said, for somebody who votes first."""
+    return Answer(phase=answer.phase, mode=answer.mode, place=answer.place, k=answer.k)

@@ -157,6 +157,7 @@ def _headline(answer: Answer) -> tuple[str, str]:
         plain = {
             "idle": "Not judged yet",
             "running": "Judging",
+            "done": "Vote to see the answer",
             "cancelled": "Cancelled",
             "error": "Could not judge this pair",
         }
@@ -195,6 +196,8 @@ def _side_view(label: str, side: VideoAnswer, answer: Answer, between: tuple[flo
 
 
 def _placeholder(answer: Answer) -> str:
+    if answer.phase == "done" and answer.comparison is None:
+        return "Shown once you have voted."
     if answer.mode == "quick":
         return "Quick: the reward is read without a thought."
     if answer.phase == "running":

@@ -35,13 +35,3 @@ def vote_bar(elem_id: str = "vote") -> gr.HTML:
         apply_default_css=False,
         elem_id=elem_id,
     )
-
-
-def vote_first_switch() -> gr.HTML:
-    """Build the switch that covers the model's answer until there is a vote; the browser keeps how it stands."""
-    return gr.HTML(
-        html_template=read_static("judge/vote_first.html"),
-        js_on_load=mount_script("judge/vote_first.js"),
-        apply_default_css=False,
-        elem_id="vote-first",
-    )

@@ -78,9 +78,9 @@ class Tab:
     def make_link(self) -> str:
         """Share the pair; the token, or "" if it was refused."""
         asked = (self.selection, self.text, self.answered, self.saved, request("", self.cookie))
-        self.shown["share"] = self.page._make_link(*asked)
+        self.shown["share"] = self.page.links.make(*asked)
         return str(self.share["path"]).removeprefix("judge?share=")
 
     def end_link(self) -> None:
         asked = (self.selection, self.text, self.answered, self.saved, request("", self.cookie))
-        self.shown["share"] = self.page._end_link(*asked)
+        self.shown["share"] = self.page.links.end(*asked)

@@ -15,12 +15,6 @@ export function mount({ element, props, trigger, watch }) {
     trigger("vote", { choice, note: note.value.trim(), token: newToken() });
   }
 
-  // Others on the page wait for a vote: see vote_first.js.
-  function tell() {
-    const { pair = null, choice = null } = props.value || {};
-    document.dispatchEvent(new CustomEvent("descore:vote", { detail: { votable: pair !== null, voted: choice !== null } }));
-  }
-
   function show() {
     const vote = props.value || {};
     form.classList.remove("is-sending");
@@ -29,7 +23,6 @@ export function mount({ element, props, trigger, watch }) {
       button.setAttribute("aria-pressed", String(button.dataset.choice === vote.choice));
     });
     form.querySelector(".vote-status").textContent = localText(vote.status || "");
-    tell();
     if (vote.pair !== shownPair) { note.value = vote.note || ""; shownPair = vote.pair; }
   }
 
@@ -40,7 +33,6 @@ export function mount({ element, props, trigger, watch }) {
     const pressed = buttons.find((button) => button.getAttribute("aria-pressed") === "true");
     if (pressed) send(pressed.dataset.choice);
   });
-  listen(element, "descore:ask-vote", tell);
   listen(element, "keydown", (event) => {
     const button = isFreeKey(event) && buttons.find((choice) => choice.dataset.key === event.key);
     if (!button || button.disabled) return;

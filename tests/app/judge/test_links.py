@@ -15,7 +15,8 @@ import pytest
 from sqlalchemy import func, select, update
 
 from app.judge.api import JudgeApi, Selection
-from app.judge.page import Answered, JudgePage
+from app.judge.page import JudgePage
+from app.judge.shown import Answered
 from app.web.auth import NotAllowedError
 from descore.calibration import Calibration
 from storage.campaigns.campaign import CampaignConfig, create_campaign, set_status
@@ -318,9 +319,9 @@ def test_without_an_account_a_lab_shares_nothing_and_opens_what_was_shared(tmp_p
 
 def vote(tab: Tab, choice: str) -> dict[str, Any]:
     event = gr.EventData(None, {"choice": choice, "token": secrets.token_hex(16), "note": ""})
-    view: dict[str, Any] = tab.page._vote(
-        tab.selection, tab.text, tab.shown["answered"], tab.saved, event, request("", tab.cookie)
-    )
+    asked = (tab.selection, tab.text, tab.shown["answered"], tab.saved, event, request("", tab.cookie))
+    tab.show(tab.page._vote(*asked))
+    view: dict[str, Any] = tab.shown["votes"]
     return view
 
 

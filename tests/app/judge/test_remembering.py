@@ -9,6 +9,7 @@ import pytest
 
 from app.judge.page import JudgePage
 from storage.pairs import list_pairs
+from storage.votes import current_vote
 from tests.helpers.judge_tab import Tab, event, request, uploaded
 from tests.helpers.studios import PROMPTS, Running, make_clip
 
@@ -114,3 +115,29 @@ def test_history_opens_a_pair_with_the_answer_that_it_is_about(page: JudgePage, 
     other = Tab(page, query="pair=blue")
     other.show(page._reopen(other.saved, event(**entry), request()))
     assert (other.panel["p"], other.selection, other.mode) == (tab.panel["p"], tab.selection, "quick")
+
+
+def test_the_answer_waits_for_the_vote_where_somebody_wants_to_vote_first(
+    running: Running, page: JudgePage, clips: tuple[Path, Path]
+) -> None:
+    tab = Tab(page)
+    tab.bring(*clips)
+    asked = (True, tab.selection, tab.text, tab.answered, tab.saved, request())
+    tab.show(page._keep_vote_first(*asked))
+    answers = page._judge(tab.selection, tab.text, "think", 8, tab.saved, request())
+    *seen, (panel, _, _, _, answered) = answers
+    assert all(side["thought"] == "" for view, *_ in seen for side in view["sides"]), "a thought was shown before the vote"
+    assert (panel["phase"], panel["p"], panel["whole"], panel["verdict"]) == ("done", None, None, None)
+    assert (answered.covered, answered.seen) == (True, "nothing")
+    reloaded = Tab(page, tab.saved)
+    assert (reloaded.panel["p"], reloaded.shown["vote_first"]) == (None, True)
+    cast = event(choice="A", token=secrets.token_hex(16), note="")
+    reloaded.show(page._vote(reloaded.selection, reloaded.text, reloaded.answered, reloaded.saved, cast, request()))
+    assert reloaded.panel["p"] is not None
+    assert not reloaded.answered.covered
+    with running.studio.database.read() as session:
+        pair = page.api.pair_of(reloaded.selection, reloaded.text, request())
+        vote = current_vote(session, pair.id, reloaded.saved["voter"])
+    assert vote is not None
+    assert vote.shown == "nothing"
+    assert Tab(page, reloaded.saved).panel["p"] is not None, "there is a vote now"
