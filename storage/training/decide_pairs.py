@@ -41,7 +41,8 @@ class DecisionPool:
         pair_ids: in a random order that stays the same for the two checkpoints.
         known_videos: pairs without a label that are left out since a video of theirs was trained on.
         known_prompts: those that are left out since their prompt was, with other videos.
-        from_elsewhere: names of checkpoints that were trained outside this store, on what nobody here can know.
+        from_elsewhere: names of the two, or of checkpoints that they descend from, that were trained outside this store, on
+            what nobody here can know.
     """
 
     pair_ids: tuple[int, ...]
@@ -92,9 +93,12 @@ def decision_pool(session: Session, candidate: Checkpoint, current: Checkpoint) 
         known_videos=known_videos,
         known_prompts=known_prompts,
         from_elsewhere=tuple(
-            checkpoint.name
-            for checkpoint in (candidate, current)
-            if any(each.run_id is None and each.location != BASE for each in lineage(session, checkpoint.id))
+            dict.fromkeys(
+                ancestor.name
+                for checkpoint in (candidate, current)
+                for ancestor in lineage(session, checkpoint.id)
+                if ancestor.run_id is None and ancestor.location != BASE
+            )
         ),
     )
 

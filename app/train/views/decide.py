@@ -104,20 +104,16 @@ def _pool_figures(pool: DecisionPool, comparison: Comparison) -> Markup:
 def _left_out(pool: DecisionPool) -> Markup:
     """Say which pairs can't decide, and why."""
     reasons = [
-        f"{plural(pool.known_videos, 'pair')} without a label, since a video of theirs was trained on"
-        if pool.known_videos
-        else "",
-        f"{plural(pool.known_prompts, 'pair')}, since their prompt was" if pool.known_prompts else "",
+        f"{plural(pool.known_videos, 'pair')} with a video that was trained on" if pool.known_videos else "",
+        f"{plural(pool.known_prompts, 'pair')} with a prompt that was" if pool.known_prompts else "",
     ]
     said = " and ".join(filter(None, reasons))
-    text = f"Left out: {said}." if said else ""
+    text = f"Left out of those without a label: {said}." if said else ""
     if not pool.pair_ids:
         text += " No pair is left that could decide: import pairs with new videos and prompts on the Lead page."
     if pool.from_elsewhere:
         names = " and ".join(pool.from_elsewhere)
-        text += (
-            f" {names} was trained outside this store, on what this page can't know; pairs that it knows would favour it."
-        )
+        text += f" This page can't know what {names} learnt before it came here; pairs that it knows would favour it."
     return Markup('<p class="ds-hint">{}</p>').format(text.strip()) if text else Markup("")
 
 
@@ -147,6 +143,8 @@ def _judging(runs: tuple[Run, ...]) -> Markup:
 
 def _forms(summary: DecideSummary, comparison: Comparison) -> Markup:
     differing = len(comparison.differing)
+    needed = SequentialTest(differing / len(comparison.sides)).labels_for(EXAMPLES[0]) if differing else None
+    enough = differing > 0 and (not comparison.unjudged or differing >= (needed or 0))
     ask = Markup(
         '<form class="ds-form train-decide" data-act="decide_open" data-id="{}">'
         '<label class="ds-field">Difference that does not matter, in points'
@@ -154,8 +152,8 @@ def _forms(summary: DecideSummary, comparison: Comparison) -> Markup:
         '<label class="ds-field">People for each pair'
         '<input type="number" name="people" value="1" min="1" max="9" step="1" required></label>'
         '<button type="submit" class="ds-button{}">Decide: ask people about {}</button></form>'
-    ).format(summary.candidate_id, 100 * MARGIN, "" if comparison.unjudged else " is-main", plural(differing, "pair"))
-    return (ask if differing else Markup("")) + _judge_form(summary, comparison, is_main=not differing)
+    ).format(summary.candidate_id, 100 * MARGIN, " is-main" if enough else "", plural(differing, "pair"))
+    return (ask if differing else Markup("")) + _judge_form(summary, comparison, is_main=not enough)
 
 
 def _judge_form(summary: DecideSummary, comparison: Comparison, is_main: bool) -> Markup:
@@ -241,9 +239,9 @@ def evidence_text(look: Look) -> str:
     if look.outcome == "no difference":
         return "All differences that the labels leave possible are too small to matter."
     if value >= DECIDED_AT:
-        return f"Evidence {odds} to 1: from {DECIDED_AT:.0f} to 1 on it is decided."
+        return f"Evidence {odds} to 1; {DECIDED_AT:.0f} to 1 decides."
     strength = "none yet" if value < 2 else "weak" if value < 6 else "considerable, not enough"
-    return f"Evidence {odds} to 1 ({strength}): from {DECIDED_AT:.0f} to 1 on it is decided."
+    return f"Evidence {odds} to 1, {strength}; {DECIDED_AT:.0f} to 1 decides."
 
 
 def _add_button(summary: DecideSummary, comparison: Comparison) -> Markup:

@@ -53,8 +53,8 @@ def test_before_people_are_asked_it_says_how_many_pairs_differ_and_what_it_takes
         "160",
         "100",
         "40 %",
-        "Left out: 12 pairs",
-        "3 pairs, since their prompt was",
+        "12 pairs with a video that was trained on",
+        "3 pairs with a prompt that was",
         "5 points in agreement about",
     ):
         assert text in html
@@ -72,7 +72,7 @@ def test_without_a_judged_pair_both_judge_first() -> None:
     nothing = summary(pool=DecisionPool((), 4, 0, ("theirs",)), comparison=Comparison({}, ()))
     html = str(decide_view(nothing, may_act=True))
     assert "No pair is left that could decide" in html
-    assert "theirs was trained outside this store" in html
+    assert "what theirs learnt before it came here" in html
     assert "<form" not in html
     assert "gives no reward." in str(decide_view(summary(comparison=None, trouble="it gives no reward"), may_act=True))
 

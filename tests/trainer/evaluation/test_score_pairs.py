@@ -71,6 +71,14 @@ def test_only_what_is_asked_is_judged_as_the_app_would(world: World) -> None:
     assert stored.record.thought == ""
 
 
+def test_pairs_can_be_named(world: World) -> None:
+    named = list(world.team.pairs[3:5])
+    run = world.ask_to_score(pairs=named, modes=["quick"])
+    assert run_from_store(run.id, world.home) == 0
+    assert world.run(run.id).message == "2 pairs: 2 judged, 0 were known"
+    assert [pair.pair_id for pair in analysed(world) if pair.quick is not None] == named
+
+
 def test_a_bad_video_costs_its_pairs_alone(world: World) -> None:
     with world.database.read() as session:
         broken = get_pair(session, world.team.pairs[0]).video_a
