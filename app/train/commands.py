@@ -13,6 +13,7 @@ from pathlib import Path
 
 from app.train.run_form import RunForm
 from storage.data_home import default_data_home
+from storage.training.devices import process_count
 from storage.training.runs import Run
 
 _MORE = " \\\n    "  # a command goes on in the next line
@@ -33,7 +34,7 @@ def terminal_command(form: RunForm, checkpoint: str, home: Path) -> str:
         *(f"--set {shlex.quote(setting)}" for setting in settings),
         f"--out {shlex.quote(f'runs/{_folder_name(form.name)}')}",
     ]
-    return _MORE.join([f"{_home(home)}python -m trainer {stages}", *options])
+    return _MORE.join([f"{_home(home)}{_trainer(form)} {stages}", *options])
 
 
 def run_command(run: Run, home: Path) -> str:
@@ -41,6 +42,14 @@ def run_command(run: Run, home: Path) -> str:
     if run.state == "finished" or run.place == "elsewhere":
         return ""
     return f"{_home(home)}python -m trainer run {run.id}"
+
+
+def _trainer(form: RunForm) -> str:
+    """Return how the trainer is started: by its launcher where the preset takes several devices of this machine."""
+    processes = process_count(form.preset.device) if form.place == "here" else 1
+    if processes == 1:
+        return "python -m trainer"
+    return f"accelerate launch --config_file trainer/accelerate/ddp.yaml --num_processes {processes} -m trainer"
 
 
 def _choice_of_labels(form: RunForm) -> list[str]:

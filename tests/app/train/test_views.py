@@ -489,6 +489,9 @@ def test_commands_have_the_forms_settings_and_the_number_of_a_run_that_is_queued
     both = replace(form, stages=("cold-start", "dual-rl"))
     assert terminal_command(both, "bundled", Path("/else")).startswith("DESCORE_HOME=/else python -m trainer run \\\n")
 
+    eight = replace(form, preset=replace(form.preset, device="cuda:0-7"))
+    assert "--num_processes 8 -m trainer cold-start \\" in terminal_command(eight, "bundled", default_data_home())
+
     queued = a_run(state="queued", progress={})
     assert run_command(queued, default_data_home()) == "python -m trainer run 7"
     assert run_command(queued, Path("/my data")) == "DESCORE_HOME='/my data' python -m trainer run 7"
