@@ -37,7 +37,8 @@ FORM = {
     "min_labels": "1",
     "benchmark_pairs": "0",
 }
-ACTS = ("retrain", "cancel", "end", "resume", "bring_back", "promote", "roll_back", "delete", "note")
+DECIDE = ("decide_judge", "decide_open", "decide_add")
+ACTS = ("retrain", "cancel", "end", "resume", "bring_back", "promote", "roll_back", "delete", "note", *DECIDE)
 
 
 class Page:
