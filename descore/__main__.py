@@ -7,6 +7,7 @@
     descore pull our-lab/descore-8b checkpoints/descore-8b --revision 1f2e3d
     descore export our-lab/descore-8b exports/descore-8b --dtype bfloat16
     descore import somebody/their-reward-model checkpoints/theirs --max-thought-tokens 1024
+    descore familiarity checkpoints/ours pairs.csv
     descore serve --checkpoint our-lab/descore-8b --engine vllm --host 0.0.0.0 --token-file token.txt
 
 A mistake of the caller ends with one line on stderr and exit code 2.
@@ -18,6 +19,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -97,6 +99,12 @@ def _parser() -> argparse.ArgumentParser:
     foreign.add_argument("--frames", type=_frame_policy, metavar="JSON", help='such as {"fps": 2, "max_frames": 32}')
     foreign.set_defaults(run=_import)
 
+    known = commands.add_parser("familiarity", help="put the videos that a checkpoint knows into its folder")
+    known.add_argument("folder", type=Path, metavar="CHECKPOINT")
+    known.add_argument("table", type=Path, metavar="TABLE", help="held-out pairs like those it was trained on, as of score")
+    known.add_argument("--figures", type=Path, metavar="JSON", help="what was measured of it (name -> number), for the card")
+    known.set_defaults(run=_familiarity)
+
     add_serve(commands)
 
     for parsed in (judge, score, evaluate):
@@ -170,6 +178,30 @@ def _import(options: argparse.Namespace) -> int:
     return 0
 
 
+def _familiarity(options: argparse.Namespace) -> int:
+    from descore.checkpoints.folder import add_familiarity
+    from descore.familiarity import LEAST_VIDEOS, fit_familiarity
+    from descore.judge import DeScore
+    from descore.reference_videos import reference_features
+    from descore.tables.pairs import read_pairs
+
+    figures = {} if options.figures is None else json.loads(options.figures.read_text("utf-8"))
+    table = read_pairs(options.table)
+    _quiet()
+    judge = DeScore.from_pretrained(options.folder)
+    videos = {
+        (table.folder / path, row.prompt): None for row in table.rows for path in (row.path_a, row.path_b)
+    }  # each once, in the order of the table
+    prompts = {prompt: index for index, prompt in enumerate(dict.fromkeys(prompt for _, prompt in videos))}
+    features = reference_features(judge, [path for path, _ in videos])
+    fitted = fit_familiarity(features, [prompts[prompt] for _, prompt in videos])
+    if fitted is None:
+        raise ValueError(f"{options.table} has {len(videos)} videos: familiarity takes {LEAST_VIDEOS}, of several prompts")
+    add_familiarity(options.folder, replace(fitted, measured=figures))
+    print(f"{options.folder} knows {len(fitted.references)} videos now; its fingerprint is the same", file=sys.stderr)
+    return 0
+
+
 def _frame_policy(text: str) -> FramePolicy:
     from descore.video.types import FramePolicy
 
@@ -204,9 +236,12 @@ def _readable(verdict: Verdict) -> str:
 
 def _outcome(verdict: Verdict) -> str:
     p, outcome = verdict.p_first_preferred, verdict.verdict
+    higher = "equal rewards" if outcome == "tie" else f"{outcome} has the higher reward"
     if p is None:
-        higher = "equal rewards" if outcome == "tie" else f"{outcome} has the higher reward"
         return f"{higher} (P(A preferred): {verdict.p_source})"
+    if verdict.unfamiliar:
+        higher = "too close to call" if outcome == "tie" else higher
+        return f"{higher} (no P(A preferred) is shown: unlike the videos that this checkpoint knows)"
     # Never shown as a certainty, which no model has.
     shown = "over 0.99" if p >= 0.995 else "under 0.01" if p < 0.005 else f"{p:.2f}"
     outcome_text = "too close to call" if outcome == "tie" else f"{outcome} is preferred"
@@ -226,6 +261,8 @@ def _block(letter: str, video: Judgement) -> str:
     else:
         standard = "" if video.standardised_reward is None else f" ({video.standardised_reward:+.2f} sd)"
         lines.append(f"reward {video.reward:.4f}{standard}")
+    if video.unfamiliar:
+        lines.append(f"unlike the videos that this checkpoint knows (distance {video.distance:.2f}; the limit is 1)")
     return "\n".join(line for line in lines if line)
 
 

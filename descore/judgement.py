@@ -47,6 +47,9 @@ class Judgement:
         engine: which engine answered, with its version; "" for a judgement kept by a version that did not say.
         thoughts: mode k only: each sampled thought in its order, {"text", "reward", "truncated"}, the reward raw; None for a
             judgement kept by a version that kept the first one alone.
+        distance: of the video from those that the checkpoint knows (`descore.familiarity`), 1.0 at the limit; None where it
+            is not known: a checkpoint without reference videos, an engine that gives no vision features, a judgement that an
+            earlier version kept.
     """
 
     path: str
@@ -64,6 +67,12 @@ class Judgement:
     seconds: float
     engine: str = ""
     thoughts: list[dict[str, Any]] | None = None
+    distance: float | None = None
+
+    @property
+    def unfamiliar(self) -> bool | None:
+        """Whether the video is unlike those that the checkpoint knows; None where that is not known."""
+        return None if self.distance is None else self.distance > 1
 
     @property
     def sub_score_values(self) -> dict[str, int | None] | None:
@@ -96,6 +105,8 @@ class Judgement:
             "overall_contradicts": None if check is None else check.contradicts,
             "thought": self.thought,
             "seconds": self.seconds,
+            "distance": self.distance,
+            "unfamiliar": self.unfamiliar,
         }
 
 
@@ -143,6 +154,11 @@ class Verdict:
     p_first_preferred: float | None
     verdict: Literal["A", "B", "tie"] | None
     p_source: str = ""
+
+    @property
+    def unfamiliar(self) -> tuple[Judgement, ...]:
+        """The videos that are unlike those that the checkpoint knows; what it says of them is worth little."""
+        return tuple(video for video in self.videos if video.unfamiliar)
 
     @property
     def engine(self) -> str:

@@ -209,7 +209,7 @@ def load_pandas() -> Any:
 
 
 def _result_columns() -> list[str]:
-    each = ("reward", "standardised_reward", "overall_score", *DIMENSIONS, "thought")
+    each = ("reward", "standardised_reward", "overall_score", *DIMENSIONS, "thought", "distance")
     return [*_OF_PAIR, *(f"{name}_{side}" for name in each for side in "AB"), "error"]
 
 
@@ -230,7 +230,7 @@ def _cells(judge: Judge, mode: Mode, prompt: str, pair: Sequence[Judgement | Exc
     verdict = judge.verdict(mode, prompt, judged)
     cells: dict[str, Any] = {name: getattr(verdict, name) for name in _OF_PAIR}
     for side, video in zip("AB", judged, strict=True):
-        for name in ("reward", "standardised_reward", "overall_score", "thought"):
+        for name in ("reward", "standardised_reward", "overall_score", "thought", "distance"):
             cells[f"{name}_{side}"] = getattr(video, name)
         cells |= {f"{name}_{side}": value for name, value in (video.sub_score_values or {}).items()}
     return cells

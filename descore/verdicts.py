@@ -46,6 +46,7 @@ def judgement_of(engine: Engine, path: str, mode: Mode, thoughts: Sequence[Finis
         seconds=seconds,
         engine=engine.label,
         thoughts=[_kept(thought) for thought in thoughts] if mode == "k" else None,
+        distance=thoughts[0].distance,
     )
 
 

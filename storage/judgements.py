@@ -64,6 +64,7 @@ class JudgementRecord:
         seconds: time that the judgement took when it was made.
         engine: which engine answered, with its version; "" where that was not kept.
         thoughts: in mode "k", each sampled thought: text, reward, truncated; None where the first one alone was kept.
+        distance: of the video from those that the checkpoint knows, 1.0 at the limit; None where it is not known.
 
     Raises:
         StorageError: a number that is not finite, or sub-scores outside the grammar.
@@ -83,9 +84,10 @@ class JudgementRecord:
     seconds: float
     engine: str = ""
     thoughts: list[dict[str, Any]] | None = None
+    distance: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("overall_score", "reward", "standardised_reward", "reward_spread", "seconds"):
+        for name in ("overall_score", "reward", "standardised_reward", "reward_spread", "seconds", "distance"):
             value = getattr(self, name)
             if value is not None and not math.isfinite(value):
                 raise StorageError(f"{name} is {value}: only finite numbers are kept")
@@ -163,6 +165,7 @@ def _judgement(row: JudgementRow) -> StoredJudgement:
         seconds=row.seconds,
         engine=row.engine,
         thoughts=row.thoughts,
+        distance=row.distance,
     )
     return StoredJudgement(id=row.id, question=question, record=record, created_at=row.created_at)
 

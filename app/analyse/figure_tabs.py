@@ -7,6 +7,7 @@ from abc import abstractmethod
 from app.analyse.figures.accuracy import accuracy_by_checkpoint
 from app.analyse.figures.calibration import calibration
 from app.analyse.figures.error_tolerance import error_tolerance
+from app.analyse.figures.familiarity import unfamiliar_videos
 from app.analyse.figures.finding import Finding
 from app.analyse.figures.leaderboard import leaderboard
 from app.analyse.figures.margin_distribution import margin_distribution
@@ -58,6 +59,7 @@ class AgreementTab(FigureTab):
             margin_distribution(checkpoint),
             sub_score_agreement(checkpoint),
             overall_contradictions(checkpoint),
+            unfamiliar_videos(checkpoint),
             error_tolerance(checkpoint),
             accuracy_by_slice(checkpoint, selected.selection.mode),
         )

@@ -50,6 +50,8 @@ class VideoJudgement(TypedDict):
     overall_contradicts: bool | None
     thought: str
     seconds: float
+    distance: float | None
+    unfamiliar: bool | None
 
 
 class Source(TypedDict):
@@ -80,6 +82,7 @@ class Comparison(Source):
     """Which video of a pair is preferred: a `PairJudgement` without the texts."""
 
     rewards: list[float | None]
+    unfamiliar: list[bool | None]
     p_first_preferred: float | None
     verdict: Literal["A", "B", "tie"] | None
     p_source: str | None
@@ -194,6 +197,7 @@ class JudgeEndpoints:
             "mode": judged["mode"],
             "prompt": judged["prompt"],
             "rewards": [video["reward"] for video in judged["videos"]],
+            "unfamiliar": [video["unfamiliar"] for video in judged["videos"]],
             "p_first_preferred": judged["p_first_preferred"],
             "verdict": judged["verdict"],
             "p_source": judged["p_source"],

@@ -397,6 +397,8 @@ class JudgePage:
             return Answered(answer.mode, k, pair, "nothing", covered)
         verdict = answer.comparison
         outcome, p = (None, None) if verdict is None else (verdict.verdict, verdict.p_first_preferred)
+        if verdict is not None and verdict.unfamiliar:
+            p = None  # it is not shown
         fingerprint = self.api.serving.now.fingerprint
         seen = ShownAnswer(answer.mode, k if answer.mode == "k" else 0, fingerprint, outcome, p)
         return Answered(answer.mode, k, pair, seen)

@@ -21,9 +21,10 @@ from app.ui.thought_samples import reward_range, samples_view
 from app.ui.wording import duration, ordinal, probability
 from descore.answer import DIMENSIONS, NOT_ASKED
 from descore.calibration import probability_source
-from descore.judgement import Judgement, contradiction
+from descore.judgement import Judgement, Verdict, contradiction
 
 LABELS = ("A", "B")
+UNFAMILIAR = "Unlike the videos this checkpoint knows: what it says of this one is worth little."
 SHOWN_AS = {
     "subject": "the subject",
     "dynamics": "the motion",
@@ -48,7 +49,7 @@ def answer_panel(elem_id: str = "verdict") -> gr.HTML:
 def answer_view(answer: Answer) -> dict[str, Any]:
     """Return the component's value."""
     headline, explanation = _headline(answer)
-    p = answer.comparison.p_first_preferred if answer.comparison else None
+    p = answer.comparison.p_first_preferred if answer.comparison and not answer.comparison.unfamiliar else None
     between = reward_range(side.judgement for side in answer.sides)
     return {
         "phase": answer.phase,
@@ -170,9 +171,23 @@ def _headline(answer: Answer) -> tuple[str, str]:
     if p is None or outcome is None:
         higher = f"{outcome} has the higher reward" if outcome in LABELS else "Equal rewards"
         return higher, f"No calibration for this mode, so no probability. {why}"
+    if answer.comparison.unfamiliar:
+        return _unfamiliar(answer.comparison), f"So no probability is shown: {_distances(a, b)}. {why}"
     if outcome == "tie":
         return "Too close to call", why
     return f"{outcome} preferred, {probability(p if outcome == 'A' else 1 - p)}", why
+
+
+def _unfamiliar(comparison: Verdict) -> str:
+    """Return the headline over videos that the checkpoint does not know: which reward is higher, and what that is worth."""
+    outcome = "too close to call" if comparison.verdict == "tie" else f"{comparison.verdict} has the higher reward"
+    return f"Unlike the videos this checkpoint knows: {outcome}"
+
+
+def _distances(a: Judgement, b: Judgement) -> str:
+    """Say how far unfamiliar videos lie from what the checkpoint knows."""
+    sides = zip(LABELS, (a, b), strict=True)
+    return _and([f"{label} lies at {video.distance:.1f} times the limit" for label, video in sides if video.unfamiliar])
 
 
 def _side_view(label: str, side: VideoAnswer, answer: Answer, between: tuple[float, float] | None) -> dict[str, Any]:
@@ -189,6 +204,7 @@ def _side_view(label: str, side: VideoAnswer, answer: Answer, between: tuple[flo
         "reward": _reward_text(judgement),
         "raw_reward": _raw_reward_text(judgement),
         "note": _note(judgement, unread),
+        "familiarity": None if judgement is None or not judgement.unfamiliar else UNFAMILIAR,
         "how": _how(judgement, answer) if judgement else [],
         "finished": judgement is not None,
         "placeholder": _placeholder(answer),
@@ -278,5 +294,16 @@ def _how(judgement: Judgement, answer: Answer) -> list[str]:
             "This checkpoint has no calibration for this mode: no standardised reward, no P(A preferred) and no tie "
             "threshold. The raw rewards of one prompt can be compared."
         )
+    lines.append(_how_familiar(judgement))
     lines.append(f"Took {judgement.seconds:.1f} s" + (", read from the store now." if answer.from_store else "."))
     return lines
+
+
+def _how_familiar(judgement: Judgement) -> str:
+    """Say how like the video is to those that the checkpoint knows."""
+    if judgement.distance is None:
+        return "Whether the video is like those that the checkpoint knows is not known."
+    return (
+        f"Familiarity: distance {judgement.distance:.2f} of the vision features from the nearest reference videos; of those "
+        "that the checkpoint knows 5 % lie beyond 1.00" + (": unfamiliar." if judgement.unfamiliar else ".")
+    )

@@ -4,6 +4,7 @@
     scoring.safetensors     query token and head
     backbone/               weights, configuration and processor, if the backbone is embedded
     adapter/                a peft adapter, if there is one
+    familiarity.safetensors features of videos that it knows, if there is one; not a part of the fingerprint
     README.md               the model card; curves.svg, its figure, where the training left curves
 
 A folder is written under a temporary name and then renamed, so a reader finds the old checkpoint or the new one,
@@ -33,6 +34,7 @@ from descore.checkpoints.listed_files import SCORING_FILE, check_files, list_fil
 from descore.checkpoints.manifest import BaseModel, Manifest
 from descore.checkpoints.model_card import CURVES_FILE, render_card
 from descore.errors import CheckpointError, DeviceError
+from descore.familiarity import FAMILIARITY_FILE, read_familiarity
 from descore.modeling.backbone_files import read_json
 
 # Torch, transformers and peft take seconds to import, so the functions that hold a model import what needs them: to push,
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
+    from descore.familiarity import Familiarity
     from descore.modeling.model import DeScoreModel
 
 CARD_FILE, BACKBONE_DIR, ADAPTER_DIR = "README.md", "backbone", "adapter"
@@ -108,6 +111,27 @@ def copy_checkpoint(
     return folder
 
 
+def add_familiarity(folder: Path, familiarity: Familiarity) -> None:
+    """Put the videos that a checkpoint knows into its folder; nothing else of it changes, nor does its fingerprint.
+
+    Raises:
+        CheckpointError: the folder is no whole checkpoint.
+    """
+    manifest, folder = read_manifest(folder), folder.absolute()
+    values = read_json(folder / MANIFEST_FILE)
+    with work_folder(folder) as work:
+        for path in sorted(folder.rglob("*")):
+            relative = path.relative_to(folder)
+            if path.is_file() and str(relative) not in (MANIFEST_FILE, CARD_FILE, FAMILIARITY_FILE):
+                _copy(path, work / relative, link=True)
+        familiarity.save(work / FAMILIARITY_FILE)
+        added = {FAMILIARITY_FILE: list_files(work)[FAMILIARITY_FILE]}
+        values["files"] = dict(sorted({**values["files"], **added}.items()))
+        (work / CARD_FILE).write_text(render_card(manifest.to_dict(), familiarity=familiarity), "utf-8")
+        (work / MANIFEST_FILE).write_text(manifest_text(values), "utf-8")
+        put_in_place(work, folder)
+
+
 def load_checkpoint(
     path_or_hub_id: str | Path, device: str | torch.device | None = None, dtype: torch.dtype | str | None = None
 ) -> tuple[DeScoreModel, Manifest]:
@@ -162,11 +186,14 @@ def load_located(
         if (folder / ADAPTER_DIR).exists():
             load_adapter(backbone, folder / ADAPTER_DIR)
         scoring = ScoringModule.load(folder / SCORING_FILE, backbone.config.get_text_config().hidden_size)
+        familiarity = read_familiarity(folder)
     except DeviceError:
         raise
     except CheckpointError as error:
         raise CheckpointError(f"checkpoint {folder.name} can't be used: {error}") from error
-    return DeScoreModel(backbone, processor, scoring).eval(), manifest
+    model = DeScoreModel(backbone, processor, scoring).eval()
+    model.familiarity = familiarity
+    return model, manifest
 
 
 def locate(path_or_hub_id: str | Path, revision: str | None = None, token: str | None = None) -> tuple[Path, BaseModel]:
@@ -221,15 +248,34 @@ def fetch_snapshot(repository: str, revision: str | None = None, offline: bool =
 
 
 def folder_fingerprint(folder: Path) -> str:
-    """Return a hash of a checkpoint's content: its manifest lists every file with its hash.
+    """Return a hash of all that a judgement depends on: the manifest lists every file with its hash.
 
-    A bare backbone has no manifest; there the files' names, sizes and times must do.
+    Familiarity is left out, since no reward or thought depends on it: a checkpoint that learns later which videos it knows
+    keeps its fingerprint, and with it the judgements that were kept under it. A bare backbone has no manifest; there the
+    files' names, sizes and times must do.
     """
     manifest = folder / MANIFEST_FILE
     if manifest.is_file():
-        return hashlib.sha256(manifest.read_bytes()).hexdigest()
+        return hashlib.sha256(_without_familiarity(manifest.read_bytes())).hexdigest()
     files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(folder.iterdir())]
     return hashlib.sha256(repr(files).encode()).hexdigest()
+
+
+def _without_familiarity(manifest: bytes) -> bytes:
+    """Return a manifest as it is written for a checkpoint without familiarity."""
+    if FAMILIARITY_FILE.encode() not in manifest:
+        return manifest
+    try:
+        values = json.loads(manifest)
+        del values["files"][FAMILIARITY_FILE]
+    except (ValueError, KeyError, TypeError):  # reading the manifest says what is wrong with it
+        return manifest
+    return manifest_text(values).encode()
+
+
+def manifest_text(values: Mapping[str, Any]) -> str:
+    """Return the text of a `descore.json`; always the same for the same values, since fingerprints are taken of it."""
+    return json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -335,17 +381,18 @@ def _write_files(work: Path, model: DeScoreModel, manifest: Manifest) -> None:
         manifest = replace(manifest, base_model=replace(manifest.base_model, fingerprint=fingerprint(weights)))
     if adapter_config(model.backbone) is not None:
         save_adapter(model.backbone, work / ADAPTER_DIR)
+    if model.familiarity is not None:
+        model.familiarity.save(work / FAMILIARITY_FILE)
     _describe(work, manifest)
 
 
 def _describe(work: Path, manifest: Manifest) -> None:
     """Write the card, and the manifest with every file's size and hash."""
     files = list_files(work)
-    (work / CARD_FILE).write_text(render_card(manifest.to_dict()), "utf-8")
+    (work / CARD_FILE).write_text(render_card(manifest.to_dict(), familiarity=read_familiarity(work)), "utf-8")
     if figure := curves_svg(manifest.lineage.get("curves", {})):
         (work / CURVES_FILE).write_text(figure, "utf-8")
-    text = json.dumps({**manifest.to_dict(), "files": files}, indent=2, ensure_ascii=False, allow_nan=False)
-    (work / MANIFEST_FILE).write_text(text + "\n", "utf-8")
+    (work / MANIFEST_FILE).write_text(manifest_text({**manifest.to_dict(), "files": files}), "utf-8")
 
 
 def _swap_in(work: Path, folder: Path) -> None:

@@ -29,6 +29,7 @@ from descore.checkpoints.folder import (
 )
 from descore.checkpoints.model_card import CURVES_FILE, render_card
 from descore.errors import CheckpointError
+from descore.familiarity import read_familiarity
 from descore.modeling.backbone_files import read_json
 
 # What the Hub itself puts into a new repository.
@@ -83,7 +84,7 @@ def push_checkpoint(
         )
     listed = read_json(folder / MANIFEST_FILE)["files"]
     names = [MANIFEST_FILE, *listed, *([CURVES_FILE] if (folder / CURVES_FILE).is_file() else [])]
-    card = render_card(manifest.to_dict(), repository).encode()
+    card = render_card(manifest.to_dict(), repository, read_familiarity(folder)).encode()
     api = HfApi(token=token)
 
     def push() -> Pushed:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from descore.checkpoints.card_curves import curves_table
+from descore.familiarity import FALSE_ALARM, Familiarity
 
 CURVES_FILE = "curves.svg"
 # What a measurement may hold beside its own figures: those from before the last stage, and how they differ.
@@ -35,12 +36,17 @@ print(judge.judge(["a.mp4", "b.mp4"], "a red circle bounces").to_json_dict())
 ```"""
 
 
-def render_card(manifest: Mapping[str, Any], repository: str = "PATH_OR_HUB_ID_OF_THIS_FOLDER") -> str:
+def render_card(
+    manifest: Mapping[str, Any],
+    repository: str = "PATH_OR_HUB_ID_OF_THIS_FOLDER",
+    familiarity: Familiarity | None = None,
+) -> str:
     """Render Markdown with the Hub's front matter.
 
     Args:
         manifest: `Manifest.to_dict()`; its metrics are split -> name -> number, interval or text.
         repository: where a reader gets it from, for the example.
+        familiarity: the videos that the checkpoint knows.
     """
     name, base = manifest["name"], manifest["base_model"]
     front = {
@@ -63,6 +69,7 @@ def render_card(manifest: Mapping[str, Any], repository: str = "PATH_OR_HUB_ID_O
         _before_after(manifest["metrics"]),
         _curves(manifest["lineage"]),
         "## Scale of the reward\n\n" + _calibration_table(manifest["calibration"]),
+        _familiarity(familiarity),
         "## Lineage\n\n```json\n" + _lineage(manifest["lineage"]) + "\n```",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -175,6 +182,19 @@ def _calibration_table(calibration: Mapping[str, Mapping[str, Any]]) -> str:
             "this checkpoint had too few validation pairs of its own."
         )
     return "\n".join(lines)
+
+
+def _familiarity(familiarity: Familiarity | None) -> str:
+    if familiarity is None:
+        return ""
+    text = (
+        f"## Familiarity\n\nIt knows {len(familiarity.references)} reference videos by their vision features. A video that "
+        f"lies further from them than {1 - FALSE_ALARM:.0%} of them do from each other is called unlike the videos that "
+        "this checkpoint knows, and no probability is shown for it."
+    )
+    rows = [f"| {name} | {_measured(familiarity.measured, name)} |" for name in _flat(familiarity.measured)]
+    rows = [row for row, name in zip(rows, _flat(familiarity.measured), strict=True) if not name.endswith(_INTERVAL)]
+    return text + ("\n\n| measured | |\n|---|---|\n" + "\n".join(rows) if rows else "")
 
 
 def _cell(value: Any) -> str:

@@ -51,12 +51,15 @@ class FinishedThought:
         reward: None without a scoring module.
         log_probs: in mode k, of each sampled token and of the end token where the thought ended by itself, under the
             distribution that it was sampled from; empty in the other modes.
+        distance: of the video from those that the checkpoint knows (`descore.familiarity`), 1.0 at the limit; None where
+            the checkpoint has no reference videos, or the engine does not give vision features.
     """
 
     text: str
     truncated: bool
     reward: float | None
     log_probs: tuple[float, ...] = ()
+    distance: float | None = None
 
 
 # What `think` returns at its end: the thoughts of each row, or None once cancelled.

@@ -51,6 +51,8 @@ def finished_from_json(data: Mapping[str, Any]) -> list[list[FinishedThought]]:
                 truncated=bool(thought["truncated"]),
                 reward=None if thought["reward"] is None else float(thought["reward"]),
                 log_probs=tuple(float(value) for value in thought["log_probs"]),
+                # A server of an earlier version does not know it.
+                distance=None if thought.get("distance") is None else float(thought["distance"]),
             )
             for thought in row
         ]

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from descore.checkpoints.manifest import Manifest
     from descore.modeling.model import DeScoreModel
+    from descore.modeling.model import Thinking as State
 
 _MOST_ROWS = 64  # beyond that a GPU is no faster for it
 
@@ -151,6 +152,7 @@ class TransformersEngine(ProcessorRows):
                 return None
             with self.lock:
                 state = next(reading)
+        distances = self._distances(state)
         if each > 1:
             with self.lock:
                 state = self.model.repeat(state, each)
@@ -176,10 +178,17 @@ class TransformersEngine(ProcessorRows):
                 rewards = list(self.model.score(state).tolist())
         finished = zip(streams, state.running, rewards, state.log_probs, strict=True)
         thoughts = [
-            FinishedThought(stream.text, running and mode != "quick", reward, tuple(log_probs))
-            for stream, running, reward, log_probs in finished
+            FinishedThought(stream.text, running and mode != "quick", reward, tuple(log_probs), distances[row // each])
+            for row, (stream, running, reward, log_probs) in enumerate(finished)
         ]
         return [thoughts[first : first + each] for first in range(0, len(thoughts), each)]
+
+    def _distances(self, state: State) -> list[float | None]:
+        """Return how far each row's video lies from those that the checkpoint knows; None where that is not known."""
+        known = self.model.familiarity
+        if known is None or state.vision is None:
+            return [None] * len(state.mask)
+        return [known.distance(feature) for feature in state.vision.numpy()]
 
 
 def _uniforms(rows: Sequence[Row], k: int, limit: int, seed: int) -> torch.Tensor:

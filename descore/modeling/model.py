@@ -32,11 +32,12 @@ from descore.modeling.decode_step import decode_step, text_model
 from descore.modeling.kv_cache import growing_cache
 from descore.modeling.layer_states import hold_rows, states_of, undo_step, unsupported_layers
 from descore.modeling.lora import adapter_config, merge_adapter
-from descore.modeling.prefill_pieces import PREFILL_SLOTS, pieces_of, takes_pieces, video_features
+from descore.modeling.prefill_pieces import PREFILL_SLOTS, mean_features, pieces_of, takes_pieces, video_features
 from descore.modeling.prefix_attention import SharedPrefix, enable_prefixes, prefix_of_cache, takes_prefixes
 from descore.modeling.transformers_versions import cache_argument, takes_vision_outputs
 
 if TYPE_CHECKING:
+    from descore.familiarity import Familiarity
     from descore.modeling.scoring_head import ScoringModule
 
 # Ready outputs of the vision tower for a batch's videos, as transformers' own forward takes them (`mm_encoder_outputs`).
@@ -73,6 +74,8 @@ class Thinking:
         prefix: keys and values that the rows share in groups, before the slots of the cache.
         log_probs: of each row's sampled tokens and its end token, under the distribution they were drawn from; empty where
             the most likely token is taken.
+        vision: mean vision features of each row's video, (B, H) float32 on the CPU; None where the tower's output was not
+            at hand. `repeat` does not pass them on.
     """
 
     cache: Cache
@@ -84,6 +87,7 @@ class Thinking:
     ends: list[int | None] = field(default_factory=list)
     prefix: SharedPrefix | None = None
     log_probs: list[list[float]] = field(default_factory=list)
+    vision: torch.Tensor | None = None
 
 
 class DeScoreModel(nn.Module):
@@ -92,6 +96,7 @@ class DeScoreModel(nn.Module):
     Attributes:
         look_every: steps of a thought between two looks at its tokens; None for 1 on a CPU and 16 on a GPU, where each look
             waits for the device.
+        familiarity: the videos that the checkpoint knows; None where it does not say.
     """
 
     never_sampled: torch.Tensor
@@ -118,6 +123,7 @@ class DeScoreModel(nn.Module):
         self.adapter_is_merged = False
         self.end_ids = _end_ids(backbone, processor)
         self.look_every: int | None = None
+        self.familiarity: Familiarity | None = None
         self.register_buffer("end_tokens", torch.tensor(sorted(self.end_ids), device=backbone.device), persistent=False)
         self.register_buffer("never_sampled", _never_sampled(backbone, processor, self.end_ids), persistent=False)
 
@@ -227,6 +233,7 @@ class DeScoreModel(nn.Module):
             running=[True] * rows,
             ends=[None] * rows,
             log_probs=[[] for _ in range(rows)],
+            vision=None if vision is None else mean_features(vision),
         )
 
     def repeat(self, state: Thinking, times: int) -> Thinking:

@@ -38,6 +38,13 @@ def video_features(backbone: PreTrainedModel, inputs: Batch) -> dict[str, Any]:
     return {"video": backbone.base_model.get_video_features(pixels, grid, return_dict=True)}
 
 
+def mean_features(vision: dict[str, Any]) -> torch.Tensor | None:
+    """Return the mean over the tokens of each video's features, (videos, H) float32 on the CPU; None without videos."""
+    if "video" not in vision:
+        return None
+    return torch.stack([video.float().mean(0) for video in vision["video"].pooler_output]).cpu()
+
+
 def features_of(vision: dict[str, Any], videos: Sequence[int]) -> dict[str, Any]:
     """Return the features of some videos of a batch, in the order of `videos`, where `vision` holds them video by video."""
     features = vision["video"]

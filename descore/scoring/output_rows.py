@@ -44,9 +44,11 @@ COLUMNS: dict[str, str] = {
     "engine": _TEXT,
     "error": _TEXT,
     "p_source": _TEXT,
+    "distance_A": _NUMBER,
+    "distance_B": _NUMBER,
 }
 # Columns that came later: an output without them is gone on with, since all of its rows are written again.
-LATER = frozenset({"p_source"})
+LATER = frozenset({"p_source", "distance_A", "distance_B"})
 _LONGEST_HEADER = 4096
 _OLD_HEADER = b"row,path_A,path_B,prompt,checkpoint,mode,"
 _ROWS_AT_ONCE = 1000

@@ -65,6 +65,7 @@ def pair_row(questions: Questions, results: ResultsFile, manifest: Manifest, ind
             cells[f"reward_{side}"] = judgement.reward
             cells[f"standardised_reward_{side}"] = judgement.standardised_reward
             cells[f"overall_score_{side}"] = judgement.overall_score
+            cells[f"distance_{side}"] = judgement.distance
             cells[f"sub_scores_{side}"] = None if judgement.sub_scores is None else json.dumps(judgement.sub_scores)
             cells[f"thought_{side}"] = judgement.thought
     cells["engine"] = "; ".join(dict.fromkeys(judgement.engine or "" for judgement in judged)) or None

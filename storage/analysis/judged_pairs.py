@@ -39,6 +39,7 @@ class PairScore:
         spread: standard deviation of the rewards over k sampled thoughts, where the pair was judged so too; with mode
             "think" only.
         overall: the overall scores that the thoughts give; None where one gives none.
+        distance: of the videos from those that the checkpoint knows, 1.0 at the limit; None where it is not known.
     """
 
     rewards: tuple[float, float]
@@ -47,6 +48,7 @@ class PairScore:
     thought_chars: tuple[int, int]
     spread: tuple[float, float] | None = None
     overall: tuple[float | None, float | None] = (None, None)
+    distance: tuple[float | None, float | None] = (None, None)
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,7 @@ class _VideoScore:
     strict: bool
     chars: int
     overall: float | None
+    distance: float | None
 
 
 _Judged = dict[tuple[int, str, str], _VideoScore]
@@ -151,7 +154,7 @@ def _judged(session: Session, fingerprint: str, rows: Sequence[Row[Any]]) -> _Ju
     columns = (
         *(JudgementRow.video_id, JudgementRow.prompt_hash, JudgementRow.mode, JudgementRow.reward),
         *(JudgementRow.reward_spread, JudgementRow.strict_format, func.length(JudgementRow.thought)),
-        JudgementRow.overall_score,
+        *(JudgementRow.overall_score, JudgementRow.distance),
     )
     statement: Any = (
         select(*columns, cast(JudgementRow.sub_scores, Text))
@@ -162,11 +165,12 @@ def _judged(session: Session, fingerprint: str, rows: Sequence[Row[Any]]) -> _Ju
     if len(videos) <= _FEW:
         statement = statement.where(JudgementRow.video_id.in_(videos))
     read = cache(json.loads)  # most say the same few things
+    found = session.execute(statement)
     return {
         (video_id, prompt_hash, mode): _VideoScore(
-            reward, spread, None if scores is None else read(scores), strict, chars, overall
+            reward, spread, None if scores is None else read(scores), strict, chars, overall, distance
         )
-        for video_id, prompt_hash, mode, reward, spread, strict, chars, overall, scores in session.execute(statement)
+        for video_id, prompt_hash, mode, reward, spread, strict, chars, overall, distance, scores in found
     }
 
 
@@ -212,4 +216,5 @@ def _scored(row: Row[Any], mode: str, judged: _Judged) -> PairScore | None:
         thought_chars=(a.chars, b.chars),
         spread=(spreads[0], spreads[1]) if len(spreads) == 2 else None,
         overall=(a.overall, b.overall),
+        distance=(a.distance, b.distance),
     )

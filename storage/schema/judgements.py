@@ -47,3 +47,4 @@ class JudgementRow(Base):
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utc_now)
     engine: Mapped[str] = mapped_column(String(128), default="", server_default="")
     thoughts: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON(none_as_null=True), info=at_most(16_000_000))
+    distance: Mapped[float | None] = mapped_column(Double)

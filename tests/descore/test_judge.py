@@ -287,7 +287,7 @@ def test_json_dict_has_the_documented_keys(judge: DeScore, videos: list[str]) ->
     assert list(single) == ["checkpoint", "mode", "engine", "prompt", "videos"]
     assert list(pair["videos"][0]) == [
         "path", "reward", "standardised_reward", "sub_scores", "overall_score", "implied_overall_score",
-        "overall_contradicts", "thought", "seconds",
+        "overall_contradicts", "thought", "seconds", "distance", "unfamiliar",
     ]  # fmt: skip
 
 

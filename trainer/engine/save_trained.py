@@ -25,6 +25,7 @@ from trainer.engine.metrics_log import read_metrics
 
 if TYPE_CHECKING:
     from descore.calibration import Calibration
+    from descore.familiarity import Familiarity
     from trainer.data.pairs import TrainingPair
     from trainer.engine.trainable import TrainableModel
     from trainer.paradigm import StageName
@@ -45,6 +46,7 @@ def save_trained(
     metrics: Mapping[str, Any],
     calibration: Calibration,
     folder: Path,
+    familiarity: Familiarity | None = None,
 ) -> Path:
     """Write the checkpoint folder of a finished stage.
 
@@ -52,6 +54,7 @@ def save_trained(
         pairs: the training pairs.
         metrics: split -> name -> number.
         folder: inside the folder of the stage, beside its log.
+        familiarity: the videos that the checkpoint knows; that of the parent is not kept without being named here.
 
     Raises:
         descore.errors.CheckpointError: the folder is taken by something else.
@@ -80,6 +83,7 @@ def save_trained(
         lineage=lineage,
         metrics=dict(metrics),
     )
+    model.familiarity = familiarity
     return DeScore(model, manifest).save_pretrained(folder)
 
 

@@ -26,6 +26,7 @@ from descore.modeling.model import DeScoreModel
 from descore.modeling.prefix_attention import takes_prefixes
 from descore.modeling.scoring_head import ScoringModule
 from descore.modeling.transformers_versions import checkpoint_activations
+from descore.video.types import FramePolicy
 from trainer.engine.precision import Precision
 
 if TYPE_CHECKING:
@@ -39,11 +40,12 @@ _JOINS = ("merger", "projector", "connector")
 
 @dataclass(frozen=True)
 class Parent:
-    """The checkpoint that a run started from; `fingerprint`: of all its weights."""
+    """The checkpoint that a run started from; `fingerprint`: of all its weights; `frame_policy`: which frames it saw."""
 
     name: str
     fingerprint: str
     lineage: dict[str, Any]
+    frame_policy: FramePolicy
 
 
 @dataclass
@@ -65,7 +67,7 @@ def load_for_training(config: TrainConfig, device: torch.device, checkpoint: str
     lora = config.model.lora
     dtype = Precision.of(config.model.precision, device).stored(frozen=lora is not None)
     model, manifest = load_checkpoint(checkpoint or config.model.checkpoint, device=device, dtype=dtype)
-    parent = Parent(manifest.name, fingerprint(model.state_dict()), dict(manifest.lineage))
+    parent = Parent(manifest.name, fingerprint(model.state_dict()), dict(manifest.lineage), manifest.frame_policy)
     torch.manual_seed(config.seed)  # of fresh weights: the same on every process
     if model.scoring is None:
         model = DeScoreModel(

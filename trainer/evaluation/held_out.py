@@ -9,7 +9,7 @@ Several processes share the pairs by a queue, in batches that don't depend on th
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,9 @@ from descore.answer import DIMENSIONS, AnswerError, parse_strict, parse_tolerant
 from descore.calibration import Calibration, ModeCalibration, carried_over, fit_mode, reward_std
 from descore.checkpoints.folder import load_checkpoint
 from descore.encode import Row, collate, pad_token_id
+from descore.familiarity import Familiarity, fit_familiarity
 from descore.metrics import preference_report
+from descore.modeling.prefill_pieces import takes_pieces, video_features
 from storage.data_home import data_home
 from trainer.data.frames import BadPairError, PairReader
 from trainer.data.load_pairs import load_pairs, split_of_store
@@ -89,6 +91,8 @@ class JudgedPair:
         quick: rewards of A and B without one.
         thoughts: of A and B.
         sub_scores: those that people gave.
+        features: mean vision features of A and B, (2, d); None where the backbone does not give them apart.
+        prompt: of the pair.
     """
 
     identity: str
@@ -97,6 +101,8 @@ class JudgedPair:
     quick: tuple[float, float]
     thoughts: tuple[str, str]
     sub_scores: tuple[dict[str, str], dict[str, str]]
+    features: np.ndarray | None = field(default=None, compare=False)
+    prompt: str = ""
 
 
 @dataclass(frozen=True)
@@ -155,6 +161,20 @@ class JudgedPairs:
         """Rewards of all videos, (2n,)."""
         a, b, _ = self.scores(mode)
         return np.concatenate([a, b])
+
+    def familiarity(self, parent: Familiarity | None = None) -> Familiarity | None:
+        """Take the videos of these pairs for those that the checkpoint knows; None where they are too few.
+
+        Args:
+            parent: what the checkpoint knew before, where its vision tower and frames are the same.
+        """
+        known = [pair for pair in self.pairs if pair.features is not None]
+        if not known:
+            return parent
+        features = np.concatenate([pair.features for pair in known if pair.features is not None])
+        numbers = {prompt: number for number, prompt in enumerate(dict.fromkeys(pair.prompt for pair in known))}
+        groups = np.repeat([numbers[pair.prompt] for pair in known], 2)
+        return fit_familiarity(features, groups) if parent is None else parent.joined(features, groups)
 
     @property
     def mode(self) -> str:
@@ -293,15 +313,22 @@ def _judge(
         return []
     rows = [row for _, both in batch for row in both]
     with torch.inference_mode():
+        inputs = collate(rows, pad_token_id(model.processor))
         features = None if vision is None else vision.of(rows)
-        state = model.prefill(collate(rows, pad_token_id(model.processor)), features)
+        if features is None and takes_pieces(model.backbone, inputs):
+            features = video_features(model.backbone, inputs)
+        state = model.prefill(inputs, features)
         quick = model.score(state).tolist()
         for _ in model.think(state, max_tokens):
             pass
         think = model.score(state).tolist() if max_tokens else quick
     texts = model.processor.tokenizer.batch_decode(state.thoughts, skip_special_tokens=False)
     sides = [slice(2 * index, 2 * index + 2) for index in range(len(batch))]
-    return [_judged(pair, think[side], quick[side], texts[side]) for (pair, _), side in zip(batch, sides, strict=True)]
+    means = None if state.vision is None else state.vision.numpy()
+    return [
+        _judged(pair, think[side], quick[side], texts[side], None if means is None else means[side])
+        for (pair, _), side in zip(batch, sides, strict=True)
+    ]
 
 
 def _rows(reader: PairReader, pair: TrainingPair, problems: list[str]) -> tuple[Row, Row] | None:
@@ -312,7 +339,13 @@ def _rows(reader: PairReader, pair: TrainingPair, problems: list[str]) -> tuple[
         return None
 
 
-def _judged(pair: TrainingPair, think: Sequence[float], quick: Sequence[float], texts: Sequence[str]) -> JudgedPair:
+def _judged(
+    pair: TrainingPair,
+    think: Sequence[float],
+    quick: Sequence[float],
+    texts: Sequence[str],
+    features: np.ndarray | None,
+) -> JudgedPair:
     return JudgedPair(
         identity=pair.identity,
         label=pair.label,
@@ -320,6 +353,8 @@ def _judged(pair: TrainingPair, think: Sequence[float], quick: Sequence[float], 
         quick=(quick[0], quick[1]),
         thoughts=(texts[0], texts[1]),
         sub_scores=(dict(pair.sub_scores[0]), dict(pair.sub_scores[1])),
+        features=features,
+        prompt=pair.prompt,
     )
 
 

@@ -28,11 +28,13 @@ from transformers import Qwen3VLProcessor
 from descore.calibration import Calibration, fit_mode
 from descore.checkpoints.folder import MANIFEST_FILE
 from descore.checkpoints.manifest import Manifest
+from descore.familiarity import fit_familiarity
 from descore.judge import DeScore
 from descore.modeling.model import DeScoreModel
 from descore.modeling.scoring_head import ScoringModule
 from descore.modeling.vision_attention import batch_equal_frames
 from descore.prompt import instruction
+from descore.reference_videos import reference_features
 from storage.training.run_folder import CHECKPOINT
 from trainer.config import TrainConfig, load_preset
 from trainer.recipe.backbone import POLICY, build_backbone, build_processor, build_tokenizer
@@ -45,7 +47,7 @@ from trainer.runs.pipeline import run
 from trainer.shapeworld.evaluate import Evaluation, evaluate
 from trainer.shapeworld.language import describe
 from trainer.shapeworld.pairs import ShapePair, shape_pairs
-from trainer.shapeworld.write_dataset import write_pairs
+from trainer.shapeworld.write_dataset import clip_names, write_pairs
 
 if TYPE_CHECKING:
     from trainer.paradigm import StageName
@@ -231,9 +233,13 @@ def as_shipped(trained: DeScore, parent: Manifest, name: str, data: str, about: 
 
 
 def calibrated(judge: DeScore, count: int, work: Path) -> DeScore:
-    """Fit the calibration of both modes on validation pairs, whose clips are the reference videos."""
-    validation = evaluate(judge, "validation", count, folder=work / "mp4" / "validation")
+    """Fit calibration and familiarity on validation pairs, whose clips are the reference videos of both."""
+    folder = work / "mp4" / "validation"
+    validation = evaluate(judge, "validation", count, folder=folder)
     log.info("validation: %s", json.dumps(validation.to_dict()))
+    videos = [folder / name for pair in validation.pairs for name in clip_names(pair)]
+    groups = [index for index in range(count) for _ in "AB"]
+    judge.model.familiarity = fit_familiarity(reference_features(judge, videos), groups)
     return DeScore(judge.model, replace(judge.manifest, calibration=fitted_calibration(validation)))
 
 

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from accelerate import Accelerator, DistributedType
@@ -42,6 +42,9 @@ from trainer.stages.baselines import GenerativeStage, without_scoring, without_t
 from trainer.stages.cold_start import ColdStartStage
 from trainer.stages.dual_rl import NO_TRUTH, RLStage
 from trainer.thoughts.for_run import with_own_thoughts
+
+if TYPE_CHECKING:
+    from descore.familiarity import Familiarity
 
 log = logging.getLogger(__name__)
 
@@ -136,10 +139,17 @@ class StageRun:
                 metrics,
                 judged.calibration(parent),
                 self.folder / CHECKPOINT,
+                judged.familiarity(self._known_before(trained)),
             )
         self._report("finished", result, [*problems, *judged.problems], before, after)
         self.accelerator.wait_for_everyone()
         return 0
+
+    def _known_before(self, trained: TrainableModel) -> Familiarity | None:
+        """Return the videos that the parent knows, where this stage leaves their features as they are."""
+        settings = self.config.cold_start if self.stage == "cold-start" else self.config.dual_rl
+        same = settings.vision == "frozen" and trained.manifest.frame_policy == trained.parent.frame_policy
+        return trained.model.familiarity if same else None
 
     def _whole(self, trained: TrainableModel, checkpoint: str | None) -> TrainableModel:
         """Gather the weights in one piece on each process: sharded ones can neither judge nor be saved as a checkpoint."""

@@ -20,7 +20,7 @@ const COLUMNS = [
   ["video A", (row) => row.a],
   ["video B", (row) => row.b],
   ["verdict", (row) => row.result?.verdict ?? "", (row) => verdictText(row)],
-  ["P(A preferred)", (row) => row.result?.p_first_preferred ?? null, (row) => number(row.result?.p_first_preferred, 3)],
+  ["P(A preferred)", (row) => row.result?.p_first_preferred ?? null, (row) => probability(row)],
   ["reward A", (row) => reward(row, 0), (row) => number(reward(row, 0), 3)],
   ["reward B", (row) => reward(row, 1), (row) => number(reward(row, 1), 3)],
   ["seconds", (row) => (row.result ? Math.max(...row.result.videos.map((video) => video.seconds)) : null), (row, value) => number(value, 1)],
@@ -29,7 +29,20 @@ const COLUMNS = [
 function verdictText(row) {
   if (row.state === "error") return row.error;
   if (!row.result) return STATES[row.state];
-  return { A: "A preferred", B: "B preferred", tie: "too close to call" }[row.result.verdict] || "no verdict";
+  const { verdict, p_first_preferred: p } = row.result;
+  if (!verdict) return "no verdict";
+  if (typeof p === "number" && !isUnfamiliar(row)) return { A: "A preferred", B: "B preferred", tie: "too close to call" }[verdict];
+  const higher = { A: "A has the higher reward", B: "B has the higher reward", tie: p === null ? "equal rewards" : "too close to call" }[verdict];
+  return isUnfamiliar(row) ? `unlike the videos this checkpoint knows: ${higher}` : higher;
+}
+
+const isUnfamiliar = (row) => row.result.videos.some((video) => video.unfamiliar);
+
+// No certainty, which no model has, and none at all about videos that it does not know; the download has the number.
+function probability(row) {
+  const p = row.result?.p_first_preferred;
+  if (typeof p !== "number" || isUnfamiliar(row)) return "";
+  return p >= 0.995 ? "over 0.99" : p < 0.005 ? "under 0.01" : p.toFixed(2);
 }
 
 // Numbers by value, texts as people sort them; what is missing comes last either way.

@@ -61,8 +61,9 @@ function buildThought(article, label) {
   });
   head.append(tabs);
   const note = make("p", "thought-note");
-  note.hidden = true;
-  article.append(head, note);
+  const unfamiliar = make("p", "thought-note thought-unfamiliar");
+  note.hidden = unfamiliar.hidden = true;
+  article.append(head, unfamiliar, note);
   VIEWS.forEach(([view]) => {
     const box = make(view === "json" || view === "raw" ? "pre" : "div", `thought-box view-${view}`);
     box.tabIndex = 0;
@@ -159,7 +160,10 @@ function paintThought(article, side, phase) {
   streamInto(article.querySelector(".view-raw"), side.raw);
   setText(article.querySelector(".view-json"), side.json || (side.finished ? "No JSON could be read from this answer." : ""));
   setText(article.querySelector(".view-how"), side.how.join("\n"));
-  const note = article.querySelector(".thought-note");
+  const unfamiliar = article.querySelector(".thought-unfamiliar");
+  setText(unfamiliar, side.familiarity || "");
+  unfamiliar.hidden = !side.familiarity;
+  const note = article.querySelector(".thought-note:not(.thought-unfamiliar)");
   setText(note, side.note || "");
   note.hidden = !side.note;
   article.classList.toggle("is-streaming", phase === "running" && !side.finished);

@@ -119,6 +119,31 @@ def test_an_overall_score_that_contradicts_its_sub_scores_is_marked() -> None:
     assert replace(odd, sub_scores=None).to_json_dict()["implied_overall_score"] is None
 
 
+def test_a_video_unlike_those_that_the_checkpoint_knows_gets_no_probability() -> None:
+    a, b = replace(judgement("22222", 9.0), distance=2.31), replace(judgement("22022", -9.0), distance=0.8)
+    view = answer_view(answer(a, b, "A", 0.9999))
+    assert view["headline"] == "Unlike the videos this checkpoint knows: A has the higher reward"
+    assert view["reason"].startswith("So no probability is shown: A lies at 2.3 times the limit. B misses")
+    assert (view["p"], view["odds"]) == (None, None)
+    assert [bool(side["familiarity"]) for side in view["sides"]] == [True, False]
+    assert any("distance 2.31" in line and "unfamiliar" in line for line in view["sides"][0]["how"])
+    kept = answer(a, b, "A", 0.9999).comparison
+    assert kept is not None
+    exact = kept.to_json_dict()
+    assert exact["p_first_preferred"] == 0.9999
+    assert [(video["distance"], video["unfamiliar"]) for video in exact["videos"]] == [(2.31, True), (0.8, False)]
+    assert answer_view(answer(a, a, "tie", 0.5))["headline"] == "Unlike the videos this checkpoint knows: too close to call"
+
+
+def test_what_is_not_known_is_not_called_familiar() -> None:
+    a, b = judgement("22222", 0.6), judgement("22022", -0.3)
+    view = answer_view(answer(a, b, "A", 0.8))
+    assert view["headline"] == "A preferred, 80 %"
+    assert view["sides"][0]["familiarity"] is None
+    assert any(line.endswith("is not known.") for line in view["sides"][0]["how"])
+    assert a.to_json_dict()["unfamiliar"] is None
+
+
 def test_without_a_head_there_is_no_reward_and_the_page_says_so() -> None:
     a, b = judgement("22222", None), judgement("21222", None)
     view = answer_view(answer(a, b, None, None))

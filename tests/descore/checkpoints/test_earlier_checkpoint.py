@@ -41,7 +41,10 @@ def test_it_judges_with_the_same_numbers(judge: DeScore, mode: Any, monkeypatch:
         assert {key: video[key] for key in ("path", "thought", "sub_scores", "overall_score")} == {
             key: before[key] for key in ("path", "thought", "sub_scores", "overall_score")
         }
-        assert set(video) - set(before) == {"seconds", "implied_overall_score", "overall_contradicts"}
+        assert set(video) - set(before) == {
+            "seconds", "implied_overall_score", "overall_contradicts", "distance", "unfamiliar",
+        }  # fmt: skip
+        assert video["unfamiliar"] is None, "it says nothing about the videos that it knows"
         assert video["reward"] == pytest.approx(before["reward"], abs=1e-4)
         assert video["standardised_reward"] == pytest.approx(before["standardised_reward"], abs=1e-3)
     assert judged.pop("p_first_preferred") == pytest.approx(expected.pop("p_first_preferred"), abs=1e-3)

@@ -19,9 +19,10 @@ from descore.modeling.scoring_head import ScoringModule
 from tests.helpers.tiny import tiny_backbone, tiny_judge, tiny_processor
 from tests.helpers.tiny_families import qwen3_5
 from tests.helpers.tiny_runs import TRUTH, tiny_config, tiny_pairs, tiny_reader
-from trainer.code_version import code_version, data_hash, save_trained
+from trainer.code_version import code_version
 from trainer.config import AdapterConfig, TrainConfig, Vision
 from trainer.engine.precision import Precision
+from trainer.engine.save_trained import data_hash, save_trained
 from trainer.engine.trainable import load_for_training, lora_targets, merger_parts, set_trainable, vision_parts
 from trainer.evaluation.held_out import judge_pairs
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 from descore.calibration import Calibration, ModeCalibration
+from descore.familiarity import LEAST_VIDEOS
 from trainer.evaluation.held_out import LEAST_CALIBRATION_PAIRS, LEAST_CARRIED_PAIRS, JudgedPair, JudgedPairs, ParentScale
 
 if TYPE_CHECKING:
@@ -72,3 +74,22 @@ def test_equal_rewards_have_no_scale() -> None:
 def test_a_paradigm_has_scales_of_its_own_modes_only() -> None:
     assert list(judged(8, paradigm="discriminative").calibration(parent_of(judged(8)))) == ["quick"]
     assert not judged(40, paradigm="generative").calibration(parent_of(judged(8)))
+
+
+def test_the_videos_of_held_out_pairs_are_those_that_the_checkpoint_knows() -> None:
+    rng = np.random.default_rng(1)
+    pairs = judged(LEAST_VIDEOS // 2)
+    seen = tuple(replace(pair, prompt=pair.identity, features=rng.normal(size=(2, 6))) for pair in pairs.pairs)
+    known = replace(pairs, pairs=seen).familiarity()
+    assert known is not None
+    assert known.groups.tolist()[:4] == [0, 0, 1, 1]
+    few = replace(pairs, pairs=tuple(replace(pair, features=rng.normal(size=(2, 6))) for pair in seen[:2]))
+    assert few.familiarity() is None
+    joined = few.familiarity(known)
+    assert joined is not None
+    assert len(joined.references) == LEAST_VIDEOS + 4
+    again = replace(pairs, pairs=seen).familiarity(known)
+    assert again is not None
+    assert len(again.references) == LEAST_VIDEOS, "videos of an earlier run count once"
+    assert again.limit == pytest.approx(known.limit)
+    assert pairs.familiarity(known) is known, "a backbone that does not give its features apart"

@@ -12,6 +12,7 @@ from app.analyse.figures.accuracy import HEAD, UNEQUAL, accuracy_by_checkpoint
 from app.analyse.figures.calibration import bin_indices, calibration, calibration_error, chance_calibration_error
 from app.analyse.figures.disagreements import disagreements
 from app.analyse.figures.error_tolerance import error_tolerance, wrong_sub_scores
+from app.analyse.figures.familiarity import unfamiliar_videos
 from app.analyse.figures.finding import Estimate, Finding, csv_text, share
 from app.analyse.figures.judged_pairs import FITTED_HERE, judged_pairs
 from app.analyse.figures.margin_distribution import margin_distribution
@@ -63,6 +64,14 @@ def test_a_checkpoint_without_calibration_gives_no_probability_of_a_disagreement
     assert all(row.p_people is not None for row in calibrated)
     assert [row.p_people for row in plain] == [None] * len(plain)
     assert [row.pair.pair_id for row in plain][:2] == [5, 3], "the surest come first all the same"
+
+
+def test_unfamiliar_videos_are_counted_among_those_that_are_known() -> None:
+    two = replace(pair_score(1.0), distance=(0.4, 1.7))
+    half = replace(pair_score(1.0), distance=(None, 1.0))
+    finding = unfamiliar_videos(checkpoint([pair(1, "A", think=two), pair(2, None, think=half), pair(3, "B", 1.0)]))
+    assert finding.rows == (("think", 6, 3, 1, share(1, 3)),)
+    assert not unfamiliar_videos(checkpoint(SIX)).rows
 
 
 def test_a_checkpoint_without_calibration_has_no_honest_eps() -> None:
