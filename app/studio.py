@@ -21,6 +21,7 @@ from starlette.routing import BaseRoute
 
 from app.analyse.page import AnalysePage
 from app.clip_store import ClipStore
+from app.demo_store import COMMAND, NOTICE
 from app.judge.access import Access, JudgingAccess, default_access
 from app.judge.api import JudgeApi
 from app.judge.endpoints import JudgeEndpoints
@@ -53,6 +54,7 @@ from storage import Database, StorageError, open_database
 from storage.accounts.guests import end_guests
 from storage.accounts.sessions import invite_first_lead
 from storage.data_home import ensure_folder
+from storage.demo_store import demo_state
 from storage.labelling.sandbox import open_sandbox
 from storage.pairs import add_pair
 from storage.shares import forget_shares
@@ -239,6 +241,8 @@ class Studio:
         link = self.first_lead_link(launched[1])
         if link is not None:
             print(f"* No lead yet. Become the first one here, once, within a day: {link}", flush=True)
+            if demo_state(self.database.home) == "none":
+                print(f"* To look around first, in a store with people and labels in it: {COMMAND}", flush=True)
         if not prevent_thread_lock:
             self.blocks.block_thread()
         return launched
@@ -269,8 +273,9 @@ class Studio:
 
 
 def notices(kept_labels: KeptLabels, serving: Serving) -> str:
-    """Return what the pages say to everybody: that labels will not last, which judging server is down."""
-    texts = (kept_labels.notice(), serving.notice() if isinstance(serving, ServerServing) else "")
+    """Return what the pages say to everybody: a demo store, labels that will not last, a judging server that is down."""
+    demo = NOTICE if demo_state(kept_labels.database.home) != "none" else ""
+    texts = (demo, kept_labels.notice(), serving.notice() if isinstance(serving, ServerServing) else "")
     return " ".join(text for text in texts if text)
 
 

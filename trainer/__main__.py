@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -57,7 +58,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _plan_arguments(commands.add_parser("plan", help="parameters, memory and time of a run, without any weights"))
     preflight_help = "which presets this machine can run on a checkpoint, and how long they take"
     _preflight_arguments(commands.add_parser("preflight", aliases=["offer"], help=preflight_help))
+    demo = commands.add_parser("demo", help="make the store of `python app.py --demo`")
+    demo.add_argument("home", type=Path, metavar="HOME", help="an empty or new folder")
     options = parser.parse_args(arguments)
+    if options.command == "demo":
+        return _demo(options.home)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     for noisy in ("alembic", "accelerate", "httpx"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
@@ -169,6 +174,22 @@ def _store_run(run_id: int) -> int:
     except (StorageError, OSError) as error:  # OSError: a run folder that can't be written
         print(f"run {run_id}: {error}", file=sys.stderr)
         return 2
+
+
+def _demo(home: Path) -> int:
+    from storage import StorageError
+    from trainer.demo.make_demo import make_demo
+
+    os.environ.pop("DATABASE_URL", None)  # nobody's own store
+    logging.basicConfig(level=logging.INFO, handlers=[logging.NullHandler()])  # into the logs of the runs alone
+    try:
+        make_demo(home, lambda line: print(line, flush=True))
+    except KeyboardInterrupt:
+        return 130
+    except (StorageError, OSError) as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 2
+    return 0
 
 
 def _pack(options: argparse.Namespace) -> int:

@@ -14,6 +14,8 @@ const WAITING = {
 
 const GUESTS = "This is a demo. One click makes you a guest for a day: you label the bundled pairs and see what the model thought of them.";
 
+const NO_CAMPAIGN = "A lead makes one on the Lead page. To see first how labelling goes, start the demo store: python app.py --demo";
+
 function guestForm() {
   const form = make("form", "", Object.assign(make("button", "label-submit", "Label as a guest"), { type: "submit" }));
   return Object.assign(form, { method: "post", action: addressOf("guest") });
@@ -78,7 +80,7 @@ export class Screen {
       const parts = [status === "open" ? null : status, `${done} by you`, `${left} labels left`];
       return button(`${name} \u2013 ${parts.filter(Boolean).join(", ")}`, null, () => session.enter(id));
     });
-    this.wait("Choose a campaign", cards.length ? "" : "No campaign is open at the moment.", ...cards);
+    this.wait(cards.length ? "Choose a campaign" : "No campaign is open at the moment", cards.length ? "" : NO_CAMPAIGN, ...cards);
   }
 
   paintProgress(session) {
