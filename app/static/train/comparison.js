@@ -19,6 +19,7 @@ export class Comparison {
     this.runs = comparedInAddress().slice(0, MOST);
     this.isLive = false;
     this.shown = "";
+    this.figures = {};
     element.addEventListener("change", ({ target }) => {
       if (target.dataset.compare) this.tick(Number(target.dataset.compare), target.checked);
     });
@@ -44,6 +45,7 @@ export class Comparison {
     }
   }
 
+  // Fetches and shows the table; `draw` draws the curves, which needs a page that is seen.
   async show() {
     const runs = this.runs.join(",");
     if (this.runs.length < FEWEST) {
@@ -57,6 +59,10 @@ export class Comparison {
     this.article.hidden = !html;
     if (html !== this.shown) this.put(this.table, html);
     this.shown = html;
-    this.curves.draw(figures);
+    this.figures = figures;
+  }
+
+  draw() {
+    if (!this.article.hidden) this.curves.draw(this.figures);
   }
 }

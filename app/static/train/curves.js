@@ -26,6 +26,8 @@ export class Curves {
     const names = Object.keys(figures).filter((name) => figures[name].data.length);
     this.root.hidden = !names.length;
     if (!names.length) return this.drawing;
+    // The boxes at once, the script and the lines later: nothing below moves then.
+    for (const [index, name] of names.entries()) this.boxOf(name, index, figures[name].about);
     this.drawing = this.drawing
       .then(() => loadPlotly(this.plotly))
       .then((plotly) => (this.figures === figures ? this.drawAll(plotly, figures, names) : null))

@@ -155,14 +155,19 @@ class TrainPage {
       this.versions.figures = state.figures.version;
       this.curves.draw(state.figures.of);
     }
-    if (this.root.dataset.state !== "ready" || this.comparison.isLive) this.compare();
+    if (this.root.dataset.state === "ready" && this.comparison.isLive) this.compare();
     this.root.dataset.state = "ready";
     this.gate.hidden = true;
     this.page.hidden = false;
   }
 
   async compare() {
-    try { await this.comparison.show(); } catch (error) { this.say(error.message, true); }
+    try {
+      await this.comparison.show();
+      this.comparison.draw();
+    } catch (error) {
+      this.say(error.message, true);
+    }
   }
 
   // A run that goes on comes first. What somebody looks at stays where it is: only a fresh page, or a run started on it, moves.
@@ -184,9 +189,14 @@ class TrainPage {
     try {
       const run = location.hash.startsWith("#run-") ? this.run : null;
       const have = Object.entries(this.versions).map((pair) => pair.join(":")).join(",");
-      const state = await call("GET", `state?run=${run || ""}&have=${encodeURIComponent(have)}`);
+      const isFirst = this.root.dataset.state !== "ready";
+      const [state] = await Promise.all([
+        call("GET", `state?run=${run || ""}&have=${encodeURIComponent(have)}`),
+        isFirst ? this.comparison.show().catch((error) => this.say(error.message, true)) : null,
+      ]);
       if (this.root.dataset.state === "away") this.say("");
       this.show(state);
+      if (isFirst) this.comparison.draw();
       seconds = state.seconds;
     } catch (error) {
       if (error.status === 401 || error.status === 403) {

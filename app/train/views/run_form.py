@@ -142,7 +142,7 @@ def run_form_view(
     """Show the form; while the preflight runs, a note that it does."""
     title = Markup('<h2 class="train-title">Retrain</h2>')
     if preflight is None:
-        return title + empty("Measuring what this machine can train ...")
+        return title + Markup('<p class="ds-empty train-measuring">Measuring what this machine can train ...</p>')
     place = draft.place if draft.place in _open_places(places, preflight) else ""
     place = place or next(iter(_open_places(places, preflight)), "")
     first = preflight.first if place == "here" else preflight.first_elsewhere
