@@ -124,10 +124,11 @@ def _forecast(comparison: Comparison) -> Markup:
     part = len(comparison.differing) / len(comparison.sides)
     test = SequentialTest(part)
     needed = [(size, test.labels_for(size)) for size in EXAMPLES if size <= part]
-    texts = [f"{100 * size:g} points in agreement about {labels}" for size, labels in needed if labels]
+    texts = [f"{100 * size:g} points takes about {labels}" for size, labels in needed if labels]
     if not texts:
         return Markup("")
-    return Markup('<p class="ds-hint">A difference of {} labels without ties.</p>').format(", one of ".join(texts))
+    sentence = "A difference in agreement of {} labels that are no ties."
+    return Markup('<p class="ds-hint">{}</p>').format(sentence.format(", one of ".join(texts)))
 
 
 def _judging(runs: tuple[Run, ...]) -> Markup:

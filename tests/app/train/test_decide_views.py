@@ -55,7 +55,7 @@ def test_before_people_are_asked_it_says_how_many_pairs_differ_and_what_it_takes
         "40 %",
         "12 pairs with a video that was trained on",
         "3 pairs with a prompt that was",
-        "5 points in agreement about",
+        "A difference in agreement of 5 points takes about",
     ):
         assert text in html
     assert 'data-act="decide_open" data-id="7"' in html
