@@ -1,6 +1,7 @@
 // The pairs that were judged in this browser. `props.value` is {owner, entry}: whose list it is, and a judgement that is new. A click
 // on one triggers 'reopen' with it. The list is kept here and nowhere else; see app/judge/history.py.
 
+import { dateText } from "../shared/dates.js";
 import { addressOf } from "../shared/address.js";
 import { listen, make, setText } from "../shared/dom.js";
 
@@ -35,7 +36,7 @@ function poster(id) {
 
 function line(entry, reopen) {
   const at = new Date(entry.at);
-  const when = Number.isNaN(at.getTime()) ? "" : at.toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
+  const when = Number.isNaN(at.getTime()) ? "" : dateText(at);
   const facts = [entry.bundled ? "" : "own videos", MODES[entry.mode] || "", when].filter(Boolean).join(" \u00b7 ");
   const verdict = make("b", "history-verdict", entry.headline || "");
   verdict.dataset.verdict = entry.verdict || "";
