@@ -34,7 +34,7 @@ from storage.training.model_registry import list_checkpoints, serving
 from storage.training.new_labels import count_new_labels
 from storage.training.runs import list_runs, newest_trained_label, snapshot_pairs
 from storage.training.snapshot_config import SnapshotConfig
-from storage.training.snapshots import make_snapshot, snapshot_hash
+from storage.training.snapshots import held_out_by_in_use, make_snapshot, snapshot_hash
 from storage.votes import current_votes
 from tests.helpers.labelling import answer
 from tests.helpers.store_world import SCORES
@@ -122,7 +122,10 @@ def test_its_runs_and_checkpoints_stay_what_they_were(earlier: Database) -> None
         assert count_new_labels(session, SnapshotConfig(held_out_share=0.3), since).labels == 0
         again = make_snapshot(session, SnapshotConfig(held_out_share=0.3), 0, incremental=True)
         assert again.sha256 == finished.snapshot_hash
-        assert again.chosen_by == finished.snapshot
+        # An earlier version held out pairs, and did not say so.
+        assert finished.snapshot is not None
+        assert again.chosen_by == {**finished.snapshot, "held_out_by": "pairs"}
+        assert held_out_by_in_use(session) == "pairs"
 
 
 @pytest.mark.parametrize("format", ["studio-jsonl", "csv"])
