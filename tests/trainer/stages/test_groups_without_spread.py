@@ -17,9 +17,9 @@ from tests.helpers.tiny_runs import largest_difference, tiny_config, tiny_model,
 from tests.trainer.objectives.test_dual_objective import CONFIG, make_pairs
 from trainer.engine.metrics_log import read_metrics
 from trainer.objectives.dual_objective import DualObjective
+from trainer.objectives.dual_objective_config import DualObjectiveConfig
 from trainer.objectives.group_rewards import GroupRewards
 from trainer.objectives.rollout_batch import (
-    DualObjectiveConfig,
     RLPair,
     RolloutBatch,
     batch_logprobs,
