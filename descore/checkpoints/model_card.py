@@ -189,8 +189,8 @@ def _familiarity(familiarity: Familiarity | None) -> str:
         return ""
     text = (
         f"## Familiarity\n\nIt knows {len(familiarity.references)} reference videos by their vision features. A video that "
-        f"lies further from them than {1 - FALSE_ALARM:.0%} of them do from each other is called unlike the videos that "
-        "this checkpoint knows, and no probability is shown for it."
+        f"lies further from them than {100 * (1 - FALSE_ALARM):.0f} % of them do from each other is called unlike the "
+        "videos that this checkpoint knows, and no probability is shown for it."
     )
     rows = [f"| {name} | {_measured(familiarity.measured, name)} |" for name in _flat(familiarity.measured)]
     rows = [row for row, name in zip(rows, _flat(familiarity.measured), strict=True) if not name.endswith(_INTERVAL)]

@@ -12,7 +12,7 @@ from descore.checkpoints.folder import BUNDLED, add_familiarity, copy_checkpoint
 from descore.engines.engine import FinishedThought
 from descore.engines.server_wire import finished_from_json, finished_to_json
 from descore.errors import CheckpointError
-from descore.familiarity import FAMILIARITY_FILE, LEAST_VIDEOS, Familiarity, fit_familiarity
+from descore.familiarity import FAMILIARITY_FILE, LEAST_VIDEOS, Familiarity, fit_familiarity, read_familiarity
 from descore.judge import DeScore
 from descore.reference_videos import reference_features
 from tests.helpers.tiny import reads_in_pieces, tiny_judge, tiny_video
@@ -84,7 +84,11 @@ def test_saving_again_keeps_it(judge: DeScore, tmp_path: Path, folder: Path) -> 
 
 
 def test_the_bundled_checkpoint_keeps_its_fingerprint() -> None:
-    assert folder_fingerprint(locate(BUNDLED)[0]) == BUNDLED_FINGERPRINT
+    folder = locate(BUNDLED)[0]
+    assert folder_fingerprint(folder) == BUNDLED_FINGERPRINT
+    known = read_familiarity(folder)
+    assert known is not None
+    assert "AUROC" in "".join(known.measured)
 
 
 def test_a_server_hands_it_on_and_an_earlier_one_does_not() -> None:
