@@ -1,8 +1,5 @@
 """Simulated annotators, who look at exact sub-scores and have a taste, a share of slips and a pace.
 
-    person = PEOPLE[0]
-    answer = person.answer(shape_pair("train", 7), DIMENSIONS)
-
 The same person says the same of the same pair each time.
 """
 
