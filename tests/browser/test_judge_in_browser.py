@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import re
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -323,6 +325,40 @@ def test_phone_has_no_sideways_scroll_and_keeps_the_transport_in_reach(browser: 
     assert watched.elsewhere == []
     assert watched.faults == []
     context.close()
+
+
+def test_a_zip_with_a_table_is_judged_sorted_and_saved(watched: Watched, tmp_path: Path) -> None:
+    page = watched.page
+    rows = [
+        "left_video;right_video;caption",
+        "clips/a.mp4;clips/b.mp4;One.",
+        "clips/b.mp4;clips/a.mp4;Two.",
+        "c.mp4;a.mp4;Three.",
+    ]
+    with zipfile.ZipFile(tmp_path / "pairs.zip", "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("pairs/pairs.csv", "\n".join(rows))
+        for name, colour in (("a", (200, 40, 90)), ("b", (40, 90, 200))):
+            file.write(make_clip(tmp_path / f"{name}.mp4", colour, seconds=0.5), f"pairs/clips/{name}.mp4")
+    page.keyboard.press("m")
+    page.locator(".batch-input").set_input_files(tmp_path / "pairs.zip")
+    expect(page.locator(".batch-found")).to_contain_text("3 pairs; 1 without their videos")
+    page.select_option(".batch-mode", "quick")
+    page.click(".batch-start")
+    expect(page.locator(".batch-status")).to_have_text("2 of 3 judged, 1 with an error")
+    expect(page.locator(".batch-stop")).to_be_disabled()
+    page.get_by_role("button", name="prompt", exact=True).click()
+    expect(page.locator(".batch tbody [data-name='prompt']")).to_have_text(["One.", "Three.", "Two."])
+    page.select_option(".batch-show", "error")
+    expect(page.locator(".batch tbody [data-name='verdict']")).to_have_text(["not among the files: c.mp4"])
+    page.select_option(".batch-show", "")
+    with page.expect_download() as download:
+        page.click(".batch-csv")
+    saved = list(csv.DictReader(download.value.path().read_text("utf-8-sig").splitlines()))
+    assert [row["prompt"] for row in saved] == ["One.", "Three.", "Two."]
+    assert float(saved[0]["P(A preferred)"]) == pytest.approx(1 - float(saved[2]["P(A preferred)"]), abs=0.02)
+    page.locator(".batch tbody tr").first.click()
+    expect(page.locator("#prompt textarea")).to_have_value("One.")
+    wait_for_phase(page, "done")
 
 
 # ---- links -------------------------------------------------------------------------------------------------------
