@@ -43,7 +43,6 @@ WATCH = """() => {
 SHIFTS = """() => [...document.querySelectorAll(".pair video")]
   .map((video) => getComputedStyle(video).transform.match(/[-\\d.]+/g).map(Number))"""
 MOST_SHIFTED = 0.05  # layout shift while the page loads, as browsers count it
-PHASE = "() => document.querySelector('.verdict').dataset.phase"
 
 
 def times(page: Page) -> tuple[float, float]:
@@ -182,8 +181,9 @@ def test_choosing_another_pair_in_mid_stream_leaves_nothing_of_the_old_one(watch
     page = watched.page
     ask(page, "A question whose pair is left.")
     page.click("[data-id='blue']")
+    expect(page.locator("#prompt textarea")).to_have_value(PROMPTS["blue"])
     expect(page.locator("#judge")).to_be_enabled()
-    assert page.evaluate(PHASE) == "idle"
+    wait_for_phase(page, "idle")
     assert page.evaluate(SHOWN) == [0, 0]
 
 
