@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from benchmarks.familiarity import auroc, auroc_interval, distinct, real_videos
+from benchmarks.familiarity.__main__ import auroc, auroc_interval, distinct, real_videos
 
 
 def test_auroc_is_that_of_scikit_learn() -> None:

@@ -43,6 +43,7 @@ SIZES = {"wide": (1440, 900), "laptop": (1366, 768), "phone": (390, 844)}
 SCHEMES = ("light", "dark")
 PATIENCE = 180_000  # milliseconds: machines are shared
 SETTLED = 700  # milliseconds that a page gets to draw after a change
+_LOADED = 6_000  # likewise after a load: pages go on asking for news, so the network never rests
 _DOCS = {"judge-judged": "judge", "label": "label", "analyse": "analyse", "train": "train"}
 _STILL_HEIGHT = 1100
 _PEOPLE: dict[str, str] = {"lead": "Mira", "annotator": "Ada"}
@@ -145,7 +146,8 @@ class Walk:
         page = profile.new_page()
         page.set_default_timeout(PATIENCE)
         page.goto(self._app.url + stop.path)
-        page.wait_for_load_state("networkidle")
+        page.locator("h1").first.wait_for()
+        page.wait_for_timeout(3 * SETTLED)
         if stop.reach is not None:
             stop.reach(page)
         self._take(page, f"{stop.name}-{scheme}")
@@ -173,14 +175,15 @@ class Walk:
         """Load a page as a new visitor, a lead where it is for leads, and measure it."""
         profile = self._profile("lead" if path in ("/lead", "/train", "/analyse") else None, size)
         page = profile.new_page()
+        page.set_default_timeout(PATIENCE)
         page.add_init_script(_WATCH)
         network = profile.new_cdp_session(page)
         network.send("Network.enable")
         received = [0.0]
         network.on("Network.loadingFinished", lambda event: received.append(event["encodedDataLength"]))
         page.goto(self._app.url + path)
-        page.wait_for_load_state("networkidle")
-        page.wait_for_timeout(3 * SETTLED)
+        page.locator("h1").first.wait_for()
+        page.wait_for_timeout(_LOADED)
         paint = "() => performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? null"
         first, shift = page.evaluate(paint), page.evaluate("() => window.walkShift")
         profile.close()
