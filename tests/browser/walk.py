@@ -119,9 +119,9 @@ PAGES = ("/", "/label", "/analyse", "/train", "/lead")
 
 
 @contextmanager
-def demo_app() -> Iterator[Running]:
+def demo_app(folder: Path | None) -> Iterator[Running]:
     """Serve the demo store on a free port until the block ends."""
-    with demo_home(None) as home:  # DESCORE_HOME is this store from here on
+    with demo_home(folder) as home:  # DESCORE_HOME is this store from here on
         studio = Studio.open(None, home=home)
         _, url, _ = studio.launch(prevent_thread_lock=True, quiet=True)
         try:
@@ -223,11 +223,12 @@ def main() -> None:
     """Walk, and print what was measured."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shots", type=Path, required=True, metavar="DIR", help="where the pictures go")
+    parser.add_argument("--home", type=Path, metavar="FOLDER", help="keep the demo store there, or take the one that is")
     parser.add_argument("--docs", action="store_true", help="write the stills of the documents too")
     parser.add_argument("--only", default="", metavar="NAME", help="the stops whose names begin so")
     options = parser.parse_args()
     options.shots.mkdir(parents=True, exist_ok=True)
-    with sync_playwright() as playwright, demo_app() as app:
+    with sync_playwright() as playwright, demo_app(options.home) as app:
         browser = playwright.chromium.launch(executable_path=find(), args=QUIET)
         walk = Walk(browser, app, options.shots)
         loads = {path: {size: walk.load(path, size) for size in ("wide", "phone")} for path in PAGES}
