@@ -103,6 +103,7 @@ def _rank(rank: int, folder: Path, port: int) -> None:
 
 
 @pytest.mark.training
+@pytest.mark.endurance  # two processes that load torch
 def test_all_processes_halve_where_one_ran_out(tmp_path: Path) -> None:
     multiprocessing.spawn(_rank, (tmp_path, 20_000 + (os.getpid() + 7) % 20_000), nprocs=2)
     one, other = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))

@@ -47,9 +47,10 @@ def reports(printed: str) -> list[dict[str, Any]]:
     "options",
     [
         ("--csv", "pairs.csv"),
-        pytest.param(("--split", "test", "--pairs", "3", "--clips", "clips"), marks=pytest.mark.endurance),
+        ("--split", "test", "--pairs", "3", "--clips", "clips"),
     ],
 )
+@pytest.mark.endurance  # two processes that load torch, after one
 def test_two_processes_print_the_one_result_of_one(
     world: Path, options: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

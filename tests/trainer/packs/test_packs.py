@@ -178,6 +178,7 @@ sys.exit(main(["run", sys.argv[1]]))
 """
 
 
+@pytest.mark.endurance  # three processes that load torch
 def test_a_pack_goes_on_after_a_stop_and_a_kill_and_at_another_path(world: World, tmp_path: Path) -> None:
     run, folder = world.ask("cold_start.steps=5", stages=("cold-start",), benchmark_pairs=0), tmp_path / "pack"
     pack_run(world.database, run.id, folder)
@@ -305,6 +306,7 @@ def bare_backbone(folder: Path) -> Path:
 LORA = "model.lora={r: 4, alpha: 8}"
 
 
+@pytest.mark.endurance  # a process that loads torch
 def test_an_adapter_on_a_folder_of_this_machine_travels_with_its_base(world: World, tmp_path: Path) -> None:
     bare = bare_backbone(world.home / "bare")
     model, manifest = load_checkpoint(bare)

@@ -1,6 +1,6 @@
-"""The pictures of the documents, taken from the running app: the loop as an animation, and a still of four pages.
+"""The loop as an animation for the README, taken from the running app; stills of pages come from `tests.browser.walk`.
 
-    python -m tests.browser.make_pictures           # writes docs/loop.webp and docs/*.png; takes some minutes
+    python -m tests.browser.film_loop           # writes docs/loop.webp; takes some minutes
 
 Everything in them is real: the bundled checkpoint thinks, a pair is labelled, a retrain runs with the preset tiny-cpu, and
 what it made is promoted.
@@ -24,7 +24,6 @@ from storage.campaigns.guidelines import DEFAULT_GUIDELINES
 from tests.browser.conftest import QUIET, open_page
 from tests.browser.test_loop_in_browser import POINTS
 from tests.helpers.accounts import sign_in_browser
-from tests.helpers.analysed_studio import add_gallery_pairs, judge_pairs, label_pairs
 from tests.helpers.chromium import find
 from tests.helpers.paths import ROOT
 from tests.helpers.rounds import label_round, no_run_left, open_round
@@ -166,14 +165,6 @@ def film_promote(film: Film, page: Page) -> None:
     film.take(page, "Promote", 2600)
 
 
-def still(page: Page, name: str, height: int | None = None, top: int = 0) -> None:
-    """Save the page as docs/name.png, from pixel `top` on, at most `height` pixels of it."""
-    picture = Image.open(io.BytesIO(page.screenshot(full_page=True))).convert("RGB")
-    bottom = picture.height if height is None else min(top + height, picture.height)
-    picture = picture.crop((0, top, picture.width, bottom))
-    picture.quantize(256).save(DOCS / f"{name}.png", optimize=True)
-
-
 def open_campaign(app: Running) -> Campaign:
     """A campaign over the bundled pairs that asks the preference and all five sub-scores."""
     settings = CampaignConfig("Which follows the prompt?", overlap=1, gold_share=0.0, repeat_share=0.0)
@@ -183,15 +174,12 @@ def open_campaign(app: Running) -> Campaign:
 
 
 def film_loop(browser: Browser, app: Running) -> Film:
-    """The four scenes in one app, with the stills of Judge, Label and Train on the way."""
+    """The four scenes in one app."""
     film = Film()
     people = signed_in(browser, app, "Ada")
     judging, labelling = people.new_page(), people.new_page()
     film_judge(film, judging, app)
-    judging.evaluate("window.scrollTo(0, 0)")
-    still(judging, "judge")
     film_label(film, labelling, app, open_campaign(app))
-    still(labelling, "label")
     label_round(app, open_round(app))
     lead = signed_in(browser, app, "Mira", "lead").new_page()
     lead.set_default_timeout(PATIENCE)
@@ -199,23 +187,7 @@ def film_loop(browser: Browser, app: Running) -> Film:
     lead.goto(f"{app.url}/train")
     film_retrain(film, lead)
     film_promote(film, lead)
-    # The runs and the open one, without the message that floats above them.
-    lead.locator(".train-status").evaluate("status => { status.style.visibility = 'hidden'; }")
-    top = lead.locator(".train-runs").evaluate("runs => runs.getBoundingClientRect().top + window.scrollY")
-    still(lead, "train", 1300, int(top) - 44)
     return film
-
-
-def show_analysis(browser: Browser, app: Running) -> None:
-    """The still of the Analyse page: twelve judged pairs, people contradict the model on three."""
-    pairs = add_gallery_pairs(app, 12)
-    judge_pairs(app, pairs)
-    label_pairs(app, "first round", pairs, contradict=3)
-    page = signed_in(browser, app, "Mira", "lead").new_page()
-    page.goto(f"{app.url}/analyse")
-    page.locator("svg.main-svg").first.wait_for(timeout=PATIENCE)
-    page.wait_for_timeout(1500)
-    still(page, "analyse", 950)
 
 
 def signed_in(browser: Browser, app: Running, name: str, role: str = "annotator") -> BrowserContext:
@@ -226,16 +198,11 @@ def signed_in(browser: Browser, app: Running, name: str, role: str = "annotator"
 
 
 def main() -> None:
-    """Make all pictures."""
+    """Make the animation."""
     with sync_playwright() as playwright, tempfile.TemporaryDirectory() as name:
         browser = playwright.chromium.launch(executable_path=find(), args=QUIET)
-        folder = Path(name)
-        for part in ("loop", "analyse"):
-            (folder / part).mkdir()
-        with running_studio(folder / "loop", "bundled", FOLDER) as app, no_run_left(app):
+        with running_studio(Path(name), "bundled", FOLDER) as app, no_run_left(app):
             film_loop(browser, app).save(DOCS / "loop.webp")
-        with running_studio(folder / "analyse", "bundled", FOLDER) as app:
-            show_analysis(browser, app)
         browser.close()
 
 
