@@ -104,6 +104,7 @@ def test_two_processes_train_a_run_of_the_store(world: World) -> None:
 
 
 @pytest.mark.training
+@pytest.mark.endurance  # launched processes that load torch, twice
 def test_a_run_in_two_processes_stops_after_a_step_and_goes_on(world: World) -> None:
     run = world.ask("cold_start.steps=400", device="cpu:0-1", stages=("cold-start",))
     folder = world.folder(run)
@@ -121,6 +122,7 @@ def test_a_run_in_two_processes_stops_after_a_step_and_goes_on(world: World) -> 
 
 
 @pytest.mark.training
+@pytest.mark.endurance  # launched processes that load torch
 def test_what_launched_processes_refuse_is_the_callers_error(world: World) -> None:
     run = world.ask(device="cpu:0-1", stages=("dual-rl",))
     folder = world.folder(run)

@@ -249,6 +249,7 @@ def _rank(rank: int, folder: Path, port: int) -> None:
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.endurance  # two processes that load torch
 def test_two_processes_that_sample_another_number_of_times_train_as_one(tmp_path: Path) -> None:
     multiprocessing.spawn(_rank, (tmp_path, 20_000 + (os.getpid() + 11) % 20_000), nprocs=2)
     one, other = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
