@@ -144,22 +144,23 @@ class Studio:
         if demo:
             train, lead = ClosedPage(NO_TRAINING, tuple(train.routes())), ClosedPage(NO_LEAD, tuple(lead.routes()))
         analyse = AnalysePage(database, clip_store, serving, auth, supervisor)
+        notice = demo_notice(database)
         blocks = PagedBlocks(title="DeScore", analytics_enabled=False, fill_width=True, delete_cache=DELETE_CACHE)
         with blocks:
-            build_header(JUDGE)
+            build_header(JUDGE, notice)
             judge.build(blocks)
             endpoints.connect()
         with blocks.route(LABEL.name, LABEL.path):
-            build_header(LABEL)
+            build_header(LABEL, notice)
             label.build()
         with blocks.route(ANALYSE.name, ANALYSE.path):
-            build_header(ANALYSE)
+            build_header(ANALYSE, notice)
             analyse.build(blocks)
         with blocks.route(TRAIN.name, TRAIN.path):
-            build_header(TRAIN)
+            build_header(TRAIN, notice)
             train.build(blocks)
         with blocks.route(LEAD.name, LEAD.path):
-            build_header(LEAD)
+            build_header(LEAD, notice)
             lead.build(blocks)
         pages = (*label.routes(), *analyse.routes(), *train.routes(), *lead.routes())
         routes = (
@@ -274,9 +275,17 @@ class Studio:
 
 def notices(kept_labels: KeptLabels, serving: Serving) -> str:
     """Return what the pages say to everybody: a demo store, labels that will not last, a judging server that is down."""
-    demo = NOTICE if demo_state(kept_labels.database.home) != "none" else ""
-    texts = (demo, kept_labels.notice(), serving.notice() if isinstance(serving, ServerServing) else "")
+    texts = (
+        demo_notice(kept_labels.database),
+        kept_labels.notice(),
+        serving.notice() if isinstance(serving, ServerServing) else "",
+    )
     return " ".join(text for text in texts if text)
+
+
+def demo_notice(database: Database) -> str:
+    """Return what the pages of a demo store say; "" for any other store."""
+    return NOTICE if demo_state(database.home) != "none" else ""
 
 
 def keep_sandbox(database: Database, pair_ids: Sequence[int]) -> None:

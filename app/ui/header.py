@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
+from markupsafe import escape
 
 from app.ui.assets import mount_script
 
@@ -39,12 +40,12 @@ class PagedBlocks(gr.Blocks):
         return config
 
 
-def build_header(here: PageLink) -> None:
-    """Put the head of a page into the current `gr.Blocks`."""
-    gr.HTML(header(here), js_on_load=mount_script("shared/header.js"), apply_default_css=False, elem_id="page-head")
+def build_header(here: PageLink, notice: str = "") -> None:
+    """Put the head of a page into the current `gr.Blocks`. notice: what is known to stand there, so that nothing moves."""
+    gr.HTML(header(here, notice), js_on_load=mount_script("shared/header.js"), apply_default_css=False, elem_id="page-head")
 
 
-def header(here: PageLink) -> str:
+def header(here: PageLink, notice: str = "") -> str:
     """Return the head of a page; header.js fills in the checkpoint that answers and the person, and names the tab."""
     current = ' aria-current="page"'
     links = "".join(f'<a href=".{page.path}"{current if page == here else ""}>{page.name}</a>' for page in PAGES)
@@ -52,7 +53,7 @@ def header(here: PageLink) -> str:
         '<a class="page-skip" href="#content">Skip to the content</a>'
         f'<header class="page-head" data-title="{here.name} – DeScore"><h1>DeScore</h1><nav aria-label="Pages">{links}</nav>'
         f'<span class="served" role="status"></span><span class="person" data-here="{here.path}"></span></header>'
-        '<p class="notice" role="status" hidden></p>'
+        f'<p class="notice" role="status"{"" if notice else " hidden"}>{escape(notice)}</p>'
     )
 
 
