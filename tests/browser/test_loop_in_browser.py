@@ -100,9 +100,8 @@ def test_label_retrain_prove_promote_judge_roll_back(browser: Browser, app: Runn
     box = lead.locator("[data-figure=loss]").bounding_box()
     lead.reload()
     assert lead.url.endswith("/train#run-1")
-    expect(lead.get_by_label("Cold start, steps")).to_have_value(
-        "3"
-    )  # the form keeps its settings, and the command has them
+    # The form keeps its settings, and the command has them.
+    expect(lead.get_by_label("Cold start, steps")).to_have_value("3")
     expect(lead.locator("#train-command")).to_contain_text("--set cold_start.steps=3")
     expect(lead.get_by_label("Name")).to_have_value("")
     wait_for_points(lead, 3)
