@@ -1,7 +1,9 @@
 """Vision features of reference videos, of which a checkpoint's familiarity is made.
 
     features = reference_features(judge, ["a.mp4", "b.mp4"])                # (2, d)
-    add_familiarity(folder, fit_familiarity(features, groups=[0, 0]))
+    familiarity = fit_familiarity(features, groups=[0, 0])                  # None: two videos are too few
+    if familiarity is not None:
+        add_familiarity(folder, familiarity)
 
 Only the vision tower runs: no prompt is read, and nothing is judged.
 """

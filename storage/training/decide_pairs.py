@@ -2,8 +2,7 @@
 
     pool = decision_pool(session, candidate, current)
     comparison = compare_on(session, pool, candidate, current)
-    comparison.differing, comparison.sides        # {pair id: +1 where the candidate prefers A and the other B, 0 where they
-    agree}
+    comparison.differing, comparison.sides    # sides: pair id -> +1: the candidate prefers A and the other B; -1; 0
 
 A pair is trained on where it, one of its videos or its prompt stood in the training pairs of a run that a checkpoint
 descends from. Only pairs on which the two prefer different videos carry news, so people are asked about these alone.

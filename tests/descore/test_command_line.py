@@ -57,6 +57,7 @@ def test_judge_json(room: Path, capsys: pytest.CaptureFixture[str], mode: str) -
     assert found["verdict"] in ("A", "B")
     assert set(found["videos"][0]) == {
         "path", "reward", "standardised_reward", "sub_scores", "overall_score", "thought", "seconds",
+        "implied_overall_score", "overall_contradicts", "distance", "unfamiliar",
     }  # fmt: skip
     assert found["videos"][0]["seconds"] > 0
     assert isinstance(found["videos"][0]["reward"], float)

@@ -23,6 +23,8 @@ NOT_RUN = {
     "descore.engines.vllm_engine": "needs vLLM: make test-vllm",
     "descore.engines.vllm_prompts": "needs an answer of vLLM: make test-vllm",
     "descore.engines.vllm_scheduler": "needs vLLM: make test-vllm",
+    "descore.familiarity": "needs the features of many reference videos; tests/descore/test_familiarity.py makes some",
+    "descore.reference_videos": "needs a folder that may change; tests/trainer/evaluation/test_held_out_scale.py",
 }
 # A served app, a training run, or a trainer that has to start first: only in `make endurance`.
 LONG = {

@@ -1,7 +1,8 @@
 """What a figure says, in words, for those who don't see it.
 
-figure = go.Figure(go.Bar(name="think", x=["subject", "style"], y=[0.91, 0.84]))
-figure_text("Accuracy", figure)     # "Accuracy. think: subject 0.91, style 0.84."
+    figure_text("Accuracy", figure)     # of bars: "Accuracy. think: subject 0.91, style 0.84."
+
+Guides, which answer to no pointer, are left out.
 """
 
 from __future__ import annotations
