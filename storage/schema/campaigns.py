@@ -20,7 +20,9 @@ from sqlalchemy import (
     String,
     Text,
     UniqueConstraint,
+    false,
     text,
+    true,
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -66,8 +68,8 @@ class CampaignRow(Base):
     order_version: Mapped[int] = mapped_column(default=1)
     created_by_id: Mapped[int | None] = mapped_column(ForeignKey("users.id"))
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utc_now)
-    holds_votes: Mapped[bool] = mapped_column(default=False)
-    counted: Mapped[bool] = mapped_column(default=True)
+    holds_votes: Mapped[bool] = mapped_column(default=False, server_default=false())
+    counted: Mapped[bool] = mapped_column(default=True, server_default=true())
 
 
 class GuidelineRow(Base):

@@ -112,7 +112,7 @@ def test_nobody_leads_or_trains_in_a_demo(demo: Running) -> None:
     assert demo.studio.first_lead_link(demo.url) is None
     routes = [route for route in demo.studio.routes if isinstance(route, Route)]
     closed = [route for route in routes if route.path.startswith(("/api/train/", EXPORT_PATH))]
-    assert len(closed) == 5
+    assert len(closed) == 6
     lead = signed_in_client(demo, "Lea", "lead")  # who led before this became a demo
     for signed_in in (guest(demo), lead):
         with signed_in as client:
