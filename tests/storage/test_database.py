@@ -253,6 +253,7 @@ for i in range({VOTES}):
 
 
 @pytest.mark.slow
+@pytest.mark.endurance  # many processes
 def test_votes_of_many_processes_that_start_together_are_all_there(empty_url: str, tmp_path: Path) -> None:
     paths = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(Path(__file__).parent)])}
     workers = [

@@ -37,6 +37,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     made.database.close()
 
 
+@pytest.mark.endurance  # a whole training; tests/trainer/packs has a short one
 def test_a_run_is_packed_taken_away_and_brought_back(world: World, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)  # as the command sets it
     database = world.database
