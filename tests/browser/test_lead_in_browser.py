@@ -47,7 +47,8 @@ def create(page: Page, name: str) -> None:
     page.get_by_label("Labels for each pair").fill("2")
     page.get_by_label("Repeats, %").fill("0")
     page.get_by_role("button", name="Create the campaign").click()
-    expect(page.locator("#lead-new .ds-status")).to_have_text(f"{name} is open for labelling.")
+    expect(page.locator("#lead-new .ds-status")).to_contain_text(f"{name} is open for labelling.")
+    expect(page.locator("#lead-new .ds-status")).to_contain_text("It asks for 5 % gold pairs and has none")
 
 
 def disagree(app: Running, name: str) -> None:
