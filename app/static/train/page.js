@@ -96,6 +96,8 @@ class TrainPage {
     this.run = runInAddress();
     this.timer = null;
     this.planTimer = null;
+    this.formNumber = 0;     // of the forms that were asked for: a plan belongs to one of them
+    this.changing = 0;       // forms on their way, each with its plan
     this.asking = false;
     this.askAgain = false;
     this.wasEdited = false;  // whether somebody has filled in the form
@@ -255,9 +257,11 @@ class TrainPage {
   askPlan(delay = PLAN_AFTER) {
     clearTimeout(this.planTimer);
     this.planTimer = setTimeout(async () => {
-      if (!this.parts.form.querySelector("form")) return;
+      if (this.changing || !this.parts.form.querySelector("form")) return;
+      const number = this.formNumber;
       try {
-        this.put("plan", (await call("POST", "plan", fields(this.parts.form))).plan);
+        const { plan } = await call("POST", "plan", fields(this.parts.form));
+        if (number === this.formNumber) this.put("plan", plan);
       } catch (error) {
         this.say(error.message, true);
       }
@@ -266,6 +270,8 @@ class TrainPage {
 
   // Another preset has other knobs, another place other presets.
   async changeForm(changed, settings = fields(this.parts.form)) {
+    this.formNumber += 1;
+    this.changing += 1;
     try {
       const { form, plan } = await call("POST", "form", { ...settings, changed });
       this.put("form", form);
@@ -274,6 +280,8 @@ class TrainPage {
       this.fitForm();
     } catch (error) {
       this.say(error.message, true);
+    } finally {
+      this.changing -= 1;
     }
   }
 
