@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from typing import Any
 
+import plotly.graph_objects as go
 from markupsafe import Markup
 
-from app.analyse.figures.figure_text import figure_text
 from app.analyse.figures.finding import Cell, Chart, Estimate, Finding, csv_text
+from app.ui.figure_text import figure_text
 from app.ui.markup import DASH, MINUS, NOTHING, count, empty, joined, table
 
 LONG = 8  # rows; a longer table is folded
@@ -69,10 +71,16 @@ def _chart(chart: Chart, finding: Finding) -> Markup:
         '<div class="analyse-plot" style="height: {height}px" role="img" aria-label="{text}"></div>{figure}</figure>'
     ).format(
         title=chart.title or Markup("&nbsp;"),
-        text=figure_text(": ".join(filter(None, [finding.title, chart.title])), chart.figure),
+        text=figure_text(": ".join(filter(None, [finding.title, chart.title])), plain_figure(chart.figure)),
         height=chart.figure.layout.height or 300,
         figure=_data("analyse-figure", chart.figure.to_json()),
     )
+
+
+def plain_figure(figure: go.Figure) -> dict[str, Any]:
+    """Return a figure's traces and layout as they were given; its own JSON has arrays in base64."""
+    traces = [trace.to_plotly_json() for trace in figure.data]
+    return {"data": traces, "layout": figure.layout.to_plotly_json()}
 
 
 def _data(kind: str, text: str) -> Markup:

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from app.train.views.curves import PANELS, CurvePanel, StageLog, curve_traces, figure_text, held_out_line, panel_layout
+from app.train.views.curves import PANELS, CurvePanel, StageLog, curve_traces, held_out_line, panel_layout
+from app.ui.figure_text import figure_text
 
 # Plotly's names of patterns, so that lines can be told apart without their colours: `var(--run-1)` and so on.
 PATTERNS = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
@@ -33,11 +34,12 @@ def _figure(panel: CurvePanel, runs: Sequence[tuple[str, Sequence[StageLog]]]) -
     data = [trace for index, (name, stages) in enumerate(runs) for trace in _lines(panel, index, name, stages)]
     total = max((sum(stage.steps for stage in stages) for _, stages in runs), default=0)
     is_one_of_many = len(panel.curves) > 1 and panel.name != "accuracy"
+    layout = {**panel_layout(panel, total, "compared"), "showlegend": False}
     return {
         "data": data,
-        "layout": {**panel_layout(panel, total, "compared"), "showlegend": False},
+        "layout": layout,
         "about": f"Of each run: {panel.curves[0].name}. {panel.about}" if is_one_of_many else panel.about,
-        "text": figure_text(panel.title, data),
+        "text": figure_text(panel.title, {"data": data, "layout": layout}),
     }
 
 

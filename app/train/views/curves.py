@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from app.ui.figure_text import figure_text
 from app.ui.wording import STAGES
 
 MOST_POINTS = 400  # a line; more can't be seen
@@ -185,7 +186,12 @@ def panel_figure(panel: CurvePanel, stages: Sequence[StageLog], revision: str) -
         "showlegend": len({trace["name"] for trace in data}) > 1,
         **_borders(stages),
     }
-    return {"data": data, "layout": layout, "about": panel.about, "text": figure_text(panel.title, data)}
+    return {
+        "data": data,
+        "layout": layout,
+        "about": panel.about,
+        "text": figure_text(panel.title, {"data": data, "layout": layout}),
+    }
 
 
 def panel_layout(panel: CurvePanel, total: int, revision: str) -> dict[str, Any]:
@@ -203,17 +209,6 @@ def panel_layout(panel: CurvePanel, total: int, revision: str) -> dict[str, Any]
         low, high = panel.span
         y_axis["range"] = [low - 0.03 * (high - low), high + 0.03 * (high - low)]
     return {"title": {"text": panel.title}, "xaxis": x_axis, "yaxis": y_axis, "uirevision": revision}
-
-
-def figure_text(title: str, data: Sequence[Mapping[str, Any]]) -> str:
-    """Say in words what the lines of a figure do, for those who don't see it."""
-    lines = []
-    for trace in data:
-        values = [value for value in trace["y"] if value is not None]
-        if values and trace.get("hoverinfo") != "skip":
-            steps = trace["x"]
-            lines.append(f"{trace['name']} from {values[0]:.3g} at step {steps[0]} to {values[-1]:.3g} at step {steps[-1]}")
-    return f"{title}: {'; '.join(lines)}." if lines else title
 
 
 def curve_traces(curve: Curve, stages: Sequence[StageLog]) -> list[dict[str, Any]]:
