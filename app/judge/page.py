@@ -24,11 +24,12 @@ from app.judge.history import history_entry, history_panel, history_view
 from app.judge.own import CLOSED, own_panel, own_video, own_view
 from app.judge.share_line import ShareLine
 from app.judge.shown import Answered, Question, Shown, Updates, by_part, notice, turn_of, whole
+from app.judge.voting import Voting
 from app.serving.answer import Answer, cover
 from app.ui.answer_panel import answer_panel, answer_view
 from app.ui.share import share_line, share_view
 from app.ui.synced_pair import synced_pair
-from app.ui.vote import vote_bar, vote_view
+from app.ui.vote import vote_bar
 from app.web.auth import NotAllowedError
 from app.web.client_signal import ClientSignal
 from app.web.plain_errors import JUDGING_ERRORS, judging_error_text, plainly
@@ -36,9 +37,7 @@ from app.web.uploads import uploaded_file
 from descore.judgement import Mode
 from descore.prompt import PROMPT_CHARACTERS, prompt_problem
 from storage import NotInStoreError, StorageError
-from storage.errors import ShareError
 from storage.pairs import Video
-from storage.votes import Seen, ShownAnswer
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +48,7 @@ class JudgePage:
     def __init__(self, api: JudgeApi) -> None:
         self.api, self.bundled = api, api.bundled
         self._running: dict[str, Question] = {}
-        self.links = ShareLine(api)
+        self.links, self.voting = ShareLine(api), Voting(api, self._running)
         self._left: dict[str, Question] = {}  # stopped, and not at their end yet
 
     # ---- layout --------------------------------------------------------------------------------------------------
@@ -144,10 +143,10 @@ class JudgePage:
         self.cancel.click(self._cancel, queue=False, **quiet)
         voting = [self.selection, self.prompt, self.answered, self.saved]
         shown_by_vote = [self.votes, self.panel, self.answered]
-        self.votes.vote(plainly(named(self._vote)), voting, shown_by_vote, **quiet)
+        self.votes.vote(plainly(named(self.voting.take_vote)), voting, shown_by_vote, **quiet)
         uncovering = [self.vote_first, *voting]
         self.vote_first.input(
-            plainly(named(self._keep_vote_first)), uncovering, [self.panel, self.answered, self.saved], **quiet
+            plainly(named(self.voting.keep_vote_first)), uncovering, [self.panel, self.answered, self.saved], **quiet
         )
         shown = [self.selection, self.prompt, self.answered, self.saved]
         self.share.make_link(plainly(self.links.make), shown, self.share, **quiet)
@@ -192,7 +191,10 @@ class JudgePage:
         else:
             return None
         page = self._page(shown, saved, request)
-        return page if shown.answer is None else page | {"mode": shown.answer.mode}
+        if shown.answer is None:
+            return page
+        mode, k = shown.answer.mode, shown.answer.k or THOUGHTS
+        return page | {"mode": mode, "k": gr.Slider(value=k, visible=mode == "k")}
 
     def _last_shown(self, saved: dict[str, Any], request: gr.Request) -> Shown:
         """Return what a browser showed when its state was saved, with the answer that the store has.
@@ -303,7 +305,7 @@ class JudgePage:
         else:  # of a shared pair a browser keeps no more than the link
             player = self.api.shares.view(shown.shared)
         saved = checked_state(saved)
-        covered = shown.answer is not None and self._is_covered(selection, shown.prompt, saved, request)
+        covered = shown.answer is not None and self.voting.is_covered(selection, shown.prompt, saved, request)
         answer = cover(shown.answer or Answer()) if covered else shown.answer or Answer()
         if left := self._left.get(request.session_hash or ""):
             left.instead = answer
@@ -317,7 +319,7 @@ class JudgePage:
             "player": player,
             "prompt": gr.Textbox(shown.prompt, interactive=shown.shared is None),
             "panel": answer_view(answer),
-            "votes": self._vote_view(selection, shown.prompt, saved, request),
+            "votes": self.voting.view(selection, shown.prompt, saved, request),
             "mode": mode,
             "k": gr.Slider(value=k, visible=mode == "k"),
             "vote_first": "vote_first" in saved,
@@ -326,7 +328,7 @@ class JudgePage:
             "history": history_view(self.api.access.person(request)),
             "answered": None
             if shown.answer is None
-            else self._answered(selection, shown.prompt, shown.answer, shown.answer.k, covered, request),
+            else self.voting.answered(selection, shown.prompt, shown.answer, shown.answer.k, covered, request),
             "saved": saved,
         }
 
@@ -336,7 +338,7 @@ class JudgePage:
         kept = checked_state(saved)
         if selection is None or selection.share is None:
             kept = checked_state(kept | {"prompt": prompt})
-        return self._vote_view(selection, prompt, saved, request), kept
+        return self.voting.view(selection, prompt, saved, request), kept
 
     # ---- asking the model ----------------------------------------------------------------------------------------
 
@@ -354,13 +356,13 @@ class JudgePage:
         request: gr.Request,
     ) -> Iterator[tuple[Any, ...]]:
         """Stream the answer for both videos; end cleanly when it is cancelled or the page goes away."""
-        question = self._begin(request.session_hash)
+        question = self._begin(request.session_hash, mode, whole(k))
         tab, cancel = request.session_hash or "", question.cancel
         answer = Answer(phase="running", mode=mode)
         rest = gr.Button(interactive=False), gr.Button(interactive=True), gr.skip(), None
         try:
             pair, visitor = self.api.admit(selection, prompt, request)
-            question.covered = self._is_covered(selection, prompt, saved, request)
+            question.covered = self.voting.is_covered(selection, prompt, saved, request)
             for answer in self.api.answers(pair, mode, int(k), cancel, visitor):
                 yield answer_view(cover(answer) if question.covered else answer), *rest
                 rest = (gr.skip(),) * 4
@@ -382,26 +384,8 @@ class JudgePage:
         done = answer.comparison is not None and answer.kept
         share = self.links.view(selection, prompt, True, saved, request) if done else gr.skip()
         covered = question.covered and done  # what the store could not keep can't be shown later
-        answered = self._answered(selection, prompt, answer, int(k), covered, request) if done else None
+        answered = self.voting.answered(selection, prompt, answer, int(k), covered, request) if done else None
         yield answer_view(cover(answer) if covered else answer), *buttons, share, answered
-
-    def _answered(
-        self, selection: Selection | None, prompt: str, answer: Answer, k: int, covered: bool, request: gr.Request
-    ) -> Answered:
-        """Return what a vote and a link need to know of the answer on the page."""
-        try:
-            pair = self.api.pair_of(selection, prompt, request).id
-        except JUDGING_ERRORS:
-            return Answered(answer.mode, k, covered=covered)  # its link has ended meanwhile
-        if covered:
-            return Answered(answer.mode, k, pair, "nothing", covered)
-        verdict = answer.comparison
-        outcome, p = (None, None) if verdict is None else (verdict.verdict, verdict.p_first_preferred)
-        if verdict is not None and verdict.unfamiliar:
-            p = None  # it is not shown
-        fingerprint = self.api.serving.now.fingerprint
-        seen = ShownAnswer(answer.mode, k if answer.mode == "k" else 0, fingerprint, outcome, p)
-        return Answered(answer.mode, k, pair, seen)
 
     def _remember(
         self,
@@ -426,10 +410,10 @@ class JudgePage:
         entry = None if answer is None else history_entry(selection, prompt, cover(answer) if answered.covered else answer)
         return history_view(self.api.access.person(request), entry), saved
 
-    def _begin(self, session: str | None) -> Question:
+    def _begin(self, session: str | None, mode: Mode, k: int) -> Question:
         """Return a tab's new question, after stopping an older one of the same tab."""
         self._abandon(session)
-        question = self._running[session or ""] = Question(ClientSignal())
+        question = self._running[session or ""] = Question(ClientSignal(), mode, k if mode == "k" else 0)
         return question
 
     def _abandon(self, session: str | None) -> None:
@@ -444,88 +428,3 @@ class JudgePage:
         running = self._running.get(request.session_hash or "")
         if running is not None:
             running.cancel.set()
-
-    # ---- voting --------------------------------------------------------------------------------------------------
-
-    def _vote(
-        self,
-        selection: Selection | None,
-        prompt: str,
-        answered: Answered | None,
-        saved: dict[str, Any],
-        event: gr.EventData,
-        request: gr.Request,
-    ) -> Updates:
-        saved = checked_state(saved)
-        try:
-            pair = self.api.pair_of(selection, prompt, request)
-            voter = str(saved.get("voter", ""))
-            shown = self._shown_at_vote(pair.id, answered, request)
-            self.api.save_vote(pair.id, str(event.choice), str(event.token), voter, str(event.note), request, shown)
-        except JUDGING_ERRORS as error:
-            return {"votes": self._vote_view(selection, prompt, saved, request) | {"status": f"not saved: {error}"}}
-        uncovered = self._uncovered(selection, prompt, answered, request)
-        return uncovered | {"votes": self._vote_view(selection, prompt, saved, request)}
-
-    def _keep_vote_first(
-        self,
-        on: Any,
-        selection: Selection | None,
-        prompt: str,
-        answered: Answered | None,
-        saved: dict[str, Any],
-        request: gr.Request,
-    ) -> Updates:
-        """Keep in the browser whether a vote comes before the model's answer."""
-        kept = checked_state(checked_state(saved) | {"vote_first": on is True})
-        return ({} if on is True else self._uncovered(selection, prompt, answered, request)) | {"saved": kept}
-
-    def _is_covered(self, selection: Selection | None, prompt: str, saved: dict[str, Any], request: gr.Request) -> bool:
-        """Whether the model's answer about a pair is kept back, since there is no vote yet."""
-        state = checked_state(saved)
-        if "vote_first" not in state or selection is None:
-            return False
-        pair = self.api.pair_of(selection, prompt, request)
-        return self.api.current_vote(pair, str(state.get("voter", "")), request) is None
-
-    def _uncovered(
-        self, selection: Selection | None, prompt: str, answered: Answered | None, request: gr.Request
-    ) -> Updates:
-        """Return the answer that was kept back, and what is shown of it from now on."""
-        running = self._running.get(request.session_hash or "")
-        if running is not None:
-            running.covered = False
-        if answered is None or not answered.covered or selection is None:
-            return {}
-        if selection.share is not None:
-            answer = self.api.shares.answer(self.api.shares.open(selection.share, request))
-        else:
-            pair = self.api.pair_of(selection, prompt, request)
-            answer = self.api.answer_in_store(pair, answered.mode, answered.k)
-        if answer is None:
-            return {}
-        shown = self._answered(selection, prompt, answer, answered.k, False, request)
-        return {"panel": answer_view(answer), "answered": shown}
-
-    def _shown_at_vote(self, pair: int, answered: Answered | None, request: gr.Request) -> Seen:
-        """Return what of the model stood on the page, which nobody but the server has to be believed about."""
-        running = self._running.get(request.session_hash or "")
-        if running is not None:
-            return "nothing" if running.covered else ShownAnswer("think")  # it is being written
-        return answered.seen if answered is not None and answered.pair == pair else "nothing"
-
-    def _vote_view(
-        self, selection: Selection | None, prompt: str, saved: dict[str, Any], request: gr.Request
-    ) -> dict[str, Any]:
-        if selection is None:
-            return vote_view(None, None)
-        problem = prompt_problem(prompt)
-        if problem is not None:
-            return vote_view(
-                None, None, f"a vote needs the prompt; this one {problem}" if prompt else "a vote needs the prompt"
-            )
-        try:
-            pair = self.api.pair_of(selection, prompt, request)
-        except (ShareError, NotAllowedError) as error:
-            return vote_view(None, None, str(error))
-        return vote_view(pair.id, self.api.current_vote(pair, str(saved.get("voter", "")), request))

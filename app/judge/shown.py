@@ -72,11 +72,14 @@ class Question:
 
     Attributes:
         cancel: stops it.
+        mode, k: how it is asked; 0 thoughts in other modes than "k".
         covered: its answer is not shown before there is a vote.
         instead: the answer that the page shows after it, once another pair came in its place.
     """
 
     cancel: threading.Event
+    mode: Mode
+    k: int
     covered: bool = False
     instead: Answer = field(default_factory=Answer)
 
@@ -92,7 +95,7 @@ def by_part(parts: Mapping[str, Any], handler: Callable[..., Updates]) -> Callab
 
 
 def turn_of(event: gr.EventData) -> int:
-    """Return which of the browser's events about its own videos this is."""
+    """Return which of the browser's events this is: about its own videos, or about tables."""
     return whole(getattr(event, "turn", 0))
 
 

@@ -159,6 +159,36 @@ def create_campaign(
     return campaign
 
 
+def campaign_from_outside(
+    name: str, created_at: datetime, *, visible: Sequence[str] = (), created_by: int | None = None
+) -> CampaignRow:
+    """Make the row of a campaign whose labels did not come through it, such as those of a file: nobody is assigned there."""
+    return CampaignRow(
+        name=name,
+        status="closed",
+        origin="import",
+        dimensions=[],
+        overlap=1,
+        gold_share=0.0,
+        repeat_share=0.0,
+        ordering="random",
+        visible=list(visible),
+        lease_seconds=1800,
+        qualification_pairs=0,
+        qualification_pass=0.0,
+        seed=secrets.token_hex(16),
+        created_by_id=created_by,
+        created_at=created_at,
+    )
+
+
+def free_campaign_name(session: Session, name: str) -> str:
+    """Return a name that no campaign has: this one, or with the first number behind it that is free."""
+    taken = set(session.scalars(select(CampaignRow.name).where(CampaignRow.name.startswith(name, autoescape=True))))
+    numbered = (name, *(f"{name} {number}" for number in range(2, len(taken) + 2)))
+    return next(candidate for candidate in numbered if candidate not in taken)
+
+
 def get_campaign(session: Session, campaign_id: int) -> Campaign:
     """Return a campaign by id.
 

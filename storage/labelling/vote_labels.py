@@ -17,7 +17,7 @@ from sqlalchemy import case, func, select, update
 from storage.accounts.users import VISITORS
 from storage.accounts.visitors import visitor_of
 from storage.campaigns import slots
-from storage.campaigns.campaign import Campaign, get_campaign, lock_campaign
+from storage.campaigns.campaign import Campaign, campaign_from_outside, free_campaign_name, get_campaign, lock_campaign
 from storage.campaigns.label_schema import Answer
 from storage.errors import CampaignError
 from storage.labelling.revisions import assignment_row, record
@@ -133,32 +133,11 @@ def _campaign_id(session: Session, vote: VoteRow) -> int:
     stored = session.scalars(same).one_or_none()
     if stored is not None:
         return stored.id
-    taken = set(session.scalars(select(CampaignRow.name).where(CampaignRow.name.startswith(NAME))))
-    row = CampaignRow(
-        name=next(name for number in range(1, len(taken) + 2) if (name := _numbered(number)) not in taken),
-        status="closed",
-        origin="import",
-        dimensions=[],
-        overlap=1,
-        gold_share=0.0,
-        repeat_share=0.0,
-        ordering="random",
-        visible=list(UNKNOWN),
-        lease_seconds=1800,
-        qualification_pairs=0,
-        qualification_pass=0.0,
-        seed=secrets.token_hex(16),
-        created_at=vote.created_at,
-        holds_votes=True,
-        counted=False,
-    )
+    row = campaign_from_outside(free_campaign_name(session, NAME), vote.created_at, visible=UNKNOWN)
+    row.holds_votes, row.counted = True, False
     campaign_id = insert_or_get(session, row, same).id
     session.flush()
     return campaign_id
-
-
-def _numbered(number: int) -> str:
-    return NAME if number == 1 else f"{NAME} {number}"
 
 
 def _annotator(session: Session, vote: VoteRow) -> int:

@@ -19,7 +19,14 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from storage.campaigns.campaign import CampaignConfig, create_campaign, get_campaign, list_campaigns, set_status
+from storage.campaigns.campaign import (
+    CampaignConfig,
+    create_campaign,
+    free_campaign_name,
+    get_campaign,
+    list_campaigns,
+    set_status,
+)
 from storage.campaigns.guidelines import DEFAULT_GUIDELINES, Guidelines, current_guidelines
 from storage.errors import StorageError
 from storage.labelling.campaign_pairs import add_pairs
@@ -169,7 +176,7 @@ def open_decision(session: Session, candidate_id: int, current_id: int, config: 
         )
     layers = in_layers(session, comparison.differing)
     settings = CampaignConfig(
-        name=_free_name(session, f"Decide: {candidate.name[:_LONGEST_NAME]}"),
+        name=free_campaign_name(session, f"Decide: {candidate.name[:_LONGEST_NAME]}"),
         dimensions=(),
         overlap=config.people,
         gold_share=0.0,
@@ -301,12 +308,6 @@ def _save(session: Session, candidate_id: int, decision: Decision) -> None:
         entry for entry in gate.get(ENTRIES, ()) if entry["campaign_id"] != decision.campaign_id
     ]
     set_gate(session, candidate_id, {**gate, ENTRIES: [*others, decision.to_dict()]})
-
-
-def _free_name(session: Session, name: str) -> str:
-    taken = {campaign.config.name for kind in ("studio", "import") for campaign in list_campaigns(session, kind)}
-    numbered = (name, *(f"{name} {number}" for number in range(2, len(taken) + 3)))
-    return next(candidate for candidate in numbered if candidate not in taken)
 
 
 def _guidelines(session: Session) -> Guidelines:

@@ -3,9 +3,8 @@
     power = comparison_power(session, held_out=58, held_out_share=0.2)
     power.detectable, power.needed                     # 0.17: differences from 17 points on; 640 pairs for 5 points
 
-Two checkpoints on the same n pairs with a preference, which they call differently on a share d of them and whose agreement
-differs by
-delta: the test of the difference (5 %, two-sided) finds it with a chance of 80 % where
+Two checkpoints judge the same n pairs with a preference, differ on a share d of them, and in agreement by delta. The test of
+the difference (5 %, two-sided) finds it with a chance of 80 % where
 
     n = (z_0.975 sqrt(d) + z_0.8 sqrt(d - delta^2))^2 / delta^2
 

@@ -116,9 +116,8 @@ class SequentialTest:
 
     Attributes:
         differing_share: share of the judged pairs on which the two prefer different videos. It turns a chance into a
-            difference of agreement: differing_share * (2 p - 1), where differing pairs are ties as often as others; where
-                they
-            are ties more often the difference is smaller than said, so "no difference" errs on the safe side.
+            difference of agreement: differing_share * (2 p - 1), if differing pairs are ties as often as others. Where they
+            are ties more often the difference is smaller than that, so "no difference" errs on the safe side.
         margin: largest difference of agreement that does not matter, as a fraction of 1.
         alpha: error, whenever one looks.
 

@@ -9,6 +9,7 @@ import json
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -233,7 +234,7 @@ class StageRun:
         if self.accelerator.distributed_type != DistributedType.FSDP:  # sharded weights can't judge
             watched = [pair for pair in self.pairs.held_out if pair.label][: self.config.watched_pairs]
             if watched:
-                judge = lambda: self._judged(watched, trained, reader, precision, vision)  # noqa: E731
+                judge = partial(self._judged, watched, trained, reader, precision, vision)
                 monitors.append(HeldOutMonitor(judge, steps))
             if self.config.anchors and self.config.paradigm != "generative":
                 rows = anchor_rows(reader, self.pairs.held_out or self.pairs.train, self.config.anchors)
@@ -248,7 +249,10 @@ class StageRun:
 
     def _hold_validation(self) -> None:
         """Take the validation pairs out of the training pairs, where the stage may stop early."""
-        if not self.config.early_stopping or self.accelerator.distributed_type == DistributedType.FSDP:
+        if not self.config.early_stopping:
+            return
+        if self.accelerator.distributed_type == DistributedType.FSDP:
+            log.warning("weights in pieces can't be kept for an early stop: the stage trains all its steps")
             return
         train, self.validation = split_validation(self.pairs.train, self.config.validation_share)
         if not train or not self.validation:
@@ -262,7 +266,7 @@ class StageRun:
     ) -> EarlyStopping | None:
         if not self.validation:
             return None
-        judge = lambda: self._judged(self.validation, trained, reader, precision, vision)  # noqa: E731
+        judge = partial(self._judged, self.validation, trained, reader, precision, vision)
         patience = self.config.early_stopping
         return EarlyStopping(judge, trained.model, self.folder, self.accelerator, steps=steps, patience=patience)
 

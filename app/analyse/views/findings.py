@@ -71,13 +71,13 @@ def _chart(chart: Chart, finding: Finding) -> Markup:
         '<div class="analyse-plot" style="height: {height}px" role="img" aria-label="{text}"></div>{figure}</figure>'
     ).format(
         title=chart.title or Markup("&nbsp;"),
-        text=figure_text(": ".join(filter(None, [finding.title, chart.title])), plain_figure(chart.figure)),
+        text=figure_text(": ".join(filter(None, [finding.title, chart.title])), _plain(chart.figure)),
         height=chart.figure.layout.height or 300,
         figure=_data("analyse-figure", chart.figure.to_json()),
     )
 
 
-def plain_figure(figure: go.Figure) -> dict[str, Any]:
+def _plain(figure: go.Figure) -> dict[str, Any]:
     """Return a figure's traces and layout as they were given; its own JSON has arrays in base64."""
     traces = [trace.to_plotly_json() for trace in figure.data]
     return {"data": traces, "layout": figure.layout.to_plotly_json()}

@@ -9,6 +9,7 @@ import { BatchRun } from "./batch_run.js";
 const TABLE = /\.(csv|tsv|json|jsonl|parquet)$/i;
 const ZIP = /\.zip$/i;
 const DRAWN = 500;  // rows at a time
+const THOUGHTS = 8;  // in mode k, as the choice says
 const STATES = { open: "", uploading: "uploading", judging: "judging" };
 const number = (value, digits) => (typeof value === "number" ? value.toFixed(digits).replace("-", "\u2212") : "");
 const reward = (row, side) => row.result?.videos[side].reward ?? null;
@@ -199,11 +200,11 @@ class Batch {
   async start() {
     this.rows.forEach((row) => { if (row.state === "error") row.state = "open"; });
     this.match();
+    const how = { mode: this.part("mode").value, k: THOUGHTS };
+    if (this.how && this.how.mode !== how.mode) this.forgetResults();
+    this.how = how;
     const began = Date.now();
     const before = this.rows.filter((row) => row.state === "done").length;
-    const how = { mode: this.part("mode").value, k: 8 };
-    if (this.how && this.how.mode !== how.mode) this.rows.forEach((row) => { if (row.state === "done") Object.assign(row, { state: "open", result: null }); });
-    this.how = how;
     const run = new BatchRun(this.rows, async (name) => this.fileAt(this.fileNamed(name)), how, () => {
       if (this.run === run) this.progress(began, before);
       this.paint();
@@ -217,6 +218,10 @@ class Batch {
     this.part("stop").disabled = true;
     this.part("start").disabled = false;
     this.progress(began, before, true);
+  }
+
+  forgetResults() {
+    this.rows.forEach((row) => { if (row.state === "done") Object.assign(row, { state: "open", result: null }); });
   }
 
   progress(began, before, isOver = false) {
@@ -278,7 +283,7 @@ class Batch {
     const open = () => {
       const [a, b] = row.result.videos.map((video) => video.id);
       this.open(false);
-      this.trigger("reopen", { a, b, prompt: row.prompt, mode: row.result.mode, k: this.how?.k || 8 });
+      this.trigger("reopen", { a, b, prompt: row.prompt, mode: row.result.mode, k: THOUGHTS });
     };
     line.addEventListener("click", open);
     line.addEventListener("keydown", (event) => { if (event.key === "Enter") open(); });

@@ -36,13 +36,12 @@ export class BatchRun {
   }
 
   async judge(row) {
-    const began = performance.now();
     try {
       this.set(row, { state: "uploading", error: "" });
       const videos = [await this.uploaded(row.a), await this.uploaded(row.b)];
       this.set(row, { state: "judging" });
       const result = await this.patiently(() => this.call([...videos, row.prompt, this.how.mode, this.how.k]));
-      this.set(row, { state: "done", result, took: (performance.now() - began) / 1000 });
+      this.set(row, { state: "done", result });
     } catch (error) {
       if (this.stopping.signal.aborted) this.set(row, { state: "open" });
       else this.set(row, { state: "error", error: error.message || "This did not work." });

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from sqlalchemy import Table, func, insert, select, update
 
 from descore.answer import DIMENSIONS
+from storage.campaigns.campaign import campaign_from_outside
 from storage.campaigns.slots import SPACING
 from storage.labelling import totals
 from storage.schema import (
@@ -75,23 +76,7 @@ def _campaign(
     }
     row = session.scalars(select(CampaignRow).where(CampaignRow.name == name)).one_or_none()
     if row is None:
-        row = CampaignRow(
-            name=name,
-            status="closed",
-            origin="import",
-            dimensions=[],
-            overlap=1,
-            gold_share=0.0,
-            repeat_share=0.0,
-            ordering="random",
-            visible=[],
-            lease_seconds=1800,
-            qualification_pairs=0,
-            qualification_pass=0.0,
-            seed=secrets.token_hex(16),
-            created_by_id=created_by,
-            created_at=now,
-        )
+        row = campaign_from_outside(name, now, created_by=created_by)
         session.add(row)
         session.flush()
         session.add(GuidelineRow(campaign_id=row.id, version=1, content=_GUIDELINES, author_id=created_by, created_at=now))

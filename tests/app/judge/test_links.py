@@ -320,7 +320,7 @@ def test_without_an_account_a_lab_shares_nothing_and_opens_what_was_shared(tmp_p
 def vote(tab: Tab, choice: str) -> dict[str, Any]:
     event = gr.EventData(None, {"choice": choice, "token": secrets.token_hex(16), "note": ""})
     asked = (tab.selection, tab.text, tab.shown["answered"], tab.saved, event, request("", tab.cookie))
-    tab.show(tab.page._vote(*asked))
+    tab.show(tab.page.voting.take_vote(*asked))
     view: dict[str, Any] = tab.shown["votes"]
     return view
 
@@ -360,6 +360,12 @@ def test_a_vote_keeps_what_of_the_model_stood_on_the_page(running: Running, page
     tab.shown["answered"] = Answered("k", 4, pair.id + 1, ShownAnswer("k", 4, "f", "B", 0.2))  # of another prompt
     vote(tab, "tie")
     assert seen() == "nothing"
+    asked = (tab.selection, tab.text, "k", 3, tab.saved, request("", tab.cookie))
+    writing = page._judge(*asked)
+    next(writing)
+    vote(tab, "A")
+    assert seen() == ShownAnswer("k", 3), "how it was asked, while it is being written"
+    *_, (_, _, _, _, tab.shown["answered"]) = writing
     tab.judge()
     vote(tab, "A")
     answer = seen()

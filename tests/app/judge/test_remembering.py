@@ -123,7 +123,7 @@ def test_the_answer_waits_for_the_vote_where_somebody_wants_to_vote_first(
     tab = Tab(page)
     tab.bring(*clips)
     asked = (True, tab.selection, tab.text, tab.answered, tab.saved, request())
-    tab.show(page._keep_vote_first(*asked))
+    tab.show(page.voting.keep_vote_first(*asked))
     answers = page._judge(tab.selection, tab.text, "think", 8, tab.saved, request())
     *seen, (panel, _, _, _, answered) = answers
     assert all(side["thought"] == "" for view, *_ in seen for side in view["sides"]), "a thought was shown before the vote"
@@ -132,7 +132,9 @@ def test_the_answer_waits_for_the_vote_where_somebody_wants_to_vote_first(
     reloaded = Tab(page, tab.saved)
     assert (reloaded.panel["p"], reloaded.shown["vote_first"]) == (None, True)
     cast = event(choice="A", token=secrets.token_hex(16), note="")
-    reloaded.show(page._vote(reloaded.selection, reloaded.text, reloaded.answered, reloaded.saved, cast, request()))
+    reloaded.show(
+        page.voting.take_vote(reloaded.selection, reloaded.text, reloaded.answered, reloaded.saved, cast, request())
+    )
     assert reloaded.panel["p"] is not None
     assert not reloaded.answered.covered
     with running.studio.database.read() as session:

@@ -93,7 +93,7 @@ def test_the_handlers_of_the_page_say_so_and_keep_nothing(
     assert votes["pair"] is None
     assert "prompt" not in state
     event = gr.EventData(None, {"choice": "A", "token": secrets.token_hex(16), "note": ""})
-    assert "not saved" in page._vote(chosen, prompt, None, saved, event, REQUEST)["votes"]["status"]
+    assert "not saved" in page.voting.take_vote(chosen, prompt, None, saved, event, REQUEST)["votes"]["status"]
     assert counts(running) == before
 
 
