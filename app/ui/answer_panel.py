@@ -18,6 +18,7 @@ from app.serving.answer import Answer, VideoAnswer
 from app.serving.judging_queue import Place
 from app.ui.assets import mount_script, read_static
 from app.ui.thought_samples import reward_range, samples_view
+from app.ui.thought_text import readable_thought
 from app.ui.wording import duration, ordinal, probability
 from descore.answer import DIMENSIONS, NOT_ASKED
 from descore.calibration import probability_source
@@ -32,7 +33,6 @@ SHOWN_AS = {
     "environment": "the environment",
     "style": "the style",
 }
-_TAGS = ("<think>", "</think>", "<answer>")
 
 
 def answer_panel(elem_id: str = "verdict") -> gr.HTML:
@@ -99,17 +99,6 @@ def differing(a: Judgement | None, b: Judgement | None) -> list[str]:
     if a is None or b is None or a.sub_scores is None or b.sub_scores is None:
         return []
     return [name for name in DIMENSIONS if a.sub_scores[name] != b.sub_scores[name]]
-
-
-def readable_thought(raw: str) -> str:
-    """Return the text inside `<think>`, also while it is still being written; it grows by appending only."""
-    text = raw.lstrip().removeprefix("<think>")
-    cut = min((text.find(tag) for tag in ("</think>", "<answer>") if tag in text), default=None)
-    if cut is not None:
-        return text[:cut].strip("\n")
-    # A tag that has only begun to arrive is held back, or it would show and vanish again.
-    begun = next((size for size in range(9, 0, -1) if any(tag.startswith(text[-size:]) for tag in _TAGS)), 0)
-    return (text[:-begun] if begun else text).lstrip("\n")
 
 
 def reason(a: Judgement, b: Judgement, outcome: str | None) -> str:

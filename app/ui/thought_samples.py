@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from app.ui.markup import DASH
+from app.ui.thought_text import readable_thought
 from app.ui.wording import signed
 from descore.answer import DIMENSIONS, NOT_ASKED, read_thoughts
 from descore.calibration import ModeCalibration
@@ -36,7 +37,7 @@ def samples_view(
         return None
     thoughts = [
         {
-            "text": _text(thought["text"]),
+            "text": readable_thought(thought["text"]),
             "reward": _written(thought["reward"], scale),
             "at": _place(thought["reward"], between),
             "scores": _scores(thought["text"]),
@@ -73,12 +74,6 @@ def _place(reward: float | None, between: tuple[float, float] | None) -> float |
         return None
     low, high = between
     return 0.5 if high <= low else round((reward - low) / (high - low), 3)
-
-
-def _text(text: str) -> str:
-    """Return what was thought, without the answer at its end; all of it where there is no end."""
-    thought, end, _ = text.partition("</think>")
-    return thought.strip().removeprefix("<think>").strip() if end else text
 
 
 def _scores(text: str) -> str:

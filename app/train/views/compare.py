@@ -146,7 +146,10 @@ def _setting_rows(runs: Sequence[ComparedRun]) -> list[tuple[str, list[Markup | 
         values = [_text(settings[name]) if name in settings else "" for settings in by_run]
         if len(set(values)) > 1:
             rows.append((name, [value or NOTHING for value in values]))
-    return rows[:MOST_SETTINGS]
+    if len(rows) > MOST_SETTINGS:
+        more = f"{len(rows) - MOST_SETTINGS} more settings differ; the folders of the runs have them"
+        rows = [*rows[:MOST_SETTINGS], (more, [NOTHING] * len(runs))]
+    return rows
 
 
 def _overrides(overrides: Sequence[str]) -> Mapping[str, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from app.train.compare import compare_runs, run_ids
 from app.train.summaries import read_store
+from app.train.views.compare import MOST_SETTINGS
 from app.train.views.compare_curves import MOST_COMPARED, PATTERNS, compared_figures
 from app.train.views.curves import StageLog
 from storage import Database
@@ -25,7 +26,9 @@ EVIL = "<img src=x onerror=alert(1)>"
 def write_folder(home: Path, run: Run, steps: int, rate: float) -> None:
     folder = home / run.folder
     (folder / "dual-rl").mkdir(parents=True)
-    (folder / "config.yaml").write_text(f"dual_rl:\n  steps: {steps}\n  optim: {{lr: {rate}}}\nseed: 0\n", "utf-8")
+    many = "".join(f"x{number}: {steps}\n" for number in range(MOST_SETTINGS + 10))
+    settings = f"dual_rl:\n  steps: {steps}\n  optim: {{lr: {rate}}}\nseed: 0\n{many}"
+    (folder / "config.yaml").write_text(settings, "utf-8")
     lines = (json.dumps({"step": step, "loss": 1.0 - 0.1 * step, "accuracy": 0.5}) for step in range(steps))
     (folder / "dual-rl" / "metrics.jsonl").write_text("\n".join(lines), "utf-8")
 
@@ -62,6 +65,7 @@ def test_two_runs_stand_side_by_side_with_what_differs_marked(sqlite_database: D
     assert not rows["new pairs"][0]
     assert "as before" in rows["note"][1]
     assert "dual_rl.optim.lr" not in rows, "equal settings are left out"
+    assert "11 more settings differ; the folders of the runs have them" in rows
     assert "<img" not in found.html
     loss = found.figures["loss"]["data"]
     assert [(len(trace["x"]), trace["line"]["dash"]) for trace in loss] == [(6, "solid"), (4, "dash")]

@@ -9,7 +9,8 @@ from itertools import pairwise
 import pytest
 
 from app.serving.answer import Answer, VideoAnswer
-from app.ui.answer_panel import answer_view, differing, readable_thought, reason
+from app.ui.answer_panel import answer_view, differing, reason
+from app.ui.thought_text import readable_thought
 from descore.answer import DIMENSIONS, render_answer
 from descore.calibration import ModeCalibration
 from descore.judgement import Judgement, Verdict
@@ -185,7 +186,7 @@ def test_each_of_several_thoughts_is_shown_with_its_reward() -> None:
     b = replace(a, thoughts=[one | {"reward": one["reward"] - 1.0} for one in kept])
     left, right = (side["samples"] for side in answer_view(answer(a, b, "A", 0.9))["sides"])
     assert left["line"] == "3 thoughts, rewards from +0.00 to +2.00; standard deviation among them 1.00."
-    assert [one["text"] for one in left["thoughts"]] == ["First.", "<think>cut", "Third."]
+    assert [one["text"] for one in left["thoughts"]] == ["First.", "cut", "Third."]
     assert [one["scores"] for one in left["thoughts"]] == ["2 2 2 2 \N{EN DASH}", "", "2 2 2 2 \N{EN DASH}"]
     assert [one["at"] for one in left["thoughts"]] == [0.5, 0.75, 1.0]
     assert [one["at"] for one in right["thoughts"]] == [0.0, 0.25, 0.5]
