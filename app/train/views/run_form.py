@@ -110,7 +110,8 @@ def new_labels_view(labels: NewLabels, alpha: Alpha | None, checkpoint: str, sin
         f"{plural(labels.too_few, 'pair')} with too few labels" if labels.too_few else "",
     ]
     text = " and ".join(filter(None, unusable))
-    hint = f"{text[0].upper()}{text[1:]} can't be used yet; adjudicate them on the Lead page." if text else ""
+    settled = "more labels, or a decision under Adjudicate on the Lead page, settle them"
+    hint = f"{text[0].upper()}{text[1:]} can't be used yet; {settled}." if text else ""
     return title + figures(counts) + (Markup('<p class="ds-hint">{}</p>').format(hint) if hint else Markup(""))
 
 
